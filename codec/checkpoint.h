@@ -1,0 +1,160 @@
+/* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only.
+ *
+ * Calling sequence: wf_open; stat, lookup, list, read and, when writable, edit from any thread; wf_commit when asked;
+ * wf_close (which does not commit). wf_open replays the edits of an overlay that an earlier mount left behind.
+ *
+ * Nothing in a checkpoint is ever executed. The base is immutable; edits are copy-on-write in CHECKPOINT.weightfs/ and
+ * become durable with wf_sync; a commit writes them into a new checkpoint. Inode numbers stay valid across a commit.
+ *
+ * Threads: every function may be called from any thread. Inside, one reader-writer lock: reads run side by side.
+ * All functions return 0 (or a count) or a negative errno that a FUSE reply can carry.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "err.h"
+
+struct wf_checkpoint;
+struct wf_buffer;
+
+#define WF_ROOT 1u
+
+enum wf_commit_mode { WF_COMMIT_AUTO, WF_COMMIT_REPLACE, WF_COMMIT_APPEND };
+
+struct wf_open_options {
+	bool writable;            /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
+	bool ignore_overlay;      /* the tools' view of the plain file */
+	const char *output;       /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
+	enum wf_commit_mode commit_mode;
+	/* An inode's content or attributes changed by an edit to another one (a view of the same storage, a tie broken, a
+	 * commit): cached pages of [offset, offset + len) are stale. len 0: everything. Called with the checkpoint's lock
+	 * held: must not call back and must not wait for the kernel. May be NULL. */
+	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+	void *changed_ctx;
+	/* Told one line for the log (a tensor that cannot be read, an extent that was cut off); may be NULL. */
+	void (*log)(void *ctx, const char *line);
+	void *log_ctx;
+};
+
+enum wf_type { WF_DIRECTORY, WF_FILE, WF_SYMLINK };
+
+struct wf_stat {
+	uint32_t ino;
+	enum wf_type type;
+	uint32_t nlink;
+	uint64_t size_bytes;      /* of a file's content, of a link's target; directories: number of entries */
+	bool writable;            /* its content can be written (mode bits) */
+	bool immutable_bytes;     /* content cannot change without an edit through us: may be cached for ever */
+	int64_t mtime_sec, mtime_nsec;
+	uint64_t storage_bytes;   /* for st_blocks */
+};
+
+/* Returns: 0; -EMEDIUMTYPE, -EUCLEAN, -EOPNOTSUPP, -E2BIG with a text; -EBUSY when another writer holds the overlay (the
+ * text names its pid); -ESTALE when the overlay belongs to another file; or the system's error. */
+int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err);
+void wf_close(struct wf_checkpoint *ck);
+
+bool wf_is_writable(const struct wf_checkpoint *ck);
+const char *wf_path(const struct wf_checkpoint *ck); /* resolved, absolute; valid until wf_close */
+
+/* ---- names ---- */
+int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret);
+int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+/* Calls each() for the entries after cookie (0: from the start) until it returns non-zero or the end is reached. `next` is
+ * the cookie that goes on after this entry. "." and ".." are not given. */
+int wf_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
+	    int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
+int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret);
+/* Appends the target. */
+int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
+
+/* ---- content ---- */
+/* Returns the bytes read (short only at the end of the file) or a negative errno. */
+ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len);
+/* Where [offset, offset + *ret_len) of the file lies unchanged in the checkpoint's own file; -ENOENT when it does not. */
+int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
+	      uint64_t *ret_len);
+
+/* ---- extended attributes: the user.torch.* and user.numpy.* of the contract ---- */
+int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret); /* -ENODATA */
+/* Calls each() for every attribute name. */
+int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx);
+
+/* ---- whole-checkpoint texts ---- */
+int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* the tutorial's table: key, tab, torch.Size([...]) */
+int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
+int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* JSON */
+struct wf_totals {
+	uint64_t entries, tensors, tensor_bytes, file_bytes;
+};
+int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret);   /* for statfs and status */
+
+/* The container's records, for .weightfs/archive. A name may hold slashes. */
+struct wf_record_info {
+	const char *name;
+	uint64_t stored_bytes;
+};
+uint32_t wf_record_count(struct wf_checkpoint *ck);
+int wf_record_info(struct wf_checkpoint *ck, uint32_t record, struct wf_record_info *ret); /* -ENOENT */
+ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t record, uint64_t offset, void *buf, size_t len); /* as stored */
+
+/* ---- listing for the tools ---- */
+struct wf_tensor_row {
+	const char *path;       /* names joined with '/', from the root */
+	const char *shape;      /* JSON */
+	const char *dtype, *storage, *location, *klass;
+	uint64_t size_bytes;
+	int error;              /* negative errno: this tensor cannot be read; error_text says why */
+	const char *error_text;
+};
+/* Every tensor below the entry whose path is prefix (NULL or "": the root), in tree order; each() returning non-zero ends
+ * it. Strings are valid during the call. -ENOENT when there is no such prefix. */
+int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix, int (*each)(void *ctx, const struct wf_tensor_row *row),
+		   void *ctx);
+/* Structure, bounds and CRCs of everything. problem() is told each fault (fatal) or warning; progress() the bytes done.
+ * Returns 0 when there was no fault, -EUCLEAN otherwise. */
+int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),
+	      void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes), void *ctx);
+
+/* ---- edits: -EROFS on a read-only checkpoint. Each is one record of the overlay's log. What they mean for the checkpoint is
+ * the contract's table; names that editors leave behind (wf_name_is_scratch) stay outside it. ---- */
+/* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE. -EPERM for fixed names, -EINVAL for a directory into itself or a name that
+ * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
+int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
+	      unsigned int flags);
+int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+/* A new empty file. -EEXIST. */
+int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret);
+/* A link to a directory of this mount is the same container at a second place; -EPERM for any other target. */
+int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const char *name, struct wf_stat *ret);
+/* Handles: a file's content takes its meaning (text is parsed, a tensor of another size gets its shape) at wf_flush, wf_sync
+ * and the last wf_release. An unlinked file lives until then. */
+int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing);
+void wf_release(struct wf_checkpoint *ck, uint32_t ino, bool for_writing);
+int wf_flush(struct wf_checkpoint *ck, uint32_t ino); /* -EINVAL: text that does not parse; the old value stays */
+ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, const void *buf, size_t len);
+int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, uint64_t size_bytes);
+int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, int mode, uint64_t offset, uint64_t len); /* fallocate(2) */
+int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags);
+int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
+/* Makes every edit so far durable in the overlay. */
+int wf_sync(struct wf_checkpoint *ck);
+bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
+
+/* Writes the edits into the checkpoint (or the output). Reads go on meanwhile, edits wait. On failure nothing changed and
+ * the overlay is as it was. Returns: 0; -ESTALE the checkpoint was changed by someone else; -EOPNOTSUPP something the
+ * format cannot hold, found before the first byte; -ENOSPC, -EIO, -EROFS ... */
+int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
+
+/* ---- without a mount ---- */
+/* Drops the overlay of the checkpoint at path. -ENOENT when it has none, -EBUSY while it is mounted. */
+int wf_discard(const char *path, struct wf_error *err);
+/* Rewrites without dead bytes; trim: each storage cut to what its views use. */
+int wf_repack(const char *path, bool trim, struct wf_error *err);

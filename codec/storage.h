@@ -1,0 +1,90 @@
+/* Storages: the flat arrays that tensors are views of, each the base bytes of the checkpoint plus what was written since.
+ *
+ * A storage is named by its index in the table, stable while the checkpoint is open; indices of the base come first, in
+ * the order in which the graph's PERSID objects were made, new ones follow. Bytes are always little endian here: a
+ * big-endian file's elements are swapped on the way (source: torch/storage.py byteswap; untyped ones are never swapped,
+ * as in torch).
+ *
+ * Where base bytes come from: a stored record (read from the file by offset, never copied), a deflated record (inflated
+ * into host memory up to WF_STORAGE_CACHE_MAX for all of them together, the longest unused dropped first; read through
+ * the stream where one alone is larger), or the pickle itself (bytes of a NumPy array).
+ * What was written lies in an extent file of the overlay at the same offsets; `dirty` says which ranges.
+ *
+ * Threads: wf_storage_read from any number of threads beside each other; writes and table changes exclusively (the
+ * checkpoint's lock provides that). The cache of inflated records locks inside.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "container.h"
+#include "dtype.h"
+#include "err.h"
+#include "extents.h"
+#include "object.h"
+
+#define WF_STORAGE_CACHE_MAX (256ull << 20)
+#define WF_NO_STORAGE UINT32_MAX
+
+struct wf_storage {
+	wf_ref persid;         /* the first PERSID object that names it; WF_NIL for bytes inside the pickle */
+	wf_ref data;           /* the string object that holds its bytes inside the pickle, else WF_NIL */
+	uint64_t size_bytes;   /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
+	uint64_t base_bytes;   /* size of the base; 0 for a new storage */
+	uint32_t record;       /* container record of the base, or WF_NO_RECORD */
+	int bad;               /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
+	uint8_t dtype;         /* enum wf_dtype of its class; WF_UINT8 for an untyped one */
+	bool untyped;          /* class is UntypedStorage */
+	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
+};
+
+struct wf_storages;
+
+/* Finds the storages that the graph's PERSID objects name and checks them against the container: missing records,
+ * record length != numel x element size, disagreeing ids, overlapping records. What is wrong with one storage makes that
+ * one `bad`, with a text from wf_storage_problem; the rest works. */
+int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storages **ret, struct wf_error *err);
+void wf_storages_free(struct wf_storages *ss);
+
+uint32_t wf_storages_count(const struct wf_storages *ss);
+const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i); /* NULL past the end */
+/* Index of the storage that a PERSID object names; WF_NO_STORAGE when it names none. */
+uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref persid);
+/* The sentence behind `bad`; "" when there is none. */
+const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i);
+/* Key as text (from the PERSID id), location tag, element count of the class. "" where there is none. */
+const char *wf_storage_key(const struct wf_storages *ss, uint32_t i);
+const char *wf_storage_location(const struct wf_storages *ss, uint32_t i);
+
+/* Base bytes merged with what was written. Returns 0; -EUCLEAN (range); `bad`; or the source's error. */
+int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
+/* Where [offset, offset + *ret_len) lies unchanged in the file: *ret_len is cut to the clean, stored run that starts at
+ * offset. false when offset itself is not such a byte. */
+bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
+		       uint64_t *ret_len);
+
+/* ---- writing: the overlay gives one file for each storage ---- */
+struct wf_extent_files {
+	/* The extent file of storage i, made when missing; borrowed. Returns 0 or a negative errno. */
+	int (*open)(void *ctx, uint32_t i, int *ret_fd);
+	/* Told after bytes were written or the size was set, to be logged. */
+	void (*written)(void *ctx, uint32_t i, uint64_t offset, uint64_t len);
+	void *ctx;
+};
+void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files);
+/* Returns 0; -EROFS without extent files; -EUCLEAN past the size; -ENOSPC, -EIO, ... and then nothing is marked written. */
+int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len);
+/* A new storage of zero bytes with that PERSID (made by the caller) or, for bytes inside the pickle, that string. */
+int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret);
+/* Grows with zeroes or cuts. */
+int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);
+/* Marks a range as written without writing: replay of the log, whose extent file holds the bytes already. */
+int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len);
+/* Another PERSID object of the graph that names storage i (a new view). */
+int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref persid);
+
+/* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
+ * one that was dropped). Extents are forgotten. The old container may be freed afterwards. */
+int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t), void *ctx,
+		       struct wf_error *err);

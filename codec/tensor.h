@@ -1,0 +1,74 @@
+/* Recognising tensors among the rebuild calls of a graph, with proof that each view lies in its storage.
+ *
+ * The graph is the only truth: a tensor is decoded from its object when it is asked for (some ten reads of memory) and
+ * nothing is kept. Sources of the argument lists: torch/_utils.py, torch/_tensor.py, torch/nn/parameter.py.
+ * Immutable functions over a graph; the caller's lock covers them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dtype.h"
+#include "err.h"
+#include "object.h"
+#include "storage.h"
+
+#define WF_MAX_NDIM 64 /* torch's own limit */
+
+enum wf_tensor_kind {
+	WF_TENSOR_DENSE,    /* a strided view of a storage */
+	WF_TENSOR_META,     /* no bytes: reads give -ENODATA */
+	WF_TENSOR_STORAGE,  /* a bare typed or untyped storage: 1-d, contiguous */
+	WF_TENSOR_NUMPY,    /* an ndarray: bytes inside the pickle, C or Fortran order, or big endian */
+};
+
+struct wf_tensor {
+	enum wf_tensor_kind kind;
+	enum wf_dtype dtype;       /* of the elements */
+	uint32_t storage;          /* index, or WF_NO_STORAGE for META */
+	uint64_t offset_elems;     /* of the first element, counted from the start of the storage (legacy view added) */
+	uint64_t numel;
+	uint64_t size_bytes;       /* numel x element size: the file's size */
+	uint32_t ndim;
+	int64_t shape[WF_MAX_NDIM];
+	int64_t stride[WF_MAX_NDIM]; /* elements; >= 0 */
+	bool contiguous;           /* row-major without gaps: bytes are one run of the storage */
+	bool requires_grad;
+	bool conj, neg;            /* the logical value is the conjugate or negative of the raw bytes */
+	bool swap;                 /* NUMPY only: elements stand in the pickle big endian */
+	wf_ref object;             /* what was decoded (a wrapper such as Parameter included) */
+	wf_ref rebuild;            /* the innermost call that names storage, offset, size, stride; the PERSID itself for a
+	                              bare storage */
+	wf_ref type;               /* class GLOBAL when it is not plain torch.Tensor, else WF_NIL */
+	wf_ref quantizer;          /* the quantizer tuple, or WF_NIL */
+};
+
+/* Cheap test by the called function's name: is this object shown as one tensor file? */
+bool wf_is_tensor(const struct wf_graph *g, wf_ref r);
+/* A sparse tensor (COO, CSR, CSC, BSR, BSC), or one quantised per channel: shown as a directory of component tensors.
+ * Fills names and objects of up to 5 components (static names: "indices", "values", "crow_indices", "col_indices",
+ * "ccol_indices", "row_indices", "int_repr", "scales", "zero_points"). Returns their number, 0 when r is no such thing. */
+uint32_t wf_tensor_components(const struct wf_graph *g, wf_ref r, const char *ret_names[5], wf_ref ret_objects[5]);
+
+/* Decodes r. Returns: 0; -EINVAL r is no tensor; -EUCLEAN with the rule that it breaks (argument types, negative size
+ * or stride, ndim mismatch, product overflow, view outside its storage, dtype mismatch); the storage's `bad`. */
+int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *ret,
+		     struct wf_error *err);
+/* "torch.nn.parameter.Parameter", "torch.Tensor", "numpy.ndarray", ... into buf. */
+void wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
+/* Same data: storage, byte offset, shape, strides, dtype and conj/neg bits: two such names are a tie. */
+bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b);
+uint64_t wf_tensor_tie_hash(const struct wf_tensor *t);
+
+/* ---- making and changing the graph's form; all return 0, -ENOMEM or -E2BIG ---- */
+/* ('storage', torch.<Class>, key, location, numel) wrapped in a PERSID; classes that weights_only accepts. */
+int wf_tensor_make_persid(struct wf_graph *g, enum wf_dtype dtype, const char *key, const char *location, uint64_t size_bytes,
+			  wf_ref *ret);
+/* A contiguous _rebuild_tensor_v2 (v3 for dtypes that need it) over persid. */
+int wf_tensor_make(struct wf_graph *g, wf_ref persid, enum wf_dtype dtype, uint64_t offset_elems, const int64_t *shape,
+		   uint32_t ndim, bool requires_grad, wf_ref *ret);
+/* Rewrites the arguments of t->rebuild in place: storage (persid), dtype, offset, shape and stride of *t as they stand in
+ * t now. The form (v2, v3, qtensor, Parameter around it, state, hooks, metadata) stays, but v2 <-> v3 where dtype asks. */
+int wf_tensor_update(struct wf_graph *g, const struct wf_tensor *t, wf_ref persid);
+int wf_tensor_set_requires_grad(struct wf_graph *g, const struct wf_tensor *t, bool requires_grad);

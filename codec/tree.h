@@ -1,0 +1,119 @@
+/* The tree of names over the graph: which objects are directories, files and links, and their node numbers.
+ *
+ * Three identifiers, and what one can do with each:
+ *   wf_ref    an object of the graph. One object may be seen at many places.
+ *   wf_ino    a file: what stat calls an inode. WF_INO_ROOT is 1; numbers are given in the order of a walk from the root
+ *             (depth first, in the mapping's order) and then in the order of creation, so that the same file and the same
+ *             edits always give the same numbers: the overlay's log relies on it. Never reused while open.
+ *   entry     a name in a directory: position in its entries. Positions stay while the checkpoint is open (removed ones
+ *             become holes), so that a readdir cookie is a position + 1.
+ *   ref -> ino: containers and tensors through wf_tree_ino_of; plain values have one ino for each place.
+ *   ino -> ref: node->object.   ino -> name: not unique (hard links); directories know their parent and position.
+ *
+ * Ties: tensors with wf_tensor_tied data share one ino; nlink counts the entries. A container met again is a link node
+ * whose target is the first place. Cycles therefore end, and a shared graph is never expanded.
+ * nn.Module and TorchScript objects, sparse tensors and per-channel quantised ones are directories with a fixed set of
+ * entries (WF_DIR_FIXED): data can be written, names cannot change.
+ *
+ * Threads: readers beside each other or one writer, by the checkpoint's lock.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+#include "container.h"
+#include "err.h"
+#include "names.h"
+#include "object.h"
+#include "storage.h"
+#include "tensor.h"
+
+typedef uint32_t wf_ino;
+#define WF_INO_ROOT ((wf_ino)1)
+#define WF_NO_INO ((wf_ino)0)
+
+enum wf_node_type {
+	WF_NODE_GONE,
+	WF_NODE_DIR,
+	WF_NODE_TENSOR,
+	WF_NODE_VALUE,   /* text of a plain value, or raw str/bytes */
+	WF_NODE_OPAQUE,  /* read-only description of an object that has no other form */
+	WF_NODE_LINK,    /* symbolic link to a directory's first place */
+	WF_NODE_SCRATCH, /* a file (or directory) that never becomes a key */
+};
+
+struct wf_node {
+	uint8_t type;      /* enum wf_node_type */
+	uint8_t flags;     /* for edit.c */
+	uint16_t unused;
+	uint32_t nlink;    /* entries that name it; a directory counts its one place */
+	wf_ref object;     /* a tensor's: one of its tied objects; a link's: the container it points to */
+	wf_ino parent;     /* directory of the first entry; the root's own for the root */
+	uint32_t dir;      /* index of its struct wf_dir for directories */
+};
+
+enum wf_dir_kind {
+	WF_DIR_MAPPING,  /* entries are the items of `container`, position by position */
+	WF_DIR_SEQUENCE, /* elements of a list or tuple: names 0, 1, ... */
+	WF_DIR_FIXED,    /* names that are not keys of one container: modules, components, the single "value" */
+};
+
+struct wf_entry {
+	wf_ref key;     /* the key; for FIXED a string with the name; WF_NIL for a hole, and for SEQUENCE */
+	wf_ref value;   /* WF_NIL for a hole */
+	wf_ino ino;
+};
+
+struct wf_dir {
+	uint8_t kind;          /* enum wf_dir_kind */
+	bool read_only_names;  /* FIXED, and containers inside a whole module: renames and the like give EPERM */
+	bool int_keys;         /* every key is an int (and there is one) */
+	bool has_twins;        /* some str key reads like a non-str key here */
+	wf_ino ino;
+	wf_ref object;         /* what the directory stands for (an OrderedDict call, a list, a module) */
+	wf_ref container;      /* the DICT or LIST or TUPLE inside it that holds the entries, WF_NIL for FIXED */
+	struct wf_entry *entries;
+	uint32_t count, capacity; /* positions, holes included */
+	uint32_t live;            /* entries that are no holes */
+	uint32_t *index;          /* name hash -> position + 1; open addressing; made at the first lookup */
+	uint32_t index_size;
+};
+
+struct wf_tree;
+
+/* Walks the graph from root once. Iterative; O(objects). */
+int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, struct wf_tree **ret,
+		struct wf_error *err);
+void wf_tree_free(struct wf_tree *t);
+
+const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino); /* NULL for unknown and GONE ones */
+uint32_t wf_tree_node_count(const struct wf_tree *t); /* inos are 1 .. count */
+const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino);   /* NULL when it is no directory */
+/* Position of a name; -ENOENT, -ENOTDIR, -ENOMEM. Takes a lock of its own to make the index at the first lookup. */
+int wf_tree_lookup(struct wf_tree *t, wf_ino dir, const char *name, uint32_t *ret_position);
+/* Name of the entry at a position into buf (WF_NAME_MAX + 1); false for a hole. */
+bool wf_tree_name(const struct wf_tree *t, const struct wf_dir *d, uint32_t position, char *buf);
+/* Key object of an entry (an INT for SEQUENCE). */
+wf_ref wf_tree_key(struct wf_tree *t, const struct wf_dir *d, uint32_t position);
+/* Relative target of a link node, from the directory that holds it. */
+int wf_tree_link_target(const struct wf_tree *t, wf_ino link, struct wf_buffer *out);
+/* The ino that shows a container or tensor object; WF_NO_INO when it is not in the tree. */
+wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object);
+/* Path of a directory or of a file's first place from the root, without a leading slash. For messages. */
+void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out);
+
+/* ---- changes; each keeps graph, entries, index, ties and link counts in step. All check first, then change.
+ * Return 0 or a negative errno (-EPERM for read_only_names, -ENOMEM, -E2BIG). Names are looked up by the caller. ---- */
+int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key); /* rename in place */
+int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position);
+/* Appends an entry. ino: an existing node that gets one more link, or WF_NO_INO to make the node for value (a whole
+ * subtree for a container). SEQUENCE: key is WF_NIL. */
+int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino, wf_ino *ret);
+/* Another object for the same name and ino (a value of text, a tensor that changed its form). */
+int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
+/* A tensor node whose data changed identity: its entries all get this object, ties are looked at anew. */
+int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object);
+/* Drops the holes of the containers in the graph (not the entries' positions). Called before a commit writes the graph. */
+int wf_tree_compact(struct wf_tree *t);

@@ -1,0 +1,42 @@
+/* The text form of plain values, both ways: what `cat epoch` shows and `echo 11 > epoch` means; and JSON in general.
+ *
+ * int, float, bool, None, complex: Python's repr with true/false/null, and a newline. A float is the shortest form that
+ * reads back to the same double. str and bytes: exactly their bytes. list, tuple, set of plain values: JSON and a newline
+ * (", " and ": " as separators, as json.dumps; NaN, Infinity and -Infinity as Python writes them).
+ * NumPy scalars, torch.Size, torch.device, torch.dtype and the like read as the value they stand for.
+ * Pure functions; iterative; a value whose text would pass WF_VALUE_MAX_BYTES (shared lists expand) is not plain.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+#include "object.h"
+
+#define WF_VALUE_MAX_BYTES (64u << 20)
+
+enum wf_value_form {
+	WF_VALUE_NOT,     /* no plain value */
+	WF_VALUE_TEXT,    /* scalar: text and newline */
+	WF_VALUE_JSON,    /* list, tuple, set: JSON and newline */
+	WF_VALUE_RAW,     /* str, bytes: as they are */
+};
+
+enum wf_value_form wf_value_form_of(const struct wf_graph *g, wf_ref r);
+/* Appends the file's content. Returns 0, -EINVAL (not plain), -E2BIG, -ENOMEM, or a source's error. */
+int wf_value_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+/* Size of that content without making it where that is possible (long strings). */
+int wf_value_size(const struct wf_graph *g, wf_ref r, uint64_t *ret);
+/* The object for a new content of the value `like`, type kept. Returns 0; -EINVAL the text does not parse as that type;
+ * -EROFS a value that cannot be set this way (torch.dtype ...); -ENOMEM. */
+int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, wf_ref *ret);
+/* Class name for user.torch.class: "int", "float", "collections.OrderedDict", "numpy.float64", ... of any object. */
+void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
+
+/* A JSON string literal of UTF-8 bytes (non-ASCII kept, lone surrogates and control characters escaped). */
+void wf_json_string(struct wf_buffer *out, const char *s, size_t len);
+/* A key as JSON: "conv1.weight", 0, [1, "a"]; an object of another kind as a JSON string of its class. */
+void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
+/* Shortest text of a double as Python's repr. buf holds 32. */
+void wf_double_text(double v, char *buf);
