@@ -1,0 +1,444 @@
+#!/usr/bin/env python3
+"""Random edit sequences, applied to a mount and to a Python dictionary of tensors: the two must always agree.
+
+Usage: test_random_edits.py BUILD_DIR [--seconds N] [--seed S] [--steps N]
+
+Each round makes a checkpoint with torch (zip or legacy), mounts it, and applies random edits with the system calls that
+ordinary tools make. In between it syncs, kills the daemon, mounts again, commits (replace, append, auto) and unmounts.
+After a kill the mount must show the state of the last fsync or of one of the edits after it, never less. After a commit
+torch.load must return what the dictionary says, bit for bit, ties included. The seed of a failing round is printed; the
+same seed repeats it. Prints TAP.
+"""
+import argparse
+import copy
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import OrderedDict
+
+try:
+    import torch
+except ImportError:
+    print("1..0 # SKIP torch is not installed")
+    sys.exit(77)
+
+if not os.path.exists("/dev/fuse"):
+    print("1..0 # SKIP /dev/fuse is missing")
+    sys.exit(77)
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
+INT_VIEW = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def dtype_name(t):
+    return str(t.dtype).removeprefix("torch.")
+
+
+def raw(t):
+    """The bytes of the tensor's file: elements in row-major order."""
+    return t.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
+
+
+def from_raw(data, dtype, shape):
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).clone().view(dtype).reshape(shape)
+
+
+class Mismatch(Exception):
+    pass
+
+
+class Round:
+    def __init__(self, build, seed, steps):
+        self.rng = random.Random(seed)
+        self.seed, self.steps = seed, steps
+        self.weightfs = os.path.join(build, "fs", "weightfs")
+        self.wfctl = os.path.join(build, "fs", "wfctl")
+        self.dir = tempfile.mkdtemp(prefix="weightfs-random-")
+        self.file = os.path.join(self.dir, "model.pt")
+        self.mnt = os.path.join(self.dir, "mnt")
+        os.mkdir(self.mnt)
+        self.legacy = self.rng.random() < 0.25
+        self.model = self.make()
+        self.counter = 0
+        self.trace = []
+        torch.save(self.model, self.file, _use_new_zipfile_serialization=not self.legacy)
+        self.synced = None    # states that a kill may leave: the last synced one and each since
+
+    # ---- the two sides ----
+    def tensor(self):
+        dtype = self.rng.choice(DTYPES)
+        shape = self.rng.choice([(), (0,), (3,), (4, 5), (2, 3, 4), (1000,), (64, 65)])
+        n = 1
+        for s in shape:
+            n *= s
+        if dtype == torch.bool:
+            return torch.tensor([self.rng.random() < 0.5 for _ in range(n)], dtype=dtype).reshape(shape)
+        return torch.tensor([self.rng.randrange(100) for _ in range(n)]).to(dtype).reshape(shape)
+
+    def value(self):
+        return self.rng.choice([self.rng.randrange(-5, 1 << 40), self.rng.random(), True, None, "text", [0.9, 0.999], [1, 2, 3]])
+
+    def make(self):
+        root = OrderedDict() if self.rng.random() < 0.5 else {}
+        for i in range(self.rng.randrange(2, 8)):
+            root[f"layer{i}.weight"] = self.tensor()
+        base = torch.arange(60, dtype=torch.float32)
+        root["tie.a"] = base[:20]
+        root["tie.b"] = base[:20]
+        root["view"] = base.reshape(6, 10).t()
+        root["epoch"] = 3
+        root["optimizer"] = {"state": {i: {"step": i, "exp_avg": self.tensor()} for i in range(2)}, "lr": 0.1}
+        root["sub"] = OrderedDict((f"k{i}", self.tensor()) for i in range(3))
+        return root
+
+    def mount(self):
+        mode = self.rng.choice(["auto", "replace"] if self.legacy else ["auto", "replace", "append"])
+        subprocess.run([self.weightfs, "-o", f"commit={mode}", self.file, self.mnt], check=True)
+        with open(os.path.join(self.mnt, ".weightfs", "status")) as f:
+            self.pid = json.load(f)["pid"]
+        self.trace.append(f"mount commit={mode}")
+        self.synced = None
+
+    def umount(self):
+        subprocess.run([self.wfctl, "umount", self.mnt], check=True)
+        self.trace.append("umount")
+
+    def path(self, where, name):
+        return os.path.join(self.mnt, *[str(w) for w in where], str(name))
+
+    def mappings(self):
+        found, todo = [], [((), self.model)]
+        while todo:
+            where, m = todo.pop()
+            found.append((where, m))
+            todo.extend(((*where, k), v) for k, v in m.items() if isinstance(v, dict))
+        return found
+
+    def pick(self, kind):
+        choices = [(w, m, k) for w, m in self.mappings() for k, v in m.items()
+                   if (kind is None or isinstance(v, kind)) and not (kind is int and isinstance(v, bool))]
+        return self.rng.choice(choices) if choices else None
+
+    def fresh(self, m):
+        self.counter += 1
+        if m and all(isinstance(k, int) for k in m):
+            return 1000 + self.counter
+        return f"new.{self.counter}"
+
+    # ---- edits: each changes both sides ----
+    def edit_write(self):
+        p = self.pick(torch.Tensor)
+        if not p or not p[1][p[2]].numel():
+            return
+        where, m, k = p
+        t = m[k]
+        data = bytearray(raw(t))
+        start = self.rng.randrange(len(data))
+        new = bytes(self.rng.randrange(2) for _ in range(min(len(data) - start, self.rng.choice([1, 4, 100, 5000]))))
+        data[start:start + len(new)] = new
+        with torch.no_grad():
+            t.copy_(from_raw(data, t.dtype, t.shape))
+        if self.rng.random() < 0.5:
+            with open(self.path(where, k), "r+b") as f:
+                f.seek(start)
+                f.write(new)
+        else:
+            import mmap
+            with open(self.path(where, k), "r+b") as f, mmap.mmap(f.fileno(), 0) as mapped:
+                mapped[start:start + len(new)] = new
+                mapped.flush()
+        self.trace.append(f"write {where} {k} {start}+{len(new)}")
+
+    def edit_rename(self):
+        p = self.pick(None)
+        if not p:
+            return
+        where, m, k = p
+        new = self.rng.choice([x for x in m if x != k and not isinstance(m[x], dict) and not isinstance(m[k], dict)] or [None]) \
+            if self.rng.random() < 0.3 else None
+        new = self.fresh(m) if new is None else new
+        os.rename(self.path(where, k), self.path(where, new))
+        items = [(new if x == k else x, v) for x, v in m.items() if x != new or x == k]
+        m.clear()
+        m.update(items)
+        self.trace.append(f"rename {where} {k} -> {new}")
+
+    def edit_move(self):
+        p = self.pick((torch.Tensor, int, float))
+        q = self.rng.choice(self.mappings())
+        if not p or p[1] is q[1]:
+            return
+        where, m, k = p
+        new = self.fresh(q[1])
+        os.rename(self.path(where, k), self.path(q[0], new))
+        q[1][new] = m.pop(k)
+        self.trace.append(f"move {where} {k} -> {q[0]} {new}")
+
+    def edit_remove(self):
+        p = self.pick((torch.Tensor, int, float, str, list))
+        if not p or len(p[1]) < 2:
+            return
+        where, m, k = p
+        os.unlink(self.path(where, k))
+        del m[k]
+        self.trace.append(f"rm {where} {k}")
+
+    def edit_mkdir(self):
+        where, m = self.rng.choice(self.mappings())
+        k = self.fresh(m)
+        os.mkdir(self.path(where, k))
+        m[k] = type(m)()
+        self.trace.append(f"mkdir {where} {k}")
+
+    def edit_rmdir(self):
+        p = self.pick(dict)
+        if not p or p[1][p[2]]:
+            return
+        os.rmdir(self.path(p[0], p[2]))
+        del p[1][p[2]]
+        self.trace.append(f"rmdir {p[0]} {p[2]}")
+
+    def edit_create(self):
+        where, m = self.rng.choice(self.mappings())
+        k, t = self.fresh(m), self.tensor()
+        with open(self.path(where, k), "wb") as f:
+            f.write(raw(t))
+        os.setxattr(self.path(where, k), "user.torch.dtype", dtype_name(t).encode())
+        os.setxattr(self.path(where, k), "user.torch.shape", json.dumps(list(t.shape)).encode())
+        m[k] = t
+        self.trace.append(f"create {where} {k} {dtype_name(t)} {tuple(t.shape)}")
+
+    def edit_link(self):
+        p = self.pick(torch.Tensor)
+        q = self.rng.choice(self.mappings())
+        if not p:
+            return
+        k = self.fresh(q[1])
+        os.link(self.path(p[0], p[2]), self.path(q[0], k))
+        q[1][k] = p[1][p[2]]
+        self.trace.append(f"link {p[0]} {p[2]} -> {q[0]} {k}")
+
+    def edit_value(self):
+        p = self.pick((int, float))
+        if not p or isinstance(p[1][p[2]], bool):
+            return
+        where, m, k = p
+        new = self.rng.randrange(1 << 20) if isinstance(m[k], int) else self.rng.random()
+        with open(self.path(where, k), "w") as f:
+            f.write(f"{new!r}\n")
+        m[k] = new
+        self.trace.append(f"value {where} {k} = {new!r}")
+
+    def edit_bad_value(self):
+        p = self.pick(int)
+        if not p or isinstance(p[1][p[2]], bool):
+            return
+        try:
+            with open(self.path(p[0], p[2]), "w") as f:
+                f.write("not a number\n")
+        except OSError:
+            pass
+        else:
+            raise Mismatch("text that does not parse was accepted")
+        self.trace.append(f"bad value {p[0]} {p[2]}")
+
+    def edit_replace(self):
+        """New bytes of the same size under the same name keep dtype and shape; only where nothing else sees the storage."""
+        p = self.pick(torch.Tensor)
+        if not p:
+            return
+        where, m, k = p
+        t = m[k]
+        data = bytes(self.rng.randrange(2) for _ in range(len(raw(t))))
+        with open(self.path(where, k), "wb") as f:
+            f.write(data)
+        with torch.no_grad():
+            t.copy_(from_raw(data, t.dtype, t.shape) if data else t.clone())
+        self.trace.append(f"replace {where} {k}")
+
+    def edit_reshape(self):
+        p = self.pick(torch.Tensor)
+        if not p:
+            return
+        where, m, k = p
+        t = m[k]
+        if not t.is_contiguous() or t.numel() != t.untyped_storage().nbytes() // t.element_size():
+            return
+        if any(v is not t and v.data_ptr() == t.data_ptr() for _, d in self.mappings() for v in d.values()
+               if isinstance(v, torch.Tensor) and v.numel()):
+            return
+        os.setxattr(self.path(where, k), "user.torch.shape", b"[-1]")
+        flat = t.reshape(-1)
+        for _, d in self.mappings():
+            for name, v in d.items():
+                if v is t:
+                    d[name] = flat
+        self.trace.append(f"reshape {where} {k}")
+
+    # ---- comparing ----
+    def compare_mount(self):
+        todo = [((), self.model)]
+        while todo:
+            where, m = todo.pop()
+            names = [e.decode() for e in os.listdir(os.fsencode(os.path.join(self.mnt, *map(str, where))))]
+            if names != [str(k) for k in m]:
+                raise Mismatch(f"names of {where}: mount {names}, model {list(m)}")
+            for k, v in m.items():
+                path = self.path(where, k)
+                if isinstance(v, dict):
+                    todo.append(((*where, k), v))
+                elif isinstance(v, torch.Tensor):
+                    with open(path, "rb") as f:
+                        got = f.read()
+                    said = (os.getxattr(path, "user.torch.dtype").decode(), json.loads(os.getxattr(path, "user.torch.shape")))
+                    if said != (dtype_name(v), list(v.shape)):
+                        raise Mismatch(f"{where} {k}: mount says {said}, model {dtype_name(v)} {list(v.shape)}")
+                    if got != raw(v):
+                        raise Mismatch(f"{where} {k}: bytes differ")
+                else:
+                    with open(path) as f:
+                        text = f.read()
+                    if v is None or isinstance(v, bool):
+                        ok = text == {None: "null\n", True: "true\n", False: "false\n"}[v]
+                    elif isinstance(v, str):
+                        ok = text == v
+                    elif isinstance(v, list):
+                        ok = json.loads(text) == v
+                    else:
+                        ok = text == f"{v!r}\n"
+                    if not ok:
+                        raise Mismatch(f"{where} {k}: mount says {text!r}, model {v!r}")
+
+    def compare_file(self):
+        loads = [dict(weights_only=True), dict(weights_only=False)] + ([] if self.legacy else [dict(weights_only=True, mmap=True)])
+        for mode in loads:
+            loaded = torch.load(self.file, **mode)
+            todo = [((), self.model, loaded)]
+            pointers = {}
+            while todo:
+                where, m, got = todo.pop()
+                if type(m) is not type(got) or list(m) != list(got):
+                    raise Mismatch(f"{mode} {where}: {type(got).__name__} {list(got)}, model {type(m).__name__} {list(m)}")
+                for k, v in m.items():
+                    if isinstance(v, dict):
+                        todo.append(((*where, k), v, got[k]))
+                    elif isinstance(v, torch.Tensor):
+                        if (got[k].dtype, got[k].shape) != (v.dtype, v.shape) or raw(got[k]) != raw(v):
+                            raise Mismatch(f"{mode} {where} {k}: tensors differ")
+                        if v.numel() and pointers.setdefault(v.data_ptr(), got[k].data_ptr()) != got[k].data_ptr():
+                            raise Mismatch(f"{mode} {where} {k}: a tie is gone")
+                    elif type(got[k]) is not type(v) or got[k] != v:
+                        raise Mismatch(f"{mode} {where} {k}: {got[k]!r}, model {v!r}")
+        if not self.legacy:
+            import zipfile
+            with zipfile.ZipFile(self.file) as z:
+                if z.testzip():
+                    raise Mismatch("zipfile.testzip finds a bad record")
+
+    # ---- life and death ----
+    def snapshot(self):
+        return copy.deepcopy(self.model)
+
+    def sync(self):
+        fd = os.open(self.mnt, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        self.synced = [self.snapshot()]
+        self.trace.append("fsync")
+
+    def kill(self):
+        if self.synced is None:
+            self.sync()
+        os.kill(self.pid, signal.SIGKILL)
+        subprocess.run(["umount", "-l", self.mnt], check=True)
+        states = self.synced + ([self.snapshot()] if self.synced[-1] is not self.model else [])
+        self.trace.append("kill")
+        self.mount()
+        errors = []
+        for state in reversed(states):
+            self.model = state
+            try:
+                self.compare_mount()
+                return
+            except (Mismatch, OSError) as e:
+                errors.append(str(e))
+        raise Mismatch("after a kill the mount shows none of the allowed states: " + errors[-1])
+
+    def run(self):
+        # writes inside a tensor reach the extent file before their record: only edits of names may follow an fsync that
+        # a kill is to be compared with exactly
+        names_only = [self.edit_rename, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
+                      self.edit_value]
+        every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
+                              self.edit_bad_value]
+        self.mount()
+        self.compare_mount()
+        for step in range(self.steps):
+            dice = self.rng.random()
+            if dice < 0.03:
+                self.sync()
+                for _ in range(self.rng.randrange(4)):
+                    self.rng.choice(names_only)()
+                    self.synced.append(self.snapshot())
+                self.kill()
+            elif dice < 0.06:
+                subprocess.run([self.wfctl, "commit", self.mnt], check=True)
+                self.trace.append("commit")
+                self.compare_mount()
+                self.compare_file()
+            elif dice < 0.08:
+                self.umount()
+                self.compare_file()
+                self.mount()
+            else:
+                self.rng.choice(every)()
+            if step % 10 == 0:
+                self.compare_mount()
+        self.compare_mount()
+        self.umount()
+        self.compare_file()
+
+    def cleanup(self):
+        subprocess.run(["umount", "-l", self.mnt], stderr=subprocess.DEVNULL)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("build")
+    args.add_argument("--seconds", type=float, default=60)
+    args.add_argument("--seed", type=int)
+    args.add_argument("--steps", type=int, default=120)
+    args = args.parse_args()
+    first = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
+    end = time.monotonic() + args.seconds
+    n = failed = 0
+    while n == 0 or (args.seed is None and time.monotonic() < end):
+        seed = first + n
+        n += 1
+        round_ = Round(args.build, seed, args.steps)
+        try:
+            round_.run()
+            print(f"ok {n} - seed {seed}, {len(round_.trace)} steps, {'legacy' if round_.legacy else 'zip'}", flush=True)
+        except (Mismatch, OSError, subprocess.CalledProcessError, RuntimeError) as e:
+            failed += 1
+            print(f"not ok {n} - seed {seed}: {type(e).__name__}: {e}")
+            for line in round_.trace[-12:]:
+                print(f"#   {line}")
+            sys.stdout.flush()
+        finally:
+            round_.cleanup()
+        if failed >= 3:
+            break
+    print(f"1..{n}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
