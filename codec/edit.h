@@ -1,0 +1,47 @@
+/* Edits: between the front door (checkpoint.c), the commit and edit*.c. Nothing here is for fs/ or the tools.
+ *
+ * One live truth: an edit changes graph, tree and storages in memory and appends one record to the overlay's log; the
+ * next wf_open replays the records through the same functions. Three things stand beside the tree: loose files   a
+ * tensor file whose size is not (yet) its declared one, or a value file being rewritten: their content is here until it
+ * is settled (wf_flush, wf_sync, the last release, a commit) shadows       a directory's scratch entries (*.swp, .nfs*,
+ * ...): a mapping of their own that the checkpoint never sees orphans       files unlinked while open
+ *
+ * Threads: all with the checkpoint's lock held: the hooks for reading shared, the rest exclusively.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "buffer.h"
+#include "err.h"
+#include "tree.h"
+
+struct wf_checkpoint;
+struct wf_stat;
+
+/* After graph, storages and tree are there, with ck's overlay open: replays the log. A checkpoint without overlay
+ * (plain reading) needs no call. */
+int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err);
+void wf_edits_close(struct wf_checkpoint *ck);
+
+/* ---- hooks for reading ---- */
+/* Whether the content of ino stands here and not in the graph; the two below may be called only then. */
+bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino);
+uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
+ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
+/* The directory of a directory's scratch entries, WF_NO_INO when it has none; and the way back (shadow -> its
+ * directory). */
+wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);
+wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
+
+/* ---- commit ---- */
+/* Settles every loose file and compacts the graph: afterwards the graph reachable from the root and the storages are
+ * what is to be written. A value file whose text does not parse keeps its old value (a log line says so). */
+int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);
+/* The commit is done (tree and storages rebased, wf_overlay_committed not yet called): new names are ordinary ones,
+ * lists are numbered anew, bindings of storages to data files forgotten but for scratch files. */
+void wf_edits_committed(struct wf_checkpoint *ck);
+/* For wf_overlay_committed: whether scratch files still need the data file. ctx is the struct wf_checkpoint. */
+bool wf_edits_keep_file(void *ck, uint32_t number);

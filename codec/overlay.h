@@ -1,0 +1,150 @@
+/* CHECKPOINT.weightfs/: what was edited since the last commit, kept beside the checkpoint (with an output file: beside
+ * that).
+ *
+ *   lock      flock'ed while a writer has the overlay; holds its pid
+ *   log       a header that names the base file, then one checksummed record for each edit (overlay_log.c draws it)
+ *   data/N    sparse extent files: what was written into one storage, at the storage's own offsets
+ *   log.cut.N what followed a broken record, kept for a person to look at
+ *
+ * The module knows records and files, not what they mean: edit.c makes them and applies them. Records name things by
+ * path, so that they mean the same after a commit gave the nodes and storages of the next opening other numbers.
+ *
+ * Calling sequence: wf_overlay_open before the checkpoint itself is read (it takes the locks, drops what a crash left
+ * over and says which bytes of the file count), wf_overlay_replay once, then records and data, wf_overlay_sync;
+ * wf_overlay_close, which removes the directory when nothing is pending. It is made at the first edit.
+ *
+ * Locks: a flock on the checkpoint itself keeps a second writer out although there is no directory yet; one on `lock`
+ * guards the directory (and alone does so for an output file that does not exist yet). Readers take none.
+ *
+ * Commit, and what the next opening does after a crash in each state (B: the base in the log's header, T: the file to
+ * be, P: the file present at the target):
+ *
+ *   replace     state                      at the next opening
+ *   -------     -----                      -------------------
+ *               edits in the log           P = B: replay
+ *   temp written and fsynced, its fingerprint T known before the rename
+ *   commit_begin(REPLACE, T)   mark T      P = B: the rename did not happen: the mark is void, replay
+ *   rename, fsync directory                P = T: the edits are in the file: the overlay is dropped
+ *   committed()                no log      nothing to do
+ *   (failure: commit_abort)    mark void   P = B: replay
+ *
+ *   append      state                      at the next opening
+ *   ------      -----                      -------------------
+ *   commit_begin(APPEND)       mark B      P starts with B: cut back to B's size and mtime, then replay
+ *   bytes, fsync, directory, fsync         the same: losing the finished append loses no edit
+ *   committed()                no log      nothing to do
+ *   (failure: cut_back, commit_abort)      P = B: replay
+ *
+ *   P is neither B nor T: -ESTALE, nothing is touched.
+ * The clone of a whole file that is appended to and then renamed is a REPLACE. A reader that opens while an append is
+ * under way (or was cut short) is told B's size and reads that much of the file.
+ *
+ * Durability: wf_overlay_sync makes the extents durable before the log that speaks of them, so that after a power loss
+ * no record names bytes that are not there.
+ *
+ * Threads: under the checkpoint's lock: everything exclusively, but wf_overlay_file, which locks inside.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+/* Which file. Equal when size, mtime and edges agree: a moved or copied checkpoint (cp -a, a restored backup) keeps its
+ * overlay; device and inode decide only between two that agree. */
+struct wf_overlay_base {
+	uint64_t dev, ino, size_bytes;
+	int64_t mtime_sec, mtime_nsec;
+	uint32_t edges_crc32; /* of the first and the last 64 KiB; a zip's directory with every record's CRC is among
+				 them */
+};
+
+struct wf_overlay;
+
+struct wf_overlay_options {
+	const char *checkpoint; /* resolved path of the file that is opened */
+	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
+	bool writable;          /* take the locks, repair; false: look only */
+	void (*log)(void *ctx, const char *line); /* may be NULL */
+	void *log_ctx;
+};
+
+/* Fingerprint of the first size_bytes of an open file (UINT64_MAX: all of it). Returns 0, -EIO (shorter), or pread's
+ * error. */
+int wf_overlay_base_of(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
+
+/* Returns: 0 (also when there is no overlay); -EBUSY another writer holds it (the text names its pid); -ESTALE the
+ * edits belong to another state of the file (the text says what to do); -EOPNOTSUPP a log of another version; -EUCLEAN
+ * a header that is no log's; or the system's error. A reader that may not look into the directory gets 0 and a log
+ * line. */
+int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay **ret, struct wf_error *err);
+/* Accepts NULL. Writes the buffered records (without fsync). */
+void wf_overlay_close(struct wf_overlay *ov);
+
+/* The file that the log applies to, as wf_overlay_open found it or wf_overlay_committed set it. Its size_bytes is how
+ * much of the file counts. */
+const struct wf_overlay_base *wf_overlay_base(const struct wf_overlay *ov);
+/* Where commits go: the output, or the checkpoint. Valid until close. */
+const char *wf_overlay_target(const struct wf_overlay *ov);
+const char *wf_overlay_directory(const struct wf_overlay *ov);
+bool wf_overlay_writable(const struct wf_overlay *ov);
+
+/* ---- the log ---- */
+/* Calls apply() for each record; a non-zero answer or a broken record ends the replay there: what follows is kept aside
+ * in log.cut.N with a log line (a torn tail is cut off with one). Returns 0, -ENOMEM, or a read error. */
+int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *ctx, uint8_t type, const void *payload, size_t len),
+		      void *ctx, struct wf_error *err);
+/* Makes the directory (and its lock) if this is the first edit. Before every edit, so that a full disk or a read-only
+ * directory refuses the edit itself. Returns 0, -EROFS, -EBUSY, or mkdir's error. */
+int wf_overlay_prepare(struct wf_overlay *ov);
+/* Appends one record to the buffer (written at wf_overlay_sync, or when it grows large). pending: it changes the
+ * checkpoint, so that there is something to commit (scratch files do not). Returns 0 or a negative errno; the record is
+ * then not in the log, and neither are later ones until it succeeds. */
+int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
+/* Extents, then the log, then directories that have new names: all durable. */
+int wf_overlay_sync(struct wf_overlay *ov);
+
+/* ---- data files ---- */
+/* The file for that number, made when missing and writable; borrowed until the next wf_overlay_drop_file of it, commit
+ * or close. -ENOENT for a reader when there is none. */
+int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd);
+void wf_overlay_touched(struct wf_overlay *ov, uint32_t number);   /* written since the last sync */
+void wf_overlay_drop_file(struct wf_overlay *ov, uint32_t number); /* its bytes are no longer needed */
+uint32_t wf_overlay_new_number(struct wf_overlay *ov);             /* one that no file has */
+
+struct wf_overlay_usage {
+	uint64_t edits; /* pending records */
+	uint64_t log_bytes;
+	uint64_t data_bytes; /* allocated on disk */
+	uint64_t unsynced;   /* records not yet durable */
+};
+void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret);
+bool wf_overlay_is_dirty(const struct wf_overlay *ov);
+
+/* ---- commit; the checkpoint's lock keeps edits away from begin to committed or abort ---- */
+enum wf_overlay_commit { WF_OVERLAY_REPLACE, WF_OVERLAY_APPEND };
+
+/* Whether the file at the checkpoint's path is still the base: 0, -ESTALE with a text, or stat's error. */
+int wf_overlay_check_base(const struct wf_overlay *ov, struct wf_error *err);
+/* Everything so far and the mark are durable on return. to_be: of the finished temporary file for REPLACE, NULL for
+ * APPEND. */
+int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
+			    struct wf_error *err);
+/* Undoes a partial append: the target has the base's size and mtime again. */
+int wf_overlay_cut_back(struct wf_overlay *ov);
+/* The commit failed and the target is as it was. */
+void wf_overlay_commit_abort(struct wf_overlay *ov);
+/* fd is the file that now stands at the target, open for reading at least (duplicated): the new base. It is locked
+ * (call wf_overlay_lock_file on the temporary before the rename so that no other writer slips in between), the log and
+ * the data files are dropped, except those that keep(ctx, number) asks for (scratch files). With an output, the output
+ * is the checkpoint from now on. Returns 0, or an error after which the overlay still holds what a next opening drops
+ * by itself. */
+int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx);
+/* Takes the writer's lock on a file about to be renamed over the target; released with fd. */
+int wf_overlay_lock_file(int fd);
+
+/* ---- without a mount ---- */
+/* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use. */
+int wf_overlay_discard(const char *checkpoint, struct wf_error *err);
