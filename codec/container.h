@@ -23,14 +23,14 @@ enum wf_container_kind { WF_CONTAINER_ZIP, WF_CONTAINER_TORCHSCRIPT, WF_CONTAINE
  * "keys", "storage/KEY" ...). */
 struct wf_record {
 	const char *name;       /* after the prefix; valid until wf_container_free */
-	uint64_t offset;        /* of the stored (maybe deflated) bytes in the file */
-	uint64_t stored_bytes;
+	uint64_t header_offset; /* zip: local header; else of the bytes themselves. Where data starts: wf_container_locate */
+	uint64_t stored_bytes;  /* maybe deflated */
 	uint64_t size_bytes;    /* after inflating */
-	uint64_t header_offset; /* zip: local header; else offset */
 	uint32_t crc32;         /* zip: of the inflated bytes as the directory says */
 	uint16_t method;        /* 0 stored, 8 deflated */
 	bool has_crc;
-	int bad;                /* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside) */
+	int bad;                /* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside);
+	                         * wf_container_locate and wf_container_open_record tell the reason */
 };
 
 #define WF_NO_RECORD UINT32_MAX
@@ -52,8 +52,14 @@ bool wf_container_big_endian(const struct wf_container *c);         /* byteorder
 /* The records in the order of the file's directory. */
 uint32_t wf_container_count(const struct wf_container *c);
 const struct wf_record *wf_container_record(const struct wf_container *c, uint32_t i); /* NULL past the end */
-/* By exact name after the prefix; WF_NO_RECORD when there is none. */
+/* By name after the prefix (in a zip without regard to the case of ASCII letters, as torch looks up); WF_NO_RECORD when
+ * there is none. */
 uint32_t wf_container_find(const struct wf_container *c, const char *name);
+/* Where the stored bytes of record i start in the file. A zip's local header is read at the first call for each record:
+ * opening 100,000 records must not cost as many reads. Any thread.
+ * Returns: 0; the record's `bad` with the reason; -EUCLEAN no local header there, or it pushes the bytes into the next
+ * record; or the source's error. */
+int wf_container_locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err);
 /* A source over the record's inflated bytes (a slice of the file where it is stored). */
 int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf_source **ret, struct wf_error *err);
 
@@ -62,13 +68,15 @@ int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf
  * stays a WF_PERSID, too (wf_class_of sees through it), so that it can be written again; the tar format's ids, which no
  * other format has, become what they stand for: a _rebuild_tensor_v2 call or the class's WF_GLOBAL. *ret_root: the object. */
 int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
-/* TorchScript: reads constants.pkl or another pickle record; storages then live in the folder of that pickle's name. */
+/* TorchScript: reads constants.pkl or another pickle record. Its storages live in the folder of that pickle's name; so
+ * that one lookup serves all, the key in their ids becomes "FOLDER/KEY" (see wf_container_storage_record). */
 int wf_container_load_record_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
 				   struct wf_error *err);
 
-/* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy storage/KEY.
- * WF_NO_RECORD when the container has none. */
+/* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY;
+ * in a TorchScript archive also the record KEY itself. WF_NO_RECORD when the container has none. */
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len);
 
-/* Legacy: the storages' keys in the order of the stream (record indices), for a faithful rewrite. */
+/* Legacy and tar: the storages in the order of the stream (record indices), for a faithful rewrite; NULL and 0 for a
+ * zip. Valid until wf_container_free. */
 const uint32_t *wf_container_storage_order(const struct wf_container *c, uint32_t *ret_n);
