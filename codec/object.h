@@ -77,6 +77,10 @@ uint64_t wf_graph_bytes(const struct wf_graph *g);
 /* Strings longer than WF_INLINE_MAX refer to this source (the pickle's); the graph takes a reference. */
 void wf_graph_set_source(struct wf_graph *g, struct wf_source *s);
 struct wf_source *wf_graph_source(const struct wf_graph *g);
+/* Why a pickle written from this graph would not mean what the pickle read did (a fixed sentence, for a message), or
+ * NULL when it would. */
+const char *wf_graph_lossy(const struct wf_graph *g);
+void wf_graph_set_lossy(struct wf_graph *g, const char *why);
 
 /* ---- constructors: return the new object, or WF_NIL when out of memory or over the limit ---- */
 wf_ref wf_none(struct wf_graph *g);
@@ -131,6 +135,9 @@ wf_ref wf_dict_get(const struct wf_graph *g, wf_ref dict, const char *s);
 const char *wf_global_module(const struct wf_graph *g, wf_ref r);
 const char *wf_global_name(const struct wf_graph *g, wf_ref r);
 bool wf_is_global(const struct wf_graph *g, wf_ref r, const char *module, const char *name);
+/* true when a dotted name is a path of attributes (Outer.Inner): so it is in pickles of protocol 4 and later only. */
+bool wf_global_nested(const struct wf_graph *g, wf_ref r);
+void wf_global_set_nested(struct wf_graph *g, wf_ref r);
 enum wf_call_form wf_call_form_of(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_func(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_args(const struct wf_graph *g, wf_ref r);
@@ -156,6 +163,11 @@ int wf_dict_append(struct wf_graph *g, wf_ref dict, wf_ref key, wf_ref value);
 int wf_dict_set_at(struct wf_graph *g, wf_ref dict, uint32_t i, wf_ref key, wf_ref value);
 /* Drops removed positions. */
 void wf_dict_compact(struct wf_graph *g, wf_ref dict);
+/* Of items with equal keys the first place keeps the last value, as in Python's dict. Positions stay as they are when
+ * no two keys are equal. Linear in the number of items. */
+int wf_dict_dedup(struct wf_graph *g, wf_ref dict);
+/* Gives back the room for growth of a LIST, SET or DICT; nothing for other kinds. */
+void wf_container_trim(struct wf_graph *g, wf_ref r);
 /* The container that SETITEM, APPEND or ADDITEMS on r writes to: r itself for a DICT, LIST or SET, the right one of
  * the latest round (made when missing) for a CALL; WF_NIL when r takes no such thing. */
 wf_ref wf_dict_target(struct wf_graph *g, wf_ref r);
@@ -175,7 +187,8 @@ uint32_t wf_graph_limit(const struct wf_graph *g);
 /* true for immediates and shared constants, which have no identity. */
 bool wf_is_constant(const struct wf_graph *g, wf_ref r);
 
-/* Structural equality of two keys as Python's dict sees it: 1 == 1.0 == True, strings by bytes, tuples by elements
- * (nested to a fixed depth; deeper ones compare by identity). PYSTR equals STR with the same ASCII bytes. */
+/* Structural equality of two keys as Python's dict sees it: 1 == 1.0 == True, strings by bytes, globals by name, tuples
+ * by elements (to a fixed depth, number of elements and bytes; the rest by identity, as calls and strings of more than
+ * 4 KiB). PYSTR equals STR with the same ASCII bytes. */
 bool wf_key_equal(const struct wf_graph *g, wf_ref a, wf_ref b);
 uint64_t wf_key_hash(const struct wf_graph *g, wf_ref r); /* equal keys, equal hashes */
