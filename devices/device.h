@@ -1,38 +1,88 @@
 /* Where the bytes of a storage can live: one small interface, libc types only.
  *
- * A device is a table of operations and its private state. Memory on it is a handle, never a pointer to follow: what
- * a handle's address means is the device's own business. Each slot lists its return values; every slot exists.
- * Units: bytes. Threads: every slot may be called from any thread; calls on different ranges run side by side.
+ * A device is a table of operations and its private state. Memory on it is a handle, never a pointer to follow: what a
+ * handle's address means is the device's own business, and nobody asks which device it is. Each slot lists its return
+ * values; every device has every slot.
+ *
+ * Units: bytes unless a name says _elems. Threads: every slot may be called from any thread; calls on different ranges
+ * run side by side. After a fork a device must not be touched by the child.
  */
 #pragma once
 
-#include <stdint.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct dev_memory {
-	uint64_t address;   /* device address; meaningful to the device only */
+	uint64_t address; /* the device's own; 0 when there is none */
 	uint64_t size_bytes;
 };
 
 struct dev_info {
 	char name[64];         /* "cpu", "cuda:0" */
 	char description[128]; /* for people */
+	char uuid[48];         /* "GPU-xxxxxxxx-..." as the vendor's tools print it; "" for the host */
 	uint64_t total_bytes, free_bytes;
+};
+
+/* One piece of a file that goes to one place of the memory. */
+struct dev_segment {
+	int fd;
+	uint64_t file_offset;
+	uint64_t memory_offset;
+	uint64_t size_bytes;
+};
+
+/* A strided view whose elements are wanted in row-major order. */
+#define DEV_MAX_NDIM 64
+struct dev_view {
+	uint64_t offset_bytes;  /* of the first element in the memory */
+	uint32_t element_bytes; /* 1, 2, 4, 8 or 16 */
+	uint32_t ndim;
+	uint64_t shape[DEV_MAX_NDIM];
+	uint64_t stride_elems[DEV_MAX_NDIM];
+};
+
+/* What another process needs to map the memory. */
+struct dev_share {
+	unsigned char handle[64];
+	uint64_t offset_bytes; /* of the memory inside what the handle opens */
 };
 
 struct device;
 
 struct dev_ops {
-	/* Fills *ret. Returns: 0, -EIO when the device does not answer. */
+	/* Fills *ret. Returns: 0; -EIO the device does not answer. */
 	int (*describe)(struct device *d, struct dev_info *ret);
-	/* Memory aligned to at least 512 bytes, content undefined. Returns: 0, -ENOMEM, -EIO. */
+
+	/* Memory aligned to at least 512 bytes, content undefined. Returns: 0; -ENOMEM; -EIO. */
 	int (*alloc)(struct device *d, uint64_t size_bytes, struct dev_memory *ret);
-	/* Gives it back; every copy into or out of it has ended. Accepts a zeroed handle. */
+
+	/* Gives it back and zeroes the handle; every call that uses it has ended. Accepts a zeroed handle. */
 	void (*free)(struct device *d, struct dev_memory *m);
-	/* Host -> device, complete on return. Returns: 0, -ERANGE outside the memory, -EIO. */
+
+	/* Host -> device, complete on return. Returns: 0; -ERANGE outside the memory; -EIO. */
 	int (*copy_in)(struct device *d, const struct dev_memory *m, uint64_t offset, const void *src, size_t len);
-	/* Device -> host, complete on return. Returns: 0, -ERANGE, -EIO. */
+
+	/* Device -> host, complete on return. Returns: 0; -ERANGE; -EIO. */
 	int (*copy_out)(struct device *d, const struct dev_memory *m, uint64_t offset, void *dst, size_t len);
+
+	/* Copies elements [first_elem, first_elem + n_elems) of the view, in row-major order, to dst. The caller has
+	 * proven that the view lies in the memory; it is checked again. Returns: 0; -ERANGE; -ENOMEM; -EIO; -EOPNOTSUPP
+	 * when the device has no kernels (the caller then gathers through copy_out). */
+	int (*gather)(struct device *d, const struct dev_memory *m, const struct dev_view *v, uint64_t first_elem,
+		      uint64_t n_elems, void *dst);
+
+	/* Reads the segments from their files into the memory with several threads. seen(), which may be NULL, is given
+	 * every piece of bytes on its way, from those threads, in any order (check sums, progress); when it returns
+	 * non-zero the loading ends with that. Complete on return. Returns: 0; -ERANGE; -EIO; -EUCLEAN a file ended
+	 * early; the error of pread; what seen() returned. */
+	int (*load)(struct device *d, const struct dev_memory *m, const struct dev_segment *segments, size_t n,
+		    int (*seen)(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len), void *ctx);
+
+	/* Makes the memory known to other processes while it lives. Returns: 0; -EOPNOTSUPP; -EIO. */
+	int (*share)(struct device *d, const struct dev_memory *m, struct dev_share *ret);
+
 	/* Ends the device; all its memory has been freed. */
 	void (*close)(struct device *d);
 };
@@ -44,3 +94,8 @@ struct device {
 
 /* Host memory: the reference implementation, always there. */
 int dev_host_open(struct device **ret);
+
+/* CUDA device number `ordinal`. Loads the driver at the first call; makes no context before the first alloc. On failure
+ * *ret_why is one line for people, valid for ever. Returns: 0; -ENODEV no driver, no GPU, or no such device; -ENOMEM.
+ */
+int dev_cuda_open(int ordinal, struct device **ret, const char **ret_why);

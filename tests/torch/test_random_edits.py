@@ -26,11 +26,11 @@ try:
     import torch
 except ImportError:
     print("1..0 # SKIP torch is not installed")
-    sys.exit(77)
+    sys.exit(0)
 
 if not os.path.exists("/dev/fuse"):
     print("1..0 # SKIP /dev/fuse is missing")
-    sys.exit(77)
+    sys.exit(0)
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
 INT_VIEW = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

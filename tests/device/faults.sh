@@ -1,0 +1,31 @@
+#!/bin/sh
+# Every entry point of the driver fails once, at its first or a later call, on the double: operations then report errors, and nothing
+# leaks, crashes, hangs or touches what it must not (the double ends the process with status 99 where it would).
+# Usage: faults.sh TEST_DEVICE OPEN_HANDLE. Prints TAP.
+set -u
+test_device=$1 open_handle=$2
+n=0 failed=0
+for name in cuDeviceGet cuDevicePrimaryCtxRetain cuCtxSetCurrent cuMemAlloc_v2 cuMemHostRegister_v2 cuStreamCreate cuEventCreate \
+	cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuEventRecord cuEventSynchronize cuStreamSynchronize cuModuleLoadData \
+	cuModuleGetFunction cuLaunchKernel cuIpcGetMemHandle cuMemGetInfo_v2 cuDeviceGetUuid_v2; do
+	bad=
+	for at in 1 4; do
+		# without a current context nothing can be freed: the one case in which something is left at exit
+		[ $name = cuCtxSetCurrent ] && export FAKE_CUDA_NO_LEAK_CHECK=1 || unset FAKE_CUDA_NO_LEAK_CHECK
+		FAKE_CUDA="delay=0,fail=$name:$at:719" timeout 60 "$test_device" cuda "$open_handle" >/dev/null 2>&1
+		status=$?
+		[ $status -le 1 ] || bad="$bad call $at ended with status $status;"
+	done
+	n=$((n + 1))
+	if [ -z "$bad" ]; then echo "ok $n - $name fails"; else echo "not ok $n - $name fails:$bad"; failed=1; fi
+done
+FAKE_CUDA="memory=8" timeout 60 "$test_device" cuda "$open_handle" >/dev/null 2>&1
+status=$?
+n=$((n + 1))
+if [ $status -eq 1 ]; then echo "ok $n - out of memory"; else echo "not ok $n - out of memory: status $status"; failed=1; fi
+FAKE_CUDA="devices=0" "$test_device" cuda "$open_handle" | grep -q 'SKIP no usable CUDA device (CUDA_ERROR_NO_DEVICE)'
+status=$?
+n=$((n + 1))
+if [ $status -eq 0 ]; then echo "ok $n - no device"; else echo "not ok $n - no device"; failed=1; fi
+echo "1..$n"
+exit $failed
