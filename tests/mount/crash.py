@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+"""Kills the daemon, and fails its system calls, at every point of a commit and of an fsync.
+
+Usage: crash.py BUILD_DIR DIE_AT_LIBRARY [--points N]
+
+For each mode of commit: N calls change files during one commit. In turn the process is killed at call 1, 2, ... N; after each, the
+checkpoint must be the old one or the new one, and the next mount must show every fsynced edit and be able to commit. The same
+with ENOSPC and EIO: the commit must report the fault or get along without that call; in the first case checkpoint and mount are as
+they were and a second commit succeeds. An fsync is treated alike: killed inside, each edit is there or not; once it has returned,
+all are. Where there are more points than --points, an even sample of them is taken, and the counts say so. Prints TAP.
+"""
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import OrderedDict
+
+from minicheckpoint import Storage, Tensor, save
+
+if not os.path.exists("/dev/fuse"):
+    print("1..0 # SKIP /dev/fuse is missing")
+    sys.exit(0)
+
+args = argparse.ArgumentParser()
+args.add_argument("build")
+args.add_argument("library")
+args.add_argument("--points", type=int, default=40)
+args = args.parse_args()
+WEIGHTFS, WFCTL = (os.path.join(args.build, "fs", name) for name in ("weightfs", "wfctl"))
+
+
+class Mismatch(Exception):
+    pass
+
+
+def floats(n, start):
+    return struct.pack(f"<{n}f", *(start + i for i in range(n)))
+
+
+def make(path):
+    shared = Storage("float32", floats(600, 5))
+    save(path, OrderedDict([
+        ("a", Tensor("float32", (20000,), floats(20000, 1))),
+        ("b", Tensor("float32", (300, 10), floats(3000, 2))),
+        ("c", Tensor("int64", (4,), struct.pack("<4q", 1, 2, 3, 4))),
+        ("tie", Tensor("float32", (600,), b"", storage=shared)),
+        ("view", Tensor("float32", (10, 20), b"", storage=shared, offset=100, stride=(1, 10))),
+        ("epoch", 3),
+        ("sub", OrderedDict(x=Tensor("float32", (5,), floats(5, 3)), lr=0.1)),
+    ]))
+
+
+def snapshot(mnt):
+    """Everything that the mount shows, in order."""
+    seen = []
+    for where, dirs, files in os.walk(mnt):
+        seen.append((os.path.relpath(where, mnt), tuple(os.listdir(where))))
+        for name in files:
+            with open(os.path.join(where, name), "rb") as f:
+                seen.append((os.path.relpath(f.name, mnt), f.read()))
+    return seen
+
+
+class World:
+    """A directory with a checkpoint, and the daemon on it."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="weightfs-crash-")
+        self.file, self.mnt, self.plan_file = (os.path.join(self.dir, n) for n in ("model/m.pt", "mnt", "plan"))
+        os.mkdir(os.path.join(self.dir, "model"))
+        os.mkdir(self.mnt)
+        make(self.file)
+
+    def plan(self, text):
+        with open(self.plan_file + ".new", "w") as f:
+            f.write(text)
+        os.rename(self.plan_file + ".new", self.plan_file)
+
+    def calls(self):
+        with open(self.plan_file + ".count") as f:
+            return int(f.read())
+
+    def mount(self, options, faults=False):
+        env = dict(os.environ)
+        if faults:
+            self.plan("0 setup")
+            env.update(LD_PRELOAD=args.library, DIE_AT=self.plan_file)
+        subprocess.run([WEIGHTFS, "-o", options, self.file, self.mnt], check=True, env=env, stdout=subprocess.DEVNULL)
+
+    def umount(self):
+        subprocess.run([WFCTL, "umount", self.mnt], check=True)
+
+    def detach(self):
+        subprocess.run(["umount", "-l", self.mnt], check=True)
+
+    def edits(self):
+        """A list of edits; each is a function, so that a caller may stop in between."""
+        def at(*names):
+            return os.path.join(self.mnt, *names)
+
+        def write(path, offset, data):
+            with open(path, "r+b") as f:
+                f.seek(offset)
+                f.write(data)
+
+        def create():
+            with open(at("new"), "wb") as f:
+                f.write(b"\1\2\3\4" * 100)
+            os.setxattr(at("new"), "user.torch.dtype", b"int32")
+
+        def epoch():
+            with open(at("epoch"), "w") as f:
+                f.write("11\n")
+        return [lambda: os.rename(at("a"), at("renamed")), lambda: write(at("b"), 1000, b"\7" * 500), epoch,
+                lambda: os.unlink(at("c")), lambda: write(at("view"), 40, b"\5" * 80), create,
+                lambda: os.mkdir(at("sub", "deeper")), lambda: os.rename(at("tie"), at("sub", "tie"))]
+
+    def sync(self):
+        fd = os.open(self.mnt, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sha(self):
+        with open(self.file, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest()
+
+    def read_back(self):
+        """What the file itself says, without an overlay's help: everything through a read-only mount, and zipfile's opinion."""
+        left = sorted(os.listdir(os.path.dirname(self.file)))
+        if left != ["m.pt"]:
+            raise Mismatch(f"left behind: {left}")
+        with zipfile.ZipFile(self.file) as z:
+            if z.testzip():
+                raise Mismatch("zipfile finds a bad record")
+        self.mount("ro")
+        try:
+            return snapshot(self.mnt)
+        finally:
+            self.umount()
+
+    def remove(self):
+        subprocess.run(["umount", "-l", self.mnt], stderr=subprocess.DEVNULL)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def points(total):
+    if total <= args.points:
+        return list(range(1, total + 1))
+    return sorted({1 + round(i * (total - 1) / (args.points - 1)) for i in range(args.points)})
+
+
+def commit(world):
+    return subprocess.run([WFCTL, "commit", world.mnt], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def reference(mode):
+    """States before and after, and the number of calls of one commit and of one fsync, from a run without faults."""
+    w = World()
+    try:
+        w.mount(f"commit={mode}", faults=True)
+        old = snapshot(w.mnt)
+        for edit in w.edits():
+            edit()
+        w.plan("0 fsync")
+        w.sync()
+        sync_calls = w.calls()
+        new = snapshot(w.mnt)
+        w.plan("0 commit")
+        if commit(w).returncode != 0:
+            raise Mismatch("a commit without faults failed")
+        commit_calls = w.calls()
+        if snapshot(w.mnt) != new:
+            raise Mismatch("the mount changed over a commit")
+        w.umount()
+        if w.read_back() != new:
+            raise Mismatch("the file does not say what the mount said")
+        return old, new, sync_calls, commit_calls
+    finally:
+        w.remove()
+
+
+def finish(w, mode, expected):
+    """After a kill: the next mount shows one of the expected states, commits it, and the file then says the same."""
+    w.mount(f"commit={mode}")
+    now = snapshot(w.mnt)
+    if now not in expected:
+        raise Mismatch("the next mount shows a state that was never fsynced: " +
+                       ", ".join(sorted({str(a[0]) for a in now if a not in expected[-1]})))
+    result = commit(w)
+    if result.returncode != 0:
+        raise Mismatch("the next commit failed: " + result.stderr.strip())
+    w.umount()
+    if w.read_back() != now:
+        raise Mismatch("the file does not say what the mount said")
+
+
+def kill_in_commit(mode, at, old, new):
+    w = World()
+    try:
+        w.mount(f"commit={mode}", faults=True)
+        for edit in w.edits():
+            edit()
+        w.sync()
+        w.plan(f"{at} kill")
+        result = commit(w)
+        w.detach()
+        if mode == "replace":
+            with zipfile.ZipFile(w.file) as z: # whole at every instant, not only after the next mount
+                if z.testzip():
+                    raise Mismatch("the checkpoint is torn")
+        if result.returncode == 0:
+            raise Mismatch("a killed commit was reported as done")
+        finish(w, mode, [new])
+    finally:
+        w.remove()
+
+
+def fail_in_commit(mode, at, error, old, new):
+    """Returns whether the commit reported the fault."""
+    w = World()
+    try:
+        w.mount(f"commit={mode}", faults=True)
+        for edit in w.edits():
+            edit()
+        w.sync()
+        before = w.sha()
+        w.plan(f"{at} {error}")
+        result = commit(w)
+        if snapshot(w.mnt) != new:
+            raise Mismatch("the mount changed over a failed commit")
+        if result.returncode != 0 and w.sha() != before:
+            raise Mismatch("a failed commit changed the checkpoint")
+        if result.returncode != 0 and not result.stderr.strip():
+            raise Mismatch("a failed commit said nothing")
+        w.plan("0 again")
+        again = commit(w)
+        if again.returncode != 0:
+            raise Mismatch("a second commit failed: " + again.stderr.strip())
+        if snapshot(w.mnt) != new:
+            raise Mismatch("the mount changed over the second commit")
+        w.umount()
+        if w.read_back() != new:
+            raise Mismatch("the file does not say what the mount said")
+        return result.returncode != 0
+    finally:
+        w.remove()
+
+
+def kill_in_fsync(at, states):
+    w = World()
+    try:
+        w.mount("commit=replace", faults=True)
+        for edit in w.edits():
+            edit()
+        w.plan(f"{at} kill")
+        try:
+            w.sync()
+        except OSError:
+            pass
+        w.detach()
+        finish(w, "replace", states)
+    finally:
+        w.remove()
+
+
+def fail_in_fsync(at, error, new):
+    w = World()
+    try:
+        w.mount("commit=replace", faults=True)
+        for edit in w.edits():
+            edit()
+        w.plan(f"{at} {error}")
+        try:
+            w.sync()
+            reported = False
+        except OSError:
+            reported = True
+        w.plan("0 again")
+        w.sync()
+        os.kill(json.load(open(os.path.join(w.mnt, ".weightfs", "status")))["pid"], 9)
+        w.detach()
+        finish(w, "replace", [new])
+        return reported
+    finally:
+        w.remove()
+
+
+def prefixes():
+    """The state after each edit: what a kill inside an fsync may leave, since the log holds the edits in order."""
+    w = World()
+    try:
+        w.mount("commit=replace")
+        states = [snapshot(w.mnt)]
+        for edit in w.edits():
+            edit()
+            states.append(snapshot(w.mnt))
+        return states
+    finally:
+        w.remove()
+
+
+def main():
+    n = failed = 0
+
+    def case(name, call, *rest):
+        nonlocal n, failed
+        n += 1
+        bad, reported, tried = [], 0, 0
+        total, each = call
+        for at in points(total):
+            tried += 1
+            try:
+                reported += bool(each(at, *rest))
+            except (Mismatch, OSError, subprocess.SubprocessError, zipfile.BadZipFile) as e:
+                bad.append(f"call {at}: {e}")
+        said = f", reported {reported} times" if reported else ""
+        print(f"{'not ' if bad else ''}ok {n} - {name} at {tried} of {total} calls{said}", flush=True)
+        for line in bad[:10]:
+            print(f"#   {line}")
+        failed += bool(bad)
+
+    states = prefixes()
+    for mode in ("replace", "append"):
+        old, new, sync_calls, commit_calls = reference(mode)
+        case(f"{mode}: killed in a commit", (commit_calls, lambda at: kill_in_commit(mode, at, old, new)))
+        for error in ("ENOSPC", "EIO"):
+            case(f"{mode}: {error} in a commit", (commit_calls, lambda at: fail_in_commit(mode, at, error, old, new)))
+    case("killed in an fsync", (sync_calls, lambda at: kill_in_fsync(at, states)))
+    for error in ("ENOSPC", "EIO"):
+        case(f"{error} in an fsync", (sync_calls, lambda at: fail_in_fsync(at, error, new)))
+    print(f"1..{n}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
