@@ -431,19 +431,21 @@ wf_ref wf_graph_new_effects(struct wf_graph *g)
 
 /* ---- walking ---- */
 
-wf_ref wf_graph_next(const struct wf_graph *g, wf_ref previous)
+wf_ref wf_graph_since(const struct wf_graph *g, uint32_t limit)
 {
-	uint32_t u = FIRST_REF;
-
-	if (previous) {
-		if (previous < FIRST_REF || previous >= g->next)
-			return WF_NIL;
-		u = previous + (uint32_t)object_units(wf_object_at(g, previous));
-	}
-	for (; u < g->next; u += (uint32_t)object_units(wf_object_at(g, u)))
+	for (uint32_t u = WF_MAX(limit, FIRST_REF); u < g->next; u += (uint32_t)object_units(wf_object_at(g, u)))
 		if (wf_object_at(g, u)->kind < WF_KIND_COUNT)
 			return u;
 	return WF_NIL;
+}
+
+wf_ref wf_graph_next(const struct wf_graph *g, wf_ref previous)
+{
+	if (previous == WF_NIL)
+		return wf_graph_since(g, FIRST_REF);
+	if (previous < FIRST_REF || previous >= g->next)
+		return WF_NIL;
+	return wf_graph_since(g, previous + (uint32_t)object_units(wf_object_at(g, previous)));
 }
 
 uint32_t wf_graph_limit(const struct wf_graph *g)

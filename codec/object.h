@@ -184,6 +184,8 @@ int wf_persid_set_id(struct wf_graph *g, wf_ref persid, wf_ref id);
 wf_ref wf_graph_next(const struct wf_graph *g, wf_ref previous);
 /* One past the largest ref handed out so far: the size of a table indexed by ref (immediates are not below it). */
 uint32_t wf_graph_limit(const struct wf_graph *g);
+/* The first object made since wf_graph_limit returned limit, or WF_NIL; wf_graph_next goes on from it. */
+wf_ref wf_graph_since(const struct wf_graph *g, uint32_t limit);
 /* true for immediates and shared constants, which have no identity. */
 bool wf_is_constant(const struct wf_graph *g, wf_ref r);
 
