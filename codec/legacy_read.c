@@ -99,7 +99,7 @@ static int add_part(struct wf_container *c, const char *name, uint64_t start, ui
 	return 0;
 }
 
-/* ctx: struct wf_key_map from key to element size. The first id of a key counts, as in torch. */
+/* ctx: struct wf_key_map from key to the ref of its class. The first id of a key counts, as in torch. */
 static wf_ref legacy_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err)
 {
 	uint32_t n = 0;
@@ -111,15 +111,10 @@ static wf_ref legacy_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_erro
 			wf_fail(err, -EUCLEAN, "the key of a storage is not a short string");
 			return WF_NIL;
 		}
-		if (!wf_key_map_get(ctx, key, len)) {
-			bool untyped = false;
-			enum wf_dtype d =
-				wf_dtype_from_storage_class(wf_global_name(g, wf_class_of(g, items[1])), &untyped);
-			int r = wf_key_map_put(ctx, key, len, untyped ? 1 : wf_dtype_info(d)->size_bytes);
-			if (r < 0) {
-				wf_fail(err, r, "too many storages");
-				return WF_NIL;
-			}
+		int r = wf_key_map_get(ctx, key, len) ? 0 : wf_key_map_put(ctx, key, len, items[1]);
+		if (r < 0) {
+			wf_fail(err, r, "too many storages");
+			return WF_NIL;
 		}
 	} else if (!wf_is(g, id, WF_TUPLE) || n != 4 || !wf_str_equal(g, items[0], "module")) {
 		wf_fail(err, -EOPNOTSUPP, "a persistent id that is neither a storage's nor a module's");
@@ -132,47 +127,59 @@ static wf_ref legacy_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_erro
 	return r;
 }
 
-static int add_storage(struct wf_container *c, struct peek *peek, const struct wf_key_map *sizes, const char *key,
-		       size_t len, uint64_t *offset, struct wf_error *err)
+/* What the data of the storages are read with. */
+struct data {
+	struct wf_container *c;
+	const struct wf_graph *g;         /* the object's */
+	const struct wf_key_map *classes; /* as legacy_id filled it */
+	struct peek peek;
+	uint64_t offset; /* of the next storage */
+};
+
+static int add_storage(struct data *d, const char *key, size_t len, struct wf_error *err)
 {
 	struct wf_record *record = NULL;
-	const uint64_t *element_bytes = wf_key_map_get(sizes, key, len);
-	int r = wf_container_add_storage(c, key, len, &record, err);
+	const uint64_t *class = wf_key_map_get(d->classes, key, len);
+	int r = wf_container_add_storage(d->c, key, len, &record, err);
 	if (r < 0)
 		return r;
-	if (!element_bytes)
+	if (!class)
 		return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
 				  "the storage is in the list of keys, but nothing in the object refers to it");
-	if (*element_bytes == 0)
+	bool untyped = false;
+	const char *class_name = wf_global_name(d->g, wf_class_of(d->g, (wf_ref) * class));
+	enum wf_dtype dtype = wf_dtype_from_storage_class(class_name, &untyped);
+	uint64_t element_bytes = untyped ? 1 : wf_dtype_info(dtype)->size_bytes;
+	if (element_bytes == 0)
 		return wf_fail_at(err, -EOPNOTSUPP, record->name, WF_ERROR_NO_OFFSET,
-				  "the storage is of an unknown class, so what follows it cannot be found");
+				  "the storage is of the unknown class \"%s\", so what follows it cannot be found",
+				  class_name);
 	int64_t count = 0;
-	r = read_i64(peek, *offset, &count);
+	r = read_i64(&d->peek, d->offset, &count);
 	if (r < 0 && r != -EUCLEAN)
 		return wf_fail_at(err, r, record->name, WF_ERROR_NO_OFFSET, "cannot read the file: %s", strerror(-r));
 	if (r == 0 && count < 0)
 		return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
-				  "a count of %" PRId64 " elements at %" PRIu64, count, *offset);
-	uint64_t left = wf_source_size(c->file) - *offset;
-	if (r < 0 || (uint64_t)count > (left - COUNT_BYTES) / *element_bytes)
+				  "a count of %" PRId64 " elements at %" PRIu64, count, d->offset);
+	uint64_t size = wf_source_size(d->c->file);
+	if (r < 0 || (uint64_t)count > (size - d->offset - COUNT_BYTES) / element_bytes)
 		return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
-				  "truncated or incomplete: the file ends at %" PRIu64
-				  ", before the data of this storage (%" PRId64 " elements of %" PRIu64 " bytes)",
-				  wf_source_size(c->file), count, *element_bytes);
-	record->header_offset = *offset + COUNT_BYTES;
-	record->stored_bytes = record->size_bytes = (uint64_t)count * *element_bytes;
-	*offset = record->header_offset + record->stored_bytes;
+				  "truncated or incomplete: the data of this storage would go from %" PRIu64
+				  " past the end of the file at %" PRIu64,
+				  d->offset, size);
+	record->header_offset = d->offset + COUNT_BYTES;
+	record->stored_bytes = record->size_bytes = (uint64_t)count * element_bytes;
+	d->offset = record->header_offset + record->stored_bytes;
 	return 0;
 }
 
-static int add_storages(struct wf_container *c, const struct wf_key_map *sizes, const struct wf_graph *g, wf_ref keys,
-			uint64_t offset, struct wf_error *err)
+static int add_storages(struct data *d, const struct wf_graph *g, wf_ref keys, struct wf_error *err)
 {
+	struct wf_container *c = d->c;
 	uint32_t n = 0;
 	const wf_ref *items = wf_elements(g, keys, &n);
 	if (!wf_is(g, keys, WF_LIST))
 		return wf_fail_at(err, -EUCLEAN, "keys", WF_ERROR_NO_OFFSET, "this is not a list of storage keys");
-	struct peek peek = {.file = c->file};
 	c->storage_order = calloc(WF_MAX(n, 1u), sizeof *c->storage_order);
 	if (!c->storage_order)
 		return wf_fail(err, -ENOMEM, "out of memory");
@@ -181,7 +188,7 @@ static int add_storages(struct wf_container *c, const struct wf_key_map *sizes, 
 		const char *key = wf_bytes(g, items[i], &len);
 		if (!key || !(wf_is(g, items[i], WF_STR) || wf_is(g, items[i], WF_PYSTR)))
 			return wf_fail_at(err, -EUCLEAN, "keys", WF_ERROR_NO_OFFSET, "key %u is not a short string", i);
-		int r = add_storage(c, &peek, sizes, key, len, &offset, err);
+		int r = add_storage(d, key, len, err);
 		if (r < 0)
 			return r;
 		c->storage_order[c->storage_count++] = c->count - 1;
@@ -189,14 +196,14 @@ static int add_storages(struct wf_container *c, const struct wf_key_map *sizes, 
 	return wf_container_index(c, err);
 }
 
-static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_map *sizes, wf_ref *ret_root,
+static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_map *classes, wf_ref *ret_root,
 		      struct wf_error *err)
 {
 	const struct legacy *l = (const struct legacy *)c;
-	const struct wf_pickle_reader reader = {.persid = legacy_id, .ctx = sizes};
+	const struct wf_pickle_reader reader = {.persid = legacy_id, .ctx = classes};
 	cleanup_with(graph_freep) struct wf_graph *aside = NULL;
 	cleanup_with(graph_freep) struct wf_graph *keys_graph = NULL;
-	uint64_t size = wf_source_size(c->file), object, keys, data;
+	uint64_t size = wf_source_size(c->file), object, keys, end;
 	wf_ref ignored, keys_root, root;
 	int r = read_aside(c->file, l->sys_info_offset, size - l->sys_info_offset, &aside, &ignored, &object, err);
 	if (r < 0) {
@@ -209,7 +216,7 @@ static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_
 		wf_error_where(err, "object");
 		return r;
 	}
-	r = read_aside(c->file, keys, size - keys, &keys_graph, &keys_root, &data, err);
+	r = read_aside(c->file, keys, size - keys, &keys_graph, &keys_root, &end, err);
 	if (r < 0) {
 		wf_error_where(err, "keys");
 		return r;
@@ -222,12 +229,13 @@ static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_
 		{"protocol", l->protocol_offset, l->sys_info_offset},
 		{"sys_info", l->sys_info_offset, object},
 		{"object", object, keys},
-		{"keys", keys, data},
+		{"keys", keys, end},
 	};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(parts) && r == 0; i++)
 		r = add_part(c, parts[i].name, parts[i].start, parts[i].end, err);
+	struct data d = {.c = c, .g = g, .classes = classes, .peek = {.file = c->file}, .offset = end};
 	if (r == 0)
-		r = add_storages(c, sizes, keys_graph, keys_root, data, err);
+		r = add_storages(&d, keys_graph, keys_root, err);
 	if (r == 0)
 		*ret_root = root;
 	return r;
@@ -240,9 +248,9 @@ static int load_graph(struct wf_container *c, uint32_t record, struct wf_graph *
 	if (l->loaded)
 		return wf_fail(err, -EINVAL, "the object was read before");
 	l->loaded = true;
-	struct wf_key_map sizes = {0};
-	int r = load_parts(c, g, &sizes, ret_root, err);
-	wf_key_map_free(&sizes);
+	struct wf_key_map classes = {0};
+	int r = load_parts(c, g, &classes, ret_root, err);
+	wf_key_map_free(&classes);
 	return r;
 }
 

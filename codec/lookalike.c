@@ -118,7 +118,7 @@ static int markup_or_text(const unsigned char *head, size_t len, struct wf_error
 	size_t k = 0;
 	for (; k < n && k < sizeof line - 1 && s[k] != '\n' && s[k] != '\r'; k++)
 		line[k] = s[k];
-	while (k > 0 && ((unsigned char)s[k < n ? k : k - 1] & 0xc0) == 0x80)
+	while (k > 0 && k < n && ((unsigned char)s[k] & 0xc0) == 0x80)
 		k--; /* not in the middle of a character */
 	line[k] = '\0';
 	return wf_fail(err, -EMEDIUMTYPE, "this is a text file that starts with \"%s\", not a checkpoint", line);
