@@ -37,12 +37,16 @@ struct wf_tensor {
 	bool requires_grad;
 	bool conj, neg;            /* the logical value is the conjugate or negative of the raw bytes */
 	bool swap;                 /* NUMPY only: elements stand in the pickle big endian */
+	bool parameter;            /* an nn.Parameter */
 	wf_ref object;             /* what was decoded (a wrapper such as Parameter included) */
-	wf_ref rebuild;            /* the innermost call that names storage, offset, size, stride; the PERSID itself for a
-	                              bare storage */
+	wf_ref rebuild;            /* the innermost call that names storage, offset, size, stride (in its own arguments, or
+	                              in those that _rebuild_from_type_v2 passes on); the PERSID itself for a bare storage */
 	wf_ref type;               /* class GLOBAL when it is not plain torch.Tensor, else WF_NIL */
 	wf_ref quantizer;          /* the quantizer tuple, or WF_NIL */
 };
+
+/* The string object that holds an ndarray's bytes inside the pickle; WF_NIL when r is no such array. */
+wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r);
 
 /* Cheap test by the called function's name: is this object shown as one tensor file? */
 bool wf_is_tensor(const struct wf_graph *g, wf_ref r);

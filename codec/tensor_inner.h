@@ -1,0 +1,38 @@
+/* What tensor.c, tensor_numpy.c and tensor_make.c share. Nobody else includes it. */
+#pragma once
+
+#include "tensor.h"
+
+/* The rebuild functions, by what their arguments look like. */
+enum wf_rebuild {
+	WF_REBUILD_NONE,
+	WF_REBUILD_V1,         /* _rebuild_tensor(storage, offset, size, stride) */
+	WF_REBUILD_V2,         /* _rebuild_tensor_v2(..., requires_grad, hooks[, metadata]) */
+	WF_REBUILD_V3,         /* _rebuild_tensor_v3(..., requires_grad, hooks, dtype[, metadata]) */
+	WF_REBUILD_QUANTISED,  /* _rebuild_qtensor(storage, offset, size, stride, quantizer, requires_grad, hooks) */
+	WF_REBUILD_META,       /* _rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad) */
+	WF_REBUILD_WRAPPER,    /* _rebuild_wrapper_subclass(cls, dtype, size, stride, offset, layout, device,
+				  requires_grad) */
+	WF_REBUILD_PARAMETER,  /* _rebuild_parameter[_with_state](tensor, requires_grad, ...), Parameter(tensor,
+				  requires_grad) */
+	WF_REBUILD_FROM_TYPE,  /* _rebuild_from_type[_v2](func, type, args, state) */
+	WF_REBUILD_FROM_CPU,   /* _rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad) */
+	WF_REBUILD_FROM_NUMPY, /* _rebuild_device_tensor_from_numpy, _rebuild_xla_tensor(array, dtype, device,
+				  requires_grad) */
+	WF_REBUILD_OLD_TENSOR, /* torch.FloatTensor() BUILD (storage, offset, size, stride), of 0.1 */
+	WF_REBUILD_NUMPY,      /* ndarray */
+	WF_REBUILD_SPARSE,     /* _rebuild_sparse_tensor(layout, data): components, no tensor file */
+	WF_REBUILD_NESTED,     /* _rebuild_nested_tensor(buffer, sizes, strides, offsets): components */
+};
+
+/* Which one a called object is; by the function's name alone. */
+enum wf_rebuild wf_rebuild_of_func(const struct wf_graph *g, wf_ref func);
+/* The same for an object, with NumPy arrays and old tensors told by their state. */
+enum wf_rebuild wf_rebuild_of(const struct wf_graph *g, wf_ref r);
+
+/* Tuples of ints: torch.Size calls, tuples and lists. Returns the number of elements, -1 when r is none or has more
+ * than WF_MAX_NDIM or a negative one. */
+int wf_int_tuple(const struct wf_graph *g, wf_ref r, int64_t ret[WF_MAX_NDIM]);
+
+int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *t,
+		    struct wf_error *err);
