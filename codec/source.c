@@ -37,6 +37,7 @@ struct wf_source {
 		struct {
 			int fd;
 			struct wf_fingerprint print;
+			atomic_bool may_grow;
 		} file;
 		uint64_t slice_start;
 		struct {
@@ -215,7 +216,10 @@ static int read_file(const struct wf_source *s, uint64_t offset, unsigned char *
 		return -errno;
 	struct wf_fingerprint now;
 	wf_fingerprint_from_stat(&st, &now);
-	return wf_fingerprint_equal(&now, &s->file.print) ? 0 : -ESTALE;
+	if (wf_fingerprint_equal(&now, &s->file.print))
+		return 0;
+	bool grown = now.size_bytes >= s->file.print.size_bytes;
+	return grown && atomic_load_explicit(&s->file.may_grow, memory_order_relaxed) ? 0 : -ESTALE;
 }
 
 static int inflater_start(struct inflater *f)
@@ -364,6 +368,14 @@ bool wf_source_locate(struct wf_source *s, uint64_t offset, int *ret_fd, uint64_
 	*ret_fd = s->file.fd;
 	*ret_offset = offset;
 	return true;
+}
+
+void wf_source_allow_growth(struct wf_source *s, bool on)
+{
+	if (s->kind == SOURCE_SLICE)
+		s = s->parent;
+	if (s->kind == SOURCE_FILE)
+		atomic_store_explicit(&s->file.may_grow, on, memory_order_relaxed);
 }
 
 void wf_source_fingerprint(const struct wf_source *s, struct wf_fingerprint *ret)

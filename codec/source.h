@@ -50,6 +50,11 @@ int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len);
  * lives) and *ret_offset. Returns: true, or false for memory and inflated bytes. */
 bool wf_source_locate(struct wf_source *s, uint64_t offset, int *ret_fd, uint64_t *ret_offset);
 
+/* While on, the file may grow and get a new mtime: bytes are being appended to it by us, and those that were there stay.
+ * Off again, it is compared with its state at open as before (what was appended must have been cut off by then, or the
+ * file be opened anew). For files and slices of files; any thread. */
+void wf_source_allow_growth(struct wf_source *s, bool on);
+
 /* The file's fingerprint as it was at open (files and slices of files; zeroes otherwise). */
 void wf_source_fingerprint(const struct wf_source *s, struct wf_fingerprint *ret);
 void wf_fingerprint_from_stat(const struct stat *st, struct wf_fingerprint *ret);

@@ -156,6 +156,24 @@ static void test_file_changed_underneath(void **state)
 	assert_int_equal(wf_source_read(s, 0, buf, 4), -ESTALE);
 	wf_source_unref(s);
 
+	/* our own append: the old bytes may be read meanwhile, and after it was cut back */
+	struct stat before;
+	assert_int_equal(wf_source_open_file(path, &s, NULL), 0);
+	assert_int_equal(stat(path, &before), 0);
+	wf_source_allow_growth(s, true);
+	assert_int_equal(truncate(path, 32), 0);
+	assert_int_equal(wf_source_read(s, 0, buf, 16), 0);
+	wf_source_allow_growth(s, false);
+	assert_int_equal(wf_source_read(s, 0, buf, 16), -ESTALE);
+	assert_int_equal(truncate(path, 16), 0);
+	assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[]){before.st_atim, before.st_mtim}, 0), 0);
+	assert_int_equal(wf_source_read(s, 0, buf, 16), 0);
+	wf_source_allow_growth(s, true);
+	assert_int_equal(truncate(path, 15), 0);
+	assert_int_equal(wf_source_read(s, 0, buf, 4), -ESTALE);
+	assert_int_equal(truncate(path, 16), 0);
+	wf_source_unref(s);
+
 	/* a rename over it leaves the old file, which is still what was opened */
 	assert_int_equal(wf_source_open_file(path, &s, NULL), 0);
 	assert_int_equal(unlink(path), 0);
