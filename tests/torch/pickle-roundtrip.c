@@ -1,0 +1,44 @@
+/* Reads the pickle in a file and writes it to standard output:  pickle-roundtrip FILE [OFFSET [LENGTH]]
+ *
+ * Without LENGTH the pickle may end anywhere; the offset after its STOP goes to standard error. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "codec/pickle.h"
+#include "codec/util.h"
+
+static int put(void *ctx, const void *data, size_t len)
+{
+	return fwrite(data, 1, len, ctx) == len ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
+	const struct wf_pickle_writer writer = {NULL, put, stdout};
+	struct wf_error err = {0};
+	struct wf_graph *g = NULL;
+	char text[1024];
+	uint64_t end = 0;
+	wf_ref root;
+
+	if (argc < 2)
+		return 2;
+	int rc = wf_source_open_file(argv[1], &source, &err);
+	if (rc == 0)
+		rc = wf_graph_new(&g);
+	if (rc == 0) {
+		uint64_t offset = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+		uint64_t len = argc > 3 ? strtoull(argv[3], NULL, 10) : wf_source_size(source) - offset;
+		rc = wf_pickle_read(g, source, offset, len, NULL, &root, &end, &err);
+	}
+	if (rc == 0)
+		rc = wf_pickle_write(g, root, &writer, &err);
+	if (rc == 0)
+		fprintf(stderr, "%" PRIu64 "\n", end);
+	else
+		fprintf(stderr, "%s\n", wf_error_format(&err, text, sizeof text));
+	wf_graph_free(g);
+	return rc == 0 && fflush(stdout) == 0 ? 0 : 1;
+}
