@@ -2,6 +2,7 @@
 #include "container_impl.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <sys/random.h>
 
 #include "util.h"
@@ -252,6 +253,20 @@ void wf_key_map_free(struct wf_key_map *m)
 		free(m->keys[i].bytes);
 	free(m->keys);
 	free(m->index);
+}
+
+int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uint64_t len, uint64_t *at, uint64_t max,
+		 const struct wf_pickle_reader *reader, wf_ref *ret_root, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *part = NULL;
+	uint64_t end = 0;
+	int r = wf_source_slice(file, start, len, &part);
+	if (r < 0)
+		return wf_fail(err, r, "cannot read at %" PRIu64 ": %s", start, strerror(-r));
+	r = wf_pickle_read(g, part, *at - start, WF_MIN(len - (*at - start), max), reader, ret_root, &end, err);
+	if (r == 0)
+		*at = start + end;
+	return r;
 }
 
 bool wf_is_storage_id(const struct wf_graph *g, wf_ref id)

@@ -70,8 +70,7 @@ int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf
  * other format has, become what they stand for: a _rebuild_tensor_v2 call or the class's WF_GLOBAL. *ret_root: the object. */
 int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
 /* TorchScript: reads constants.pkl or another pickle record. Its storages live in the folder of that pickle's name; so
- * that one lookup serves all, the key in their ids becomes "FOLDER/KEY" (see wf_container_storage_record). g must be a
- * graph of its own, because a graph's long strings lie in one source: -EINVAL otherwise. */
+ * that one lookup serves all, the key in their ids becomes "FOLDER/KEY" (see wf_container_storage_record). */
 int wf_container_load_record_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
 				   struct wf_error *err);
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "container.h"
+#include "pickle.h"
 
 /* At most this many records: a directory that claims more is refused before anything is allocated. */
 #define WF_CONTAINER_MAX_RECORDS (1u << 24)
@@ -62,6 +63,11 @@ int wf_container_index(struct wf_container *c, struct wf_error *err);
 
 uint64_t wf_hash_seed(const void *fallback);
 void wf_container_freep(struct wf_container **c);
+
+/* As wf_pickle_read for a pickle somewhere in [start, start + len) of the file; *at is an offset in the file and moves
+ * behind the pickle, errors name offsets from start on. */
+int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uint64_t len, uint64_t *at, uint64_t max,
+		 const struct wf_pickle_reader *reader, wf_ref *ret_root, struct wf_error *err);
 
 /* true for a tuple ('storage', class, key, location, numel, ...). */
 bool wf_is_storage_id(const struct wf_graph *g, wf_ref id);

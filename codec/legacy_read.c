@@ -57,15 +57,14 @@ static int read_i64(struct peek *p, uint64_t offset, int64_t *ret)
 	return 0;
 }
 
-/* One pickle of at most len bytes into a graph of its own. */
-static int read_aside(struct wf_source *file, uint64_t offset, uint64_t len, struct wf_graph **ret_g, wf_ref *ret_root,
-		      uint64_t *ret_end, struct wf_error *err)
+/* The pickle at *at, of at most max bytes, into a graph of its own; moves *at behind it. */
+static int read_aside(struct wf_source *file, uint64_t *at, uint64_t max, struct wf_graph **ret_g, wf_ref *ret_root,
+		      struct wf_error *err)
 {
 	struct wf_graph *g = NULL;
 	if (wf_graph_new(&g) < 0)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	wf_graph_set_source(g, file);
-	int r = wf_pickle_read(g, file, offset, len, NULL, ret_root, ret_end, err);
+	int r = wf_read_part(g, file, *at, wf_source_size(file) - *at, at, max, NULL, ret_root, err);
 	if (r < 0) {
 		wf_graph_free(g);
 		return r;
@@ -203,20 +202,21 @@ static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_
 	const struct wf_pickle_reader reader = {.persid = legacy_id, .ctx = classes};
 	cleanup_with(graph_freep) struct wf_graph *aside = NULL;
 	cleanup_with(graph_freep) struct wf_graph *keys_graph = NULL;
-	uint64_t size = wf_source_size(c->file), object, keys, end;
+	uint64_t size = wf_source_size(c->file), object = l->sys_info_offset;
 	wf_ref ignored, keys_root, root;
-	int r = read_aside(c->file, l->sys_info_offset, size - l->sys_info_offset, &aside, &ignored, &object, err);
+	int r = read_aside(c->file, &object, UINT64_MAX, &aside, &ignored, err);
 	if (r < 0) {
 		wf_error_where(err, "sys_info");
 		return r;
 	}
-	wf_graph_set_source(g, c->file);
-	r = wf_pickle_read(g, c->file, object, size - object, &reader, &root, &keys, err);
+	uint64_t keys = object;
+	r = wf_read_part(g, c->file, object, size - object, &keys, UINT64_MAX, &reader, &root, err);
 	if (r < 0) {
 		wf_error_where(err, "object");
 		return r;
 	}
-	r = read_aside(c->file, keys, size - keys, &keys_graph, &keys_root, &end, err);
+	uint64_t end = keys;
+	r = read_aside(c->file, &end, UINT64_MAX, &keys_graph, &keys_root, err);
 	if (r < 0) {
 		wf_error_where(err, "keys");
 		return r;
@@ -260,16 +260,16 @@ int wf_legacy_open(struct wf_source *file, struct wf_container **ret, struct wf_
 {
 	cleanup_with(graph_freep) struct wf_graph *magic_graph = NULL;
 	cleanup_with(graph_freep) struct wf_graph *version_graph = NULL;
-	uint64_t size = wf_source_size(file), protocol, sys_info;
+	uint64_t protocol = 0;
 	wf_ref root;
-	int r = read_aside(file, 0, WF_MIN(size, (uint64_t)SMALL_PICKLE_BYTES), &magic_graph, &root, &protocol, NULL);
+	int r = read_aside(file, &protocol, SMALL_PICKLE_BYTES, &magic_graph, &root, NULL);
 	if (r == -ENOMEM || r == -EIO || r == -ESTALE)
 		return wf_fail(err, r, "cannot read the file: %s", strerror(-r));
 	if (r < 0 || !is_magic(magic_graph, root))
 		return 1;
 
-	r = read_aside(file, protocol, WF_MIN(size - protocol, (uint64_t)SMALL_PICKLE_BYTES), &version_graph, &root,
-		       &sys_info, err);
+	uint64_t sys_info = protocol;
+	r = read_aside(file, &sys_info, SMALL_PICKLE_BYTES, &version_graph, &root, err);
 	if (r < 0) {
 		wf_error_where(err, "protocol");
 		return r;

@@ -213,8 +213,7 @@ static bool int_at(const struct wf_graph *g, wf_ref tuple, uint32_t i, int64_t *
 /* The member's bytes from *at on, as one pickle; moves *at behind it. */
 static int read_part(struct loader *l, const struct wf_record *member, uint64_t *at, uint64_t max, wf_ref *ret)
 {
-	uint64_t end = member->header_offset + member->stored_bytes;
-	int r = wf_pickle_read(l->g, l->c->file, *at, WF_MIN(end - *at, max), NULL, ret, at, l->err);
+	int r = wf_read_part(l->g, l->c->file, member->header_offset, member->stored_bytes, at, max, NULL, ret, l->err);
 	if (r < 0)
 		wf_error_where(l->err, member->name);
 	return r;
@@ -262,7 +261,6 @@ static int remember_storage(struct loader *l, int64_t key, wf_ref id)
 
 static int read_storage(struct loader *l, const struct wf_record *member, uint64_t *at)
 {
-	/* the record table grows below, so the member is passed by value of its fields */
 	uint64_t end = member->header_offset + member->stored_bytes;
 	wf_ref args;
 	int64_t key = 0, count = 0;
@@ -463,7 +461,6 @@ static int load_parts(struct loader *l, wf_ref *ret_root)
 {
 	const struct tar *t = (const struct tar *)l->c;
 	struct wf_graph *g = l->g;
-	wf_graph_set_source(g, l->c->file);
 	l->storage = wf_str(g, "storage");
 	l->rebuild = wf_global_named(g, "torch._utils", "_rebuild_tensor_v2");
 	l->ordered_dict = wf_global_named(g, "collections", "OrderedDict");
@@ -479,8 +476,8 @@ static int load_parts(struct loader *l, wf_ref *ret_root)
 		return r;
 	const struct wf_record *member = &l->c->records[t->pickle];
 	const struct wf_pickle_reader reader = {.persid = object_of_id, .ctx = l};
-	uint64_t end;
-	r = wf_pickle_read(g, l->c->file, member->header_offset, member->stored_bytes, &reader, ret_root, &end, l->err);
+	uint64_t at = member->header_offset;
+	r = wf_read_part(g, l->c->file, at, member->stored_bytes, &at, UINT64_MAX, &reader, ret_root, l->err);
 	if (r < 0)
 		wf_error_where(l->err, member->name);
 	return r;

@@ -438,8 +438,6 @@ static int load_graph(struct wf_container *c, uint32_t i, struct wf_graph *g, wf
 	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
 	char folder[256] = "";
 	uint64_t end = 0;
-	if (wf_graph_source(g))
-		return wf_fail(err, -EINVAL, "the graph holds another pickle");
 	if (i == WF_NO_RECORD)
 		i = wf_container_find(c, "data.pkl"); /* is there: wf_zip_open has seen it */
 	const char *name = c->records[i].name;
@@ -450,7 +448,6 @@ static int load_graph(struct wf_container *c, uint32_t i, struct wf_graph *g, wf
 	if (r < 0)
 		return r;
 	const struct wf_pickle_reader reader = {.persid = storage_id, .ctx = folder[0] ? folder : NULL};
-	wf_graph_set_source(g, s);
 	r = wf_pickle_read(g, s, 0, wf_source_size(s), &reader, ret_root, &end, err);
 	if (r < 0)
 		wf_error_where(err, name);

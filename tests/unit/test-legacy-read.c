@@ -256,7 +256,7 @@ static void test_ids(void **state)
 		{BYTES("\x80\x02(X\6\0\0\0modulecm\nNet\nNtQ."), -EOPNOTSUPP, "persistent id"},
 		{BYTES("\x80\x02K\1Q."), -EOPNOTSUPP, "persistent id"},
 		{BYTES("\x80\x02(X\7\0\0\0storagectorch\nFloatStorage\nK\1NNNtQ."), -EUCLEAN, "key of a storage"},
-		{BYTES("\x80\x02X"), -EUCLEAN, "object"},
+		{BYTES("\x80\x02X"), -EUCLEAN, "object, offset 2"},
 		/* an unknown class matters only where its data must be passed over */
 		{BYTES("\x80\x02(X\7\0\0\0storagecx\nXStorage\nX\1\0\0\0"
 		       "1X\3\0\0\0cpuK\1NtQ."),
