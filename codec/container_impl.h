@@ -1,5 +1,5 @@
-/* What the readers of the outer formats share; included by container.c, zip_read.c, legacy_read.c, tar_read.c and
- * lookalike.c only.
+/* What the readers of the outer formats share; included by container.c, zip_read.c, legacy_read.c, tar_read.c,
+ * lookalike.c and the commit only.
  *
  * A reader's own struct starts with struct wf_container. It calls wf_container_init, adds its records, and then
  * wf_container_index once; wf_container_free frees what it added and calls ops->free for the rest.
