@@ -16,6 +16,8 @@
 #include "pickle_inner.h"
 #include "util.h"
 
+#define STACK_MIN 256u
+
 /* ---- errors ---- */
 
 static int fail_v(struct pickle_machine *m, int code, const char *fmt, va_list ap)
@@ -85,7 +87,7 @@ int wf_pickle_push(struct pickle_machine *m, wf_ref r)
 	if (r == WF_NIL)
 		return wf_pickle_no_room(m);
 	if (m->depth == m->stack_cap) {
-		uint32_t cap = m->stack_cap ? 2 * m->stack_cap : 256;
+		uint32_t cap = 2 * m->stack_cap;
 		if (cap > WF_GRAPH_MAX_BYTES / sizeof *m->stack)
 			return wf_pickle_refused(m, -E2BIG, "more than %u objects on the stack", m->stack_cap);
 		wf_ref *stack = realloc(m->stack, cap * sizeof *stack);
@@ -386,6 +388,10 @@ int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset
 	if (!wf_graph_source(g))
 		wf_graph_set_source(g, source);
 	m.external = wf_graph_source(g) == source;
+	m.stack = malloc(STACK_MIN * sizeof *m.stack);
+	if (!m.stack)
+		return wf_pickle_no_room(&m);
+	m.stack_cap = STACK_MIN;
 	uint32_t before = wf_graph_limit(g);
 	if ((rc = run(&m)) < 0 || (rc = settle(&m, before)) < 0)
 		return rc;
