@@ -4,10 +4,12 @@
  *
  * Reader: protocols 0 to 5, every opcode except EXT1/2/4, NEXT_BUFFER, READONLY_BUFFER and PERSID (refused with
  * -EOPNOTSUPP). Iterative; the stack, the memo and the marks are bounded by the bytes read and by the limits below.
- * Every error names the offset of the opcode that broke a rule.
+ * Every error names the offset (in the source) of the opcode that broke a rule. Text lines of protocol 0 are limited to
+ * 128 KiB, names to 4 KiB. INST and OBJ without arguments become NEWOBJ, which is what they mean to Python 3.
  *
  * Writer: protocol 2, and of that only what weights_only accepts, unless the graph holds what that cannot express
- * (bytes of 4 GiB and more). It memoises what CPython's pickler does, containers before they are filled and in batches
+ * (strings of 4 GiB and more, NEWOBJ_EX, Python 2 strings of 256 bytes and more, sets added to the result of a call, and
+ * immutable objects that contain themselves). It memoises what CPython's pickler does, containers before they are filled and in batches
  * of 1000, so that a graph read from torch's own protocol-2 pickle is written back byte for byte. Iterative.
  *
  * Threads: none of its own; reading needs the graph exclusively, writing only reads it.
@@ -34,7 +36,9 @@ struct wf_pickle_reader {
 };
 
 /* Reads one pickle that starts at offset of source, at most to offset + len. Bytes after STOP are left alone.
- * *ret_root is its object, *ret_end the offset after STOP. A wf_graph may take several pickles.
+ * *ret_root is its object, *ret_end the offset after STOP. A wf_graph may take several pickles. A graph without a source
+ * gets this one; strings longer than WF_INLINE_MAX stay in it, and are copied when the graph has another source. Those
+ * left in the source are not checked for UTF-8.
  * Returns: 0; -EUCLEAN broken; -EOPNOTSUPP refused opcode; -E2BIG limit; -ENOMEM; or the source's error. */
 int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset, uint64_t len,
 		   const struct wf_pickle_reader *reader, wf_ref *ret_root, uint64_t *ret_end, struct wf_error *err);
@@ -48,8 +52,9 @@ struct wf_pickle_writer {
 	void *ctx;
 };
 
-/* Writes root as one pickle. Returns: 0, -ENOMEM, -EOPNOTSUPP (an object no opcode can express), or the error of
- * write or of a source that an external string lies in. */
+/* Writes root as one pickle. Returns: 0, -ENOMEM, -EOPNOTSUPP (an object no opcode can express, or a graph that is
+ * lossy), -E2BIG (objects that contain themselves in too many ways), or the error of write or of a source that an
+ * external string lies in. */
 int wf_pickle_write(const struct wf_graph *g, wf_ref root, const struct wf_pickle_writer *writer, struct wf_error *err);
 
 /* The same into memory. */
