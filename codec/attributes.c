@@ -1,1 +1,235 @@
-#include "checkpoint.h"
+/* Extended attributes: texts about a node, made when asked for. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "checkpoint_impl.h"
+#include "util.h"
+#include "value.h"
+
+/* ---- one function an attribute: appends the text; -ENODATA where the node has no such thing ---- */
+
+struct subject {
+	struct wf_checkpoint *ck;
+	wf_ino ino;
+	const struct wf_node *node;
+	bool is_tensor; /* decodes */
+	struct wf_tensor t;
+};
+
+static void int_list(const int64_t *values, uint32_t n, struct wf_buffer *out)
+{
+	wf_buffer_putc(out, '[');
+	for (uint32_t i = 0; i < n; i++)
+		wf_buffer_printf(out, "%s%lld", i ? ", " : "", (long long)values[i]);
+	wf_buffer_putc(out, ']');
+}
+
+static int get_dtype(const struct subject *s, struct wf_buffer *out)
+{
+	wf_buffer_puts(out, wf_dtype_info(s->t.dtype)->name);
+	return 0;
+}
+
+static int get_shape(const struct subject *s, struct wf_buffer *out)
+{
+	int_list(s->t.shape, s->t.ndim, out);
+	return 0;
+}
+
+static int get_stride(const struct subject *s, struct wf_buffer *out)
+{
+	int_list(s->t.stride, s->t.ndim, out);
+	return 0;
+}
+
+static int get_storage(const struct subject *s, struct wf_buffer *out)
+{
+	const char *key = wf_storage_key(s->ck->storages, s->t.storage);
+	if (s->t.storage == WF_NO_STORAGE || !key[0])
+		return -ENODATA;
+	wf_buffer_puts(out, key);
+	return 0;
+}
+
+static int get_storage_offset(const struct subject *s, struct wf_buffer *out)
+{
+	if (s->t.storage == WF_NO_STORAGE)
+		return -ENODATA;
+	wf_buffer_printf(out, "%llu", (unsigned long long)s->t.offset_elems);
+	return 0;
+}
+
+static int get_location(const struct subject *s, struct wf_buffer *out)
+{
+	if (s->t.kind == WF_TENSOR_META)
+		wf_buffer_puts(out, "meta");
+	else if (s->t.kind == WF_TENSOR_NUMPY)
+		wf_buffer_puts(out, "cpu");
+	else
+		wf_buffer_puts(out, wf_storage_location(s->ck->storages, s->t.storage));
+	return 0;
+}
+
+static int get_device(const struct subject *s, struct wf_buffer *out)
+{
+	if (s->t.kind == WF_TENSOR_META)
+		return -ENODATA; /* there are no bytes to be anywhere */
+	wf_buffer_puts(out, "file");
+	return 0;
+}
+
+static int get_requires_grad(const struct subject *s, struct wf_buffer *out)
+{
+	wf_buffer_puts(out, s->t.requires_grad ? "true" : "false");
+	return 0;
+}
+
+static int get_descr(const struct subject *s, struct wf_buffer *out)
+{
+	const char *descr = wf_dtype_info(s->t.dtype)->numpy_descr;
+	if (!descr)
+		return -ENODATA;
+	wf_buffer_puts(out, descr);
+	return 0;
+}
+
+static int get_file_offset(const struct subject *s, struct wf_buffer *out)
+{
+	const struct wf_tensor *t = &s->t;
+	uint64_t offset, len;
+	int fd;
+	if (t->kind == WF_TENSOR_META || !t->contiguous || t->conj || t->neg || t->swap || t->size_bytes == 0 ||
+	    !wf_storage_locate(s->ck->storages, t->storage, t->offset_elems * wf_dtype_info(t->dtype)->size_bytes, &fd,
+			       &offset, &len) ||
+	    len < t->size_bytes)
+		return -ENODATA;
+	wf_buffer_printf(out, "%llu", (unsigned long long)offset);
+	return 0;
+}
+
+static int get_qscheme(const struct subject *s, struct wf_buffer *out)
+{
+	if (s->t.quantizer == WF_NIL)
+		return -ENODATA;
+	wf_buffer_puts(out, wf_global_name(s->ck->graph, wf_element(s->ck->graph, s->t.quantizer, 0)));
+	return 0;
+}
+
+static int get_quantizer_value(const struct subject *s, uint32_t part, struct wf_buffer *out)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	wf_ref value = s->t.quantizer == WF_NIL ? WF_NIL : wf_element(s->ck->graph, s->t.quantizer, part);
+	int r = value == WF_NIL || wf_value_form_of(s->ck->graph, value) == WF_VALUE_NOT
+			? -ENODATA
+			: wf_value_text(s->ck->graph, value, &text);
+	if (r == 0 && text.len > 0)
+		wf_buffer_append(out, text.data, text.len - 1); /* without its newline */
+	wf_buffer_free(&text);
+	return r;
+}
+
+static int get_scale(const struct subject *s, struct wf_buffer *out)
+{
+	return get_quantizer_value(s, 1, out);
+}
+
+static int get_zero_point(const struct subject *s, struct wf_buffer *out)
+{
+	return get_quantizer_value(s, 2, out);
+}
+
+static int get_class(const struct subject *s, struct wf_buffer *out)
+{
+	char name[256];
+	wf_ref object = s->node->object;
+	if (s->is_tensor)
+		wf_tensor_class(s->ck->graph, &s->t, name, sizeof name);
+	else if (object == WF_NIL)
+		return -ENODATA; /* the root directory of a checkpoint that is one value; a scratch file */
+	else
+		wf_class_name(s->ck->graph, object, name, sizeof name);
+	wf_buffer_puts(out, name);
+	return 0;
+}
+
+static int get_key(const struct subject *s, struct wf_buffer *out)
+{
+	const struct wf_dir *d = s->ino == WF_INO_ROOT ? NULL : wf_tree_dir(s->ck->tree, s->node->parent);
+	for (uint32_t i = 0; d && i < d->count; i++) {
+		if (d->entries[i].ino != s->ino)
+			continue;
+		if (d->kind == WF_DIR_SEQUENCE)
+			wf_buffer_printf(out, "%u", i);
+		else
+			wf_json_key(s->ck->graph, d->entries[i].key, out);
+		return 0;
+	}
+	return -ENODATA;
+}
+
+static const struct {
+	const char *name;
+	bool tensors_only;
+	int (*get)(const struct subject *s, struct wf_buffer *out);
+} attributes[] = {
+	{"user.torch.dtype", true, get_dtype},
+	{"user.torch.shape", true, get_shape},
+	{"user.torch.stride", true, get_stride},
+	{"user.torch.storage", true, get_storage},
+	{"user.torch.storage_offset", true, get_storage_offset},
+	{"user.torch.location", true, get_location},
+	{"user.torch.device", true, get_device},
+	{"user.torch.requires_grad", true, get_requires_grad},
+	{"user.torch.class", false, get_class},
+	{"user.torch.key", false, get_key},
+	{"user.torch.file_offset", true, get_file_offset},
+	{"user.torch.qscheme", true, get_qscheme},
+	{"user.torch.scale", true, get_scale},
+	{"user.torch.zero_point", true, get_zero_point},
+	{"user.numpy.descr", true, get_descr},
+};
+
+static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
+{
+	s->ck = ck;
+	s->ino = ino;
+	s->node = wf_tree_node(ck->tree, ino);
+	if (!s->node)
+		return -ENOENT;
+	s->is_tensor = s->node->type == WF_NODE_TENSOR &&
+		       wf_tensor_decode(ck->graph, ck->storages, s->node->object, &s->t, NULL) == 0;
+	return 0;
+}
+
+int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret)
+{
+	struct subject s;
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = subject_of(ck, ino, &s);
+	for (size_t i = 0; r == 0; i++) {
+		if (i == WF_ARRAY_SIZE(attributes))
+			r = -ENODATA;
+		else if (!strcmp(attributes[i].name, name)) {
+			r = attributes[i].tensors_only && !s.is_tensor ? -ENODATA : attributes[i].get(&s, ret);
+			break;
+		}
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	return r < 0 ? r : wf_buffer_status(ret);
+}
+
+int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx)
+{
+	struct subject s;
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = subject_of(ck, ino, &s);
+	for (size_t i = 0; r == 0 && i < WF_ARRAY_SIZE(attributes); i++) {
+		struct wf_buffer text = WF_BUFFER_INIT;
+		if ((s.is_tensor || !attributes[i].tensors_only) && attributes[i].get(&s, &text) == 0)
+			r = each(ctx, attributes[i].name);
+		wf_buffer_free(&text);
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	return r;
+}

@@ -66,7 +66,7 @@ int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret);
 int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
 /* Calls each() for the entries after cookie (0: from the start) until it returns non-zero or the end is reached. `next` is
  * the cookie that goes on after this entry. "." and ".." are not given. */
-int wf_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
+int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 	    int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
 int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret);
 /* Appends the target. */
@@ -93,9 +93,9 @@ struct wf_totals {
 };
 int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret);   /* for statfs and status */
 
-/* The container's records, for .weightfs/archive. A name may hold slashes. */
+/* The container's records, for .weightfs/archive. A name may hold slashes; one that is longer is cut. A commit changes them. */
 struct wf_record_info {
-	const char *name;
+	char name[1024];
 	uint64_t stored_bytes;
 };
 uint32_t wf_record_count(struct wf_checkpoint *ck);

@@ -1,1 +1,320 @@
-#include "checkpoint.h"
+/* Whole-checkpoint texts: tables of tensors, names of globals, status. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint_impl.h"
+#include "util.h"
+#include "value.h"
+
+/* ---- every tensor, in tree order ---- */
+
+struct frame {
+	wf_ino dir;
+	uint32_t position;
+	size_t path_len; /* of the directory's own path, its slash included */
+};
+
+struct listing {
+	struct wf_checkpoint *ck;
+	struct wf_buffer path;
+	struct frame *stack;
+	uint32_t depth, capacity;
+};
+
+static int push(struct listing *l, wf_ino dir)
+{
+	if (l->depth == l->capacity) {
+		uint32_t capacity = l->capacity ? l->capacity * 2 : 16;
+		struct frame *stack = reallocarray(l->stack, capacity, sizeof *stack);
+		if (!stack)
+			return -ENOMEM;
+		l->stack = stack;
+		l->capacity = capacity;
+	}
+	l->stack[l->depth++] = (struct frame){dir, 0, l->path.len};
+	return 0;
+}
+
+static int tell_tensor(struct listing *l, const struct wf_node *n, int (*each)(void *, const struct wf_tensor_row *),
+		       void *ctx)
+{
+	struct wf_checkpoint *ck = l->ck;
+	struct wf_tensor t;
+	struct wf_error err = {0};
+	char class[256] = "", text[512] = "";
+	struct wf_buffer shape = WF_BUFFER_INIT;
+	struct wf_tensor_row row = {
+		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = class, .error_text = text};
+	row.error = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err);
+	wf_buffer_putc(&shape, '[');
+	if (row.error == 0) {
+		for (uint32_t i = 0; i < t.ndim; i++)
+			wf_buffer_printf(&shape, "%s%lld", i ? ", " : "", (long long)t.shape[i]);
+		row.dtype = wf_dtype_info(t.dtype)->name;
+		row.size_bytes = t.size_bytes;
+		row.location = t.kind == WF_TENSOR_META    ? "meta"
+			       : t.kind == WF_TENSOR_NUMPY ? "cpu"
+							   : wf_storage_location(ck->storages, t.storage);
+		row.storage = t.storage == WF_NO_STORAGE ? "" : wf_storage_key(ck->storages, t.storage);
+		wf_tensor_class(ck->graph, &t, class, sizeof class);
+	} else {
+		wf_error_format(&err, text, sizeof text);
+	}
+	wf_buffer_putc(&shape, ']');
+	row.shape = shape.data;
+	int r = wf_buffer_status(&shape);
+	if (r == 0)
+		r = each(ctx, &row);
+	wf_buffer_free(&shape);
+	return r;
+}
+
+static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_row *), void *ctx)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_tree *t = l->ck->tree;
+	int r = 0;
+	while (r == 0 && l->depth > 0) {
+		struct frame *f = &l->stack[l->depth - 1];
+		const struct wf_dir *d = wf_tree_dir(t, f->dir);
+		l->path.len = f->path_len;
+		if (f->position == d->count) {
+			l->depth--;
+			continue;
+		}
+		uint32_t position = f->position++;
+		if (!wf_tree_name(t, d, position, name))
+			continue;
+		const struct wf_node *n = wf_tree_node(t, d->entries[position].ino);
+		wf_buffer_puts(&l->path, name);
+		r = wf_buffer_status(&l->path);
+		if (r == 0 && n->type == WF_NODE_TENSOR)
+			r = tell_tensor(l, n, each, ctx);
+		else if (r == 0 && n->type == WF_NODE_DIR) {
+			wf_buffer_putc(&l->path, '/');
+			r = push(l, d->entries[position].ino);
+		}
+	}
+	return r;
+}
+
+/* The entry whose path is prefix, component by component. */
+static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
+{
+	char name[WF_NAME_MAX + 1];
+	uint32_t position;
+	wf_ino ino = WF_INO_ROOT;
+	while (*prefix) {
+		size_t len = strcspn(prefix, "/");
+		if (len > WF_NAME_MAX)
+			return -ENAMETOOLONG;
+		if (len > 0) {
+			memcpy(name, prefix, len);
+			name[len] = '\0';
+			int r = wf_tree_lookup(l->ck->tree, ino, name, &position);
+			if (r < 0)
+				return r == -ENOTDIR ? -ENOENT : r;
+			ino = wf_tree_dir(l->ck->tree, ino)->entries[position].ino;
+			wf_buffer_printf(&l->path, "%s%s", l->path.len ? "/" : "", name);
+		}
+		prefix += len + (prefix[len] == '/');
+	}
+	*ret = ino;
+	return 0;
+}
+
+int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
+		   int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx)
+{
+	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT};
+	wf_ino ino;
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = resolve(&l, prefix ? prefix : "", &ino);
+	const struct wf_node *n = r == 0 ? wf_tree_node(ck->tree, ino) : NULL;
+	if (n && n->type == WF_NODE_TENSOR) {
+		r = tell_tensor(&l, n, each, ctx);
+	} else if (n && n->type == WF_NODE_DIR) {
+		if (l.path.len)
+			wf_buffer_putc(&l.path, '/');
+		r = push(&l, ino);
+		if (r == 0)
+			r = walk(&l, each, ctx);
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	free(l.stack);
+	wf_buffer_free(&l.path);
+	return r < 0 ? r : 0;
+}
+
+/* ---- texts ---- */
+
+/* print(key, "\t", tensor.size()) of PyTorch's tutorial, which puts blanks around the tab */
+static int summary_line(void *ctx, const struct wf_tensor_row *row)
+{
+	struct wf_buffer *out = ctx;
+	if (row->error)
+		wf_buffer_printf(out, "%s \t unreadable: %s\n", row->path, row->error_text);
+	else
+		wf_buffer_printf(out, "%s \t torch.Size(%s)\n", row->path, row->shape);
+	return wf_buffer_status(out);
+}
+
+int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret)
+{
+	int r = wf_each_tensor(ck, NULL, summary_line, ret);
+	return r < 0 ? r : wf_buffer_status(ret);
+}
+
+static int compare_lines(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret)
+{
+	char **lines = NULL;
+	size_t n = 0, capacity = 0;
+	int r = 0;
+	pthread_rwlock_rdlock(&ck->lock);
+	for (wf_ref o = wf_graph_next(ck->graph, WF_NIL); o != WF_NIL && r == 0; o = wf_graph_next(ck->graph, o)) {
+		if (!wf_is(ck->graph, o, WF_GLOBAL))
+			continue;
+		if (n == capacity) {
+			capacity = capacity ? capacity * 2 : 64;
+			char **bigger = reallocarray(lines, capacity, sizeof *lines);
+			if (!bigger) {
+				r = -ENOMEM;
+				break;
+			}
+			lines = bigger;
+		}
+		if (asprintf(&lines[n], "%s.%s", wf_global_module(ck->graph, o), wf_global_name(ck->graph, o)) < 0)
+			r = -ENOMEM;
+		else
+			n++;
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	if (n)
+		qsort(lines, n, sizeof *lines, compare_lines);
+	for (size_t i = 0; i < n; i++) {
+		if (r == 0 && (i == 0 || strcmp(lines[i], lines[i - 1]) != 0))
+			wf_buffer_printf(ret, "%s\n", lines[i]);
+	}
+	for (size_t i = 0; i < n; i++)
+		free(lines[i]);
+	free(lines);
+	return r < 0 ? r : wf_buffer_status(ret);
+}
+
+static void count_totals(struct wf_checkpoint *ck, struct wf_totals *ret)
+{
+	struct wf_tensor t;
+	*ret = (struct wf_totals){.file_bytes = wf_source_size(ck->file)};
+	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
+		const struct wf_node *n = wf_tree_node(ck->tree, ino);
+		if (!n || n->nlink == 0)
+			continue;
+		ret->entries += n->nlink;
+		if (n->type != WF_NODE_TENSOR)
+			continue;
+		ret->tensors++;
+		if (wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) == 0 && t.kind != WF_TENSOR_META)
+			ret->tensor_bytes += t.size_bytes;
+	}
+}
+
+int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	count_totals(ck, ret);
+	pthread_rwlock_unlock(&ck->lock);
+	return 0;
+}
+
+static void field(struct wf_buffer *out, const char *name, const char *value)
+{
+	wf_buffer_printf(out, "  \"%s\": ", name);
+	if (value)
+		wf_json_string(out, value, strlen(value));
+	else
+		wf_buffer_puts(out, "null");
+	wf_buffer_puts(out, ",\n");
+}
+
+int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
+{
+	struct wf_totals totals;
+	struct wf_overlay_usage usage = {0};
+	pthread_rwlock_rdlock(&ck->lock);
+	count_totals(ck, &totals);
+	if (ck->overlay)
+		wf_overlay_usage(ck->overlay, &usage);
+	wf_buffer_puts(ret, "{\n");
+	field(ret, "checkpoint", ck->path);
+	field(ret, "output", ck->output);
+	field(ret, "format", wf_container_kind_name(ck->container));
+	field(ret, "byteorder", wf_container_big_endian(ck->container) ? "big" : "little");
+	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(),
+			 ck->writable ? "true" : "false",
+			 ck->overlay && wf_overlay_is_dirty(ck->overlay) ? "true" : "false");
+	wf_buffer_printf(
+		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
+		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,
+		(unsigned long long)totals.tensor_bytes, (unsigned long long)totals.file_bytes);
+	wf_buffer_printf(
+		ret,
+		"  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",
+		(unsigned long long)usage.edits, (unsigned long long)usage.log_bytes,
+		(unsigned long long)usage.data_bytes, (unsigned long long)usage.unsynced);
+	if (atomic_load(&ck->progress.running))
+		wf_buffer_printf(ret, "  \"commit\": {\"done_bytes\": %llu, \"total_bytes\": %llu},\n",
+				 (unsigned long long)atomic_load(&ck->progress.done_bytes),
+				 (unsigned long long)atomic_load(&ck->progress.total_bytes));
+	else
+		wf_buffer_puts(ret, "  \"commit\": null,\n");
+	wf_buffer_puts(ret, "  \"last_error\": ");
+	if (ck->last_error[0])
+		wf_json_string(ret, ck->last_error, strlen(ck->last_error));
+	else
+		wf_buffer_puts(ret, "null");
+	wf_buffer_puts(ret, "\n}\n");
+	pthread_rwlock_unlock(&ck->lock);
+	return wf_buffer_status(ret);
+}
+
+/* ---- the container's records ---- */
+
+uint32_t wf_record_count(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	uint32_t n = wf_container_count(ck->container);
+	pthread_rwlock_unlock(&ck->lock);
+	return n;
+}
+
+int wf_record_info(struct wf_checkpoint *ck, uint32_t record, struct wf_record_info *ret)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_record *r = wf_container_record(ck->container, record);
+	if (r) {
+		snprintf(ret->name, sizeof ret->name, "%s", r->name);
+		ret->stored_bytes = r->stored_bytes;
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	return r ? 0 : -ENOENT;
+}
+
+ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t record, uint64_t offset, void *buf, size_t len)
+{
+	uint64_t at;
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_record *rec = wf_container_record(ck->container, record);
+	int r = rec ? wf_container_locate(ck->container, record, &at, NULL) : -ENOENT;
+	size_t part = r == 0 && offset < rec->stored_bytes ? WF_MIN(len, rec->stored_bytes - offset) : 0;
+	if (part)
+		r = wf_source_read(wf_container_file(ck->container), at + offset, buf, part);
+	pthread_rwlock_unlock(&ck->lock);
+	return r < 0 ? r : (ssize_t)part;
+}

@@ -1,1 +1,180 @@
+/* The rule, from the contract:
+ *   str key     its UTF-8 bytes; '/' is %2F, NUL %00, '%' %25; ".", ".." and ".weightfs" have their first byte escaped;
+ * the empty key is "%"; one that reads like a number, true, false or null beside that very key has its first byte
+ * escaped int, float, bool, None    its text;   tuple   its JSON;   another object   its JSON as well longer than 255
+ * bytes     cut at a character boundary, then "%~" and 8 hex digits of the SHA-256 of the whole name
+ */
 #include "names.h"
+
+#include <errno.h>
+#include <nettle/sha2.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util.h"
+#include "value.h"
+
+static bool reserved(const char *s, size_t len)
+{
+	return (len == 1 && s[0] == '.') || (len == 2 && !memcmp(s, "..", 2)) ||
+	       (len == 9 && !memcmp(s, ".weightfs", 9));
+}
+
+static void escape(struct wf_buffer *out, const char *s, size_t len, bool first)
+{
+	if (len == 0)
+		wf_buffer_putc(out, '%');
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] == '/' || s[i] == '\0' || s[i] == '%' || (i == 0 && first))
+			wf_buffer_printf(out, "%%%02X", (unsigned char)s[i]);
+		else
+			wf_buffer_putc(out, s[i]);
+	}
+}
+
+/* Cuts an escaped name that is too long. An escape and a UTF-8 character stay whole. */
+static size_t cut(const struct wf_buffer *full, char *buf)
+{
+	unsigned char digest[SHA256_DIGEST_SIZE];
+	struct sha256_ctx sha;
+	size_t keep = WF_NAME_MAX - 10;
+	sha256_init(&sha);
+	sha256_update(&sha, full->len, (const uint8_t *)full->data);
+	sha256_digest(&sha, sizeof digest, digest);
+	while (keep > 0 && ((unsigned char)full->data[keep] & 0xc0) == 0x80)
+		keep--;
+	for (size_t back = 1; back <= 2 && back <= keep; back++)
+		if (full->data[keep - back] == '%') {
+			keep -= back;
+			break;
+		}
+	memcpy(buf, full->data, keep);
+	return keep +
+	       (size_t)snprintf(buf + keep, 11, "%%~%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
+}
+
+size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, char *buf)
+{
+	struct wf_buffer name = WF_BUFFER_INIT, text = WF_BUFFER_INIT;
+	size_t len = 0;
+	const char *s = wf_is(g, key, WF_STR) || wf_is(g, key, WF_PYSTR) ? wf_bytes(g, key, &len) : NULL;
+	if (s && len <= WF_NAME_MAX && len > 0 && !has_twin && !memchr(s, '/', len) && !memchr(s, '%', len) &&
+	    !memchr(s, 0, len) && !reserved(s, len)) { /* nearly every key: no buffer needed */
+		memcpy(buf, s, len);
+		buf[len] = '\0';
+		return len;
+	}
+	if (s) {
+		escape(&name, s, len, has_twin || reserved(s, len));
+	} else {
+		wf_json_key(g, key, &text);
+		/* text of a plain key stands as it is, but for bytes that no file name can have */
+		escape(&name, text.data ? text.data : "", text.len, false);
+	}
+	if (name.len > WF_NAME_MAX) {
+		len = cut(&name, buf);
+	} else {
+		len = name.len;
+		memcpy(buf, name.data ? name.data : "", len);
+	}
+	buf[len] = '\0';
+	wf_buffer_free(&name);
+	wf_buffer_free(&text);
+	return len;
+}
+
+bool wf_name_may_have_twin(const struct wf_graph *g, wf_ref key)
+{
+	size_t len;
+	const char *s = wf_is(g, key, WF_STR) || wf_is(g, key, WF_PYSTR) ? wf_bytes(g, key, &len) : NULL;
+	if (!s || len == 0)
+		return false;
+	if (!strcmp(s, "true") || !strcmp(s, "false") || !strcmp(s, "null") || !strcmp(s, "NaN"))
+		return true;
+	return strchr("-0123456789I[\"", s[0]) != NULL;
+}
+
+static int hex(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+				      : -1;
+}
+
+/* UTF-8 as Python decodes it, with lone surrogates as three bytes. */
+static bool valid_utf8(const unsigned char *s, size_t len)
+{
+	for (size_t i = 0; i < len;) {
+		unsigned int c = s[i], extra = c < 0x80                ? 0
+					       : c >= 0xc2 && c < 0xe0 ? 1
+					       : c >= 0xe0 && c < 0xf0 ? 2
+					       : c >= 0xf0 && c < 0xf5 ? 3
+								       : 4;
+		if (extra == 4 || i + extra >= len)
+			return false;
+		for (unsigned int k = 1; k <= extra; k++)
+			if ((s[i + k] & 0xc0) != 0x80)
+				return false;
+		if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xf0 && s[i + 1] < 0x90) || (c == 0xf4 && s[i + 1] > 0x8f))
+			return false;
+		i += extra + 1;
+	}
+	return true;
+}
+
+int wf_key_from_name(struct wf_graph *g, const char *name, bool int_keys, wf_ref *ret)
+{
+	char key[WF_NAME_MAX + 1];
+	size_t len = strlen(name), n = 0;
+	if (len > WF_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (!strcmp(name, ".weightfs"))
+		return -EPERM;
+	if (int_keys && len > 0 && len < 19 && strspn(name, "0123456789") == len && (name[0] != '0' || len == 1)) {
+		int64_t v = 0;
+		for (size_t i = 0; i < len; i++)
+			v = v * 10 + (name[i] - '0');
+		wf_ref r = wf_int(g, v);
+		if (r == WF_NIL)
+			return -ENOMEM;
+		*ret = r;
+		return 0;
+	}
+	if (!strcmp(name, "%"))
+		len = 0;
+	for (size_t i = 0; i < len; i++) {
+		key[n] = name[i];
+		if (name[i] == '%') {
+			int high = hex(name[i + 1]); /* the terminating NUL is no digit, so this stays inside */
+			int low = high >= 0 ? hex(name[i + 2]) : -1;
+			if (low < 0)
+				return -EINVAL;
+			key[n] = (char)(high << 4 | low);
+			i += 2;
+		}
+		n++;
+	}
+	if (!valid_utf8((const unsigned char *)key, n))
+		return -EINVAL;
+	wf_ref r = wf_string(g, WF_STR, key, n);
+	if (r == WF_NIL)
+		return -ENOMEM;
+	*ret = r;
+	return 0;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t a = strlen(s), b = strlen(end);
+	return a > b && !strcmp(s + a - b, end);
+}
+
+bool wf_name_is_scratch(const char *name)
+{
+	static const char *const prefixes[] = {".Trash-", ".nfs", ".fuse_hidden", ".goutputstream-"};
+	for (size_t i = 0; i < WF_ARRAY_SIZE(prefixes); i++)
+		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return !strcmp(name, ".DS_Store") || ends_with(name, ".swp") || ends_with(name, "~");
+}

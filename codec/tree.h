@@ -70,7 +70,6 @@ struct wf_dir {
 	uint8_t kind;          /* enum wf_dir_kind */
 	bool read_only_names;  /* FIXED, and containers inside a whole module: renames and the like give EPERM */
 	bool int_keys;         /* every key is an int (and there is one) */
-	bool has_twins;        /* some str key reads like a non-str key here */
 	wf_ino ino;
 	wf_ref object;         /* what the directory stands for (an OrderedDict call, a list, a module) */
 	wf_ref container;      /* the DICT or LIST or TUPLE inside it that holds the entries, WF_NIL for FIXED */
@@ -78,7 +77,9 @@ struct wf_dir {
 	uint32_t count, capacity; /* positions, holes included */
 	uint32_t live;            /* entries that are no holes */
 	uint32_t *index;          /* name hash -> position + 1; open addressing; made at the first lookup */
-	uint32_t index_size;
+	uint32_t index_size, index_used;
+	wf_ref *twins;            /* sorted: str keys that read like another, non-str key of this mapping */
+	uint32_t twin_count;
 };
 
 struct wf_tree;
@@ -115,5 +116,8 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
 /* A tensor node whose data changed identity: its entries all get this object, ties are looked at anew. */
 int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object);
-/* Drops the holes of the containers in the graph (not the entries' positions). Called before a commit writes the graph. */
+/* Closes the holes of lists in the graph and renumbers their names. Called before a commit writes the graph; mappings keep
+ * their holes, which the pickle writer leaves out. */
 int wf_tree_compact(struct wf_tree *t);
+/* What cat shows of an opaque object: its class and, where they are plain, its arguments. */
+int wf_tree_describe(const struct wf_graph *g, wf_ref object, struct wf_buffer *out);

@@ -1,0 +1,60 @@
+/* The inside of a struct wf_checkpoint, for the files that implement checkpoint.h (checkpoint.c, attributes.c,
+ * listing.c, verify.c, edit*.c, commit*.c). Nobody else includes it.
+ *
+ * Lock order: commit_lock, then lock. Readers hold `lock` shared; an edit holds it exclusively and takes commit_lock
+ * shared before; a commit holds commit_lock exclusively for all of its time and `lock` exclusively only to swap the
+ * base.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "checkpoint.h"
+#include "container.h"
+#include "edit.h"
+#include "object.h"
+#include "overlay.h"
+#include "source.h"
+#include "storage.h"
+#include "tensor.h"
+#include "tree.h"
+
+/* What a running commit tells wf_status; written by the commit, read by anyone. */
+struct wf_commit_progress {
+	atomic_bool running;
+	_Atomic uint64_t done_bytes, total_bytes;
+};
+
+struct wf_checkpoint {
+	char *path;   /* resolved, absolute */
+	char *output; /* where commits go, absolute; NULL: path */
+	enum wf_commit_mode commit_mode;
+	bool writable;
+	void (*log)(void *ctx, const char *line);
+	void *log_ctx;
+	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+	void *changed_ctx;
+
+	pthread_rwlock_t lock;        /* graph, storages, tree, edits */
+	pthread_rwlock_t commit_lock; /* see above */
+
+	struct wf_source *file;
+	struct wf_container *container;
+	struct wf_graph *graph;
+	wf_ref root;
+	struct wf_storages *storages;
+	struct wf_tree *tree;
+	struct wf_overlay *overlay; /* NULL when overlays are ignored */
+	struct wf_edits *edits;     /* NULL as well */
+	struct stat opened;         /* of the file: times and owner shown for everything in it */
+
+	struct wf_commit_progress progress;
+	char last_error[512]; /* of the last failed commit, for wf_status; under `lock` */
+};
+
+/* One line for the log, printf-like; nothing when there is no log. */
+void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* What stat says about a node. The lock is held. */
+int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret);

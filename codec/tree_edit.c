@@ -1,0 +1,233 @@
+/* Changes of the tree: graph, entries, index, ties and link counts in step. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tree_inner.h"
+#include "util.h"
+#include "value.h"
+
+static struct wf_entry *entry(struct wf_tree *t, wf_ino dir, uint32_t position, struct wf_dir **ret)
+{
+	*ret = wf_tree_mutable_dir(t, dir);
+	if (!*ret || position >= (*ret)->count || (*ret)->entries[position].ino == WF_NO_INO)
+		return NULL;
+	return &(*ret)->entries[position];
+}
+
+/* An OrderedDict without items has no DICT yet. */
+static int need_container(struct wf_tree *t, struct wf_dir *d)
+{
+	if (d->kind == WF_DIR_MAPPING && d->container == WF_NIL)
+		d->container = wf_dict_target(t->graph, d->object);
+	return d->kind == WF_DIR_MAPPING && d->container == WF_NIL ? -ENOMEM : 0;
+}
+
+int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key)
+{
+	struct wf_dir *d;
+	struct wf_entry *e = entry(t, dir, position, &d);
+	if (!e)
+		return -ENOENT;
+	if (d->read_only_names || d->kind != WF_DIR_MAPPING)
+		return -EPERM;
+	int r = wf_dict_set_at(t->graph, d->container, position, new_key, e->value);
+	if (r < 0)
+		return r;
+	e->key = new_key;
+	d->int_keys = d->int_keys && wf_is(t->graph, new_key, WF_INT);
+	return wf_tree_index_add(t, d, position);
+}
+
+/* A container that lost its first place: a link elsewhere becomes the directory. */
+static void promote_link(struct wf_tree *t, wf_ino gone)
+{
+	struct wf_node *old = &t->nodes[gone - 1];
+	for (uint32_t i = 0; t->links > 0 && i < t->node_count; i++) {
+		struct wf_node *n = &t->nodes[i];
+		if (n->type != WF_NODE_LINK || n->object != old->object || n->nlink == 0)
+			continue;
+		n->type = WF_NODE_DIR;
+		n->dir = old->dir;
+		t->dirs[n->dir].ino = i + 1;
+		for (uint32_t k = 0; k < t->dirs[n->dir].count; k++) {
+			wf_ino child = t->dirs[n->dir].entries[k].ino;
+			if (child != WF_NO_INO && t->nodes[child - 1].parent == gone)
+				t->nodes[child - 1].parent = i + 1;
+		}
+		old->type = WF_NODE_GONE;
+		t->links--;
+		wf_tree_map_object(t, n->object, i + 1);
+		return;
+	}
+}
+
+int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position)
+{
+	struct wf_dir *d;
+	struct wf_entry *e = entry(t, dir, position, &d);
+	if (!e)
+		return -ENOENT;
+	if (d->read_only_names || (d->kind == WF_DIR_SEQUENCE && !wf_is(t->graph, d->container, WF_LIST)))
+		return -EPERM;
+	int r = d->kind == WF_DIR_MAPPING ? wf_dict_set_at(t->graph, d->container, position, WF_NIL, WF_NIL) : 0;
+	if (r < 0)
+		return r;
+	wf_ino ino = e->ino;
+	*e = (struct wf_entry){WF_NIL, WF_NIL, WF_NO_INO};
+	d->live--;
+	t->nodes[ino - 1].nlink--;
+	if (t->nodes[ino - 1].type == WF_NODE_DIR && t->nodes[ino - 1].nlink == 0)
+		promote_link(t, ino);
+	return 0;
+}
+
+/* The positions of a sequence are its names: a value goes to the one given, or behind the last. */
+static int add_to_sequence(struct wf_tree *t, wf_ino dir, wf_ref value, wf_ino ino)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	if (!wf_is(t->graph, d->container, WF_LIST))
+		return -EPERM;
+	int r = wf_tree_push(t, dir, WF_NIL, value, ino);
+	if (r == 0)
+		r = wf_list_append(t->graph, d->container, value);
+	return r;
+}
+
+int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino, wf_ino *ret)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	if (!d)
+		return -ENOTDIR;
+	if (d->read_only_names)
+		return -EPERM;
+	int r = need_container(t, d);
+	if (r == 0 && ino == WF_NO_INO)
+		r = wf_tree_grow(t, dir, value, &ino);
+	if (r < 0)
+		return r;
+	d = wf_tree_mutable_dir(t, dir); /* growing may have moved the table */
+	if (d->kind == WF_DIR_SEQUENCE) {
+		r = add_to_sequence(t, dir, value, ino);
+	} else {
+		d->int_keys = wf_is(t->graph, key, WF_INT) && (d->int_keys || d->live == 0);
+		r = wf_dict_append(t->graph, d->container, key, value);
+		if (r == 0)
+			r = wf_tree_push(t, dir, key, value, ino);
+	}
+	if (r < 0)
+		return r;
+	struct wf_node *n = &t->nodes[ino - 1];
+	if (n->nlink++ == 0 || n->type == WF_NODE_DIR)
+		n->parent = dir;
+	if (ret)
+		*ret = ino;
+	d = wf_tree_mutable_dir(t, dir);
+	return wf_tree_index_add(t, d, d->count - 1);
+}
+
+/* Puts `value` at a position of a directory's container. A tuple cannot change: a new one takes its place, in the
+ * directory above as well, as far up as tuples go. */
+static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
+{
+	for (;;) {
+		struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+		struct wf_entry *e = &d->entries[position];
+		int r = 0;
+		uint32_t n;
+		if (d->kind == WF_DIR_MAPPING)
+			r = wf_dict_set_at(t->graph, d->container, position, e->key, value);
+		else if (d->kind == WF_DIR_SEQUENCE && wf_is(t->graph, d->container, WF_LIST))
+			r = wf_list_set(t->graph, d->container, position, value);
+		else if (d->kind == WF_DIR_FIXED || d->container != d->object ||
+			 !wf_is(t->graph, d->container, WF_TUPLE))
+			return -EPERM;
+		if (r < 0)
+			return r;
+		e->value = value;
+		if (d->kind == WF_DIR_MAPPING || wf_is(t->graph, d->container, WF_LIST))
+			return 0;
+		wf_elements(t->graph, d->container, &n);
+		cleanup_free wf_ref *copy = reallocarray(NULL, n ? n : 1, sizeof *copy);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, wf_elements(t->graph, d->container, &n), n * sizeof *copy);
+		copy[position] = value;
+		wf_ref tuple = wf_tuple(t->graph, copy, n);
+		if (tuple == WF_NIL)
+			return -ENOMEM;
+		d->container = d->object = tuple;
+		t->nodes[dir - 1].object = tuple;
+		r = wf_tree_map_object(t, tuple, dir);
+		if (r < 0 || dir == WF_INO_ROOT)
+			return r < 0 ? r : -EPERM;
+		wf_ino parent = t->nodes[dir - 1].parent;
+		const struct wf_dir *above = wf_tree_dir(t, parent);
+		position = 0;
+		while (position < above->count && above->entries[position].ino != dir)
+			position++;
+		if (position == above->count)
+			return -ENOENT;
+		dir = parent;
+		value = tuple;
+	}
+}
+
+int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
+{
+	struct wf_dir *d;
+	struct wf_entry *e = entry(t, dir, position, &d);
+	if (!e)
+		return -ENOENT;
+	wf_ino ino = e->ino;
+	int r = put_value(t, dir, position, value);
+	if (r < 0)
+		return r;
+	struct wf_node *n = &t->nodes[ino - 1];
+	n->object = value;
+	if (n->type == WF_NODE_TENSOR || n->type == WF_NODE_VALUE)
+		n->type = wf_is_tensor(t->graph, value) ? WF_NODE_TENSOR : WF_NODE_VALUE;
+	return n->type == WF_NODE_TENSOR ? wf_tree_map_object(t, value, ino) : 0;
+}
+
+int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
+{
+	for (uint32_t i = 0; i < t->dir_count; i++)
+		for (uint32_t k = 0; k < t->dirs[i].count; k++)
+			if (t->dirs[i].entries[k].ino == ino) {
+				int r = wf_tree_set_value(t, t->dirs[i].ino, k, object);
+				if (r < 0)
+					return r;
+			}
+	return 0;
+}
+
+/* ---- before a commit ---- */
+
+static int compact_list(struct wf_tree *t, struct wf_dir *d)
+{
+	uint32_t to = 0;
+	if (d->kind != WF_DIR_SEQUENCE || d->live == d->count || !wf_is(t->graph, d->container, WF_LIST))
+		return 0;
+	for (uint32_t i = 0; i < d->count; i++) {
+		if (d->entries[i].ino == WF_NO_INO)
+			continue;
+		int r = wf_list_set(t->graph, d->container, to, d->entries[i].value);
+		if (r < 0)
+			return r;
+		d->entries[to++] = d->entries[i];
+	}
+	d->count = to;
+	wf_tree_index_drop(d);
+	return wf_list_truncate(t->graph, d->container, to);
+}
+
+int wf_tree_compact(struct wf_tree *t)
+{
+	for (uint32_t i = 0; i < t->dir_count; i++) {
+		int r = compact_list(t, &t->dirs[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}

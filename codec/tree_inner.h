@@ -1,0 +1,55 @@
+/* What tree.c, tree_walk.c and tree_edit.c share. Nobody else includes it. */
+#pragma once
+
+#include <pthread.h>
+
+#include "tree.h"
+
+struct wf_tree {
+	struct wf_graph *graph;
+	struct wf_storages *storages;
+	struct wf_container *container; /* for TorchScript's code; borrowed */
+	struct wf_node *nodes;          /* nodes[ino - 1] */
+	uint32_t node_count, node_capacity;
+	struct wf_dir *dirs;
+	uint32_t dir_count, dir_capacity;
+	/* container or tensor object -> ino; open addressing, WF_NIL is free */
+	struct {
+		wf_ref object;
+		wf_ino ino;
+	} * by_object;
+	uint32_t by_object_size, by_object_used;
+	/* tie hash of a tensor -> ino; open addressing, WF_NO_INO is free */
+	struct {
+		uint32_t hash;
+		wf_ino ino;
+	} * ties;
+	uint32_t ties_size, ties_used;
+	uint32_t links;             /* nodes of type WF_NODE_LINK */
+	pthread_mutex_t index_lock; /* readers make an index at their first lookup */
+};
+
+/* What an object is shown as. */
+enum wf_shape {
+	WF_SHAPE_MODULE,
+	WF_SHAPE_COMPONENTS,
+	WF_SHAPE_TENSOR,
+	WF_SHAPE_MAPPING,
+	WF_SHAPE_SEQUENCE,
+	WF_SHAPE_VALUE,
+	WF_SHAPE_OPAQUE,
+};
+
+/* *ret_container: the DICT, LIST, TUPLE or SET that holds a mapping's items or a sequence's elements. */
+enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_container);
+
+int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret);
+int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino);
+struct wf_dir *wf_tree_mutable_dir(struct wf_tree *t, wf_ino ino); /* NULL when it is none */
+int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino);
+int wf_tree_map_object(struct wf_tree *t, wf_ref object, wf_ino ino);
+/* Enters a name of an entry into the index, if there is one. */
+int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position);
+void wf_tree_index_drop(struct wf_dir *d);
+/* The node for an entry's value below `parent`: an existing one (ties, links) or new ones, subtrees included. */
+int wf_tree_grow(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret);

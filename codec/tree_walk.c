@@ -1,0 +1,456 @@
+/* The walk that makes the tree: depth first, in order, with a stack of its own. The numbers that it gives are part of
+ * the overlay's format (a log names files by them): a change here needs a new version there. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "module.h"
+#include "tree_inner.h"
+#include "util.h"
+#include "value.h"
+
+/* ---- what an object is ---- */
+
+static bool is_empty_mapping_call(const struct wf_graph *g, wf_ref r)
+{
+	wf_ref func = wf_class_of(g, wf_call_func(g, r));
+	const char *name = wf_global_name(g, func);
+	return !strcmp(wf_global_module(g, func), "collections") &&
+	       (!strcmp(name, "OrderedDict") || !strcmp(name, "Counter") || !strcmp(name, "defaultdict"));
+}
+
+/* Python 2 wrote OrderedDict([[key, value], ...]); such a call becomes one with items, which everything else
+ * understands. */
+static void modernise_ordered_dict(struct wf_graph *g, wf_ref r)
+{
+	uint32_t n, m;
+	wf_ref list = wf_element(g, wf_call_args(g, r), 0);
+	if (!wf_call_is(g, r, "collections", "OrderedDict") || !wf_is(g, list, WF_LIST))
+		return;
+	const wf_ref *pairs = wf_elements(g, list, &n);
+	for (uint32_t i = 0; i < n; i++)
+		if (wf_elements(g, pairs[i], &m) == NULL || m != 2)
+			return;
+	wf_ref dict = wf_dict_target(g, r);
+	for (uint32_t i = 0; i < n && dict != WF_NIL; i++) {
+		wf_ref pair = wf_element(g, list, i);
+		if (wf_dict_append(g, dict, wf_element(g, pair, 0), wf_element(g, pair, 1)) < 0)
+			return;
+	}
+	wf_dict_dedup(g, dict);
+	wf_call_set_args(g, r, wf_tuple(g, NULL, 0));
+}
+
+/* The mapping of an object's attributes: its state, or the first of a (dict, slots) pair. */
+static wf_ref attributes(const struct wf_graph *g, wf_ref r)
+{
+	wf_ref state = wf_call_state(g, r);
+	if (wf_is(g, state, WF_DICT))
+		return state;
+	if (wf_is(g, state, WF_TUPLE)) {
+		wf_ref first = wf_element(g, state, 0), second = wf_element(g, state, 1);
+		uint32_t n;
+		wf_elements(g, state, &n);
+		if (n == 2 && wf_is(g, second, WF_DICT))
+			return wf_is(g, first, WF_DICT) ? first : second;
+	}
+	return WF_NIL;
+}
+
+enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_container)
+{
+	struct wf_graph *g = t->graph;
+	const char *names[5];
+	wf_ref objects[5];
+	struct wf_effects effects;
+	*ret_container = WF_NIL;
+	if (wf_is(g, object, WF_CALL)) {
+		if (wf_is_module(g, t->container, object))
+			return WF_SHAPE_MODULE;
+		if (wf_tensor_components(g, object, names, objects))
+			return WF_SHAPE_COMPONENTS;
+		modernise_ordered_dict(g, object);
+	}
+	if (wf_is_tensor(g, object))
+		return WF_SHAPE_TENSOR;
+	if (wf_is(g, object, WF_DICT)) {
+		*ret_container = object;
+		return WF_SHAPE_MAPPING;
+	}
+	if (wf_is(g, object, WF_CALL) && (wf_call_dict(g, object) != WF_NIL || is_empty_mapping_call(g, object))) {
+		*ret_container = wf_call_dict(g, object); /* made at the first edit where it is missing */
+		return WF_SHAPE_MAPPING;
+	}
+	if (wf_value_form_of(g, object) != WF_VALUE_NOT)
+		return WF_SHAPE_VALUE;
+	switch (wf_kind_of(g, object)) {
+	case WF_LIST:
+	case WF_TUPLE:
+	case WF_SET:
+	case WF_FROZENSET:
+		*ret_container = object;
+		return WF_SHAPE_SEQUENCE;
+	case WF_CALL:
+		if (wf_call_effects(g, object, 0, &effects) && (effects.list != WF_NIL || effects.set != WF_NIL)) {
+			*ret_container = effects.list != WF_NIL ? effects.list : effects.set;
+			return WF_SHAPE_SEQUENCE;
+		}
+		*ret_container = attributes(g, object);
+		return *ret_container != WF_NIL ? WF_SHAPE_MAPPING : WF_SHAPE_OPAQUE;
+	default:
+		return WF_SHAPE_OPAQUE;
+	}
+}
+
+/* ---- tables ---- */
+
+static int reserve(void **array, uint32_t *capacity, uint32_t need, size_t size)
+{
+	if (need <= *capacity)
+		return 0;
+	uint32_t bigger = *capacity ? *capacity + *capacity / 2 + 1 : 8;
+	bigger = bigger < need ? need : bigger;
+	void *p = reallocarray(*array, bigger, size);
+	if (!p)
+		return -ENOMEM;
+	*array = p;
+	*capacity = bigger;
+	return 0;
+}
+
+int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret)
+{
+	int r = reserve((void **)&t->nodes, &t->node_capacity, t->node_count + 1, sizeof *t->nodes);
+	if (r < 0)
+		return r;
+	t->nodes[t->node_count++] = (struct wf_node){.type = (uint8_t)type, .object = object, .parent = parent};
+	t->links += type == WF_NODE_LINK;
+	*ret = t->node_count;
+	return 0;
+}
+
+int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino)
+{
+	int r = reserve((void **)&t->dirs, &t->dir_capacity, t->dir_count + 1, sizeof *t->dirs);
+	if (r < 0)
+		return r;
+	t->nodes[ino - 1].dir = t->dir_count;
+	t->dirs[t->dir_count++] = (struct wf_dir){.kind = (uint8_t)kind,
+						  .ino = ino,
+						  .object = object,
+						  .container = container,
+						  .read_only_names = kind == WF_DIR_FIXED};
+	return 0;
+}
+
+int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	int r = reserve((void **)&d->entries, &d->capacity, d->count + 1, sizeof *d->entries);
+	if (r < 0)
+		return r;
+	d->entries[d->count++] = (struct wf_entry){key, value, ino};
+	d->live++;
+	return 0;
+}
+
+/* ---- ties ---- */
+
+static int grow_ties(struct wf_tree *t)
+{
+	if (t->ties_used * 4 < t->ties_size * 3)
+		return 0;
+	uint32_t size = t->ties_size ? t->ties_size * 2 : 64;
+	__typeof__(t->ties) bigger = calloc(size, sizeof *bigger);
+	if (!bigger)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < t->ties_size; i++) {
+		if (t->ties[i].ino == WF_NO_INO)
+			continue;
+		uint32_t at = t->ties[i].hash & (size - 1);
+		while (bigger[at].ino != WF_NO_INO)
+			at = (at + 1) & (size - 1);
+		bigger[at] = t->ties[i];
+	}
+	free(t->ties);
+	t->ties = bigger;
+	t->ties_size = size;
+	return 0;
+}
+
+/* The node that shows the same data as this tensor, entering it when there is none: then *ret stays WF_NO_INO. */
+static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *ret)
+{
+	struct wf_tensor a, b;
+	*ret = WF_NO_INO;
+	if (wf_tensor_decode(t->graph, t->storages, object, &a, NULL) < 0 || a.kind == WF_TENSOR_META)
+		return 0;
+	int r = grow_ties(t);
+	if (r < 0)
+		return r;
+	uint32_t hash = (uint32_t)wf_tensor_tie_hash(&a), at = hash & (t->ties_size - 1);
+	for (; t->ties[at].ino != WF_NO_INO; at = (at + 1) & (t->ties_size - 1)) {
+		const struct wf_node *n = wf_tree_node(t, t->ties[at].ino);
+		if (t->ties[at].hash == hash && n && n->nlink > 0 && n->type == WF_NODE_TENSOR &&
+		    wf_tensor_decode(t->graph, t->storages, n->object, &b, NULL) == 0 && wf_tensor_tied(&a, &b)) {
+			*ret = t->ties[at].ino;
+			return 0;
+		}
+	}
+	t->ties[at].hash = hash;
+	t->ties[at].ino = entering;
+	t->ties_used++;
+	return 0;
+}
+
+/* ---- nodes for values ---- */
+
+/* The node of one value; a directory's entries are still to be made: *ret_open is then true. */
+static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret, bool *ret_open)
+{
+	wf_ref container;
+	wf_ino tie;
+	*ret_open = false;
+	enum wf_shape shape = wf_tree_shape(t, value, &container);
+	wf_ino known = shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE ? WF_NO_INO : wf_tree_ino_of(t, value);
+	if (known != WF_NO_INO && wf_tree_dir(t, known))
+		return wf_tree_new_node(t, WF_NODE_LINK, value, parent, ret);
+	if (known != WF_NO_INO && wf_tree_node(t, known)->nlink > 0) {
+		*ret = known;
+		return 0;
+	}
+	if (shape == WF_SHAPE_TENSOR) {
+		int r = find_tie(t, value, t->node_count + 1, &tie);
+		if (r == 0 && tie == WF_NO_INO)
+			r = wf_tree_new_node(t, WF_NODE_TENSOR, value, parent, &tie);
+		if (r == 0)
+			r = wf_tree_map_object(t, value, tie);
+		*ret = tie;
+		return r;
+	}
+	if (shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE)
+		return wf_tree_new_node(t, shape == WF_SHAPE_VALUE ? WF_NODE_VALUE : WF_NODE_OPAQUE, value, parent,
+					ret);
+	int r = wf_tree_new_node(t, WF_NODE_DIR, value, parent, ret);
+	if (r == 0)
+		r = wf_tree_new_dir(t,
+				    shape == WF_SHAPE_MAPPING    ? WF_DIR_MAPPING
+				    : shape == WF_SHAPE_SEQUENCE ? WF_DIR_SEQUENCE
+								 : WF_DIR_FIXED,
+				    value, container, *ret);
+	if (r == 0)
+		r = wf_tree_map_object(t, value, *ret);
+	*ret_open = r == 0;
+	return r;
+}
+
+/* ---- entries of a directory: first all positions with their values, nodes afterwards ---- */
+
+struct fixed {
+	struct wf_tree *t;
+	wf_ino dir;
+};
+
+static int push_state(void *ctx, const char *key, size_t key_len, wf_ref value)
+{
+	struct fixed *f = ctx;
+	wf_ref name = wf_string(f->t->graph, WF_STR, key, key_len);
+	return name == WF_NIL ? -ENOMEM : wf_tree_push(f->t, f->dir, name, value, WF_NO_INO);
+}
+
+static int push_fixed(struct wf_tree *t, wf_ino dir, wf_ref object)
+{
+	const char *names[5];
+	wf_ref objects[5];
+	struct fixed f = {t, dir};
+	if (wf_is_module(t->graph, t->container, object))
+		return wf_module_state_dict(t->graph, t->container, object, push_state, &f, NULL);
+	uint32_t n = wf_tensor_components(t->graph, object, names, objects);
+	int r = 0;
+	for (uint32_t i = 0; i < n && r == 0; i++)
+		r = push_state(&f, names[i], strlen(names[i]), objects[i]);
+	return r;
+}
+
+static int compare_refs(const void *a, const void *b)
+{
+	wf_ref x = *(const wf_ref *)a, y = *(const wf_ref *)b;
+	return x < y ? -1 : x > y;
+}
+
+struct text_of_key {
+	uint64_t hash;
+	uint32_t position;
+};
+
+static int compare_texts(const void *a, const void *b)
+{
+	const struct text_of_key *x = a, *y = b;
+	return x->hash < y->hash ? -1 : x->hash > y->hash;
+}
+
+/* Finds the str keys that read like another key of the same mapping: both kinds sorted by the hash of their text. */
+static int find_twins(struct wf_tree *t, struct wf_dir *d)
+{
+	char name[WF_NAME_MAX + 1];
+	uint32_t others = 0, n = 0;
+	for (uint32_t i = 0; i < d->count; i++)
+		others += !wf_is(t->graph, d->entries[i].key, WF_STR) && !wf_is(t->graph, d->entries[i].key, WF_PYSTR);
+	if (others == 0 || others == d->count)
+		return 0;
+	cleanup_free struct text_of_key *texts = calloc(others, sizeof *texts);
+	wf_ref *twins = calloc(d->count - others, sizeof *twins);
+	if (!texts || !twins) {
+		free(twins);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < d->count; i++)
+		if (!wf_is(t->graph, d->entries[i].key, WF_STR) && !wf_is(t->graph, d->entries[i].key, WF_PYSTR)) {
+			size_t len = wf_name_from_key(t->graph, d->entries[i].key, false, name);
+			texts[n++] = (struct text_of_key){wf_hash_bytes(name, len, 0), i};
+		}
+	qsort(texts, others, sizeof *texts, compare_texts);
+	for (uint32_t i = 0; i < d->count; i++) {
+		if (!wf_name_may_have_twin(t->graph, d->entries[i].key))
+			continue;
+		size_t len = wf_name_from_key(t->graph, d->entries[i].key, false, name);
+		struct text_of_key want = {wf_hash_bytes(name, len, 0), 0};
+		if (bsearch(&want, texts, others, sizeof *texts, compare_texts))
+			twins[d->twin_count++] = d->entries[i].key;
+	}
+	qsort(twins, d->twin_count, sizeof *twins, compare_refs);
+	d->twins = twins;
+	return 0;
+}
+
+static int push_mapping(struct wf_tree *t, wf_ino dir)
+{
+	uint32_t n;
+	wf_ref container = wf_tree_dir(t, dir)->container;
+	const struct wf_item *items = wf_items(t->graph, container, &n);
+	bool ints = n > 0;
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	int r = reserve((void **)&d->entries, &d->capacity, n, sizeof *d->entries);
+	for (uint32_t i = 0; i < n && r == 0; i++) {
+		r = wf_tree_push(t, dir, items[i].key, items[i].value, WF_NO_INO);
+		ints &= wf_is(t->graph, items[i].key, WF_INT);
+	}
+	if (r < 0)
+		return r;
+	d->int_keys = ints;
+	return find_twins(t, d);
+}
+
+static int push_sequence(struct wf_tree *t, wf_ino dir)
+{
+	uint32_t n;
+	const wf_ref *e = wf_elements(t->graph, wf_tree_dir(t, dir)->container, &n);
+	int r = 0;
+	for (uint32_t i = 0; i < n && r == 0; i++)
+		r = wf_tree_push(t, dir, WF_NIL, e[i], WF_NO_INO);
+	return r;
+}
+
+static int push_entries(struct wf_tree *t, wf_ino dir)
+{
+	const struct wf_dir *d = wf_tree_dir(t, dir);
+	return d->kind == WF_DIR_MAPPING    ? push_mapping(t, dir)
+	       : d->kind == WF_DIR_SEQUENCE ? push_sequence(t, dir)
+					    : push_fixed(t, dir, d->object);
+}
+
+/* ---- the walk ---- */
+
+struct frame {
+	wf_ino dir;
+	uint32_t position;
+};
+
+/* Makes the nodes of all entries below dir. */
+static int walk(struct wf_tree *t, wf_ino dir)
+{
+	struct frame *stack = NULL;
+	uint32_t capacity = 0, depth = 0;
+	bool open;
+	int r = push_entries(t, dir);
+	if (r == 0)
+		r = reserve((void **)&stack, &capacity, 1, sizeof *stack);
+	if (r == 0)
+		stack[depth++] = (struct frame){dir, 0};
+	while (r == 0 && depth > 0) {
+		struct frame *f = &stack[depth - 1];
+		const struct wf_dir *d = wf_tree_dir(t, f->dir);
+		if (f->position == d->count) {
+			depth--;
+			continue;
+		}
+		uint32_t position = f->position++;
+		wf_ino ino, parent = f->dir;
+		r = make_node(t, parent, d->entries[position].value, &ino, &open);
+		if (r < 0)
+			break;
+		wf_tree_mutable_dir(t, parent)->entries[position].ino = ino;
+		t->nodes[ino - 1].nlink++;
+		if (!open)
+			continue;
+		r = push_entries(t, ino);
+		if (r == 0)
+			r = reserve((void **)&stack, &capacity, depth + 1, sizeof *stack);
+		if (r == 0)
+			stack[depth++] = (struct frame){ino, 0};
+	}
+	free(stack);
+	return r;
+}
+
+int wf_tree_grow(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret)
+{
+	bool open;
+	int r = make_node(t, parent, value, ret, &open);
+	return r == 0 && open ? walk(t, *ret) : r;
+}
+
+int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, struct wf_tree **ret,
+		struct wf_error *err)
+{
+	struct wf_tree *t = calloc(1, sizeof *t);
+	wf_ref container;
+	wf_ino ino;
+	if (!t)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	t->graph = g;
+	t->storages = ss;
+	t->container = c;
+	pthread_mutex_init(&t->index_lock, NULL);
+	enum wf_shape shape = wf_tree_shape(t, root, &container);
+	bool whole = shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE || shape == WF_SHAPE_MODULE ||
+		     shape == WF_SHAPE_COMPONENTS;
+	int r;
+	if (whole) {
+		r = wf_tree_grow(t, WF_INO_ROOT, root, &ino);
+	} else { /* a root that is no container: one entry `value` */
+		r = wf_tree_new_node(t, WF_NODE_DIR, WF_NIL, WF_INO_ROOT, &ino);
+		if (r == 0)
+			r = wf_tree_new_dir(t, WF_DIR_FIXED, WF_NIL, WF_NIL, ino);
+		wf_ref name = wf_str(g, "value");
+		if (r == 0)
+			r = name == WF_NIL ? -ENOMEM : wf_tree_push(t, ino, name, root, WF_NO_INO);
+		wf_ino value = WF_NO_INO;
+		if (r == 0)
+			r = wf_tree_grow(t, ino, root, &value);
+		if (r == 0) {
+			wf_tree_mutable_dir(t, ino)->entries[0].ino = value;
+			t->nodes[value - 1].nlink++;
+		}
+	}
+	if (r == 0 && wf_graph_failed(g) < 0)
+		r = wf_graph_failed(g);
+	if (r < 0) {
+		wf_tree_free(t);
+		return wf_fail(err, r, "the tree of names: %s", strerror(-r));
+	}
+	t->nodes[WF_INO_ROOT - 1].nlink = 1;
+	*ret = t;
+	return 0;
+}

@@ -1,0 +1,119 @@
+/* JSON strings and keys, and the names of classes. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tensor.h"
+#include "value_inner.h"
+
+void wf_json_string(struct wf_buffer *out, const char *s, size_t len)
+{
+	wf_buffer_putc(out, '"');
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)s[i];
+		if (c == '"' || c == '\\')
+			wf_buffer_printf(out, "\\%c", c);
+		else if (c == '\n')
+			wf_buffer_puts(out, "\\n");
+		else if (c == '\t')
+			wf_buffer_puts(out, "\\t");
+		else if (c == '\r')
+			wf_buffer_puts(out, "\\r");
+		else if (c < 0x20 || c == 0x7f)
+			wf_buffer_printf(out, "\\u%04x", c);
+		else if (c == 0xed && i + 2 < len && (unsigned char)s[i + 1] >= 0xa0) {
+			/* a lone surrogate, which UTF-8 does not have */
+			wf_buffer_printf(out, "\\u%04x", 0xd000u | (s[i + 1] & 0x3fu) << 6 | (s[i + 2] & 0x3fu));
+			i += 2;
+		} else
+			wf_buffer_putc(out, (char)c);
+	}
+	wf_buffer_putc(out, '"');
+}
+
+void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out)
+{
+	char class[256];
+	struct wf_buffer text = WF_BUFFER_INIT;
+	if (wf_value_scalar(g, key, out) == 0)
+		return;
+	if (wf_value_form_of(g, key) == WF_VALUE_JSON && wf_value_text(g, key, &text) == 0 && text.len > 0) {
+		wf_buffer_append(out, text.data, text.len - 1);
+	} else {
+		/* classes and other objects can be keys too; what they are is all that can be said */
+		if (wf_is(g, key, WF_GLOBAL))
+			snprintf(class, sizeof class, "%s.%s", wf_global_module(g, key), wf_global_name(g, key));
+		else
+			wf_class_name(g, key, class, sizeof class);
+		wf_json_string(out, class, strlen(class));
+	}
+	wf_buffer_free(&text);
+}
+
+/* Python 2's names of modules, as protocol 2 writes them */
+static const char *modern_module(const char *module)
+{
+	return !strcmp(module, "__builtin__") ? "builtins" : !strcmp(module, "copy_reg") ? "copyreg" : module;
+}
+
+static void global_name(const struct wf_graph *g, wf_ref class, char *buf, size_t size)
+{
+	const char *module = modern_module(wf_global_module(g, class));
+	if (!strcmp(module, "builtins"))
+		snprintf(buf, size, "%s", wf_global_name(g, class));
+	else
+		snprintf(buf, size, "%s.%s", module, wf_global_name(g, class));
+}
+
+static void call_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
+{
+	wf_ref inner, func = wf_class_of(g, wf_call_func(g, r));
+	const char *descr;
+	size_t len;
+	switch (wf_value_meaning(g, r, &inner)) {
+	case WF_MEANS_LATIN1:
+	case WF_MEANS_EMPTY_BYTES:
+		snprintf(buf, size, "bytes");
+		return;
+	case WF_MEANS_NUMPY_SCALAR: {
+		wf_ref name = wf_element(g, wf_call_args(g, wf_element(g, wf_call_args(g, r), 0)), 0);
+		bool big;
+		descr = wf_bytes(g, name, &len);
+		const char *dtype = descr ? wf_dtype_info(wf_dtype_from_numpy(descr, &big))->name : "generic";
+		snprintf(buf, size, "numpy.%s", !strcmp(dtype, "bool") ? "bool_" : dtype);
+		return;
+	}
+	default:
+		break;
+	}
+	/* object.__reduce_ex__(2) of classes with __slots__ or a base other than object names its class as an argument
+	 */
+	if (wf_is_global(g, func, "copy_reg", "_reconstructor") || wf_is_global(g, func, "copyreg", "_reconstructor") ||
+	    wf_is_global(g, func, "copyreg", "__newobj__") || wf_is_global(g, func, "copy_reg", "__newobj__")) {
+		wf_ref class = wf_class_of(g, wf_element(g, wf_call_args(g, r), 0));
+		func = class != WF_NIL ? class : func;
+	}
+	if (func != WF_NIL)
+		global_name(g, func, buf, size);
+	else
+		snprintf(buf, size, "object");
+}
+
+void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
+{
+	static const char *const names[WF_KIND_COUNT] = {
+		[WF_NONE] = "NoneType", [WF_BOOL] = "bool",           [WF_INT] = "int",
+		[WF_LONG] = "int",      [WF_FLOAT] = "float",         [WF_STR] = "str",
+		[WF_PYSTR] = "str",     [WF_BYTES] = "bytes",         [WF_TUPLE] = "tuple",
+		[WF_LIST] = "list",     [WF_BYTEARRAY] = "bytearray", [WF_DICT] = "dict",
+		[WF_SET] = "set",       [WF_FROZENSET] = "frozenset", [WF_GLOBAL] = "type",
+		[WF_PERSID] = "object",
+	};
+	enum wf_kind kind = wf_kind_of(g, r);
+	wf_ref inner;
+	if (kind == WF_CALL)
+		call_name(g, r, buf, size);
+	else if (kind == WF_GLOBAL && wf_value_meaning(g, r, &inner) == WF_MEANS_DTYPE)
+		snprintf(buf, size, "torch.dtype");
+	else
+		snprintf(buf, size, "%s", names[kind]);
+}
