@@ -24,6 +24,7 @@
 struct wf_commit_progress {
 	atomic_bool running;
 	_Atomic uint64_t done_bytes, total_bytes;
+	_Atomic uint64_t append_bytes; /* what commit=append would write, where that is far less; else 0 */
 };
 
 struct wf_checkpoint {

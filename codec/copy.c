@@ -146,17 +146,12 @@ int wf_out_write(struct wf_out *o, const void *data, size_t len)
 	return 0;
 }
 
-int wf_out_zeroes(struct wf_out *o, uint64_t len)
+int wf_out_skip(struct wf_out *o, uint64_t len)
 {
-	static const unsigned char zeroes[4096];
-	while (len > 0) {
-		size_t n = (size_t)WF_MIN(len, (uint64_t)sizeof zeroes);
-		int r = wf_out_write(o, zeroes, n);
-		if (r < 0)
-			return r;
-		len -= n;
-	}
-	return 0;
+	int r = wf_out_flush(o);
+	if (r == 0)
+		advance(o, len);
+	return r;
 }
 
 /* Through the buffer. */
@@ -235,10 +230,9 @@ static int copy_sparse(struct wf_out *o, int src_fd, uint64_t offset, uint64_t l
 			return copy_data(o, src_fd, offset, end - offset); /* it does not tell */
 		uint64_t start = data < 0 ? end : WF_MIN((uint64_t)data, end);
 		if (start > offset) {
-			int r = wf_out_flush(o);
+			int r = wf_out_skip(o, start - offset);
 			if (r < 0)
 				return r;
-			advance(o, start - offset);
 			offset = start;
 			continue;
 		}

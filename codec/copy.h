@@ -38,7 +38,8 @@ void wf_out_probe_clone(struct wf_out *o, int src_fd);
 int wf_out_reserve(struct wf_out *o, uint64_t bytes, bool allocate);
 
 int wf_out_write(struct wf_out *o, const void *data, size_t len);
-int wf_out_zeroes(struct wf_out *o, uint64_t len);
+/* Leaves a hole of len bytes, which reads as zeroes. */
+int wf_out_skip(struct wf_out *o, uint64_t len);
 /* The bytes [offset, offset + len) of another file (or of a part of this one that is finished).
  * Returns 0; -EIO the source is shorter; or the error of reading or writing. */
 int wf_out_copy(struct wf_out *o, int src_fd, uint64_t offset, uint64_t len);

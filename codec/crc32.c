@@ -20,3 +20,14 @@ uint32_t wf_crc32_patch(uint32_t crc, uint64_t size, uint64_t end, uint32_t old_
 	/* joining with an empty sum is the move over zeroes alone */
 	return crc ^ wf_crc32_join(old_part ^ new_part, 0, size - end);
 }
+
+uint32_t wf_crc32_zeroes(uint64_t len)
+{
+	uint32_t sum = 0, piece = wf_crc32(0, "", 1);
+	for (uint64_t piece_len = 1; len > 0; len >>= 1, piece_len <<= 1) {
+		if (len & 1)
+			sum = wf_crc32_join(sum, piece, piece_len);
+		piece = wf_crc32_join(piece, piece, piece_len);
+	}
+	return sum;
+}

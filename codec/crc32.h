@@ -15,3 +15,6 @@ uint32_t wf_crc32_join(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
  * bytes alone, before and after. Parts may be patched in any order. CRC is linear over equal lengths: the difference of
  * two messages is that of their sums, moved over the bytes that follow. */
 uint32_t wf_crc32_patch(uint32_t crc, uint64_t size, uint64_t end, uint32_t old_part, uint32_t new_part);
+
+/* The sum of len zero bytes. */
+uint32_t wf_crc32_zeroes(uint64_t len);

@@ -392,6 +392,26 @@ int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object)
 	return i < ss->count ? map_object(ss, object, i) : -EINVAL;
 }
 
+int wf_storage_set_data(struct wf_storages *ss, uint32_t i, wf_ref data)
+{
+	if (i >= ss->count || ss->all[i].persid != WF_NIL)
+		return -EINVAL;
+	int r = map_object(ss, data, i);
+	if (r == 0)
+		ss->all[i].data = data;
+	return r;
+}
+
+/* Keys may have changed, and dropped storages have none that counts. */
+static void index_keys(struct wf_storages *ss)
+{
+	if (ss->by_key_size)
+		memset(ss->by_key, 0, ss->by_key_size * sizeof *ss->by_key);
+	for (uint32_t i = 0; i < ss->count; i++)
+		if (ss->all[i].record != WF_NO_RECORD)
+			*key_slot(ss, key_of(ss, i)) = i + 1;
+}
+
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t),
 		       void *ctx, struct wf_error *err)
 {
@@ -412,6 +432,9 @@ int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t 
 		s->base_bytes = inside || s->record != WF_NO_RECORD ? s->size_bytes : 0;
 		wf_extents_free(s->dirty);
 		s->dirty = NULL;
+		if (!inside && s->record == WF_NO_RECORD)
+			problem(ss, i, -ESTALE, "a commit left this storage out, because nothing named it any more");
 	}
+	index_keys(ss);
 	return 0;
 }

@@ -84,7 +84,11 @@ int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_
 /* Another PERSID object of the graph that names storage i (a new view). */
 int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref persid);
 
+/* Bytes inside the pickle: another string of the graph holds them now (a commit wrote it). */
+int wf_storage_set_data(struct wf_storages *ss, uint32_t i, wf_ref data);
+
 /* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
- * one that was dropped). Extents are forgotten. The old container may be freed afterwards. */
+ * one that was dropped: reading it, as a file that was unlinked but is open still can, gives -ESTALE). Extents are
+ * forgotten. The old container may be freed afterwards. */
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t), void *ctx,
 		       struct wf_error *err);

@@ -11,6 +11,11 @@
 
 #define PATH_LIMIT 4095
 
+void wf_tree_set_container(struct wf_tree *t, struct wf_container *c)
+{
+	t->container = c;
+}
+
 void wf_tree_free(struct wf_tree *t)
 {
 	if (!t)

@@ -88,6 +88,8 @@ struct wf_tree;
 int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, struct wf_tree **ret,
 		struct wf_error *err);
 void wf_tree_free(struct wf_tree *t);
+/* After a commit: the container that the names belong to now. */
+void wf_tree_set_container(struct wf_tree *t, struct wf_container *c);
 
 const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino); /* NULL for unknown and GONE ones */
 uint32_t wf_tree_node_count(const struct wf_tree *t); /* inos are 1 .. count */

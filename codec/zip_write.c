@@ -23,7 +23,6 @@
 #include "util.h"
 
 #define LOCAL_BYTES 30u
-#define ENTRY_BYTES 46u
 #define PAD_FIELD_BYTES 4u
 #define OVERFLOWS(v) ((v) >= UINT32_MAX)
 
@@ -86,13 +85,13 @@ static bool widen(struct wf_zip_entry *e, const unsigned char *extra, size_t len
 
 size_t wf_zip_entry_parse(struct wf_zip_entry *e, const unsigned char *p, size_t len)
 {
-	if (len < ENTRY_BYTES || wf_le32(p) != 0x02014b50)
+	if (len < WF_ZIP_ENTRY_BYTES || wf_le32(p) != 0x02014b50)
 		return 0;
 	size_t name_len = wf_le16(p + 28), extra_len = wf_le16(p + 30), comment_len = wf_le16(p + 32);
-	if (len - ENTRY_BYTES < name_len + extra_len + comment_len)
+	if (len - WF_ZIP_ENTRY_BYTES < name_len + extra_len + comment_len)
 		return 0;
 	*e = (struct wf_zip_entry){
-		.name = (const char *)p + ENTRY_BYTES,
+		.name = (const char *)p + WF_ZIP_ENTRY_BYTES,
 		.name_len = (uint16_t)name_len,
 		.made_by = wf_le16(p + 4),
 		.needed = wf_le16(p + 6),
@@ -108,9 +107,9 @@ size_t wf_zip_entry_parse(struct wf_zip_entry *e, const unsigned char *p, size_t
 		.header_offset = wf_le32(p + 42),
 	};
 	if ((e->size_bytes == UINT32_MAX || e->stored_bytes == UINT32_MAX || e->header_offset == UINT32_MAX) &&
-	    !widen(e, p + ENTRY_BYTES + name_len, extra_len))
+	    !widen(e, p + WF_ZIP_ENTRY_BYTES + name_len, extra_len))
 		return 0;
-	return ENTRY_BYTES + name_len + extra_len + comment_len;
+	return WF_ZIP_ENTRY_BYTES + name_len + extra_len + comment_len;
 }
 
 /* Bytes of the ZIP64 field in the local header. */
@@ -219,7 +218,7 @@ uint64_t wf_zip_id_combine(uint64_t id, uint32_t crc32)
 /* The entry itself; its name has 16 bits and there is no comment. */
 static int enter(struct wf_zip_writer *w, const struct wf_zip_entry *e)
 {
-	unsigned char fixed[ENTRY_BYTES], extra[28];
+	unsigned char fixed[WF_ZIP_ENTRY_BYTES], extra[28];
 	unsigned char *x = extra + 4;
 	if (OVERFLOWS(e->size_bytes) || OVERFLOWS(e->stored_bytes)) {
 		/* both or none, as miniz writes them */

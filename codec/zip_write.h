@@ -16,6 +16,7 @@
 #include "copy.h"
 
 #define WF_ZIP_ALIGNMENT 64u /* torch's default for the start of a record's bytes */
+#define WF_ZIP_ENTRY_BYTES 46u /* of a directory entry before its name */
 #define WF_ZIP_FLAG_DESCRIPTOR 0x0008u
 #define WF_ZIP_FLAG_UTF8 0x0800u
 

@@ -442,9 +442,8 @@ static void cuda_close(struct device *base)
 	struct cuda_device *d = self(base);
 	if (d->context && enter(d) == 0) {
 		for (unsigned int i = 0; i < d->windows_made; i++) {
-			/* after a failed wait something may still be under way: the stream drains first */
-			d->cu->stream_destroy(d->windows[i].stream);
 			d->cu->event_destroy(d->windows[i].done);
+			d->cu->stream_destroy(d->windows[i].stream);
 		}
 		if (d->ring_registered)
 			d->cu->host_unregister(d->ring);

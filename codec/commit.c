@@ -1,0 +1,495 @@
+/* A commit from end to end: plan, write, check, make durable, take the name, go on from the new base.
+ *
+ * Reads go on all the time: `lock` is held exclusively to settle and plan, and again to swap the base. Edits wait on
+ * commit_lock. Until the rename, or in an append until the recovery mark is gone, a failure leaves everything as it
+ * was.
+ */
+#include "commit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#include "checkpoint_impl.h"
+#include "commit_file.h"
+#include "util.h"
+
+/* Advice to append instead: when a copy is long and nearly all of it is old. */
+#define ADVICE_MIN_BYTES (1ull << 30)
+#define ADVICE_RATIO 100u
+/* What the end of the file and a record's header may need beside names and bytes. */
+#define RECORD_SLACK_BYTES 512u
+/* Checking the written pickle builds its objects a second time; a very long one is taken on trust. */
+#define CHECKED_PICKLE_BYTES (16u << 20)
+
+enum strategy { REPLACE, CLONE_AND_APPEND, APPEND };
+
+struct commit {
+	struct wf_checkpoint *ck;
+	struct wf_error *err;
+	struct wf_plan plan;
+	bool planned;
+	enum strategy strategy;
+	struct wf_new_file file;
+	int target_fd; /* APPEND: the checkpoint itself, for writing */
+	/* the finished file */
+	struct wf_source *source;
+	struct wf_container *container;
+	uint32_t *records;         /* by storage, in the new container */
+	struct wf_window *windows; /* of a trim; the checkpoint is closed after it */
+};
+
+/* ---- which way ---- */
+
+static bool is_zip(const struct wf_container *c)
+{
+	enum wf_container_kind kind = wf_container_kind_of(c);
+	return kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT;
+}
+
+/* Bytes of the file that no record holds: what earlier appends left. */
+static uint64_t dead_bytes(const struct wf_container *c)
+{
+	uint64_t live = 0, size = wf_source_size(wf_container_file(c));
+	for (uint32_t i = 0; i < wf_container_count(c); i++)
+		live += wf_container_record(c, i)->stored_bytes + RECORD_SLACK_BYTES;
+	return live < size ? size - live : 0;
+}
+
+static bool targets_itself(const struct wf_checkpoint *ck)
+{
+	return strcmp(wf_overlay_target(ck->overlay), ck->path) == 0;
+}
+
+/* Opens the temporary file, too, when the way needs one. */
+static int choose(struct commit *c, enum wf_commit_mode mode)
+{
+	struct wf_checkpoint *ck = c->ck;
+	c->strategy = REPLACE;
+	if (mode == WF_COMMIT_APPEND && is_zip(ck->container) && targets_itself(ck)) {
+		c->strategy = APPEND;
+		c->target_fd = open(ck->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+		return c->target_fd < 0 ? wf_fail(c->err, -errno, "cannot write to %s: %s", ck->path, strerror(errno))
+					: 0;
+	}
+	if (mode == WF_COMMIT_APPEND)
+		wf_checkpoint_log(ck,
+				  "commit=append is for zip checkpoints written to themselves; a new file is written");
+	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), c->err);
+	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container))
+		return r;
+	/* a clone shares its dead bytes with the old file, but not for ever */
+	uint64_t size = wf_source_size(wf_container_file(ck->container)), ignored;
+	int fd = -1;
+	if (dead_bytes(ck->container) < size / 2 &&
+	    wf_source_locate(wf_container_file(ck->container), 0, &fd, &ignored) && ioctl(c->file.fd, FICLONE, fd) == 0)
+		c->strategy = CLONE_AND_APPEND;
+	return 0;
+}
+
+/* ---- planning, with the lock held exclusively ---- */
+
+static int plan(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	const struct wf_commit_input in = {.graph = ck->graph,
+					   .storages = ck->storages,
+					   .container = ck->container,
+					   .root = ck->root,
+					   .windows = c->windows};
+	int r = wf_plan_make(&c->plan, &in, c->strategy != REPLACE, c->err);
+	c->planned = r == 0;
+	return r;
+}
+
+static void advise(struct commit *c, uint64_t copied)
+{
+	struct wf_checkpoint *ck = c->ck;
+	if (!is_zip(ck->container) || !targets_itself(ck) || copied < ADVICE_MIN_BYTES ||
+	    c->plan.new_bytes > copied / ADVICE_RATIO)
+		return;
+	atomic_store(&ck->progress.append_bytes, WF_MAX(c->plan.new_bytes, (uint64_t)1));
+	wf_checkpoint_log(ck,
+			  "writing a new file copies %" PRIu64 " bytes; with -o commit=append about %" PRIu64
+			  " would be written",
+			  copied, c->plan.new_bytes);
+}
+
+/* ---- writing, with the lock held shared ---- */
+
+static int reserve(struct commit *c, struct wf_out *o, int old_fd)
+{
+	const struct wf_plan *p = &c->plan;
+	struct stat st;
+	uint64_t names = 0, bytes = p->new_bytes + (1u << 16);
+	for (uint32_t i = 0; i < p->count; i++)
+		names += RECORD_SLACK_BYTES + 2 * (strlen(p->parts[i].name) + strlen(p->prefix));
+	bytes += names;
+	bool allocate = true;
+	if (c->strategy == REPLACE && fstat(old_fd, &st) == 0) {
+		uint64_t stored = (uint64_t)st.st_blocks * 512;
+		bool sparse = stored < (uint64_t)st.st_size - (uint64_t)st.st_size / 8;
+		allocate = !sparse && o->clone_block == 0;
+		if (o->clone_block == 0)
+			bytes += sparse ? WF_MIN(stored, p->kept_bytes) : p->kept_bytes;
+	}
+	int r = wf_out_reserve(o, bytes, allocate);
+	return r < 0 ? wf_fail(c->err, r, "there is no room for the %" PRIu64 " bytes of the commit: %s", bytes,
+			       strerror(-r))
+		     : 0;
+}
+
+static int write_parts(struct commit *c, struct wf_out *o)
+{
+	int old_fd = -1;
+	uint64_t ignored;
+	if (!wf_source_locate(wf_container_file(c->ck->container), 0, &old_fd, &ignored))
+		return wf_fail(c->err, -EOPNOTSUPP, "the checkpoint is not a file");
+	wf_out_probe_clone(o, old_fd);
+	int r = reserve(c, o, old_fd);
+	if (r < 0)
+		return r;
+	if (c->strategy != REPLACE)
+		return wf_append_zip(&c->plan, o, c->err);
+	return c->plan.legacy ? wf_replace_legacy(&c->plan, o, c->err) : wf_replace_zip(&c->plan, o, c->err);
+}
+
+static int write_file(struct commit *c, int fd, uint64_t at)
+{
+	struct wf_commit_progress *progress = &c->ck->progress;
+	struct wf_out o;
+	uint64_t kept = c->strategy == REPLACE ? c->plan.kept_bytes : 0;
+	if (kept)
+		advise(c, kept);
+	atomic_store(&progress->done_bytes, 0);
+	atomic_store(&progress->total_bytes, kept + c->plan.new_bytes);
+	int r = wf_out_init(&o, fd, at, &progress->done_bytes);
+	if (r < 0)
+		return wf_fail(c->err, r, "out of memory");
+	r = write_parts(c, &o);
+	wf_out_free(&o);
+	if (r == 0 && fsync(fd) < 0)
+		r = wf_fail(c->err, -errno, "cannot make the written bytes durable: %s", strerror(errno));
+	return r;
+}
+
+/* ---- the check of what was written, as torch would look at it ---- */
+
+static void graph_freep(struct wf_graph **g)
+{
+	wf_graph_free(*g);
+}
+
+/* The pickle reads, and the storages that it names are there with their sizes. */
+static int check_pickle(struct commit *c)
+{
+	cleanup_with(graph_freep) struct wf_graph *g = NULL;
+	struct wf_storages *ss = NULL;
+	wf_ref root;
+	int r = wf_graph_new(&g);
+	if (r == 0)
+		r = wf_container_load_graph(c->container, g, &root, c->err);
+	if (r == 0)
+		r = wf_storages_new(g, c->container, &ss, c->err);
+	for (uint32_t i = 0; r == 0 && i < wf_storages_count(ss); i++) {
+		const struct wf_storage *s = wf_storage_get(ss, i);
+		if (!s->bad || s->record == WF_NO_RECORD)
+			continue;
+		/* what was wrong with the old file may be wrong with the new one */
+		const char *key = wf_storage_key(ss, i);
+		uint32_t old = wf_container_storage_record(c->ck->container, key, strlen(key));
+		const struct wf_record *was = wf_container_record(c->ck->container, old);
+		if (!was || (!was->bad && was->size_bytes == wf_container_record(c->container, s->record)->size_bytes))
+			r = wf_fail_at(c->err, -EUCLEAN, key, WF_ERROR_NO_OFFSET, "the file just written is wrong: %s",
+				       wf_storage_problem(ss, i));
+	}
+	wf_storages_free(ss);
+	return r;
+}
+
+static uint64_t part_bytes(const struct commit *c, const struct wf_part *part)
+{
+	switch ((enum wf_part_kind)part->kind) {
+	case WF_PART_KEEP:
+		return wf_container_record(c->plan.in.container, part->record)->size_bytes;
+	case WF_PART_STORAGE:
+		return wf_plan_window(&c->plan, part->storage).size_bytes;
+	case WF_PART_PICKLE:
+		return c->plan.pickle_bytes;
+	default:
+		return UINT64_MAX;
+	}
+}
+
+/* Every record of the plan is there, in its order, with its size; and finds the records of the storages. */
+static int check_records(struct commit *c)
+{
+	const struct wf_plan *p = &c->plan;
+	if (!p->legacy && wf_container_count(c->container) != p->count)
+		return wf_fail(c->err, -EUCLEAN, "the file just written is wrong: %u records instead of %u",
+			       wf_container_count(c->container), p->count);
+	for (uint32_t i = 0; i < p->count; i++) {
+		const struct wf_part *part = &p->parts[i];
+		uint32_t at = p->legacy ? wf_container_find(c->container, part->name) : i;
+		const struct wf_record *record = wf_container_record(c->container, at);
+		uint64_t size = part_bytes(c, part);
+		if (!record || strcmp(record->name, part->name) != 0 ||
+		    (size != UINT64_MAX && record->size_bytes != size))
+			return wf_fail_at(c->err, -EUCLEAN, part->name, WF_ERROR_NO_OFFSET,
+					  "the file just written is wrong: the record is not what was to be written");
+		if (part->storage != WF_NO_STORAGE)
+			c->records[part->storage] = at;
+	}
+	return 0;
+}
+
+static int open_written(struct commit *c, const char *path)
+{
+	uint32_t n = wf_storages_count(c->ck->storages);
+	c->records = malloc(WF_MAX(n, 1u) * sizeof *c->records);
+	if (!c->records)
+		return wf_fail(c->err, -ENOMEM, "out of memory");
+	memset(c->records, 0xff, n * sizeof *c->records);
+	int r = wf_source_open_file(path, &c->source, c->err);
+	if (r == 0)
+		r = wf_container_open(c->source, &c->container, c->err);
+	/* a legacy stream has records only when its pickle was read */
+	if (r == 0 && (c->plan.legacy || c->plan.pickle_bytes <= CHECKED_PICKLE_BYTES))
+		r = check_pickle(c);
+	return r < 0 ? r : check_records(c);
+}
+
+/* ---- going on from the new file, with the lock held exclusively ---- */
+
+static uint32_t record_of(void *ctx, uint32_t storage)
+{
+	const struct commit *c = ctx;
+	return c->records[storage];
+}
+
+/* Long strings of the graph lie in the old pickle, and are read from there as long as the graph lives. */
+static bool has_external_strings(const struct wf_graph *g)
+{
+	uint64_t ignored;
+	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
+		if (wf_string_external_at(g, o, &ignored))
+			return true;
+	return false;
+}
+
+static void swap_base(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct wf_container *old = ck->container;
+	int fd = -1;
+	uint64_t ignored;
+	if (c->windows) { /* nobody reads from it any more */
+		wf_overlay_committed(ck->overlay, c->file.fd, wf_edits_keep_file, ck);
+		return;
+	}
+	wf_plan_adopt(&c->plan);
+	/* sizes were compared in check_records, and nothing else can fail */
+	wf_storages_rebase(ck->storages, c->container, record_of, c, NULL);
+	wf_tree_set_container(ck->tree, c->container);
+	if (!has_external_strings(ck->graph))
+		wf_graph_set_source(ck->graph, NULL);
+	ck->container = steal_pointer(&c->container);
+	wf_container_free(old);
+	wf_source_unref(ck->file);
+	ck->file = steal_pointer(&c->source);
+	if (wf_source_locate(ck->file, 0, &fd, &ignored))
+		fstat(fd, &ck->opened);
+	ck->last_error[0] = '\0';
+	wf_edits_committed(ck);
+	int r = wf_overlay_committed(ck->overlay, fd, wf_edits_keep_file, ck);
+	if (r < 0)
+		wf_checkpoint_log(ck, "the commit is done, but its overlay could not be cleared: %s", strerror(-r));
+}
+
+/* The new file takes the old one's name. */
+static int put_in_place(struct commit *c)
+{
+	struct wf_overlay *ov = c->ck->overlay;
+	struct wf_overlay_base to_be;
+	bool renamed = false;
+	int r = wf_overlay_base_of(c->file.fd, UINT64_MAX, &to_be);
+	if (r == 0)
+		r = wf_overlay_lock_file(c->file.fd);
+	if (r < 0)
+		return wf_fail(c->err, r, "cannot look at the new file: %s", strerror(-r));
+	r = wf_overlay_check_base(ov, c->err);
+	if (r == 0)
+		r = wf_overlay_commit_begin(ov, WF_OVERLAY_REPLACE, &to_be, c->err);
+	if (r < 0)
+		return r;
+	r = wf_new_file_rename(&c->file, &renamed, c->err);
+	if (!renamed) {
+		wf_overlay_commit_abort(ov);
+		return r;
+	}
+	if (r <
+	    0) /* the file is there; only a power loss could still bring back the old name, with the overlay's mark */
+		wf_checkpoint_log(c->ck, "%s", c->err ? c->err->text : strerror(-r));
+	swap_base(c);
+	return 0;
+}
+
+static int commit_to_new_file(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	int old_fd = -1;
+	uint64_t ignored, at = 0;
+	struct stat st;
+	pthread_rwlock_rdlock(&ck->lock);
+	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
+		st.st_nlink = 1;
+	if (st.st_nlink > 1)
+		wf_checkpoint_log(ck, "%s has %u names; the others keep the old content", ck->path,
+				  (unsigned int)st.st_nlink);
+	if (c->strategy == CLONE_AND_APPEND) {
+		at = wf_source_size(wf_container_file(ck->container));
+		atomic_store(&ck->progress.append_bytes, 0);
+	}
+	int r = wf_overlay_check_base(ck->overlay, c->err);
+	if (r == 0)
+		r = wf_new_file_dress(&c->file, old_fd, c->err);
+	if (r == 0)
+		r = write_file(c, c->file.fd, at);
+	if (r == 0)
+		r = open_written(c, c->file.path);
+	pthread_rwlock_unlock(&ck->lock);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&ck->lock);
+	r = put_in_place(c);
+	pthread_rwlock_unlock(&ck->lock);
+	return r;
+}
+
+/* ---- append to the checkpoint itself ---- */
+
+static int append(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	uint64_t at = wf_source_size(wf_container_file(ck->container));
+	int r = write_file(c, c->target_fd, at);
+	if (r == 0)
+		r = open_written(c, ck->path);
+	return r;
+}
+
+static int commit_in_place(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct wf_source *file = wf_container_file(ck->container);
+	pthread_rwlock_wrlock(&ck->lock);
+	int r = wf_overlay_check_base(ck->overlay, c->err);
+	if (r == 0)
+		r = wf_overlay_commit_begin(ck->overlay, WF_OVERLAY_APPEND, NULL, c->err);
+	if (r == 0)
+		wf_source_allow_growth(file, true);
+	pthread_rwlock_unlock(&ck->lock);
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&ck->lock);
+	r = append(c);
+	pthread_rwlock_unlock(&ck->lock);
+
+	pthread_rwlock_wrlock(&ck->lock);
+	if (r == 0) {
+		swap_base(c); /* the old source, which long strings may still need, stays tolerant */
+	} else {
+		int cut = wf_overlay_cut_back(ck->overlay);
+		if (cut < 0) {
+			wf_checkpoint_log(
+				ck, "what was appended could not be cut off again: %s; the next opening does that",
+				strerror(-cut));
+		} else {
+			wf_source_allow_growth(file, false);
+			wf_overlay_commit_abort(ck->overlay);
+		}
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	return r;
+}
+
+/* ---- the whole ---- */
+
+static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool trim, bool *ret_nothing)
+{
+	struct wf_checkpoint *ck = c->ck;
+	pthread_rwlock_wrlock(&ck->lock);
+	int r = wf_edits_settle(ck, c->err);
+	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay);
+	if (r == 0 && !*ret_nothing)
+		r = choose(c, mode);
+	if (r == 0 && trim)
+		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
+	if (r == 0 && !*ret_nothing)
+		r = plan(c);
+	pthread_rwlock_unlock(&ck->lock);
+	return r;
+}
+
+static void finish(struct commit *c, int r)
+{
+	struct wf_checkpoint *ck = c->ck;
+	pthread_rwlock_wrlock(&ck->lock);
+	if (r < 0) {
+		if (c->planned)
+			wf_plan_undo(&c->plan);
+		char text[sizeof ck->last_error];
+		snprintf(ck->last_error, sizeof ck->last_error, "%s",
+			 c->err ? wf_error_format(c->err, text, sizeof text) : strerror(-r));
+	}
+	if (c->planned)
+		wf_plan_free(&c->plan);
+	wf_container_free(c->container);
+	wf_source_unref(c->source);
+	pthread_rwlock_unlock(&ck->lock);
+	wf_new_file_free(&c->file);
+	if (c->target_fd >= 0)
+		close(c->target_fd);
+	free(c->records);
+	free(c->windows);
+	atomic_store(&ck->progress.append_bytes, 0);
+	atomic_store(&ck->progress.running, false);
+}
+
+static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, bool trim, struct wf_error *err)
+{
+	struct wf_error own = {0};
+	struct commit c = {.ck = ck, .err = err ? err : &own, .file = WF_NEW_FILE_INIT, .target_fd = -1};
+	bool nothing = false;
+	if (!ck->writable || !ck->overlay)
+		return wf_fail(err, -EROFS, "the checkpoint is mounted read-only");
+	pthread_rwlock_wrlock(&ck->commit_lock);
+	atomic_store(&ck->progress.done_bytes, 0);
+	atomic_store(&ck->progress.total_bytes, 0);
+	atomic_store(&ck->progress.running, true);
+	int r = prepare(&c, mode, always, trim, &nothing);
+	if (r == 0 && !nothing)
+		r = c.strategy == APPEND ? commit_in_place(&c) : commit_to_new_file(&c);
+	finish(&c, r);
+	pthread_rwlock_unlock(&ck->commit_lock);
+	return r;
+}
+
+int wf_commit(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	return run(ck, ck->commit_mode, false, false, err);
+}
+
+int wf_repack(const char *path, bool trim, struct wf_error *err)
+{
+	const struct wf_open_options options = {.writable = true};
+	struct wf_checkpoint *ck = NULL;
+	int r = wf_open(path, &options, &ck, err);
+	if (r == 0)
+		r = run(ck, WF_COMMIT_REPLACE, true, trim, err);
+	wf_close(ck);
+	return r;
+}
