@@ -1,27 +1,331 @@
 #include "overlay.h"
 
-/* The overlay is not linked in yet: there is none. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "overlay_impl.h"
+#include "util.h"
+
+void wf_overlay_log_line(const struct wf_overlay *ov, const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+	if (!ov->log_line)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	ov->log_line(ov->log_ctx, line);
+}
+
+/* ---- opening ---- */
+
+static char *absolute(const char *path)
+{
+	char *resolved = realpath(path, NULL), *out = NULL;
+	if (resolved || path[0] == '/')
+		return resolved ? resolved : strdup(path);
+	cleanup_free char *cwd = getcwd(NULL, 0);
+	return cwd && asprintf(&out, "%s/%s", cwd, path) >= 0 ? out : NULL;
+}
+
+static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
+{
+	ov->checkpoint = strdup(o->checkpoint);
+	ov->target = absolute(o->output ? o->output : o->checkpoint);
+	if (!ov->checkpoint || !ov->target)
+		return -ENOMEM;
+	ov->elsewhere = strcmp(ov->checkpoint, ov->target) != 0;
+	if (asprintf(&ov->directory, "%s.weightfs", ov->target) < 0) {
+		ov->directory = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err)
+{
+	ov->dir_fd = open(ov->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (ov->dir_fd < 0) {
+		if (errno == ENOENT)
+			return 0;
+		if (!ov->writable && (errno == EACCES || errno == EPERM)) {
+			wf_overlay_log_line(ov, "%s cannot be read: the checkpoint is shown without its edits",
+					    ov->directory);
+			return 0;
+		}
+		return wf_fail(err, -errno, "%s: %s", ov->directory, strerror(errno));
+	}
+	ov->data_fd = openat(ov->dir_fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return 0;
+}
+
+static int open_all(struct wf_overlay *ov, struct wf_error *err)
+{
+	int r = wf_overlay_lock_checkpoint(ov, err);
+	if (r == 0)
+		r = wf_overlay_open_directory(ov, err);
+	if (r == 0 && ov->dir_fd >= 0 && ov->writable)
+		r = wf_overlay_lock_directory(ov, err);
+	if (r == 0)
+		r = wf_overlay_find_files(ov);
+	return r < 0 ? r : wf_overlay_settle_state(ov, err);
+}
+
 int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay **ret, struct wf_error *err)
 {
-	*ret = NULL;
+	struct wf_overlay *ov = calloc(1, sizeof *ov);
+	if (!ov)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	ov->writable = options->writable;
+	ov->log_line = options->log;
+	ov->log_ctx = options->log_ctx;
+	ov->file_fd = ov->dir_fd = ov->data_fd = ov->lock_fd = ov->log_fd = -1;
+	ov->sequence = 1;
+	pthread_mutex_init(&ov->files_lock, NULL);
+	int r = make_paths(ov, options);
+	r = r < 0 ? wf_fail(err, r, "out of memory") : open_all(ov, err);
+	if (r < 0) {
+		ov->writable = false; /* nothing is ours to write or remove */
+		wf_overlay_close(ov);
+		return r;
+	}
+	*ret = ov;
 	return 0;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 void wf_overlay_close(struct wf_overlay *ov)
 {
+	if (!ov)
+		return;
+	if (ov->writable && ov->replayed && ov->dir_fd >= 0) {
+		if (ov->pending == 0) {
+			wf_overlay_clear(ov, NULL, NULL);
+			wf_overlay_remove_directory(ov, false);
+		} else if (wf_overlay_write_log(ov) < 0) {
+			wf_overlay_log_line(ov, "%s/log: the last edits could not be written", ov->directory);
+		}
+	}
+	wf_overlay_close_files(ov);
+	free(ov->files);
+	wf_buffer_free(&ov->buffer);
+	close_fd(&ov->log_fd);
+	close_fd(&ov->data_fd);
+	close_fd(&ov->dir_fd);
+	close_fd(&ov->lock_fd);
+	close_fd(&ov->file_fd);
+	pthread_mutex_destroy(&ov->files_lock);
+	free(ov->checkpoint);
+	free(ov->target);
+	free(ov->directory);
+	free(ov);
 }
 
 const struct wf_overlay_base *wf_overlay_base(const struct wf_overlay *ov)
 {
-	return NULL;
+	return &ov->base;
+}
+
+const char *wf_overlay_target(const struct wf_overlay *ov)
+{
+	return ov->target;
+}
+
+const char *wf_overlay_directory(const struct wf_overlay *ov)
+{
+	return ov->directory;
+}
+
+bool wf_overlay_writable(const struct wf_overlay *ov)
+{
+	return ov->writable;
 }
 
 bool wf_overlay_is_dirty(const struct wf_overlay *ov)
 {
-	return false;
+	return ov->pending > 0;
+}
+
+/* ---- the directory ---- */
+
+int wf_overlay_prepare(struct wf_overlay *ov)
+{
+	if (!ov->writable)
+		return -EROFS;
+	if (ov->dir_fd < 0) {
+		if (mkdir(ov->directory, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		ov->new_directory = true;
+		ov->dir_fd = open(ov->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (ov->dir_fd < 0)
+			return -errno;
+	}
+	int r = wf_overlay_lock_directory(ov, NULL);
+	if (r < 0)
+		return r;
+	wf_overlay_note_pid(ov);
+	if (ov->data_fd < 0) {
+		if (mkdirat(ov->dir_fd, "data", 0700) < 0 && errno != EEXIST)
+			return -errno;
+		ov->new_log_name = true;
+		ov->data_fd = openat(ov->dir_fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (ov->data_fd < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int sync_parent(const struct wf_overlay *ov)
+{
+	cleanup_free char *parent = strdup(ov->directory);
+	if (!parent)
+		return -ENOMEM;
+	*strrchr(parent, '/') = '\0';
+	cleanup_fd int fd = open(parent[0] ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+int wf_overlay_sync(struct wf_overlay *ov)
+{
+	if (!ov->writable || ov->dir_fd < 0)
+		return 0;
+	int r = wf_overlay_sync_files(ov);
+	if (r == 0 && ov->new_data_name && fsync(ov->data_fd) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	ov->new_data_name = false;
+	r = wf_overlay_write_log(ov);
+	if (r == 0 && ov->log_fd >= 0 && ov->unsynced && fdatasync(ov->log_fd) < 0)
+		r = -errno;
+	if (r == 0 && ov->new_log_name && fsync(ov->dir_fd) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	ov->new_log_name = false;
+	if (ov->new_directory) {
+		r = sync_parent(ov);
+		if (r < 0)
+			return r;
+		ov->new_directory = false;
+	}
+	ov->unsynced = 0;
+	wf_overlay_unlink_dropped(ov);
+	return 0;
+}
+
+int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx)
+{
+	wf_overlay_forget_log(ov);
+	if (ov->dir_fd < 0)
+		return 0;
+	/* the mark last: with it, and without a log, an opening still knows that the edits are in the file */
+	if (unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
+		return -errno;
+	wf_overlay_remove_files(ov, keep, ctx);
+	if (fsync(ov->dir_fd) < 0)
+		return -errno;
+	if (unlinkat(ov->dir_fd, "commit", 0) < 0 && errno != ENOENT)
+		return -errno;
+	ov->new_log_name = true;
+	return 0;
+}
+
+static void remove_cut_logs(int dir_fd)
+{
+	char name[32];
+	for (unsigned int i = 1; i < 1000; i++) {
+		snprintf(name, sizeof name, "log.cut.%u", i);
+		if (unlinkat(dir_fd, name, 0) < 0)
+			return;
+	}
+}
+
+void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs)
+{
+	if (ov->dir_fd < 0)
+		return;
+	if (cut_logs)
+		remove_cut_logs(ov->dir_fd);
+	/* with something left in it the lock must stay as well, so that two writers meet there */
+	struct stat st;
+	if (fstatat(ov->dir_fd, "log.cut.1", &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return;
+	close_fd(&ov->data_fd);
+	unlinkat(ov->dir_fd, "data", AT_REMOVEDIR);
+	unlinkat(ov->dir_fd, "lock", 0);
+	rmdir(ov->directory);
+	close_fd(&ov->dir_fd);
+	close_fd(&ov->lock_fd);
 }
 
 void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
 {
-	*ret = (struct wf_overlay_usage){ 0 };
+	struct stat st;
+	char name[16];
+	*ret = (struct wf_overlay_usage){
+		.edits = ov->pending, .log_bytes = ov->log_bytes + ov->buffer.len, .unsynced = ov->unsynced};
+	for (uint32_t i = 0; i < ov->files_count; i++) {
+		snprintf(name, sizeof name, "%u", i);
+		if (ov->files[i].present && fstatat(ov->data_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			ret->data_bytes += (uint64_t)st.st_blocks * 512;
+	}
+}
+
+/* ---- without a mount ---- */
+
+int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
+{
+	struct wf_overlay ov = {
+		.writable = true, .file_fd = -1, .dir_fd = -1, .data_fd = -1, .lock_fd = -1, .log_fd = -1};
+	cleanup_free char *target = absolute(checkpoint);
+	cleanup_free char *directory = NULL;
+	if (!target || asprintf(&directory, "%s.weightfs", target) < 0) {
+		directory = NULL;
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	ov.checkpoint = ov.target = target;
+	ov.directory = directory;
+	pthread_mutex_init(&ov.files_lock, NULL);
+	struct stat st;
+	/* edits for an output that was never written stand beside a file that is not there */
+	ov.elsewhere = stat(target, &st) < 0;
+	int r = ov.elsewhere ? 0 : wf_overlay_lock_checkpoint(&ov, err);
+	if (r == 0)
+		r = wf_overlay_open_directory(&ov, err);
+	if (r == 0 && ov.dir_fd < 0)
+		r = wf_fail(err, -ENOENT, "%s has no edits that wait for a commit", target);
+	if (r == 0)
+		r = wf_overlay_lock_directory(&ov, err);
+	if (r == 0)
+		r = wf_overlay_find_files(&ov);
+	if (r == 0 && !ov.elsewhere)
+		r = wf_overlay_undo_append(&ov, err);
+	if (r == 0 && (r = wf_overlay_clear(&ov, NULL, NULL)) < 0)
+		wf_fail(err, r, "%s: %s", directory, strerror(-r));
+	if (r == 0)
+		wf_overlay_remove_directory(&ov, true);
+	wf_overlay_close_files(&ov);
+	free(ov.files);
+	close_fd(&ov.log_fd);
+	close_fd(&ov.data_fd);
+	close_fd(&ov.dir_fd);
+	close_fd(&ov.lock_fd);
+	close_fd(&ov.file_fd);
+	pthread_mutex_destroy(&ov.files_lock);
+	return r;
 }

@@ -3,6 +3,7 @@
  *
  *   lock      flock'ed while a writer has the overlay; holds its pid
  *   log       a header that names the base file, then one checksummed record for each edit (overlay_log.c draws it)
+ *   commit    the mark of a commit under way (overlay_commit.c draws it)
  *   data/N    sparse extent files: what was written into one storage, at the storage's own offsets
  *   log.cut.N what followed a broken record, kept for a person to look at
  *
@@ -112,7 +113,8 @@ int wf_overlay_sync(struct wf_overlay *ov);
 int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd);
 void wf_overlay_touched(struct wf_overlay *ov, uint32_t number);   /* written since the last sync */
 void wf_overlay_drop_file(struct wf_overlay *ov, uint32_t number); /* its bytes are no longer needed */
-uint32_t wf_overlay_new_number(struct wf_overlay *ov);             /* one that no file has */
+uint32_t wf_overlay_new_number(struct wf_overlay *ov);             /* one that no file and no record has */
+int wf_overlay_reserve(struct wf_overlay *ov, uint32_t number);    /* a record names it: it is taken */
 
 struct wf_overlay_usage {
 	uint64_t edits; /* pending records */

@@ -442,8 +442,9 @@ static void cuda_close(struct device *base)
 	struct cuda_device *d = self(base);
 	if (d->context && enter(d) == 0) {
 		for (unsigned int i = 0; i < d->windows_made; i++) {
-			d->cu->event_destroy(d->windows[i].done);
+			/* after a failed wait something may still be under way: the stream drains first */
 			d->cu->stream_destroy(d->windows[i].stream);
+			d->cu->event_destroy(d->windows[i].done);
 		}
 		if (d->ring_registered)
 			d->cu->host_unregister(d->ring);

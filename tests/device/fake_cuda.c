@@ -87,7 +87,7 @@ static size_t device_memory = 256u << 20;
 static unsigned int delay_usec = 50;
 static pid_t owner;
 static bool initialised;
-static int stream_count, event_count;
+static int stream_count, event_count, pending_operations;
 static struct {
 	char name[48];
 	unsigned long at, code;
@@ -265,6 +265,7 @@ static void *stream_thread(void *arg)
 		if (!s->first)
 			s->last = &s->first;
 		s->busy = false;
+		pending_operations--;
 		free(o);
 		pthread_cond_broadcast(&changed);
 	}
@@ -278,6 +279,7 @@ static void submit(CUstream s, struct operation o)
 	*copy = o;
 	copy->next = NULL;
 	*s->last = copy;
+	pending_operations++;
 	s->last = &copy->next;
 	pthread_cond_broadcast(&changed);
 }
@@ -418,6 +420,8 @@ CUresult CUDAAPI cuMemAlloc(CUdeviceptr *ret, size_t size)
 CUresult CUDAAPI cuMemFree(CUdeviceptr p)
 {
 	ENTER(true)
+	while (pending_operations) /* the real one waits for work that is under way, too */
+		pthread_cond_wait(&changed, &lock);
 	struct allocation *a = NULL;
 	for (size_t i = 0; i < allocation_count; i++)
 		if (allocations[i].size && allocations[i].start == p)

@@ -1,0 +1,178 @@
+/* data/N: descriptors are opened at first use, and closed again when there are many of them. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "overlay_impl.h"
+#include "util.h"
+
+#define OPEN_FILES_MAX 256 /* of the 1024 descriptors that a process usually has */
+
+int wf_overlay_reserve(struct wf_overlay *ov, uint32_t number)
+{
+	if (number >= WF_OVERLAY_MAX_FILES)
+		return -EUCLEAN;
+	if (number < ov->files_count)
+		return 0;
+	if (number >= ov->files_capacity) {
+		uint32_t capacity = WF_MAX(number + 1, ov->files_capacity + ov->files_capacity / 2 + 16);
+		struct wf_data_file *files = reallocarray(ov->files, capacity, sizeof *files);
+		if (!files)
+			return -ENOMEM;
+		ov->files = files;
+		ov->files_capacity = capacity;
+	}
+	for (; ov->files_count <= number; ov->files_count++)
+		ov->files[ov->files_count] = (struct wf_data_file){.fd = -1};
+	return 0;
+}
+
+uint32_t wf_overlay_new_number(struct wf_overlay *ov)
+{
+	return ov->files_count;
+}
+
+int wf_overlay_find_files(struct wf_overlay *ov)
+{
+	if (ov->data_fd < 0)
+		return 0;
+	int fd = openat(ov->data_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return -errno;
+	}
+	int r = 0;
+	for (struct dirent *e; r == 0 && (e = readdir(d));) {
+		char *end, again[16];
+		unsigned long number = strtoul(e->d_name, &end, 10);
+		if (*end || number >= WF_OVERLAY_MAX_FILES)
+			continue;
+		snprintf(again, sizeof again, "%lu", number);
+		if (strcmp(again, e->d_name) != 0)
+			continue;
+		r = wf_overlay_reserve(ov, (uint32_t)number);
+		if (r == 0)
+			ov->files[number].present = true;
+	}
+	closedir(d);
+	return r;
+}
+
+static int open_file(struct wf_overlay *ov, uint32_t number)
+{
+	char name[16];
+	struct wf_data_file *f = &ov->files[number];
+	snprintf(name, sizeof name, "%u", number);
+	if (ov->data_fd < 0)
+		return -ENOENT;
+	f->fd = openat(ov->data_fd, name, (ov->writable ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (f->fd < 0)
+		return -errno;
+	ov->open_count++;
+	if (ov->writable && !f->present) {
+		f->present = true;
+		ov->new_data_name = true;
+	}
+	return 0;
+}
+
+int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd)
+{
+	pthread_mutex_lock(&ov->files_lock);
+	int r = wf_overlay_reserve(ov, number);
+	if (r == 0 && ov->files[number].fd < 0)
+		r = open_file(ov, number);
+	if (r == 0)
+		*ret_fd = ov->files[number].fd;
+	pthread_mutex_unlock(&ov->files_lock);
+	return r;
+}
+
+void wf_overlay_touched(struct wf_overlay *ov, uint32_t number)
+{
+	if (number >= ov->files_count || ov->files[number].touched)
+		return;
+	ov->files[number].touched = true;
+	ov->touched_count++;
+}
+
+void wf_overlay_drop_file(struct wf_overlay *ov, uint32_t number)
+{
+	if (number >= ov->files_count || ov->files[number].dropped || !ov->files[number].present)
+		return;
+	ov->files[number].dropped = true;
+	ov->dropped_count++;
+}
+
+static void close_file(struct wf_overlay *ov, struct wf_data_file *f)
+{
+	if (f->fd < 0)
+		return;
+	close(f->fd);
+	f->fd = -1;
+	ov->open_count--;
+}
+
+void wf_overlay_close_files(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; i < ov->files_count; i++)
+		close_file(ov, &ov->files[i]);
+}
+
+void wf_overlay_trim_files(struct wf_overlay *ov)
+{
+	if (ov->open_count > OPEN_FILES_MAX)
+		wf_overlay_close_files(ov);
+}
+
+int wf_overlay_sync_files(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; ov->touched_count > 0 && i < ov->files_count; i++) {
+		struct wf_data_file *f = &ov->files[i];
+		if (!f->touched)
+			continue;
+		int r = f->fd < 0 ? open_file(ov, i) : 0;
+		if (r == 0 && !f->dropped && fdatasync(f->fd) < 0)
+			r = -errno;
+		if (r < 0)
+			return r;
+		f->touched = false;
+		ov->touched_count--;
+		wf_overlay_trim_files(ov);
+	}
+	ov->touched_count = 0;
+	return 0;
+}
+
+static void remove_file(struct wf_overlay *ov, uint32_t number)
+{
+	char name[16];
+	struct wf_data_file *f = &ov->files[number];
+	snprintf(name, sizeof name, "%u", number);
+	close_file(ov, f);
+	unlinkat(ov->data_fd, name, 0);
+	ov->touched_count -= f->touched;
+	ov->dropped_count -= f->dropped;
+	*f = (struct wf_data_file){.fd = -1};
+}
+
+void wf_overlay_unlink_dropped(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; ov->dropped_count > 0 && i < ov->files_count; i++)
+		if (ov->files[i].dropped)
+			remove_file(ov, i);
+}
+
+void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx)
+{
+	for (uint32_t i = 0; i < ov->files_count; i++)
+		if (ov->files[i].present && !(keep && keep(ctx, i)))
+			remove_file(ov, i);
+}

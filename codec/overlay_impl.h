@@ -1,0 +1,91 @@
+/* The inside of an overlay, shared by overlay*.c only. */
+#pragma once
+
+#include <pthread.h>
+
+#include "buffer.h"
+#include "overlay.h"
+
+#define WF_OVERLAY_MAX_FILES (1u << 24) /* data files: a broken log cannot ask for a larger table */
+#define WF_OVERLAY_MAX_RECORD (96u << 20)
+#define WF_OVERLAY_BUFFER (1u << 20) /* records kept in memory between two syncs */
+
+struct wf_data_file {
+	int fd;       /* -1 while not open */
+	bool present; /* stands in data/ as far as this session knows */
+	bool touched; /* written since the last sync */
+	bool dropped; /* goes at the next sync: until then a durable record may still name it */
+};
+
+struct wf_overlay {
+	char *checkpoint; /* of the file that the base is: the output after a commit there */
+	char *target, *directory;
+	bool elsewhere; /* target is not the checkpoint */
+	bool writable;
+	void (*log_line)(void *ctx, const char *line);
+	void *log_ctx;
+
+	struct wf_overlay_base base;
+	int file_fd;      /* the checkpoint, flock'ed by a writer */
+	int dir_fd;       /* the directory; -1 until there is one */
+	int data_fd;      /* data/; -1 until there is one */
+	int lock_fd;      /* lock; -1 until there is one */
+	int log_fd;       /* log; -1 until there is one */
+	int lock_pid;     /* what `lock` says; a daemon's fork after opening changes it */
+	bool mark_append; /* the mark of the commit under way */
+	bool new_log_name, new_data_name, new_directory; /* names not yet durable */
+
+	uint64_t log_bytes; /* written so far, header included */
+	uint64_t sequence;  /* of the next record */
+	uint64_t edits, unsynced;
+	uint64_t pending; /* of the edits, those that a commit would write */
+	struct wf_buffer buffer;
+	bool replayed; /* what is pending is known: before that nothing may be removed */
+	bool ignored;  /* a reader found edits that are in the file already */
+
+	pthread_mutex_t files_lock; /* files, for readers beside each other */
+	struct wf_data_file *files;
+	uint32_t files_count; /* numbers below it are taken */
+	uint32_t files_capacity;
+	uint32_t open_count, touched_count, dropped_count;
+};
+
+void wf_overlay_log_line(const struct wf_overlay *ov, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* overlay_lock.c */
+/* Opens the checkpoint and, for a writer, takes its flock. */
+int wf_overlay_lock_checkpoint(struct wf_overlay *ov, struct wf_error *err);
+/* Takes the lock of the directory, which exists. */
+int wf_overlay_lock_directory(struct wf_overlay *ov, struct wf_error *err);
+void wf_overlay_note_pid(struct wf_overlay *ov);
+
+/* overlay_log.c */
+/* Reads the header of `log`. *ret_found: there is a log with at least a whole header. */
+int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err);
+/* Writes what is buffered, making the log with its header when missing. */
+int wf_overlay_write_log(struct wf_overlay *ov);
+void wf_overlay_forget_log(struct wf_overlay *ov); /* the file is gone: the next record starts a new one */
+
+/* overlay_commit.c */
+/* Holds file, mark and log against each other, finishes or undoes a commit that was cut short (a writer) or looks past
+ * it (a reader), and sets ov->base. */
+int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err);
+/* For a discard: cuts the target back when an append was under way. */
+int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err);
+bool wf_overlay_base_equal(const struct wf_overlay_base *a, const struct wf_overlay_base *b);
+
+/* overlay.c */
+int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err);
+/* Removes log, mark and data files, but those kept. Durable on return. */
+int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
+/* Removes what is left of the directory; one that holds other things (log.cut.N) stays. */
+void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs);
+
+/* overlay_files.c */
+int wf_overlay_find_files(struct wf_overlay *ov); /* which data files are there */
+void wf_overlay_close_files(struct wf_overlay *ov);
+void wf_overlay_trim_files(struct wf_overlay *ov); /* closes descriptors beyond a limit; nobody may borrow one */
+int wf_overlay_sync_files(struct wf_overlay *ov);
+void wf_overlay_unlink_dropped(struct wf_overlay *ov);
+/* Removes data files but those kept, which lose nothing. */
+void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
