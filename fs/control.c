@@ -1,0 +1,410 @@
+/* The hidden directory .weightfs: found by name, never listed.
+ *
+ *   status, summary, globals   texts, made when they are opened
+ *   commit                     any write commits; its errno says whether that worked
+ *   archive/                   the container's records as they are stored, with directories where their names have slashes
+ *
+ * Node numbers above FS_CONTROL: fixed ones first, then the archive's directories, then its records.
+ * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes them.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "codec/buffer.h"
+#include "control.h"
+#include "fs.h"
+
+enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_FIXED };
+
+#define NODE_DIRS (1ull << 20)    /* NODE_DIRS + i: directory i of the archive; 0 is archive/ itself */
+#define NODE_RECORDS (1ull << 30) /* NODE_RECORDS + i: record i */
+
+static const char *const fixed_names[NODE_FIXED] = { "", "status", "summary", "globals", "commit" };
+
+struct fs_control {
+	pthread_mutex_t lock;
+	struct wf_buffer texts[NODE_FIXED]; /* kept on read-only mounts */
+	char **dirs;                        /* "", "data/", ".data/": unique, sorted */
+	size_t dir_count;
+	bool dirs_known;
+};
+
+struct fs_control *fs_control_new(void)
+{
+	struct fs_control *c = calloc(1, sizeof *c);
+	if (c)
+		pthread_mutex_init(&c->lock, NULL);
+	return c;
+}
+
+static void forget_dirs(struct fs_control *c)
+{
+	for (size_t i = 0; i < c->dir_count; i++)
+		free(c->dirs[i]);
+	free(c->dirs);
+	c->dirs = NULL;
+	c->dir_count = 0;
+	c->dirs_known = false;
+}
+
+void fs_control_free(struct fs_control *c)
+{
+	if (!c)
+		return;
+	forget_dirs(c);
+	for (int i = 0; i < NODE_FIXED; i++)
+		wf_buffer_free(&c->texts[i]);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+/* ---- the archive's directories ---- */
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int add_dir(struct fs_control *c, const char *path, size_t len)
+{
+	for (size_t i = 0; i < c->dir_count; i++)
+		if (strlen(c->dirs[i]) == len && !strncmp(c->dirs[i], path, len))
+			return 0;
+	char **dirs = reallocarray(c->dirs, c->dir_count + 1, sizeof *dirs);
+	if (!dirs)
+		return -ENOMEM;
+	c->dirs = dirs;
+	dirs[c->dir_count] = strndup(path, len);
+	return dirs[c->dir_count] ? (int)(c->dir_count++, 0) : -ENOMEM;
+}
+
+/* The lock is held. */
+static int find_dirs(struct fs *fs, struct fs_control *c)
+{
+	struct wf_record_info info;
+	if (c->dirs_known)
+		return 0;
+	forget_dirs(c);
+	int r = add_dir(c, "", 0);
+	for (uint32_t i = 0; r == 0 && wf_record_info(fs->checkpoint, i, &info) == 0; i++)
+		for (char *slash = strchr(info.name, '/'); slash && r == 0; slash = strchr(slash + 1, '/'))
+			r = add_dir(c, info.name, (size_t)(slash - info.name) + 1);
+	if (r == 0)
+		qsort(c->dirs, c->dir_count, sizeof *c->dirs, compare);
+	c->dirs_known = r == 0;
+	return r;
+}
+
+/* The path of a directory with its slash, copied; NULL when there is no such directory. */
+static char *dir_path(struct fs *fs, fuse_ino_t ino)
+{
+	struct fs_control *c = fs->control;
+	uint64_t i = ino - FS_CONTROL - NODE_DIRS;
+	char *path = NULL;
+	pthread_mutex_lock(&c->lock);
+	if (find_dirs(fs, c) == 0 && i < c->dir_count)
+		path = strdup(c->dirs[i]);
+	pthread_mutex_unlock(&c->lock);
+	return path;
+}
+
+static bool find_dir(struct fs *fs, const char *path, fuse_ino_t *ret)
+{
+	struct fs_control *c = fs->control;
+	bool found = false;
+	pthread_mutex_lock(&c->lock);
+	if (find_dirs(fs, c) == 0)
+		for (size_t i = 0; i < c->dir_count && !found; i++)
+			if (!strcmp(c->dirs[i], path)) {
+				*ret = FS_CONTROL + NODE_DIRS + i;
+				found = true;
+			}
+	pthread_mutex_unlock(&c->lock);
+	return found;
+}
+
+/* ---- texts ---- */
+
+static int make_text(struct fs *fs, int node, struct wf_buffer *out)
+{
+	return node == NODE_STATUS  ? wf_status(fs->checkpoint, out) :
+	       node == NODE_SUMMARY ? wf_summary(fs->checkpoint, out) :
+	       node == NODE_GLOBALS ? wf_globals(fs->checkpoint, out) :
+				      0;
+}
+
+/* The kept text of a read-only mount, made at the first call. The lock is held; borrowed until the mount ends. */
+static int kept_text(struct fs *fs, int node, const struct wf_buffer **ret)
+{
+	struct wf_buffer *text = &fs->control->texts[node];
+	int r = text->data ? 0 : make_text(fs, node, text);
+	*ret = text;
+	return r;
+}
+
+static int text_size(struct fs *fs, int node, uint64_t *ret)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	const struct wf_buffer *kept;
+	int r;
+	if (fs->writable) {
+		r = make_text(fs, node, &text);
+		*ret = text.len;
+		wf_buffer_free(&text);
+		return r;
+	}
+	pthread_mutex_lock(&fs->control->lock);
+	r = kept_text(fs, node, &kept);
+	*ret = kept->len;
+	pthread_mutex_unlock(&fs->control->lock);
+	return r;
+}
+
+/* ---- attributes ---- */
+
+static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
+{
+	uint64_t node = ino - FS_CONTROL, size = 0;
+	struct wf_record_info info;
+	struct wf_stat root;
+	int r = wf_getattr(fs->checkpoint, WF_ROOT, &root);
+	if (r < 0)
+		return r;
+	root.type = node == NODE_ROOT || (node >= NODE_DIRS && node < NODE_RECORDS) ? WF_DIRECTORY : WF_FILE;
+	root.writable = false;
+	fs_stat(fs, &root, ret);
+	ret->st_ino = ino;
+	ret->st_mode &= ~(mode_t)0222;
+	if (root.type == WF_DIRECTORY)
+		return 0;
+	if (node >= NODE_RECORDS) {
+		r = wf_record_info(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), &info);
+		size = r == 0 ? info.stored_bytes : 0;
+	} else if (node == NODE_COMMIT) {
+		ret->st_mode = S_IFREG | 0200;
+	} else {
+		r = text_size(fs, (int)node, &size);
+		clock_gettime(CLOCK_REALTIME, &ret->st_mtim); /* so that cached pages of an older text are dropped */
+	}
+	ret->st_nlink = 1;
+	ret->st_size = (off_t)size;
+	ret->st_blocks = (blkcnt_t)((size + 511) / 512);
+	return r;
+}
+
+static int fill(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret)
+{
+	*ret = (struct fuse_entry_param){ .ino = ino, .entry_timeout = 1.0 };
+	return get_stat(fs, ino, &ret->attr);
+}
+
+void fs_control_getattr(fuse_req_t req, fuse_ino_t ino)
+{
+	struct stat st;
+	int r = get_stat(fs_of(req), ino, &st);
+	if (r < 0)
+		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
+	else
+		fuse_reply_attr(req, &st, 0);
+}
+
+static bool find_in_archive(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
+{
+	struct wf_record_info info;
+	char *path = dir_path(fs, parent), *full = NULL;
+	bool found = false;
+	if (path && asprintf(&full, "%s%s/", path, name) >= 0) {
+		found = find_dir(fs, full, ret);
+		full[strlen(full) - 1] = '\0';
+		for (uint32_t i = 0; !found && wf_record_info(fs->checkpoint, i, &info) == 0; i++)
+			if (!strcmp(info.name, full)) {
+				*ret = FS_CONTROL + NODE_RECORDS + i;
+				found = true;
+			}
+	}
+	free(full);
+	free(path);
+	return found;
+}
+
+void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param e;
+	fuse_ino_t ino = 0;
+	if (!fs_is_control(parent))
+		ino = FS_CONTROL;
+	else if (parent == FS_CONTROL) {
+		for (int i = 1; i < NODE_FIXED; i++)
+			if (!strcmp(name, fixed_names[i]))
+				ino = FS_CONTROL + (fuse_ino_t)i;
+		if (!strcmp(name, "archive"))
+			ino = FS_CONTROL + NODE_DIRS;
+	} else {
+		find_in_archive(fs, parent, name, &ino);
+	}
+	int r = ino ? fill(fs, ino, &e) : -ENOENT;
+	if (r < 0)
+		fuse_reply_err(req, fs_errno(fs, parent, r));
+	else
+		fuse_reply_entry(req, &e);
+}
+
+/* ---- directories ---- */
+
+struct page {
+	fuse_req_t req;
+	char *data;
+	size_t used, size;
+	bool plus;
+	off_t at, off; /* entries before off are passed over */
+};
+
+/* Returns 1 when the page is full. */
+static int add(struct page *p, const char *name, fuse_ino_t ino)
+{
+	struct fuse_entry_param e;
+	if (p->at++ < p->off)
+		return 0;
+	if (fill(fs_of(p->req), ino, &e) < 0)
+		return 0;
+	size_t room = p->size - p->used;
+	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, &e, p->at) :
+			     fuse_add_direntry(p->req, p->data + p->used, room, name, &e.attr, p->at);
+	if (n > room)
+		return 1;
+	p->used += n;
+	return 0;
+}
+
+static int list_archive(struct page *p, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(p->req);
+	struct wf_record_info info;
+	char *path = dir_path(fs, ino), *sub;
+	size_t len = path ? strlen(path) : 0;
+	int r = path ? 0 : -ENOENT;
+	for (size_t i = 1; r == 0 && (sub = dir_path(fs, FS_CONTROL + NODE_DIRS + i)); i++) {
+		char *slash = !strncmp(sub, path, len) ? strchr(sub + len, '/') : NULL;
+		if (slash && slash > sub + len && !slash[1]) {
+			*slash = '\0';
+			r = add(p, sub + len, FS_CONTROL + NODE_DIRS + i);
+		}
+		free(sub);
+	}
+	for (uint32_t i = 0; r == 0 && wf_record_info(fs->checkpoint, i, &info) == 0; i++)
+		if (!strncmp(info.name, path, len) && info.name[len] && !strchr(info.name + len, '/'))
+			r = add(p, info.name + len, FS_CONTROL + NODE_RECORDS + i);
+	free(path);
+	return r;
+}
+
+void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	struct page p = { .req = req, .data = malloc(size), .size = size, .plus = plus, .off = off };
+	int r = p.data ? 0 : -ENOMEM;
+	if (r == 0 && ino == FS_CONTROL) {
+		for (int i = 1; r == 0 && i < NODE_FIXED; i++)
+			r = add(&p, fixed_names[i], FS_CONTROL + (fuse_ino_t)i);
+		if (r == 0)
+			r = add(&p, "archive", FS_CONTROL + NODE_DIRS);
+	} else if (r == 0) {
+		r = list_archive(&p, ino);
+	}
+	if (r < 0)
+		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
+	else
+		fuse_reply_buf(req, p.data, p.used);
+	free(p.data);
+}
+
+/* ---- content ---- */
+
+void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	uint64_t node = ino - FS_CONTROL;
+	fi->fh = 0;
+	fi->direct_io = node < NODE_FIXED; /* the size that stat told may be an older text's */
+	if (node < NODE_FIXED && node != NODE_COMMIT) {
+		struct wf_buffer *text = calloc(1, sizeof *text);
+		int r = text ? make_text(fs, (int)node, text) : -ENOMEM;
+		if (r < 0) {
+			free(text);
+			fuse_reply_err(req, fs_errno(fs, ino, r));
+			return;
+		}
+		fi->fh = (uintptr_t)text;
+	}
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		fs_control_release(fi);
+}
+
+void fs_control_release(struct fuse_file_info *fi)
+{
+	struct wf_buffer *text = (struct wf_buffer *)(uintptr_t)fi->fh;
+	if (text)
+		wf_buffer_free(text);
+	free(text);
+	fi->fh = 0;
+}
+
+static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size, off_t off)
+{
+	size_t at = (size_t)off < text->len ? (size_t)off : text->len, rest = text->len - at;
+	fuse_reply_buf(req, text->data ? text->data + at : NULL, rest < size ? rest : size);
+}
+
+void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	uint64_t node = ino - FS_CONTROL;
+	const struct wf_buffer *text = fi ? (const struct wf_buffer *)(uintptr_t)fi->fh : NULL;
+	if (node >= NODE_RECORDS) {
+		char *buf = malloc(size);
+		ssize_t n = buf ? wf_record_read(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), (uint64_t)off, buf, size) : -ENOMEM;
+		if (n < 0)
+			fuse_reply_err(req, fs_errno(fs, ino, (int)n));
+		else
+			fuse_reply_buf(req, buf, (size_t)n);
+		free(buf);
+	} else if (text) {
+		reply_part(req, text, size, off);
+	} else if (node < NODE_FIXED && node != NODE_COMMIT && node != NODE_ROOT) {
+		pthread_mutex_lock(&fs->control->lock);
+		int r = kept_text(fs, (int)node, &text);
+		if (r < 0)
+			fuse_reply_err(req, fs_errno(fs, ino, r));
+		else
+			reply_part(req, text, size, off);
+		pthread_mutex_unlock(&fs->control->lock);
+	} else {
+		fuse_reply_err(req, EACCES);
+	}
+}
+
+void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct wf_error err = { 0 };
+	char text[700];
+	if (ino != FS_CONTROL + NODE_COMMIT) {
+		fuse_reply_err(req, EACCES);
+		return;
+	}
+	int r = fs_commit(fs, &err);
+	pthread_mutex_lock(&fs->control->lock);
+	fs->control->dirs_known = false;
+	pthread_mutex_unlock(&fs->control->lock);
+	if (r < 0) {
+		fs_log(fs, LOG_ERR, "not committed: %s", wf_error_format(&err, text, sizeof text));
+		fuse_reply_err(req, fs_errno(fs, ino, r));
+	} else {
+		fuse_reply_write(req, size);
+	}
+}

@@ -1,0 +1,76 @@
+/* What the daemon's files share: one struct for each mount, passed as libfuse's userdata. No globals.
+ *
+ * Node numbers, three kinds:
+ *   codec node   wf_stat's ino, 1 for the root; below 2^32; valid as long as the checkpoint is open, also across commits
+ *   fuse_ino_t   what the kernel holds. For everything of the checkpoint it IS the codec node: nothing is allocated for a lookup,
+ *                nothing need be forgotten, and stat shows the same number again after a remount of the same file
+ *   control      FS_CONTROL and up: the hidden directory .weightfs and what is in it (control.c). Never codec nodes.
+ *
+ * Threads: the operations run in several; the codec locks inside.
+ */
+#pragma once
+
+#include "options.h"
+
+#include <syslog.h>
+
+#define FS_CONTROL (1ull << 32)
+#define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
+
+struct fs_invalidator;
+struct fs_control;
+
+struct fs {
+	struct fs_options options;
+	struct wf_checkpoint *checkpoint;
+	struct fuse_session *session;
+	struct fs_invalidator *invalidator;
+	struct fs_control *control;
+	bool writable;
+	bool direct_io;   /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
+	bool to_syslog;   /* in the background */
+};
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* One line for the administrator: stderr in the foreground, syslog in the background. */
+void fs_log(struct fs *fs, int priority, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* What a caller gets to see for an error of the codec: the positive errno. Classes of our own become EIO, and are logged. */
+int fs_errno(struct fs *fs, fuse_ino_t ino, int error);
+
+/* struct stat of a codec node. */
+void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);
+void fs_reply_entry(fuse_req_t req, const struct wf_stat *st);
+
+/* Commits; -EROFS on a read-only mount. */
+int fs_commit(struct fs *fs, struct wf_error *err);
+
+/* The operations, by family. */
+void fs_ops_names(struct fuse_lowlevel_ops *ops);
+void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable);
+void fs_ops_attributes(struct fuse_lowlevel_ops *ops);
+void fs_ops_edit(struct fuse_lowlevel_ops *ops);
+
+/* ---- control.c: .weightfs ---- */
+static inline bool fs_is_control(fuse_ino_t ino)
+{
+	return ino >= FS_CONTROL;
+}
+void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fs_control_getattr(fuse_req_t req, fuse_ino_t ino);
+void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size);
+void fs_control_release(struct fuse_file_info *fi);
+void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
+
+/* ---- invalidate.c: tells the kernel which cached pages are stale, from a thread of its own ---- */
+/* fs->session must exist before the first change is told. */
+int fs_invalidator_start(struct fs *fs);
+void fs_invalidator_stop(struct fs *fs); /* accepts that it was never started */
+/* For struct wf_open_options.changed: only queues. ctx is the struct fs. */
+void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);

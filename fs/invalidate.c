@@ -1,0 +1,105 @@
+/* Telling the kernel about stale pages. A request's own thread must not do that: the kernel may hold the page that it is to drop
+ * locked until the request is answered. So changes are queued and a thread of their own tells them. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "fs.h"
+
+struct change {
+	uint32_t ino;
+	uint64_t offset, len;
+};
+
+struct fs_invalidator {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct change *queue;
+	size_t count, capacity;
+	bool stop;
+};
+
+static void *run(void *arg)
+{
+	struct fs *fs = arg;
+	struct fs_invalidator *v = fs->invalidator;
+	pthread_mutex_lock(&v->lock);
+	for (;;) {
+		while (!v->count && !v->stop)
+			pthread_cond_wait(&v->wake, &v->lock);
+		if (v->stop)
+			break;
+		struct change *queue = v->queue;
+		size_t n = v->count;
+		v->queue = NULL;
+		v->count = v->capacity = 0;
+		pthread_mutex_unlock(&v->lock);
+		for (size_t i = 0; i < n; i++)
+			/* a node that the kernel does not know, or no longer, is no error */
+			fuse_lowlevel_notify_inval_inode(fs->session, queue[i].ino, (off_t)queue[i].offset, (off_t)queue[i].len);
+		free(queue);
+		pthread_mutex_lock(&v->lock);
+	}
+	pthread_mutex_unlock(&v->lock);
+	return NULL;
+}
+
+int fs_invalidator_start(struct fs *fs)
+{
+	struct fs_invalidator *v = calloc(1, sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_cond_init(&v->wake, NULL);
+	fs->invalidator = v;
+	int r = -pthread_create(&v->thread, NULL, run, fs);
+	if (r < 0) {
+		fs->invalidator = NULL;
+		free(v);
+	}
+	return r;
+}
+
+void fs_invalidator_stop(struct fs *fs)
+{
+	struct fs_invalidator *v = fs->invalidator;
+	if (!v)
+		return;
+	pthread_mutex_lock(&v->lock);
+	v->stop = true;
+	pthread_cond_signal(&v->wake);
+	pthread_mutex_unlock(&v->lock);
+	pthread_join(v->thread, NULL);
+	pthread_cond_destroy(&v->wake);
+	pthread_mutex_destroy(&v->lock);
+	free(v->queue);
+	free(v);
+	fs->invalidator = NULL;
+}
+
+void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
+{
+	struct fs *fs = ctx;
+	struct fs_invalidator *v = fs->invalidator;
+	if (!v)
+		return;
+	pthread_mutex_lock(&v->lock);
+	struct change *last = v->count ? &v->queue[v->count - 1] : NULL;
+	if (last && last->ino == ino && last->len && len && last->offset + last->len == offset) {
+		last->len += len; /* a long sequential write is one change */
+	} else {
+		if (v->count == v->capacity) {
+			size_t capacity = v->capacity ? v->capacity * 2 : 64;
+			struct change *queue = reallocarray(v->queue, capacity, sizeof *queue);
+			if (queue) {
+				v->queue = queue;
+				v->capacity = capacity;
+			}
+		}
+		if (v->count < v->capacity)
+			v->queue[v->count++] = (struct change){ ino, offset, len };
+	}
+	pthread_cond_signal(&v->wake);
+	pthread_mutex_unlock(&v->lock);
+}

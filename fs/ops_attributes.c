@@ -1,0 +1,48 @@
+/* Extended attributes. */
+#include <errno.h>
+#include <string.h>
+
+#include "codec/buffer.h"
+#include "fs.h"
+
+static void reply(fuse_req_t req, fuse_ino_t ino, int r, const struct wf_buffer *value, size_t size)
+{
+	if (r < 0)
+		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
+	else if (size == 0)
+		fuse_reply_xattr(req, value->len);
+	else if (size < value->len)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value->data, value->len);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct wf_buffer value = WF_BUFFER_INIT;
+	/* everything but user.*: ls -l asks for security.* and posix acls of every file */
+	int r = fs_is_control(ino) || strncmp(name, "user.", 5) != 0 ? -ENODATA :
+								       wf_getxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, &value);
+	reply(req, ino, r, &value, size);
+	wf_buffer_free(&value);
+}
+
+static int collect(void *ctx, const char *name)
+{
+	wf_buffer_append(ctx, name, strlen(name) + 1);
+	return 0;
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct wf_buffer names = WF_BUFFER_INIT;
+	int r = fs_is_control(ino) ? 0 : wf_listxattr(fs_of(req)->checkpoint, (uint32_t)ino, collect, &names);
+	reply(req, ino, r < 0 ? r : wf_buffer_status(&names), &names, size);
+	wf_buffer_free(&names);
+}
+
+void fs_ops_attributes(struct fuse_lowlevel_ops *ops)
+{
+	ops->getxattr = op_getxattr;
+	ops->listxattr = op_listxattr;
+}

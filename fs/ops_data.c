@@ -1,0 +1,133 @@
+/* Content: open, read, write, flush, sync. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "fs.h"
+
+#define READ_MAX (1u << 20)
+
+static bool writes(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* On a read-only mount open is answered once with ENOSYS: the kernel then opens by itself, for nothing there counts openers, and an
+ * open-read-close of cached bytes needs no message at all. */
+static void op_open_read_only(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if (fs_is_control(ino))
+		fs_control_open(req, ino, fi);
+	else if (fs_of(req)->direct_io) {
+		fi->direct_io = 1;
+		fuse_reply_open(req, fi);
+	} else
+		fuse_reply_err(req, ENOSYS);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	if (fs_is_control(ino)) {
+		fs_control_open(req, ino, fi);
+		return;
+	}
+	int r = wf_open_file(fs->checkpoint, (uint32_t)ino, writes(fi));
+	if (r < 0) {
+		fuse_reply_err(req, fs_errno(fs, ino, r));
+		return;
+	}
+	fi->keep_cache = 1; /* whatever changes a page elsewhere tells the kernel so */
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		wf_release(fs->checkpoint, (uint32_t)ino, writes(fi)); /* the caller was interrupted: no release will come */
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if (fs_is_control(ino))
+		fs_control_release(fi);
+	else if (fs_of(req)->writable)
+		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, writes(fi));
+	fuse_reply_err(req, 0);
+}
+
+/* A page-aligned buffer for each thread, made at its first read and freed with it. */
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+
+static void make_key(void)
+{
+	pthread_key_create(&buffer_key, free);
+}
+
+static char *thread_buffer(void)
+{
+	pthread_once(&buffer_once, make_key);
+	char *buf = pthread_getspecific(buffer_key);
+	if (!buf && (buf = aligned_alloc(4096, READ_MAX)))
+		pthread_setspecific(buffer_key, buf);
+	return buf;
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	if (fs_is_control(ino)) {
+		fs_control_read(req, ino, size, off, fi);
+		return;
+	}
+	char *buf = thread_buffer();
+	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < READ_MAX ? size : READ_MAX) : -ENOMEM;
+	if (n < 0)
+		fuse_reply_err(req, fs_errno(fs, ino, (int)n));
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	if (fs_is_control(ino)) {
+		fs_control_write(req, ino, size);
+		return;
+	}
+	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size);
+	if (n < 0)
+		fuse_reply_err(req, fs_errno(fs, ino, (int)n));
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	int r = fs_is_control(ino) || !writes(fi) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino);
+	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	int r = fs_is_control(ino) || !fs->writable ? 0 : wf_sync(fs->checkpoint);
+	fuse_reply_err(req, r < 0 ? fs_errno(fs, ino, r) : 0);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+{
+	int r = fs_is_control(ino) ? -EOPNOTSUPP : wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, mode, (uint64_t)offset, (uint64_t)length);
+	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
+}
+
+void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable)
+{
+	ops->open = writable ? op_open : op_open_read_only;
+	ops->read = op_read;
+	ops->release = op_release;
+	ops->fsync = op_fsync;
+	ops->fsyncdir = op_fsync;
+	ops->write = op_write; /* .weightfs/commit takes writes on every mount */
+	if (!writable)
+		return;
+	ops->flush = op_flush;
+	ops->fallocate = op_fallocate;
+}

@@ -1,0 +1,201 @@
+/* Looking: lookup, getattr, directories, links, statfs. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "codec/buffer.h"
+#include "fs.h"
+
+void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
+{
+	mode_t mode = from->type == WF_DIRECTORY ? S_IFDIR | (fs->writable ? 0755 : 0555) :
+		      from->type == WF_SYMLINK   ? S_IFLNK | 0777 :
+						   S_IFREG | (from->writable ? 0644 : 0444);
+	memset(ret, 0, sizeof *ret);
+	ret->st_ino = from->ino;
+	ret->st_mode = from->type == WF_SYMLINK ? mode : mode & ~(fs->options.set_umask ? fs->options.umask : 0);
+	ret->st_nlink = from->type == WF_DIRECTORY ? 2 : from->nlink;
+	ret->st_uid = fs->options.set_uid ? fs->options.uid : getuid();
+	ret->st_gid = fs->options.set_gid ? fs->options.gid : getgid();
+	ret->st_size = (off_t)from->size_bytes;
+	ret->st_blocks = (blkcnt_t)((from->storage_bytes + 511) / 512);
+	ret->st_blksize = 1 << 20;
+	ret->st_mtim = ret->st_ctim = ret->st_atim = (struct timespec){ from->mtime_sec, from->mtime_nsec };
+}
+
+static void fill_entry(const struct fs *fs, const struct wf_stat *st, struct fuse_entry_param *ret)
+{
+	memset(ret, 0, sizeof *ret);
+	ret->ino = st->ino;
+	ret->entry_timeout = FS_TIMEOUT;
+	ret->attr_timeout = FS_TIMEOUT;
+	fs_stat(fs, st, &ret->attr);
+}
+
+void fs_reply_entry(fuse_req_t req, const struct wf_stat *st)
+{
+	struct fuse_entry_param e;
+	fill_entry(fs_of(req), st, &e);
+	fuse_reply_entry(req, &e);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct wf_stat st;
+	if (fs_is_control(parent) || (parent == FUSE_ROOT_ID && !strcmp(name, ".weightfs"))) {
+		fs_control_lookup(req, parent, name);
+		return;
+	}
+	int r = wf_lookup(fs->checkpoint, (uint32_t)parent, name, &st);
+	if (r == 0) {
+		fs_reply_entry(req, &st);
+	} else if (r == -ENOENT) {
+		/* a negative entry: what is not there does not appear but through us */
+		struct fuse_entry_param e = { .entry_timeout = FS_TIMEOUT };
+		fuse_reply_entry(req, &e);
+	} else {
+		fuse_reply_err(req, fs_errno(fs, parent, r));
+	}
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct wf_stat st;
+	struct stat attr;
+	if (fs_is_control(ino)) {
+		fs_control_getattr(req, ino);
+		return;
+	}
+	int r = wf_getattr(fs->checkpoint, (uint32_t)ino, &st);
+	if (r < 0) {
+		fuse_reply_err(req, fs_errno(fs, ino, r));
+		return;
+	}
+	fs_stat(fs, &st, &attr);
+	fuse_reply_attr(req, &attr, FS_TIMEOUT);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct wf_buffer target = WF_BUFFER_INIT;
+	int r = wf_readlink(fs_of(req)->checkpoint, (uint32_t)ino, &target);
+	if (r < 0)
+		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
+	else
+		fuse_reply_readlink(req, target.data ? target.data : "");
+	wf_buffer_free(&target);
+}
+
+/* ---- directories ---- */
+
+/* Cookies 1 and 2 are "." and ".."; those of the codec follow, shifted by 2. */
+struct page {
+	fuse_req_t req;
+	char *data;
+	size_t used, size;
+	bool plus;
+};
+
+static int add(struct page *p, const char *name, const struct fuse_entry_param *e, off_t next)
+{
+	size_t room = p->size - p->used;
+	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, e, next) :
+			     fuse_add_direntry(p->req, p->data + p->used, room, name, &e->attr, next);
+	if (n > room)
+		return 1;
+	p->used += n;
+	return 0;
+}
+
+static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)
+{
+	struct page *p = ctx;
+	struct fuse_entry_param e;
+	fill_entry(fs_of(p->req), st, &e);
+	return add(p, name, &e, (off_t)next + 2);
+}
+
+/* "." and "..": an entry with node 0 is no lookup. */
+static int add_dot(struct page *p, const char *name, uint32_t ino, off_t next)
+{
+	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = S_IFDIR } };
+	return add(p, name, &e, next);
+}
+
+static void readdir_page(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	struct fs *fs = fs_of(req);
+	if (fs_is_control(ino)) {
+		fs_control_readdir(req, ino, size, off, plus);
+		return;
+	}
+	struct page p = { .req = req, .data = malloc(size), .size = size, .plus = plus };
+	uint32_t parent;
+	int r = p.data ? wf_parent(fs->checkpoint, (uint32_t)ino, &parent) : -ENOMEM;
+	if (r == 0 && off < 1)
+		r = add_dot(&p, ".", (uint32_t)ino, 1);
+	if (r == 0 && off < 2)
+		r = add_dot(&p, "..", parent, 2);
+	if (r == 0)
+		r = wf_readdir(fs->checkpoint, (uint32_t)ino, off > 2 ? (uint64_t)off - 2 : 0, add_node, &p);
+	if (r < 0)
+		fuse_reply_err(req, fs_errno(fs, ino, r));
+	else
+		fuse_reply_buf(req, p.data, p.used);
+	free(p.data);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	readdir_page(req, ino, size, off, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	readdir_page(req, ino, size, off, true);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	/* the kernel keeps a directory's listing; its own operations on it drop that again */
+	fi->cache_readdir = !fs_is_control(ino);
+	fi->keep_cache = fi->cache_readdir;
+	fuse_reply_open(req, fi);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct wf_totals totals;
+	struct statvfs host, st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255 };
+	int r = wf_totals(fs->checkpoint, &totals);
+	if (r < 0) {
+		fuse_reply_err(req, fs_errno(fs, ino, r));
+		return;
+	}
+	st.f_blocks = (totals.file_bytes + st.f_frsize - 1) / st.f_frsize;
+	st.f_files = totals.entries;
+	/* what an edit can take is what is free beside the checkpoint */
+	if (fs->writable && statvfs(wf_path(fs->checkpoint), &host) == 0) {
+		st.f_bfree = host.f_bfree * host.f_frsize / st.f_frsize;
+		st.f_bavail = host.f_bavail * host.f_frsize / st.f_frsize;
+		st.f_blocks += st.f_bfree;
+		st.f_ffree = st.f_favail = 1u << 20;
+	}
+	fuse_reply_statfs(req, &st);
+}
+
+void fs_ops_names(struct fuse_lowlevel_ops *ops)
+{
+	ops->lookup = op_lookup;
+	ops->getattr = op_getattr;
+	ops->readlink = op_readlink;
+	ops->opendir = op_opendir;
+	ops->readdir = op_readdir;
+	ops->readdirplus = op_readdirplus;
+	ops->statfs = op_statfs;
+}

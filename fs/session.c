@@ -1,0 +1,294 @@
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "control.h"
+
+#define READ_AHEAD_KIB 1024
+
+/* Where the serving process tells its parent how the start went. */
+struct start {
+	int pipe; /* -1 in the foreground, and once it was told */
+};
+
+static int fail(const char *what, const char *why)
+{
+	fprintf(stderr, "weightfs: %s: %s\n", what, why);
+	return 1;
+}
+
+static void log_line(void *ctx, const char *line)
+{
+	fs_log(ctx, LOG_WARNING, "%s", line);
+}
+
+int fs_commit(struct fs *fs, struct wf_error *err)
+{
+	return fs->writable ? wf_commit(fs->checkpoint, err) : wf_fail(err, -EROFS, "the mount is read-only");
+}
+
+/* ---- opened ---- */
+
+static int open_checkpoint(struct fs *fs)
+{
+	struct fs_options *o = &fs->options;
+	struct wf_error err = { 0 };
+	char text[700];
+	bool can_write = access(o->checkpoint, W_OK) == 0 || o->output;
+	struct wf_open_options options = { .writable = o->read_write || (!o->read_only && can_write), .output = o->output,
+					   .commit_mode = o->commit_mode, .changed = fs_invalidate, .changed_ctx = fs, .log = log_line,
+					   .log_ctx = fs };
+	if (o->read_write && !can_write)
+		return fail(o->checkpoint, strerror(errno));
+	int r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
+	if (r < 0)
+		return fail(o->checkpoint, wf_error_format(&err, text, sizeof text));
+	fs->writable = options.writable;
+	return 0;
+}
+
+/* A mount of ours whose daemon died answers ENOTCONN for ever: it is taken away before a new one comes. */
+static void detach_dead_mount(const char *mountpoint)
+{
+	struct stat st;
+	if (stat(mountpoint, &st) < 0 && errno == ENOTCONN)
+		umount2(mountpoint, MNT_DETACH);
+}
+
+/* ---- mounted ---- */
+
+static void make_ops(struct fs *fs, struct fuse_lowlevel_ops *ops);
+
+static int add_mount_options(struct fs *fs)
+{
+	struct fuse_args *args = &fs->options.fuse;
+	char *fsname = NULL, *escaped = NULL;
+	/* commas separate options: libfuse takes a backslash before one that belongs to a name */
+	size_t n = strlen(wf_path(fs->checkpoint));
+	escaped = malloc(2 * n + 1);
+	if (!escaped)
+		return -ENOMEM;
+	char *out = escaped;
+	for (const char *p = wf_path(fs->checkpoint); *p; p++) {
+		if (*p == ',' || *p == '\\')
+			*out++ = '\\';
+		*out++ = *p;
+	}
+	*out = '\0';
+	int r = asprintf(&fsname, "-ofsname=%s,subtype=weightfs,nosuid,nodev,noexec", escaped) < 0 ? -ENOMEM : 0;
+	if (r == 0)
+		r = fuse_opt_add_arg(args, fsname);
+	if (r == 0)
+		r = fuse_opt_add_arg(args, fs->writable ? "-orw" : "-oro");
+	if (r == 0 && fs->options.allow_other)
+		r = fuse_opt_add_arg(args, "-oallow_other");
+	if (r == 0 && fs->options.default_permissions)
+		r = fuse_opt_add_arg(args, "-odefault_permissions");
+	if (r == 0 && fs->options.debug)
+		r = fuse_opt_add_arg(args, "-odebug");
+	free(fsname);
+	free(escaped);
+	return r < 0 ? -ENOMEM : 0;
+}
+
+/* ---- ready ---- */
+
+/* The kernel reads ahead 128 KiB at a time unless root says more: a scan through a mapping then runs at twice the speed. */
+static void raise_read_ahead(const char *mountpoint)
+{
+	char path[128];
+	struct stat st;
+	if (geteuid() != 0 || stat(mountpoint, &st) < 0)
+		return;
+	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		dprintf(fd, "%d\n", READ_AHEAD_KIB);
+		close(fd);
+	}
+}
+
+/* The parent asks the mount a question itself: when that is answered, the mount is ready for everybody. */
+static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
+{
+	char line[1024];
+	size_t n = 0;
+	ssize_t got;
+	while (n < sizeof line && (got = read(pipe, line + n, sizeof line - n)) != 0) {
+		if (got < 0 && errno != EINTR)
+			break;
+		if (got > 0)
+			n += (size_t)got;
+	}
+	if (n == 1 && line[0] == '\0') {
+		raise_read_ahead(mountpoint);
+		return 0;
+	}
+	int status = 0;
+	waitpid(child, &status, 0);
+	if (n > 0)
+		fwrite(line, 1, n, stderr);
+	else
+		fprintf(stderr, "weightfs: the daemon ended before the mount was ready\n");
+	return 1;
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fs *fs = userdata;
+	/* always readdirplus: the kernel's own guess (AUTO) makes a find six times slower */
+	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT);
+	conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
+	/* answers come from memory of ours: splicing them through a pipe is half as fast */
+	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+	if (!fs->writable)
+		conn->want |= conn->capable & (FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT);
+	conn->max_write = 1 << 20;
+	conn->max_read = 0;
+	conn->max_background = 64;
+}
+
+/* ---- serving ---- */
+
+static int serve(struct fs *fs, struct start *start)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int r = config ? fs_invalidator_start(fs) : -ENOMEM;
+	if (r == 0) {
+		if (start->pipe >= 0) {
+			char ok = '\0';
+			if (write(start->pipe, &ok, 1) != 1)
+				r = -EPIPE;
+			dup2(STDOUT_FILENO, STDERR_FILENO);
+			close(start->pipe);
+			start->pipe = -1;
+			fs->to_syslog = true;
+		}
+		fuse_loop_cfg_set_clone_fd(config, 0);
+		fuse_loop_cfg_set_max_threads(config, 4);
+		if (r == 0)
+			r = fs->options.single_threaded ? fuse_session_loop(fs->session) : fuse_session_loop_mt(fs->session, config);
+	}
+	if (config)
+		fuse_loop_cfg_destroy(config);
+	return r < 0 ? r : 0; /* a signal's number is a proper end */
+}
+
+/* The mount is gone: what was edited goes into the checkpoint now. */
+static int commit_at_end(struct fs *fs)
+{
+	struct wf_error err = { 0 };
+	char text[700];
+	if (!fs->writable || !wf_is_dirty(fs->checkpoint))
+		return 0;
+	int r = wf_commit(fs->checkpoint, &err);
+	if (r < 0)
+		fs_log(fs, LOG_ERR, "%s: not committed, the edits are kept beside it: %s", wf_path(fs->checkpoint),
+		       wf_error_format(&err, text, sizeof text));
+	return r;
+}
+
+static int mount_and_serve(struct fs *fs, struct start *start)
+{
+	struct fuse_lowlevel_ops ops = { .init = op_init };
+	make_ops(fs, &ops);
+	fs->session = fuse_session_new(&fs->options.fuse, &ops, sizeof ops, fs);
+	if (!fs->session)
+		return fail(fs->options.mountpoint, "libfuse refuses the options");
+	int status = 1;
+	if (fuse_set_signal_handlers(fs->session) == 0) {
+		signal(SIGHUP, SIG_IGN);
+		detach_dead_mount(fs->options.mountpoint);
+		if (fuse_session_mount(fs->session, fs->options.mountpoint) == 0) {
+			if (start->pipe < 0)
+				raise_read_ahead(fs->options.mountpoint);
+			int r = serve(fs, start);
+			fuse_session_unmount(fs->session);
+			fs_invalidator_stop(fs);
+			int committed = commit_at_end(fs);
+			status = r < 0 || committed < 0;
+		}
+		fuse_remove_signal_handlers(fs->session);
+	}
+	fuse_session_destroy(fs->session);
+	return status;
+}
+
+static void make_ops(struct fs *fs, struct fuse_lowlevel_ops *ops)
+{
+	fs_ops_names(ops);
+	fs_ops_data(ops, fs->writable);
+	fs_ops_attributes(ops);
+	if (fs->writable)
+		fs_ops_edit(ops);
+}
+
+/* ---- the background ---- */
+
+/* What goes wrong until the mount is ready reaches the parent's terminal through the pipe; after that syslog has it. */
+static int detach(struct start *start, int pipe)
+{
+	int null = open("/dev/null", O_RDWR);
+	if (setsid() < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(pipe, STDERR_FILENO) < 0)
+		return fail("daemon", strerror(errno));
+	close(null);
+	openlog("weightfs", LOG_PID, LOG_DAEMON);
+	start->pipe = pipe;
+	return 0;
+}
+
+static void raise_file_limit(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max; /* one file for each storage that is written */
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int run(struct fs *fs, struct start *start)
+{
+	raise_file_limit();
+	int status = open_checkpoint(fs);
+	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new())))
+		status = fail(fs->options.checkpoint, strerror(ENOMEM));
+	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
+	if (status == 0 && start->pipe >= 0 && chdir("/") < 0)
+		status = fail("/", strerror(errno));
+	if (status == 0)
+		status = mount_and_serve(fs, start);
+	fs_control_free(fs->control);
+	wf_close(fs->checkpoint);
+	return status;
+}
+
+int fs_session_run(struct fs *fs)
+{
+	struct start start = { .pipe = -1 };
+	int pipes[2];
+	if (fs->options.foreground)
+		return run(fs, &start);
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return fail("pipe", strerror(errno));
+	/* before the checkpoint is opened: its lock names the process that holds it, and threads do not survive a fork */
+	pid_t child = fork();
+	if (child < 0)
+		return fail("fork", strerror(errno));
+	if (child > 0) {
+		close(pipes[1]);
+		return wait_for_child(pipes[0], child, fs->options.mountpoint);
+	}
+	close(pipes[0]);
+	return detach(&start, pipes[1]) ? 1 : run(fs, &start);
+}

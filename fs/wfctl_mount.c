@@ -1,0 +1,236 @@
+/* wfctl status, commit, discard, umount, repack: a mount point is asked through its control directory, an unmounted
+ * checkpoint is opened here. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "codec/buffer.h"
+#include "wfctl.h"
+
+/* ---- the control directory of a mount ---- */
+
+static bool control_path(const char *mount, const char *name, char *buf, size_t size)
+{
+	return snprintf(buf, size, "%s/.weightfs/%s", mount, name) < (int)size;
+}
+
+static bool is_mount(const char *path)
+{
+	char status[4096];
+	struct stat st;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) && control_path(path, "status", status, sizeof status) &&
+	       stat(status, &st) == 0;
+}
+
+static int read_status(const char *mount, struct wf_buffer *out)
+{
+	char path[4096], chunk[4096];
+	if (!control_path(mount, "status", path, sizeof path))
+		return -ENAMETOOLONG;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ssize_t n;
+	while ((n = read(fd, chunk, sizeof chunk)) > 0)
+		wf_buffer_append(out, chunk, (size_t)n);
+	int r = n < 0 ? -errno : wf_buffer_status(out);
+	close(fd);
+	return r;
+}
+
+/* The text behind "name": in the status that weightfs wrote; it needs no more than this of JSON. */
+static const char *status_field(const struct wf_buffer *status, const char *name)
+{
+	char quoted[64];
+	snprintf(quoted, sizeof quoted, "\"%s\": ", name);
+	const char *at = status->data ? strstr(status->data, quoted) : NULL;
+	return at ? at + strlen(quoted) : NULL;
+}
+
+static unsigned long long status_number(const struct wf_buffer *status, const char *name)
+{
+	const char *at = status_field(status, name);
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+static bool status_true(const struct wf_buffer *status, const char *name)
+{
+	const char *at = status_field(status, name);
+	return at && !strncmp(at, "true", 4);
+}
+
+static void show_commit_progress(const char *mount)
+{
+	struct wf_buffer status = WF_BUFFER_INIT;
+	char line[128];
+	const char *commit = read_status(mount, &status) == 0 ? status_field(&status, "commit") : NULL;
+	if (commit && *commit == '{') {
+		snprintf(line, sizeof line, "committing: %llu of %llu MiB", status_number(&status, "done_bytes") >> 20,
+			 status_number(&status, "total_bytes") >> 20);
+		wfctl_progress(line);
+	}
+	wf_buffer_free(&status);
+}
+
+/* Writes to the commit file in a child, so that this process can show how far the daemon is. Returns the errno of the write. */
+static int commit_mount(const char *mount)
+{
+	char path[4096];
+	int status;
+	if (!control_path(mount, "commit", path, sizeof path))
+		return -ENAMETOOLONG;
+	pid_t child = fork();
+	if (child < 0)
+		return -errno;
+	if (child == 0) {
+		int fd = open(path, O_WRONLY | O_CLOEXEC);
+		_exit(fd >= 0 && write(fd, "1\n", 2) == 2 ? 0 : errno ? errno : EIO);
+	}
+	int fd = (int)syscall(SYS_pidfd_open, child, 0);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	while (fd >= 0 && isatty(STDERR_FILENO) && poll(&p, 1, 500) == 0)
+		show_commit_progress(mount);
+	if (fd >= 0)
+		close(fd);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	wfctl_progress(NULL);
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
+}
+
+/* The sentence that the daemon keeps about its last failed commit. */
+static int fail_commit(const char *mount, int code)
+{
+	struct wf_buffer status = WF_BUFFER_INIT;
+	const char *text = read_status(mount, &status) == 0 ? status_field(&status, "last_error") : NULL;
+	const char *end = text && *text == '"' ? strpbrk(text + 1, "\"\n") : NULL;
+	int r = end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code)) :
+		      wfctl_fail(mount, "not committed: %s", strerror(-code));
+	wf_buffer_free(&status);
+	return r;
+}
+
+/* ---- commands ---- */
+
+int wfctl_status(int argc, char **argv)
+{
+	struct wf_buffer status = WF_BUFFER_INIT;
+	int r;
+	if (argc != 2)
+		return WFCTL_USAGE;
+	if (is_mount(argv[1])) {
+		r = read_status(argv[1], &status);
+	} else {
+		struct wf_checkpoint *ck = wfctl_open(argv[1], false);
+		if (!ck)
+			return WFCTL_FAILED;
+		r = wf_status(ck, &status);
+		wf_close(ck);
+	}
+	if (r == 0)
+		fwrite(status.data, 1, status.len, stdout);
+	wf_buffer_free(&status);
+	return r < 0 ? wfctl_fail_error(argv[1], r, NULL) : WFCTL_OK;
+}
+
+int wfctl_commit(int argc, char **argv)
+{
+	struct wf_open_options options = { .writable = true };
+	struct wf_checkpoint *ck;
+	struct wf_error err = { 0 };
+	if (argc != 2)
+		return WFCTL_USAGE;
+	if (is_mount(argv[1])) {
+		int r = commit_mount(argv[1]);
+		return r < 0 ? fail_commit(argv[1], r) : WFCTL_OK;
+	}
+	int r = wf_open(argv[1], &options, &ck, &err);
+	if (r == 0) {
+		r = wf_commit(ck, &err);
+		wf_close(ck);
+	}
+	return r < 0 ? wfctl_fail_error(argv[1], r, &err) : WFCTL_OK;
+}
+
+int wfctl_discard(int argc, char **argv)
+{
+	struct wf_error err = { 0 };
+	if (argc != 2)
+		return WFCTL_USAGE;
+	if (is_mount(argv[1]))
+		return wfctl_fail(argv[1], "unmount it first: umount %s, then wfctl discard CHECKPOINT", argv[1]);
+	int r = wf_discard(argv[1], &err);
+	return r < 0 ? wfctl_fail_error(argv[1], r, &err) : WFCTL_OK;
+}
+
+/* umount(2) as root; fusermount3 for everybody else. */
+static int unmount(const char *mount)
+{
+	int status;
+	if (umount2(mount, UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	if (errno != EPERM)
+		return -errno;
+	pid_t child = fork();
+	if (child == 0) {
+		execlp("fusermount3", "fusermount3", "-u", "--", mount, (char *)NULL);
+		_exit(127);
+	}
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
+}
+
+int wfctl_umount(int argc, char **argv)
+{
+	struct wf_buffer status = WF_BUFFER_INIT;
+	if (argc != 2)
+		return WFCTL_USAGE;
+	const char *mount = argv[1];
+	int r = is_mount(mount) ? read_status(mount, &status) : -EINVAL;
+	if (r < 0) {
+		wf_buffer_free(&status);
+		return r == -EINVAL ? wfctl_fail(mount, "not a weightfs mount") : wfctl_fail_error(mount, r, NULL);
+	}
+	bool dirty = status_true(&status, "dirty");
+	/* held before the unmount: the daemon's end is what says that everything is written */
+	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
+	wf_buffer_free(&status);
+	if (dirty && (r = commit_mount(mount)) < 0) {
+		if (daemon >= 0)
+			close(daemon);
+		return fail_commit(mount, r);
+	}
+	r = unmount(mount);
+	struct pollfd p = { .fd = daemon, .events = POLLIN };
+	while (r == 0 && daemon >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+	if (daemon >= 0)
+		close(daemon);
+	return r < 0 ? wfctl_fail_error(mount, r, NULL) : WFCTL_OK;
+}
+
+int wfctl_repack(int argc, char **argv)
+{
+	static const struct option options[] = { { "trim", no_argument, NULL, 't' }, { NULL, 0, NULL, 0 } };
+	struct wf_error err = { 0 };
+	bool trim = false;
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		if (c != 't')
+			return WFCTL_USAGE;
+		trim = true;
+	}
+	if (argc - optind != 1)
+		return WFCTL_USAGE;
+	int r = wf_repack(argv[optind], trim, &err);
+	return r < 0 ? wfctl_fail_error(argv[optind], r, &err) : WFCTL_OK;
+}
