@@ -2,10 +2,12 @@
  *
  *   status, summary, globals   texts, made when they are opened
  *   commit                     any write commits; its errno says whether that worked
- *   archive/                   the container's records as they are stored, with directories where their names have slashes
+ *   archive/                   the container's records as they are stored, with directories where their names have
+ * slashes
  *
  * Node numbers above FS_CONTROL: fixed ones first, then the archive's directories, then its records.
- * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes them.
+ * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes
+ * them.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -24,7 +26,7 @@ enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_FIX
 #define NODE_DIRS (1ull << 20)    /* NODE_DIRS + i: directory i of the archive; 0 is archive/ itself */
 #define NODE_RECORDS (1ull << 30) /* NODE_RECORDS + i: record i */
 
-static const char *const fixed_names[NODE_FIXED] = { "", "status", "summary", "globals", "commit" };
+static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "globals", "commit"};
 
 struct fs_control {
 	pthread_mutex_t lock;
@@ -132,10 +134,10 @@ static bool find_dir(struct fs *fs, const char *path, fuse_ino_t *ret)
 
 static int make_text(struct fs *fs, int node, struct wf_buffer *out)
 {
-	return node == NODE_STATUS  ? wf_status(fs->checkpoint, out) :
-	       node == NODE_SUMMARY ? wf_summary(fs->checkpoint, out) :
-	       node == NODE_GLOBALS ? wf_globals(fs->checkpoint, out) :
-				      0;
+	return node == NODE_STATUS    ? wf_status(fs->checkpoint, out)
+	       : node == NODE_SUMMARY ? wf_summary(fs->checkpoint, out)
+	       : node == NODE_GLOBALS ? wf_globals(fs->checkpoint, out)
+				      : 0;
 }
 
 /* The kept text of a read-only mount, made at the first call. The lock is held; borrowed until the mount ends. */
@@ -199,7 +201,7 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 
 static int fill(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret)
 {
-	*ret = (struct fuse_entry_param){ .ino = ino, .entry_timeout = 1.0 };
+	*ret = (struct fuse_entry_param){.ino = ino, .entry_timeout = 1.0};
 	return get_stat(fs, ino, &ret->attr);
 }
 
@@ -274,8 +276,8 @@ static int add(struct page *p, const char *name, fuse_ino_t ino)
 	if (fill(fs_of(p->req), ino, &e) < 0)
 		return 0;
 	size_t room = p->size - p->used;
-	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, &e, p->at) :
-			     fuse_add_direntry(p->req, p->data + p->used, room, name, &e.attr, p->at);
+	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, &e, p->at)
+			   : fuse_add_direntry(p->req, p->data + p->used, room, name, &e.attr, p->at);
 	if (n > room)
 		return 1;
 	p->used += n;
@@ -306,7 +308,7 @@ static int list_archive(struct page *p, fuse_ino_t ino)
 
 void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-	struct page p = { .req = req, .data = malloc(size), .size = size, .plus = plus, .off = off };
+	struct page p = {.req = req, .data = malloc(size), .size = size, .plus = plus, .off = off};
 	int r = p.data ? 0 : -ENOMEM;
 	if (r == 0 && ino == FS_CONTROL) {
 		for (int i = 1; r == 0 && i < NODE_FIXED; i++)
@@ -367,7 +369,9 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 	const struct wf_buffer *text = fi ? (const struct wf_buffer *)(uintptr_t)fi->fh : NULL;
 	if (node >= NODE_RECORDS) {
 		char *buf = malloc(size);
-		ssize_t n = buf ? wf_record_read(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), (uint64_t)off, buf, size) : -ENOMEM;
+		ssize_t n =
+			buf ? wf_record_read(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), (uint64_t)off, buf, size)
+			    : -ENOMEM;
 		if (n < 0)
 			fuse_reply_err(req, fs_errno(fs, ino, (int)n));
 		else
@@ -391,7 +395,7 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct fs *fs = fs_of(req);
-	struct wf_error err = { 0 };
+	struct wf_error err = {0};
 	char text[700];
 	if (ino != FS_CONTROL + NODE_COMMIT) {
 		fuse_reply_err(req, EACCES);

@@ -1,10 +1,10 @@
 /* What the daemon's files share: one struct for each mount, passed as libfuse's userdata. No globals.
  *
  * Node numbers, three kinds:
- *   codec node   wf_stat's ino, 1 for the root; below 2^32; valid as long as the checkpoint is open, also across commits
- *   fuse_ino_t   what the kernel holds. For everything of the checkpoint it IS the codec node: nothing is allocated for a lookup,
- *                nothing need be forgotten, and stat shows the same number again after a remount of the same file
- *   control      FS_CONTROL and up: the hidden directory .weightfs and what is in it (control.c). Never codec nodes.
+ *   codec node   wf_stat's ino, 1 for the root; below 2^32; valid as long as the checkpoint is open, also across
+ * commits fuse_ino_t   what the kernel holds. For everything of the checkpoint it IS the codec node: nothing is
+ * allocated for a lookup, nothing need be forgotten, and stat shows the same number again after a remount of the same
+ * file control      FS_CONTROL and up: the hidden directory .weightfs and what is in it (control.c). Never codec nodes.
  *
  * Threads: the operations run in several; the codec locks inside.
  */
@@ -27,8 +27,8 @@ struct fs {
 	struct fs_invalidator *invalidator;
 	struct fs_control *control;
 	bool writable;
-	bool direct_io;   /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
-	bool to_syslog;   /* in the background */
+	bool direct_io; /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
+	bool to_syslog; /* in the background */
 };
 
 static inline struct fs *fs_of(fuse_req_t req)
@@ -39,7 +39,8 @@ static inline struct fs *fs_of(fuse_req_t req)
 /* One line for the administrator: stderr in the foreground, syslog in the background. */
 void fs_log(struct fs *fs, int priority, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* What a caller gets to see for an error of the codec: the positive errno. Classes of our own become EIO, and are logged. */
+/* What a caller gets to see for an error of the codec: the positive errno. Classes of our own become EIO, and are
+ * logged. */
 int fs_errno(struct fs *fs, fuse_ino_t ino, int error);
 
 /* struct stat of a codec node. */

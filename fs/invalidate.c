@@ -1,5 +1,5 @@
-/* Telling the kernel about stale pages. A request's own thread must not do that: the kernel may hold the page that it is to drop
- * locked until the request is answered. So changes are queued and a thread of their own tells them. */
+/* Telling the kernel about stale pages. A request's own thread must not do that: the kernel may hold the page that it
+ * is to drop locked until the request is answered. So changes are queued and a thread of their own tells them. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -37,7 +37,8 @@ static void *run(void *arg)
 		pthread_mutex_unlock(&v->lock);
 		for (size_t i = 0; i < n; i++)
 			/* a node that the kernel does not know, or no longer, is no error */
-			fuse_lowlevel_notify_inval_inode(fs->session, queue[i].ino, (off_t)queue[i].offset, (off_t)queue[i].len);
+			fuse_lowlevel_notify_inval_inode(fs->session, queue[i].ino, (off_t)queue[i].offset,
+							 (off_t)queue[i].len);
 		free(queue);
 		pthread_mutex_lock(&v->lock);
 	}
@@ -98,7 +99,7 @@ void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
 			}
 		}
 		if (v->count < v->capacity)
-			v->queue[v->count++] = (struct change){ ino, offset, len };
+			v->queue[v->count++] = (struct change){ino, offset, len};
 	}
 	pthread_cond_signal(&v->wake);
 	pthread_mutex_unlock(&v->lock);

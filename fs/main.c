@@ -18,7 +18,7 @@ static void open_standard_files(void)
 
 int main(int argc, char **argv)
 {
-	struct fs fs = { 0 };
+	struct fs fs = {0};
 	open_standard_files();
 	int status = fs_options_parse(argc, argv, &fs.options);
 	if (status == 0 && fs.options.show_help) {

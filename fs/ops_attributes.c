@@ -21,8 +21,9 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 {
 	struct wf_buffer value = WF_BUFFER_INIT;
 	/* everything but user.*: ls -l asks for security.* and posix acls of every file */
-	int r = fs_is_control(ino) || strncmp(name, "user.", 5) != 0 ? -ENODATA :
-								       wf_getxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, &value);
+	int r = fs_is_control(ino) || strncmp(name, "user.", 5) != 0
+			? -ENODATA
+			: wf_getxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, &value);
 	reply(req, ino, r, &value, size);
 	wf_buffer_free(&value);
 }

@@ -13,8 +13,8 @@ static bool writes(const struct fuse_file_info *fi)
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* On a read-only mount open is answered once with ENOSYS: the kernel then opens by itself, for nothing there counts openers, and an
- * open-read-close of cached bytes needs no message at all. */
+/* On a read-only mount open is answered once with ENOSYS: the kernel then opens by itself, for nothing there counts
+ * openers, and an open-read-close of cached bytes needs no message at all. */
 static void op_open_read_only(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	if (fs_is_control(ino))
@@ -40,7 +40,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fi->keep_cache = 1; /* whatever changes a page elsewhere tells the kernel so */
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		wf_release(fs->checkpoint, (uint32_t)ino, writes(fi)); /* the caller was interrupted: no release will come */
+		wf_release(fs->checkpoint, (uint32_t)ino,
+			   writes(fi)); /* the caller was interrupted: no release will come */
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -78,7 +79,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		return;
 	}
 	char *buf = thread_buffer();
-	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < READ_MAX ? size : READ_MAX) : -ENOMEM;
+	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < READ_MAX ? size : READ_MAX)
+			: -ENOMEM;
 	if (n < 0)
 		fuse_reply_err(req, fs_errno(fs, ino, (int)n));
 	else
@@ -112,9 +114,12 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	fuse_reply_err(req, r < 0 ? fs_errno(fs, ino, r) : 0);
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+			 struct fuse_file_info *fi)
 {
-	int r = fs_is_control(ino) ? -EOPNOTSUPP : wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, mode, (uint64_t)offset, (uint64_t)length);
+	int r = fs_is_control(ino)
+			? -EOPNOTSUPP
+			: wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, mode, (uint64_t)offset, (uint64_t)length);
 	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
 }
 

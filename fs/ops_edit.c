@@ -18,11 +18,13 @@ static void reply_node(fuse_req_t req, fuse_ino_t parent, int r, const struct wf
 		fs_reply_entry(req, st);
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name, unsigned int flags)
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		      unsigned int flags)
 {
-	int r = fs_is_control(parent) || fs_is_control(new_parent) ?
-			-EPERM :
-			wf_rename(fs_of(req)->checkpoint, (uint32_t)parent, name, (uint32_t)new_parent, new_name, flags);
+	int r = fs_is_control(parent) || fs_is_control(new_parent)
+			? -EPERM
+			: wf_rename(fs_of(req)->checkpoint, (uint32_t)parent, name, (uint32_t)new_parent, new_name,
+				    flags);
 	reply(req, parent, r);
 }
 
@@ -46,7 +48,9 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct wf_stat st;
-	int r = fs_is_control(parent) || !S_ISREG(mode) ? -EPERM : wf_create(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
+	int r = fs_is_control(parent) || !S_ISREG(mode)
+			? -EPERM
+			: wf_create(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
 	reply_node(req, parent, r, &st);
 }
 
@@ -62,7 +66,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		fuse_reply_err(req, fs_errno(fs, parent, r));
 		return;
 	}
-	struct fuse_entry_param e = { .ino = st.ino, .entry_timeout = FS_TIMEOUT, .attr_timeout = FS_TIMEOUT };
+	struct fuse_entry_param e = {.ino = st.ino, .entry_timeout = FS_TIMEOUT, .attr_timeout = FS_TIMEOUT};
 	fs_stat(fs, &st, &e.attr);
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi) == -ENOENT)
@@ -72,21 +76,22 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
 {
 	struct wf_stat st;
-	int r = fs_is_control(ino) || fs_is_control(new_parent) ?
-			-EPERM :
-			wf_link(fs_of(req)->checkpoint, (uint32_t)ino, (uint32_t)new_parent, new_name, &st);
+	int r = fs_is_control(ino) || fs_is_control(new_parent)
+			? -EPERM
+			: wf_link(fs_of(req)->checkpoint, (uint32_t)ino, (uint32_t)new_parent, new_name, &st);
 	reply_node(req, new_parent, r, &st);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct wf_stat st;
-	int r = fs_is_control(parent) ? -EPERM : wf_symlink(fs_of(req)->checkpoint, target, (uint32_t)parent, name, &st);
+	int r = fs_is_control(parent) ? -EPERM
+				      : wf_symlink(fs_of(req)->checkpoint, target, (uint32_t)parent, name, &st);
 	reply_node(req, parent, r, &st);
 }
 
-/* Sizes are edits. Owner, mode and times belong to the checkpoint as a whole: setting them is accepted and does nothing, so
- * that cp -a, tar and editors do not complain about every file. */
+/* Sizes are edits. Owner, mode and times belong to the checkpoint as a whole: setting them is accepted and does
+ * nothing, so that cp -a, tar and editors do not complain about every file. */
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -111,9 +116,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
-	int r = fs_is_control(ino)		  ? -EPERM :
-		strncmp(name, "user.", 5) != 0 ? -EOPNOTSUPP :
-						    wf_setxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, value, size, flags);
+	int r = fs_is_control(ino) ? -EPERM
+		: strncmp(name, "user.", 5) != 0
+			? -EOPNOTSUPP
+			: wf_setxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, value, size, flags);
 	reply(req, ino, r);
 }
 

@@ -10,9 +10,9 @@
 
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
 {
-	mode_t mode = from->type == WF_DIRECTORY ? S_IFDIR | (fs->writable ? 0755 : 0555) :
-		      from->type == WF_SYMLINK   ? S_IFLNK | 0777 :
-						   S_IFREG | (from->writable ? 0644 : 0444);
+	mode_t mode = from->type == WF_DIRECTORY ? S_IFDIR | (fs->writable ? 0755 : 0555)
+		      : from->type == WF_SYMLINK ? S_IFLNK | 0777
+						 : S_IFREG | (from->writable ? 0644 : 0444);
 	memset(ret, 0, sizeof *ret);
 	ret->st_ino = from->ino;
 	ret->st_mode = from->type == WF_SYMLINK ? mode : mode & ~(fs->options.set_umask ? fs->options.umask : 0);
@@ -22,7 +22,7 @@ void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
 	ret->st_size = (off_t)from->size_bytes;
 	ret->st_blocks = (blkcnt_t)((from->storage_bytes + 511) / 512);
 	ret->st_blksize = 1 << 20;
-	ret->st_mtim = ret->st_ctim = ret->st_atim = (struct timespec){ from->mtime_sec, from->mtime_nsec };
+	ret->st_mtim = ret->st_ctim = ret->st_atim = (struct timespec){from->mtime_sec, from->mtime_nsec};
 }
 
 static void fill_entry(const struct fs *fs, const struct wf_stat *st, struct fuse_entry_param *ret)
@@ -54,7 +54,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fs_reply_entry(req, &st);
 	} else if (r == -ENOENT) {
 		/* a negative entry: what is not there does not appear but through us */
-		struct fuse_entry_param e = { .entry_timeout = FS_TIMEOUT };
+		struct fuse_entry_param e = {.entry_timeout = FS_TIMEOUT};
 		fuse_reply_entry(req, &e);
 	} else {
 		fuse_reply_err(req, fs_errno(fs, parent, r));
@@ -103,8 +103,8 @@ struct page {
 static int add(struct page *p, const char *name, const struct fuse_entry_param *e, off_t next)
 {
 	size_t room = p->size - p->used;
-	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, e, next) :
-			     fuse_add_direntry(p->req, p->data + p->used, room, name, &e->attr, next);
+	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, e, next)
+			   : fuse_add_direntry(p->req, p->data + p->used, room, name, &e->attr, next);
 	if (n > room)
 		return 1;
 	p->used += n;
@@ -122,7 +122,7 @@ static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_
 /* "." and "..": an entry with node 0 is no lookup. */
 static int add_dot(struct page *p, const char *name, uint32_t ino, off_t next)
 {
-	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = S_IFDIR } };
+	struct fuse_entry_param e = {.attr = {.st_ino = ino, .st_mode = S_IFDIR}};
 	return add(p, name, &e, next);
 }
 
@@ -133,7 +133,7 @@ static void readdir_page(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		fs_control_readdir(req, ino, size, off, plus);
 		return;
 	}
-	struct page p = { .req = req, .data = malloc(size), .size = size, .plus = plus };
+	struct page p = {.req = req, .data = malloc(size), .size = size, .plus = plus};
 	uint32_t parent;
 	int r = p.data ? wf_parent(fs->checkpoint, (uint32_t)ino, &parent) : -ENOMEM;
 	if (r == 0 && off < 1)
@@ -171,7 +171,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
 	struct wf_totals totals;
-	struct statvfs host, st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255 };
+	struct statvfs host, st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255};
 	int r = wf_totals(fs->checkpoint, &totals);
 	if (r < 0) {
 		fuse_reply_err(req, fs_errno(fs, ino, r));

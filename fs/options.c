@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OPTION(text, member) { text, offsetof(struct fs_options, member), 1 }
+#define OPTION(text, member)                                 \
+	{                                                    \
+		text, offsetof(struct fs_options, member), 1 \
+	}
 
 enum { KEY_IGNORE };
 
@@ -104,7 +107,8 @@ static int collect(void *data, const char *arg, int key, struct fuse_args *rest)
 
 static int check_commit_mode(struct fs_options *o)
 {
-	static const char *const names[] = { [WF_COMMIT_AUTO] = "auto", [WF_COMMIT_REPLACE] = "replace", [WF_COMMIT_APPEND] = "append" };
+	static const char *const names[] = {
+		[WF_COMMIT_AUTO] = "auto", [WF_COMMIT_REPLACE] = "replace", [WF_COMMIT_APPEND] = "append"};
 	for (int i = 0; o->commit && i < 3; i++)
 		if (!strcmp(names[i], o->commit)) {
 			o->commit_mode = (enum wf_commit_mode)i;
@@ -139,7 +143,8 @@ int fs_options_parse(int argc, char **argv, struct fs_options *ret)
 		return 2;
 	}
 	ret->foreground |= ret->debug;
-	ret->default_permissions |= ret->allow_other; /* without it, what one user may see leaks to others through the cache */
+	ret->default_permissions |=
+		ret->allow_other; /* without it, what one user may see leaks to others through the cache */
 	if (ret->preload && !ret->map_location)
 		return fail("preload", "needs map_location");
 	if (ret->read_only && ret->read_write)

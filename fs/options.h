@@ -9,20 +9,20 @@
 #include "codec/checkpoint.h"
 
 struct fs_options {
-	char *checkpoint;        /* as given */
-	char *mountpoint;        /* absolute */
-	char *output;            /* -o output=FILE, or NULL */
-	char *commit;            /* -o commit=, or NULL */
-	char *map_location;      /* -o map_location=, or NULL */
-	int read_only;           /* -o ro */
-	int read_write;          /* -o rw */
+	char *checkpoint;   /* as given */
+	char *mountpoint;   /* absolute */
+	char *output;       /* -o output=FILE, or NULL */
+	char *commit;       /* -o commit=, or NULL */
+	char *map_location; /* -o map_location=, or NULL */
+	int read_only;      /* -o ro */
+	int read_write;     /* -o rw */
 	int preload;
 	int foreground, debug, single_threaded, show_help, show_version;
 	int allow_other, default_permissions;
 	unsigned int uid, gid, umask;
 	int set_uid, set_gid, set_umask;
 	enum wf_commit_mode commit_mode;
-	struct fuse_args fuse;   /* what is left for libfuse's session */
+	struct fuse_args fuse; /* what is left for libfuse's session */
 };
 
 /* Returns 0, or the exit status after a line on stderr. fs_options_free in every case. */

@@ -43,12 +43,16 @@ int fs_commit(struct fs *fs, struct wf_error *err)
 static int open_checkpoint(struct fs *fs)
 {
 	struct fs_options *o = &fs->options;
-	struct wf_error err = { 0 };
+	struct wf_error err = {0};
 	char text[700];
 	bool can_write = access(o->checkpoint, W_OK) == 0 || o->output;
-	struct wf_open_options options = { .writable = o->read_write || (!o->read_only && can_write), .output = o->output,
-					   .commit_mode = o->commit_mode, .changed = fs_invalidate, .changed_ctx = fs, .log = log_line,
-					   .log_ctx = fs };
+	struct wf_open_options options = {.writable = o->read_write || (!o->read_only && can_write),
+					  .output = o->output,
+					  .commit_mode = o->commit_mode,
+					  .changed = fs_invalidate,
+					  .changed_ctx = fs,
+					  .log = log_line,
+					  .log_ctx = fs};
 	if (o->read_write && !can_write)
 		return fail(o->checkpoint, strerror(errno));
 	int r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
@@ -104,7 +108,8 @@ static int add_mount_options(struct fs *fs)
 
 /* ---- ready ---- */
 
-/* The kernel reads ahead 128 KiB at a time unless root says more: a scan through a mapping then runs at twice the speed. */
+/* The kernel reads ahead 128 KiB at a time unless root says more: a scan through a mapping then runs at twice the
+ * speed. */
 static void raise_read_ahead(const char *mountpoint)
 {
 	char path[128];
@@ -148,7 +153,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
 	/* always readdirplus: the kernel's own guess (AUTO) makes a find six times slower */
-	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT);
+	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS |
+				       FUSE_CAP_EXPORT_SUPPORT);
 	conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
 	/* answers come from memory of ours: splicing them through a pipe is half as fast */
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
@@ -178,7 +184,8 @@ static int serve(struct fs *fs, struct start *start)
 		fuse_loop_cfg_set_clone_fd(config, 0);
 		fuse_loop_cfg_set_max_threads(config, 4);
 		if (r == 0)
-			r = fs->options.single_threaded ? fuse_session_loop(fs->session) : fuse_session_loop_mt(fs->session, config);
+			r = fs->options.single_threaded ? fuse_session_loop(fs->session)
+							: fuse_session_loop_mt(fs->session, config);
 	}
 	if (config)
 		fuse_loop_cfg_destroy(config);
@@ -188,7 +195,7 @@ static int serve(struct fs *fs, struct start *start)
 /* The mount is gone: what was edited goes into the checkpoint now. */
 static int commit_at_end(struct fs *fs)
 {
-	struct wf_error err = { 0 };
+	struct wf_error err = {0};
 	char text[700];
 	if (!fs->writable || !wf_is_dirty(fs->checkpoint))
 		return 0;
@@ -201,7 +208,7 @@ static int commit_at_end(struct fs *fs)
 
 static int mount_and_serve(struct fs *fs, struct start *start)
 {
-	struct fuse_lowlevel_ops ops = { .init = op_init };
+	struct fuse_lowlevel_ops ops = {.init = op_init};
 	make_ops(fs, &ops);
 	fs->session = fuse_session_new(&fs->options.fuse, &ops, sizeof ops, fs);
 	if (!fs->session)
@@ -240,7 +247,8 @@ static void make_ops(struct fs *fs, struct fuse_lowlevel_ops *ops)
 static int detach(struct start *start, int pipe)
 {
 	int null = open("/dev/null", O_RDWR);
-	if (setsid() < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(pipe, STDERR_FILENO) < 0)
+	if (setsid() < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+	    dup2(pipe, STDERR_FILENO) < 0)
 		return fail("daemon", strerror(errno));
 	close(null);
 	openlog("weightfs", LOG_PID, LOG_DAEMON);
@@ -275,13 +283,14 @@ static int run(struct fs *fs, struct start *start)
 
 int fs_session_run(struct fs *fs)
 {
-	struct start start = { .pipe = -1 };
+	struct start start = {.pipe = -1};
 	int pipes[2];
 	if (fs->options.foreground)
 		return run(fs, &start);
 	if (pipe2(pipes, O_CLOEXEC) < 0)
 		return fail("pipe", strerror(errno));
-	/* before the checkpoint is opened: its lock names the process that holds it, and threads do not survive a fork */
+	/* before the checkpoint is opened: its lock names the process that holds it, and threads do not survive a fork
+	 */
 	pid_t child = fork();
 	if (child < 0)
 		return fail("fork", strerror(errno));

@@ -6,8 +6,8 @@
  *   serving    requests, until the mount is gone or a signal comes
  *   closing    a writable checkpoint with edits is committed, the overlay kept where that fails
  *
- * In the background the process that serves is a child, forked before any thread exists; its parent waits for one byte of
- * success or one line of failure.
+ * In the background the process that serves is a child, forked before any thread exists; its parent waits for one byte
+ * of success or one line of failure.
  */
 #pragma once
 

@@ -10,13 +10,13 @@ static const struct {
 	const char *name, *arguments, *help;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{ "ls", "[-l] [--json] CHECKPOINT [KEY-PREFIX]", "list keys and shapes without mounting", wfctl_ls },
-	{ "verify", "CHECKPOINT", "check structure, CRCs and bounds", wfctl_verify },
-	{ "status", "PATH", "show the pending edits of a mount or a checkpoint", wfctl_status },
-	{ "commit", "PATH", "write the pending edits into the checkpoint", wfctl_commit },
-	{ "discard", "CHECKPOINT", "drop the pending edits", wfctl_discard },
-	{ "umount", "MOUNTPOINT", "commit, unmount, and return when all is written", wfctl_umount },
-	{ "repack", "[--trim] CHECKPOINT", "rewrite without dead bytes", wfctl_repack },
+	{"ls", "[-l] [--json] CHECKPOINT [KEY-PREFIX]", "list keys and shapes without mounting", wfctl_ls},
+	{"verify", "CHECKPOINT", "check structure, CRCs and bounds", wfctl_verify},
+	{"status", "PATH", "show the pending edits of a mount or a checkpoint", wfctl_status},
+	{"commit", "PATH", "write the pending edits into the checkpoint", wfctl_commit},
+	{"discard", "CHECKPOINT", "drop the pending edits", wfctl_discard},
+	{"umount", "MOUNTPOINT", "commit, unmount, and return when all is written", wfctl_umount},
+	{"repack", "[--trim] CHECKPOINT", "rewrite without dead bytes", wfctl_repack},
 };
 
 int wfctl_fail(const char *path, const char *fmt, ...)
@@ -41,9 +41,9 @@ int wfctl_fail_error(const char *path, int code, const struct wf_error *err)
 
 struct wf_checkpoint *wfctl_open(const char *path, bool plain)
 {
-	struct wf_open_options options = { .ignore_overlay = plain };
+	struct wf_open_options options = {.ignore_overlay = plain};
 	struct wf_checkpoint *ck;
-	struct wf_error err = { 0 };
+	struct wf_error err = {0};
 	int r = wf_open(path, &options, &ck, &err);
 	if (r == 0)
 		return ck;
@@ -64,7 +64,8 @@ void wfctl_progress(const char *line)
 
 static void usage(FILE *out)
 {
-	fputs("usage: wfctl COMMAND ...\n\nLooks at PyTorch checkpoints and steers weightfs mounts.\n\ncommands:\n", out);
+	fputs("usage: wfctl COMMAND ...\n\nLooks at PyTorch checkpoints and steers weightfs mounts.\n\ncommands:\n",
+	      out);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
 		char call[64];
 		snprintf(call, sizeof call, "%s %s", commands[i].name, commands[i].arguments);

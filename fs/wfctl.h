@@ -1,4 +1,5 @@
-/* The commands of wfctl, one function each. Exit statuses: 0 done, 1 failed (one line on stderr says why), 2 used wrongly. */
+/* The commands of wfctl, one function each. Exit statuses: 0 done, 1 failed (one line on stderr says why), 2 used
+ * wrongly. */
 #pragma once
 
 #include "codec/checkpoint.h"

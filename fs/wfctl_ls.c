@@ -37,8 +37,8 @@ static void put_json_string(const char *s)
 
 static void put_json(const struct listing *l, const struct wf_tensor_row *row)
 {
-	const char *const names[] = { "key", "dtype", "storage", "location", "class" };
-	const char *const values[] = { row->path, row->dtype, row->storage, row->location, row->klass };
+	const char *const names[] = {"key", "dtype", "storage", "location", "class"};
+	const char *const values[] = {row->path, row->dtype, row->storage, row->location, row->klass};
 	fputs(l->rows ? ",\n {" : "[\n {", stdout);
 	for (int i = 0; i < 5; i++) {
 		printf("%s\"%s\": ", i ? ", " : "", names[i]);
@@ -74,8 +74,8 @@ static int tell(void *ctx, const struct wf_tensor_row *row)
 	else if (row->error)
 		printf("%s \t unreadable: %s\n", row->path, row->error_text);
 	else if (l->form == FORM_LONG)
-		printf("%-*s  %-*s  %-*s  %*s  %-7s  %s\n", l->widths[0], row->path, l->widths[1], row->shape, l->widths[2], row->dtype,
-		       l->widths[3], bytes, row->storage, row->location);
+		printf("%-*s  %-*s  %-*s  %*s  %-7s  %s\n", l->widths[0], row->path, l->widths[1], row->shape,
+		       l->widths[2], row->dtype, l->widths[3], bytes, row->storage, row->location);
 	else
 		printf("%s \t torch.Size(%s)\n", row->path, row->shape);
 	l->failed |= row->error;
@@ -85,8 +85,8 @@ static int tell(void *ctx, const struct wf_tensor_row *row)
 
 int wfctl_ls(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { NULL, 0, NULL, 0 } };
-	struct listing l = { .form = FORM_TUTORIAL, .widths = { 3, 5, 5, 5 } };
+	static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+	struct listing l = {.form = FORM_TUTORIAL, .widths = {3, 5, 5, 5}};
 	for (int c; (c = getopt_long(argc, argv, "l", options, NULL)) != -1;) {
 		if (c != 'l' && c != 'j')
 			return WFCTL_USAGE;
@@ -104,8 +104,8 @@ int wfctl_ls(int argc, char **argv)
 		r = wf_each_tensor(ck, prefix, tell, &l);
 		l.measuring = false;
 		if (r == 0)
-			printf("%-*s  %-*s  %-*s  %*s  storage  location\n", l.widths[0], "key", l.widths[1], "shape", l.widths[2], "dtype",
-			       l.widths[3], "bytes");
+			printf("%-*s  %-*s  %-*s  %*s  storage  location\n", l.widths[0], "key", l.widths[1], "shape",
+			       l.widths[2], "dtype", l.widths[3], "bytes");
 	}
 	if (r == 0)
 		r = wf_each_tensor(ck, prefix, tell, &l);
@@ -152,7 +152,7 @@ int wfctl_verify(int argc, char **argv)
 {
 	if (argc != 2)
 		return WFCTL_USAGE;
-	struct verifying v = { .path = argv[1], .shown = time(NULL) };
+	struct verifying v = {.path = argv[1], .shown = time(NULL)};
 	struct wf_checkpoint *ck = wfctl_open(v.path, true);
 	if (!ck)
 		return WFCTL_FAILED;

@@ -81,7 +81,8 @@ static void show_commit_progress(const char *mount)
 	wf_buffer_free(&status);
 }
 
-/* Writes to the commit file in a child, so that this process can show how far the daemon is. Returns the errno of the write. */
+/* Writes to the commit file in a child, so that this process can show how far the daemon is. Returns the errno of the
+ * write. */
 static int commit_mount(const char *mount)
 {
 	char path[4096];
@@ -96,7 +97,7 @@ static int commit_mount(const char *mount)
 		_exit(fd >= 0 && write(fd, "1\n", 2) == 2 ? 0 : errno ? errno : EIO);
 	}
 	int fd = (int)syscall(SYS_pidfd_open, child, 0);
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p = {.fd = fd, .events = POLLIN};
 	while (fd >= 0 && isatty(STDERR_FILENO) && poll(&p, 1, 500) == 0)
 		show_commit_progress(mount);
 	if (fd >= 0)
@@ -113,8 +114,8 @@ static int fail_commit(const char *mount, int code)
 	struct wf_buffer status = WF_BUFFER_INIT;
 	const char *text = read_status(mount, &status) == 0 ? status_field(&status, "last_error") : NULL;
 	const char *end = text && *text == '"' ? strpbrk(text + 1, "\"\n") : NULL;
-	int r = end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code)) :
-		      wfctl_fail(mount, "not committed: %s", strerror(-code));
+	int r = end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code))
+		    : wfctl_fail(mount, "not committed: %s", strerror(-code));
 	wf_buffer_free(&status);
 	return r;
 }
@@ -144,9 +145,9 @@ int wfctl_status(int argc, char **argv)
 
 int wfctl_commit(int argc, char **argv)
 {
-	struct wf_open_options options = { .writable = true };
+	struct wf_open_options options = {.writable = true};
 	struct wf_checkpoint *ck;
-	struct wf_error err = { 0 };
+	struct wf_error err = {0};
 	if (argc != 2)
 		return WFCTL_USAGE;
 	if (is_mount(argv[1])) {
@@ -163,7 +164,7 @@ int wfctl_commit(int argc, char **argv)
 
 int wfctl_discard(int argc, char **argv)
 {
-	struct wf_error err = { 0 };
+	struct wf_error err = {0};
 	if (argc != 2)
 		return WFCTL_USAGE;
 	if (is_mount(argv[1]))
@@ -211,7 +212,7 @@ int wfctl_umount(int argc, char **argv)
 		return fail_commit(mount, r);
 	}
 	r = unmount(mount);
-	struct pollfd p = { .fd = daemon, .events = POLLIN };
+	struct pollfd p = {.fd = daemon, .events = POLLIN};
 	while (r == 0 && daemon >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
 		;
 	if (daemon >= 0)
@@ -221,8 +222,8 @@ int wfctl_umount(int argc, char **argv)
 
 int wfctl_repack(int argc, char **argv)
 {
-	static const struct option options[] = { { "trim", no_argument, NULL, 't' }, { NULL, 0, NULL, 0 } };
-	struct wf_error err = { 0 };
+	static const struct option options[] = {{"trim", no_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
+	struct wf_error err = {0};
 	bool trim = false;
 	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		if (c != 't')
