@@ -305,8 +305,14 @@ static void swap_base(struct commit *c)
 	ck->last_error[0] = '\0';
 	wf_edits_committed(ck);
 	int r = wf_overlay_committed(ck->overlay, fd, wf_edits_keep_file, ck);
-	if (r < 0)
-		wf_checkpoint_log(ck, "the commit is done, but its overlay could not be cleared: %s", strerror(-r));
+	if (r < 0) {
+		/* the next opening drops the log, and with it what would be edited from now on */
+		ck->writable = false;
+		wf_checkpoint_log(ck,
+				  "the commit is done, but its overlay could not be cleared (%s): no more edits are "
+				  "accepted until the checkpoint is opened again",
+				  strerror(-r));
+	}
 }
 
 /* The new file takes the old one's name. */
