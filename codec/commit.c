@@ -149,6 +149,8 @@ static int write_parts(struct commit *c, struct wf_out *o)
 	if (!wf_source_locate(wf_container_file(c->ck->container), 0, &old_fd, &ignored))
 		return wf_fail(c->err, -EOPNOTSUPP, "the checkpoint is not a file");
 	wf_out_probe_clone(o, old_fd);
+	if (c->strategy == REPLACE && o->clone_block == 0)
+		advise(c, c->plan.kept_bytes);
 	int r = reserve(c, o, old_fd);
 	if (r < 0)
 		return r;
@@ -162,8 +164,6 @@ static int write_file(struct commit *c, int fd, uint64_t at)
 	struct wf_commit_progress *progress = &c->ck->progress;
 	struct wf_out o;
 	uint64_t kept = c->strategy == REPLACE ? c->plan.kept_bytes : 0;
-	if (kept)
-		advise(c, kept);
 	atomic_store(&progress->done_bytes, 0);
 	atomic_store(&progress->total_bytes, kept + c->plan.new_bytes);
 	int r = wf_out_init(&o, fd, at, &progress->done_bytes);
@@ -405,6 +405,11 @@ static int commit_in_place(struct commit *c)
 	pthread_rwlock_unlock(&ck->lock);
 
 	pthread_rwlock_wrlock(&ck->lock);
+	if (r == 0) {
+		r = wf_overlay_seal_append(ck->overlay, c->target_fd);
+		if (r < 0)
+			wf_fail(c->err, r, "cannot mark the append as finished: %s", strerror(-r));
+	}
 	if (r == 0) {
 		swap_base(c); /* the old source, which long strings may still need, stays tolerant */
 	} else {

@@ -188,7 +188,7 @@ static int put_kept(struct rewriter *w, const struct wf_part *part, const char *
 		bool same = e.name_len == name_len && memcmp(e.name, name, name_len) == 0;
 		bool goes_on = w->run_end == e.header_offset && w->run_end > w->run_start;
 		choose_place(w, part, record->stored_bytes, data, &block, &congruent);
-		if (!goes_on && block && (position(w) ^ e.header_offset) & (block - 1))
+		if (block && (position(w) ^ e.header_offset) & (block - 1))
 			same = false; /* it would move whole, but not be cloned */
 		if (same && is_movable(w, &e, data, position(w), &end)) {
 			if (!goes_on) {

@@ -33,6 +33,7 @@
  *   ------      -----                      -------------------
  *   commit_begin(APPEND)       mark B      P starts with B: cut back to B's size and mtime, then replay
  *   bytes, fsync, directory, fsync         the same: losing the finished append loses no edit
+ *   seal_append()              mark T      P = T: the edits are in the file: the overlay is dropped
  *   committed()                no log      nothing to do
  *   (failure: cut_back, commit_abort)      P = B: replay
  *
@@ -138,6 +139,9 @@ int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, 
 int wf_overlay_cut_back(struct wf_overlay *ov);
 /* The commit failed and the target is as it was. */
 void wf_overlay_commit_abort(struct wf_overlay *ov);
+/* An append is finished and durable: from here on the edits count as in the file. fd: the grown file. Returns 0, or an
+ * error after which the append can still be cut back. */
+int wf_overlay_seal_append(struct wf_overlay *ov, int fd);
 /* fd is the file that now stands at the target, open for reading at least (duplicated): the new base. It is locked
  * (call wf_overlay_lock_file on the temporary before the rename so that no other writer slips in between), the log and
  * the data files are dropped, except those that keep(ctx, number) asks for (scratch files). With an output, the output

@@ -335,14 +335,26 @@ void wf_overlay_commit_abort(struct wf_overlay *ov)
 	remove_mark(ov);
 }
 
+int wf_overlay_seal_append(struct wf_overlay *ov, int fd)
+{
+	struct wf_overlay_base base;
+	int r = wf_overlay_base_of(fd, UINT64_MAX, &base);
+	/* one mark takes the place of the other in one step. Should only its durability fail and the append be cut back,
+	 * it names a file that is not there: a replace that did not happen. */
+	if (r == 0)
+		r = write_mark(ov, MARK_REPLACE, &base);
+	if (r == 0)
+		ov->mark_append = false;
+	return r;
+}
+
 int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx)
 {
 	struct wf_overlay_base base;
 	struct stat st, old;
-	int r = wf_overlay_base_of(fd, UINT64_MAX, &base);
-	/* the finished append becomes a mark of its own, in one step: from here on the edits count as in the file */
-	if (r == 0 && ov->mark_append)
-		r = write_mark(ov, MARK_REPLACE, &base);
+	int r = ov->mark_append ? wf_overlay_seal_append(ov, fd) : 0;
+	if (r == 0)
+		r = wf_overlay_base_of(fd, UINT64_MAX, &base);
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0)
@@ -364,6 +376,5 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 		ov->elsewhere = false;
 	}
 	ov->base = base;
-	ov->mark_append = false;
 	return wf_overlay_clear(ov, keep, ctx);
 }
