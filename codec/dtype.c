@@ -43,13 +43,13 @@ static const struct wf_dtype_info table[WF_DTYPE_COUNT] = {
 	[WF_BITS4X2] = {"bits4x2", NULL, NULL, NULL, 1, 1, 1, false},
 };
 
-/* names that torch accepts beside the canonical ones; the last three are the C++ pickler's scalar types */
+/* names that torch has beside the canonical ones */
 static const struct {
 	const char *alias;
 	enum wf_dtype dtype;
 } aliases[] = {
-	{"float", WF_FLOAT32},    {"double", WF_FLOAT64},     {"half", WF_FLOAT16},    {"long", WF_INT64},
-	{"int", WF_INT32},        {"short", WF_INT16},        {"char", WF_INT8},       {"byte", WF_UINT8},
+	{"float", WF_FLOAT32},    {"double", WF_FLOAT64},     {"half", WF_FLOAT16},
+	{"long", WF_INT64},       {"int", WF_INT32},          {"short", WF_INT16},
 	{"cfloat", WF_COMPLEX64}, {"cdouble", WF_COMPLEX128}, {"chalf", WF_COMPLEX32},
 };
 
@@ -95,7 +95,7 @@ static enum wf_dtype from_scalar_type(const char *name, size_t len)
 
 enum wf_dtype wf_dtype_from_storage_class(const char *name, bool *ret_untyped)
 {
-	*ret_untyped = !strcmp(name, "UntypedStorage");
+	*ret_untyped = !strcmp(name, "UntypedStorage") || !strcmp(name, "_UntypedStorage"); /* the latter in 1.12 */
 	if (*ret_untyped)
 		return WF_UINT8;
 	for (int d = 1; d < WF_DTYPE_COUNT; d++)

@@ -22,10 +22,12 @@ struct wf_run {
 struct wf_layout {
 	const struct wf_tensor *tensor; /* borrowed */
 	uint64_t pos, end;              /* file bytes still to give */
-	uint64_t run_elems;             /* elements of one innermost contiguous block */
+	uint64_t run_bytes;             /* of one innermost contiguous block */
 	uint32_t outer_ndim;            /* dimensions outside that block */
 };
 
+/* Where the first element stands in the storage, in bytes. */
+uint64_t wf_layout_start(const struct wf_tensor *t);
 void wf_layout_init(struct wf_layout *l, const struct wf_tensor *t, uint64_t offset, uint64_t len);
 /* The next run in file order; false after the last. */
 bool wf_layout_next(struct wf_layout *l, struct wf_run *ret);
