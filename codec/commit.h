@@ -49,10 +49,9 @@ struct wf_part {
 	const char *text; /* TEXT: the plan's */
 };
 
-/* A string of the graph that holds changed array data, and the one that takes its place. */
-struct wf_moved_string {
-	uint32_t storage;
-	wf_ref from, to;
+/* An ndarray that got other bytes, and what stood for them before. */
+struct wf_moved_bytes {
+	wf_ref array, from;
 };
 
 struct wf_plan {
@@ -75,7 +74,7 @@ struct wf_plan {
 	uint32_t pickle_crc32;
 	struct wf_buffer pickle; /* the pickle itself, where it is small enough to keep */
 	bool pickle_kept;
-	struct wf_moved_string *moved;
+	struct wf_moved_bytes *moved;
 	uint32_t moved_count;
 	uint64_t new_bytes; /* of pickle, texts and changed storages */
 	uint64_t kept_bytes;
@@ -84,7 +83,7 @@ struct wf_plan {
 /* append: records that stay keep their places and names. Returns: 0; -EOPNOTSUPP what the format cannot hold; -EUCLEAN;
  * -E2BIG; -ENOMEM. Frees itself on failure. */
 int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool append, struct wf_error *err);
-/* Gives the graph its strings back; before wf_plan_free when the commit failed. */
+/* Gives the arrays of the graph their bytes back; before wf_plan_free when the commit failed. */
 void wf_plan_undo(struct wf_plan *plan);
 /* The commit succeeded: ids and strings of the graph become those that were written. */
 void wf_plan_adopt(struct wf_plan *plan);

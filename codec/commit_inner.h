@@ -1,4 +1,4 @@
-/* What the files that make a plan share (commit_plan.c, commit_names.c, commit_strings.c, commit_layout.c). Nobody else
+/* What the files that make a plan share (commit_plan.c, commit_names.c, commit_arrays.c, commit_layout.c). Nobody else
  * includes it. */
 #pragma once
 
@@ -26,8 +26,8 @@ int wf_plan_id(struct wf_plan *p, const struct wf_naming *n, wf_ref persid, stru
 /* Offsets of tensors become absolute where the tar had views of storages. */
 int wf_plan_flatten_views(struct wf_plan *p, struct wf_error *err);
 
-/* commit_strings.c: changed array data inside the pickle become new strings of the graph. */
-int wf_plan_move_strings(struct wf_plan *p, struct wf_error *err);
+/* commit_arrays.c: arrays that changed inside the pickle get their bytes as new objects of the graph. */
+int wf_plan_move_bytes(struct wf_plan *p, struct wf_error *err);
 
 /* commit_layout.c */
 /* Whether torch computes the places of the old file's storages (exact), and their alignment. */

@@ -366,7 +366,7 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 		return wf_fail(err, -ENOMEM, "out of memory");
 	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
 	if (r == 0)
-		r = wf_plan_move_strings(p, err);
+		r = wf_plan_move_bytes(p, err);
 	if (r < 0)
 		return r;
 	if (p->keep_pickle) {
@@ -425,9 +425,7 @@ void wf_plan_adopt(struct wf_plan *p)
 		memcpy(&persid, p->ids.keys[k].bytes, sizeof persid);
 		wf_persid_set_id(p->in.graph, persid, (wf_ref)p->ids.keys[k].value);
 	}
-	for (uint32_t k = 0; k < p->moved_count; k++)
-		wf_storage_set_data(p->in.storages, p->moved[k].storage, p->moved[k].to);
-	p->moved_count = 0;
+	p->moved_count = 0; /* what is in the graph now is what was written */
 }
 
 void wf_plan_free(struct wf_plan *p)

@@ -1,7 +1,8 @@
 /* Storages: the flat arrays that tensors are views of, each the base bytes of the checkpoint plus what was written since.
  *
  * A storage is named by its index in the table, stable while the checkpoint is open; indices of the base come first, in
- * the order in which the graph's PERSID objects were made, new ones follow. Bytes are always little endian here: a
+ * the order in which the graph's objects were made, new ones follow. PERSID objects with the same key name one storage;
+ * the bytes of each ndarray inside the pickle are one of their own. Bytes are always little endian here: a
  * big-endian file's elements are swapped on the way (source: torch/storage.py byteswap; untyped ones are never swapped,
  * as in torch).
  *
@@ -29,13 +30,16 @@
 
 struct wf_storage {
 	wf_ref persid;         /* the first PERSID object that names it; WF_NIL for bytes inside the pickle */
-	wf_ref data;           /* the string object that holds its bytes inside the pickle, else WF_NIL */
+	wf_ref array;          /* the ndarray whose bytes it is, when they stand inside the pickle, else WF_NIL */
+	wf_ref data;           /* of an ndarray: the string object with its bytes (a WF_STR means them in latin-1) */
 	uint64_t size_bytes;   /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
 	uint64_t base_bytes;   /* size of the base; 0 for a new storage */
 	uint32_t record;       /* container record of the base, or WF_NO_RECORD */
 	int bad;               /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
-	uint8_t dtype;         /* enum wf_dtype of its class; WF_UINT8 for an untyped one */
+	uint32_t problem;      /* for wf_storage_problem */
+	uint8_t dtype;         /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
 	bool untyped;          /* class is UntypedStorage */
+	bool resized;          /* since the base, maybe back to its size */
 	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
 };
 
@@ -49,8 +53,8 @@ void wf_storages_free(struct wf_storages *ss);
 
 uint32_t wf_storages_count(const struct wf_storages *ss);
 const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i); /* NULL past the end */
-/* Index of the storage that a PERSID object names; WF_NO_STORAGE when it names none. */
-uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref persid);
+/* Index of the storage that a PERSID object or an ndarray names; WF_NO_STORAGE when it names none. */
+uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object);
 /* The sentence behind `bad`; "" when there is none. */
 const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i);
 /* Key as text (from the PERSID id), location tag, element count of the class. "" where there is none. */
@@ -68,27 +72,26 @@ bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset
 struct wf_extent_files {
 	/* The extent file of storage i, made when missing; borrowed. Returns 0 or a negative errno. */
 	int (*open)(void *ctx, uint32_t i, int *ret_fd);
-	/* Told after bytes were written or the size was set, to be logged. */
+	/* Told after bytes were written, or the size was set to `offset` (len is then 0), to be logged. */
 	void (*written)(void *ctx, uint32_t i, uint64_t offset, uint64_t len);
 	void *ctx;
 };
 void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files);
 /* Returns 0; -EROFS without extent files; -EUCLEAN past the size; -ENOSPC, -EIO, ... and then nothing is marked written. */
 int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len);
-/* A new storage of zero bytes with that PERSID (made by the caller) or, for bytes inside the pickle, that string. */
-int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret);
-/* Grows with zeroes or cuts. */
+/* A new storage of zero bytes with that PERSID (made by the caller) or for that ndarray. Its key may be that of another: a
+ * commit gives it one of its own. Returns 0; -EINVAL object is neither; -EEXIST it has a storage; -ENOMEM. */
+int wf_storage_new(struct wf_storages *ss, wf_ref object, uint64_t size_bytes, uint32_t *ret);
+/* Grows with zeroes or cuts. What was cut off does not come back. */
 int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);
 /* Marks a range as written without writing: replay of the log, whose extent file holds the bytes already. */
 int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len);
 /* Another PERSID object of the graph that names storage i (a new view). */
-int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref persid);
-
-/* Bytes inside the pickle: another string of the graph holds them now (a commit wrote it). */
-int wf_storage_set_data(struct wf_storages *ss, uint32_t i, wf_ref data);
+int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object);
 
 /* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
  * one that was dropped: reading it, as a file that was unlinked but is open still can, gives -ESTALE). Extents are
- * forgotten. The old container may be freed afterwards. */
+ * forgotten, those of an ndarray when it has other bytes in the graph than before (wf_numpy_set_bytes). The old container
+ * may be freed afterwards. */
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t), void *ctx,
 		       struct wf_error *err);

@@ -1,24 +1,27 @@
-/* The table of storages, shared by storage.c (which storages there are) and storage_bytes.c (their bytes). Nobody else
- * includes it. */
+/* The table of storages, shared by storage.c (which storages there are), storage_bytes.c (their bytes) and
+ * storage_decoded.c (bytes that do not stand in the file as they are). Nobody else includes
+ * it but their unit test. */
 #pragma once
 
 #include <pthread.h>
 
+#include "buffer.h"
 #include "devices/device.h"
 #include "storage.h"
 
-struct wf_storage_problem {
-	uint32_t storage;
-	char text[160];
-};
-
-/* A record that is not read from the file by offset: deflated, or text inside the pickle. */
+/* The base bytes of one storage where they cannot be read from the file by offset. */
 struct wf_decoded {
 	uint32_t storage;
-	struct dev_memory memory; /* all of its bytes, or ... */
-	struct wf_source *stream; /* ... the inflating stream where they are too many to hold */
-	uint64_t used;            /* clock of the last use */
 	uint32_t readers;         /* while > 0 it is not dropped */
+	uint64_t used;            /* clock of the last use */
+	struct dev_memory memory; /* all of its bytes, or ... */
+	struct wf_source *stream; /* ... the inflating stream where they are too many to hold, or ... */
+	uint64_t *steps;          /* ... of a text inside the pickle: where each 64 KiB of bytes start in it */
+};
+
+struct wf_object_slot {
+	wf_ref object; /* WF_NIL: free */
+	uint32_t storage;
 };
 
 struct wf_storages {
@@ -26,23 +29,26 @@ struct wf_storages {
 	struct wf_container *container; /* borrowed */
 	struct wf_storage *all;
 	uint32_t count, capacity;
-	/* PERSID object or string inside the pickle -> storage; open addressing, a power of two, WF_NIL is free */
-	struct {
-		wf_ref object;
-		uint32_t storage;
-	} * by_object;
-	uint32_t by_object_size, by_object_used;
-	uint32_t *by_key; /* storage + 1 by the hash of its key; open addressing */
-	uint32_t by_key_size;
-	struct wf_storage_problem *problems;
-	uint32_t problem_count;
+	struct wf_object_slot *by_object; /* PERSID or ndarray -> storage; open addressing */
+	uint32_t by_object_size;          /* a power of two, or 0 */
+	uint32_t by_object_used;
+	uint32_t *by_key; /* while the table is built: storage + 1 by the hash of its key; open addressing */
+	uint32_t by_key_size, by_key_used;
+	uint64_t seed;             /* of that hash, so that a file cannot be made of keys that collide */
+	struct wf_buffer problems; /* sentences, each with its NUL */
 	struct wf_extent_files files;
 	struct device *host;
-	pthread_mutex_t cache_lock;
+	pthread_mutex_t cache_lock; /* guards the four below */
 	struct wf_decoded *decoded;
 	uint32_t decoded_count;
 	uint64_t decoded_bytes, clock;
+	uint64_t decoded_max_bytes; /* WF_STORAGE_CACHE_MAX */
 };
 
-/* Drops the decoded bytes of a storage (WF_NO_STORAGE: of all). No reader may be inside. */
-void wf_storage_forget_decoded(struct wf_storages *ss, uint32_t i);
+/* Reads base bytes of a storage whose record is deflated or whose bytes are text inside the pickle. The range lies
+ * inside the base. */
+int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
+/* Drops the decoded bytes of all storages. No reader may be inside. */
+void wf_storages_forget_decoded(struct wf_storages *ss);
+/* How many bytes the text of a latin-1 encoded array stands for. -EUCLEAN where it holds a character that is none. */
+int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_bytes);

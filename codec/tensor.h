@@ -45,27 +45,31 @@ struct wf_tensor {
 	wf_ref quantizer;          /* the quantizer tuple, or WF_NIL */
 };
 
-/* The string object that holds an ndarray's bytes inside the pickle; WF_NIL when r is no such array. */
+/* The string object that holds an ndarray's bytes inside the pickle (a WF_STR: in latin-1; a call of bytes() where there are
+ * none); WF_NIL when r is no array of a dtype of ours. */
 wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r);
 
 /* Cheap test by the called function's name: is this object shown as one tensor file? */
 bool wf_is_tensor(const struct wf_graph *g, wf_ref r);
 /* A sparse tensor (COO, CSR, CSC, BSR, BSC), or one quantised per channel: shown as a directory of component tensors.
- * Fills names and objects of up to 5 components (static names: "indices", "values", "crow_indices", "col_indices",
- * "ccol_indices", "row_indices", "int_repr", "scales", "zero_points"). Returns their number, 0 when r is no such thing. */
+ * So is a nested tensor. Fills names and objects of up to 5 components (static names: "indices", "values", "crow_indices",
+ * "col_indices", "ccol_indices", "row_indices", "int_repr", "scales", "zero_points", "buffer", "sizes", "strides",
+ * "offsets"). The object of int_repr is the quantised tensor itself. Returns their number, 0 when r is no such thing. */
 uint32_t wf_tensor_components(const struct wf_graph *g, wf_ref r, const char *ret_names[5], wf_ref ret_objects[5]);
 
 /* Decodes r. Returns: 0; -EINVAL r is no tensor; -EUCLEAN with the rule that it breaks (argument types, negative size
- * or stride, ndim mismatch, product overflow, view outside its storage, dtype mismatch); the storage's `bad`. */
+ * or stride, ndim mismatch, product overflow, view outside its storage, dtype mismatch); the storage's `bad`. Where only the
+ * storage is to blame, *ret says what the tensor declares (dtype, shape, size_bytes), for listings. */
 int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *ret,
 		     struct wf_error *err);
 /* "torch.nn.parameter.Parameter", "torch.Tensor", "numpy.ndarray", ... into buf. */
 void wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
-/* Same data: storage, byte offset, shape, strides, dtype and conj/neg bits: two such names are a tie. */
+/* Same data: storage, byte offset, shape, strides, dtype and conj/neg bits: two such names are a tie. Meta tensors, which have
+ * no data, are tied when they are one object. */
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b);
 uint64_t wf_tensor_tie_hash(const struct wf_tensor *t);
 
-/* ---- making and changing the graph's form; all return 0, -ENOMEM or -E2BIG ---- */
+/* ---- making and changing the graph's form; all return 0, -ENOMEM or -E2BIG; -EINVAL what the form cannot say ---- */
 /* ('storage', torch.<Class>, key, location, numel) wrapped in a PERSID; classes that weights_only accepts. */
 int wf_tensor_make_persid(struct wf_graph *g, enum wf_dtype dtype, const char *key, const char *location, uint64_t size_bytes,
 			  wf_ref *ret);
@@ -76,3 +80,7 @@ int wf_tensor_make(struct wf_graph *g, wf_ref persid, enum wf_dtype dtype, uint6
  * t now. The form (v2, v3, qtensor, Parameter around it, state, hooks, metadata) stays, but v2 <-> v3 where dtype asks. */
 int wf_tensor_update(struct wf_graph *g, const struct wf_tensor *t, wf_ref persid);
 int wf_tensor_set_requires_grad(struct wf_graph *g, const struct wf_tensor *t, bool requires_grad);
+/* What stands for an ndarray's bytes in the graph: a WF_BYTES or WF_BYTEARRAY, or a call that makes them; and other ones in
+ * their place. They are to be as many as dtype and shape ask. -EINVAL array is none. */
+wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array);
+int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes);

@@ -15,31 +15,46 @@
 #include "tensor_inner.h"
 #include "util.h"
 
-/* The string object behind an expression for bytes: itself, or the argument of the call. */
-static wf_ref bytes_object(const struct wf_graph *g, wf_ref r)
+/* _codecs.encode(str, 'latin1'), or __builtin__.bytes() */
+static wf_ref bytes_object_of_call(const struct wf_graph *g, wf_ref r)
 {
-	if (wf_is(g, r, WF_BYTES) || wf_is(g, r, WF_BYTEARRAY) || wf_is(g, r, WF_PYSTR))
-		return r;
-	if (wf_call_is(g, r, "__builtin__", "bytearray") || wf_call_is(g, r, "builtins", "bytearray"))
-		r = wf_element(g, wf_call_args(g, r), 0);
-	if (wf_is(g, r, WF_BYTES))
-		return r;
-	/* the empty bytes of protocol 2, a call that stands for a string of size 0 */
 	uint32_t n;
+	const wf_ref *e = wf_elements(g, wf_call_args(g, r), &n);
+
+	if (wf_call_is(g, r, "_codecs", "encode") && n == 2 && wf_str_equal(g, e[1], "latin1"))
+		return wf_is(g, e[0], WF_STR) ? e[0] : WF_NIL;
 	if (wf_call_is(g, r, "__builtin__", "bytes") || wf_call_is(g, r, "builtins", "bytes"))
-		return wf_elements(g, wf_call_args(g, r), &n) == NULL || n == 0 ? r : WF_NIL;
-	if (wf_call_is(g, r, "_codecs", "encode") && wf_str_equal(g, wf_element(g, wf_call_args(g, r), 1), "latin1"))
-		return wf_element(g, wf_call_args(g, r), 0);
+		return n == 0 ? r : WF_NIL;
 	return WF_NIL;
 }
 
+/* The string object behind an expression for bytes: itself, the text that stands for it in latin-1, or the call for
+ * empty bytes, whose size is 0 as well. */
+static wf_ref bytes_object(const struct wf_graph *g, wf_ref r)
+{
+	uint32_t n;
+	bool array = wf_call_is(g, r, "__builtin__", "bytearray") || wf_call_is(g, r, "builtins", "bytearray");
+	const wf_ref *e = wf_elements(g, wf_call_args(g, r), &n);
+
+	if (wf_is(g, r, WF_BYTES) || wf_is(g, r, WF_BYTEARRAY) || wf_is(g, r, WF_PYSTR))
+		return r;
+	if (array && n == 1)
+		return wf_is(g, e[0], WF_BYTES) ? e[0] : bytes_object_of_call(g, e[0]);
+	if (array && n == 2 && wf_str_equal(g, e[1], "latin-1"))
+		return wf_is(g, e[0], WF_STR) ? e[0] : WF_NIL;
+	return bytes_object_of_call(g, r);
+}
+
+enum place { IN_STATE, IN_ARGS };
+
 struct parts {
-	wf_ref shape, dtype, data;
+	wf_ref shape, dtype, data, class;
 	bool fortran;
+	enum place place;
 };
 
-static bool is_module(const struct wf_graph *g, wf_ref func, const char *name, const char *old_module,
-		      const char *new_module)
+static bool is_function(const struct wf_graph *g, wf_ref func, const char *name, const char *old_module,
+			const char *new_module)
 {
 	return wf_is_global(g, func, old_module, name) || wf_is_global(g, func, new_module, name);
 }
@@ -47,31 +62,38 @@ static bool is_module(const struct wf_graph *g, wf_ref func, const char *name, c
 static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
 {
 	uint32_t n;
-	wf_ref func = wf_call_func(g, r);
-	if (is_module(g, func, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray")) {
+	wf_ref func = wf_call_func(g, r), args = wf_call_args(g, r);
+
+	if (is_function(g, func, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray")) {
 		const wf_ref *e = wf_elements(g, wf_call_state(g, r), &n);
 		if (n != 5)
 			return false;
-		*ret = (struct parts){
-			.shape = e[1], .dtype = e[2], .fortran = wf_bool_value(g, e[3]), .data = bytes_object(g, e[4])};
-	} else if (is_module(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric")) {
-		const wf_ref *e = wf_elements(g, wf_call_args(g, r), &n);
+		*ret = (struct parts){.shape = e[1],
+				      .dtype = e[2],
+				      .fortran = wf_bool_value(g, e[3]),
+				      .data = bytes_object(g, e[4]),
+				      .class = wf_element(g, args, 0),
+				      .place = IN_STATE};
+	} else if (is_function(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric")) {
+		const wf_ref *e = wf_elements(g, args, &n);
 		if (n != 4)
 			return false;
 		*ret = (struct parts){.data = bytes_object(g, e[0]),
 				      .dtype = e[1],
 				      .shape = e[2],
-				      .fortran = wf_str_equal(g, e[3], "F")};
+				      .fortran = wf_str_equal(g, e[3], "F"),
+				      .place = IN_ARGS};
 	} else {
 		return false;
 	}
 	return ret->data != WF_NIL;
 }
 
-/* dtype('f4', False, True) with its state: "<f4" and the like. */
+/* dtype('f4', False, True) with its state (3, '<', ...): the order stands in the state, in old files in the name. */
 static enum wf_dtype numpy_dtype(const struct wf_graph *g, wf_ref r, bool *ret_big_endian)
 {
 	size_t len;
+
 	if (!wf_call_is(g, r, "numpy", "dtype"))
 		return WF_DTYPE_INVALID;
 	wf_ref name = wf_element(g, wf_call_args(g, r), 0), order = wf_element(g, wf_call_state(g, r), 1);
@@ -79,7 +101,9 @@ static enum wf_dtype numpy_dtype(const struct wf_graph *g, wf_ref r, bool *ret_b
 	if (!text)
 		return WF_DTYPE_INVALID;
 	enum wf_dtype d = wf_dtype_from_numpy(text, ret_big_endian);
-	*ret_big_endian = wf_str_equal(g, order, ">");
+	if (order != WF_NIL)
+		*ret_big_endian = wf_str_equal(g, order, ">");
+	*ret_big_endian = *ret_big_endian && wf_dtype_info(d)->swap_bytes > 1;
 	return d;
 }
 
@@ -87,6 +111,7 @@ wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r)
 {
 	struct parts p;
 	bool big;
+
 	if (!wf_is(g, r, WF_CALL) || !split(g, r, &p) || numpy_dtype(g, p.dtype, &big) == WF_DTYPE_INVALID)
 		return WF_NIL;
 	return p.data;
@@ -96,18 +121,20 @@ int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_r
 		    struct wf_error *err)
 {
 	struct parts p;
+
 	if (!split(g, r, &p))
 		return wf_fail(err, -EUCLEAN, "an ndarray without its state");
 	t->kind = WF_TENSOR_NUMPY;
 	t->rebuild = r;
 	t->dtype = numpy_dtype(g, p.dtype, &t->swap);
-	if (t->dtype == WF_DTYPE_INVALID)
-		return wf_fail(err, -EOPNOTSUPP, "an ndarray of a dtype that has no plain elements");
+	if (p.class != WF_NIL && !wf_is_global(g, p.class, "numpy", "ndarray"))
+		t->type = wf_class_of(g, p.class);
 	int ndim = wf_int_tuple(g, p.shape, t->shape);
 	if (ndim < 0)
-		return wf_fail(err, -EUCLEAN, "an ndarray whose shape is not a tuple of sizes");
+		return wf_fail(err, -EUCLEAN, "an ndarray whose shape is not a tuple of at most %d sizes of 0 or more",
+			       WF_MAX_NDIM);
 	t->ndim = (uint32_t)ndim;
-	t->storage = wf_storage_of(ss, p.data);
+	t->storage = wf_storage_of(ss, r);
 	uint64_t step = 1;
 	for (uint32_t i = 0; i < t->ndim; i++) {
 		uint32_t d = p.fortran ? i : t->ndim - 1 - i;
@@ -116,4 +143,110 @@ int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_r
 			return wf_fail(err, -EUCLEAN, "an ndarray whose sizes multiply past any file");
 	}
 	return 0;
+}
+
+/* ---- changing ---- */
+
+static int made(const struct wf_graph *g, wf_ref r)
+{
+	if (r != WF_NIL)
+		return 0;
+	return wf_graph_failed(g) < 0 ? wf_graph_failed(g) : -ENOMEM;
+}
+
+/* Puts other elements in the place of the parts: all is made before anything is changed. */
+static int put(struct wf_graph *g, wf_ref array, const struct parts *p)
+{
+	uint32_t n;
+	wf_ref e[5];
+	bool state = p->place == IN_STATE;
+	const wf_ref *old = wf_elements(g, state ? wf_call_state(g, array) : wf_call_args(g, array), &n);
+
+	memcpy(e, old, n * sizeof *e);
+	e[state ? 1 : 2] = p->shape;
+	e[state ? 2 : 1] = p->dtype;
+	e[3] = state ? wf_bool(g, p->fortran) : wf_str(g, p->fortran ? "F" : "C");
+	e[state ? 4 : 0] = p->data;
+	for (uint32_t i = 0; i < n; i++)
+		if (e[i] == WF_NIL)
+			return made(g, WF_NIL);
+	wf_ref tuple = wf_tuple(g, e, n);
+	if (tuple == WF_NIL)
+		return made(g, tuple);
+	return state ? wf_call_set_state(g, array, tuple) : wf_call_set_args(g, array, tuple);
+}
+
+/* Whether the strides of t are those of a dense array in that order. */
+static bool in_order(const struct wf_tensor *t, bool fortran)
+{
+	uint64_t step = 1;
+
+	for (uint32_t i = 0; i < t->ndim && t->numel > 0; i++) {
+		uint32_t d = fortran ? i : t->ndim - 1 - i;
+		if (t->shape[d] != 1 && (uint64_t)t->stride[d] != step)
+			return false;
+		step *= (uint64_t)t->shape[d];
+	}
+	return true;
+}
+
+/* numpy.dtype('f4', False, True) BUILD (3, '<', None, None, None, -1, -1, 0) */
+static wf_ref make_dtype(struct wf_graph *g, wf_ref func, enum wf_dtype dtype, bool big_endian)
+{
+	const char *descr = wf_dtype_info(dtype)->numpy_descr;
+	const char order[2] = {big_endian ? '>' : descr[0], '\0'};
+	wf_ref none = wf_none(g), minus = wf_int(g, -1);
+	wf_ref args[3] = {wf_str(g, descr + 1), wf_bool(g, false), wf_bool(g, true)};
+	wf_ref state[8] = {wf_int(g, 3), wf_str(g, order), none, none, none, minus, minus, wf_int(g, 0)};
+	wf_ref call = wf_call(g, WF_CALL_REDUCE, func, wf_tuple(g, args, 3), WF_NIL);
+
+	if (args[0] == WF_NIL || state[1] == WF_NIL || call == WF_NIL)
+		return WF_NIL;
+	return wf_call_build(g, call, wf_tuple(g, state, 8)) < 0 || wf_graph_failed(g) < 0 ? WF_NIL : call;
+}
+
+wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array)
+{
+	struct parts p;
+
+	if (!wf_is(g, array, WF_CALL) || !split(g, array, &p))
+		return WF_NIL;
+	return p.place == IN_STATE ? wf_element(g, wf_call_state(g, array), 4)
+				   : wf_element(g, wf_call_args(g, array), 0);
+}
+
+int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes)
+{
+	struct parts p;
+
+	if (!wf_is(g, array, WF_CALL) || !split(g, array, &p))
+		return -EINVAL;
+	p.data = bytes;
+	return put(g, array, &p);
+}
+
+int wf_numpy_update(struct wf_graph *g, const struct wf_tensor *t)
+{
+	struct parts p;
+	wf_ref items[WF_MAX_NDIM];
+	bool big;
+
+	if (!split(g, t->rebuild, &p) || t->offset_elems != 0)
+		return -EINVAL;
+	if (!in_order(t, p.fortran)) {
+		p.fortran = !p.fortran;
+		if (!in_order(t, p.fortran))
+			return -EINVAL;
+	}
+	if (numpy_dtype(g, p.dtype, &big) != t->dtype || big != t->swap) {
+		if (!wf_dtype_info(t->dtype)->numpy_descr)
+			return -EINVAL;
+		p.dtype = make_dtype(g, wf_call_func(g, p.dtype), t->dtype, t->swap);
+	}
+	for (uint32_t d = 0; d < t->ndim; d++)
+		if ((items[d] = wf_int(g, t->shape[d])) == WF_NIL)
+			return made(g, WF_NIL);
+	p.shape = wf_tuple(g, items, t->ndim);
+	p.data = wf_numpy_bytes(g, t->rebuild);
+	return put(g, t->rebuild, &p);
 }

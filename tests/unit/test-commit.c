@@ -490,6 +490,73 @@ static int tool(char **argv)
 	return r < 0;
 }
 
+/* An ndarray of one byte over the given bytes object. */
+static void add_array(struct opened *f, const char *key, wf_ref bytes)
+{
+	struct wf_graph *g = f->graph;
+	wf_ref none = wf_none(g), no = wf_bool(g, false), zero = wf_int(g, 0), one = wf_int(g, 1), minus = wf_int(g, -1);
+	const wf_ref dtype_args[] = {wf_str(g, "u1"), no, wf_bool(g, true)};
+	const wf_ref dtype_state[] = {wf_int(g, 3), wf_str(g, "|"), none, none, none, minus, minus, zero};
+	const wf_ref array_args[] = {wf_global_named(g, "numpy", "ndarray"), wf_tuple(g, &zero, 1),
+				     wf_string(g, WF_BYTES, "b", 1)};
+	wf_ref dtype = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "numpy", "dtype"), wf_tuple(g, dtype_args, 3), WF_NIL);
+	wf_ref array = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "numpy._core.multiarray", "_reconstruct"),
+			       wf_tuple(g, array_args, 3), WF_NIL);
+	const wf_ref state[] = {one, wf_tuple(g, &one, 1), dtype, no, bytes};
+	assert_int_equal(wf_call_build(g, dtype, wf_tuple(g, dtype_state, 8)), 0);
+	assert_int_equal(wf_call_build(g, array, wf_tuple(g, state, 5)), 0);
+	assert_int_equal(wf_dict_append(g, root_dict(f), wf_str(g, key), array), 0);
+}
+
+static void assert_byte(struct opened *f, const char *key, unsigned char want)
+{
+	struct wf_tensor t;
+	unsigned char got;
+	tensor_at(f, key, &t);
+	assert_int_equal(t.kind, WF_TENSOR_NUMPY);
+	assert_int_equal(wf_tensor_read(f->storages, &t, 0, &got, 1), 0);
+	assert_int_equal(got, want);
+}
+
+/* Two arrays whose bytes are one object of the pickle, as Python makes them of single bytes: one is edited. */
+static void test_arrays(void **state)
+{
+	char first[300];
+	struct opened f;
+	struct wf_tensor t;
+	struct wf_plan plan;
+	snprintf(first, sizeof first, "%s/arrays.pt", scratch);
+	open_file(&f, "torch-2.15.pt");
+	wf_ref shared = wf_string(f.graph, WF_BYTES, "\x81", 1);
+	add_array(&f, "a", shared);
+	add_array(&f, "b", shared);
+	write_path(&f, REPLACE, in_path("torch-2.15.pt"), first);
+	close_file(&f);
+
+	open_path(&f, first);
+	assert_byte(&f, "a", 0x81);
+	tensor_at(&f, "a", &t);
+	assert_int_equal(wf_tensor_write(f.storages, &t, 0, "\xfe", 1), 0);
+	/* a plan that comes to nothing leaves the graph as it was */
+	const struct wf_commit_input in = {
+		.graph = f.graph, .storages = f.storages, .container = f.container, .root = f.root};
+	wf_ref before = wf_numpy_bytes(f.graph, t.object);
+	assert_int_equal(wf_plan_make(&plan, &in, false, NULL), 0);
+	assert_int_not_equal(wf_numpy_bytes(f.graph, t.object), before);
+	wf_plan_undo(&plan);
+	wf_plan_free(&plan);
+	assert_int_equal(wf_numpy_bytes(f.graph, t.object), before);
+	assert_byte(&f, "a", 0xfe);
+	write_path(&f, REPLACE, first, out_path());
+	close_file(&f);
+
+	open_path(&f, out_path());
+	assert_byte(&f, "a", 0xfe);
+	assert_byte(&f, "b", 0x81);
+	close_file(&f);
+	unlink(first);
+}
+
 int main(int argc, char **argv)
 {
 	files = argc > 1 ? argv[1] : "tests/unit/torch-files";
@@ -503,6 +570,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_append_keeps_old_bytes),
 		cmocka_unit_test(test_legacy_refuses_v3),
 		cmocka_unit_test(test_trim),
+		cmocka_unit_test(test_arrays),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
