@@ -14,6 +14,7 @@
 #include "codec/crc32.h"
 #include "codec/layout.h"
 #include "codec/tensor.h"
+#include "codec/tree.h"
 #include "codec/util.h"
 
 static char scratch[] = "/tmp/wf-test-commit-XXXXXX";
@@ -461,7 +462,34 @@ static int drop_scratch(void **state)
 	return rmdir(scratch);
 }
 
-/* test-commit DIRECTORY (replace|append) IN OUT (rename K K | remove K | write K AT N FIRST | add K N FIRST)... */
+/* Raw bytes into the tensor at a path of the tree. */
+static void poke(struct opened *f, const char *path, uint64_t offset, const char *hex)
+{
+	struct wf_tree *tree;
+	struct wf_error err = {0};
+	struct wf_tensor t;
+	wf_ino ino = WF_INO_ROOT;
+	cleanup_free char *copy = strdup(path);
+	assert_int_equal(wf_tree_new(f->graph, f->storages, f->container, f->root, &tree, &err), 0);
+	for (char *name = strtok(copy, "/"); name; name = strtok(NULL, "/")) {
+		uint32_t at;
+		if (wf_tree_lookup(tree, ino, name, &at) < 0)
+			fail_msg("no %s in %s", name, path);
+		ino = wf_tree_dir(tree, ino)->entries[at].ino;
+	}
+	if (wf_tensor_decode(f->graph, f->storages, wf_tree_node(tree, ino)->object, &t, &err) < 0)
+		fail_msg("%s: %s", path, err.text);
+	for (size_t i = 0; hex[2 * i]; i++) {
+		unsigned int byte;
+		assert_int_equal(sscanf(hex + 2 * i, "%2x", &byte), 1);
+		unsigned char c = (unsigned char)byte;
+		assert_int_equal(wf_tensor_write(f->storages, &t, offset + i, &c, 1), 0);
+	}
+	wf_tree_free(tree);
+}
+
+/* test-commit DIRECTORY (replace|append|trim) IN OUT (rename K K | remove K | write K AT N FIRST | add K N FIRST |
+ * poke PATH OFFSET HEX)... */
 static int tool(char **argv)
 {
 	struct opened f;
@@ -476,6 +504,9 @@ static int tool(char **argv)
 		} else if (strcmp(*a, "write") == 0) {
 			write_floats(&f, a[1], strtoull(a[2], NULL, 10), (uint32_t)atoi(a[3]), (float)atof(a[4]));
 			a += 5;
+		} else if (strcmp(*a, "poke") == 0) {
+			poke(&f, a[1], strtoull(a[2], NULL, 10), a[3]);
+			a += 4;
 		} else {
 			add_tensor(&f, a[1], (uint32_t)atoi(a[2]), (float)atof(a[3]));
 			a += 4;
@@ -483,7 +514,11 @@ static int tool(char **argv)
 	}
 	struct wf_error err = {0};
 	char text[512];
-	int r = try_write(&f, strcmp(argv[0], "append") == 0 ? APPEND : REPLACE, argv[1], argv[2], NULL, &err);
+	struct wf_window *windows = NULL;
+	int r = strcmp(argv[0], "trim") == 0 ? wf_trim(f.graph, f.storages, &windows, &err) : 0;
+	if (r == 0)
+		r = try_write(&f, strcmp(argv[0], "append") == 0 ? APPEND : REPLACE, argv[1], argv[2], windows, &err);
+	free(windows);
 	if (r < 0)
 		fprintf(stderr, "%s\n", wf_error_format(&err, text, sizeof text));
 	close_file(&f);
