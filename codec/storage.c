@@ -116,32 +116,35 @@ static bool same_key(const struct wf_storages *ss, wf_ref a, wf_ref b)
 }
 
 /* The slot of a key: occupied by its storage, or the free one where it belongs. */
-static uint32_t *key_slot(const struct wf_storages *ss, wf_ref key)
+static struct wf_key_slot *key_slot(const struct wf_storages *ss, wf_ref key, uint32_t hash)
 {
-	char buf[INT_KEY_BYTES];
-	size_t len = 0;
-	const char *bytes = key_bytes(ss->graph, key, buf, &len);
-	uint32_t mask = ss->by_key_size - 1, at = (uint32_t)wf_hash_bytes(bytes ? bytes : "", len, ss->seed) & mask;
+	uint32_t mask = ss->by_key_size - 1, at = hash & mask;
 
-	while (ss->by_key[at] && !same_key(ss, key_of(ss, ss->by_key[at] - 1), key))
+	while (ss->by_key[at].storage &&
+	       (ss->by_key[at].hash != hash || !same_key(ss, key_of(ss, ss->by_key[at].storage - 1), key)))
 		at = (at + 1) & mask;
 	return &ss->by_key[at];
 }
 
 static int reserve_key(struct wf_storages *ss)
 {
-	if (ss->by_key_used * 4 < ss->by_key_size * 3)
+	if (ss->by_key_used * 2 < ss->by_key_size)
 		return 0;
-	uint32_t *old = ss->by_key, old_size = ss->by_key_size, size = old_size ? old_size * 2 : 64;
-	uint32_t *slots = calloc(size, sizeof *slots);
+	uint32_t size = ss->by_key_size ? ss->by_key_size * 2 : 64;
+	struct wf_key_slot *slots = calloc(size, sizeof *slots);
 	if (!slots)
 		return -ENOMEM;
+	for (uint32_t i = 0; i < ss->by_key_size; i++) {
+		uint32_t at = ss->by_key[i].hash & (size - 1);
+		if (!ss->by_key[i].storage)
+			continue;
+		while (slots[at].storage)
+			at = (at + 1) & (size - 1);
+		slots[at] = ss->by_key[i];
+	}
+	free(ss->by_key);
 	ss->by_key = slots;
 	ss->by_key_size = size;
-	for (uint32_t i = 0; i < old_size; i++)
-		if (old[i])
-			*key_slot(ss, key_of(ss, old[i] - 1)) = old[i];
-	free(old);
 	return 0;
 }
 
@@ -233,10 +236,11 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 		r = reserve_key(ss);
 	if (r < 0)
 		return r;
-	uint32_t *slot = key_slot(ss, id.key);
-	if (*slot) {
+	uint32_t hash = (uint32_t)wf_hash_bytes(key, len, ss->seed);
+	struct wf_key_slot *slot = key_slot(ss, id.key, hash);
+	if (slot->storage) {
 		/* Ids that agree on the bytes may disagree on the class: all empty storages share one key. */
-		i = *slot - 1;
+		i = slot->storage - 1;
 		if (!why && id.size_bytes != ss->all[i].size_bytes)
 			problem(ss, i, -EUCLEAN,
 				"storage %.*s has %" PRIu64 " bytes by one id and %" PRIu64 " by another",
@@ -248,7 +252,7 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 						 .record = WF_NO_RECORD,
 						 .dtype = (uint8_t)id.dtype,
 						 .untyped = id.untyped};
-		*slot = i + 1;
+		*slot = (struct wf_key_slot){i + 1, hash};
 		ss->by_key_used++;
 		if (!why)
 			attach_record(ss, i, key, len);

@@ -24,6 +24,11 @@ struct wf_object_slot {
 	uint32_t storage;
 };
 
+struct wf_key_slot {
+	uint32_t storage; /* + 1; 0: free */
+	uint32_t hash;    /* of its key: a key itself is three cache misses away */
+};
+
 struct wf_storages {
 	struct wf_graph *graph;
 	struct wf_container *container; /* borrowed */
@@ -32,7 +37,7 @@ struct wf_storages {
 	struct wf_object_slot *by_object; /* PERSID or ndarray -> storage; open addressing */
 	uint32_t by_object_size;          /* a power of two, or 0 */
 	uint32_t by_object_used;
-	uint32_t *by_key; /* while the table is built: storage + 1 by the hash of its key; open addressing */
+	struct wf_key_slot *by_key; /* while the table is built; open addressing */
 	uint32_t by_key_size, by_key_used;
 	uint64_t seed;             /* of that hash, so that a file cannot be made of keys that collide */
 	struct wf_buffer problems; /* sentences, each with its NUL */
