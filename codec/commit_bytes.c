@@ -64,6 +64,11 @@ static void swap(unsigned char *p, size_t len, uint32_t unit)
 		}
 }
 
+static bool is_zero(const unsigned char *p, size_t len)
+{
+	return len == PIECE_BYTES && p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
 /* All of [start, end) through memory, summed. */
 static int stream(struct merge *m, uint64_t start, uint64_t end, uint32_t unit)
 {
@@ -75,7 +80,8 @@ static int stream(struct merge *m, uint64_t start, uint64_t end, uint32_t unit)
 		if (unit > 1)
 			swap(m->bytes, n, unit);
 		m->crc = wf_crc32(m->crc, m->bytes, n);
-		r = wf_out_write(m->out, m->bytes, n);
+		/* a hole stays one: a sparse file of terabytes must not fill the disk */
+		r = is_zero(m->bytes, n) ? wf_out_skip(m->out, n) : wf_out_write(m->out, m->bytes, n);
 		if (r < 0)
 			return r;
 		at += n;
