@@ -20,8 +20,10 @@
 /* Advice to append instead: when a copy is long and nearly all of it is old. */
 #define ADVICE_MIN_BYTES (1ull << 30)
 #define ADVICE_RATIO 100u
-/* What the end of the file and a record's header may need beside names and bytes. */
+/* What a record may need beside its bytes, when dead bytes are estimated. */
 #define RECORD_SLACK_BYTES 512u
+/* A legacy key, its opcodes and its count; and what stands before the object. */
+#define LEGACY_SLACK_BYTES 256u
 /* Checking the written pickle builds its objects a second time; a very long one is taken on trust. */
 #define CHECKED_PICKLE_BYTES (16u << 20)
 
@@ -124,17 +126,18 @@ static int reserve(struct commit *c, struct wf_out *o, int old_fd)
 {
 	const struct wf_plan *p = &c->plan;
 	struct stat st;
-	uint64_t names = 0, bytes = p->new_bytes + (1u << 16);
-	for (uint32_t i = 0; i < p->count; i++)
-		names += RECORD_SLACK_BYTES + 2 * (strlen(p->parts[i].name) + strlen(p->prefix));
-	bytes += names;
 	bool allocate = true;
+	uint64_t keys = p->legacy ? (uint64_t)p->count * LEGACY_SLACK_BYTES : 0;
+	uint64_t bytes = p->legacy ? p->new_bytes + p->kept_bytes + keys + LEGACY_SLACK_BYTES
+				   : wf_zip_end_of(p, c->strategy != REPLACE, o->at) - o->at;
 	if (c->strategy == REPLACE && fstat(old_fd, &st) == 0) {
 		uint64_t stored = (uint64_t)st.st_blocks * 512;
 		bool sparse = stored < (uint64_t)st.st_size - (uint64_t)st.st_size / 8;
 		allocate = !sparse && o->clone_block == 0;
-		if (o->clone_block == 0)
-			bytes += sparse ? WF_MIN(stored, p->kept_bytes) : p->kept_bytes;
+		if (o->clone_block != 0)
+			bytes -= p->kept_bytes;
+		else if (sparse)
+			bytes -= p->kept_bytes - WF_MIN(p->kept_bytes, stored);
 	}
 	int r = wf_out_reserve(o, bytes, allocate);
 	return r < 0 ? wf_fail(c->err, r, "there is no room for the %" PRIu64 " bytes of the commit: %s", bytes,

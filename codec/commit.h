@@ -106,6 +106,9 @@ int wf_commit_storage(const struct wf_plan *plan, uint32_t storage, struct wf_ou
 int wf_commit_locate(const struct wf_plan *plan, uint32_t record, int *ret_fd, uint64_t *ret_offset,
 		     struct wf_error *err);
 
+/* Where a zip (an append that begins at `at`) will end, but for padding that makes cloning possible. */
+uint64_t wf_zip_end_of(const struct wf_plan *plan, bool append, uint64_t at);
+
 /* Writes a whole zip or legacy stream to o, from its start. */
 int wf_replace_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 int wf_replace_legacy(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);

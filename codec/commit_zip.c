@@ -20,6 +20,7 @@
 #include "util.h"
 
 #define WINDOW_BYTES (16u << 10)
+#define TEXT_MAX 40u /* of the short records that are written here */
 #define MAX_CLONE_BLOCK 16384u
 /* Below this a block or two more of padding costs as much as copying. */
 #define MIN_CLONE_BYTES (128u << 10)
@@ -285,6 +286,28 @@ static int put(struct rewriter *w, const struct wf_part *part)
 	if (part->storage != WF_NO_STORAGE)
 		w->placed = true;
 	return r;
+}
+
+uint64_t wf_zip_end_of(const struct wf_plan *p, bool append, uint64_t at)
+{
+	uint64_t directory = 0, prefix = strlen(p->prefix);
+	for (uint32_t i = 0; i < p->count; i++) {
+		const struct wf_part *part = &p->parts[i];
+		struct wf_zip_entry e;
+		struct wf_zip_layout l;
+		uint64_t size = part->kind == WF_PART_KEEP
+					? wf_container_record(p->in.container, part->record)->stored_bytes
+				: part->kind == WF_PART_STORAGE ? wf_plan_window(p, part->storage).size_bytes
+				: part->kind == WF_PART_PICKLE  ? p->pickle_bytes
+								: TEXT_MAX;
+		wf_zip_entry_init(&e, part->name, prefix + 1 + strlen(part->name), size);
+		directory += WF_ZIP_ENTRY_BYTES + e.name_len + (at >= UINT32_MAX || size >= UINT32_MAX ? 28 : 0);
+		if (append && part->kind == WF_PART_KEEP)
+			continue;
+		wf_zip_layout(&e, at, p->alignment, 0, 0, &l);
+		at = l.end;
+	}
+	return at + directory + WF_ZIP_END_BYTES;
 }
 
 static int rewrite(struct rewriter *w)

@@ -269,9 +269,11 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		(unsigned long long)usage.edits, (unsigned long long)usage.log_bytes,
 		(unsigned long long)usage.data_bytes, (unsigned long long)usage.unsynced);
 	if (atomic_load(&ck->progress.running))
-		wf_buffer_printf(ret, "  \"commit\": {\"done_bytes\": %llu, \"total_bytes\": %llu},\n",
-				 (unsigned long long)atomic_load(&ck->progress.done_bytes),
-				 (unsigned long long)atomic_load(&ck->progress.total_bytes));
+		wf_buffer_printf(
+			ret, "  \"commit\": {\"done_bytes\": %llu, \"total_bytes\": %llu, \"append_bytes\": %llu},\n",
+			(unsigned long long)atomic_load(&ck->progress.done_bytes),
+			(unsigned long long)atomic_load(&ck->progress.total_bytes),
+			(unsigned long long)atomic_load(&ck->progress.append_bytes));
 	else
 		wf_buffer_puts(ret, "  \"commit\": null,\n");
 	wf_buffer_puts(ret, "  \"last_error\": ");

@@ -294,7 +294,7 @@ int wf_zip_keep_raw(struct wf_zip_writer *w, const struct wf_zip_entry *e, const
 
 int wf_zip_finish(struct wf_zip_writer *w)
 {
-	unsigned char end[56 + 20 + 22];
+	unsigned char end[WF_ZIP_END_BYTES];
 	uint64_t directory = w->out->at, size = w->directory.len, end64 = directory + size;
 	uint16_t entries16 = (uint16_t)WF_MIN(w->entries, (uint64_t)UINT16_MAX);
 	int r = wf_buffer_status(&w->directory);

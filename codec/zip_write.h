@@ -17,6 +17,7 @@
 
 #define WF_ZIP_ALIGNMENT 64u /* torch's default for the start of a record's bytes */
 #define WF_ZIP_ENTRY_BYTES 46u /* of a directory entry before its name */
+#define WF_ZIP_END_BYTES (56u + 20u + 22u)
 #define WF_ZIP_FLAG_DESCRIPTOR 0x0008u
 #define WF_ZIP_FLAG_UTF8 0x0800u
 
