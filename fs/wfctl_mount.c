@@ -71,11 +71,16 @@ static bool status_true(const struct wf_buffer *status, const char *name)
 static void show_commit_progress(const char *mount)
 {
 	struct wf_buffer status = WF_BUFFER_INIT;
-	char line[128];
+	char line[160];
 	const char *commit = read_status(mount, &status) == 0 ? status_field(&status, "commit") : NULL;
 	if (commit && *commit == '{') {
-		snprintf(line, sizeof line, "committing: %llu of %llu MiB", status_number(&status, "done_bytes") >> 20,
-			 status_number(&status, "total_bytes") >> 20);
+		int n = snprintf(line, sizeof line, "committing: %llu of %llu MiB",
+				 status_number(&status, "done_bytes") >> 20,
+				 status_number(&status, "total_bytes") >> 20);
+		unsigned long long append = status_number(&status, "append_bytes");
+		if (append > 0)
+			snprintf(line + n, sizeof line - (size_t)n, " (-o commit=append would write %llu KiB)",
+				 (append >> 10) + 1);
 		wfctl_progress(line);
 	}
 	wf_buffer_free(&status);
