@@ -12,12 +12,21 @@
 
 /* ---- what an object is ---- */
 
-static bool is_empty_mapping_call(const struct wf_graph *g, wf_ref r)
+static bool is_mapping_class(const struct wf_graph *g, wf_ref r)
 {
 	wf_ref func = wf_class_of(g, wf_call_func(g, r));
 	const char *name = wf_global_name(g, func);
 	return !strcmp(wf_global_module(g, func), "collections") &&
 	       (!strcmp(name, "OrderedDict") || !strcmp(name, "Counter") || !strcmp(name, "defaultdict"));
+}
+
+/* The DICT that holds a mapping call's items: what was set on it, or the dict that it was made from (Counter({...})). WF_NIL when
+ * it has none yet. */
+static wf_ref mapping_items(const struct wf_graph *g, wf_ref r)
+{
+	wf_ref argument = wf_element(g, wf_call_args(g, r), 0);
+	wf_ref dict = wf_call_dict(g, r);
+	return dict == WF_NIL && wf_is(g, argument, WF_DICT) ? argument : dict;
 }
 
 /* Python 2 wrote OrderedDict([[key, value], ...]); such a call becomes one with items, which everything else
@@ -78,8 +87,8 @@ enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_contai
 		*ret_container = object;
 		return WF_SHAPE_MAPPING;
 	}
-	if (wf_is(g, object, WF_CALL) && (wf_call_dict(g, object) != WF_NIL || is_empty_mapping_call(g, object))) {
-		*ret_container = wf_call_dict(g, object); /* made at the first edit where it is missing */
+	if (wf_is(g, object, WF_CALL) && (wf_call_dict(g, object) != WF_NIL || is_mapping_class(g, object))) {
+		*ret_container = mapping_items(g, object); /* made at the first edit where it is missing */
 		return WF_SHAPE_MAPPING;
 	}
 	if (wf_value_form_of(g, object) != WF_VALUE_NOT)

@@ -18,7 +18,7 @@ void wf_json_string(struct wf_buffer *out, const char *s, size_t len)
 			wf_buffer_puts(out, "\\t");
 		else if (c == '\r')
 			wf_buffer_puts(out, "\\r");
-		else if (c < 0x20 || c == 0x7f)
+		else if (c < 0x20)
 			wf_buffer_printf(out, "\\u%04x", c);
 		else if (c == 0xed && i + 2 < len && (unsigned char)s[i + 1] >= 0xa0) {
 			/* a lone surrogate, which UTF-8 does not have */
