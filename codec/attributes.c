@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoint_impl.h"
+#include "layout.h"
 #include "util.h"
 #include "value.h"
 
@@ -54,8 +55,6 @@ static int get_storage(const struct subject *s, struct wf_buffer *out)
 
 static int get_storage_offset(const struct subject *s, struct wf_buffer *out)
 {
-	if (s->t.storage == WF_NO_STORAGE)
-		return -ENODATA;
 	wf_buffer_printf(out, "%llu", (unsigned long long)s->t.offset_elems);
 	return 0;
 }
@@ -100,7 +99,7 @@ static int get_file_offset(const struct subject *s, struct wf_buffer *out)
 	uint64_t offset, len;
 	int fd;
 	if (t->kind == WF_TENSOR_META || !t->contiguous || t->conj || t->neg || t->swap || t->size_bytes == 0 ||
-	    !wf_storage_locate(s->ck->storages, t->storage, t->offset_elems * wf_dtype_info(t->dtype)->size_bytes, &fd,
+	    !wf_storage_locate(s->ck->storages, t->storage, wf_layout_start(t), &fd,
 			       &offset, &len) ||
 	    len < t->size_bytes)
 		return -ENODATA;
@@ -142,8 +141,13 @@ static int get_zero_point(const struct subject *s, struct wf_buffer *out)
 static int get_class(const struct subject *s, struct wf_buffer *out)
 {
 	char name[256];
-	wf_ref object = s->node->object;
-	if (s->is_tensor)
+	const char *names[5];
+	wf_ref object = s->node->object, parts[5];
+	if (!s->is_tensor && object != WF_NIL && wf_tensor_components(s->ck->graph, object, names, parts))
+		/* sparse, nested, quantised per channel: one tensor, though shown as a directory */
+		snprintf(name, sizeof name, "torch.%s",
+			 strstr(wf_global_name(s->ck->graph, wf_call_func(s->ck->graph, object)), "arameter") ? "nn.parameter.Parameter" : "Tensor");
+	else if (s->is_tensor)
 		wf_tensor_class(s->ck->graph, &s->t, name, sizeof name);
 	else if (object == WF_NIL)
 		return -ENODATA; /* the root directory of a checkpoint that is one value; a scratch file */

@@ -394,7 +394,7 @@ int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_
 		n && n->type == WF_NODE_TENSOR && !(ck->edits && wf_edits_holds(ck, ino)) &&
 		wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) == 0 && t.contiguous && !t.conj &&
 		!t.neg && !t.swap && t.kind != WF_TENSOR_META && offset < t.size_bytes &&
-		wf_storage_locate(ck->storages, t.storage, t.offset_elems * wf_dtype_info(t.dtype)->size_bytes + offset,
+		wf_storage_locate(ck->storages, t.storage, wf_layout_start(&t) + offset,
 				  ret_fd, ret_file_offset, ret_len);
 	if (there && *ret_len > t.size_bytes - offset)
 		*ret_len = t.size_bytes - offset;

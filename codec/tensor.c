@@ -459,7 +459,9 @@ bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b)
 {
 	if (a->kind == WF_TENSOR_META || b->kind == WF_TENSOR_META)
 		return a->object == b->object;
-	return a->storage == b->storage && a->dtype == b->dtype && a->offset_elems == b->offset_elems &&
+	/* a bare storage and a tensor over all of it are different things with the same bytes */
+	return (a->kind == WF_TENSOR_STORAGE) == (b->kind == WF_TENSOR_STORAGE) && a->storage == b->storage &&
+	       a->dtype == b->dtype && a->offset_elems == b->offset_elems &&
 	       a->ndim == b->ndim && a->conj == b->conj && a->neg == b->neg && a->swap == b->swap &&
 	       !memcmp(a->shape, b->shape, a->ndim * sizeof a->shape[0]) &&
 	       !memcmp(a->stride, b->stride, a->ndim * sizeof a->stride[0]);

@@ -221,7 +221,11 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	wf_ref container;
 	wf_ino tie;
 	*ret_open = false;
+	const struct wf_dir *above = wf_tree_dir(t, parent);
 	enum wf_shape shape = wf_tree_shape(t, value, &container);
+	/* int_repr of a tensor that is quantised per channel: the same object, this time as the integers */
+	if (above && above->kind == WF_DIR_FIXED && above->object == value)
+		return wf_tree_new_node(t, WF_NODE_TENSOR, value, parent, ret);
 	wf_ino known = shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE ? WF_NO_INO : wf_tree_ino_of(t, value);
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
 		return wf_tree_new_node(t, WF_NODE_LINK, value, parent, ret);

@@ -79,7 +79,9 @@ static void call_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size
 		bool big;
 		descr = wf_bytes(g, name, &len);
 		const char *dtype = descr ? wf_dtype_info(wf_dtype_from_numpy(descr, &big))->name : "generic";
-		snprintf(buf, size, "numpy.%s", !strcmp(dtype, "bool") ? "bool_" : dtype);
+		/* NumPy 2 renamed bool_ and moved multiarray at the same time */
+		bool old = !strcmp(wf_global_module(g, func), "numpy.core.multiarray");
+		snprintf(buf, size, "numpy.%s%s", dtype, old && !strcmp(dtype, "bool") ? "_" : "");
 		return;
 	}
 	default:
