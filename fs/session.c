@@ -124,27 +124,31 @@ static void raise_read_ahead(const char *mountpoint)
 	}
 }
 
-/* The parent asks the mount a question itself: when that is answered, the mount is ready for everybody. */
+/* The child says lines for people (an append that was cut back, a tensor that cannot be read) and, last of all, a zero
+ * byte when it serves. The parent then asks the mount a question itself: when that is answered, the mount is ready for
+ * everybody. */
 static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
 {
 	char line[1024];
-	size_t n = 0;
+	bool said = false, ready = false;
 	ssize_t got;
-	while (n < sizeof line && (got = read(pipe, line + n, sizeof line - n)) != 0) {
+	while ((got = read(pipe, line, sizeof line)) != 0) {
 		if (got < 0 && errno != EINTR)
 			break;
-		if (got > 0)
-			n += (size_t)got;
+		if (got <= 0)
+			continue;
+		ready = line[got - 1] == '\0';
+		size_t n = (size_t)got - ready;
+		said |= n > 0;
+		fwrite(line, 1, n, stderr);
 	}
-	if (n == 1 && line[0] == '\0') {
+	if (ready) {
 		raise_read_ahead(mountpoint);
 		return 0;
 	}
 	int status = 0;
 	waitpid(child, &status, 0);
-	if (n > 0)
-		fwrite(line, 1, n, stderr);
-	else
+	if (!said)
 		fprintf(stderr, "weightfs: the daemon ended before the mount was ready\n");
 	return 1;
 }
