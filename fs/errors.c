@@ -20,6 +20,14 @@ void fs_log(struct fs *fs, int priority, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* Whether this error of this node is new: a reader that tries again and again would fill the log. A small table, in
+ * which a later pair can push out an earlier one. */
+static bool is_news(struct fs *fs, fuse_ino_t ino, int error)
+{
+	uint64_t pair = ((uint64_t)ino << 16 | (uint16_t)-error) | 1ull << 63;
+	return atomic_exchange(&fs->told[pair * 0x9e3779b97f4a7c15ull >> 58], pair) != pair;
+}
+
 int fs_errno(struct fs *fs, fuse_ino_t ino, int error)
 {
 	switch (-error) {
@@ -27,12 +35,11 @@ int fs_errno(struct fs *fs, fuse_ino_t ino, int error)
 	case EBADMSG:
 	case EMEDIUMTYPE:
 	case E2BIG:
-		fs_log(fs, LOG_WARNING, "node %llu: %s", (unsigned long long)ino, strerror(-error));
-		return EIO;
 	case EIO:
 	case ESTALE:
-		fs_log(fs, LOG_ERR, "node %llu: %s", (unsigned long long)ino, strerror(-error));
-		return -error;
+		if (is_news(fs, ino, error))
+			fs_log(fs, LOG_WARNING, "node %llu: %s", (unsigned long long)ino, strerror(-error));
+		return error == -ESTALE ? ESTALE : EIO;
 	default:
 		return -error;
 	}

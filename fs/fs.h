@@ -1,10 +1,12 @@
 /* What the daemon's files share: one struct for each mount, passed as libfuse's userdata. No globals.
  *
- * Node numbers, three kinds:
- *   codec node   wf_stat's ino, 1 for the root; below 2^32; valid as long as the checkpoint is open, also across
- * commits fuse_ino_t   what the kernel holds. For everything of the checkpoint it IS the codec node: nothing is
- * allocated for a lookup, nothing need be forgotten, and stat shows the same number again after a remount of the same
- * file control      FS_CONTROL and up: the hidden directory .weightfs and what is in it (control.c). Never codec nodes.
+ * Node numbers. A codec node is wf_stat's ino: 1 for the root, below 2^32, valid as long as the checkpoint is open,
+ * also across commits.
+ *
+ * What the kernel holds, fuse_ino_t, IS the codec node for everything of the checkpoint: nothing is allocated for a
+ * lookup, nothing need be forgotten, and stat shows the same number again after a remount of the same file.
+ *
+ * FS_CONTROL and up is the hidden directory .weightfs and what is in it (control.c): never codec nodes.
  *
  * Threads: the operations run in several; the codec locks inside.
  */
@@ -12,6 +14,7 @@
 
 #include "options.h"
 
+#include <stdatomic.h>
 #include <syslog.h>
 
 #define FS_CONTROL (1ull << 32)
@@ -27,8 +30,9 @@ struct fs {
 	struct fs_invalidator *invalidator;
 	struct fs_control *control;
 	bool writable;
-	bool direct_io; /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
-	bool to_syslog; /* in the background */
+	bool direct_io;            /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
+	bool to_syslog;            /* in the background */
+	_Atomic uint64_t told[64]; /* errors.c: what the log has */
 };
 
 static inline struct fs *fs_of(fuse_req_t req)

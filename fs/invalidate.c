@@ -2,6 +2,7 @@
  * is to drop locked until the request is answered. So changes are queued and a thread of their own tells them. */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "fs.h"
@@ -54,7 +55,12 @@ int fs_invalidator_start(struct fs *fs)
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_cond_init(&v->wake, NULL);
 	fs->invalidator = v;
+	/* signals are for the thread that waits for the session's end */
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
 	int r = -pthread_create(&v->thread, NULL, run, fs);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (r < 0) {
 		fs->invalidator = NULL;
 		free(v);

@@ -85,7 +85,7 @@ void fs_options_help(void)
 static int fail(const char *what, const char *why)
 {
 	fprintf(stderr, "weightfs: %s: %s\n", what, why);
-	return 1;
+	return 2;
 }
 
 /* The two arguments; everything else that is not ours stays for libfuse. */
@@ -117,14 +117,22 @@ static int check_commit_mode(struct fs_options *o)
 	return o->commit ? fail("commit", "is auto, replace or append") : 0;
 }
 
-/* The daemon changes its directory: the mount point must stay what it is. */
+/* The daemon changes its directory: the mount point must stay what it is. Without links, as the table of mounts has it;
+ * what cannot be resolved fails later, with its own name in the message. */
 static int absolute_mountpoint(struct fs_options *o)
 {
 	char cwd[PATH_MAX], *path;
+	if (strncmp(o->mountpoint, "/dev/fd/", 8) != 0 && (path = realpath(o->mountpoint, NULL))) {
+		free(o->mountpoint);
+		o->mountpoint = path;
+		return 0;
+	}
 	if (o->mountpoint[0] == '/')
 		return 0;
-	if (!getcwd(cwd, sizeof cwd) || asprintf(&path, "%s/%s", cwd, o->mountpoint) < 0)
-		return fail(o->mountpoint, strerror(errno));
+	if (!getcwd(cwd, sizeof cwd) || asprintf(&path, "%s/%s", cwd, o->mountpoint) < 0) {
+		fail(o->mountpoint, strerror(errno));
+		return 1;
+	}
 	free(o->mountpoint);
 	o->mountpoint = path;
 	return 0;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,6 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,12 +62,44 @@ static int open_checkpoint(struct fs *fs)
 	return 0;
 }
 
+static bool is_weightfs_mount(const char *mountpoint)
+{
+	FILE *table = setmntent("/proc/self/mounts", "re");
+	bool found = false;
+	for (struct mntent *m; table && (m = getmntent(table));)
+		if (!strcmp(m->mnt_dir, mountpoint))
+			found = !strcmp(m->mnt_type, "fuse.weightfs"); /* the last one is on top */
+	if (table)
+		endmntent(table);
+	return found;
+}
+
 /* A mount of ours whose daemon died answers ENOTCONN for ever: it is taken away before a new one comes. */
 static void detach_dead_mount(const char *mountpoint)
 {
+	struct statx st;
+	/* the kernel may still have the root's attributes: the daemon has to be asked */
+	if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0 || errno != ENOTCONN ||
+	    !is_weightfs_mount(mountpoint))
+		return;
+	if (umount2(mountpoint, MNT_DETACH) == 0 || errno != EPERM)
+		return;
+	pid_t child = fork();
+	if (child == 0) {
+		execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
+		_exit(127);
+	}
+	if (child > 0)
+		waitpid(child, NULL, 0);
+}
+
+/* The kernel would mount on a file too, which then looks like a broken file. Other faults are told by libfuse. */
+static int check_mountpoint(const char *mountpoint)
+{
 	struct stat st;
-	if (stat(mountpoint, &st) < 0 && errno == ENOTCONN)
-		umount2(mountpoint, MNT_DETACH);
+	if (stat(mountpoint, &st) == 0 && !S_ISDIR(st.st_mode) && strncmp(mountpoint, "/dev/fd/", 8) != 0)
+		return fail(mountpoint, strerror(ENOTDIR));
+	return 0;
 }
 
 /* ---- mounted ---- */
@@ -113,10 +145,12 @@ static int add_mount_options(struct fs *fs)
 static void raise_read_ahead(const char *mountpoint)
 {
 	char path[128];
-	struct stat st;
-	if (geteuid() != 0 || stat(mountpoint, &st) < 0)
+	struct statx st;
+	/* only the device is wanted, and without asking the daemon: that may be this process, which does not serve yet
+	 */
+	if (geteuid() != 0 || statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &st) < 0)
 		return;
-	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", st.stx_dev_major, st.stx_dev_minor);
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		dprintf(fd, "%d\n", READ_AHEAD_KIB);
@@ -132,7 +166,9 @@ static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
 	char line[1024];
 	bool said = false, ready = false;
 	ssize_t got;
-	while ((got = read(pipe, line, sizeof line)) != 0) {
+	struct stat st;
+	/* not up to the end of the pipe: fusermount3 keeps its standard error while -o auto_unmount makes it wait */
+	while (!ready && (got = read(pipe, line, sizeof line)) != 0) {
 		if (got < 0 && errno != EINTR)
 			break;
 		if (got <= 0)
@@ -144,13 +180,13 @@ static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
 	}
 	if (ready) {
 		raise_read_ahead(mountpoint);
-		return 0;
+		return stat(mountpoint, &st) == 0 || errno == EACCES ? 0 : fail(mountpoint, strerror(errno));
 	}
 	int status = 0;
 	waitpid(child, &status, 0);
 	if (!said)
 		fprintf(stderr, "weightfs: the daemon ended before the mount was ready\n");
-	return 1;
+	return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
@@ -160,6 +196,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS |
 				       FUSE_CAP_EXPORT_SUPPORT);
 	conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
+	/* an open with O_TRUNC comes as an open and a truncation: one way for both */
+	conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;
 	/* answers come from memory of ours: splicing them through a pipe is half as fast */
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	if (!fs->writable)
@@ -216,12 +254,13 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 	make_ops(fs, &ops);
 	fs->session = fuse_session_new(&fs->options.fuse, &ops, sizeof ops, fs);
 	if (!fs->session)
-		return fail(fs->options.mountpoint, "libfuse refuses the options");
+		return 2; /* libfuse has named the option that it does not know */
 	int status = 1;
 	if (fuse_set_signal_handlers(fs->session) == 0) {
 		signal(SIGHUP, SIG_IGN);
 		detach_dead_mount(fs->options.mountpoint);
-		if (fuse_session_mount(fs->session, fs->options.mountpoint) == 0) {
+		if (check_mountpoint(fs->options.mountpoint) == 0 &&
+		    fuse_session_mount(fs->session, fs->options.mountpoint) == 0) {
 			if (start->pipe < 0)
 				raise_read_ahead(fs->options.mountpoint);
 			int r = serve(fs, start);

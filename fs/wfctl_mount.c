@@ -125,6 +125,16 @@ static int fail_commit(const char *mount, int code)
 	return r;
 }
 
+/* Writes that came through shared mappings are the kernel's until it is asked for them. */
+static void push_dirty_pages(const char *mount)
+{
+	int fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	syncfs(fd);
+	close(fd);
+}
+
 /* ---- commands ---- */
 
 int wfctl_status(int argc, char **argv)
@@ -156,6 +166,7 @@ int wfctl_commit(int argc, char **argv)
 	if (argc != 2)
 		return WFCTL_USAGE;
 	if (is_mount(argv[1])) {
+		push_dirty_pages(argv[1]);
 		int r = commit_mount(argv[1]);
 		return r < 0 ? fail_commit(argv[1], r) : WFCTL_OK;
 	}
@@ -179,21 +190,76 @@ int wfctl_discard(int argc, char **argv)
 }
 
 /* umount(2) as root; fusermount3 for everybody else. */
-static int unmount(const char *mount)
+static int unmount(const char *mount, int flags)
 {
 	int status;
-	if (umount2(mount, UMOUNT_NOFOLLOW) == 0)
+	if (umount2(mount, flags) == 0)
 		return 0;
 	if (errno != EPERM)
 		return -errno;
 	pid_t child = fork();
 	if (child == 0) {
-		execlp("fusermount3", "fusermount3", "-u", "--", mount, (char *)NULL);
+		execlp("fusermount3", "fusermount3", "-q", flags & MNT_DETACH ? "-uz" : "-u", "--", mount,
+		       (char *)NULL);
 		_exit(127);
 	}
 	if (child < 0 || waitpid(child, &status, 0) < 0)
 		return -errno;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
+}
+
+/* A mount whose daemon died; the kernel may still answer a plain stat. */
+static bool is_dead(const char *mount)
+{
+	struct statx st;
+	return statx(AT_FDCWD, mount, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) < 0 && errno == ENOTCONN;
+}
+
+/* The JSON string behind "name":, as far as the codec escapes. NULL: there is none. */
+static char *status_string(const struct wf_buffer *status, const char *name)
+{
+	const char *at = status_field(status, name);
+	char *text = at && *at == '"' ? strdup(at + 1) : NULL, *out = text;
+	for (const char *in = text; in && *in != '"' && *in; in++) {
+		unsigned int code;
+		if (*in == '\\' && in[1] == 'u' && sscanf(in + 2, "%4x", &code) == 1) {
+			*out++ = (char)code; /* control characters only: the rest stands as it is */
+			in += 5;
+		} else if (*in == '\\' && in[1]) {
+			in++;
+			*out++ = *in == 'n'   ? '\n'
+				 : *in == 't' ? '\t'
+				 : *in == 'r' ? '\r'
+				 : *in == 'b' ? '\b'
+				 : *in == 'f' ? '\f'
+					      : *in;
+		} else {
+			*out++ = *in;
+		}
+	}
+	if (text)
+		*out = '\0';
+	return text;
+}
+
+/* What was written between the commit and the unmount was committed by the daemon: did that work? */
+static bool has_edits_left(const char *checkpoint)
+{
+	struct wf_open_options options = {0};
+	struct wf_checkpoint *ck;
+	struct wf_error err = {0};
+	char *overlay;
+	bool dirty = false;
+	if (asprintf(&overlay, "%s.weightfs", checkpoint) < 0)
+		return false;
+	if (access(overlay, F_OK) == 0) {
+		int r = wf_open(checkpoint, &options, &ck, &err);
+		dirty = r < 0 || wf_is_dirty(ck);
+		if (r == 0)
+			wf_close(ck);
+	}
+	free(overlay);
+	return dirty;
 }
 
 int wfctl_umount(int argc, char **argv)
@@ -202,27 +268,44 @@ int wfctl_umount(int argc, char **argv)
 	if (argc != 2)
 		return WFCTL_USAGE;
 	const char *mount = argv[1];
-	int r = is_mount(mount) ? read_status(mount, &status) : -EINVAL;
+	if (is_dead(mount)) {
+		int r = unmount(mount, MNT_DETACH);
+		return r < 0 ? wfctl_fail_error(mount, r, NULL)
+			     : wfctl_fail(mount,
+					  "unmounted, but its daemon had died: edits not committed are kept as of the "
+					  "last fsync");
+	}
+	if (!is_mount(mount))
+		return wfctl_fail(mount, "not a weightfs mount");
+	push_dirty_pages(mount);
+	int r = read_status(mount, &status);
 	if (r < 0) {
 		wf_buffer_free(&status);
-		return r == -EINVAL ? wfctl_fail(mount, "not a weightfs mount") : wfctl_fail_error(mount, r, NULL);
+		return wfctl_fail_error(mount, r, NULL);
 	}
-	bool dirty = status_true(&status, "dirty");
+	bool writable = status_true(&status, "writable");
+	char *checkpoint = status_string(&status, "checkpoint");
 	/* held before the unmount: the daemon's end is what says that everything is written */
 	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
-	wf_buffer_free(&status);
-	if (dirty && (r = commit_mount(mount)) < 0) {
-		if (daemon >= 0)
-			close(daemon);
-		return fail_commit(mount, r);
+	if (status_true(&status, "dirty") && (r = commit_mount(mount)) < 0) {
+		fail_commit(mount, r);
+	} else if ((r = unmount(mount, 0)) < 0) {
+		wfctl_fail_error(mount, r, NULL);
+	} else {
+		struct pollfd p = {.fd = daemon, .events = POLLIN};
+		while (daemon >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+			;
+		if (writable && checkpoint && has_edits_left(checkpoint)) {
+			r = -EIO;
+			wfctl_fail(checkpoint,
+				   "unmounted, but its last edits are not committed: wfctl commit says why");
+		}
 	}
-	r = unmount(mount);
-	struct pollfd p = {.fd = daemon, .events = POLLIN};
-	while (r == 0 && daemon >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
-		;
 	if (daemon >= 0)
 		close(daemon);
-	return r < 0 ? wfctl_fail_error(mount, r, NULL) : WFCTL_OK;
+	free(checkpoint);
+	wf_buffer_free(&status);
+	return r < 0 ? WFCTL_FAILED : WFCTL_OK;
 }
 
 int wfctl_repack(int argc, char **argv)

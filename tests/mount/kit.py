@@ -1,0 +1,131 @@
+"""What the tests of the mount share: TAP lines, running programs, a mount that is gone at the end, checkpoints to mount."""
+import json
+import os
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections import OrderedDict
+
+from minicheckpoint import Storage, Tensor, save
+
+count = failures = 0
+
+
+def need_fuse():
+    if not os.path.exists("/dev/fuse"):
+        print("1..0 # SKIP /dev/fuse is missing")
+        sys.exit(0)
+
+
+def ok(good, what, detail=""):
+    global count, failures
+    count += 1
+    failures += not good
+    print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
+    if not good and detail != "":
+        print("\n".join(f"#   {line}" for line in str(detail).splitlines()), flush=True)
+    return good
+
+
+def same(got, wanted, what):
+    return ok(got == wanted, what, f"got    {got!r}\nwanted {wanted!r}")
+
+
+def skip(what, why):
+    global count
+    count += 1
+    print(f"ok {count} - {what} # SKIP {why}", flush=True)
+
+
+def done():
+    print(f"1..{count}")
+    sys.exit(1 if failures else 0)
+
+
+def run(*command, **options):
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=120, **options)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def write(path, content):
+    with open(path, "wb") as f:
+        f.write(content)
+
+
+def floats(n, start=0.0):
+    return struct.pack(f"<{n}f", *(start + i for i in range(n)))
+
+
+def small_checkpoint(path):
+    """Two tensors, a view of the first one's storage, a tie, a number, a nested mapping."""
+    base = Storage("float32", floats(6))
+    tie = Tensor("float32", (2,), floats(2, 10))
+    save(path, OrderedDict([("fc.weight", Tensor("float32", (2, 3), b"", storage=base)), ("fc.bias", tie), ("tied", tie),
+                            ("row", Tensor("float32", (3,), b"", storage=base, offset=3)), ("epoch", 3),
+                            ("opt", {"lr": 0.1})]))
+
+
+class World:
+    """A private directory with a checkpoint m.pt and an empty mount point; everything is gone afterwards."""
+
+    def __init__(self, build, make=small_checkpoint):
+        self.weightfs, self.wfctl = (os.path.join(build, "fs", name) for name in ("weightfs", "wfctl"))
+        self.make = make
+
+    def __enter__(self):
+        self.dir = tempfile.mkdtemp(prefix="weightfs-test-")
+        self.file, self.mnt = os.path.join(self.dir, "m.pt"), os.path.join(self.dir, "mnt")
+        os.mkdir(self.mnt)
+        self.make(self.file)
+        return self
+
+    def __exit__(self, *why):
+        while any(line.split()[1].startswith(self.dir) for line in open("/proc/self/mounts")):
+            for line in open("/proc/self/mounts"):
+                if line.split()[1].startswith(self.dir):
+                    run("umount", "-l", line.split()[1])
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def mount(self, *options, env=None):
+        return run(self.weightfs, *options, self.file, self.mnt, env=env)
+
+    def umount(self):
+        """Unmounts and waits for the daemon's end."""
+        daemon = self.daemon()
+        result = run("umount", self.mnt)
+        daemon.wait()
+        return result
+
+    def mounts(self):
+        """The mount's lines of /proc/self/mounts, split."""
+        return [line.split() for line in open("/proc/self/mounts") if line.split()[1] == self.mnt]
+
+    def status(self):
+        return json.loads(read(f"{self.mnt}/.weightfs/status"))
+
+    def daemon(self):
+        return Daemon(self.status()["pid"])
+
+
+class Daemon:
+    """A process whose end can be waited for, though it is no child."""
+
+    def __init__(self, pid):
+        self.pid, self.fd = pid, os.pidfd_open(pid)
+
+    def kill(self, signal):
+        os.kill(self.pid, signal)
+
+    def wait(self, seconds=60):
+        """Whether it has ended."""
+        ended = bool(select.select([self.fd], [], [], seconds)[0])
+        os.close(self.fd)
+        return ended
