@@ -56,8 +56,12 @@ static int open_checkpoint(struct fs *fs)
 	if (o->read_write && !can_write)
 		return fail(o->checkpoint, strerror(errno));
 	int r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
-	if (r < 0)
-		return fail(o->checkpoint, wf_error_format(&err, text, sizeof text));
+	if (r < 0) {
+		wf_error_format(&err, text, sizeof text);
+		if (text[0] == '/') /* it names the file itself */
+			return fprintf(stderr, "weightfs: %s\n", text), 1;
+		return fail(o->checkpoint, text);
+	}
 	fs->writable = options.writable;
 	return 0;
 }

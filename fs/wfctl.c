@@ -34,8 +34,15 @@ int wfctl_fail(const char *path, const char *fmt, ...)
 int wfctl_fail_error(const char *path, int code, const struct wf_error *err)
 {
 	char text[700];
-	if (err && err->code)
-		return wfctl_fail(path, "%s", wf_error_format(err, text, sizeof text));
+	if (err && err->code) {
+		wf_error_format(err, text, sizeof text);
+		bool named = text[0] == '/'; /* the text opens with the file's path */
+		if (!named)
+			return wfctl_fail(path, "%s", text);
+		wfctl_progress(NULL);
+		fprintf(stderr, "wfctl: %s\n", text);
+		return WFCTL_FAILED;
+	}
 	return wfctl_fail(path, "%s", strerror(-code));
 }
 

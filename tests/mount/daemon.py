@@ -276,12 +276,12 @@ def unprivileged(w):
         return run("unshare", "-m", "sh", "-c", f"mount --bind {w.dir}/fuse /dev/fuse && "
                    f"exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'PATH={w.dir}/bin:$PATH; cd {w.dir}; {script}'")
 
-    r = user("weightfs m.pt mnt && cat mnt/epoch && stat -c %u mnt/epoch && wfctl umount mnt && ls mnt && grep mnt /proc/self/mounts")
+    r = user("weightfs m.pt mnt && cat mnt/epoch && stat -c %u mnt/epoch && wfctl umount mnt && ls mnt && grep $PWD/mnt /proc/self/mounts")
     if "fuse device not found" in r.stderr or "/dev/fuse" in r.stderr:
         return skip("unprivileged", r.stderr.strip())
     ok(r.stdout == "3\n65534\n" and not r.stderr, "mounted, read and unmounted by nobody", r)
-    r = user("weightfs m.pt mnt && kill -9 $(sed -n \"s/.*pid.: \\([0-9]*\\),/\\1/p\" mnt/.weightfs/status); weightfs m.pt mnt && cat mnt/epoch && "
-             "fusermount3 -u mnt")
+    r = user("weightfs m.pt mnt; pid=$(grep -o \"pid.*[0-9]\" mnt/.weightfs/status | tr -cd 0-9); kill -9 $pid; "
+             "tail --pid=$pid -s 0.01 -f /dev/null; weightfs m.pt mnt && cat mnt/epoch && fusermount3 -u mnt")
     ok(r.returncode == 0 and r.stdout == "3\n", "a dead mount is freed through fusermount3", r)
     r = user("weightfs -o auto_unmount m.pt mnt && cat mnt/epoch && wfctl umount mnt")
     ok(r.returncode == 0 and r.stdout == "3\n", "-o auto_unmount, which keeps a second process waiting", r)
