@@ -202,7 +202,10 @@ static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
 	if (!s->node)
 		return -ENOENT;
 	s->is_tensor = s->node->type == WF_NODE_TENSOR &&
-		       wf_tensor_decode(ck->graph, ck->storages, s->node->object, &s->t, NULL) == 0;
+		       (wf_tensor_decode(ck->graph, ck->storages, s->node->object, &s->t, NULL) == 0 ||
+			(ck->edits && wf_edits_holds(ck, ino)));
+	if (s->is_tensor)
+		wf_edits_form(ck, ino, &s->t);
 	return 0;
 }
 

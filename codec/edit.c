@@ -1,36 +1,304 @@
 #include "edit.h"
 
-/* Edits are not linked in yet: a checkpoint opens without an overlay, so that none of these is reached. */
-int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err)
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edit_impl.h"
+#include "util.h"
+
+/* ---- tables ---- */
+
+static int grow(void **array, uint32_t *count, uint32_t need, size_t size, int fill)
 {
+	if (need <= *count)
+		return 0;
+	uint32_t bigger = WF_MAX(need, *count + *count / 2 + 16);
+	void *p = reallocarray(*array, bigger, size);
+	if (!p)
+		return -ENOMEM;
+	memset((char *)p + *count * size, fill, (bigger - *count) * size);
+	*array = p;
+	*count = bigger;
 	return 0;
 }
 
-void wf_edits_close(struct wf_checkpoint *ck)
+struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino)
 {
+	const struct wf_edits *e = ck->edits;
+	return e && ino >= 1 && ino <= e->files_count ? e->files[ino - 1] : NULL;
 }
+
+struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_edits *e = ck->edits;
+	if (ino < 1 || grow((void **)&e->files, &e->files_count, ino, sizeof *e->files, 0) < 0)
+		return NULL;
+	if (!e->files[ino - 1])
+		e->files[ino - 1] = calloc(1, sizeof **e->files);
+	return e->files[ino - 1];
+}
+
+void wf_edit_set_loose(struct wf_checkpoint *ck, struct wf_file *f, enum wf_loose loose)
+{
+	ck->edits->loose_count += (loose != LOOSE_NOT) - (f->loose != LOOSE_NOT);
+	f->loose = (uint8_t)loose;
+}
+
+static void free_file(struct wf_file *f)
+{
+	if (!f)
+		return;
+	free(f->form);
+	free(f->klass);
+	wf_buffer_free(&f->text);
+	free(f);
+}
+
+int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t number)
+{
+	struct wf_edits *e = ck->edits;
+	uint32_t before = e->numbers_count;
+	int r = wf_overlay_reserve(ck->overlay, number);
+	if (r == 0)
+		r = grow((void **)&e->by_number, &e->by_number_count, number + 1, sizeof *e->by_number, 0xff);
+	if (r == 0)
+		r = grow((void **)&e->numbers, &e->numbers_count, storage + 1, sizeof *e->numbers, 0xff);
+	if (r < 0)
+		return r;
+	if (before != e->numbers_count) {
+		bool *unnamed = reallocarray(e->unnamed, e->numbers_count, sizeof *unnamed);
+		if (!unnamed) {
+			e->numbers_count = before;
+			return -ENOMEM;
+		}
+		memset(unnamed + before, 0, e->numbers_count - before);
+		e->unnamed = unnamed;
+	}
+	e->numbers[storage] = number;
+	e->unnamed[storage] = false;
+	e->by_number[number] = storage;
+	return 0;
+}
+
+uint32_t wf_edit_number(const struct wf_checkpoint *ck, uint32_t storage)
+{
+	return storage < ck->edits->numbers_count ? ck->edits->numbers[storage] : WF_NO_NUMBER;
+}
+
+uint32_t wf_edit_storage(const struct wf_checkpoint *ck, uint32_t number)
+{
+	return number < ck->edits->by_number_count ? ck->edits->by_number[number] : WF_NO_STORAGE;
+}
+
+/* ---- storages ---- */
+
+/* Keys of storages are numbers in every file that torch writes: new ones go on from the largest. */
+static void find_next_key(struct wf_checkpoint *ck)
+{
+	for (uint32_t i = 0; i < wf_storages_count(ck->storages); i++) {
+		char *end;
+		const char *key = wf_storage_key(ck->storages, i);
+		unsigned long long v = strtoull(key, &end, 10);
+		if (*key && !*end && v < INT64_MAX && v >= ck->edits->next_key)
+			ck->edits->next_key = v + 1;
+	}
+}
+
+int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret)
+{
+	char key[24];
+	wf_ref persid;
+	uint32_t storage;
+	if (ck->edits->next_key == 0)
+		find_next_key(ck);
+	snprintf(key, sizeof key, "%llu", (unsigned long long)ck->edits->next_key);
+	int r = wf_tensor_make_persid(ck->graph, WF_UINT8, key, location, size, &persid);
+	if (r == 0)
+		r = wf_storage_new(ck->storages, persid, size, &storage);
+	if (r == 0)
+		r = wf_edit_set_number(ck, storage, number);
+	if (r < 0)
+		return r;
+	ck->edits->next_key++;
+	*ret = storage;
+	return 0;
+}
+
+void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage)
+{
+	uint32_t number = wf_edit_number(ck, storage);
+	if (number == WF_NO_NUMBER)
+		return;
+	wf_overlay_drop_file(ck->overlay, number);
+	ck->edits->quiet = true;
+	wf_storage_resize(ck->storages, storage, 0);
+	ck->edits->quiet = false;
+}
+
+void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	struct wf_tensor t;
+	if (!n || n->nlink > 0 || (f && f->openers > 0))
+		return;
+	ck->edits->changes++;
+	if (f && f->loose == LOOSE_TENSOR)
+		wf_edit_drop_storage(ck, f->storage);
+	/* what was written into a storage that only this file viewed is not needed any more */
+	if (n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && wf_edit_sole_view(ck, &t) &&
+	    wf_storage_get(ck->storages, t.storage)->base_bytes == 0 &&
+	    !(f && f->loose == LOOSE_TENSOR && f->storage == t.storage))
+		wf_edit_drop_storage(ck, t.storage);
+	if (f) {
+		wf_edit_set_loose(ck, f, LOOSE_NOT);
+		free_file(f);
+		ck->edits->files[ino - 1] = NULL;
+	}
+}
+
+/* ---- telling others ---- */
+
+void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino)
+{
+	if (ck->changed && !ck->edits->replaying)
+		ck->changed(ck->changed_ctx, ino, 0, 0);
+}
+
+/* ---- hooks for reading ---- */
 
 bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino)
 {
-	return false;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f && f->loose != LOOSE_NOT;
 }
 
 uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino)
 {
-	return 0;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f->loose == LOOSE_TEXT ? f->text.len : wf_storage_get(ck->storages, f->storage)->size_bytes;
 }
 
 ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
 {
-	return 0;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	uint64_t size = wf_edits_size(ck, ino);
+	if (offset >= size)
+		return 0;
+	len = WF_MIN(len, size - offset);
+	if (f->loose == LOOSE_TEXT) {
+		memcpy(buf, f->text.data + offset, len);
+		return (ssize_t)len;
+	}
+	int r = wf_storage_read(ck->storages, f->storage, offset, buf, len);
+	return r < 0 ? r : (ssize_t)len;
 }
 
 wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir)
 {
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->shadow_count; i++)
+		if (e->shadows[i].dir == dir)
+			return e->shadows[i].shadow;
 	return WF_NO_INO;
 }
 
 wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow)
 {
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->shadow_count; i++)
+		if (e->shadows[i].shadow == shadow)
+			return e->shadows[i].dir;
 	return WF_NO_INO;
+}
+
+/* ---- life ---- */
+
+int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	if (!ck->overlay)
+		return 0;
+	ck->edits = calloc(1, sizeof *ck->edits);
+	if (!ck->edits)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	ck->edits->generation = 1;
+	ck->edits->viewed = WF_NO_STORAGE;
+	struct wf_extent_files files = {.open = wf_edit_open_extents, .written = wf_edit_written, .ctx = ck};
+	wf_storages_set_extent_files(ck->storages, &files);
+	return wf_edit_replay(ck, err);
+}
+
+void wf_edits_close(struct wf_checkpoint *ck)
+{
+	struct wf_edits *e = ck->edits;
+	if (!e)
+		return;
+	for (uint32_t i = 0; i < e->files_count; i++)
+		free_file(e->files[i]);
+	for (uint32_t i = 0; i < e->paths_count; i++)
+		free(e->paths[i].path);
+	free(e->files);
+	free(e->paths);
+	free(e->numbers);
+	free(e->unnamed);
+	free(e->by_number);
+	free(e->shadows);
+	free(e->viewers);
+	wf_edit_free_kept(e);
+	free(e->last_path);
+	wf_buffer_free(&e->payload);
+	free(e);
+	ck->edits = NULL;
+}
+
+int wf_edit_begin(struct wf_checkpoint *ck)
+{
+	if (!ck->writable || !ck->edits)
+		return -EROFS;
+	pthread_rwlock_rdlock(&ck->commit_lock);
+	pthread_rwlock_wrlock(&ck->lock);
+	int r = wf_overlay_prepare(ck->overlay);
+	if (r == 0 && ck->edits->scratch_unlogged)
+		r = wf_edit_relog_scratch(ck);
+	if (r < 0)
+		wf_edit_end(ck);
+	return r;
+}
+
+void wf_edit_end(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_unlock(&ck->lock);
+	pthread_rwlock_unlock(&ck->commit_lock);
+}
+
+/* ---- durability ---- */
+
+int wf_sync(struct wf_checkpoint *ck)
+{
+	if (!ck->writable || !ck->edits)
+		return 0;
+	pthread_rwlock_rdlock(&ck->commit_lock);
+	pthread_rwlock_wrlock(&ck->lock);
+	int r = wf_edit_settle_all(ck, false);
+	if (r == 0)
+		r = wf_overlay_sync(ck->overlay);
+	wf_edit_end(ck);
+	return r;
+}
+
+bool wf_is_dirty(struct wf_checkpoint *ck)
+{
+	if (!ck->edits)
+		return false;
+	pthread_rwlock_rdlock(&ck->lock);
+	bool dirty = wf_overlay_is_dirty(ck->overlay) || ck->edits->loose_count > 0;
+	pthread_rwlock_unlock(&ck->lock);
+	return dirty;
+}
+
+int wf_discard(const char *path, struct wf_error *err)
+{
+	return wf_overlay_discard(path, err);
 }

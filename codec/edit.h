@@ -31,6 +31,8 @@ void wf_edits_close(struct wf_checkpoint *ck);
 bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino);
 uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
 ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
+/* Corrects dtype, shape and stride of a decoded tensor to what its loose content is going to mean. */
+void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 /* The directory of a directory's scratch entries, WF_NO_INO when it has none; and the way back (shadow -> its
  * directory). */
 wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);

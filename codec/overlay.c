@@ -186,7 +186,8 @@ int wf_overlay_prepare(struct wf_overlay *ov)
 		if (ov->data_fd < 0)
 			return -errno;
 	}
-	return 0;
+	/* here and not with the record: a full disk refuses an edit, and never loses one that was made */
+	return ov->buffer.len >= WF_OVERLAY_BUFFER ? wf_overlay_write_log(ov) : 0;
 }
 
 static int sync_parent(const struct wf_overlay *ov)

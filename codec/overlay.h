@@ -101,9 +101,9 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *ctx, uint8_t typ
 /* Makes the directory (and its lock) if this is the first edit. Before every edit, so that a full disk or a read-only
  * directory refuses the edit itself. Returns 0, -EROFS, -EBUSY, or mkdir's error. */
 int wf_overlay_prepare(struct wf_overlay *ov);
-/* Appends one record to the buffer (written at wf_overlay_sync, or when it grows large). pending: it changes the
- * checkpoint, so that there is something to commit (scratch files do not). Returns 0 or a negative errno; the record is
- * then not in the log, and neither are later ones until it succeeds. */
+/* Appends one record to the buffer (written at wf_overlay_sync, or by wf_overlay_prepare when it grew large). pending: it
+ * changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG, or
+ * -EINVAL without wf_overlay_prepare. */
 int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
 /* Extents, then the log, then directories that have new names: all durable. */
 int wf_overlay_sync(struct wf_overlay *ov);

@@ -171,11 +171,6 @@ int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, 
 	if (ov->dir_fd < 0)
 		return -EINVAL; /* the caller did not prepare */
 	wf_overlay_trim_files(ov);
-	if (ov->buffer.len >= WF_OVERLAY_BUFFER) {
-		int r = wf_overlay_write_log(ov);
-		if (r < 0)
-			return r;
-	}
 	unsigned char h[RECORD_BYTES] = {0};
 	uint32_t length = (uint32_t)len;
 	memcpy(h, &length, 4);

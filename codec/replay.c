@@ -1,1 +1,273 @@
-#include "edit.h"
+/* Replay of the log: each record is read with its bounds checked and goes through the function that made the edit. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edit_impl.h"
+#include "util.h"
+
+struct reader {
+	const unsigned char *p;
+	size_t left;
+	bool failed;
+};
+
+static const void *take(struct reader *r, size_t n)
+{
+	const void *p = r->p;
+	if (r->failed || n > r->left) {
+		r->failed = true;
+		return NULL;
+	}
+	r->p += n;
+	r->left -= n;
+	return p;
+}
+
+static uint8_t take_u8(struct reader *r)
+{
+	const uint8_t *p = take(r, 1);
+	return p ? *p : 0;
+}
+
+static uint32_t take_u32(struct reader *r)
+{
+	const void *p = take(r, 4);
+	return p ? wf_le32(p) : 0;
+}
+
+static uint64_t take_u64(struct reader *r)
+{
+	const void *p = take(r, 8);
+	return p ? wf_le64(p) : 0;
+}
+
+static const char *take_text(struct reader *r, size_t *ret_len)
+{
+	*ret_len = take_u32(r);
+	return take(r, *ret_len);
+}
+
+/* ---- paths ---- */
+
+static int walk(struct wf_checkpoint *ck, const char *path, size_t len, wf_ino *ret)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_place p;
+	wf_ino dir = WF_INO_ROOT;
+	while (len > 0) {
+		const char *slash = memchr(path, '/', len);
+		size_t n = slash ? (size_t)(slash - path) : len;
+		if (n > WF_NAME_MAX)
+			return -EINVAL;
+		memcpy(name, path, n);
+		name[n] = '\0';
+		int r = wf_edit_find(ck, dir, name, &p);
+		if (r < 0)
+			return r;
+		dir = wf_tree_dir(ck->tree, p.dir)->entries[p.position].ino;
+		len -= slash ? n + 1 : n;
+		path += slash ? n + 1 : n;
+	}
+	if (!wf_tree_dir(ck->tree, dir))
+		return -ENOTDIR;
+	*ret = dir;
+	return 0;
+}
+
+/* Most records follow one in the same directory. */
+static int directory(struct wf_checkpoint *ck, const char *path, size_t len, wf_ino *ret)
+{
+	struct wf_edits *e = ck->edits;
+	if (e->last_path && e->last_generation == e->generation && strlen(e->last_path) == len &&
+	    !memcmp(e->last_path, path, len)) {
+		*ret = e->last_dir;
+		return 0;
+	}
+	int r = walk(ck, path, len, ret);
+	if (r < 0)
+		return r;
+	free(e->last_path);
+	e->last_path = strndup(path, len);
+	e->last_dir = *ret;
+	e->last_generation = e->generation;
+	return 0;
+}
+
+static int take_place(struct wf_checkpoint *ck, struct reader *r, wf_ino *ret_dir, char *ret_name)
+{
+	size_t len;
+	const char *path = take_text(r, &len);
+	if (!path)
+		return -EINVAL;
+	const char *slash = memrchr(path, '/', len);
+	size_t dir_len = slash ? (size_t)(slash - path) + 1 : 0, name_len = len - dir_len;
+	if (name_len > WF_NAME_MAX || memchr(path, 0, len))
+		return -EINVAL;
+	memcpy(ret_name, path + dir_len, name_len);
+	ret_name[name_len] = '\0';
+	return directory(ck, path, dir_len, ret_dir);
+}
+
+static int take_file(struct wf_checkpoint *ck, struct reader *r, wf_ino *ret)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_place p;
+	wf_ino dir;
+	int e = take_place(ck, r, &dir, name);
+	if (e == 0)
+		e = wf_edit_find(ck, dir, name, &p);
+	if (e == 0)
+		*ret = wf_tree_dir(ck->tree, p.dir)->entries[p.position].ino;
+	return e;
+}
+
+/* ---- records ---- */
+
+static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
+{
+	char name[WF_NAME_MAX + 1], new_name[WF_NAME_MAX + 1];
+	wf_ino dir, new_dir, ino;
+	size_t len;
+	uint32_t flags = type == EDIT_RENAME ? take_u32(in) : 0;
+	int r;
+	if (type == EDIT_LINK) {
+		r = take_file(ck, in, &ino);
+	} else if (type == EDIT_SYMLINK) {
+		const char *path = take_text(in, &len);
+		r = path ? directory(ck, path, len, &ino) : -EINVAL;
+	} else {
+		r = take_place(ck, in, &dir, name);
+	}
+	if (r == 0 && (type == EDIT_RENAME || type == EDIT_LINK || type == EDIT_SYMLINK))
+		r = take_place(ck, in, &new_dir, new_name);
+	uint32_t number = type == EDIT_CREATE ? take_u32(in) : 0;
+	if (r < 0 || in->failed || in->left)
+		return r < 0 ? r : -EINVAL;
+	switch (type) {
+	case EDIT_RENAME:
+		return wf_apply_rename(ck, dir, name, new_dir, new_name, flags);
+	case EDIT_UNLINK:
+		return wf_apply_unlink(ck, dir, name);
+	case EDIT_RMDIR:
+		return wf_apply_rmdir(ck, dir, name);
+	case EDIT_MKDIR:
+		return wf_apply_mkdir(ck, dir, name, &ino);
+	case EDIT_CREATE:
+		return wf_apply_create(ck, dir, name, number, &ino);
+	case EDIT_LINK:
+		return wf_apply_link(ck, ino, new_dir, new_name);
+	default:
+		return wf_apply_symlink(ck, ino, new_dir, new_name, &ino);
+	}
+}
+
+static int replay_bytes(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
+{
+	wf_ino ino;
+	struct wf_tensor t;
+	int r = type == EDIT_BIND ? take_file(ck, in, &ino) : 0;
+	uint32_t number = take_u32(in);
+	uint64_t offset = type == EDIT_WRITE ? take_u64(in) : 0, size = type == EDIT_BIND ? 0 : take_u64(in), end;
+	if (r < 0 || in->failed || in->left)
+		return r < 0 ? r : -EINVAL;
+	if (type == EDIT_BIND) {
+		r = wf_edit_tensor(ck, ino, &t);
+		if (r == 0 && t.storage == WF_NO_STORAGE)
+			r = -EINVAL;
+		return r < 0 ? r : wf_edit_set_number(ck, t.storage, number);
+	}
+	uint32_t storage = wf_edit_storage(ck, number);
+	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
+	if (!s || wf_add_u64(offset, size, &end) || end > INT64_MAX)
+		return -EINVAL;
+	if (type == EDIT_RESIZE)
+		return wf_storage_resize(ck->storages, storage, size);
+	/* a write past the end makes a new file longer; one of the base never grows that way */
+	r = end > s->size_bytes ? (s->base_bytes ? -EINVAL : wf_storage_resize(ck->storages, storage, end)) : 0;
+	return r < 0 ? r : wf_storage_mark(ck->storages, storage, offset, size);
+}
+
+static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
+{
+	wf_ino ino;
+	struct wf_form form = {0};
+	int r = take_file(ck, in, &ino);
+	if (r < 0)
+		return r;
+	if (type == EDIT_LOOSEN) {
+		uint32_t number = take_u32(in);
+		bool in_place = take_u8(in);
+		return in->failed ? -EINVAL : wf_apply_loosen(ck, ino, number, in_place);
+	}
+	if (type == EDIT_SETTLE) {
+		uint8_t how = take_u8(in);
+		form.dtype = take_u8(in);
+		form.ndim = take_u8(in);
+		if (how > SETTLE_ABANDON || form.dtype == WF_DTYPE_INVALID || form.dtype >= WF_DTYPE_COUNT ||
+		    form.ndim > WF_MAX_NDIM)
+			return -EINVAL;
+		for (uint32_t i = 0; i < form.ndim; i++)
+			form.shape[i] = (int64_t)take_u64(in);
+		for (uint32_t i = 0; i < form.ndim; i++)
+			if (form.shape[i] < 0)
+				return -EINVAL;
+		return in->failed ? -EINVAL : wf_apply_settle(ck, ino, how, &form);
+	}
+	size_t len, name_len = 0;
+	const char *name = type == EDIT_ATTRIBUTE ? take_text(in, &name_len) : "";
+	const char *text = take_text(in, &len);
+	if (in->failed || in->left)
+		return -EINVAL;
+	if (type == EDIT_VALUE)
+		return wf_apply_value(ck, ino, text, len);
+	cleanup_free char *key = strndup(name, name_len), *value = strndup(text, len);
+	return key && value ? wf_apply_attribute(ck, ino, key, value) : -ENOMEM;
+}
+
+static int replay_record(void *ctx, uint8_t type, const void *payload, size_t len)
+{
+	struct wf_checkpoint *ck = ctx;
+	struct reader in = {payload, len, false};
+	switch (type) {
+	case EDIT_RENAME:
+	case EDIT_UNLINK:
+	case EDIT_RMDIR:
+	case EDIT_MKDIR:
+	case EDIT_CREATE:
+	case EDIT_LINK:
+	case EDIT_SYMLINK:
+		return replay_names(ck, type, &in);
+	case EDIT_BIND:
+	case EDIT_WRITE:
+	case EDIT_RESIZE:
+		return replay_bytes(ck, type, &in);
+	case EDIT_LOOSEN:
+	case EDIT_SETTLE:
+	case EDIT_VALUE:
+	case EDIT_ATTRIBUTE:
+		return replay_meaning(ck, type, &in);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	struct wf_edits *e = ck->edits;
+	e->replaying = true;
+	int r = wf_overlay_replay(ck->overlay, replay_record, ck, err);
+	if (r < 0) {
+		e->replaying = false;
+		return r;
+	}
+	/* nobody has a file open any more: what was being written gets its meaning, and a record of it where we may
+	 * write */
+	e->replaying = !ck->writable;
+	if (e->loose_count > 0 && ck->writable)
+		r = wf_overlay_prepare(ck->overlay);
+	if (r == 0)
+		r = wf_edit_settle_all(ck, true);
+	e->replaying = false;
+	return r < 0 ? wf_fail(err, r, "the edits that wait for a commit: %s", strerror(-r)) : 0;
+}

@@ -97,6 +97,7 @@ static void map_object(struct wf_storages *ss, wf_ref object, uint32_t storage)
 	struct wf_object_slot *slot = &ss->by_object[object_slot(ss->by_object, ss->by_object_size, object)];
 
 	ss->by_object_used += slot->object == WF_NIL;
+	ss->all[storage].persids += slot->object == WF_NIL;
 	*slot = (struct wf_object_slot){object, storage};
 }
 
@@ -472,6 +473,47 @@ static void rebase(struct wf_storages *ss, uint32_t i, uint32_t record_index)
 	wf_extents_free(s->dirty);
 	s->dirty = NULL;
 	s->resized = false;
+}
+
+static int set_id(struct wf_graph *g, wf_ref persid, wf_ref class, wf_ref numel, wf_ref location)
+{
+	wf_ref e[6];
+	uint32_t n;
+	const wf_ref *old = wf_elements(g, wf_persid_id(g, persid), &n);
+	if (n < 5 || n > WF_ARRAY_SIZE(e))
+		return -EINVAL;
+	memcpy(e, old, n * sizeof *e);
+	e[1] = class;
+	e[3] = location == WF_NIL ? e[3] : location;
+	e[4] = numel;
+	wf_ref id = wf_tuple(g, e, n);
+	return id == WF_NIL ? -ENOMEM : wf_persid_set_id(g, persid, id);
+}
+
+int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype, const char *location)
+{
+	if (i >= ss->count || ss->all[i].persid == WF_NIL)
+		return -EINVAL;
+	struct wf_storage *s = &ss->all[i];
+	struct wf_graph *g = ss->graph;
+	const struct wf_dtype_info *info = wf_dtype_info(dtype);
+	uint64_t unit = info->storage_class ? info->size_bytes : 1;
+	if (unit == 0 || s->size_bytes % unit)
+		return -EINVAL;
+	wf_ref class = info->storage_class ? wf_global_named(g, "torch", info->storage_class)
+					   : wf_global_named(g, "torch.storage", "UntypedStorage");
+	wf_ref numel = wf_int(g, (int64_t)(s->size_bytes / unit)), tag = location ? wf_str(g, location) : WF_NIL;
+	if (class == WF_NIL || numel == WF_NIL || (location && tag == WF_NIL))
+		return -ENOMEM;
+	int r = set_id(g, s->persid, class, numel, tag);
+	for (uint32_t k = 0; r == 0 && s->persids > 1 && k < ss->by_object_size; k++)
+		if (ss->by_object[k].object != WF_NIL && ss->by_object[k].storage == i)
+			r = set_id(g, ss->by_object[k].object, class, numel, tag);
+	if (r == 0) {
+		s->dtype = (uint8_t)(info->storage_class ? dtype : WF_UINT8);
+		s->untyped = !info->storage_class;
+	}
+	return r;
 }
 
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t),

@@ -32,6 +32,7 @@ struct wf_storage {
 	wf_ref persid;         /* the first PERSID object that names it; WF_NIL for bytes inside the pickle */
 	wf_ref array;          /* the ndarray whose bytes it is, when they stand inside the pickle, else WF_NIL */
 	wf_ref data;           /* of an ndarray: the string object with its bytes (a WF_STR means them in latin-1) */
+	uint32_t persids;      /* PERSID objects that name it: with one, a tensor over it is its only view */
 	uint64_t size_bytes;   /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
 	uint64_t base_bytes;   /* size of the base; 0 for a new storage */
 	uint32_t record;       /* container record of the base, or WF_NO_RECORD */
@@ -88,6 +89,10 @@ int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);
 int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len);
 /* Another PERSID object of the graph that names storage i (a new view). */
 int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object);
+
+/* Makes every PERSID of storage i say this dtype (its class, and the element count for the present size) and location
+ * (NULL: as it is). Returns 0, -EINVAL (bytes inside the pickle; a size that is no multiple), -ENOMEM. */
+int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype, const char *location);
 
 /* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
  * one that was dropped: reading it, as a file that was unlinked but is open still can, gives -ESTALE). Extents are

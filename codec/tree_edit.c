@@ -126,6 +126,30 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 	return wf_tree_index_add(t, d, d->count - 1);
 }
 
+int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino *ret)
+{
+	int r = wf_tree_grow(t, parent, container, ret);
+	if (r == 0)
+		t->nodes[*ret - 1].nlink = 1;
+	return r;
+}
+
+void wf_tree_set_parent(struct wf_tree *t, wf_ino ino, wf_ino parent)
+{
+	if (wf_tree_node(t, ino))
+		t->nodes[ino - 1].parent = parent;
+}
+
+uint32_t wf_tree_dir_count(const struct wf_tree *t)
+{
+	return t->dir_count;
+}
+
+const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i)
+{
+	return i < t->dir_count ? &t->dirs[i] : NULL;
+}
+
 /* Puts `value` at a position of a directory's container. A tuple cannot change: a new one takes its place, in the
  * directory above as well, as far up as tuples go. */
 static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
