@@ -573,7 +573,10 @@ int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf
 {
 	wf_ino ino = WF_NO_INO;
 	int r = wf_edit_begin(ck);
-	return r < 0 ? r : stat_and_end(ck, wf_apply_mkdir(ck, dir, name, &ino), ino, ret);
+	if (r < 0)
+		return r;
+	r = wf_apply_mkdir(ck, dir, name, &ino); /* before ino is passed on */
+	return stat_and_end(ck, r, ino, ret);
 }
 
 int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret)

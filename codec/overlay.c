@@ -166,6 +166,13 @@ int wf_overlay_prepare(struct wf_overlay *ov)
 {
 	if (!ov->writable)
 		return -EROFS;
+	if (ov->uncleared) {
+		/* with the mark of a finished commit beside it, a new log would be taken for that commit's */
+		int left = wf_overlay_clear(ov, ov->keep, ov->keep_ctx);
+		if (left < 0)
+			return left;
+		ov->uncleared = false;
+	}
 	if (ov->dir_fd < 0) {
 		if (mkdir(ov->directory, 0700) < 0 && errno != EEXIST)
 			return -errno;

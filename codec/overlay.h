@@ -101,9 +101,9 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *ctx, uint8_t typ
 /* Makes the directory (and its lock) if this is the first edit. Before every edit, so that a full disk or a read-only
  * directory refuses the edit itself. Returns 0, -EROFS, -EBUSY, or mkdir's error. */
 int wf_overlay_prepare(struct wf_overlay *ov);
-/* Appends one record to the buffer (written at wf_overlay_sync, or by wf_overlay_prepare when it grew large). pending: it
- * changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG, or
- * -EINVAL without wf_overlay_prepare. */
+/* Appends one record to the buffer (written at wf_overlay_sync, or by wf_overlay_prepare when it grew large). pending:
+ * it changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG,
+ * or -EINVAL without wf_overlay_prepare. */
 int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
 /* Extents, then the log, then directories that have new names: all durable. */
 int wf_overlay_sync(struct wf_overlay *ov);
@@ -145,8 +145,8 @@ int wf_overlay_seal_append(struct wf_overlay *ov, int fd);
 /* fd is the file that now stands at the target, open for reading at least (duplicated): the new base. It is locked
  * (call wf_overlay_lock_file on the temporary before the rename so that no other writer slips in between), the log and
  * the data files are dropped, except those that keep(ctx, number) asks for (scratch files). With an output, the output
- * is the checkpoint from now on. Returns 0, or an error after which the overlay still holds what a next opening drops
- * by itself. */
+ * is the checkpoint from now on. What cannot be removed is tried again before the next edit and at the end. Returns 0,
+ * or an error of looking at fd, after which no edit may be recorded. */
 int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx);
 /* Takes the writer's lock on a file about to be renamed over the target; released with fd. */
 int wf_overlay_lock_file(int fd);

@@ -339,8 +339,8 @@ int wf_overlay_seal_append(struct wf_overlay *ov, int fd)
 {
 	struct wf_overlay_base base;
 	int r = wf_overlay_base_of(fd, UINT64_MAX, &base);
-	/* one mark takes the place of the other in one step. Should only its durability fail and the append be cut back,
-	 * it names a file that is not there: a replace that did not happen. */
+	/* one mark takes the place of the other in one step. Should only its durability fail and the append be cut
+	 * back, it names a file that is not there: a replace that did not happen. */
 	if (r == 0)
 		r = write_mark(ov, MARK_REPLACE, &base);
 	if (r == 0)
@@ -376,5 +376,12 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 		ov->elsewhere = false;
 	}
 	ov->base = base;
-	return wf_overlay_clear(ov, keep, ctx);
+	ov->keep = keep;
+	ov->keep_ctx = ctx;
+	int left = wf_overlay_clear(ov, keep, ctx);
+	ov->uncleared = left < 0;
+	if (left < 0)
+		wf_overlay_log_line(ov, "%s cannot be cleared after the commit yet: %s", ov->directory,
+				    strerror(-left));
+	return 0;
 }

@@ -157,7 +157,8 @@ static void remove_file(struct wf_overlay *ov, uint32_t number)
 	struct wf_data_file *f = &ov->files[number];
 	snprintf(name, sizeof name, "%u", number);
 	close_file(ov, f);
-	unlinkat(ov->data_fd, name, 0);
+	if (unlinkat(ov->data_fd, name, 0) < 0 && errno != ENOENT)
+		return; /* no log names it: it is tried again at the next removal, and at the next opening */
 	ov->touched_count -= f->touched;
 	ov->dropped_count -= f->dropped;
 	*f = (struct wf_data_file){.fd = -1};

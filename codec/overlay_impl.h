@@ -33,6 +33,9 @@ struct wf_overlay {
 	int log_fd;       /* log; -1 until there is one */
 	int lock_pid;     /* what `lock` says; a daemon's fork after opening changes it */
 	bool mark_append; /* the mark of the commit under way */
+	bool uncleared;   /* after a commit something could not be removed: before the next edit it must be */
+	bool (*keep)(void *ctx, uint32_t number); /* which data files stay then */
+	void *keep_ctx;
 	bool new_log_name, new_data_name, new_directory; /* names not yet durable */
 
 	uint64_t log_bytes; /* written so far, header included */
