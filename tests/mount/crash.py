@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import select
 import shutil
 import struct
 import subprocess
@@ -285,7 +286,12 @@ def fail_in_fsync(at, error, new):
             reported = True
         w.plan("0 again")
         w.sync()
-        os.kill(json.load(open(os.path.join(w.mnt, ".weightfs", "status")))["pid"], 9)
+        with open(os.path.join(w.mnt, ".weightfs", "status")) as f:
+            pid = json.load(f)["pid"]
+        process = os.pidfd_open(pid)
+        os.kill(pid, 9)
+        select.select([process], [], []) # until it has ended, it holds the checkpoint's lock
+        os.close(process)
         w.detach()
         finish(w, "replace", [new])
         return reported
