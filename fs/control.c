@@ -10,6 +10,7 @@
  * them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,7 +332,12 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	uint64_t node = ino - FS_CONTROL;
+	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	fi->fh = 0;
+	if (writes != (node == NODE_COMMIT)) { /* root's opens pass the mode bits */
+		fuse_reply_err(req, EACCES);
+		return;
+	}
 	fi->direct_io = node < NODE_FIXED; /* the size that stat told may be an older text's */
 	if (node < NODE_FIXED && node != NODE_COMMIT) {
 		struct wf_buffer *text = calloc(1, sizeof *text);

@@ -15,9 +15,11 @@
 #include "options.h"
 
 #include <stdatomic.h>
+#include <string.h>
 #include <syslog.h>
 
 #define FS_CONTROL (1ull << 32)
+#define FS_CONTROL_NAME ".weightfs"
 #define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
 
 struct fs_invalidator;
@@ -64,6 +66,11 @@ void fs_ops_edit(struct fuse_lowlevel_ops *ops);
 static inline bool fs_is_control(fuse_ino_t ino)
 {
 	return ino >= FS_CONTROL;
+}
+/* An entry that edits do not touch: the hidden directory, or one in it. */
+static inline bool fs_is_fixed(fuse_ino_t parent, const char *name)
+{
+	return fs_is_control(parent) || (parent == FUSE_ROOT_ID && !strcmp(name, FS_CONTROL_NAME));
 }
 void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fs_control_getattr(fuse_req_t req, fuse_ino_t ino);

@@ -21,7 +21,7 @@ static void reply_node(fuse_req_t req, fuse_ino_t parent, int r, const struct wf
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned int flags)
 {
-	int r = fs_is_control(parent) || fs_is_control(new_parent)
+	int r = fs_is_fixed(parent, name) || fs_is_fixed(new_parent, new_name)
 			? -EPERM
 			: wf_rename(fs_of(req)->checkpoint, (uint32_t)parent, name, (uint32_t)new_parent, new_name,
 				    flags);
@@ -30,25 +30,27 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply(req, parent, fs_is_control(parent) ? -EPERM : wf_unlink(fs_of(req)->checkpoint, (uint32_t)parent, name));
+	reply(req, parent,
+	      fs_is_fixed(parent, name) ? -EPERM : wf_unlink(fs_of(req)->checkpoint, (uint32_t)parent, name));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply(req, parent, fs_is_control(parent) ? -EPERM : wf_rmdir(fs_of(req)->checkpoint, (uint32_t)parent, name));
+	reply(req, parent,
+	      fs_is_fixed(parent, name) ? -EPERM : wf_rmdir(fs_of(req)->checkpoint, (uint32_t)parent, name));
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct wf_stat st;
-	int r = fs_is_control(parent) ? -EPERM : wf_mkdir(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
+	int r = fs_is_fixed(parent, name) ? -EPERM : wf_mkdir(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
 	reply_node(req, parent, r, &st);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct wf_stat st;
-	int r = fs_is_control(parent) || !S_ISREG(mode)
+	int r = fs_is_fixed(parent, name) || !S_ISREG(mode)
 			? -EPERM
 			: wf_create(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
 	reply_node(req, parent, r, &st);
@@ -59,7 +61,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fs *fs = fs_of(req);
 	struct wf_stat st;
 	bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
-	int r = fs_is_control(parent) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
+	int r = fs_is_fixed(parent, name) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0)
 		r = wf_open_file(fs->checkpoint, st.ino, writing);
 	if (r < 0) {
@@ -76,7 +78,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
 {
 	struct wf_stat st;
-	int r = fs_is_control(ino) || fs_is_control(new_parent)
+	int r = fs_is_control(ino) || fs_is_fixed(new_parent, new_name)
 			? -EPERM
 			: wf_link(fs_of(req)->checkpoint, (uint32_t)ino, (uint32_t)new_parent, new_name, &st);
 	reply_node(req, new_parent, r, &st);
@@ -85,8 +87,8 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct wf_stat st;
-	int r = fs_is_control(parent) ? -EPERM
-				      : wf_symlink(fs_of(req)->checkpoint, target, (uint32_t)parent, name, &st);
+	int r = fs_is_fixed(parent, name) ? -EPERM
+					  : wf_symlink(fs_of(req)->checkpoint, target, (uint32_t)parent, name, &st);
 	reply_node(req, parent, r, &st);
 }
 

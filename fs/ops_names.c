@@ -1,5 +1,6 @@
 /* Looking: lookup, getattr, directories, links, statfs. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -45,8 +46,12 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct wf_stat st;
-	if (fs_is_control(parent) || (parent == FUSE_ROOT_ID && !strcmp(name, ".weightfs"))) {
+	if (fs_is_fixed(parent, name)) {
 		fs_control_lookup(req, parent, name);
+		return;
+	}
+	if (strlen(name) > NAME_MAX) { /* the kernel leaves that to us */
+		fuse_reply_err(req, ENAMETOOLONG);
 		return;
 	}
 	int r = wf_lookup(fs->checkpoint, (uint32_t)parent, name, &st);

@@ -26,7 +26,7 @@ def ok(good, what, detail=""):
     failures += not good
     print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
     if not good and detail != "":
-        print("\n".join(f"#   {line}" for line in str(detail).splitlines()), flush=True)
+        print("\n".join(f"#   {line[:500]}" for line in str(detail).splitlines()[:20]), flush=True)
     return good
 
 
@@ -101,7 +101,10 @@ class World:
         """Unmounts and waits for the daemon's end."""
         daemon = self.daemon()
         result = run("umount", self.mnt)
-        daemon.wait()
+        if result.returncode == 0:
+            daemon.wait()
+        else:
+            ok(False, "umount", result)
         return result
 
     def mounts(self):
