@@ -281,7 +281,7 @@ def unprivileged(w):
         return skip("unprivileged", r.stderr.strip())
     ok(r.stdout == "3\n65534\n" and not r.stderr, "mounted, read and unmounted by nobody", r)
     r = user("weightfs m.pt mnt; pid=$(grep -o \"pid.*[0-9]\" mnt/.weightfs/status | tr -cd 0-9); kill -9 $pid; "
-             "tail --pid=$pid -s 0.01 -f /dev/null; weightfs m.pt mnt && cat mnt/epoch && fusermount3 -u mnt")
+             "tail --pid=$pid -s 0.01 -f /dev/null; weightfs m.pt mnt && cat mnt/epoch && wfctl umount mnt")
     ok(r.returncode == 0 and r.stdout == "3\n", "a dead mount is freed through fusermount3", r)
     r = user("weightfs -o auto_unmount m.pt mnt && cat mnt/epoch && wfctl umount mnt")
     ok(r.returncode == 0 and r.stdout == "3\n", "-o auto_unmount, which keeps a second process waiting", r)

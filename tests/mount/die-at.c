@@ -5,7 +5,7 @@
  * so far is kept in FILE.count. Counted: every libc call that writes to, creates, renames, removes, resizes or syncs something in a
  * file system; /dev/fuse (writev) is not among them.
  */
-#define _GNU_SOURCE
+#undef _FILE_OFFSET_BITS /* pwrite and pwrite64 are both wrapped: the first must not become the second */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
