@@ -408,6 +408,7 @@ void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
 		return;
 	}
 	int r = fs_commit(fs, &err);
+	fs_settle(fs);
 	pthread_mutex_lock(&fs->control->lock);
 	fs->control->dirs_known = false;
 	pthread_mutex_unlock(&fs->control->lock);

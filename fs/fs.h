@@ -86,3 +86,5 @@ int fs_invalidator_start(struct fs *fs);
 void fs_invalidator_stop(struct fs *fs); /* accepts that it was never started */
 /* For struct wf_open_options.changed: only queues. ctx is the struct fs. */
 void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+/* Waits until the kernel knows of the changes so far, for a moment at most. Before an edit is answered. */
+void fs_settle(struct fs *fs);

@@ -95,6 +95,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		return;
 	}
 	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size);
+	fs_settle(fs);
 	if (n < 0)
 		fuse_reply_err(req, fs_errno(fs, ino, (int)n));
 	else
@@ -105,6 +106,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	int r = fs_is_control(ino) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino);
+	fs_settle(fs_of(req));
 	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
 }
 
@@ -117,6 +119,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 		if (r == 0)
 			r = wf_sync(fs->checkpoint);
 	}
+	fs_settle(fs_of(req));
 	fuse_reply_err(req, r < 0 ? fs_errno(fs, ino, r) : 0);
 }
 
@@ -126,6 +129,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	int r = fs_is_control(ino)
 			? -EOPNOTSUPP
 			: wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, mode, (uint64_t)offset, (uint64_t)length);
+	fs_settle(fs_of(req));
 	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
 }
 

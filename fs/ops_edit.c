@@ -7,11 +7,13 @@
 
 static void reply(fuse_req_t req, fuse_ino_t ino, int r)
 {
+	fs_settle(fs_of(req));
 	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
 }
 
 static void reply_node(fuse_req_t req, fuse_ino_t parent, int r, const struct wf_stat *st)
 {
+	fs_settle(fs_of(req));
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs_of(req), parent, r));
 	else
@@ -108,6 +110,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 		r = attr->st_size < 0 ? -EINVAL : wf_truncate(fs->checkpoint, (uint32_t)ino, (uint64_t)attr->st_size);
 	if (r == 0)
 		r = wf_getattr(fs->checkpoint, (uint32_t)ino, &st);
+	fs_settle(fs);
 	if (r < 0) {
 		fuse_reply_err(req, fs_errno(fs, ino, r));
 		return;
