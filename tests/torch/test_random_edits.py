@@ -14,6 +14,7 @@ import copy
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -163,7 +164,11 @@ class Round:
         new = self.rng.choice([x for x in m if x != k and not isinstance(m[x], dict) and not isinstance(m[k], dict)] or [None]) \
             if self.rng.random() < 0.3 else None
         new = self.fresh(m) if new is None else new
+        tied = new in m and os.path.samefile(self.path(where, k), self.path(where, new))
         os.rename(self.path(where, k), self.path(where, new))
+        if tied:  # two names of one file: rename(2) leaves both
+            self.trace.append(f"rename {where} {k} -> {new}, which is the same file")
+            return
         items = [(new if x == k else x, v) for x, v in m.items() if x != new or x == k]
         m.clear()
         m.update(items)
@@ -355,7 +360,10 @@ class Round:
     def kill(self):
         if self.synced is None:
             self.sync()
+        process = os.pidfd_open(self.pid)
         os.kill(self.pid, signal.SIGKILL)
+        select.select([process], [], [])  # until it has ended, it holds the checkpoint's lock
+        os.close(process)
         subprocess.run(["umount", "-l", self.mnt], check=True)
         states = self.synced + ([self.snapshot()] if self.synced[-1] is not self.model else [])
         self.trace.append("kill")
