@@ -23,9 +23,11 @@ static char *directory_of(const char *path)
 /* ".NAME.weightfs-", cut so that the whole stays a legal name. */
 static void make_stem(const char *target, char stem[NAME_MAX + 1])
 {
-	const char *slash = strrchr(target, '/');
-	int room = NAME_MAX - 1 - (int)strlen(MARK) - RANDOM_LEN;
-	snprintf(stem, NAME_MAX + 1, ".%.*s%s", room, slash ? slash + 1 : target, MARK);
+	const char *slash = strrchr(target, '/'), *name = slash ? slash + 1 : target;
+	size_t room = NAME_MAX - 1 - strlen(MARK) - RANDOM_LEN, len = strnlen(name, room);
+	stem[0] = '.';
+	memcpy(stem + 1, name, len);
+	memcpy(stem + 1 + len, MARK, strlen(MARK) + 1);
 }
 
 /* A file that nobody holds locked is what a crash left over. */

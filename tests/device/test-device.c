@@ -252,6 +252,7 @@ int main(int argc, char **argv)
 	bool cuda = !strcmp(argv[1], "cuda");
 	if (cuda && dev_cuda_open(0, &d, &why) < 0) {
 		printf("1..0 # SKIP %s\n", why);
+		host->ops->close(host);
 		return 0;
 	}
 	if (!cuda && dev_host_open(&d) < 0)

@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections import OrderedDict
 
@@ -92,7 +93,12 @@ class World:
         if faults:
             self.plan("0 setup")
             env.update(LD_PRELOAD=args.library, DIE_AT=self.plan_file)
-        subprocess.run([WEIGHTFS, "-o", options, self.file, self.mnt], check=True, env=env, stdout=subprocess.DEVNULL)
+        # a daemon that was killed may hold its lock for a moment longer
+        for _ in range(50):
+            if subprocess.run([WEIGHTFS, "-o", options, self.file, self.mnt], env=env, stdout=subprocess.DEVNULL).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise Mismatch("the checkpoint does not mount")
 
     def umount(self):
         subprocess.run([WFCTL, "umount", self.mnt], check=True)
