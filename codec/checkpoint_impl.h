@@ -2,8 +2,9 @@
  * listing.c, verify.c, edit*.c, commit*.c). Nobody else includes it.
  *
  * Lock order: commit_lock, then lock. Readers hold `lock` shared; an edit holds it exclusively and takes commit_lock
- * shared before; a commit holds commit_lock exclusively for all of its time and `lock` exclusively only to swap the
- * base.
+ * shared before; a commit holds commit_lock exclusively for all of its time and `lock` exclusively only to plan and to
+ * swap the base. Opening and closing a file takes `lock` alone: it must change nothing that a commit reads while it
+ * writes (graph, storages that the pickle names, their data files).
  */
 #pragma once
 

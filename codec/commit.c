@@ -1,8 +1,8 @@
 /* A commit from end to end: plan, write, check, make durable, take the name, go on from the new base.
  *
- * Reads go on all the time: `lock` is held exclusively to settle and plan, and again to swap the base. Edits wait on
- * commit_lock. Until the rename, or in an append until the recovery mark is gone, a failure leaves everything as it
- * was.
+ * Reads go on all the time: `lock` is held exclusively to settle and plan, and again to swap the base, and not at all
+ * while the file is written. Edits wait on commit_lock. Until the rename, or in an append until the recovery mark is
+ * gone, a failure leaves everything as it was.
  */
 #include "commit.h"
 
@@ -120,7 +120,8 @@ static void advise(struct commit *c, uint64_t copied)
 			  copied, c->plan.new_bytes);
 }
 
-/* ---- writing, with the lock held shared ---- */
+/* ---- writing: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed
+ * ---- */
 
 static int reserve(struct commit *c, struct wf_out *o, int old_fd)
 {
@@ -265,7 +266,7 @@ static int open_written(struct commit *c, const char *path)
 	return r < 0 ? r : check_records(c);
 }
 
-/* ---- going on from the new file, with the lock held exclusively ---- */
+/* ---- going on from the new file ---- */
 
 static uint32_t record_of(void *ctx, uint32_t storage)
 {
@@ -283,16 +284,13 @@ static bool has_external_strings(const struct wf_graph *g)
 	return false;
 }
 
+/* The lock is held exclusively. */
 static void swap_base(struct commit *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	struct wf_container *old = ck->container;
-	int fd = -1;
+	int fd;
 	uint64_t ignored;
-	if (c->windows) { /* nobody reads from it any more */
-		wf_overlay_committed(ck->overlay, c->file.fd, wf_edits_keep_file, ck);
-		return;
-	}
 	wf_plan_adopt(&c->plan);
 	/* sizes were compared in check_records, and nothing else can fail */
 	wf_storages_rebase(ck->storages, c->container, record_of, c, NULL);
@@ -307,6 +305,19 @@ static void swap_base(struct commit *c)
 		fstat(fd, &ck->opened);
 	ck->last_error[0] = '\0';
 	wf_edits_committed(ck);
+}
+
+/* The commit is a fact. Clearing the overlay takes some fsyncs; reads go on meanwhile. */
+static void go_on(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	int fd = c->strategy == APPEND ? c->target_fd : c->file.fd;
+	if (!c->windows) { /* after a trim nobody reads from it any more */
+		pthread_rwlock_wrlock(&ck->lock);
+		swap_base(c);
+		pthread_rwlock_unlock(&ck->lock);
+	}
+	pthread_rwlock_rdlock(&ck->lock);
 	int r = wf_overlay_committed(ck->overlay, fd, wf_edits_keep_file, ck);
 	if (r < 0) {
 		/* the next opening drops the log, and with it what would be edited from now on */
@@ -316,6 +327,7 @@ static void swap_base(struct commit *c)
 				  "accepted until the checkpoint is opened again",
 				  strerror(-r));
 	}
+	pthread_rwlock_unlock(&ck->lock);
 }
 
 /* The new file takes the old one's name. */
@@ -339,10 +351,10 @@ static int put_in_place(struct commit *c)
 		wf_overlay_commit_abort(ov);
 		return r;
 	}
-	if (r <
-	    0) /* the file is there; only a power loss could still bring back the old name, with the overlay's mark */
-		wf_checkpoint_log(c->ck, "%s", c->err ? c->err->text : strerror(-r));
-	swap_base(c);
+	/* the file is there; only a power loss could still bring back the old name, with the overlay's mark beside it
+	 */
+	if (r < 0)
+		wf_checkpoint_log(c->ck, "%s", c->err->text);
 	return 0;
 }
 
@@ -352,7 +364,6 @@ static int commit_to_new_file(struct commit *c)
 	int old_fd = -1;
 	uint64_t ignored, at = 0;
 	struct stat st;
-	pthread_rwlock_rdlock(&ck->lock);
 	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
 		st.st_nlink = 1;
 	if (st.st_nlink > 1)
@@ -369,12 +380,13 @@ static int commit_to_new_file(struct commit *c)
 		r = write_file(c, c->file.fd, at);
 	if (r == 0)
 		r = open_written(c, c->file.path);
-	pthread_rwlock_unlock(&ck->lock);
 	if (r < 0)
 		return r;
-	pthread_rwlock_wrlock(&ck->lock);
+	pthread_rwlock_rdlock(&ck->lock);
 	r = put_in_place(c);
 	pthread_rwlock_unlock(&ck->lock);
+	if (r == 0)
+		go_on(c);
 	return r;
 }
 
@@ -390,43 +402,43 @@ static int append(struct commit *c)
 	return r;
 }
 
+static void cut_back(struct commit *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	int r = wf_overlay_cut_back(ck->overlay);
+	if (r < 0) {
+		wf_checkpoint_log(ck, "what was appended could not be cut off again: %s; the next opening does that",
+				  strerror(-r));
+		return;
+	}
+	wf_source_allow_growth(wf_container_file(ck->container), false);
+	wf_overlay_commit_abort(ck->overlay);
+}
+
 static int commit_in_place(struct commit *c)
 {
 	struct wf_checkpoint *ck = c->ck;
-	struct wf_source *file = wf_container_file(ck->container);
-	pthread_rwlock_wrlock(&ck->lock);
+	pthread_rwlock_rdlock(&ck->lock);
 	int r = wf_overlay_check_base(ck->overlay, c->err);
 	if (r == 0)
 		r = wf_overlay_commit_begin(ck->overlay, WF_OVERLAY_APPEND, NULL, c->err);
-	if (r == 0)
-		wf_source_allow_growth(file, true);
 	pthread_rwlock_unlock(&ck->lock);
 	if (r < 0)
 		return r;
-	pthread_rwlock_rdlock(&ck->lock);
+	/* where long strings of the graph still need the old source, it stays tolerant after the commit, too */
+	wf_source_allow_growth(wf_container_file(ck->container), true);
 	r = append(c);
-	pthread_rwlock_unlock(&ck->lock);
-
-	pthread_rwlock_wrlock(&ck->lock);
+	pthread_rwlock_rdlock(&ck->lock);
 	if (r == 0) {
 		r = wf_overlay_seal_append(ck->overlay, c->target_fd);
 		if (r < 0)
 			wf_fail(c->err, r, "cannot mark the append as finished: %s", strerror(-r));
 	}
-	if (r == 0) {
-		swap_base(c); /* the old source, which long strings may still need, stays tolerant */
-	} else {
-		int cut = wf_overlay_cut_back(ck->overlay);
-		if (cut < 0) {
-			wf_checkpoint_log(
-				ck, "what was appended could not be cut off again: %s; the next opening does that",
-				strerror(-cut));
-		} else {
-			wf_source_allow_growth(file, false);
-			wf_overlay_commit_abort(ck->overlay);
-		}
-	}
+	if (r < 0)
+		cut_back(c);
 	pthread_rwlock_unlock(&ck->lock);
+	if (r == 0)
+		go_on(c);
 	return r;
 }
 
@@ -444,6 +456,9 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
 	if (r == 0 && !*ret_nothing)
 		r = plan(c);
+	/* it moves descriptors of data files, which nobody may be reading from then */
+	if (r == 0 && !*ret_nothing && (r = wf_overlay_sync(ck->overlay)) < 0)
+		wf_fail(c->err, r, "cannot make the edits durable: %s", strerror(-r));
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
