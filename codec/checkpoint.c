@@ -103,7 +103,7 @@ static void tell_bad_tensors(struct wf_checkpoint *ck)
 	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
 		const struct wf_node *n = wf_tree_node(ck->tree, ino);
 		struct wf_error err = {0};
-		if (!n || n->type != WF_NODE_TENSOR ||
+		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR ||
 		    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) == 0)
 			continue;
 		if (++bad > BAD_TENSORS_TOLD)
