@@ -357,7 +357,7 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 	wf_put_text(b, value, strlen(value));
 	if (r == -ENOENT)
 		return 0; /* an orphan, or the root: nothing that a log could name */
-	return r < 0 ? r : wf_edit_record(ck, EDIT_ATTRIBUTE, true);
+	return r < 0 ? r : wf_edit_record(ck, EDIT_ATTRIBUTE, wf_edit_pending(ck, ino));
 }
 
 int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags)

@@ -157,10 +157,12 @@ void wf_edits_committed(struct wf_checkpoint *ck)
 	for (uint32_t i = 0; i < e->files_count; i++)
 		if (e->files[i])
 			e->files[i]->is_new = e->files[i]->untyped = false;
-	memset(e->numbers, 0xff, e->numbers_count * sizeof *e->numbers);
-	memset(e->by_number, 0xff, e->by_number_count * sizeof *e->by_number);
-	if (e->unnamed)
-		memset(e->unnamed, 0, e->numbers_count * sizeof *e->unnamed);
+	for (uint32_t i = 0; i < e->numbers_count; i++) {
+		e->numbers[i] = WF_NO_NUMBER;
+		e->unnamed[i] = false;
+	}
+	for (uint32_t i = 0; i < e->by_number_count; i++)
+		e->by_number[i] = WF_NO_STORAGE;
 	e->quiet = true;
 	for (uint32_t i = 0; i < e->kept_count; i++)
 		if (restore(ck, &e->kept[i]) < 0)

@@ -99,8 +99,7 @@ static void tell_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t of
 	}
 }
 
-/* Whether a commit would write what is done to the file. */
-static bool is_pending(struct wf_checkpoint *ck, wf_ino ino)
+bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_place p;
 	return ck->edits->shadow_count == 0 || wf_edit_place_of(ck, ino, &p) < 0 || !wf_edit_is_scratch(ck, p.dir);
@@ -118,7 +117,7 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 		struct wf_buffer *b = wf_edit_payload(ck);
 		wf_put_u32(b, number);
 		wf_put_u64(b, offset);
-		wf_edit_record(ck, EDIT_RESIZE, is_pending(ck, e->writing));
+		wf_edit_record(ck, EDIT_RESIZE, wf_edit_pending(ck, e->writing));
 		return;
 	}
 	wf_overlay_touched(ck->overlay, number);
@@ -135,7 +134,7 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 	wf_put_u32(b, number);
 	wf_put_u64(b, offset);
 	wf_put_u64(b, len);
-	wf_edit_record(ck, EDIT_WRITE, is_pending(ck, e->writing));
+	wf_edit_record(ck, EDIT_WRITE, wf_edit_pending(ck, e->writing));
 	e->viewed_at += e->viewed_at == changes ? e->changes - changes : 0; /* a write moves no view */
 }
 
@@ -189,7 +188,7 @@ int wf_apply_loosen(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, bool 
 	wf_put_u32(b, number);
 	wf_put_u8(b, in_place);
 	if (r == 0)
-		r = wf_edit_record(ck, EDIT_LOOSEN, true);
+		r = wf_edit_record(ck, EDIT_LOOSEN, wf_edit_pending(ck, ino));
 	else if (r == -ENOENT)
 		r = 0; /* an orphan: nothing to log */
 	if (r < 0)

@@ -162,6 +162,7 @@ int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pend
 int wf_edit_relog_scratch(struct wf_checkpoint *ck);
 
 /* edit_data.c */
+bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
 void wf_edit_written(void *ck, uint32_t storage, uint64_t offset, uint64_t len);
 int wf_edit_open_extents(void *ck, uint32_t storage, int *ret_fd);
 /* Moves the content of a tensor file out of the graph, keeping its first `keep` bytes. */

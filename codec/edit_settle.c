@@ -233,7 +233,7 @@ static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle ho
 	for (uint32_t i = 0; i < form->ndim; i++)
 		wf_put_u64(b, (uint64_t)form->shape[i]);
 	if (r == 0)
-		r = wf_edit_record(ck, EDIT_SETTLE, true);
+		r = wf_edit_record(ck, EDIT_SETTLE, wf_edit_pending(ck, ino));
 	return r == -ENOENT ? 0 : r; /* an orphan: nothing to log */
 }
 
@@ -335,7 +335,7 @@ static int settle_text(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f)
 		r = wf_put_file(ck, b, ino);
 	wf_put_text(b, text, f->text.len);
 	if (r == 0)
-		r = wf_edit_record(ck, EDIT_VALUE, true);
+		r = wf_edit_record(ck, EDIT_VALUE, wf_edit_pending(ck, ino));
 	if (r == 0)
 		r = wf_edit_set_object(ck, ino, object);
 	if (r == -ENOENT)
@@ -407,11 +407,8 @@ int wf_edit_become_value(struct wf_checkpoint *ck, wf_ino ino, wf_ref like)
 	cleanup_free char *text = raw;
 	if (r == 0)
 		r = wf_value_parse(ck->graph, like, text, t.size_bytes, &value);
-	if (r == 0)
-		r = wf_edit_set_object(ck, ino, value);
-	if (r == 0 && wf_edit_sole_view(ck, &t))
-		wf_edit_drop_storage(ck, t.storage);
-	return r;
+	/* the data file stays until the commit: a replay reads the text from there again */
+	return r < 0 ? r : wf_edit_set_object(ck, ino, value);
 }
 
 int wf_edit_take_type(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
