@@ -24,6 +24,7 @@ warnings.filterwarnings("ignore")
 
 NUMPY_DTYPES = {"float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "complex64",
                 "complex128"}
+MAX_JSON_DEPTH = 64  # of lists shown as one text; value.c has the same
 PACKED = {"quint4x2": 2, "quint2x4": 4}
 LAYOUTS = {torch.sparse_coo: ("indices", "values")}
 for names, components in ((("sparse_csr", "sparse_bsr"), ("crow_indices", "col_indices", "values")),
@@ -100,15 +101,16 @@ def name_of(key, twins=()):
 
 # ---- values ----
 
-def is_plain(value):
-    """Shown as one JSON text, when it stands in a list."""
-    todo = [value]
-    while todo:
-        v = todo.pop()
-        if type(v) in (list, tuple, set, frozenset) or type(v) is torch.Size:
-            todo.extend(v)
-        elif not (v is None or type(v) in (bool, int, float, str)):
-            return False
+def is_plain(value, depth=0, done=None):
+    """Shown as one JSON text, when it stands in a list. One nested too deep, as a list that holds itself is, is a directory."""
+    done = set() if done is None else done
+    if type(value) not in (list, tuple, set, frozenset, torch.Size):
+        return value is None or type(value) in (bool, int, float, str)
+    if id(value) in done:
+        return True
+    if depth == MAX_JSON_DEPTH or not all(is_plain(v, depth + 1, done) for v in value):
+        return False
+    done.add(id(value))
     return True
 
 
