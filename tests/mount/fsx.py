@@ -96,7 +96,7 @@ def fio(mnt):
         return "SKIP fio is not installed"
     result = subprocess.run(["fio", "--name=verify", f"--filename={mnt}/large", "--rw=randrw", "--bs=4k-128k", "--size=64m",
                              "--io_size=64m", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--fsync=50", "--overwrite=1",
-                             "--allow_file_create=0", "--minimal"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                             "--allow_file_create=0", "--minimal"], cwd=os.path.dirname(mnt), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return None if result.returncode == 0 else result.stdout.strip().splitlines()[-1]
 
 
