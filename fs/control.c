@@ -29,8 +29,15 @@ enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_FIX
 
 static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "globals", "commit"};
 
+/* What an open text file shows: made when it was opened, the same for every read of that handle. */
+struct open_text {
+	struct wf_buffer text;
+	struct open_text *next, **link; /* the kernel need not release what is open when the session ends */
+};
+
 struct fs_control {
 	pthread_mutex_t lock;
+	struct open_text *open;
 	struct wf_buffer texts[NODE_FIXED]; /* kept on read-only mounts */
 	char **dirs;                        /* "", "data/", ".data/": unique, sorted */
 	size_t dir_count;
@@ -62,6 +69,11 @@ void fs_control_free(struct fs_control *c)
 	forget_dirs(c);
 	for (int i = 0; i < NODE_FIXED; i++)
 		wf_buffer_free(&c->texts[i]);
+	for (struct open_text *o = c->open, *next; o; o = next) {
+		next = o->next;
+		wf_buffer_free(&o->text);
+		free(o);
+	}
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -328,6 +340,27 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 
 /* ---- content ---- */
 
+static int open_text(struct fs *fs, int node, struct open_text **ret)
+{
+	struct open_text *o = calloc(1, sizeof *o);
+	int r = o ? make_text(fs, node, &o->text) : -ENOMEM;
+	if (r < 0) {
+		if (o)
+			wf_buffer_free(&o->text);
+		free(o);
+		return r;
+	}
+	pthread_mutex_lock(&fs->control->lock);
+	o->next = fs->control->open;
+	o->link = &fs->control->open;
+	if (o->next)
+		o->next->link = &o->next;
+	fs->control->open = o;
+	pthread_mutex_unlock(&fs->control->lock);
+	*ret = o;
+	return 0;
+}
+
 void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -340,26 +373,31 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fi->direct_io = node < NODE_FIXED; /* the size that stat told may be an older text's */
 	if (node < NODE_FIXED && node != NODE_COMMIT) {
-		struct wf_buffer *text = calloc(1, sizeof *text);
-		int r = text ? make_text(fs, (int)node, text) : -ENOMEM;
+		struct open_text *o = NULL;
+		int r = open_text(fs, (int)node, &o);
 		if (r < 0) {
-			free(text);
 			fuse_reply_err(req, fs_errno(fs, ino, r));
 			return;
 		}
-		fi->fh = (uintptr_t)text;
+		fi->fh = (uintptr_t)o;
 	}
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		fs_control_release(fi);
+		fs_control_release(fs, fi);
 }
 
-void fs_control_release(struct fuse_file_info *fi)
+void fs_control_release(struct fs *fs, struct fuse_file_info *fi)
 {
-	struct wf_buffer *text = (struct wf_buffer *)(uintptr_t)fi->fh;
-	if (text)
-		wf_buffer_free(text);
-	free(text);
+	struct open_text *o = (struct open_text *)(uintptr_t)fi->fh;
 	fi->fh = 0;
+	if (!o)
+		return;
+	pthread_mutex_lock(&fs->control->lock);
+	*o->link = o->next;
+	if (o->next)
+		o->next->link = o->link;
+	pthread_mutex_unlock(&fs->control->lock);
+	wf_buffer_free(&o->text);
+	free(o);
 }
 
 static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size, off_t off)
@@ -372,7 +410,8 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 {
 	struct fs *fs = fs_of(req);
 	uint64_t node = ino - FS_CONTROL;
-	const struct wf_buffer *text = fi ? (const struct wf_buffer *)(uintptr_t)fi->fh : NULL;
+	const struct open_text *open = fi ? (const struct open_text *)(uintptr_t)fi->fh : NULL;
+	const struct wf_buffer *text = open ? &open->text : NULL;
 	if (node >= NODE_RECORDS) {
 		char *buf = malloc(size);
 		ssize_t n =

@@ -77,7 +77,7 @@ void fs_control_getattr(fuse_req_t req, fuse_ino_t ino);
 void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size);
-void fs_control_release(struct fuse_file_info *fi);
+void fs_control_release(struct fs *fs, struct fuse_file_info *fi);
 void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
 
 /* ---- invalidate.c: tells the kernel which cached pages are stale, from a thread of its own ---- */

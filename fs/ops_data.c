@@ -47,7 +47,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	if (fs_is_control(ino))
-		fs_control_release(fi);
+		fs_control_release(fs_of(req), fi);
 	else if (fs_of(req)->writable)
 		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, writes(fi));
 	fuse_reply_err(req, 0);
