@@ -74,7 +74,8 @@ static int get_device(const struct subject *s, struct wf_buffer *out)
 {
 	if (s->t.kind == WF_TENSOR_META)
 		return -ENODATA; /* there are no bytes to be anywhere */
-	wf_buffer_puts(out, "file");
+	const char *device = wf_placement_device(s->ck->placement, s->t.storage);
+	wf_buffer_puts(out, device ? device : "file");
 	return 0;
 }
 

@@ -95,6 +95,19 @@ static int read_base(struct wf_checkpoint *ck, struct wf_error *err)
 	return r;
 }
 
+static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options *o, struct wf_error *err)
+{
+	struct wf_placement_options options = {.map_location = o->map_location,
+					       .verify = o->verify,
+					       .open_device = o->open_device,
+					       .device_ctx = o->device_ctx,
+					       .log = ck->log,
+					       .log_ctx = ck->log_ctx};
+	int r = wf_placement_new(&options, ck->storages, &ck->placement, err);
+	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0;
+	return r;
+}
+
 /* Tells the log which tensors cannot be read: their names stay, their reads fail. */
 static void tell_bad_tensors(struct wf_checkpoint *ck)
 {
@@ -141,8 +154,13 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)
 		r = read_base(ck, err);
+	/* before the edits: a location that was set by hand is newer than what map_location makes of the file's */
+	if (r == 0 && options->open_device)
+		r = open_placement(ck, options, err);
 	if (r == 0 && ck->overlay)
 		r = wf_edits_open(ck, err);
+	if (r == 0 && options->preload && ck->placement)
+		r = wf_placement_preload(ck->placement, options->preloaded, options->preloaded_ctx, err);
 	if (r < 0) {
 		wf_close(ck);
 		return r;
@@ -159,6 +177,7 @@ void wf_close(struct wf_checkpoint *ck)
 		return;
 	if (ck->edits)
 		wf_edits_close(ck);
+	wf_placement_free(ck->placement);
 	wf_tree_free(ck->tree);
 	wf_storages_free(ck->storages);
 	wf_graph_free(ck->graph);
@@ -361,7 +380,9 @@ static ssize_t read_tensor(struct wf_checkpoint *ck, const struct wf_node *n, ui
 	if (r < 0)
 		return r;
 	size_t part = offset < t.size_bytes ? WF_MIN(len, t.size_bytes - offset) : 0;
-	r = part ? wf_tensor_read(ck->storages, &t, offset, buf, part) : 0;
+	r = part ? wf_placement_read(ck->placement, &t, offset, buf, part) : 0;
+	if (part && r == 0)
+		r = wf_tensor_read(ck->storages, &t, offset, buf, part);
 	return r < 0 ? r : (ssize_t)part;
 }
 
@@ -394,6 +415,7 @@ int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_
 		n && n->type == WF_NODE_TENSOR && !(ck->edits && wf_edits_holds(ck, ino)) &&
 		wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) == 0 && t.contiguous && !t.conj &&
 		!t.neg && !t.swap && t.kind != WF_TENSOR_META && offset < t.size_bytes &&
+		!wf_placement_has(ck->placement, t.storage) &&
 		wf_storage_locate(ck->storages, t.storage, wf_layout_start(&t) + offset,
 				  ret_fd, ret_file_offset, ret_len);
 	if (there && *ret_len > t.size_bytes - offset)

@@ -18,8 +18,10 @@
 
 #include "err.h"
 
+struct device; /* devices/device.h */
 struct wf_checkpoint;
 struct wf_buffer;
+struct wf_lease;
 
 #define WF_ROOT 1u
 
@@ -35,6 +37,17 @@ struct wf_open_options {
 	 * held: must not call back and must not wait for the kernel. May be NULL. */
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
 	void *changed_ctx;
+	/* Where storages are placed, as torch.load's map_location (placement.h); NULL: they stay in the file. A commit records
+	 * the new locations. preload: all of them now, else each at its first read. verify: hold what is loaded against the
+	 * CRC of its record. Borrowed during wf_open. */
+	const char *map_location;
+	bool preload, verify;
+	void (*preloaded)(void *ctx, uint64_t done_bytes, uint64_t total_bytes); /* from several threads; may be NULL */
+	void *preloaded_ctx;
+	/* Opens the device called "cpu" or "cuda:N". Returns 0, or a negative errno with a reason that is valid for ever. NULL:
+	 * there are no devices. */
+	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
+	void *device_ctx;
 	/* Told one line for the log (a tensor that cannot be read, an extent that was cut off); may be NULL. */
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
@@ -54,7 +67,8 @@ struct wf_stat {
 };
 
 /* Returns: 0; -EMEDIUMTYPE, -EUCLEAN, -EOPNOTSUPP, -E2BIG with a text; -EBUSY when another writer holds the overlay (the
- * text names its pid); -ESTALE when the overlay belongs to another file; or the system's error. */
+ * text names its pid); -ESTALE when the overlay belongs to another file; -EINVAL, -ENODEV, -ENOMEM when storages cannot be
+ * placed as map_location and preload say; or the system's error. */
 int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err);
 void wf_close(struct wf_checkpoint *ck);
 
@@ -83,6 +97,15 @@ int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_
 int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret); /* -ENODATA */
 /* Calls each() for every attribute name. */
 int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx);
+
+/* ---- sharing: a tensor on a device that other processes can map ---- */
+/* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. */
+bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino);
+/* Appends JSON that tells how to map the tensor: device, uuid, handle, offset, bytes, dtype, shape, stride (the man page
+ * explains them), and keeps its storage on the device until wf_unshare.
+ * Returns: 0; -ENOENT not shared; -ENOMEM no room on the device; -EUCLEAN; -EIO. */
+int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json, struct wf_lease **ret);
+void wf_unshare(struct wf_checkpoint *ck, struct wf_lease *lease);
 
 /* ---- whole-checkpoint texts ---- */
 int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* the tutorial's table: key, tab, torch.Size([...]) */

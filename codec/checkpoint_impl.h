@@ -16,6 +16,7 @@
 #include "edit.h"
 #include "object.h"
 #include "overlay.h"
+#include "placement.h"
 #include "source.h"
 #include "storage.h"
 #include "tensor.h"
@@ -47,6 +48,8 @@ struct wf_checkpoint {
 	wf_ref root;
 	struct wf_storages *storages;
 	struct wf_tree *tree;
+	struct wf_placement *placement; /* NULL where there are no devices */
+	bool relocated;                 /* map_location has changed location tags, which no commit has recorded yet */
 	struct wf_overlay *overlay; /* NULL when overlays are ignored */
 	struct wf_edits *edits;     /* NULL as well */
 	struct stat opened;         /* of the file: times and owner shown for everything in it */

@@ -304,6 +304,7 @@ static void swap_base(struct commit *c)
 	if (wf_source_locate(ck->file, 0, &fd, &ignored))
 		fstat(fd, &ck->opened);
 	ck->last_error[0] = '\0';
+	ck->relocated = false;
 	wf_edits_committed(ck);
 }
 
@@ -449,7 +450,7 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
 	int r = wf_edits_settle(ck, c->err);
-	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay);
+	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && !ck->relocated;
 	if (r == 0 && !*ret_nothing)
 		r = choose(c, mode);
 	if (r == 0 && trim)

@@ -344,6 +344,21 @@ int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, c
 
 /* ---- the front door ---- */
 
+/* Where the bytes are now is no part of the checkpoint: nothing is logged. */
+static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
+{
+	struct wf_tensor t;
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	int r = wf_edit_settle(ck, ino, true);
+	if (r == 0 && (!ck->placement || n->type != WF_NODE_TENSOR))
+		r = -EOPNOTSUPP;
+	if (r == 0)
+		r = wf_edit_tensor(ck, ino, &t);
+	if (r < 0)
+		return r;
+	return t.storage == WF_NO_STORAGE ? -EOPNOTSUPP : wf_placement_move(ck->placement, t.storage, value);
+}
+
 static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	int r = wf_edit_settle(ck, ino, true);
@@ -380,7 +395,7 @@ int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const 
 		text[len] = '\0';
 		while (len > 0 && text[len - 1] == '\n')
 			text[--len] = '\0';
-		r = set_attribute(ck, ino, name, text);
+		r = strcmp(name, "user.torch.device") ? set_attribute(ck, ino, name, text) : set_device(ck, ino, text);
 	}
 	wf_edit_end(ck);
 	return r;

@@ -243,6 +243,12 @@ static void field(struct wf_buffer *out, const char *name, const char *value)
 	wf_buffer_puts(out, ",\n");
 }
 
+static void device_field(void *ctx, const char *name, uint64_t bytes)
+{
+	struct wf_buffer *out = ctx;
+	wf_buffer_printf(out, "%s\"%s\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", name, (unsigned long long)bytes);
+}
+
 int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
 	struct wf_totals totals;
@@ -268,6 +274,12 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		"  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",
 		(unsigned long long)usage.edits, (unsigned long long)usage.log_bytes,
 		(unsigned long long)usage.data_bytes, (unsigned long long)usage.unsynced);
+	if (ck->placement) {
+		wf_buffer_printf(ret, "  \"relocated\": %s,\n  \"devices\": {", ck->relocated ? "true" : "false");
+		if (wf_buffer_status(ret) == 0)
+			wf_placement_bytes(ck->placement, device_field, ret);
+		wf_buffer_puts(ret, "},\n");
+	}
 	if (atomic_load(&ck->progress.running))
 		wf_buffer_printf(
 			ret, "  \"commit\": {\"done_bytes\": %llu, \"total_bytes\": %llu, \"append_bytes\": %llu},\n",

@@ -375,15 +375,18 @@ const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i)
 	return ss->all[i].problem ? ss->problems.data + ss->all[i].problem - 1 : "the storage is broken";
 }
 
-static const char *id_text(const struct wf_storages *ss, uint32_t i, uint32_t part)
+static const char *persid_text(const struct wf_storages *ss, wf_ref persid, uint32_t part)
 {
-	if (i >= ss->count || ss->all[i].persid == WF_NIL)
-		return "";
-	wf_ref r = wf_element(ss->graph, wf_persid_id(ss->graph, ss->all[i].persid), part);
+	wf_ref r = wf_element(ss->graph, wf_persid_id(ss->graph, persid), part);
 	size_t len;
 	bool text = wf_is(ss->graph, r, WF_STR) || wf_is(ss->graph, r, WF_PYSTR);
 	const char *s = text ? wf_bytes(ss->graph, r, &len) : NULL;
 	return s ? s : "";
+}
+
+static const char *id_text(const struct wf_storages *ss, uint32_t i, uint32_t part)
+{
+	return i < ss->count && ss->all[i].persid != WF_NIL ? persid_text(ss, ss->all[i].persid, part) : "";
 }
 
 const char *wf_storage_key(const struct wf_storages *ss, uint32_t i)
@@ -483,9 +486,9 @@ static int set_id(struct wf_graph *g, wf_ref persid, wf_ref class, wf_ref numel,
 	if (n < 5 || n > WF_ARRAY_SIZE(e))
 		return -EINVAL;
 	memcpy(e, old, n * sizeof *e);
-	e[1] = class;
+	e[1] = class == WF_NIL ? e[1] : class;
 	e[3] = location == WF_NIL ? e[3] : location;
-	e[4] = numel;
+	e[4] = numel == WF_NIL ? e[4] : numel;
 	wf_ref id = wf_tuple(g, e, n);
 	return id == WF_NIL ? -ENOMEM : wf_persid_set_id(g, persid, id);
 }
@@ -514,6 +517,32 @@ int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype,
 		s->untyped = !info->storage_class;
 	}
 	return r;
+}
+
+int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, const char *tag), void *ctx,
+			 uint32_t *ret_changed)
+{
+	const char *last = NULL;
+	wf_ref tag = WF_NIL;
+	uint32_t changed = 0;
+	for (uint32_t k = 0; k < ss->by_object_size; k++) {
+		wf_ref object = ss->by_object[k].object;
+		uint32_t i = ss->by_object[k].storage;
+		if (object == WF_NIL || !wf_is(ss->graph, object, WF_PERSID))
+			continue;
+		const char *now = persid_text(ss, object, 3), *new = to(ctx, now);
+		if (!new || !strcmp(new, now))
+			continue;
+		if (new != last && (tag = wf_str(ss->graph, new)) == WF_NIL)
+			return -ENOMEM;
+		last = new;
+		int r = set_id(ss->graph, object, WF_NIL, WF_NIL, tag);
+		if (r == -ENOMEM)
+			return r;
+		changed += object == ss->all[i].persid && r == 0;
+	}
+	*ret_changed = changed;
+	return 0;
 }
 
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t),

@@ -69,6 +69,19 @@ int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *b
 bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
 		       uint64_t *ret_len);
 
+/* The container's record of the base bytes, NULL for none; and whether its elements are of the other byte order. */
+const struct wf_record *wf_storage_record(const struct wf_storages *ss, uint32_t i);
+bool wf_storage_swapped(const struct wf_storages *ss, uint32_t i);
+
+/* ---- a copy of storages elsewhere, which is to stay the same ---- */
+struct wf_storage_mirror {
+	void (*written)(void *ctx, uint32_t i, uint64_t offset, const void *data, size_t len);
+	void (*resized)(void *ctx, uint32_t i);
+	void *ctx;
+};
+/* Told of every write and change of size from now on; NULL: nobody is. Borrowed. */
+void wf_storages_set_mirror(struct wf_storages *ss, const struct wf_storage_mirror *mirror);
+
 /* ---- writing: the overlay gives one file for each storage ---- */
 struct wf_extent_files {
 	/* The extent file of storage i, made when missing; borrowed. Returns 0 or a negative errno. */
@@ -93,6 +106,11 @@ int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object);
 /* Makes every PERSID of storage i say this dtype (its class, and the element count for the present size) and location
  * (NULL: as it is). Returns 0, -EINVAL (bytes inside the pickle; a size that is no multiple), -ENOMEM. */
 int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype, const char *location);
+
+/* Gives every PERSID object the location that to() answers for its present one; NULL: it stays. *ret_changed: storages that
+ * have another one now. Returns 0 or -ENOMEM (some have been changed then). */
+int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, const char *tag), void *ctx,
+			 uint32_t *ret_changed);
 
 /* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
  * one that was dropped: reading it, as a file that was unlinked but is open still can, gives -ESTALE). Extents are

@@ -37,6 +37,16 @@ static unsigned int swap_unit(const struct wf_storages *ss, const struct wf_stor
 	return swapped ? wf_dtype_info(s->dtype)->swap_bytes : 1;
 }
 
+const struct wf_record *wf_storage_record(const struct wf_storages *ss, uint32_t i)
+{
+	return i < ss->count ? wf_container_record(ss->container, ss->all[i].record) : NULL;
+}
+
+bool wf_storage_swapped(const struct wf_storages *ss, uint32_t i)
+{
+	return i < ss->count && swap_unit(ss, &ss->all[i]) != 1;
+}
+
 static void reverse(unsigned char *p, size_t len, unsigned int unit)
 {
 	for (size_t at = 0; at < len; at += unit)
@@ -154,6 +164,11 @@ void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent
 	ss->files = *files;
 }
 
+void wf_storages_set_mirror(struct wf_storages *ss, const struct wf_storage_mirror *mirror)
+{
+	ss->mirror = mirror;
+}
+
 static int write_fully(int fd, uint64_t offset, const char *p, size_t len)
 {
 	while (len > 0) {
@@ -198,6 +213,8 @@ int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const 
 		r = wf_storage_mark(ss, i, offset, len);
 	if (r == 0 && ss->files.written)
 		ss->files.written(ss->files.ctx, i, offset, len);
+	if (r == 0 && ss->mirror)
+		ss->mirror->written(ss->mirror->ctx, i, offset, buf, len);
 	return r;
 }
 
@@ -214,5 +231,7 @@ int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes)
 	s->size_bytes = size_bytes;
 	if (ss->files.written)
 		ss->files.written(ss->files.ctx, i, size_bytes, 0);
+	if (ss->mirror)
+		ss->mirror->resized(ss->mirror->ctx, i);
 	return 0;
 }

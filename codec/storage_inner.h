@@ -42,6 +42,7 @@ struct wf_storages {
 	uint64_t seed;             /* of that hash, so that a file cannot be made of keys that collide */
 	struct wf_buffer problems; /* sentences, each with its NUL */
 	struct wf_extent_files files;
+	const struct wf_storage_mirror *mirror; /* may be NULL */
 	struct device *host;
 	pthread_mutex_t cache_lock; /* guards the four below */
 	struct wf_decoded *decoded;

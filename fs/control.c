@@ -2,6 +2,7 @@
  *
  *   status, summary, globals   texts, made when they are opened
  *   commit                     any write commits; its errno says whether that worked
+ *   cuda/                      how to map tensors that are on a device (cuda.c)
  *   archive/                   the container's records as they are stored, with directories where their names have
  * slashes
  *
@@ -32,6 +33,7 @@ static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "gl
 /* What an open text file shows: made when it was opened, the same for every read of that handle. */
 struct open_text {
 	struct wf_buffer text;
+	struct wf_lease *lease; /* of a file in cuda/ */
 	struct open_text *next, **link; /* the kernel need not release what is open when the session ends */
 };
 
@@ -62,8 +64,17 @@ static void forget_dirs(struct fs_control *c)
 	c->dirs_known = false;
 }
 
-void fs_control_free(struct fs_control *c)
+static void free_text(struct fs *fs, struct open_text *o)
 {
+	if (o->lease)
+		wf_unshare(fs->checkpoint, o->lease);
+	wf_buffer_free(&o->text);
+	free(o);
+}
+
+void fs_control_free(struct fs *fs)
+{
+	struct fs_control *c = fs->control;
 	if (!c)
 		return;
 	forget_dirs(c);
@@ -71,8 +82,7 @@ void fs_control_free(struct fs_control *c)
 		wf_buffer_free(&c->texts[i]);
 	for (struct open_text *o = c->open, *next; o; o = next) {
 		next = o->next;
-		wf_buffer_free(&o->text);
-		free(o);
+		free_text(fs, o);
 	}
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -187,6 +197,8 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 	uint64_t node = ino - FS_CONTROL, size = 0;
 	struct wf_record_info info;
 	struct wf_stat root;
+	if (fs_is_cuda(ino))
+		return fs_cuda_stat(fs, ino, ret);
 	int r = wf_getattr(fs->checkpoint, WF_ROOT, &root);
 	if (r < 0)
 		return r;
@@ -260,6 +272,10 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 				ino = FS_CONTROL + (fuse_ino_t)i;
 		if (!strcmp(name, "archive"))
 			ino = FS_CONTROL + NODE_DIRS;
+		if (!strcmp(name, "cuda"))
+			ino = FS_CUDA + WF_ROOT;
+	} else if (fs_is_cuda(parent)) {
+		fs_cuda_lookup(fs, parent, name, &ino);
 	} else {
 		find_in_archive(fs, parent, name, &ino);
 	}
@@ -328,6 +344,10 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 			r = add(&p, fixed_names[i], FS_CONTROL + (fuse_ino_t)i);
 		if (r == 0)
 			r = add(&p, "archive", FS_CONTROL + NODE_DIRS);
+		if (r == 0)
+			r = add(&p, "cuda", FS_CUDA + WF_ROOT);
+	} else if (r == 0 && fs_is_cuda(ino)) {
+		r = fs_cuda_readdir(req, ino, p.data, size, off, plus, &p.used);
 	} else if (r == 0) {
 		r = list_archive(&p, ino);
 	}
@@ -340,14 +360,15 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 
 /* ---- content ---- */
 
-static int open_text(struct fs *fs, int node, struct open_text **ret)
+static int open_text(struct fs *fs, fuse_ino_t ino, struct open_text **ret)
 {
 	struct open_text *o = calloc(1, sizeof *o);
-	int r = o ? make_text(fs, node, &o->text) : -ENOMEM;
+	if (!o)
+		return -ENOMEM;
+	int r = fs_is_cuda(ino) ? wf_share(fs->checkpoint, (uint32_t)(ino - FS_CUDA), &o->text, &o->lease)
+				: make_text(fs, (int)(ino - FS_CONTROL), &o->text);
 	if (r < 0) {
-		if (o)
-			wf_buffer_free(&o->text);
-		free(o);
+		free_text(fs, o);
 		return r;
 	}
 	pthread_mutex_lock(&fs->control->lock);
@@ -371,10 +392,11 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, EACCES);
 		return;
 	}
-	fi->direct_io = node < NODE_FIXED; /* the size that stat told may be an older text's */
-	if (node < NODE_FIXED && node != NODE_COMMIT) {
+	bool is_text = fs_is_cuda(ino) || (node < NODE_FIXED && node != NODE_COMMIT);
+	fi->direct_io = is_text || node == NODE_COMMIT; /* the size that stat told may be an older text's */
+	if (is_text) {
 		struct open_text *o = NULL;
-		int r = open_text(fs, (int)node, &o);
+		int r = open_text(fs, ino, &o);
 		if (r < 0) {
 			fuse_reply_err(req, fs_errno(fs, ino, r));
 			return;
@@ -396,8 +418,7 @@ void fs_control_release(struct fs *fs, struct fuse_file_info *fi)
 	if (o->next)
 		o->next->link = o->link;
 	pthread_mutex_unlock(&fs->control->lock);
-	wf_buffer_free(&o->text);
-	free(o);
+	free_text(fs, o);
 }
 
 static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size, off_t off)
@@ -412,7 +433,9 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 	uint64_t node = ino - FS_CONTROL;
 	const struct open_text *open = fi ? (const struct open_text *)(uintptr_t)fi->fh : NULL;
 	const struct wf_buffer *text = open ? &open->text : NULL;
-	if (node >= NODE_RECORDS) {
+	if (text) {
+		reply_part(req, text, size, off);
+	} else if (node >= NODE_RECORDS && !fs_is_cuda(ino)) {
 		char *buf = malloc(size);
 		ssize_t n =
 			buf ? wf_record_read(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), (uint64_t)off, buf, size)
@@ -422,8 +445,6 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 		else
 			fuse_reply_buf(req, buf, (size_t)n);
 		free(buf);
-	} else if (text) {
-		reply_part(req, text, size, off);
 	} else if (node < NODE_FIXED && node != NODE_COMMIT && node != NODE_ROOT) {
 		pthread_mutex_lock(&fs->control->lock);
 		int r = kept_text(fs, (int)node, &text);

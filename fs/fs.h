@@ -19,6 +19,7 @@
 #include <syslog.h>
 
 #define FS_CONTROL (1ull << 32)
+#define FS_CUDA (1ull << 33) /* and up: .weightfs/cuda and what is in it (cuda.c) */
 #define FS_CONTROL_NAME ".weightfs"
 #define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
 
@@ -31,8 +32,12 @@ struct fs {
 	struct fuse_session *session;
 	struct fs_invalidator *invalidator;
 	struct fs_control *control;
+	/* Opens a device for the codec: main.c, which alone knows them. */
+	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
 	bool writable;
 	bool direct_io;            /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
+	bool on_terminal;          /* stderr was one at the start */
+	_Atomic uint64_t preload_shown; /* bytes when the progress line was last written */
 	bool to_syslog;            /* in the background */
 	_Atomic uint64_t told[64]; /* errors.c: what the log has */
 };
@@ -67,6 +72,10 @@ static inline bool fs_is_control(fuse_ino_t ino)
 {
 	return ino >= FS_CONTROL;
 }
+static inline bool fs_is_cuda(fuse_ino_t ino)
+{
+	return ino >= FS_CUDA;
+}
 /* An entry that edits do not touch: the hidden directory, or one in it. */
 static inline bool fs_is_fixed(fuse_ino_t parent, const char *name)
 {
@@ -79,6 +88,12 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size);
 void fs_control_release(struct fs *fs, struct fuse_file_info *fi);
 void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
+
+/* ---- cuda.c: .weightfs/cuda ---- */
+int fs_cuda_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
+int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
+/* Fills a page with the entries behind off. */
+int fs_cuda_readdir(fuse_req_t req, fuse_ino_t ino, char *page, size_t size, off_t off, bool plus, size_t *ret_used);
 
 /* ---- invalidate.c: tells the kernel which cached pages are stale, from a thread of its own ---- */
 /* fs->session must exist before the first change is told. */

@@ -1,8 +1,12 @@
 /* weightfs: wiring only. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "devices/device.h"
 #include "session.h"
 
 /* Files opened later must not become standard output or error. */
@@ -16,18 +20,24 @@ static void open_standard_files(void)
 		close(fd);
 }
 
+/* The one place where names of devices meet what is behind them. */
+static int open_device(void *ctx, const char *name, struct device **ret, const char **ret_why)
+{
+	if (!strncmp(name, "cuda:", 5))
+		return dev_cuda_open(atoi(name + 5), ret, ret_why);
+	*ret_why = "out of memory";
+	return strcmp(name, "cpu") ? -ENODEV : dev_host_open(ret);
+}
+
 int main(int argc, char **argv)
 {
-	struct fs fs = {0};
+	struct fs fs = {.open_device = open_device};
 	open_standard_files();
 	int status = fs_options_parse(argc, argv, &fs.options);
 	if (status == 0 && fs.options.show_help) {
 		fs_options_help();
 	} else if (status == 0 && fs.options.show_version) {
 		printf("weightfs %s, libfuse %s\n", WEIGHTFS_VERSION, fuse_pkgversion());
-	} else if (status == 0 && fs.options.map_location) {
-		fprintf(stderr, "weightfs: map_location: this build cannot place storages\n");
-		status = 1;
 	} else if (status == 0) {
 		status = fs_session_run(&fs);
 	}

@@ -19,9 +19,10 @@ static void op_open_read_only(fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
 {
 	if (fs_is_control(ino))
 		fs_control_open(req, ino, fi);
-	else if (fs_of(req)->direct_io) {
-		fi->direct_io = 1;
-		fuse_reply_open(req, fi);
+	else if (fs_of(req)->direct_io || fs_of(req)->options.map_location) {
+		fi->direct_io = fs_of(req)->direct_io;
+		fi->keep_cache = 1;
+		fuse_reply_open(req, fi); /* leases in .weightfs/cuda are opens that count */
 	} else
 		fuse_reply_err(req, ENOSYS);
 }

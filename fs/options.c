@@ -19,6 +19,7 @@ static const struct fuse_opt specification[] = {
 	OPTION("ro", read_only),
 	OPTION("rw", read_write),
 	OPTION("preload", preload),
+	OPTION("verify", verify),
 	OPTION("output=%s", output),
 	OPTION("commit=%s", commit),
 	OPTION("map_location=%s", map_location),
@@ -73,6 +74,7 @@ void fs_options_help(void)
 	     "  ro, rw                 read only, or writable (default: as the checkpoint is)\n"
 	     "  map_location=LOC       place storages: cpu, cuda, cuda:N, or FROM=TO joined by ;\n"
 	     "  preload                load every storage at mount rather than at first use\n"
+	     "  verify                 hold what map_location loads against its CRC\n"
 	     "  output=FILE            commits go to FILE; the checkpoint is never touched\n"
 	     "  commit=MODE            auto, replace or append\n"
 	     "  allow_other            let other users in (brings default_permissions)\n"
@@ -155,6 +157,8 @@ int fs_options_parse(int argc, char **argv, struct fs_options *ret)
 		ret->allow_other; /* without it, what one user may see leaks to others through the cache */
 	if (ret->preload && !ret->map_location)
 		return fail("preload", "needs map_location");
+	if (ret->verify && !ret->map_location)
+		return fail("verify", "needs map_location (wfctl verify checks a file)");
 	if (ret->read_only && ret->read_write)
 		return fail("ro and rw", "are opposites");
 	int r = check_commit_mode(ret);

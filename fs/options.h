@@ -16,7 +16,7 @@ struct fs_options {
 	char *map_location; /* -o map_location=, or NULL */
 	int read_only;      /* -o ro */
 	int read_write;     /* -o rw */
-	int preload;
+	int preload, verify;
 	int foreground, debug, single_threaded, show_help, show_version;
 	int allow_other, default_permissions;
 	unsigned int uid, gid, umask;

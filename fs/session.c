@@ -40,6 +40,18 @@ int fs_commit(struct fs *fs, struct wf_error *err)
 
 /* ---- opened ---- */
 
+/* On a terminal a long preload shows how far it is. From several threads. */
+static void show_preload(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct fs *fs = ctx;
+	uint64_t last = atomic_load(&fs->preload_shown);
+	if (!fs->on_terminal || done_bytes - last < total_bytes / 100 + (64 << 20) ||
+	    !atomic_compare_exchange_strong(&fs->preload_shown, &last, done_bytes))
+		return;
+	fprintf(stderr, "\rloading: %llu of %llu MiB", (unsigned long long)(done_bytes >> 20),
+		(unsigned long long)(total_bytes >> 20));
+}
+
 static int open_checkpoint(struct fs *fs)
 {
 	struct fs_options *o = &fs->options;
@@ -51,11 +63,19 @@ static int open_checkpoint(struct fs *fs)
 					  .commit_mode = o->commit_mode,
 					  .changed = fs_invalidate,
 					  .changed_ctx = fs,
+					  .map_location = o->map_location,
+					  .preload = o->preload,
+					  .verify = o->verify,
+					  .preloaded = show_preload,
+					  .preloaded_ctx = fs,
+					  .open_device = fs->open_device,
 					  .log = log_line,
 					  .log_ctx = fs};
 	if (o->read_write && !can_write)
 		return fail(o->checkpoint, strerror(errno));
 	int r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
+	if (fs->preload_shown)
+		fputs("\r\033[K", stderr);
 	if (r < 0) {
 		wf_error_format(&err, text, sizeof text);
 		if (text[0] == '/') /* it names the file itself */
@@ -204,7 +224,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;
 	/* answers come from memory of ours: splicing them through a pipe is half as fast */
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
-	if (!fs->writable)
+	if (!fs->writable && !fs->options.map_location)
 		conn->want |= conn->capable & (FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT);
 	conn->max_write = 1 << 20;
 	conn->max_read = 0;
@@ -323,7 +343,7 @@ static int run(struct fs *fs, struct start *start)
 		status = fail("/", strerror(errno));
 	if (status == 0)
 		status = mount_and_serve(fs, start);
-	fs_control_free(fs->control);
+	fs_control_free(fs);
 	wf_close(fs->checkpoint);
 	return status;
 }
@@ -332,6 +352,7 @@ int fs_session_run(struct fs *fs)
 {
 	struct start start = {.pipe = -1};
 	int pipes[2];
+	fs->on_terminal = isatty(STDERR_FILENO);
 	if (fs->options.foreground)
 		return run(fs, &start);
 	if (pipe2(pipes, O_CLOEXEC) < 0)

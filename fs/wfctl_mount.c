@@ -287,7 +287,8 @@ int wfctl_umount(int argc, char **argv)
 	char *checkpoint = status_string(&status, "checkpoint");
 	/* held before the unmount: the daemon's end is what says that everything is written */
 	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
-	if (status_true(&status, "dirty") && (r = commit_mount(mount)) < 0) {
+	bool pending = writable && (status_true(&status, "dirty") || status_true(&status, "relocated"));
+	if (pending && (r = commit_mount(mount)) < 0) {
 		fail_commit(mount, r);
 	} else if ((r = unmount(mount, 0)) < 0) {
 		wfctl_fail_error(mount, r, NULL);

@@ -139,23 +139,6 @@ def foreground(w):
     ok(r.returncode == 1 and r.stderr.count(b"\n") == 1, "-f fails in one line", r)
 
 
-def wait_for(condition):
-    """The kernel tells of each change of the table of mounts; the condition is about that table."""
-    with open("/proc/self/mounts") as table:
-        poll = select.poll()
-        poll.register(table, select.POLLPRI | select.POLLERR)
-        while not condition():
-            if not poll.poll(20000):
-                return False
-    return True
-
-
-def wait_mounted(w):
-    """In the foreground nobody says when the mount is there."""
-    wait_for(w.mounts)
-    os.stat(w.mnt)
-
-
 def signals(w):
     for sig in (signal.SIGTERM, signal.SIGINT):
         w.mount()

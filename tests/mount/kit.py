@@ -132,3 +132,20 @@ class Daemon:
         ended = bool(select.select([self.fd], [], [], seconds)[0])
         os.close(self.fd)
         return ended
+
+
+def wait_for(condition):
+    """The kernel tells of each change of the table of mounts; the condition is about that table."""
+    with open("/proc/self/mounts") as table:
+        poll = select.poll()
+        poll.register(table, select.POLLPRI | select.POLLERR)
+        while not condition():
+            if not poll.poll(20000):
+                return False
+    return True
+
+
+def wait_mounted(w):
+    """In the foreground nobody says when the mount is there."""
+    wait_for(w.mounts)
+    os.stat(w.mnt)

@@ -29,8 +29,8 @@ def _stand_in(module, name):
 
 
 class Storage:
-    def __init__(self, dtype, data):
-        self.dtype, self.data = dtype, bytes(data)
+    def __init__(self, dtype, data, location="cpu"):
+        self.dtype, self.data, self.location = dtype, bytes(data), location
 
 
 class Tensor:
@@ -60,7 +60,7 @@ class _Pickler(pickle._Pickler):
             return None
         if obj not in self.storages:
             self.storages.append(obj)
-        return ("storage", self.classes[obj.dtype], str(self.storages.index(obj)), "cpu", len(obj.data) // ITEMSIZE[obj.dtype])
+        return ("storage", self.classes[obj.dtype], str(self.storages.index(obj)), obj.location, len(obj.data) // ITEMSIZE[obj.dtype])
 
 
 def _record(out, name, data, directory):

@@ -1,0 +1,79 @@
+/* Storages on a device, as torch.load's map_location places them.
+ *
+ * The file with its overlay stays the truth: what is placed is a copy that every write reaches as well, so that a device
+ * that fails costs speed and never bytes. A storage is placed when its tensor is first read (or all of them at once by
+ * wf_placement_preload), and only where its location tag names a device that map_location leads to; the others stay in
+ * the file. All storages of a device share one allocation (a slab), in the order of the table, each aligned to
+ * WF_PLACE_ALIGN; where there is no room for that, and for a storage that was made or moved later, it has one of its own.
+ *
+ * map_location, as in torch: "cpu", "cuda" (which is "cuda:0") or "cuda:N" for every storage; or FROM=TO joined by ';',
+ * which changes the named tags and leaves the others. The tags of the graph are changed at once, in memory.
+ *
+ * Threads: wf_placement_read, _device, _bytes, _lease and _release from any, beside each other, with the checkpoint's
+ * lock held shared (_release without any); the rest with it held exclusively.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "storage.h"
+#include "tensor.h"
+
+#define WF_PLACE_ALIGN 512u
+
+struct device;
+struct dev_share;
+struct wf_lease;
+struct wf_placement;
+
+struct wf_placement_options {
+	const char *map_location; /* NULL: nothing is placed but what wf_placement_move is asked for */
+	bool verify;              /* hold what is loaded against the CRC of its record */
+	/* Opens "cpu" or "cuda:N". Returns 0, or a negative errno with a reason that is valid for ever. */
+	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
+	void *device_ctx;
+	void (*log)(void *ctx, const char *line); /* may be NULL */
+	void *log_ctx;
+};
+
+/* Reads map_location, opens the devices it leads to, and changes the tags of ss. The storages are borrowed until
+ * wf_placement_free. Returns: 0; -EINVAL map_location cannot be read; -ENODEV no such device; -ENOMEM. */
+int wf_placement_new(const struct wf_placement_options *options, struct wf_storages *ss, struct wf_placement **ret,
+		     struct wf_error *err);
+/* Gives the devices' memory back. Every lease has been released. */
+void wf_placement_free(struct wf_placement *p);
+
+/* How many storages have another location by map_location than the checkpoint's file says. */
+uint32_t wf_placement_relocated(const struct wf_placement *p);
+
+/* Places every storage that has a device. progress() may be NULL and is called from several threads.
+ * Returns: 0; -ENOMEM; -EUCLEAN a record fails its CRC or the file ended early; -EIO; nothing is placed then. */
+int wf_placement_preload(struct wf_placement *p, void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes),
+			 void *ctx, struct wf_error *err);
+
+/* Whether reads of the storage are to go through wf_placement_read: it is placed, or will be by its first read. */
+bool wf_placement_has(const struct wf_placement *p, uint32_t storage);
+/* Bytes [offset, offset + len) of the tensor's file, from the device, placing the storage where it is not yet.
+ * Returns: 1; 0 they are to be read from the file; -EUCLEAN the storage failed its CRC. */
+int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len);
+
+/* "cpu", "cuda:0", or NULL while the bytes are in the file alone. */
+const char *wf_placement_device(const struct wf_placement *p, uint32_t storage);
+/* Moves a storage: "file", "cpu", "cuda" or "cuda:N". Returns: 0; -EINVAL no such name; -EBUSY it is leased; -ENODEV;
+ * -ENOMEM; -EIO; it is where it was then. */
+int wf_placement_move(struct wf_placement *p, uint32_t storage, const char *to);
+/* Calls each() for the file and every device in use with the bytes of the storages there. */
+void wf_placement_bytes(const struct wf_placement *p, void (*each)(void *ctx, const char *name, uint64_t bytes), void *ctx);
+
+/* ---- sharing with other processes ---- */
+/* Whether a lease can be had: the storage is, or will be, on a device that shares. */
+bool wf_placement_shares(const struct wf_placement *p, uint32_t storage);
+/* Places the storage and keeps it there until the lease is released. *ret_start: where it starts in what the handle
+ * opens. Returns: 0; -EOPNOTSUPP; -ENOMEM there is no room on the device; -EUCLEAN; -EIO. */
+int wf_placement_lease(struct wf_placement *p, uint32_t storage, struct wf_lease **ret, struct dev_share *ret_share,
+		       uint64_t *ret_start);
+void wf_placement_release(struct wf_placement *p, struct wf_lease *lease);
+/* The UUID of the leased storage's device into buf. Returns 0 or -EIO. */
+int wf_placement_uuid(const struct wf_lease *lease, char *buf, size_t size);

@@ -1,0 +1,90 @@
+/* The inside of struct wf_placement, shared by placement.c (what is where), placement_map.c (what map_location means)
+ * and placement_load.c (how bytes get there). Nobody else includes it. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "devices/device.h"
+#include "placement.h"
+
+#define MAX_DEVICES 64
+
+struct place_device {
+	char name[16];
+	struct device *device; /* NULL while it was not needed */
+	bool target;           /* map_location leads here */
+	bool shared_tried;     /* the slab of all its storages was asked for, whatever came of it */
+	bool no_gather;        /* has no kernels: strided views are read from the file */
+};
+
+/* One allocation, and who uses it: places that point to it, and leases. */
+struct slab {
+	struct place_device *device;
+	struct dev_memory memory;
+	uint32_t users;
+};
+
+enum place_state {
+	PLACE_OPEN,  /* nothing decided: its tag says whether the first read places it */
+	PLACE_READY, /* on the slab's device */
+	PLACE_FILE,  /* stays in the file: moved there, no room on the device, or the device failed */
+	PLACE_BAD,   /* its bytes failed their CRC */
+};
+
+struct place {
+	uint8_t state;
+	uint32_t leases;
+	struct slab *slab; /* where its bytes are or, while PLACE_OPEN, will be; NULL: nowhere yet */
+	uint64_t offset;
+};
+
+struct wf_lease {
+	uint32_t storage;
+	struct slab *slab;
+};
+
+/* FROM=TO; from NULL: every tag. */
+struct place_rule {
+	char *from;
+	struct place_device *to;
+};
+
+struct wf_placement {
+	struct wf_placement_options options;
+	struct wf_storages *ss;
+	struct place_rule *rules;
+	uint32_t rule_count;
+	uint32_t relocated;
+	struct place_device devices[MAX_DEVICES];
+	uint32_t device_count;
+	atomic_bool active;         /* something is or can be placed: reads look further only then */
+	pthread_mutex_t load_lock;  /* one load at a time; taken before `lock` */
+	pthread_mutex_t lock;       /* the places, users of slabs, devices */
+	struct wf_storage_mirror mirror;
+	struct place *places;       /* [storage] */
+	uint32_t place_count;
+};
+
+void placement_log(const struct wf_placement *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* placement_map.c */
+/* Returns: 0; -EINVAL with a sentence. Devices are named, not opened. */
+int placement_parse(struct wf_placement *p, const char *map_location, struct wf_error *err);
+/* The device of that name ("cuda" is "cuda:0"), made when missing; NULL when it is no device's name. */
+struct place_device *placement_named(struct wf_placement *p, const char *name, size_t len);
+int placement_open(struct wf_placement *p, struct place_device *d, const char **ret_why);
+/* The target that a storage's tag names; NULL: none. */
+struct place_device *placement_target(const struct wf_placement *p, uint32_t storage);
+int placement_map_tags(struct wf_placement *p);
+
+/* placement_load.c */
+struct placement_item {
+	uint32_t storage;
+	uint64_t offset; /* in the memory */
+	bool bad;        /* out: its bytes are not those that the record's CRC is of */
+};
+/* Fills memory with the bytes of the storages. Returns 0, also where some are `bad`, or what the device or the file
+ * gave. */
+int placement_load(struct wf_placement *p, struct place_device *d, const struct dev_memory *m,
+		   struct placement_item *items, uint32_t n, void (*progress)(void *, uint64_t, uint64_t), void *ctx);
