@@ -142,19 +142,19 @@ static int get_zero_point(const struct subject *s, struct wf_buffer *out)
 static int get_class(const struct subject *s, struct wf_buffer *out)
 {
 	char name[256];
-	const char *names[5];
+	const char *names[5], *shown = name;
 	wf_ref object = s->node->object, parts[5];
 	if (!s->is_tensor && object != WF_NIL && wf_tensor_components(s->ck->graph, object, names, parts))
 		/* sparse, nested, quantised per channel: one tensor, though shown as a directory */
 		snprintf(name, sizeof name, "torch.%s",
 			 strstr(wf_global_name(s->ck->graph, wf_call_func(s->ck->graph, object)), "arameter") ? "nn.parameter.Parameter" : "Tensor");
 	else if (s->is_tensor)
-		wf_tensor_class(s->ck->graph, &s->t, name, sizeof name);
+		shown = wf_tensor_class(s->ck->graph, &s->t, name, sizeof name);
 	else if (object == WF_NIL)
 		return -ENODATA; /* the root directory of a checkpoint that is one value; a scratch file */
 	else
 		wf_class_name(s->ck->graph, object, name, sizeof name);
-	wf_buffer_puts(out, name);
+	wf_buffer_puts(out, shown);
 	return 0;
 }
 

@@ -59,6 +59,20 @@ void wf_buffer_putc(struct wf_buffer *b, char c)
 	wf_buffer_append(b, &c, 1);
 }
 
+void wf_buffer_put_int(struct wf_buffer *b, int64_t v)
+{
+	char digits[20], *p = digits + sizeof digits;
+	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
+
+	do {
+		*--p = (char)('0' + u % 10);
+		u /= 10;
+	} while (u > 0);
+	if (v < 0)
+		*--p = '-';
+	wf_buffer_append(b, p, (size_t)(digits + sizeof digits - p));
+}
+
 void wf_buffer_printf(struct wf_buffer *b, const char *fmt, ...)
 {
 	va_list ap;

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct wf_buffer {
 	char *data;    /* NUL-terminated whenever non-NULL, the NUL not counted */
@@ -19,6 +20,8 @@ void wf_buffer_free(struct wf_buffer *b);
 void wf_buffer_append(struct wf_buffer *b, const void *data, size_t len);
 void wf_buffer_puts(struct wf_buffer *b, const char *s);
 void wf_buffer_putc(struct wf_buffer *b, char c);
+/* In decimal, as printf("%lld"): listings write millions of these. */
+void wf_buffer_put_int(struct wf_buffer *b, int64_t v);
 void wf_buffer_printf(struct wf_buffer *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Returns: 0, or -ENOMEM when any append failed. */
 int wf_buffer_status(const struct wf_buffer *b);

@@ -395,6 +395,19 @@ uint32_t wf_container_storage_record(const struct wf_container *c, const char *k
 	return i;
 }
 
+uint32_t wf_container_guess_storage_record(const struct wf_container *c, uint32_t guess, const char *key,
+					   size_t key_len)
+{
+	size_t folder_len = strlen(c->storage_folder);
+	if (guess < c->count) {
+		const char *name = c->records[guess].name;
+		if (strlen(name) == folder_len + key_len && memcmp(name, c->storage_folder, folder_len) == 0 &&
+		    memcmp(name + folder_len, key, key_len) == 0)
+			return guess;
+	}
+	return wf_container_storage_record(c, key, key_len);
+}
+
 const uint32_t *wf_container_storage_order(const struct wf_container *c, uint32_t *ret_n)
 {
 	*ret_n = c->storage_count;

@@ -77,6 +77,9 @@ int wf_container_load_record_graph(struct wf_container *c, uint32_t record, stru
 /* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY;
  * in a TorchScript archive also the record KEY itself. WF_NO_RECORD when the container has none. */
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len);
+/* The same, looking first at the record `guess`: cheap when that is the one. */
+uint32_t wf_container_guess_storage_record(const struct wf_container *c, uint32_t guess, const char *key,
+					   size_t key_len);
 
 /* Legacy and tar: the storages in the order of the stream (record indices), for a faithful rewrite; NULL and 0 for a
  * zip. Valid until wf_container_free. */

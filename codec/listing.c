@@ -18,7 +18,7 @@ struct frame {
 
 struct listing {
 	struct wf_checkpoint *ck;
-	struct wf_buffer path;
+	struct wf_buffer path, shape;
 	struct frame *stack;
 	uint32_t depth, capacity;
 };
@@ -43,32 +43,32 @@ static int tell_tensor(struct listing *l, const struct wf_node *n, int (*each)(v
 	struct wf_checkpoint *ck = l->ck;
 	struct wf_tensor t;
 	struct wf_error err = {0};
-	char class[256] = "", text[512] = "";
-	struct wf_buffer shape = WF_BUFFER_INIT;
+	struct wf_buffer *shape = &l->shape;
+	char class[256], text[512];
 	struct wf_tensor_row row = {
-		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = class, .error_text = text};
+		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = "", .error_text = ""};
 	row.error = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err);
-	wf_buffer_putc(&shape, '[');
+	shape->len = 0;
+	wf_buffer_putc(shape, '[');
 	if (row.error == 0) {
-		for (uint32_t i = 0; i < t.ndim; i++)
-			wf_buffer_printf(&shape, "%s%lld", i ? ", " : "", (long long)t.shape[i]);
+		for (uint32_t i = 0; i < t.ndim; i++) {
+			wf_buffer_puts(shape, i ? ", " : "");
+			wf_buffer_put_int(shape, t.shape[i]);
+		}
 		row.dtype = wf_dtype_info(t.dtype)->name;
 		row.size_bytes = t.size_bytes;
 		row.location = t.kind == WF_TENSOR_META    ? "meta"
 			       : t.kind == WF_TENSOR_NUMPY ? "cpu"
 							   : wf_storage_location(ck->storages, t.storage);
 		row.storage = t.storage == WF_NO_STORAGE ? "" : wf_storage_key(ck->storages, t.storage);
-		wf_tensor_class(ck->graph, &t, class, sizeof class);
+		row.klass = wf_tensor_class(ck->graph, &t, class, sizeof class);
 	} else {
-		wf_error_format(&err, text, sizeof text);
+		row.error_text = wf_error_format(&err, text, sizeof text);
 	}
-	wf_buffer_putc(&shape, ']');
-	row.shape = shape.data;
-	int r = wf_buffer_status(&shape);
-	if (r == 0)
-		r = each(ctx, &row);
-	wf_buffer_free(&shape);
-	return r;
+	wf_buffer_putc(shape, ']');
+	row.shape = shape->data;
+	int r = wf_buffer_status(shape);
+	return r == 0 ? each(ctx, &row) : r;
 }
 
 static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_row *), void *ctx)
@@ -128,7 +128,7 @@ static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
 int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 		   int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx)
 {
-	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT};
+	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT};
 	wf_ino ino;
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = resolve(&l, prefix ? prefix : "", &ino);
@@ -145,6 +145,7 @@ int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 	pthread_rwlock_unlock(&ck->lock);
 	free(l.stack);
 	wf_buffer_free(&l.path);
+	wf_buffer_free(&l.shape);
 	return r < 0 ? r : 0;
 }
 

@@ -172,12 +172,16 @@ void wf_graph_free(struct wf_graph *g)
 {
 	if (!g)
 		return;
-	for (uint32_t u = FIRST_REF; u < g->next && g->nvectors; u += (uint32_t)object_units(wf_object_at(g, u))) {
+	uint32_t left = g->nvectors;
+	for (uint32_t u = FIRST_REF; u < g->next && left; u += (uint32_t)object_units(wf_object_at(g, u))) {
 		struct wf_object *o = wf_object_at(g, u);
+		void *owned = NULL;
 		if (o->kind == WF_LIST || o->kind == WF_DICT || o->kind == WF_SET)
-			free(((struct wf_container *)o)->vector);
+			owned = ((struct wf_container *)o)->vector;
 		else if (o->kind == WF_KIND_EFFECTS)
-			free(((struct wf_effects_object *)o)->more);
+			owned = ((struct wf_effects_object *)o)->more;
+		left -= owned != NULL;
+		free(owned);
 	}
 	for (uint32_t i = 0; i < g->nchunks; i++)
 		if (g->chunks[i].owner)

@@ -168,6 +168,8 @@ void wf_dict_compact(struct wf_graph *g, wf_ref dict);
 int wf_dict_dedup(struct wf_graph *g, wf_ref dict);
 /* Gives back the room for growth of a LIST, SET or DICT; nothing for other kinds. */
 void wf_container_trim(struct wf_graph *g, wf_ref r);
+/* Both for every container made since the graph had this limit. Returns 0 or -ENOMEM. */
+int wf_graph_settle(struct wf_graph *g, uint32_t limit);
 /* The container that SETITEM, APPEND or ADDITEMS on r writes to: r itself for a DICT, LIST or SET, the right one of
  * the latest round (made when missing) for a CALL; WF_NIL when r takes no such thing. */
 wf_ref wf_dict_target(struct wf_graph *g, wf_ref r);
@@ -194,3 +196,5 @@ bool wf_is_constant(const struct wf_graph *g, wf_ref r);
  * 4 KiB). PYSTR equals STR with the same ASCII bytes. */
 bool wf_key_equal(const struct wf_graph *g, wf_ref a, wf_ref b);
 uint64_t wf_key_hash(const struct wf_graph *g, wf_ref r); /* equal keys, equal hashes */
+/* One more number into a hash h (0 at first), by a secret of the graph: no file can be made of numbers that collide. */
+uint64_t wf_hash_mix(const struct wf_graph *g, uint64_t h, uint64_t v);

@@ -24,6 +24,7 @@ static int resize(struct wf_graph *g, struct wf_container *c, uint32_t cap)
 	size_t elem = element_bytes(c);
 
 	if (cap == 0) {
+		g->nvectors -= c->vector != NULL;
 		free(c->vector);
 		c->vector = NULL;
 	} else {
@@ -185,6 +186,23 @@ int wf_dict_dedup(struct wf_graph *g, wf_ref dict)
 		return -ENOMEM;
 	if (fold_duplicates(g, items, n, table, size - 1))
 		wf_dict_compact(g, dict);
+	return 0;
+}
+
+/* Of 100,000 tensors in one dict that dict is the only container with elements, and the first object of all. */
+int wf_graph_settle(struct wf_graph *g, uint32_t limit)
+{
+	uint32_t left = g->nvectors;
+
+	for (wf_ref r = wf_graph_since(g, limit); r && left; r = wf_graph_next(g, r)) {
+		struct wf_container *c = container_of(g, r);
+		if (!c || !c->vector)
+			continue;
+		left--;
+		if (c->head.kind == WF_DICT && wf_dict_dedup(g, r) < 0)
+			return -ENOMEM;
+		wf_container_trim(g, r);
+	}
 	return 0;
 }
 

@@ -46,7 +46,7 @@ struct wf_graph {
 	uint32_t chunk_cap;
 	uint32_t next;     /* first free unit */
 	uint32_t end;      /* end of the open chunk */
-	uint32_t nvectors; /* containers and effects that own memory; 0 makes freeing cheap */
+	uint32_t nvectors; /* containers and effects that own memory: a walk that has seen all of them may end */
 	int failed;
 	uint64_t bytes;
 	uint64_t seed[2];

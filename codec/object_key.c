@@ -186,7 +186,7 @@ bool wf_key_equal(const struct wf_graph *g, wf_ref a, wf_ref b)
 }
 
 /* The high and low half of a 128-bit product: with a secret factor no input can be aimed at a collision. */
-static uint64_t mix(const struct wf_graph *g, uint64_t h, uint64_t v)
+uint64_t wf_hash_mix(const struct wf_graph *g, uint64_t h, uint64_t v)
 {
 	__uint128_t p = (__uint128_t)(h ^ v ^ g->seed[0]) * (g->seed[1] ^ (h << 1));
 	return (uint64_t)p ^ (uint64_t)(p >> 64);
@@ -196,11 +196,11 @@ static uint64_t mix_bytes(const struct wf_graph *g, uint64_t h, const char *data
 {
 	uint64_t word = 0;
 
-	h = mix(g, h, len);
+	h = wf_hash_mix(g, h, len);
 	for (; len >= 8; data += 8, len -= 8)
-		h = mix(g, h, wf_le64(data));
+		h = wf_hash_mix(g, h, wf_le64(data));
 	memcpy(&word, data, len);
-	return mix(g, h, word);
+	return wf_hash_mix(g, h, word);
 }
 
 static uint64_t key_hash(const struct wf_graph *g, wf_ref r, uint64_t h, unsigned depth, struct budget *left)
@@ -212,8 +212,8 @@ static uint64_t key_hash(const struct wf_graph *g, wf_ref r, uint64_t h, unsigne
 		if (num.type == NUM_FLOAT)
 			memcpy(&bits, &num.f, sizeof bits);
 		if (num.type == NUM_LONG)
-			return spend(left, num.len) ? mix_bytes(g, h, num.bytes, num.len) : mix(g, h, r);
-		return mix(g, h, bits);
+			return spend(left, num.len) ? mix_bytes(g, h, num.bytes, num.len) : wf_hash_mix(g, h, r);
+		return wf_hash_mix(g, h, bits);
 	}
 	switch (wf_kind_of(g, r)) {
 	case WF_STR:
@@ -221,7 +221,7 @@ static uint64_t key_hash(const struct wf_graph *g, wf_ref r, uint64_t h, unsigne
 	case WF_BYTES: {
 		size_t len;
 		const char *data = wf_bytes(g, r, &len);
-		return data && spend(left, len) ? mix_bytes(g, h, data, len) : mix(g, h, r);
+		return data && spend(left, len) ? mix_bytes(g, h, data, len) : wf_hash_mix(g, h, r);
 	}
 	case WF_GLOBAL: {
 		const struct wf_object *o = wf_object_at(g, r);
@@ -230,18 +230,18 @@ static uint64_t key_hash(const struct wf_graph *g, wf_ref r, uint64_t h, unsigne
 	case WF_TUPLE: {
 		uint32_t n;
 		const wf_ref *refs = wf_elements(g, r, &n);
-		h = mix(g, h, ~(uint64_t)n);
+		h = wf_hash_mix(g, h, ~(uint64_t)n);
 		if (depth == 0)
-			return mix(g, h, r);
+			return wf_hash_mix(g, h, r);
 		for (uint32_t i = 0; i < n; i++) {
 			if (!spend(left, 0))
-				return mix(g, h, r);
+				return wf_hash_mix(g, h, r);
 			h = key_hash(g, refs[i], h, depth - 1, left);
 		}
 		return h;
 	}
 	default:
-		return mix(g, h, r);
+		return wf_hash_mix(g, h, r);
 	}
 }
 

@@ -69,7 +69,7 @@ int wf_pickle_memo_put(struct pickle_memo *m, uint32_t index, wf_ref value)
 		m->dense = dense;
 		m->dense_cap = cap;
 	}
-	if (!wf_pickle_memo_get(m, index))
+	if (!m->dense[index] && !(m->sparse_count && wf_pickle_memo_get(m, index)))
 		m->count++;
 	m->dense[index] = value;
 	return 0;

@@ -357,17 +357,6 @@ static int run(struct pickle_machine *m)
 	return 0;
 }
 
-/* Equal keys are only looked for when all items are there: their keys may be objects still being filled. */
-static int settle(struct pickle_machine *m, uint32_t before)
-{
-	for (wf_ref r = wf_graph_since(m->g, before); r; r = wf_graph_next(m->g, r)) {
-		if (wf_is(m->g, r, WF_DICT) && wf_dict_dedup(m->g, r) < 0)
-			return wf_pickle_no_room(m);
-		wf_container_trim(m->g, r);
-	}
-	return 0;
-}
-
 static void machine_free(struct pickle_machine *m)
 {
 	wf_cursor_free(&m->in);
@@ -393,8 +382,11 @@ int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset
 		return wf_pickle_no_room(&m);
 	m.stack_cap = STACK_MIN;
 	uint32_t before = wf_graph_limit(g);
-	if ((rc = run(&m)) < 0 || (rc = settle(&m, before)) < 0)
+	if ((rc = run(&m)) < 0)
 		return rc;
+	/* Equal keys are only looked for when all items are there: their keys may be objects still being filled. */
+	if (wf_graph_settle(g, before) < 0)
+		return wf_pickle_no_room(&m);
 	*ret_root = m.stack[m.depth - 1];
 	*ret_end = m.in.pos;
 	return 0;

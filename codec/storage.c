@@ -196,11 +196,11 @@ static void problem(struct wf_storages *ss, uint32_t i, int code, const char *fm
 }
 
 /* Holds a storage against the record that should have its bytes. */
-static void attach_record(struct wf_storages *ss, uint32_t i, const char *key, size_t key_len)
+static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, const char *key, size_t key_len)
 {
 	struct wf_storage *s = &ss->all[i];
 
-	s->record = wf_container_storage_record(ss->container, key, key_len);
+	s->record = index;
 	const struct wf_record *record = wf_container_record(ss->container, s->record);
 	if (!record) {
 		problem(ss, i, -EUCLEAN, "the file has no record for storage %.*s", (int)WF_MIN(key_len, 80u), key);
@@ -218,6 +218,27 @@ static void attach_record(struct wf_storages *ss, uint32_t i, const char *key, s
 	}
 }
 
+/* Where the storage of a key is noted, as index + 1, and is to be noted when it is new (0). */
+static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record,
+		    uint32_t **ret_place)
+{
+	uint32_t *owner = record == WF_NO_RECORD ? NULL : &ss->by_record[record];
+
+	if (owner && (!*owner || same_key(ss, key_of(ss, *owner - 1), key))) {
+		*ret_place = owner;
+		return 0;
+	}
+	int r = reserve_key(ss);
+	if (r < 0)
+		return r;
+	uint32_t hash = (uint32_t)wf_hash_bytes(bytes, len, ss->seed);
+	struct wf_key_slot *slot = key_slot(ss, key, hash);
+	ss->by_key_used += !slot->storage;
+	slot->hash = hash;
+	*ret_place = &slot->storage;
+	return 0;
+}
+
 /* The storage that a PERSID names: the one with that key, or a new one. */
 static int add_persid(struct wf_storages *ss, wf_ref persid)
 {
@@ -225,23 +246,22 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 	char buf[INT_KEY_BYTES];
 	const char *why, *key;
 	size_t len;
-	uint32_t i;
+	uint32_t i, *place = NULL;
 
 	if (!read_id(ss->graph, persid, &id, &why))
 		return 0;
 	key = key_bytes(ss->graph, id.key, buf, &len);
 	if (!key)
 		return 0; /* a tensor over it says that it has no storage */
+	uint32_t record = wf_container_guess_storage_record(ss->container, ss->last_record + 1, key, len);
 	int r = reserve(ss);
 	if (r == 0)
-		r = reserve_key(ss);
+		r = find_key(ss, id.key, key, len, record, &place);
 	if (r < 0)
 		return r;
-	uint32_t hash = (uint32_t)wf_hash_bytes(key, len, ss->seed);
-	struct wf_key_slot *slot = key_slot(ss, id.key, hash);
-	if (slot->storage) {
+	if (*place) {
 		/* Ids that agree on the bytes may disagree on the class: all empty storages share one key. */
-		i = slot->storage - 1;
+		i = *place - 1;
 		if (!why && id.size_bytes != ss->all[i].size_bytes)
 			problem(ss, i, -EUCLEAN,
 				"storage %.*s has %" PRIu64 " bytes by one id and %" PRIu64 " by another",
@@ -253,10 +273,10 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 						 .record = WF_NO_RECORD,
 						 .dtype = (uint8_t)id.dtype,
 						 .untyped = id.untyped};
-		*slot = (struct wf_key_slot){i + 1, hash};
-		ss->by_key_used++;
+		*place = i + 1;
+		ss->last_record = record;
 		if (!why)
-			attach_record(ss, i, key, len);
+			attach_record(ss, i, record, key, len);
 	}
 	if (why) {
 		ss->all[i].size_bytes = ss->all[i].bad ? ss->all[i].size_bytes : 0;
@@ -303,6 +323,21 @@ static int add_object(struct wf_storages *ss, wf_ref o)
 	return data == WF_NIL ? 0 : add_array(ss, o, data);
 }
 
+/* Tables for a storage and a PERSID in nearly every record: they grow where that is too little. */
+static int reserve_all(struct wf_storages *ss)
+{
+	uint32_t records = wf_container_count(ss->container), size = 64;
+
+	while (size / 4 * 3 < records)
+		size *= 2;
+	ss->by_record = calloc(WF_MAX(records, 1u), sizeof *ss->by_record);
+	ss->by_object = calloc(size, sizeof *ss->by_object);
+	ss->all = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->all);
+	ss->by_object_size = size;
+	ss->capacity = records;
+	return ss->by_record && ss->by_object && ss->all ? 0 : -ENOMEM;
+}
+
 int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storages **ret, struct wf_error *err)
 {
 	struct wf_storages *ss = calloc(1, sizeof *ss);
@@ -315,7 +350,10 @@ int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storag
 	pthread_mutex_init(&ss->cache_lock, NULL);
 	if (getrandom(&ss->seed, sizeof ss->seed, GRND_NONBLOCK) != sizeof ss->seed)
 		ss->seed = (uintptr_t)ss;
+	ss->last_record = WF_NO_RECORD;
 	int r = dev_host_open(&ss->host);
+	if (r == 0)
+		r = reserve_all(ss);
 	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL && r == 0; o = wf_graph_next(g, o))
 		r = add_object(ss, o);
 	if (r < 0) {
@@ -324,7 +362,9 @@ int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storag
 	}
 	/* from now on PERSID objects are told by identity: new storages get their keys when they are written */
 	free(ss->by_key);
+	free(ss->by_record);
 	ss->by_key = NULL;
+	ss->by_record = NULL;
 	*ret = ss;
 	return 0;
 }
@@ -343,6 +383,7 @@ void wf_storages_free(struct wf_storages *ss)
 	wf_buffer_free(&ss->problems);
 	free(ss->decoded);
 	free(ss->by_key);
+	free(ss->by_record);
 	free(ss->by_object);
 	free(ss->all);
 	free(ss);

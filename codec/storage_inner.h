@@ -37,7 +37,11 @@ struct wf_storages {
 	struct wf_object_slot *by_object; /* PERSID or ndarray -> storage; open addressing */
 	uint32_t by_object_size;          /* a power of two, or 0 */
 	uint32_t by_object_used;
-	struct wf_key_slot *by_key; /* while the table is built; open addressing */
+	/* While the table is built, what finds a key again: the first storage + 1 that a record belongs to, and for a key
+	 * without a record, or with another spelling of one, a table with open addressing. */
+	uint32_t *by_record;
+	uint32_t last_record; /* that of the storage before, since torch writes them in the order of the pickle */
+	struct wf_key_slot *by_key;
 	uint32_t by_key_size, by_key_used;
 	uint64_t seed;             /* of that hash, so that a file cannot be made of keys that collide */
 	struct wf_buffer problems; /* sentences, each with its NUL */

@@ -441,18 +441,19 @@ int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_
 	return decode(&d, r);
 }
 
-void wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size)
+const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size)
 {
 	wf_ref type = t->type;
 
 	if (t->kind == WF_TENSOR_STORAGE)
 		type = wf_class_of(g, wf_element(g, wf_persid_id(g, t->rebuild), 1));
-	if (wf_is(g, type, WF_GLOBAL))
+	if (wf_is(g, type, WF_GLOBAL)) {
 		snprintf(buf, size, "%s.%s", wf_global_module(g, type), wf_global_name(g, type));
-	else if (t->kind == WF_TENSOR_NUMPY && t->object == t->rebuild)
-		snprintf(buf, size, "numpy.ndarray");
-	else
-		snprintf(buf, size, "%s", t->parameter ? "torch.nn.parameter.Parameter" : "torch.Tensor");
+		return buf;
+	}
+	if (t->kind == WF_TENSOR_NUMPY && t->object == t->rebuild)
+		return "numpy.ndarray";
+	return t->parameter ? "torch.nn.parameter.Parameter" : "torch.Tensor";
 }
 
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b)
@@ -467,9 +468,12 @@ bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b)
 	       !memcmp(a->stride, b->stride, a->ndim * sizeof a->stride[0]);
 }
 
-uint64_t wf_tensor_tie_hash(const struct wf_tensor *t)
+uint64_t wf_tensor_tie_hash(const struct wf_graph *g, const struct wf_tensor *t)
 {
-	uint64_t head[3] = {t->storage, t->offset_elems, (uint64_t)t->dtype << 8 | t->ndim};
+	uint64_t h = wf_hash_mix(g, 0, (uint64_t)t->storage << 32 | (uint64_t)t->dtype << 8 | t->ndim);
 
-	return wf_hash_bytes(t->shape, t->ndim * sizeof t->shape[0], wf_hash_bytes(head, sizeof head, 0));
+	h = wf_hash_mix(g, h, t->offset_elems);
+	for (uint32_t i = 0; i < t->ndim; i++) /* strides too: one storage may be seen in a hundred thousand ways */
+		h = wf_hash_mix(g, wf_hash_mix(g, h, (uint64_t)t->shape[i]), (uint64_t)t->stride[i]);
+	return h;
 }

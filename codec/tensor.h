@@ -62,12 +62,12 @@ uint32_t wf_tensor_components(const struct wf_graph *g, wf_ref r, const char *re
  * storage is to blame, *ret says what the tensor declares (dtype, shape, size_bytes), for listings. */
 int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *ret,
 		     struct wf_error *err);
-/* "torch.nn.parameter.Parameter", "torch.Tensor", "numpy.ndarray", ... into buf. */
-void wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
+/* "torch.nn.parameter.Parameter", "torch.Tensor", "numpy.ndarray", ...; a name of the file's own is put into buf. */
+const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
 /* Same data: storage, byte offset, shape, strides, dtype and conj/neg bits: two such names are a tie. Meta tensors, which have
  * no data, are tied when they are one object. */
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b);
-uint64_t wf_tensor_tie_hash(const struct wf_tensor *t);
+uint64_t wf_tensor_tie_hash(const struct wf_graph *g, const struct wf_tensor *t); /* the same of tied tensors */
 
 /* ---- making and changing the graph's form; all return 0, -ENOMEM or -E2BIG; -EINVAL what the form cannot say ---- */
 /* ('storage', torch.<Class>, key, location, numel) wrapped in a PERSID; classes that weights_only accepts. */

@@ -74,6 +74,8 @@ enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_contai
 	wf_ref objects[5];
 	struct wf_effects effects;
 	*ret_container = WF_NIL;
+	if (wf_is_tensor(g, object)) /* first, because it is nearly everything; none of these is a module */
+		return WF_SHAPE_TENSOR;
 	if (wf_is(g, object, WF_CALL)) {
 		if (wf_is_module(g, t->container, object))
 			return WF_SHAPE_MODULE;
@@ -81,8 +83,6 @@ enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_contai
 			return WF_SHAPE_COMPONENTS;
 		modernise_ordered_dict(g, object);
 	}
-	if (wf_is_tensor(g, object))
-		return WF_SHAPE_TENSOR;
 	if (wf_is(g, object, WF_DICT)) {
 		*ret_container = object;
 		return WF_SHAPE_MAPPING;
@@ -198,7 +198,7 @@ static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *r
 	int r = grow_ties(t);
 	if (r < 0)
 		return r;
-	uint32_t hash = (uint32_t)wf_tensor_tie_hash(&a), at = hash & (t->ties_size - 1);
+	uint32_t hash = (uint32_t)wf_tensor_tie_hash(t->graph, &a), at = hash & (t->ties_size - 1);
 	for (; t->ties[at].ino != WF_NO_INO; at = (at + 1) & (t->ties_size - 1)) {
 		const struct wf_node *n = wf_tree_node(t, t->ties[at].ino);
 		if (t->ties[at].hash == hash && n && n->nlink > 0 && n->type == WF_NODE_TENSOR &&

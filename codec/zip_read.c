@@ -138,7 +138,9 @@ static int explain(const struct wf_container *c, const struct wf_record *record,
 static int check_prefix(struct zip *z, const char *name, size_t name_len, uint64_t number, struct wf_error *err)
 {
 	char shown[100];
-	snprintf(shown, sizeof shown, "%.*s", (int)WF_MIN(name_len, sizeof shown - 1), name);
+	size_t shown_len = WF_MIN(name_len, sizeof shown - 1);
+	memcpy(shown, name, shown_len);
+	shown[shown_len] = '\0';
 	if (number == 0) {
 		const char *slash = memchr(name, '/', name_len);
 		if (!slash) {

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,6 +30,20 @@ static void test_append(void **state)
 	assert_string_equal(b.data, "again");
 	wf_buffer_free(&b);
 	assert_null(b.data);
+}
+
+static void test_ints(void **state)
+{
+	static const int64_t values[] = {0, 7, 10, -1, 4096, INT32_MIN, INT64_MAX, INT64_MIN};
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+		struct wf_buffer ours = WF_BUFFER_INIT, theirs = WF_BUFFER_INIT;
+		wf_buffer_put_int(&ours, values[i]);
+		wf_buffer_printf(&theirs, "%" PRId64, values[i]);
+		assert_string_equal(ours.data, theirs.data);
+		assert_int_equal(ours.len, theirs.len);
+		wf_buffer_free(&ours);
+		wf_buffer_free(&theirs);
+	}
 }
 
 /* The NUL has a place at every length, also where the capacity is a power of two. */
@@ -66,6 +81,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_append),
+		cmocka_unit_test(test_ints),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_sticky_failure),
 	};
