@@ -101,6 +101,7 @@ static int plan(struct commit *c)
 					   .storages = ck->storages,
 					   .container = ck->container,
 					   .root = ck->root,
+					   .reformed = ck->relocated || (ck->edits && wf_edits_reformed(ck)),
 					   .windows = c->windows};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != REPLACE, c->err);
 	c->planned = r == 0;

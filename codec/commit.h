@@ -30,6 +30,7 @@ struct wf_commit_input {
 	struct wf_storages *storages;
 	struct wf_container *container;
 	wf_ref root;
+	bool reformed;                   /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 };
 
@@ -59,7 +60,7 @@ struct wf_plan {
 	bool legacy;        /* else a zip is written */
 	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
 	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
-	bool keep_pickle;   /* data.pkl is a KEEP part (TorchScript) */
+	bool keep_pickle;   /* data.pkl is a KEEP part (TorchScript of which bytes alone changed) */
 	const char *prefix; /* zip; the old container's, or "archive" */
 	uint32_t alignment;
 	struct wf_part *parts;

@@ -397,7 +397,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 	*plan = (struct wf_plan){
 		.in = *in,
 		.legacy = kind == WF_CONTAINER_LEGACY,
-		.keep_pickle = kind == WF_CONTAINER_TORCHSCRIPT,
+		.keep_pickle = kind == WF_CONTAINER_TORCHSCRIPT && !in->reformed,
 		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
 		.ids = {.seed = wf_hash_seed(plan)},

@@ -42,6 +42,8 @@ wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
 /* Settles every loose file and compacts the graph: afterwards the graph reachable from the root and the storages are
  * what is to be written. A value file whose text does not parse keeps its old value (a log line says so). */
 int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);
+/* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
+bool wf_edits_reformed(const struct wf_checkpoint *ck);
 /* The commit is done (tree and storages rebased, wf_overlay_committed not yet called): new names are ordinary ones,
  * lists are numbered anew, bindings of storages to data files forgotten but for scratch files. */
 void wf_edits_committed(struct wf_checkpoint *ck);

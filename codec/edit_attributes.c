@@ -230,6 +230,7 @@ static int set_location(struct wf_checkpoint *ck, const struct wf_tensor *t, con
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
 	if (!strcmp(value, wf_storage_location(ck->storages, t->storage)))
 		return 0;
+	ck->edits->reformed = true;
 	/* an untyped class has the table's name of a dtype without one */
 	return wf_storage_set_form(ck->storages, t->storage, s->untyped ? WF_UINT16 : (enum wf_dtype)s->dtype, value);
 }
@@ -258,6 +259,7 @@ static int set_requires_grad(struct wf_checkpoint *ck, wf_ino ino, const struct 
 		return -EINVAL; /* torch: only floating point and complex tensors can require gradients */
 	if (g.value == t->requires_grad)
 		return 0;
+	ck->edits->reformed = true;
 	return wf_edit_each_entry(ck, ino, set_grad_entry, &g);
 }
 

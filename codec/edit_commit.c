@@ -151,8 +151,14 @@ static int restore(struct wf_checkpoint *ck, const struct wf_kept *k)
 	return r < 0 ? r : wf_edit_reform(ck, k->ino, &t);
 }
 
+bool wf_edits_reformed(const struct wf_checkpoint *ck)
+{
+	return ck->edits->reformed;
+}
+
 void wf_edits_committed(struct wf_checkpoint *ck)
 {
+	ck->edits->reformed = false;
 	struct wf_edits *e = ck->edits;
 	for (uint32_t i = 0; i < e->files_count; i++)
 		if (e->files[i])

@@ -91,6 +91,7 @@ struct wf_edits {
 	uint64_t next_key;   /* for a new storage */
 	struct wf_buffer payload;
 	wf_ino writing; /* the file that wf_storage_write is called for */
+	bool reformed; /* wf_edits_reformed */
 	bool replaying;
 	bool quiet;            /* what happens to a storage needs no record */
 	bool scratch_unlogged; /* a commit dropped the records that made the scratch files */

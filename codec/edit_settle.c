@@ -114,6 +114,7 @@ static int set_entry(void *ctx, wf_ino dir, uint32_t position)
 int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
 {
 	struct set_object s = {ck, object};
+	ck->edits->reformed = true;
 	return wf_edit_each_entry(ck, ino, set_entry, &s);
 }
 
@@ -172,6 +173,7 @@ static int reform_entry(void *ctx, wf_ino dir, uint32_t position)
 int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 {
 	struct reform f = {ck, t, WF_NIL};
+	ck->edits->reformed = true;
 	bool quantised = t->quantizer != WF_NIL && !wf_dtype_info(t->dtype)->quantised;
 	int r = t->kind != WF_TENSOR_DENSE || t->conj || t->neg || quantised
 			? -EINVAL

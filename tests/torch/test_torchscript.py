@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Edits of TorchScript archives through a mount, judged by torch.jit.load: bytes in place, and what has to change the pickle.
+
+Usage: test_torchscript.py BUILD_DIRECTORY
+Prints TAP; skips itself where /dev/fuse is missing.
+"""
+import json
+import os
+import subprocess
+import sys
+import warnings
+import zipfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
+from kit import World, done, need_fuse, ok, run, same, write  # noqa: E402
+
+need_fuse()
+warnings.filterwarnings("ignore")
+import torch  # noqa: E402
+
+INPUT = torch.ones(1, 3)
+FACTOR = torch.tensor([2.0, 3.0, 4.0, 5.0])
+
+
+class Scripted(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = torch.nn.Linear(3, 4)
+        self.q = torch.nn.Parameter(torch.ones(2, 2))
+        self.register_buffer("counts", torch.arange(3))
+
+    def forward(self, x):
+        return self.f(x) * self.q.sum() + self.counts.sum()
+
+
+class Traced(Scripted):
+    """Its factor becomes a constant of the archive: a storage that the module's pickle does not name."""
+
+    def forward(self, x):
+        return super().forward(x) * FACTOR
+
+
+def zero(path):
+    write(path, bytes(48))
+
+
+def poke(path):
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, bytes(48), 0)
+    os.close(fd)
+
+
+def attribute(name, value):
+    return lambda path: os.setxattr(path, "user.torch." + name, value.encode())
+
+
+def check(w, model, what, key, edit, judge):
+    torch.jit.save(model, w.file)
+    before = zipfile.ZipFile(w.file).namelist()
+    w.mount()
+    edit(os.path.join(w.mnt, key))
+    r = run(w.wfctl, "umount", w.mnt)
+    loaded = torch.jit.load(w.file, map_location="cpu")
+    missing = [n for n in before if ("/code/" in n or "/constants" in n) and n not in zipfile.ZipFile(w.file).namelist()]
+    ok(r.returncode == 0 and judge(loaded) and not missing and run(w.wfctl, "verify", w.file).returncode == 0, what, (r, missing))
+    state = {k: v for k, v in model.state_dict().items() if k != key}
+    ok(all(torch.equal(v, loaded.state_dict()[k]) for k, v in state.items()), "  and the rest is equal")
+    return loaded
+
+
+def refused(w, model):
+    torch.jit.save(model, w.file)
+    w.mount()
+    for command in ("rm {0}/q", "mv {0}/q {0}/r", "cp {0}/q {0}/r", "mkdir {0}/d", "ln {0}/q {0}/r"):
+        r = subprocess.run(command.format(w.mnt), shell=True, stderr=subprocess.PIPE)
+        ok(r.returncode != 0 and b"not permitted" in r.stderr, command.format("mnt") + " is refused", r)
+    w.umount()
+
+
+def main():
+    with World(sys.argv[1], lambda path: None) as w:
+        for how, model in (("scripted", torch.jit.script(Scripted().eval())), ("traced", torch.jit.trace(Traced().eval(), INPUT))):
+            want = model(INPUT)
+            for name, edit in (("written in place", poke), ("replaced", zero)):
+                got = check(w, model, f"{how}: {name}", "f.weight", edit, lambda m: not m.f.weight.any())
+                with torch.no_grad():
+                    model_bias = model.f.bias * model.q.sum() + model.counts.sum()
+                    wanted = model_bias * FACTOR if how == "traced" else model_bias
+                ok(torch.allclose(got(INPUT), wanted), "  and the output follows")
+            check(w, model, f"{how}: location", "q", attribute("location", "cuda:0"), lambda m: True)
+            rows = {row["key"]: row["location"] for row in json.loads(run(w.wfctl, "ls", "--json", w.file).stdout)}
+            same(rows, {"f.weight": "cpu", "f.bias": "cpu", "q": "cuda:0", "counts": "cpu"}, "  is recorded")
+            check(w, model, f"{how}: requires_grad", "q", attribute("requires_grad", "false"), lambda m: not m.q.requires_grad)
+            got = check(w, model, f"{how}: shape", "q", attribute("shape", "[4, -1]"), lambda m: tuple(m.q.shape) == (4, 1))
+            same(torch.allclose(got(INPUT), want), True, "  and it still runs")
+            refused(w, model)
+    done()
+
+
+main()
