@@ -21,129 +21,17 @@ void placement_log(const struct wf_placement *p, const char *fmt, ...)
 	p->options.log(p->options.log_ctx, line);
 }
 
-/* ---- slabs ---- */
-
-static int new_slab(struct place_device *d, uint64_t size_bytes, uint32_t users, struct slab **ret)
-{
-	struct slab *s = calloc(1, sizeof *s);
-	int r = s ? d->device->ops->alloc(d->device, size_bytes, &s->memory) : -ENOMEM;
-	if (r < 0) {
-		free(s);
-		return r;
-	}
-	s->device = d;
-	s->users = users;
-	*ret = s;
-	return 0;
-}
-
-/* p->lock is held, and no reader is in the memory if this was its last user. */
-static void leave_slab(struct slab *s)
-{
-	if (!s || --s->users > 0)
-		return;
-	s->device->device->ops->free(s->device->device, &s->memory);
-	free(s);
-}
-
-/* ---- places ---- */
-
-/* p->lock is held. NULL: no memory. */
-static struct place *place_of(struct wf_placement *p, uint32_t storage)
-{
-	if (storage >= p->place_count) {
-		uint32_t n = WF_MAX(wf_storages_count(p->ss), storage + 1);
-		struct place *places = reallocarray(p->places, n, sizeof *places);
-		if (!places)
-			return NULL;
-		memset(places + p->place_count, 0, (n - p->place_count) * sizeof *places);
-		p->places = places;
-		p->place_count = n;
-	}
-	return &p->places[storage];
-}
-
-static struct place look(const struct wf_placement *p, uint32_t storage)
-{
-	pthread_mutex_t *lock = (pthread_mutex_t *)&p->lock;
-	struct place place = {0};
-	pthread_mutex_lock(lock);
-	if (storage < p->place_count)
-		place = p->places[storage];
-	pthread_mutex_unlock(lock);
-	return place;
-}
-
-static void set_state(struct wf_placement *p, uint32_t storage, enum place_state state)
-{
-	pthread_mutex_lock(&p->lock);
-	if (storage < p->place_count)
-		p->places[storage].state = state;
-	pthread_mutex_unlock(&p->lock);
-}
-
-/* Room for every storage that map_location sends to this device, in one allocation. Both locks are held. */
-static int reserve_shared(struct wf_placement *p, struct place_device *d, uint64_t *ret_bytes)
-{
-	uint64_t size = 0;
-	uint32_t users = 0, n = wf_storages_count(p->ss);
-	struct slab *slab;
-	d->shared_tried = true;
-	if (n > 0 && !place_of(p, n - 1))
-		return -ENOMEM;
-	for (uint32_t i = 0; i < n; i++) {
-		if (p->places[i].slab || p->places[i].state != PLACE_OPEN || placement_target(p, i) != d)
-			continue;
-		uint64_t bytes = (wf_storage_get(p->ss, i)->size_bytes + WF_PLACE_ALIGN - 1) & ~(uint64_t)(WF_PLACE_ALIGN - 1);
-		p->places[i].offset = size;
-		if (wf_add_u64(size, bytes, &size))
-			return -E2BIG;
-		users++;
-	}
-	*ret_bytes = size;
-	int r = users ? new_slab(d, size, users, &slab) : 0;
-	if (r < 0 || !users)
-		return r;
-	for (uint32_t i = 0; i < n; i++)
-		if (!p->places[i].slab && p->places[i].state == PLACE_OPEN && placement_target(p, i) == d)
-			p->places[i].slab = slab;
-	return 0;
-}
-
-/* A slab for this storage alone. */
-static int reserve_own(struct wf_placement *p, struct place_device *d, uint32_t storage, struct slab **ret)
-{
-	return new_slab(d, wf_storage_get(p->ss, storage)->size_bytes, 1, ret);
-}
-
-static int reserve(struct wf_placement *p, struct place_device *d, uint32_t storage)
-{
-	uint64_t bytes;
-	int r = 0;
-	pthread_mutex_lock(&p->lock);
-	if (!d->shared_tried && (r = reserve_shared(p, d, &bytes)) == -ENOMEM)
-		placement_log(p, "%s: no room for all storages in one piece: they are placed one by one", d->name);
-	struct place *place = place_of(p, storage);
-	r = place ? 0 : -ENOMEM;
-	if (r == 0 && !place->slab) {
-		r = reserve_own(p, d, storage, &place->slab);
-		place->offset = 0;
-	}
-	pthread_mutex_unlock(&p->lock);
-	return r;
-}
-
 /* Loads a storage whose room is reserved. load_lock is held. */
 static int load_reserved(struct wf_placement *p, uint32_t storage)
 {
-	struct place place = look(p, storage);
+	struct place place = placement_look(p, storage);
 	struct placement_item item = {.storage = storage, .offset = place.offset};
 	int r = placement_load(p, place.slab->device, &place.slab->memory, &item, 1, NULL, NULL);
 	if (r == 0 && item.bad)
 		placement_log(p, "storage %s: its bytes do not have the CRC that their record tells",
 			      wf_storage_key(p->ss, storage));
 	if (r == 0)
-		set_state(p, storage, item.bad ? PLACE_BAD : PLACE_READY);
+		placement_set_state(p, storage, item.bad ? PLACE_BAD : PLACE_READY);
 	return r;
 }
 
@@ -151,36 +39,35 @@ static int load_reserved(struct wf_placement *p, uint32_t storage)
 static void place_now(struct wf_placement *p, struct place_device *d, uint32_t storage, struct place *ret)
 {
 	pthread_mutex_lock(&p->load_lock);
-	*ret = look(p, storage);
+	*ret = placement_look(p, storage);
 	if (ret->state == PLACE_OPEN) {
-		int r = reserve(p, d, storage);
+		int r = placement_reserve(p, d, storage);
 		if (r == 0)
 			r = load_reserved(p, storage);
 		if (r < 0) {
 			placement_log(p, "storage %s stays in the file: %s: %s", wf_storage_key(p->ss, storage), d->name,
 				      strerror(-r));
-			set_state(p, storage, PLACE_FILE);
+			placement_set_state(p, storage, PLACE_FILE);
 		}
-		*ret = look(p, storage);
+		*ret = placement_look(p, storage);
 	}
 	pthread_mutex_unlock(&p->load_lock);
 }
 
-/* Where the storage is, placing it when its tag says so. */
-static struct place find(struct wf_placement *p, uint32_t storage)
+struct place placement_find(struct wf_placement *p, uint32_t storage)
 {
-	struct place place = look(p, storage);
+	struct place place = placement_look(p, storage);
 	struct place_device *d = place.state == PLACE_OPEN ? placement_target(p, storage) : NULL;
 	if (d)
 		place_now(p, d, storage, &place);
 	return place;
 }
 
-bool wf_placement_has(const struct wf_placement *p, uint32_t storage)
+bool wf_placement_has(struct wf_placement *p, uint32_t storage)
 {
 	if (!p || !atomic_load(&p->active))
 		return false;
-	struct place place = look(p, storage);
+	struct place place = placement_look(p, storage);
 	return place.state == PLACE_READY || place.state == PLACE_BAD ||
 	       (place.state == PLACE_OPEN && placement_target(p, storage));
 }
@@ -208,7 +95,7 @@ int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_
 {
 	if (!p || !atomic_load(&p->active) || t->storage == WF_NO_STORAGE)
 		return 0;
-	struct place at = find(p, t->storage);
+	struct place at = placement_find(p, t->storage);
 	if (at.state == PLACE_BAD)
 		return -EUCLEAN;
 	/* the logical values of a conjugate or negative view are worked out from the file */
@@ -223,7 +110,7 @@ int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_
 	if (r != -EOPNOTSUPP) {
 		placement_log(p, "storage %s is read from the file from now on: %s: %s", wf_storage_key(p->ss, t->storage),
 			      at.slab->device->name, strerror(-r));
-		set_state(p, t->storage, PLACE_FILE);
+		placement_set_state(p, t->storage, PLACE_FILE);
 	}
 	return 0;
 }
@@ -233,7 +120,7 @@ int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_
 static void written(void *ctx, uint32_t storage, uint64_t offset, const void *data, size_t len)
 {
 	struct wf_placement *p = ctx;
-	struct place at = look(p, storage);
+	struct place at = placement_look(p, storage);
 	if (at.state != PLACE_READY)
 		return;
 	struct device *d = at.slab->device->device;
@@ -241,7 +128,7 @@ static void written(void *ctx, uint32_t storage, uint64_t offset, const void *da
 	if (r < 0) {
 		placement_log(p, "storage %s is in the file alone from now on: %s: %s", wf_storage_key(p->ss, storage),
 			      at.slab->device->name, strerror(-r));
-		set_state(p, storage, PLACE_FILE);
+		placement_set_state(p, storage, PLACE_FILE);
 	}
 }
 
@@ -251,7 +138,7 @@ static void resized(void *ctx, uint32_t storage)
 	struct wf_placement *p = ctx;
 	pthread_mutex_lock(&p->lock);
 	if (storage < p->place_count) {
-		leave_slab(p->places[storage].slab);
+		placement_leave(p->places[storage].slab);
 		p->places[storage] = (struct place){0};
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -260,10 +147,10 @@ static void resized(void *ctx, uint32_t storage)
 static int move_to_file(struct wf_placement *p, uint32_t storage)
 {
 	pthread_mutex_lock(&p->lock);
-	struct place *place = place_of(p, storage);
+	struct place *place = placement_place(p, storage);
 	int r = !place ? -ENOMEM : place->leases > 0 ? -EBUSY : 0;
 	if (r == 0) {
-		leave_slab(place->slab);
+		placement_leave(place->slab);
 		*place = (struct place){.state = PLACE_FILE};
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -273,7 +160,7 @@ static int move_to_file(struct wf_placement *p, uint32_t storage)
 static int move_to_device(struct wf_placement *p, uint32_t storage, struct place_device *d)
 {
 	struct slab *slab = NULL;
-	struct place now = look(p, storage);
+	struct place now = placement_look(p, storage);
 	const char *why;
 	if (now.state == PLACE_READY && now.slab->device == d)
 		return 0;
@@ -284,21 +171,21 @@ static int move_to_device(struct wf_placement *p, uint32_t storage, struct place
 		placement_log(p, "%s: %s", d->name, why);
 		return -ENODEV;
 	}
-	r = reserve_own(p, d, storage, &slab);
+	r = placement_reserve_own(p, d, storage, &slab);
 	if (r < 0)
 		return r;
 	struct placement_item item = {.storage = storage};
 	r = placement_load(p, d, &slab->memory, &item, 1, NULL, NULL);
 	pthread_mutex_lock(&p->lock);
-	struct place *place = place_of(p, storage);
+	struct place *place = placement_place(p, storage);
 	if (r == 0 && (!place || item.bad))
 		r = place ? -EUCLEAN : -ENOMEM;
 	if (r == 0) {
-		leave_slab(place->slab);
+		placement_leave(place->slab);
 		*place = (struct place){.state = PLACE_READY, .slab = slab};
 		atomic_store(&p->active, true);
 	} else {
-		leave_slab(slab);
+		placement_leave(slab);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return r;
@@ -329,7 +216,7 @@ static int preload_device(struct wf_placement *p, struct place_device *d, void (
 	struct dev_info info = {0};
 	uint32_t n = 0;
 	pthread_mutex_lock(&p->lock);
-	int r = reserve_shared(p, d, &bytes);
+	int r = placement_reserve_all(p, d, &bytes);
 	pthread_mutex_unlock(&p->lock);
 	if (r < 0) {
 		d->device->ops->describe(d->device, &info);
@@ -352,7 +239,7 @@ static int preload_device(struct wf_placement *p, struct place_device *d, void (
 			r = wf_fail(err, -EUCLEAN, "storage %s: its bytes do not have the CRC that their record tells",
 				    wf_storage_key(p->ss, items[k].storage));
 		else
-			set_state(p, items[k].storage, PLACE_READY);
+			placement_set_state(p, items[k].storage, PLACE_READY);
 	}
 	free(items);
 	return r;
@@ -370,88 +257,9 @@ int wf_placement_preload(struct wf_placement *p, void (*progress)(void *ctx, uin
 
 /* ---- asking ---- */
 
-uint32_t wf_placement_relocated(const struct wf_placement *p)
+uint32_t wf_placement_relocated(struct wf_placement *p)
 {
 	return p ? p->relocated : 0;
-}
-
-const char *wf_placement_device(const struct wf_placement *p, uint32_t storage)
-{
-	struct place place = p ? look(p, storage) : (struct place){0};
-	return place.state == PLACE_READY ? place.slab->device->name : NULL;
-}
-
-void wf_placement_bytes(const struct wf_placement *p, void (*each)(void *ctx, const char *name, uint64_t bytes), void *ctx)
-{
-	uint64_t file = 0, on[MAX_DEVICES] = {0};
-	for (uint32_t i = 0; i < wf_storages_count(p->ss); i++) {
-		struct place place = look(p, i);
-		uint64_t bytes = wf_storage_get(p->ss, i)->size_bytes;
-		if (place.state == PLACE_READY)
-			on[place.slab->device - p->devices] += bytes;
-		else
-			file += bytes;
-	}
-	each(ctx, "file", file);
-	for (uint32_t i = 0; i < p->device_count; i++)
-		if (p->devices[i].target || on[i] > 0)
-			each(ctx, p->devices[i].name, on[i]);
-}
-
-/* ---- leases ---- */
-
-bool wf_placement_shares(const struct wf_placement *p, uint32_t storage)
-{
-	if (!wf_placement_has(p, storage))
-		return false;
-	struct place place = look(p, storage);
-	const struct place_device *d = place.state == PLACE_READY ? place.slab->device : placement_target(p, storage);
-	return d && !strncmp(d->name, "cuda", 4);
-}
-
-int wf_placement_lease(struct wf_placement *p, uint32_t storage, struct wf_lease **ret, struct dev_share *ret_share,
-		       uint64_t *ret_start)
-{
-	struct wf_lease *lease = calloc(1, sizeof *lease);
-	struct place at = lease ? find(p, storage) : (struct place){0};
-	int r = !lease ? -ENOMEM : at.state == PLACE_BAD ? -EUCLEAN : at.state != PLACE_READY ? -ENOMEM : 0;
-	if (r == 0) {
-		struct device *d = at.slab->device->device;
-		r = d->ops->share(d, &at.slab->memory, ret_share);
-	}
-	if (r < 0) {
-		free(lease);
-		return r;
-	}
-	pthread_mutex_lock(&p->lock);
-	*lease = (struct wf_lease){.storage = storage, .slab = at.slab};
-	at.slab->users++;
-	p->places[storage].leases++;
-	pthread_mutex_unlock(&p->lock);
-	*ret_start = ret_share->offset_bytes + at.offset;
-	*ret = lease;
-	return 0;
-}
-
-void wf_placement_release(struct wf_placement *p, struct wf_lease *lease)
-{
-	pthread_mutex_lock(&p->lock);
-	struct place *place = &p->places[lease->storage];
-	if (place->slab == lease->slab && place->leases > 0)
-		place->leases--;
-	leave_slab(lease->slab);
-	pthread_mutex_unlock(&p->lock);
-	free(lease);
-}
-
-int wf_placement_uuid(const struct wf_lease *lease, char *buf, size_t size)
-{
-	struct device *d = lease->slab->device->device;
-	struct dev_info info;
-	int r = d->ops->describe(d, &info);
-	if (r == 0)
-		snprintf(buf, size, "%s", info.uuid);
-	return r;
 }
 
 /* ---- the whole ---- */
@@ -492,7 +300,7 @@ void wf_placement_free(struct wf_placement *p)
 		return;
 	wf_storages_set_mirror(p->ss, NULL);
 	for (uint32_t i = 0; i < p->place_count; i++)
-		leave_slab(p->places[i].slab);
+		placement_leave(p->places[i].slab);
 	for (uint32_t i = 0; i < p->device_count; i++)
 		if (p->devices[i].device)
 			p->devices[i].device->ops->close(p->devices[i].device);

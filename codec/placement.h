@@ -46,7 +46,7 @@ int wf_placement_new(const struct wf_placement_options *options, struct wf_stora
 void wf_placement_free(struct wf_placement *p);
 
 /* How many storages have another location by map_location than the checkpoint's file says. */
-uint32_t wf_placement_relocated(const struct wf_placement *p);
+uint32_t wf_placement_relocated(struct wf_placement *p);
 
 /* Places every storage that has a device. progress() may be NULL and is called from several threads.
  * Returns: 0; -ENOMEM; -EUCLEAN a record fails its CRC or the file ended early; -EIO; nothing is placed then. */
@@ -54,22 +54,22 @@ int wf_placement_preload(struct wf_placement *p, void (*progress)(void *ctx, uin
 			 void *ctx, struct wf_error *err);
 
 /* Whether reads of the storage are to go through wf_placement_read: it is placed, or will be by its first read. */
-bool wf_placement_has(const struct wf_placement *p, uint32_t storage);
+bool wf_placement_has(struct wf_placement *p, uint32_t storage);
 /* Bytes [offset, offset + len) of the tensor's file, from the device, placing the storage where it is not yet.
  * Returns: 1; 0 they are to be read from the file; -EUCLEAN the storage failed its CRC. */
 int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len);
 
 /* "cpu", "cuda:0", or NULL while the bytes are in the file alone. */
-const char *wf_placement_device(const struct wf_placement *p, uint32_t storage);
+const char *wf_placement_device(struct wf_placement *p, uint32_t storage);
 /* Moves a storage: "file", "cpu", "cuda" or "cuda:N". Returns: 0; -EINVAL no such name; -EBUSY it is leased; -ENODEV;
  * -ENOMEM; -EIO; it is where it was then. */
 int wf_placement_move(struct wf_placement *p, uint32_t storage, const char *to);
 /* Calls each() for the file and every device in use with the bytes of the storages there. */
-void wf_placement_bytes(const struct wf_placement *p, void (*each)(void *ctx, const char *name, uint64_t bytes), void *ctx);
+void wf_placement_bytes(struct wf_placement *p, void (*each)(void *ctx, const char *name, uint64_t bytes), void *ctx);
 
 /* ---- sharing with other processes ---- */
 /* Whether a lease can be had: the storage is, or will be, on a device that shares. */
-bool wf_placement_shares(const struct wf_placement *p, uint32_t storage);
+bool wf_placement_shares(struct wf_placement *p, uint32_t storage);
 /* Places the storage and keeps it there until the lease is released. *ret_start: where it starts in what the handle
  * opens. Returns: 0; -EOPNOTSUPP; -ENOMEM there is no room on the device; -EUCLEAN; -EIO. */
 int wf_placement_lease(struct wf_placement *p, uint32_t storage, struct wf_lease **ret, struct dev_share *ret_share,

@@ -1,5 +1,6 @@
-/* The inside of struct wf_placement, shared by placement.c (what is where), placement_map.c (what map_location means)
- * and placement_load.c (how bytes get there). Nobody else includes it. */
+/* The inside of struct wf_placement, shared by placement.c (what is where), placement_map.c (what map_location means),
+ * placement_slab.c (memory), placement_load.c (how bytes get there) and placement_lease.c (who asks). Nobody else
+ * includes it. */
 #pragma once
 
 #include <pthread.h>
@@ -67,6 +68,22 @@ struct wf_placement {
 };
 
 void placement_log(const struct wf_placement *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* placement.c */
+/* Where the storage is, placing it when its tag says so. */
+struct place placement_find(struct wf_placement *p, uint32_t storage);
+
+/* placement_slab.c */
+struct place *placement_place(struct wf_placement *p, uint32_t storage); /* p->lock is held. NULL: no memory */
+struct place placement_look(struct wf_placement *p, uint32_t storage);
+void placement_set_state(struct wf_placement *p, uint32_t storage, enum place_state state);
+/* Room for every storage that map_location sends to this device, in one allocation. Both locks are held. */
+int placement_reserve_all(struct wf_placement *p, struct place_device *d, uint64_t *ret_bytes);
+int placement_reserve_own(struct wf_placement *p, struct place_device *d, uint32_t storage, struct slab **ret);
+/* A place for this storage, among all of its device or alone. load_lock is held. */
+int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t storage);
+/* One user less. p->lock is held, and no reader is in the memory if this was its last user. */
+void placement_leave(struct slab *s);
 
 /* placement_map.c */
 /* Returns: 0; -EINVAL with a sentence. Devices are named, not opened. */
