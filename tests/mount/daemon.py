@@ -6,14 +6,13 @@ Usage: daemon.py BUILD_DIR. Prints TAP.
 import errno
 import json
 import os
-import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, write
+from kit import World, done, need_fuse, ok, read, run, same, skip, wait_for, wait_mounted, write
 
 need_fuse()
 BUILD = sys.argv[1]
