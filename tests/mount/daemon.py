@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, wait_for, wait_mounted, write
+from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted, write
 
 need_fuse()
 BUILD = sys.argv[1]
