@@ -35,7 +35,6 @@ struct fs {
 	/* Opens a device for the codec: main.c, which alone knows them. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
 	bool writable;
-	bool direct_io;            /* reads go past the kernel's cache and mappings through it (libfuse >= 3.17) */
 	bool on_terminal;          /* stderr was one at the start */
 	_Atomic uint64_t preload_shown; /* bytes when the progress line was last written */
 	bool to_syslog;            /* in the background */

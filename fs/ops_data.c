@@ -19,8 +19,7 @@ static void op_open_read_only(fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
 {
 	if (fs_is_control(ino))
 		fs_control_open(req, ino, fi);
-	else if (fs_of(req)->direct_io || fs_of(req)->options.map_location) {
-		fi->direct_io = fs_of(req)->direct_io;
+	else if (fs_of(req)->options.map_location) {
 		fi->keep_cache = 1;
 		fuse_reply_open(req, fi); /* leases in .weightfs/cuda are opens that count */
 	} else
@@ -72,6 +71,8 @@ static char *thread_buffer(void)
 	return buf;
 }
 
+/* Through a buffer, because how the bytes get into the reply hardly counts: a cold read costs the kernel's 4 KiB pages, a
+ * copy into each of them and one out. direct_io would double that speed and make every later read as slow as the first. */
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
