@@ -134,8 +134,9 @@ struct wf_tensor_row {
 	int error;              /* negative errno: this tensor cannot be read; error_text says why */
 	const char *error_text;
 };
-/* Every tensor below the entry whose path is prefix (NULL or "": the root), in tree order; each() returning non-zero ends
- * it. Strings are valid during the call. -ENOENT when there is no such prefix. */
+/* Every tensor below the entry whose path is prefix (NULL or "": the root), or, where there is no such entry, below those
+ * whose path begins with it; in tree order. each() returning non-zero ends it. Strings are valid during the call.
+ * -ENOENT when nothing begins so. */
 int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix, int (*each)(void *ctx, const struct wf_tensor_row *row),
 		   void *ctx);
 /* Structure, bounds and CRCs of everything. problem() is told each fault (fatal) or warning; progress() the bytes done.

@@ -21,6 +21,8 @@ struct listing {
 	struct wf_buffer path, shape;
 	struct frame *stack;
 	uint32_t depth, capacity;
+	const char *begins; /* what names begin with in the directory that the walk starts in */
+	bool found;
 };
 
 static int push(struct listing *l, wf_ino dir)
@@ -87,6 +89,9 @@ static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_ro
 		uint32_t position = f->position++;
 		if (!wf_tree_name(t, d, position, name))
 			continue;
+		if (l->depth == 1 && strncmp(name, l->begins, strlen(l->begins)) != 0)
+			continue;
+		l->found = true;
 		const struct wf_node *n = wf_tree_node(t, d->entries[position].ino);
 		wf_buffer_puts(&l->path, name);
 		r = wf_buffer_status(&l->path);
@@ -100,7 +105,8 @@ static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_ro
 	return r;
 }
 
-/* The entry whose path is prefix, component by component. */
+/* The entry whose path is prefix, component by component; or, where the last one names no entry, the directory in which
+ * it would be, and the component in begins. */
 static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
 {
 	char name[WF_NAME_MAX + 1];
@@ -114,6 +120,10 @@ static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
 			memcpy(name, prefix, len);
 			name[len] = '\0';
 			int r = wf_tree_lookup(l->ck->tree, ino, name, &position);
+			if (r == -ENOENT && !prefix[len]) {
+				l->begins = prefix;
+				break;
+			}
 			if (r < 0)
 				return r == -ENOTDIR ? -ENOENT : r;
 			ino = wf_tree_dir(l->ck->tree, ino)->entries[position].ino;
@@ -128,7 +138,7 @@ static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
 int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 		   int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx)
 {
-	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT};
+	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT, .begins = ""};
 	wf_ino ino;
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = resolve(&l, prefix ? prefix : "", &ino);
@@ -141,6 +151,8 @@ int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 		r = push(&l, ino);
 		if (r == 0)
 			r = walk(&l, each, ctx);
+		if (r == 0 && *l.begins && !l.found)
+			r = -ENOENT;
 	}
 	pthread_rwlock_unlock(&ck->lock);
 	free(l.stack);

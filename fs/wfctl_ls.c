@@ -120,7 +120,7 @@ int wfctl_ls(int argc, char **argv)
 		fputs(l.rows ? "\n]\n" : "[]\n", stdout);
 	wf_close(ck);
 	if (r == -ENOENT)
-		return wfctl_fail(path, "there is no key %s", prefix);
+		return wfctl_fail(path, "no key begins with %s", prefix);
 	if (r < 0)
 		return wfctl_fail_error(path, r, NULL);
 	return l.failed ? wfctl_fail(path, "not every tensor can be read") : WFCTL_OK;
