@@ -232,7 +232,7 @@ def _open_storage(entry):
 
 def _from_device(entry, lease, storages):
     """A tensor over the daemon's device memory. The storage's first lease stays open as long as the storage lives."""
-    key = entry["uuid"], entry["handle"], entry["storage_start"]
+    key = entry["uuid"], entry["handle"], entry["storage_start"], entry["storage_bytes"]  # an empty one starts where the next does
     if key in storages:
         lease.close()
     else:
