@@ -131,4 +131,5 @@ class Workflow(World):
         with open(self.path(name), "rb") as f:
             if (f.read(4) == b"PK\3\4") == LEGACY:
                 problem = "another container than before"
+        self.sh(f"wfctl verify {name}")
         ok(not problem, f"torch.load in {len(how)} ways: {what}", problem)
