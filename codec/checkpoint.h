@@ -116,14 +116,20 @@ struct wf_totals {
 };
 int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret);   /* for statfs and status */
 
-/* The container's records, for .weightfs/archive. A name may hold slashes; one that is longer is cut. A commit changes them. */
-struct wf_record_info {
-	char name[1024];
+/* ---- the container's records as a tree, for .weightfs/archive (archive.h) ---- */
+#define WF_RECORD_TOP 0u
+struct wf_record_stat {
+	uint32_t node;
+	bool directory;
 	uint64_t stored_bytes;
 };
-uint32_t wf_record_count(struct wf_checkpoint *ck);
-int wf_record_info(struct wf_checkpoint *ck, uint32_t record, struct wf_record_info *ret); /* -ENOENT */
-ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t record, uint64_t offset, void *buf, size_t len); /* as stored */
+/* A commit changes the nodes. All: -ENOENT no such node or name; -ENOMEM. */
+int wf_record_stat(struct wf_checkpoint *ck, uint32_t node, struct wf_record_stat *ret);
+int wf_record_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_record_stat *ret);
+/* As wf_readdir; `next` is the cookie that goes on after this entry. */
+int wf_record_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
+		   int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_record_stat *st), void *ctx);
+ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t node, uint64_t offset, void *buf, size_t len); /* as stored */
 
 /* ---- listing for the tools ---- */
 struct wf_tensor_row {

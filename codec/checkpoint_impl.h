@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "archive.h"
 #include "checkpoint.h"
 #include "container.h"
 #include "edit.h"
@@ -53,6 +54,9 @@ struct wf_checkpoint {
 	struct wf_overlay *overlay; /* NULL when overlays are ignored */
 	struct wf_edits *edits;     /* NULL as well */
 	struct stat opened;         /* of the file: times and owner shown for everything in it */
+
+	pthread_mutex_t archive_lock; /* makes the tree of records; `lock` is held by then */
+	struct wf_archive *archive;   /* NULL until somebody looks, and after a commit */
 
 	struct wf_commit_progress progress;
 	char last_error[512]; /* of the last failed commit, for wf_status; under `lock` */

@@ -300,6 +300,8 @@ static void swap_base(struct commit *c)
 		wf_graph_set_source(ck->graph, NULL);
 	ck->container = steal_pointer(&c->container);
 	wf_container_free(old);
+	wf_archive_free(ck->archive);
+	ck->archive = NULL;
 	wf_source_unref(ck->file);
 	ck->file = steal_pointer(&c->source);
 	if (wf_source_locate(ck->file, 0, &fd, &ignored))

@@ -310,38 +310,3 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	pthread_rwlock_unlock(&ck->lock);
 	return wf_buffer_status(ret);
 }
-
-/* ---- the container's records ---- */
-
-uint32_t wf_record_count(struct wf_checkpoint *ck)
-{
-	pthread_rwlock_rdlock(&ck->lock);
-	uint32_t n = wf_container_count(ck->container);
-	pthread_rwlock_unlock(&ck->lock);
-	return n;
-}
-
-int wf_record_info(struct wf_checkpoint *ck, uint32_t record, struct wf_record_info *ret)
-{
-	pthread_rwlock_rdlock(&ck->lock);
-	const struct wf_record *r = wf_container_record(ck->container, record);
-	if (r) {
-		snprintf(ret->name, sizeof ret->name, "%s", r->name);
-		ret->stored_bytes = r->stored_bytes;
-	}
-	pthread_rwlock_unlock(&ck->lock);
-	return r ? 0 : -ENOENT;
-}
-
-ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t record, uint64_t offset, void *buf, size_t len)
-{
-	uint64_t at;
-	pthread_rwlock_rdlock(&ck->lock);
-	const struct wf_record *rec = wf_container_record(ck->container, record);
-	int r = rec ? wf_container_locate(ck->container, record, &at, NULL) : -ENOENT;
-	size_t part = r == 0 && offset < rec->stored_bytes ? WF_MIN(len, rec->stored_bytes - offset) : 0;
-	if (part)
-		r = wf_source_read(wf_container_file(ck->container), at + offset, buf, part);
-	pthread_rwlock_unlock(&ck->lock);
-	return r < 0 ? r : (ssize_t)part;
-}

@@ -53,24 +53,10 @@ static size_t cut(const struct wf_buffer *full, char *buf)
 	       (size_t)snprintf(buf + keep, 11, "%%~%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
 }
 
-size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, char *buf)
+static size_t escape_and_cut(const char *s, size_t len, bool first, char *buf)
 {
-	struct wf_buffer name = WF_BUFFER_INIT, text = WF_BUFFER_INIT;
-	size_t len = 0;
-	const char *s = wf_is(g, key, WF_STR) || wf_is(g, key, WF_PYSTR) ? wf_bytes(g, key, &len) : NULL;
-	if (s && len <= WF_NAME_MAX && len > 0 && !has_twin && !memchr(s, '/', len) && !memchr(s, '%', len) &&
-	    !memchr(s, 0, len) && !reserved(s, len)) { /* nearly every key: no buffer needed */
-		memcpy(buf, s, len);
-		buf[len] = '\0';
-		return len;
-	}
-	if (s) {
-		escape(&name, s, len, has_twin || reserved(s, len));
-	} else {
-		wf_json_key(g, key, &text);
-		/* text of a plain key stands as it is, but for bytes that no file name can have */
-		escape(&name, text.data ? text.data : "", text.len, false);
-	}
+	struct wf_buffer name = WF_BUFFER_INIT;
+	escape(&name, s, len, first);
 	if (name.len > WF_NAME_MAX) {
 		len = cut(&name, buf);
 	} else {
@@ -79,6 +65,30 @@ size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, cha
 	}
 	buf[len] = '\0';
 	wf_buffer_free(&name);
+	return len;
+}
+
+size_t wf_name_from_text(const char *s, size_t len, bool has_twin, char *buf)
+{
+	bool plain = len > 0 && len <= WF_NAME_MAX && !has_twin && !memchr(s, '/', len) && !memchr(s, '%', len) &&
+		     !memchr(s, 0, len) && !reserved(s, len);
+	if (!plain)
+		return escape_and_cut(s, len, has_twin || reserved(s, len), buf);
+	memcpy(buf, s, len); /* nearly every one: no buffer needed */
+	buf[len] = '\0';
+	return len;
+}
+
+size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, char *buf)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	size_t len = 0;
+	const char *s = wf_is(g, key, WF_STR) || wf_is(g, key, WF_PYSTR) ? wf_bytes(g, key, &len) : NULL;
+	if (s)
+		return wf_name_from_text(s, len, has_twin, buf);
+	wf_json_key(g, key, &text);
+	/* text of a plain key stands as it is, but for bytes that no file name can have */
+	len = escape_and_cut(text.data ? text.data : "", text.len, false, buf);
 	wf_buffer_free(&text);
 	return len;
 }

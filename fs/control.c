@@ -3,10 +3,8 @@
  *   status, summary, globals   texts, made when they are opened
  *   commit                     any write commits; its errno says whether that worked
  *   cuda/                      how to map tensors that are on a device (cuda.c)
- *   archive/                   the container's records as they are stored, with directories where their names have
- * slashes
+ *   archive/                   the container's records as they are stored (archive.c)
  *
- * Node numbers above FS_CONTROL: fixed ones first, then the archive's directories, then its records.
  * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes
  * them.
  */
@@ -25,9 +23,6 @@
 
 enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_FIXED };
 
-#define NODE_DIRS (1ull << 20)    /* NODE_DIRS + i: directory i of the archive; 0 is archive/ itself */
-#define NODE_RECORDS (1ull << 30) /* NODE_RECORDS + i: record i */
-
 static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "globals", "commit"};
 
 /* What an open text file shows: made when it was opened, the same for every read of that handle. */
@@ -41,9 +36,6 @@ struct fs_control {
 	pthread_mutex_t lock;
 	struct open_text *open;
 	struct wf_buffer texts[NODE_FIXED]; /* kept on read-only mounts */
-	char **dirs;                        /* "", "data/", ".data/": unique, sorted */
-	size_t dir_count;
-	bool dirs_known;
 };
 
 struct fs_control *fs_control_new(void)
@@ -52,16 +44,6 @@ struct fs_control *fs_control_new(void)
 	if (c)
 		pthread_mutex_init(&c->lock, NULL);
 	return c;
-}
-
-static void forget_dirs(struct fs_control *c)
-{
-	for (size_t i = 0; i < c->dir_count; i++)
-		free(c->dirs[i]);
-	free(c->dirs);
-	c->dirs = NULL;
-	c->dir_count = 0;
-	c->dirs_known = false;
 }
 
 static void free_text(struct fs *fs, struct open_text *o)
@@ -77,7 +59,6 @@ void fs_control_free(struct fs *fs)
 	struct fs_control *c = fs->control;
 	if (!c)
 		return;
-	forget_dirs(c);
 	for (int i = 0; i < NODE_FIXED; i++)
 		wf_buffer_free(&c->texts[i]);
 	for (struct open_text *o = c->open, *next; o; o = next) {
@@ -86,71 +67,6 @@ void fs_control_free(struct fs *fs)
 	}
 	pthread_mutex_destroy(&c->lock);
 	free(c);
-}
-
-/* ---- the archive's directories ---- */
-
-static int compare(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int add_dir(struct fs_control *c, const char *path, size_t len)
-{
-	for (size_t i = 0; i < c->dir_count; i++)
-		if (strlen(c->dirs[i]) == len && !strncmp(c->dirs[i], path, len))
-			return 0;
-	char **dirs = reallocarray(c->dirs, c->dir_count + 1, sizeof *dirs);
-	if (!dirs)
-		return -ENOMEM;
-	c->dirs = dirs;
-	dirs[c->dir_count] = strndup(path, len);
-	return dirs[c->dir_count] ? (int)(c->dir_count++, 0) : -ENOMEM;
-}
-
-/* The lock is held. */
-static int find_dirs(struct fs *fs, struct fs_control *c)
-{
-	struct wf_record_info info;
-	if (c->dirs_known)
-		return 0;
-	forget_dirs(c);
-	int r = add_dir(c, "", 0);
-	for (uint32_t i = 0; r == 0 && wf_record_info(fs->checkpoint, i, &info) == 0; i++)
-		for (char *slash = strchr(info.name, '/'); slash && r == 0; slash = strchr(slash + 1, '/'))
-			r = add_dir(c, info.name, (size_t)(slash - info.name) + 1);
-	if (r == 0)
-		qsort(c->dirs, c->dir_count, sizeof *c->dirs, compare);
-	c->dirs_known = r == 0;
-	return r;
-}
-
-/* The path of a directory with its slash, copied; NULL when there is no such directory. */
-static char *dir_path(struct fs *fs, fuse_ino_t ino)
-{
-	struct fs_control *c = fs->control;
-	uint64_t i = ino - FS_CONTROL - NODE_DIRS;
-	char *path = NULL;
-	pthread_mutex_lock(&c->lock);
-	if (find_dirs(fs, c) == 0 && i < c->dir_count)
-		path = strdup(c->dirs[i]);
-	pthread_mutex_unlock(&c->lock);
-	return path;
-}
-
-static bool find_dir(struct fs *fs, const char *path, fuse_ino_t *ret)
-{
-	struct fs_control *c = fs->control;
-	bool found = false;
-	pthread_mutex_lock(&c->lock);
-	if (find_dirs(fs, c) == 0)
-		for (size_t i = 0; i < c->dir_count && !found; i++)
-			if (!strcmp(c->dirs[i], path)) {
-				*ret = FS_CONTROL + NODE_DIRS + i;
-				found = true;
-			}
-	pthread_mutex_unlock(&c->lock);
-	return found;
 }
 
 /* ---- texts ---- */
@@ -195,24 +111,22 @@ static int text_size(struct fs *fs, int node, uint64_t *ret)
 static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 {
 	uint64_t node = ino - FS_CONTROL, size = 0;
-	struct wf_record_info info;
 	struct wf_stat root;
 	if (fs_is_cuda(ino))
 		return fs_cuda_stat(fs, ino, ret);
+	if (fs_is_archive(ino))
+		return fs_archive_stat(fs, ino, ret);
 	int r = wf_getattr(fs->checkpoint, WF_ROOT, &root);
 	if (r < 0)
 		return r;
-	root.type = node == NODE_ROOT || (node >= NODE_DIRS && node < NODE_RECORDS) ? WF_DIRECTORY : WF_FILE;
+	root.type = node == NODE_ROOT ? WF_DIRECTORY : WF_FILE;
 	root.writable = false;
 	fs_stat(fs, &root, ret);
 	ret->st_ino = ino;
 	ret->st_mode &= ~(mode_t)0222;
 	if (root.type == WF_DIRECTORY)
 		return 0;
-	if (node >= NODE_RECORDS) {
-		r = wf_record_info(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), &info);
-		size = r == 0 ? info.stored_bytes : 0;
-	} else if (node == NODE_COMMIT) {
+	if (node == NODE_COMMIT) {
 		ret->st_mode = S_IFREG | 0200;
 	} else {
 		r = text_size(fs, (int)node, &size);
@@ -240,25 +154,6 @@ void fs_control_getattr(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_attr(req, &st, 0);
 }
 
-static bool find_in_archive(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
-{
-	struct wf_record_info info;
-	char *path = dir_path(fs, parent), *full = NULL;
-	bool found = false;
-	if (path && asprintf(&full, "%s%s/", path, name) >= 0) {
-		found = find_dir(fs, full, ret);
-		full[strlen(full) - 1] = '\0';
-		for (uint32_t i = 0; !found && wf_record_info(fs->checkpoint, i, &info) == 0; i++)
-			if (!strcmp(info.name, full)) {
-				*ret = FS_CONTROL + NODE_RECORDS + i;
-				found = true;
-			}
-	}
-	free(full);
-	free(path);
-	return found;
-}
-
 void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
@@ -271,13 +166,13 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 			if (!strcmp(name, fixed_names[i]))
 				ino = FS_CONTROL + (fuse_ino_t)i;
 		if (!strcmp(name, "archive"))
-			ino = FS_CONTROL + NODE_DIRS;
+			ino = FS_ARCHIVE + WF_RECORD_TOP;
 		if (!strcmp(name, "cuda"))
 			ino = FS_CUDA + WF_ROOT;
 	} else if (fs_is_cuda(parent)) {
 		fs_cuda_lookup(fs, parent, name, &ino);
 	} else {
-		find_in_archive(fs, parent, name, &ino);
+		fs_archive_lookup(fs, parent, name, &ino);
 	}
 	int r = ino ? fill(fs, ino, &e) : -ENOENT;
 	if (r < 0)
@@ -288,69 +183,30 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 /* ---- directories ---- */
 
-struct page {
-	fuse_req_t req;
-	char *data;
-	size_t used, size;
-	bool plus;
-	off_t at, off; /* entries before off are passed over */
-};
-
-/* Returns 1 when the page is full. */
-static int add(struct page *p, const char *name, fuse_ino_t ino)
+/* What is in .weightfs; the offset of an entry is its place from 1 on. */
+static int list_fixed(struct fs_page *p, off_t off)
 {
-	struct fuse_entry_param e;
-	if (p->at++ < p->off)
-		return 0;
-	if (fill(fs_of(p->req), ino, &e) < 0)
-		return 0;
-	size_t room = p->size - p->used;
-	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, &e, p->at)
-			   : fuse_add_direntry(p->req, p->data + p->used, room, name, &e.attr, p->at);
-	if (n > room)
-		return 1;
-	p->used += n;
-	return 0;
-}
-
-static int list_archive(struct page *p, fuse_ino_t ino)
-{
-	struct fs *fs = fs_of(p->req);
-	struct wf_record_info info;
-	char *path = dir_path(fs, ino), *sub;
-	size_t len = path ? strlen(path) : 0;
-	int r = path ? 0 : -ENOENT;
-	for (size_t i = 1; r == 0 && (sub = dir_path(fs, FS_CONTROL + NODE_DIRS + i)); i++) {
-		char *slash = !strncmp(sub, path, len) ? strchr(sub + len, '/') : NULL;
-		if (slash && slash > sub + len && !slash[1]) {
-			*slash = '\0';
-			r = add(p, sub + len, FS_CONTROL + NODE_DIRS + i);
-		}
-		free(sub);
+	int r = 0;
+	for (int i = 1; r == 0 && i < NODE_FIXED + 2; i++) {
+		const char *name = i < NODE_FIXED ? fixed_names[i] : i == NODE_FIXED ? "archive" : "cuda";
+		struct fuse_entry_param e;
+		fuse_ino_t ino = i < NODE_FIXED    ? FS_CONTROL + (fuse_ino_t)i
+				 : i == NODE_FIXED ? FS_ARCHIVE + WF_RECORD_TOP
+						   : FS_CUDA + WF_ROOT;
+		if (i > off && fill(fs_of(p->req), ino, &e) == 0)
+			r = fs_page_add(p, name, &e, i);
 	}
-	for (uint32_t i = 0; r == 0 && wf_record_info(fs->checkpoint, i, &info) == 0; i++)
-		if (!strncmp(info.name, path, len) && info.name[len] && !strchr(info.name + len, '/'))
-			r = add(p, info.name + len, FS_CONTROL + NODE_RECORDS + i);
-	free(path);
-	return r;
+	return 0;
 }
 
 void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-	struct page p = {.req = req, .data = malloc(size), .size = size, .plus = plus, .off = off};
-	int r = p.data ? 0 : -ENOMEM;
-	if (r == 0 && ino == FS_CONTROL) {
-		for (int i = 1; r == 0 && i < NODE_FIXED; i++)
-			r = add(&p, fixed_names[i], FS_CONTROL + (fuse_ino_t)i);
-		if (r == 0)
-			r = add(&p, "archive", FS_CONTROL + NODE_DIRS);
-		if (r == 0)
-			r = add(&p, "cuda", FS_CUDA + WF_ROOT);
-	} else if (r == 0 && fs_is_cuda(ino)) {
-		r = fs_cuda_readdir(req, ino, p.data, size, off, plus, &p.used);
-	} else if (r == 0) {
-		r = list_archive(&p, ino);
-	}
+	struct fs_page p = {.req = req, .data = malloc(size), .size = size, .plus = plus};
+	int r = !p.data              ? -ENOMEM
+		: ino == FS_CONTROL  ? list_fixed(&p, off)
+		: fs_is_cuda(ino)    ? fs_cuda_readdir(&p, ino, off)
+		: fs_is_archive(ino) ? fs_archive_readdir(&p, ino, off)
+				     : -ENOTDIR;
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
 	else
@@ -435,10 +291,10 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 	const struct wf_buffer *text = open ? &open->text : NULL;
 	if (text) {
 		reply_part(req, text, size, off);
-	} else if (node >= NODE_RECORDS && !fs_is_cuda(ino)) {
+	} else if (fs_is_archive(ino)) {
 		char *buf = malloc(size);
 		ssize_t n =
-			buf ? wf_record_read(fs->checkpoint, (uint32_t)(node - NODE_RECORDS), (uint64_t)off, buf, size)
+			buf ? wf_record_read(fs->checkpoint, (uint32_t)(ino - FS_ARCHIVE), (uint64_t)off, buf, size)
 			    : -ENOMEM;
 		if (n < 0)
 			fuse_reply_err(req, fs_errno(fs, ino, (int)n));
@@ -469,9 +325,6 @@ void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
 	}
 	int r = fs_commit(fs, &err);
 	fs_settle(fs);
-	pthread_mutex_lock(&fs->control->lock);
-	fs->control->dirs_known = false;
-	pthread_mutex_unlock(&fs->control->lock);
 	if (r < 0) {
 		fs_log(fs, LOG_ERR, "not committed: %s", wf_error_format(&err, text, sizeof text));
 		fuse_reply_err(req, fs_errno(fs, ino, r));

@@ -84,13 +84,12 @@ static bool name_of(struct fs *fs, const struct entry *e, char *ret, size_t size
 	       snprintf(ret, size, "%s" SUFFIX, e->name) <= NAME_MAX;
 }
 
-int fs_cuda_readdir(fuse_req_t req, fuse_ino_t ino, char *page, size_t size, off_t off, bool plus, size_t *ret_used)
+int fs_cuda_readdir(struct fs_page *p, fuse_ino_t ino, off_t off)
 {
-	struct fs *fs = fs_of(req);
+	struct fs *fs = fs_of(p->req);
 	struct batch *b = malloc(sizeof *b);
 	char name[NAME_MAX + sizeof SUFFIX];
 	uint64_t cookie = (uint64_t)off;
-	size_t used = 0;
 	int r = b ? 0 : -ENOMEM;
 	bool full = false;
 	do {
@@ -99,18 +98,12 @@ int fs_cuda_readdir(fuse_req_t req, fuse_ino_t ino, char *page, size_t size, off
 			r = wf_readdir(fs->checkpoint, (uint32_t)(ino - FS_CUDA), cookie, note, b);
 		}
 		for (uint32_t i = 0; r == 0 && i < b->n && !full; i++) {
-			const struct entry *e = &b->entries[i];
-			struct fuse_entry_param p = {.ino = FS_CUDA + e->st.ino, .entry_timeout = 1.0};
-			cookie = e->next;
-			if (!name_of(fs, e, name, sizeof name) || fs_cuda_stat(fs, p.ino, &p.attr) < 0)
-				continue;
-			size_t n = plus ? fuse_add_direntry_plus(req, page + used, size - used, name, &p, (off_t)cookie)
-					: fuse_add_direntry(req, page + used, size - used, name, &p.attr, (off_t)cookie);
-			full = n > size - used;
-			used += full ? 0 : n;
+			struct fuse_entry_param e = {.ino = FS_CUDA + b->entries[i].st.ino, .entry_timeout = 1.0};
+			cookie = b->entries[i].next;
+			if (name_of(fs, &b->entries[i], name, sizeof name) && fs_cuda_stat(fs, e.ino, &e.attr) == 0)
+				full = fs_page_add(p, name, &e, (off_t)cookie);
 		}
 	} while (r == 0 && b->n == BATCH && !full);
 	free(b);
-	*ret_used = used;
 	return r;
 }

@@ -19,6 +19,7 @@
 #include <syslog.h>
 
 #define FS_CONTROL (1ull << 32)
+#define FS_ARCHIVE (FS_CONTROL + (1ull << 31)) /* and up: .weightfs/archive and what is in it (archive.c) */
 #define FS_CUDA (1ull << 33) /* and up: .weightfs/cuda and what is in it (cuda.c) */
 #define FS_CONTROL_NAME ".weightfs"
 #define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
@@ -66,10 +67,24 @@ void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable);
 void fs_ops_attributes(struct fuse_lowlevel_ops *ops);
 void fs_ops_edit(struct fuse_lowlevel_ops *ops);
 
+/* A page of directory entries, filled for one request. */
+struct fs_page {
+	fuse_req_t req;
+	char *data;
+	size_t used, size;
+	bool plus;
+};
+/* Returns 1 when the entry does not fit any more. next: the offset that goes on after it. */
+int fs_page_add(struct fs_page *p, const char *name, const struct fuse_entry_param *e, off_t next);
+
 /* ---- control.c: .weightfs ---- */
 static inline bool fs_is_control(fuse_ino_t ino)
 {
 	return ino >= FS_CONTROL;
+}
+static inline bool fs_is_archive(fuse_ino_t ino)
+{
+	return ino >= FS_ARCHIVE && ino < FS_CUDA;
 }
 static inline bool fs_is_cuda(fuse_ino_t ino)
 {
@@ -92,7 +107,12 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 int fs_cuda_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
 int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
 /* Fills a page with the entries behind off. */
-int fs_cuda_readdir(fuse_req_t req, fuse_ino_t ino, char *page, size_t size, off_t off, bool plus, size_t *ret_used);
+int fs_cuda_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
+
+/* ---- archive.c: .weightfs/archive ---- */
+int fs_archive_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
+int fs_archive_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
+int fs_archive_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
 
 /* ---- invalidate.c: tells the kernel which cached pages are stale, from a thread of its own ---- */
 /* fs->session must exist before the first change is told. */

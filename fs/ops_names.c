@@ -97,15 +97,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 /* ---- directories ---- */
 
-/* Cookies 1 and 2 are "." and ".."; those of the codec follow, shifted by 2. */
-struct page {
-	fuse_req_t req;
-	char *data;
-	size_t used, size;
-	bool plus;
-};
-
-static int add(struct page *p, const char *name, const struct fuse_entry_param *e, off_t next)
+int fs_page_add(struct fs_page *p, const char *name, const struct fuse_entry_param *e, off_t next)
 {
 	size_t room = p->size - p->used;
 	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, e, next)
@@ -116,19 +108,20 @@ static int add(struct page *p, const char *name, const struct fuse_entry_param *
 	return 0;
 }
 
+/* Cookies 1 and 2 are "." and ".."; those of the codec follow, shifted by 2. */
 static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)
 {
-	struct page *p = ctx;
+	struct fs_page *p = ctx;
 	struct fuse_entry_param e;
 	fill_entry(fs_of(p->req), st, &e);
-	return add(p, name, &e, (off_t)next + 2);
+	return fs_page_add(p, name, &e, (off_t)next + 2);
 }
 
 /* "." and "..": an entry with node 0 is no lookup. */
-static int add_dot(struct page *p, const char *name, uint32_t ino, off_t next)
+static int add_dot(struct fs_page *p, const char *name, uint32_t ino, off_t next)
 {
 	struct fuse_entry_param e = {.attr = {.st_ino = ino, .st_mode = S_IFDIR}};
-	return add(p, name, &e, next);
+	return fs_page_add(p, name, &e, next);
 }
 
 static void readdir_page(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
@@ -138,7 +131,7 @@ static void readdir_page(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		fs_control_readdir(req, ino, size, off, plus);
 		return;
 	}
-	struct page p = {.req = req, .data = malloc(size), .size = size, .plus = plus};
+	struct fs_page p = {.req = req, .data = malloc(size), .size = size, .plus = plus};
 	uint32_t parent;
 	int r = p.data ? wf_parent(fs->checkpoint, (uint32_t)ino, &parent) : -ENOMEM;
 	if (r == 0 && off < 1)

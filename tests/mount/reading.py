@@ -162,6 +162,26 @@ def statfs(w):
     w.umount()
 
 
+def hostile_records(w):
+    """Whatever a record is called, it has a name in archive/ and its bytes can be read."""
+    names = ["a/../../etc/passwd", "./x", "a//b", "/abs", "y" * 300, "per%cent", "data/0/below", "d" * 200 + "/" + "e" * 250,
+             "/".join("deep" for _ in range(100)), "folder/", "many/" + "z" * 255] + [f"crowd/{i}" for i in range(3000)]
+    prefix = zipfile.ZipFile(w.file).namelist()[0].split("/")[0]
+    with zipfile.ZipFile(w.file, "a") as z:
+        for name in names:
+            z.writestr(f"{prefix}/{name}", name)
+    r = w.mount("-o", "ro")
+    ok(r.returncode == 0, "hostile record names open", r)
+    archive = f"{w.mnt}/.weightfs/archive"
+    found = run("find", archive, "-type", "f").stdout.split("\n")[:-1]
+    texts = {read(f).decode("latin-1") for f in found}
+    ok(set(names) <= texts, "each record is there and reads", sorted(set(names) - texts)[:3])
+    same(sorted(os.listdir(archive + "/crowd")), sorted(str(i) for i in range(3000)), "a directory of 3,000")
+    ok(os.path.isdir(f"{archive}/data") and read(f"{archive}/a/%2E./%2E./etc/passwd") == names[0].encode(), "escaped as keys are")
+    refused(errno.ENOENT, "a name that no record has", lambda: os.stat(f"{archive}/crowd/3000"))
+    w.umount()
+
+
 def hidden(w):
     w.mount("-o", "ro")
     h = f"{w.mnt}/.weightfs"
@@ -252,7 +272,7 @@ def clients(w):
 
 
 for make, cases in ((big_checkpoint, [content, file_offset, replaced, truncated]),
-                    (many_checkpoint, [directories]), (None, [inodes, statfs, hidden, clients])):
+                    (many_checkpoint, [directories]), (None, [inodes, statfs, hostile_records, hidden, clients])):
     for case in cases:
         with World(BUILD, make) if make else World(BUILD) as world:
             print(f"# {case.__name__}", flush=True)
