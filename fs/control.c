@@ -277,10 +277,21 @@ void fs_control_release(struct fs *fs, struct fuse_file_info *fi)
 	free_text(fs, o);
 }
 
+/* From a copy: once the kernel has the answer, another thread may be told that the file is closed and free the text,
+ * and this one is still in writev, which the sanitizers watch. */
 static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size, off_t off)
 {
 	size_t at = (size_t)off < text->len ? (size_t)off : text->len, rest = text->len - at;
-	fuse_reply_buf(req, text->data ? text->data + at : NULL, rest < size ? rest : size);
+	size_t n = rest < size ? rest : size;
+	char *copy = malloc(n + 1);
+	if (!copy) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	if (n > 0)
+		memcpy(copy, text->data + at, n);
+	fuse_reply_buf(req, copy, n);
+	free(copy);
 }
 
 void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
