@@ -12,7 +12,7 @@ typedef cu_result (*get_proc_v1)(const char *symbol, void **ret, int cuda_versio
 typedef cu_result (*get_proc_v2)(const char *symbol, void **ret, int cuda_version, uint64_t flags, int *ret_status);
 
 /* The CUDA version whose signatures the table has; a newer driver answers with these even where it has later ones. */
-#define CUDA_VERSION_ASKED 11030
+#define CUDA_VERSION_ASKED 11040
 
 static struct {
 	pthread_once_t once;

@@ -5,6 +5,8 @@
 set -u
 test_device=$1 open_handle=$2
 n=0 failed=0
+# what a sanitizer finds must not look like a test that failed as it should
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}exitcode=98" UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}exitcode=98"
 for name in cuDeviceGet cuDevicePrimaryCtxRetain cuCtxSetCurrent cuMemAlloc_v2 cuMemHostRegister_v2 cuStreamCreate cuEventCreate \
 	cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuEventRecord cuEventSynchronize cuStreamSynchronize cuModuleLoadData \
 	cuModuleGetFunction cuLaunchKernel cuIpcGetMemHandle cuMemGetInfo_v2 cuDeviceGetUuid_v2; do

@@ -34,11 +34,11 @@ static void test_copies(struct device *d)
 	bool same = true, inner = true;
 	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
 		struct dev_memory m = { 0 };
-		unsigned char *in = random_bytes(sizes[i], (unsigned int)i), *out = malloc(sizes[i] + 1);
 		if (d->ops->alloc(d, sizes[i], &m) < 0) {
 			same = false;
 			continue;
 		}
+		unsigned char *in = random_bytes(sizes[i], (unsigned int)i), *out = malloc(sizes[i] + 1);
 		same &= d->ops->copy_in(d, &m, 0, in, sizes[i]) == 0 && d->ops->copy_out(d, &m, 0, out, sizes[i]) == 0 &&
 			!memcmp(in, out, sizes[i]);
 		if (sizes[i] > 600) {
