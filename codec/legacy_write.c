@@ -93,14 +93,23 @@ static int write_keys(struct stream *s, const struct wf_part *parts)
 static int write_storage(struct stream *s, const struct wf_part *part)
 {
 	const struct wf_storage *storage = wf_storage_get(s->plan->in.storages, part->storage);
-	uint32_t ignored;
-	if (part->kind == WF_PART_KEEP) {
-		/* the count of elements stands before the bytes */
-		const struct wf_record *record = wf_container_record(s->plan->in.container, part->record);
-		return copy_old(s, record->header_offset - 8, record->header_offset + record->stored_bytes);
-	}
 	uint64_t count = wf_plan_window(s->plan, part->storage).size_bytes / wf_dtype_info(storage->dtype)->size_bytes;
-	int r = flush_run(s);
+	uint32_t ignored;
+	int r = 0;
+	if (part->kind == WF_PART_KEEP) {
+		/* the count of elements stands before the bytes; setting a dtype changes it and not them */
+		const struct wf_record *record = wf_container_record(s->plan->in.container, part->record);
+		uint64_t old, start = record->header_offset, end = start + record->stored_bytes;
+		r = wf_source_read(wf_container_file(s->plan->in.container), start - 8, &old, sizeof old);
+		if (r == 0 && old == count)
+			return copy_old(s, start - 8, end);
+		if (r == 0)
+			r = flush_run(s);
+		if (r == 0)
+			r = wf_out_write(s->out, &count, sizeof count);
+		return r < 0 ? r : copy_old(s, start, end);
+	}
+	r = flush_run(s);
 	if (r == 0)
 		r = wf_out_write(s->out, &count, sizeof count);
 	return r < 0 ? r : wf_commit_storage(s->plan, part->storage, s->out, &ignored, s->err);
