@@ -329,6 +329,18 @@ static int exchange(struct wf_checkpoint *ck, const struct wf_place *a, const st
 	return r < 0 ? r : move_entry(ck, b, a->dir, x.key);
 }
 
+static int take_place(struct wf_checkpoint *ck, const struct wf_place *from, const struct wf_place *onto)
+{
+	struct wf_entry e = *entry_at(ck, from);
+	wf_ino old = entry_at(ck, onto)->ino;
+	int r = wf_tree_replace(ck->tree, onto->dir, onto->position, e.value, e.ino);
+	if (r == 0)
+		r = wf_tree_remove(ck->tree, from->dir, from->position);
+	note_place(ck, e.ino, onto->dir, onto->position);
+	wf_edit_forget(ck, old);
+	return r;
+}
+
 static int rename_checked(struct wf_checkpoint *ck, const struct wf_place *from, const struct wf_place *onto, wf_ino to,
 			  wf_ref key)
 {
@@ -340,8 +352,11 @@ static int rename_checked(struct wf_checkpoint *ck, const struct wf_place *from,
 	if (is_dir)
 		ck->edits->generation++;
 	if (onto) {
-		/* a new file takes the type of what it replaces, as sed -i and editors expect */
+		const struct wf_file *f = wf_edit_known(ck, ino);
+		/* a new file takes the type and the place of what it replaces, as sed -i and editors expect */
 		r = is_dir ? 0 : wf_edit_take_type(ck, ino, node_at(ck, onto)->object);
+		if (r == 0 && !is_dir && f && f->is_new && wf_tree_dir(ck->tree, to)->kind == WF_DIR_MAPPING)
+			return take_place(ck, from, onto);
 		if (r == 0)
 			r = remove_entry(ck, onto);
 		if (r < 0)

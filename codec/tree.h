@@ -111,6 +111,8 @@ void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out);
  * Return 0 or a negative errno (-EPERM for read_only_names, -ENOMEM, -E2BIG). Names are looked up by the caller. ---- */
 int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key); /* rename in place */
 int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position);
+/* The entry of a mapping shows another file, which gets one more link; its name and its place stay. */
+int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino);
 /* Appends an entry. ino: an existing node that gets one more link, or WF_NO_INO to make the node for value (a whole
  * subtree for a container). SEQUENCE: key is WF_NIL. */
 int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino, wf_ino *ret);

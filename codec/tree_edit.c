@@ -82,6 +82,25 @@ int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position)
 	return 0;
 }
 
+int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino)
+{
+	struct wf_dir *d;
+	struct wf_entry *e = entry(t, dir, position, &d);
+	if (!e)
+		return -ENOENT;
+	if (d->read_only_names || d->kind != WF_DIR_MAPPING)
+		return -EPERM;
+	int r = wf_dict_set_at(t->graph, d->container, position, e->key, value);
+	if (r < 0)
+		return r;
+	t->nodes[e->ino - 1].nlink--;
+	t->nodes[ino - 1].nlink++;
+	t->nodes[ino - 1].parent = dir;
+	e->value = value;
+	e->ino = ino;
+	return 0;
+}
+
 /* The positions of a sequence are its names: a value goes to the one given, or behind the last. */
 static int add_to_sequence(struct wf_tree *t, wf_ino dir, wf_ref value, wf_ino ino)
 {
