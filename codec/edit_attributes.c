@@ -377,6 +377,15 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 	return r < 0 ? r : wf_edit_record(ck, EDIT_ATTRIBUTE, wf_edit_pending(ck, ino));
 }
 
+static bool has_value(struct wf_checkpoint *ck, wf_ino ino, const char *name, const void *value, size_t len)
+{
+	struct wf_buffer now = WF_BUFFER_INIT;
+	bool has = wf_getxattr(ck, ino, name, &now) == 0 && now.len == len &&
+		   (len == 0 || !memcmp(now.data, value, len));
+	wf_buffer_free(&now);
+	return has;
+}
+
 int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags)
 {
 	char text[4096];
@@ -400,7 +409,17 @@ int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const 
 		r = strcmp(name, "user.torch.device") ? set_attribute(ck, ino, name, text) : set_device(ck, ino, text);
 	}
 	wf_edit_end(ck);
-	return r;
+	/* tools that copy attributes over an entry that is there set what it has already */
+	return r == -EPERM && has_value(ck, ino, name, value, len) ? 0 : r;
+}
+
+static bool is_new_file(struct wf_checkpoint *ck, wf_ino ino)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	bool is_new = f && f->is_new;
+	pthread_rwlock_unlock(&ck->lock);
+	return is_new;
 }
 
 int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name)
@@ -411,5 +430,7 @@ int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name)
 	/* none of them can be without a value */
 	int r = wf_getxattr(ck, ino, name, &now);
 	wf_buffer_free(&now);
+	if (r == -ENODATA && is_known(name) && is_new_file(ck, ino))
+		return 0; /* rsync lists what a new file has, sets what it knows, removes the rest: gone with the type */
 	return r == 0 ? -EPERM : r;
 }
