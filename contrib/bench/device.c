@@ -268,6 +268,9 @@ int main(int argc, char **argv)
 	open_device(&j, argv[1]);
 	if (j.device->ops->alloc(j.device, 1, &j.memory) == 0) /* makes the context */
 		j.device->ops->free(j.device, &j.memory);
+	struct dev_info info;
+	if (j.device->ops->describe(j.device, &info) == 0)
+		printf("device %s\n", info.description);
 	long base = memory_kib("VmRSS:");
 	if (!strcmp(argv[3], "load"))
 		for (; n > 0; n--) {
