@@ -166,7 +166,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		wf_close(ck);
 		return r;
 	}
-	if (ck->log)
+	if (ck->log && wf_tree_has_doubtful(ck->tree))
 		tell_bad_tensors(ck);
 	*ret = ck;
 	return 0;

@@ -40,6 +40,11 @@ const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino)
 	return ino >= 1 && ino <= t->node_count && t->nodes[ino - 1].type != WF_NODE_GONE ? &t->nodes[ino - 1] : NULL;
 }
 
+bool wf_tree_has_doubtful(const struct wf_tree *t)
+{
+	return t->doubtful;
+}
+
 uint32_t wf_tree_node_count(const struct wf_tree *t)
 {
 	return t->node_count;

@@ -92,6 +92,8 @@ void wf_tree_free(struct wf_tree *t);
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c);
 
 const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino); /* NULL for unknown and GONE ones */
+/* false: every tensor could be decoded when its node was made, and need not be asked again. */
+bool wf_tree_has_doubtful(const struct wf_tree *t);
 uint32_t wf_tree_node_count(const struct wf_tree *t); /* inos are 1 .. count */
 const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino);   /* NULL when it is no directory */
 /* Position of a name; -ENOENT, -ENOTDIR, -ENOMEM. Takes a lock of its own to make the index at the first lookup. */

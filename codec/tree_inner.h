@@ -26,6 +26,7 @@ struct wf_tree {
 	} * ties;
 	uint32_t ties_size, ties_used;
 	uint32_t links;             /* nodes of type WF_NODE_LINK */
+	bool doubtful;              /* for wf_tree_has_doubtful */
 	pthread_mutex_t index_lock; /* readers make an index at their first lookup */
 };
 

@@ -193,7 +193,11 @@ static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *r
 {
 	struct wf_tensor a, b;
 	*ret = WF_NO_INO;
-	if (wf_tensor_decode(t->graph, t->storages, object, &a, NULL) < 0 || a.kind == WF_TENSOR_META)
+	if (wf_tensor_decode(t->graph, t->storages, object, &a, NULL) < 0) {
+		t->doubtful = true;
+		return 0;
+	}
+	if (a.kind == WF_TENSOR_META)
 		return 0;
 	int r = grow_ties(t);
 	if (r < 0)
@@ -224,8 +228,10 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	const struct wf_dir *above = wf_tree_dir(t, parent);
 	enum wf_shape shape = wf_tree_shape(t, value, &container);
 	/* int_repr of a tensor that is quantised per channel: the same object, this time as the integers */
-	if (above && above->kind == WF_DIR_FIXED && above->object == value)
+	if (above && above->kind == WF_DIR_FIXED && above->object == value) {
+		t->doubtful = true;
 		return wf_tree_new_node(t, WF_NODE_TENSOR, value, parent, ret);
+	}
 	wf_ino known = shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE ? WF_NO_INO : wf_tree_ino_of(t, value);
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
 		return wf_tree_new_node(t, WF_NODE_LINK, value, parent, ret);
