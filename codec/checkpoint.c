@@ -206,14 +206,17 @@ const char *wf_path(const struct wf_checkpoint *ck)
 
 /* ---- stat ---- */
 
+/* The size shown of what cannot be read and tells no size: of an empty file the kernel asks nothing, so that nobody would
+ * see the error. */
+#define UNREADABLE_BYTES 1
+
 static uint64_t value_size(const struct wf_checkpoint *ck, const struct wf_node *n)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	uint64_t size = 0;
 	if (n->type == WF_NODE_VALUE)
-		return wf_value_size(ck->graph, n->object, &size) < 0 ? 0 : size;
-	if (wf_tree_describe(ck->graph, n->object, &text) == 0)
-		size = text.len;
+		return wf_value_size(ck->graph, n->object, &size) < 0 ? UNREADABLE_BYTES : size;
+	size = wf_tree_describe(ck->graph, n->object, &text) == 0 ? text.len : UNREADABLE_BYTES;
 	wf_buffer_free(&text);
 	return size;
 }
@@ -249,10 +252,12 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 		return 0;
 	}
 	case WF_NODE_TENSOR:
-		if (wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) < 0 && t.kind != WF_TENSOR_META)
-			ret->writable = false; /* size as far as it could be decoded: 0 where not */
-		else
-			ret->size_bytes = t.size_bytes;
+		if (wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) < 0 && t.kind != WF_TENSOR_META) {
+			ret->writable = false;
+			ret->size_bytes = t.size_bytes ? t.size_bytes : UNREADABLE_BYTES;
+			return 0;
+		}
+		ret->size_bytes = t.size_bytes;
 		ret->storage_bytes = t.kind == WF_TENSOR_META ? 0 : ret->size_bytes;
 		return 0;
 	default:

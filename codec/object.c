@@ -201,6 +201,16 @@ uint64_t wf_graph_bytes(const struct wf_graph *g)
 	return g->bytes;
 }
 
+void wf_graph_note_expansion(const struct wf_graph *g)
+{
+	((struct wf_graph *)g)->expansions++;
+}
+
+uint32_t wf_graph_expansions(const struct wf_graph *g)
+{
+	return g->expansions;
+}
+
 void wf_graph_set_source(struct wf_graph *g, struct wf_source *s)
 {
 	struct wf_source *old = g->source;

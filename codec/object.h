@@ -74,6 +74,10 @@ void wf_graph_free(struct wf_graph *g);
 int wf_graph_failed(const struct wf_graph *g);
 /* Bytes of memory held by the graph. */
 uint64_t wf_graph_bytes(const struct wf_graph *g);
+/* Counts the times that expanding shared containers had to be given up, so that each further try can be cut shorter: a
+ * graph may be made of nothing but such traps. Any thread. */
+void wf_graph_note_expansion(const struct wf_graph *g);
+uint32_t wf_graph_expansions(const struct wf_graph *g);
 /* Strings longer than WF_INLINE_MAX refer to this source (the pickle's); the graph takes a reference. */
 void wf_graph_set_source(struct wf_graph *g, struct wf_source *s);
 struct wf_source *wf_graph_source(const struct wf_graph *g);

@@ -52,6 +52,7 @@ struct wf_graph {
 	uint64_t seed[2];
 	struct wf_source *source;
 	const char *lossy;
+	_Atomic uint32_t expansions; /* the one field that changes while readers hold the graph */
 };
 
 static inline struct wf_object *wf_object_at(const struct wf_graph *g, uint32_t unit)

@@ -265,12 +265,20 @@ struct level {
 	uint32_t at;
 };
 
+/* How many elements a text may show. Shared lists expand in it: what is not shared takes memory in the graph, so that far
+ * more than that is a small pickle blowing up; and when that was met, the next lists are given up sooner. */
+static uint64_t max_elements(const struct wf_graph *g)
+{
+	uint64_t limit = WF_MIN(WF_VALUE_MAX_BYTES / 4, 65536 + 4 * wf_graph_bytes(g));
+	return WF_MAX(limit >> WF_MIN(wf_graph_expansions(g), 12u), 4096u);
+}
+
 /* Walks the elements of nested sequences; with out NULL only tells whether all of them are plain. */
 static int walk_json(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 {
 	struct level stack[MAX_DEPTH];
 	int depth = 0;
-	uint64_t visited = 0;
+	uint64_t visited = 0, limit = max_elements(g);
 	stack[0] = (struct level){json_sequence(g, r), 0};
 	if (out)
 		wf_buffer_putc(out, '[');
@@ -284,9 +292,10 @@ static int walk_json(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 			depth--;
 			continue;
 		}
-		/* shared lists expand in the text: a bound on the elements ends what a small pickle could blow up */
-		if (++visited > WF_VALUE_MAX_BYTES / 4 || (out && out->len > WF_VALUE_MAX_BYTES))
+		if (++visited > limit || (out && out->len > WF_VALUE_MAX_BYTES)) {
+			wf_graph_note_expansion(g);
 			return -E2BIG;
+		}
 		wf_ref element = e[l->at++];
 		if (out && l->at > 1)
 			wf_buffer_puts(out, ", ");

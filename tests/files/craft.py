@@ -163,7 +163,7 @@ def zip_file(records, zip64=True, comment=b"", before_directory=b"", after=b"", 
     if zip64:
         out += struct.pack("<IQHHIIQQQQ", 0x06064b50, 44, 0x031e, 45, 0, 0, n, n, len(directory), start)
         out += struct.pack("<IIQI", 0x07064b50, 0, end64, 1)
-    out += struct.pack("<IHHHHIIH", 0x06054b50, 0, 0, n, n, len(directory), start & 0xffffffff, len(comment)) + comment
+    out += struct.pack("<IHHHHIIH", 0x06054b50, 0, 0, min(n, 0xffff), min(n, 0xffff), len(directory), min(start, 0xffffffff), len(comment)) + comment
     return bytes(out) + after
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the corpus and its manifest: tests/files/good-* and manifest.json.
+"""Makes the corpus and its manifest: torch/good-* and torch/manifest.json.
 
 Usage: generate.py [OUTPUT_DIRECTORY]      run by the newest torch (tests/torch/requirements.txt); runs itself again with
                                            the Python of Debian's torch 1.13 (WEIGHTFS_OLD_PYTHON, default /usr/bin/python3)
@@ -246,7 +246,7 @@ def main():
     dialect = "new"
     if arguments[:1] == ["--dialect"]:
         dialect, arguments = arguments[1], arguments[2:]
-    out = os.path.abspath(os.path.join(STARTED_IN, arguments[0])) if arguments else HERE
+    out = os.path.abspath(os.path.join(STARTED_IN, arguments[0])) if arguments else os.path.join(HERE, "torch")
     os.makedirs(out, exist_ok=True)
     torch.set_num_threads(1)
     corpus = Corpus(out, dialect)
