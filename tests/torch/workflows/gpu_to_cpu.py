@@ -1,29 +1,8 @@
 #!/usr/bin/env python3
-"""Row 10, reading: a checkpoint saved on two GPUs opens where there is none; bytes, tags and types read right, edits keep the tags."""
-import torch.serialization
-
-from common import Net, equal, fill, load, ok, other, read, rows, same, torch
-
-
-def saved_on(w, places, obj):
-    """torch.save on a machine with GPUs: each storage gets the tag that its place says."""
-    real = torch.serialization.location_tag
-    torch.serialization.location_tag = lambda storage: places.get(storage.data_ptr(), "cpu")
-    try:
-        w.save(obj)
-    finally:
-        torch.serialization.location_tag = real
-
-
-def tags(w):
-    """The tags in the file, as torch.load tells them, and its objects on the CPU."""
-    found = []
-
-    def place(storage, location):
-        found.append(location)
-        return storage
-    obj = load(w.file, map_location=place)
-    return found, obj
+"""Row 10: a checkpoint saved on two GPUs opens where there is none; bytes, tags and types read right, edits keep the tags. With
+map_location=cpu a commit makes it one that torch.load takes without a GPU."""
+from common import Net, equal, fill, modes, ok, other, read, rows, same, torch
+from locations import saved_on, tags
 
 
 def two_gpus(w):
@@ -54,4 +33,21 @@ def two_gpus(w):
     ok(list(obj) == ["a", "b"] and "head.weight" in obj["a"], "and the names")
 
 
-rows(two_gpus)
+def mapped_to_cpu(w):
+    a, b = fill(Net()).state_dict(), other(Net()).state_dict()
+    places = {**{t.data_ptr(): "cuda:0" for t in a.values()}, **{t.data_ptr(): "cuda:1" for t in b.values()}}
+    for options, wanted in (("map_location=cpu", ["cpu"] * 20), ("map_location=cuda:1=cpu", ["cuda:0"] * 10 + ["cpu"] * 10),
+                            ("map_location=cpu,preload,verify", ["cpu"] * 20)):
+        saved_on(w, places, {"a": a, "b": b})
+        with w.mounted(options=options):
+            same([read(w.path(f"mnt/b/{k}")) for k in b], [v.numpy().tobytes() for v in b.values()], f"{options}: the bytes")
+            same(w.sh("getfattr --only-values -n user.torch.device mnt/b/*"), "cpu" * 10, "which are in memory")
+        found, obj = tags(w)
+        same(found, wanted, "the commit's tags")
+        equal(obj, {"a": a, "b": b}, "and the same models")
+        if set(wanted) == {"cpu"}:
+            ok(modes(w.file), "torch.load without a map_location takes it where there is no GPU")
+            equal(torch.load(w.file), {"a": a, "b": b}, "and gives the models")
+
+
+rows(two_gpus, mapped_to_cpu)
