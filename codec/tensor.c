@@ -160,8 +160,11 @@ static int read_storage(struct decoding *d, wf_ref persid)
 	if (!s)
 		return wf_fail(d->err, -EUCLEAN, "its storage has no valid id");
 	wf_ref id = wf_persid_id(d->g, persid), view = wf_element(d->g, id, 5);
-	const char *class = wf_global_name(d->g, wf_class_of(d->g, wf_element(d->g, id, 1)));
-	t->dtype = persid == s->persid ? s->dtype : wf_dtype_from_storage_class(class, &untyped);
+	t->dtype = s->dtype;
+	if (persid != s->persid) {
+		const char *class = wf_global_name(d->g, wf_class_of(d->g, wf_element(d->g, id, 1)));
+		t->dtype = wf_dtype_from_storage_class(class, &untyped);
+	}
 	if (t->dtype == WF_DTYPE_INVALID)
 		return wf_fail(d->err, -EUCLEAN, "%s", wf_storage_problem(d->ss, t->storage));
 	d->limit_bytes = s->size_bytes;
@@ -387,7 +390,6 @@ static void read_type(struct decoding *d, wf_ref type)
 static bool read_requires_grad(struct decoding *d, wf_ref r, const struct wf_form *f)
 {
 	int at = wf_state_requires_grad(d->g, r, f);
-	bool parameter = !strcmp(wf_global_name(d->g, wf_call_func(d->g, r)), "Parameter");
 
 	if (at >= 0) {
 		d->t->requires_grad = wf_bool_value(d->g, wf_element(d->g, wf_call_state(d->g, r), (uint32_t)at));
@@ -397,7 +399,7 @@ static bool read_requires_grad(struct decoding *d, wf_ref r, const struct wf_for
 	if (at >= 0)
 		d->t->requires_grad = wf_bool_value(d->g, wf_element(d->g, f->args, (uint32_t)at));
 	else if (f->rebuild == WF_REBUILD_VARIABLE)
-		d->t->requires_grad = parameter;
+		d->t->requires_grad = !strcmp(wf_global_name(d->g, wf_call_func(d->g, r)), "Parameter");
 	return at >= 0 || f->rebuild == WF_REBUILD_VARIABLE;
 }
 

@@ -141,9 +141,10 @@ int wf_form_requires_grad(const struct wf_graph *g, const struct wf_form *f)
 
 int wf_state_requires_grad(const struct wf_graph *g, wf_ref r, const struct wf_form *f)
 {
+	if (f->rebuild != WF_REBUILD_VARIABLE)
+		return -1;
 	wf_ref state = wf_call_state(g, r);
-
-	if (f->rebuild != WF_REBUILD_VARIABLE || !wf_is(g, state, WF_TUPLE))
+	if (!wf_is(g, state, WF_TUPLE))
 		return -1;
 	return count(g, state) == 3 ? 0 : count(g, state) == 5 ? 3 : -1;
 }
@@ -152,10 +153,12 @@ int wf_int_tuple(const struct wf_graph *g, wf_ref r, int64_t ret[WF_MAX_NDIM])
 {
 	uint32_t n;
 
-	if (wf_call_is(g, r, "torch", "Size"))
-		r = wf_element(g, wf_call_args(g, r), 0);
-	if (!wf_is(g, r, WF_TUPLE) && !wf_is(g, r, WF_LIST))
-		return -1;
+	if (!wf_is(g, r, WF_TUPLE)) {
+		if (wf_call_is(g, r, "torch", "Size"))
+			r = wf_element(g, wf_call_args(g, r), 0);
+		if (!wf_is(g, r, WF_TUPLE) && !wf_is(g, r, WF_LIST))
+			return -1;
+	}
 	const wf_ref *e = wf_elements(g, r, &n);
 	if (n > WF_MAX_NDIM)
 		return -1;
