@@ -161,16 +161,20 @@ static int get_class(const struct subject *s, struct wf_buffer *out)
 static int get_key(const struct subject *s, struct wf_buffer *out)
 {
 	const struct wf_dir *d = s->ino == WF_INO_ROOT ? NULL : wf_tree_dir(s->ck->tree, s->node->parent);
-	for (uint32_t i = 0; d && i < d->count; i++) {
-		if (d->entries[i].ino != s->ino)
-			continue;
-		if (d->kind == WF_DIR_SEQUENCE)
-			wf_buffer_printf(out, "%u", i);
-		else
-			wf_json_key(s->ck->graph, d->entries[i].key, out);
-		return 0;
-	}
-	return -ENODATA;
+	if (!d || d->count == 0)
+		return -ENODATA;
+	/* numbers were given in the order of the entries: in a directory of files only this is the place */
+	uint32_t i = s->ino - d->entries[0].ino;
+	if (s->node->nlink > 1 || i >= d->count || d->entries[i].ino != s->ino)
+		for (i = 0; i < d->count && d->entries[i].ino != s->ino;)
+			i++;
+	if (i == d->count)
+		return -ENODATA;
+	if (d->kind == WF_DIR_SEQUENCE)
+		wf_buffer_printf(out, "%u", i);
+	else
+		wf_json_key(s->ck->graph, d->entries[i].key, out);
+	return 0;
 }
 
 static const struct {
