@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from common import load, ok, rows, run, same, skip, torch
+from common import in_order_of, load, ok, rows, run, same, skip, torch
 
 
 def checkpoint():
@@ -34,13 +34,6 @@ def as_copied(saved):
     model = {k: tied if k == "weight" else plain(v) for k, v in saved["model"].items()}
     return {**{k: plain(v) if isinstance(v, torch.Tensor) else v for k, v in saved.items()}, "model": model, "tied": tied,
             "mixed": {"0": plain(saved["mixed"][0]), "1": 2}}
-
-
-def in_order_of(got, wanted):
-    """The order of names is that of the copying program, not ours to judge; all else is."""
-    if not isinstance(wanted, dict) or not isinstance(got, dict):
-        return wanted
-    return type(wanted)((k, in_order_of(got[k], wanted[k])) for k in [*got, *(k for k in wanted if k not in got)] if k in wanted)
 
 
 def looking(w):

@@ -1,7 +1,7 @@
 """What the workflow tests share: a directory where torch makes checkpoints, a shell in it, and torch's judgement afterwards.
 
-A script is called as NAME.py BUILD_DIR [legacy] and prints TAP; with `legacy` every checkpoint is made with
-_use_new_zipfile_serialization=False. What a row does is done by ordinary tools in a shell, never by Python.
+A script is called as NAME.py BUILD_DIR [legacy] [append] and prints TAP; with `legacy` every checkpoint is made with
+_use_new_zipfile_serialization=False, with `append` commits are written behind the old end. What a row does is done by ordinary tools in a shell, never by Python.
 """
 import contextlib
 import os
@@ -23,7 +23,7 @@ from models import Net, fill  # noqa: E402
 warnings.filterwarnings("ignore")
 need_fuse()
 BUILD = sys.argv[1]
-LEGACY = sys.argv[2:] == ["legacy"]
+LEGACY, APPEND = (word in sys.argv[2:] for word in ("legacy", "append"))
 KEYS = list(Net().state_dict())
 
 
@@ -80,6 +80,13 @@ def keys_of(state, change):
     return new
 
 
+def in_order_of(got, wanted):
+    """The order of names is that of the copying program, not ours to judge; all else is."""
+    if not isinstance(wanted, dict) or not isinstance(got, dict):
+        return wanted
+    return type(wanted)((k, in_order_of(got[k], wanted[k])) for k in [*got, *(k for k in wanted if k not in got)] if k in wanted)
+
+
 class Workflow(World):
     """A private directory and a shell in it; `weightfs` and `wfctl` are in its PATH."""
 
@@ -114,6 +121,8 @@ class Workflow(World):
     def mounted(self, name="model.pt", mnt="mnt", options="rw"):
         """A mount that is committed at the end."""
         os.makedirs(self.path(mnt), exist_ok=True)
+        if APPEND and options == "rw":
+            options += ",commit=append"
         self.sh(f"weightfs -o {options} {name} {mnt}")
         yield
         self.sh(f"wfctl umount {mnt}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Row 6: a general checkpoint; the epoch and the rate are edited with echo, training resumes with them; the optimizer is dropped."""
-from common import Net, batch, equal, fill, load, ok, rows, same, sgd, torch, train
+from common import APPEND, Net, batch, equal, fill, load, ok, rows, same, sgd, torch, train
 
 
 def checkpoint():
@@ -60,6 +60,9 @@ def without_the_optimizer(w):
         same(w.sh("ls -U mnt"), "epoch\nmodel_state_dict\nloss\n", "the optimizer is gone")
     momentum = sum(s["momentum_buffer"].numel() * 4 for s in saved.pop("optimizer_state_dict")["state"].values())
     w.judge("the checkpoint without its optimizer", saved)
+    if APPEND: # its bytes are still there, dead
+        w.sh("wfctl repack model.pt")
+        w.judge("the same after wfctl repack", saved)
     ok(len(open(w.file, "rb").read()) <= before - momentum, "the file is smaller by its momentum")
     model = Net()
     model.load_state_dict(load(w.file)["model_state_dict"], strict=True)
