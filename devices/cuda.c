@@ -87,10 +87,11 @@ static int cuda_copy_in(struct device *base, const struct dev_memory *m, uint64_
 {
 	struct cuda_device *d = cuda_self(base);
 	struct cuda_window *w[2];
+	unsigned int windows = len > CUDA_WINDOW_BYTES ? 2 : 1;
 	if (!dev_range_inside(m, offset, len))
 		return -ERANGE;
 	int r = cuda_enter(d);
-	if (r < 0 || len == 0 || (r = cuda_ring_take(d, w, 2)) < 0)
+	if (r < 0 || len == 0 || (r = cuda_ring_take(d, w, windows)) < 0)
 		return r;
 	cu_result e = CU_SUCCESS;
 	for (size_t done = 0, i = 0; done < len && e == CU_SUCCESS; i++) {
@@ -102,15 +103,31 @@ static int cuda_copy_in(struct device *base, const struct dev_memory *m, uint64_
 			break;
 		memcpy(x->host, (const char *)src + done, n);
 		e = d->cu->copy_in(m->address + offset + done, x->host, n, x->stream);
-		if (e == CU_SUCCESS)
+		if (e == CU_SUCCESS && windows > 1)
 			e = d->cu->event_record(x->done, x->stream);
 		done += n;
 	}
-	for (int i = 0; i < 2; i++) {
+	for (unsigned int i = 0; i < windows; i++) {
 		cu_result last = cuda_ring_settle(d, w[i]);
 		e = e == CU_SUCCESS ? last : e;
 	}
-	cuda_ring_give(d, w, 2);
+	cuda_ring_give(d, w, windows);
+	return cuda_status(e);
+}
+
+/* What a read through a mount is: one piece, with as few calls as there can be. */
+static int copy_out_piece(struct cuda_device *d, cu_deviceptr from, void *dst, size_t len)
+{
+	struct cuda_window *w;
+	int r = cuda_ring_take(d, &w, 1);
+	if (r < 0)
+		return r;
+	cu_result e = d->cu->copy_out(w->host, from, len, w->stream);
+	cu_result last = cuda_ring_settle(d, w);
+	e = e == CU_SUCCESS ? last : e;
+	if (e == CU_SUCCESS)
+		memcpy(dst, w->host, len);
+	cuda_ring_give(d, &w, 1);
 	return cuda_status(e);
 }
 
@@ -121,6 +138,8 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 	if (!dev_range_inside(m, offset, len))
 		return -ERANGE;
 	int r = cuda_enter(d);
+	if (r == 0 && len > 0 && len <= CUDA_WINDOW_BYTES)
+		return copy_out_piece(d, m->address + offset, dst, len);
 	if (r < 0 || len == 0 || (r = cuda_ring_take(d, w, 2)) < 0)
 		return r;
 	cu_result e = CU_SUCCESS;
@@ -187,20 +206,19 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 		       uint64_t n_elems, void *dst)
 {
 	struct cuda_device *d = cuda_self(base);
-	struct dev_memory out = {0};
+	struct cuda_window *w;
 	if (!dev_view_inside(v, m, first_elem, n_elems))
 		return -ERANGE;
 	int r = cuda_enter(d);
-	if (r < 0 || n_elems == 0 || (r = load_kernels(d)) < 0)
+	if (r < 0 || n_elems == 0 || (r = load_kernels(d)) < 0 || (r = cuda_ring_take(d, &w, 1)) < 0)
 		return r;
-	/* gathered on the device window by window: the scratch memory there stays small whatever the view's size */
+	/* gathered on the device window by window, so that the memory there stays small whatever the view's size; it is
+	 * kept, since freeing device memory waits for everything that runs on the device */
 	uint64_t step = CUDA_WINDOW_BYTES / v->element_bytes;
-	r = cuda_alloc(base, CUDA_WINDOW_BYTES, &out);
-	struct cuda_window *w;
-	if (r < 0 || (r = cuda_ring_take(d, &w, 1)) < 0)
-		goto out_free;
+	if (!w->scratch)
+		r = cuda_status(d->cu->alloc(&w->scratch, CUDA_WINDOW_BYTES));
 	struct dev_gather_args args = {.source = m->address + v->offset_bytes,
-				       .destination = out.address,
+				       .destination = w->scratch,
 				       .element_bytes = v->element_bytes,
 				       .ndim = v->ndim};
 	memcpy(args.shape, v->shape, sizeof args.shape);
@@ -211,15 +229,13 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 		args.n_elems = n;
 		r = launch_gather(d, &args, w->stream);
 		if (r == 0)
-			r = cuda_status(d->cu->copy_out(w->host, out.address, n * v->element_bytes, w->stream));
+			r = cuda_status(d->cu->copy_out(w->host, w->scratch, n * v->element_bytes, w->stream));
 		cu_result last = cuda_ring_settle(d, w);
 		r = r < 0 ? r : cuda_status(last);
 		if (r == 0)
 			memcpy((char *)dst + done * v->element_bytes, w->host, n * v->element_bytes);
 	}
 	cuda_ring_give(d, &w, 1);
-out_free:
-	cuda_free(base, &out);
 	return r;
 }
 

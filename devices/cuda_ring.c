@@ -82,6 +82,8 @@ void cuda_ring_close(struct cuda_device *d)
 		/* after a failed wait something may still be under way: the stream drains first */
 		d->cu->stream_destroy(d->windows[i].stream);
 		d->cu->event_destroy(d->windows[i].done);
+		if (d->windows[i].scratch)
+			d->cu->free(d->windows[i].scratch);
 	}
 	if (d->ring_registered)
 		d->cu->host_unregister(d->ring);

@@ -20,6 +20,7 @@
 struct cuda_window {
 	unsigned char *host; /* pinned */
 	cu_stream stream;
+	cu_deviceptr scratch;     /* CUDA_WINDOW_BYTES on the device, from the first gather on */
 	cu_event done;            /* recorded after the last copy from or to host */
 	struct cuda_window *next; /* in the free list */
 };
