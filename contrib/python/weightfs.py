@@ -14,11 +14,13 @@ tuples. Quantised tensors of 2 and 4 bits are their packed bytes. A view whose b
 storage of its own.
 """
 import collections
+import hashlib
 import json
 import mmap
 import os
 import weakref
 from collections import OrderedDict, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -89,10 +91,9 @@ VALUES = {
 }
 
 
-def _value(path):
+def _value(path, kind):
     with open(path, "rb") as f:
         data = f.read()
-    kind = _attribute(path, "user.torch.class", "")
     if kind == "str":
         return data.decode("utf-8", "surrogatepass")
     if kind in ("bytes", "bytearray"):
@@ -115,16 +116,15 @@ def _value(path):
 class _File:
     """A tensor's file, and what its attributes say."""
 
-    def __init__(self, path):
-        self.path = path
-        self.kind = _attribute(path, "user.torch.class", "")
-        self.dtype = _attribute(path, "user.torch.dtype")
+    def __init__(self, said):
+        path = self.path = said.path
+        self.kind, self.dtype = said.kind, said.dtype
         self.shape = json.loads(_attribute(path, "user.torch.shape"))
         self.requires_grad = _attribute(path, "user.torch.requires_grad") == "true"
-        self.is_meta = _attribute(path, "user.torch.location") == "meta"
-        self.size = 0 if self.is_meta else os.path.getsize(path)
         offset = _attribute(path, "user.torch.file_offset")
         self.start = int(offset) if offset else None  # in the checkpoint: where the bytes stand there as they are
+        self.is_meta = offset is None and _attribute(path, "user.torch.location") == "meta"
+        self.size = 0 if self.is_meta else os.path.getsize(path)
 
     def holds(self, other):
         return self.start <= other.start and other.start + other.size <= self.start + self.size
@@ -261,14 +261,24 @@ def _unescaped(name):
     return out.decode("utf-8", "surrogatepass")
 
 
+def _is_cut_from(name, key):
+    """Whether a name that was cut, for a key that is too long, is this key's: it ends in a sum of the whole name."""
+    full = b"".join(b"%%%02X" % c if c in b"/\0%" else bytes([c]) for c in str(key).encode("utf-8", "surrogatepass"))
+    return hashlib.sha256(full).hexdigest()[:8] == name[-8:]
+
+
 def _said_key(entry):
     """The key that the mount says, or an _Unnamed: a link has no attributes, and names of one tensor have those of one of them."""
     text = _attribute(entry.path, "user.torch.key")
     if text is None:
         return _Unnamed(entry.name)
     key = _hashable(json.loads(text))
-    if entry.is_dir() or entry.stat().st_nlink == 1 or "%~" in entry.name:
+    if entry.is_dir() or entry.stat().st_nlink == 1:
         return key
+    if "%~" in entry.name:
+        if _is_cut_from(entry.name, key):
+            return key
+        raise LookupError(f"{entry.path}: the mount does not say the key of this name")
     return key if _unescaped(entry.name) == (key if isinstance(key, str) else text) else _Unnamed(entry.name)
 
 
@@ -286,20 +296,41 @@ class _Unnamed:
         self.name = name
 
 
+class _Said:
+    """What the mount says of one entry of a directory; the value itself where it is a plain one."""
+
+    def __init__(self, entry):
+        self.path, self.inode, self.is_link = entry.path, entry.inode(), entry.is_symlink()
+        self.is_dir = not self.is_link and entry.is_dir()
+        self.key = _said_key(entry)
+        self.kind = "" if self.is_link else _attribute(self.path, "user.torch.class", "")
+        is_plain = self.is_link or self.is_dir or self.kind in VALUES or self.kind in ("str", "bytes", "bytearray")
+        self.dtype = None if is_plain else _attribute(self.path, "user.torch.dtype")
+        if not (self.is_link or self.is_dir or self.dtype):
+            self.value = _value(self.path, self.kind)
+
+
 class _Tree:
     """One loading of a mount: containers first, then what their names lead to."""
 
-    def __init__(self, mount, writable):
-        self.root, self.writable = os.path.realpath(mount), writable
+    SLICE = 64  # what one thread asks the mount about at a time
+
+    def __init__(self, mount, writable, pool):
+        self.root, self.writable, self.pool = os.path.realpath(mount), writable, pool
         self.has_devices = os.path.isdir(os.path.join(self.root, ".weightfs", "cuda"))
         self.places = {}                           # directory -> its container
         self.todo, self.links, self.tuples = [], [], []
         self.used_at = {}                          # id of a list that becomes a tuple -> [(container, key)]
-        self.files, self.wanted = {}, []           # inode -> path, [(container, key, inode)]
+        self.files, self.wanted = {}, []           # inode -> _Said, [(container, key, inode)]
 
-    def container(self, path):
+    def each(self, function, items):
+        """[function(item)], by several threads: most of the time goes by waiting for the mount."""
+        slices = [items[i:i + self.SLICE] for i in range(0, len(items), self.SLICE)]
+        return [x for part in self.pool.map(lambda part: [function(item) for item in part], slices) for x in part]
+
+    def container(self, path, kind=None):
         if path not in self.places:
-            kind = _attribute(path, "user.torch.class", "")
+            kind = _attribute(path, "user.torch.class", "") if kind is None else kind
             self.places[path] = CONTAINERS.get(kind, OrderedDict)()
             if kind == "tuple":
                 self.tuples.append(self.places[path])
@@ -314,14 +345,15 @@ class _Tree:
         container, first_link, first_wanted = self.places[directory], len(self.links), len(self.wanted)
         is_sequence = isinstance(container, (list, collections.deque))
         with os.scandir(directory) as entries:
-            for entry in entries:
-                if is_sequence:
-                    key = len(container)
-                    container.append(None)
-                else:
-                    key = _said_key(entry)
-                    container[key] = None
-                self.place(container, key, entry)
+            described = self.each(_Said, list(entries))
+        for said in described:
+            key = said.key
+            if is_sequence:
+                key = len(container)
+                container.append(None)
+            else:
+                container[key] = None
+            self.place(container, key, said)
         if not is_sequence and any(isinstance(key, _Unnamed) for key in container):
             self.name(container, first_link, first_wanted)
 
@@ -335,30 +367,34 @@ class _Tree:
         for waiting, start in zip((self.links, self.wanted), first):
             waiting[start:] = [(c, named[key], target) for c, key, target in waiting[start:]]
 
-    def place(self, container, key, entry):
-        path = entry.path
-        if entry.is_symlink():
-            self.links.append((container, key, os.path.realpath(path)))
-        elif entry.is_dir():
-            self.put(container, key, self.container(path))
-        elif _attribute(path, "user.torch.dtype"):
-            self.files.setdefault(entry.inode(), path)
-            self.wanted.append((container, key, entry.inode()))
+    def place(self, container, key, said):
+        if said.is_link:
+            self.links.append((container, key, os.path.realpath(said.path)))
+        elif said.is_dir:
+            self.put(container, key, self.container(said.path, said.kind))
+        elif said.dtype:
+            self.files.setdefault(said.inode, said)
+            self.wanted.append((container, key, said.inode))
         else:
-            container[key] = _value(path)
+            container[key] = said.value
+
+    def find(self, said):
+        """(what the tensor's entry on a device says, its lease), or its file."""
+        if self.has_devices:
+            entry, lease = open_entry(self.root, os.path.relpath(said.path, self.root))
+            if entry:
+                return entry, lease
+        return _File(said)
 
     def tensors(self):
-        on_device, in_files, storages = {}, [], {}
-        for path in self.files.values():
-            entry = lease = None
-            if self.has_devices:
-                entry, lease = open_entry(self.root, os.path.relpath(path, self.root))
-            if entry:
-                tensor = _from_device(entry, lease, storages)
-                on_device[path] = _dressed(tensor, _attribute(path, "user.torch.class"), entry["requires_grad"])
+        """{path: tensor}"""
+        result, in_files, storages = {}, [], {}
+        for said, found in zip(self.files.values(), self.each(self.find, list(self.files.values()))):
+            if isinstance(found, _File):
+                in_files.append(found)
             else:
-                in_files.append(_File(path))
-        return {**on_device, **_tensors(in_files, self.writable)}
+                result[said.path] = _dressed(_from_device(*found, storages), said.kind, found[0]["requires_grad"])
+        return {**result, **_tensors(in_files, self.writable)}
 
     def load(self, start):
         if os.path.isdir(start):
@@ -375,10 +411,10 @@ class _Tree:
             with os.scandir(os.path.dirname(start)) as entries:
                 entry = next(e for e in entries if e.name == os.path.basename(start))
             result = {}
-            self.place(result, "value", entry)
+            self.place(result, "value", _Said(entry))
         tensors = self.tensors()
         for container, key, inode in self.wanted:
-            container[key] = tensors[self.files[inode]]
+            container[key] = tensors[self.files[inode].path]
         final = {}
         for temporary in reversed(self.tuples):  # what is inside a tuple was found after it
             final[id(temporary)] = tuple(temporary)
@@ -396,4 +432,5 @@ def load(mount, prefix="", writable=False):
     in this process. Tensors on a device share the daemon's memory, which is a copy: they must not be changed.
     """
     mount = os.path.realpath(mount)
-    return _Tree(mount, writable).load(os.path.join(mount, prefix) if prefix else mount)
+    with ThreadPoolExecutor(8) as pool:
+        return _Tree(mount, writable, pool).load(os.path.join(mount, prefix) if prefix else mount)
