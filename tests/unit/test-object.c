@@ -369,6 +369,41 @@ static void test_deep_keys(void **state)
 	assert_false(wf_key_equal(g, wf_tuple(g, wide, 100), wf_tuple(g, wide, 100)));
 }
 
+/* The walk ends with the last container that has elements, wherever that is. */
+static void test_settle(void **state)
+{
+	struct wf_graph *g = *state;
+	uint32_t n;
+	wf_ref early = wf_dict(g), emptied = wf_list(g), never = wf_dict(g);
+	wf_list_append(g, emptied, wf_none(g));
+	wf_list_truncate(g, emptied, 0);
+	for (int i = 0; i < 20; i++)
+		wf_dict_append(g, early, wf_int(g, i % 10), wf_int(g, i));
+	uint32_t limit = wf_graph_limit(g);
+	wf_ref late = wf_dict(g), last = wf_dict(g);
+	for (int i = 0; i < 20; i++) {
+		wf_dict_append(g, late, wf_int(g, i % 5), wf_int(g, i));
+		wf_dict_append(g, last, wf_int(g, i % 4), wf_int(g, i));
+	}
+	assert_int_equal(wf_graph_settle(g, limit), 0);
+	wf_items(g, early, &n);
+	assert_int_equal(n, 20); /* from before the limit */
+	wf_items(g, late, &n);
+	assert_int_equal(n, 5);
+	wf_items(g, last, &n);
+	assert_int_equal(n, 4);
+	assert_int_equal(wf_graph_settle(g, 0), 0);
+	wf_items(g, early, &n);
+	assert_int_equal(n, 10);
+	/* the list gave its vector back: counted no more, and had again it counts again */
+	wf_list_append(g, emptied, wf_none(g));
+	wf_dict_append(g, last, wf_int(g, 3), wf_none(g));
+	wf_dict_append(g, never, wf_none(g), wf_none(g));
+	assert_int_equal(wf_graph_settle(g, 0), 0);
+	wf_items(g, last, &n);
+	assert_int_equal(n, 4);
+}
+
 static void test_dedup(void **state)
 {
 	struct wf_graph *g = *state;
@@ -491,6 +526,7 @@ int main(void)
 		TEST(test_ints),     TEST(test_longs),       TEST(test_atoms),      TEST(test_string_lengths),
 		TEST(test_external), TEST(test_wrong_kinds), TEST(test_containers), TEST(test_tuples),
 		TEST(test_calls),    TEST(test_classes),     TEST(test_keys),       TEST(test_deep_keys),
+		TEST(test_settle),
 		TEST(test_dedup),    TEST(test_walk),        TEST(test_compact),    TEST(test_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,6 +70,31 @@ static void finds_storages(void **state)
 	kit_close(&k);
 }
 
+/* A zip finds records without regard to case, but two spellings are two keys, as for torch. */
+static void spelled_keys(void **state)
+{
+	static const char *const keys[] = {"b", "a", "A", "a", "A", "gone", "B", "b", "gone"};
+	static const uint32_t want[] = {0, 1, 2, 1, 2, 3, 4, 0, 3};
+	wf_ref refs[WF_ARRAY_SIZE(keys)];
+	struct kit k;
+
+	kit_init(&k);
+	kit_record(&k, "a", "12345678", 8, false);
+	kit_record(&k, "b", "abcdefgh", 8, false);
+	for (size_t i = 0; i < WF_ARRAY_SIZE(keys); i++)
+		refs[i] = kit_persid(&k, "ByteStorage", keys[i], 8);
+	kit_open(&k);
+	assert_int_equal(wf_storages_count(k.ss), 5);
+	for (size_t i = 0; i < WF_ARRAY_SIZE(keys); i++)
+		assert_int_equal(wf_storage_of(k.ss, refs[i]), want[i]);
+	assert_bytes(&k, 0, 0, "abcdefgh", 8);
+	assert_bytes(&k, 1, 0, "12345678", 8);
+	assert_bytes(&k, 2, 0, "12345678", 8);
+	assert_bytes(&k, 4, 0, "abcdefgh", 8);
+	assert_bad(&k, 3, -EUCLEAN, "no record for storage gone");
+	kit_close(&k);
+}
+
 static void bad_ids(void **state)
 {
 	struct kit k;
@@ -453,6 +478,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(finds_storages),
+		cmocka_unit_test(spelled_keys),
 		cmocka_unit_test(bad_ids),
 		cmocka_unit_test(many_storages),
 		cmocka_unit_test(big_endian),

@@ -437,6 +437,7 @@ static void ties(void **state)
 	for (size_t i = 0; i < WF_ARRAY_SIZE(other); i++) {
 		decodes(&k, other[i]);
 		assert_false(wf_tensor_tied(&x, &t));
+		assert_true(wf_tensor_tie_hash(k.g, &x) != wf_tensor_tie_hash(k.g, &t)); /* but for one in 2^64 */
 	}
 	kit_close(&k);
 }

@@ -106,6 +106,11 @@ static void test_as_torch_writes(void **state)
 	assert_int_equal(wf_container_storage_record(c, "00", 1), 2);
 	assert_int_equal(wf_container_storage_record(c, "00", 2), WF_NO_RECORD);
 	assert_int_equal(wf_container_storage_record(c, "", 0), WF_NO_RECORD);
+	for (uint32_t guess = 0; guess < 8; guess++) { /* right, wrong, and past the last one */
+		assert_int_equal(wf_container_guess_storage_record(c, guess, "0", 1), 2);
+		assert_int_equal(wf_container_guess_storage_record(c, guess, "x/Y", 3), 4);
+		assert_int_equal(wf_container_guess_storage_record(c, guess, "00", 2), WF_NO_RECORD);
+	}
 	assert_int_equal(wf_container_find(c, "data/0"), 2);
 	assert_int_equal(wf_container_find(c, "DATA.PKL"), 0);
 	assert_int_equal(wf_container_find(c, "data"), WF_NO_RECORD);
