@@ -91,7 +91,7 @@ static int read_base(struct wf_checkpoint *ck, struct wf_error *err)
 	if (r == 0)
 		r = wf_storages_new(ck->graph, ck->container, &ck->storages, err);
 	if (r == 0)
-		r = wf_tree_new(ck->graph, ck->storages, ck->container, ck->root, &ck->tree, err);
+		r = wf_tree_new(ck->graph, ck->storages, ck->container, ck->root, 0, &ck->tree, err);
 	return r;
 }
 

@@ -183,6 +183,11 @@ bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
  * format cannot hold, found before the first byte; -ENOSPC, -EIO, -EROFS ... */
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
 
+/* Drops the edits that no commit has written: the checkpoint is what its file says again. Every node but the root gets
+ * another number; the old ones are gone. Returns: 0; -EBUSY a file is open, or a lease held; -ESTALE the file was changed
+ * by someone else; -EROFS; -ENOMEM; or the system's error. After a failure everything is as it was. */
+int wf_revert(struct wf_checkpoint *ck, struct wf_error *err);
+
 /* ---- without a mount ---- */
 /* Drops the overlay of the checkpoint at path. -ENOENT when it has none, -EBUSY while it is mounted. */
 int wf_discard(const char *path, struct wf_error *err);

@@ -216,17 +216,30 @@ wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow)
 
 /* ---- life ---- */
 
+struct wf_edits *wf_edits_new(void)
+{
+	struct wf_edits *e = calloc(1, sizeof *e);
+	if (e) {
+		e->generation = 1;
+		e->viewed = WF_NO_STORAGE;
+	}
+	return e;
+}
+
+void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss)
+{
+	struct wf_extent_files files = {.open = wf_edit_open_extents, .written = wf_edit_written, .ctx = ck};
+	wf_storages_set_extent_files(ss, &files);
+}
+
 int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	if (!ck->overlay)
 		return 0;
-	ck->edits = calloc(1, sizeof *ck->edits);
+	ck->edits = wf_edits_new();
 	if (!ck->edits)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	ck->edits->generation = 1;
-	ck->edits->viewed = WF_NO_STORAGE;
-	struct wf_extent_files files = {.open = wf_edit_open_extents, .written = wf_edit_written, .ctx = ck};
-	wf_storages_set_extent_files(ck->storages, &files);
+	wf_edits_start(ck, ck->storages);
 	return wf_edit_replay(ck, err);
 }
 

@@ -108,6 +108,8 @@ struct wf_edits {
 };
 
 /* edit.c */
+struct wf_edits *wf_edits_new(void); /* nothing edited; NULL: no memory */
+void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what is written into ss goes to the overlay */
 int wf_edit_begin(struct wf_checkpoint *ck); /* locks; on failure nothing is locked */
 void wf_edit_end(struct wf_checkpoint *ck);
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */

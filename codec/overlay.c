@@ -253,6 +253,16 @@ int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t num
 	return 0;
 }
 
+int wf_overlay_forget(struct wf_overlay *ov)
+{
+	/* once the log's name is gone the edits are: what else cannot be removed is tried again before the next edit */
+	if (ov->dir_fd >= 0 && unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
+		return -errno;
+	ov->keep = NULL;
+	ov->uncleared = wf_overlay_clear(ov, NULL, NULL) < 0;
+	return 0;
+}
+
 static void remove_cut_logs(int dir_fd)
 {
 	char name[32];

@@ -151,6 +151,10 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 /* Takes the writer's lock on a file about to be renamed over the target; released with fd. */
 int wf_overlay_lock_file(int fd);
 
+/* Drops the log and the data files: nothing was edited. Returns 0, or the error of removing the log, after which all of it
+ * is still there. */
+int wf_overlay_forget(struct wf_overlay *ov);
+
 /* ---- without a mount ---- */
 /* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use. */
 int wf_overlay_discard(const char *checkpoint, struct wf_error *err);

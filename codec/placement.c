@@ -282,7 +282,7 @@ int wf_placement_new(const struct wf_placement_options *options, struct wf_stora
 		if (r < 0)
 			wf_fail(err, r, "map_location: %s: %s", p->devices[i].name, why);
 	}
-	if (r == 0 && p->rule_count > 0 && (r = placement_map_tags(p)) < 0)
+	if (r == 0 && (r = wf_placement_map(p, ss)) < 0)
 		wf_fail(err, r, "out of memory");
 	if (r < 0) {
 		wf_placement_free(p);
@@ -294,13 +294,42 @@ int wf_placement_new(const struct wf_placement_options *options, struct wf_stora
 	return 0;
 }
 
+bool wf_placement_is_leased(struct wf_placement *p)
+{
+	bool leased = false;
+	pthread_mutex_lock(&p->lock);
+	for (uint32_t i = 0; i < p->place_count; i++)
+		leased |= p->places[i].leases > 0;
+	pthread_mutex_unlock(&p->lock);
+	return leased;
+}
+
+static void give_up_places(struct wf_placement *p)
+{
+	for (uint32_t i = 0; i < p->place_count; i++)
+		placement_leave(p->places[i].slab);
+	free(p->places);
+	p->places = NULL;
+	p->place_count = 0;
+}
+
+void wf_placement_start_over(struct wf_placement *p, struct wf_storages *ss)
+{
+	pthread_mutex_lock(&p->lock);
+	give_up_places(p);
+	for (uint32_t i = 0; i < p->device_count; i++)
+		p->devices[i].shared_tried = false;
+	p->ss = ss;
+	pthread_mutex_unlock(&p->lock);
+	wf_storages_set_mirror(ss, &p->mirror);
+}
+
 void wf_placement_free(struct wf_placement *p)
 {
 	if (!p)
 		return;
 	wf_storages_set_mirror(p->ss, NULL);
-	for (uint32_t i = 0; i < p->place_count; i++)
-		placement_leave(p->places[i].slab);
+	give_up_places(p);
 	for (uint32_t i = 0; i < p->device_count; i++)
 		if (p->devices[i].device)
 			p->devices[i].device->ops->close(p->devices[i].device);
@@ -309,6 +338,5 @@ void wf_placement_free(struct wf_placement *p)
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->load_lock);
 	free(p->rules);
-	free(p->places);
 	free(p);
 }

@@ -45,6 +45,12 @@ int wf_placement_new(const struct wf_placement_options *options, struct wf_stora
 /* Gives the devices' memory back. Every lease has been released. */
 void wf_placement_free(struct wf_placement *p);
 
+/* For storages that take the place of those given before, their tags already mapped by wf_placement_map: everything is
+ * given up, and the new ones are placed when they are read. -EBUSY while something is leased. */
+bool wf_placement_is_leased(struct wf_placement *p);
+int wf_placement_map(struct wf_placement *p, struct wf_storages *ss); /* 0 or -ENOMEM */
+void wf_placement_start_over(struct wf_placement *p, struct wf_storages *ss);
+
 /* How many storages have another location by map_location than the checkpoint's file says. */
 uint32_t wf_placement_relocated(struct wf_placement *p);
 

@@ -93,7 +93,6 @@ struct place_device *placement_named(struct wf_placement *p, const char *name, s
 int placement_open(struct wf_placement *p, struct place_device *d, const char **ret_why);
 /* The target that a storage's tag names; NULL: none. */
 struct place_device *placement_target(const struct wf_placement *p, uint32_t storage);
-int placement_map_tags(struct wf_placement *p);
 
 /* placement_load.c */
 struct placement_item {

@@ -102,9 +102,9 @@ static const char *new_tag(void *ctx, const char *tag)
 	return NULL;
 }
 
-int placement_map_tags(struct wf_placement *p)
+int wf_placement_map(struct wf_placement *p, struct wf_storages *ss)
 {
-	return wf_storages_relocate(p->ss, new_tag, p, &p->relocated);
+	return p->rule_count ? wf_storages_relocate(ss, new_tag, p, &p->relocated) : 0;
 }
 
 struct place_device *placement_target(const struct wf_placement *p, uint32_t storage)

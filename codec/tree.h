@@ -84,9 +84,10 @@ struct wf_dir {
 
 struct wf_tree;
 
-/* Walks the graph from root once. Iterative; O(objects). */
-int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, struct wf_tree **ret,
-		struct wf_error *err);
+/* Walks the graph from root once. Iterative; O(objects). All nodes but the root get numbers above `after`: 0, or the
+ * node count of the tree that this one replaces, whose numbers somebody may still hold. */
+int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
+		struct wf_tree **ret, struct wf_error *err);
 void wf_tree_free(struct wf_tree *t);
 /* After a commit: the container that the names belong to now. */
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c);

@@ -430,8 +430,19 @@ int wf_tree_grow(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret)
 	return r == 0 && open ? walk(t, *ret) : r;
 }
 
-int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, struct wf_tree **ret,
-		struct wf_error *err)
+/* Numbers up to `after` are nobody's. */
+static int skip_numbers(struct wf_tree *t, uint32_t after)
+{
+	if (after <= t->node_count)
+		return 0;
+	int r = reserve((void **)&t->nodes, &t->node_capacity, after, sizeof *t->nodes);
+	for (; r == 0 && t->node_count < after; t->node_count++)
+		t->nodes[t->node_count] = (struct wf_node){.type = WF_NODE_GONE};
+	return r;
+}
+
+int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
+		struct wf_tree **ret, struct wf_error *err)
 {
 	struct wf_tree *t = calloc(1, sizeof *t);
 	wf_ref container;
@@ -447,11 +458,18 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 		     shape == WF_SHAPE_COMPONENTS;
 	int r;
 	if (whole) {
-		r = wf_tree_grow(t, WF_INO_ROOT, root, &ino);
+		bool open;
+		r = make_node(t, WF_INO_ROOT, root, &ino, &open);
+		if (r == 0)
+			r = skip_numbers(t, after);
+		if (r == 0 && open)
+			r = walk(t, ino);
 	} else { /* a root that is no container: one entry `value` */
 		r = wf_tree_new_node(t, WF_NODE_DIR, WF_NIL, WF_INO_ROOT, &ino);
 		if (r == 0)
 			r = wf_tree_new_dir(t, WF_DIR_FIXED, WF_NIL, WF_NIL, ino);
+		if (r == 0)
+			r = skip_numbers(t, after);
 		wf_ref name = wf_str(g, "value");
 		if (r == 0)
 			r = name == WF_NIL ? -ENOMEM : wf_tree_push(t, ino, name, root, WF_NO_INO);

@@ -1,7 +1,7 @@
 /* The hidden directory .weightfs: found by name, never listed.
  *
  *   status, summary, globals   texts, made when they are opened
- *   commit                     any write commits; its errno says whether that worked
+ *   commit, discard            any write commits the edits, or drops them; its errno says whether that worked
  *   cuda/                      how to map tensors that are on a device (cuda.c)
  *   archive/                   the container's records as they are stored (archive.c)
  *
@@ -21,9 +21,15 @@
 #include "control.h"
 #include "fs.h"
 
-enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_FIXED };
+enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_DISCARD, NODE_FIXED };
 
-static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "globals", "commit"};
+static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "globals", "commit", "discard"};
+
+/* What is written to, and does something. */
+static bool is_command(uint64_t node)
+{
+	return node == NODE_COMMIT || node == NODE_DISCARD;
+}
 
 /* What an open text file shows: made when it was opened, the same for every read of that handle. */
 struct open_text {
@@ -126,7 +132,7 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 	ret->st_mode &= ~(mode_t)0222;
 	if (root.type == WF_DIRECTORY)
 		return 0;
-	if (node == NODE_COMMIT) {
+	if (is_command(node)) {
 		ret->st_mode = S_IFREG | 0200;
 	} else {
 		r = text_size(fs, (int)node, &size);
@@ -244,12 +250,12 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	uint64_t node = ino - FS_CONTROL;
 	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	fi->fh = 0;
-	if (writes != (node == NODE_COMMIT)) { /* root's opens pass the mode bits */
+	if (writes != is_command(node)) { /* root's opens pass the mode bits */
 		fuse_reply_err(req, EACCES);
 		return;
 	}
-	bool is_text = fs_is_cuda(ino) || (node < NODE_FIXED && node != NODE_COMMIT);
-	fi->direct_io = is_text || node == NODE_COMMIT; /* the size that stat told may be an older text's */
+	bool is_text = fs_is_cuda(ino) || (node < NODE_FIXED && !is_command(node));
+	fi->direct_io = is_text || is_command(node); /* the size that stat told may be an older text's */
 	if (is_text) {
 		struct open_text *o = NULL;
 		int r = open_text(fs, ino, &o);
@@ -312,7 +318,7 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 		else
 			fuse_reply_buf(req, buf, (size_t)n);
 		free(buf);
-	} else if (node < NODE_FIXED && node != NODE_COMMIT && node != NODE_ROOT) {
+	} else if (node < NODE_FIXED && !is_command(node) && node != NODE_ROOT) {
 		pthread_mutex_lock(&fs->control->lock);
 		int r = kept_text(fs, (int)node, &text);
 		if (r < 0)
@@ -325,19 +331,37 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 	}
 }
 
+static int forget_entry(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)
+{
+	return fs_invalidate_entry(ctx, WF_ROOT, name);
+}
+
+/* What the kernel knows of the root's names, and of everything below them, is dropped with the edits. */
+static int discard(struct fs *fs, struct wf_error *err)
+{
+	int r = wf_readdir(fs->checkpoint, WF_ROOT, 0, forget_entry, fs);
+	if (r == 0)
+		r = wf_revert(fs->checkpoint, err);
+	if (r == 0)
+		r = wf_readdir(fs->checkpoint, WF_ROOT, 0, forget_entry, fs);
+	fs_invalidate(fs, WF_ROOT, 0, 0);
+	return r;
+}
+
 void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct fs *fs = fs_of(req);
 	struct wf_error err = {0};
 	char text[700];
-	if (ino != FS_CONTROL + NODE_COMMIT) {
+	if (!is_command(ino - FS_CONTROL)) {
 		fuse_reply_err(req, EACCES);
 		return;
 	}
-	int r = fs_commit(fs, &err);
+	bool commits = ino == FS_CONTROL + NODE_COMMIT;
+	int r = commits ? fs_commit(fs, &err) : !fs->writable ? -EROFS : discard(fs, &err);
 	fs_settle(fs);
 	if (r < 0) {
-		fs_log(fs, LOG_ERR, "not committed: %s", wf_error_format(&err, text, sizeof text));
+		fs_log(fs, LOG_ERR, "not %s: %s", commits ? "committed" : "discarded", wf_error_format(&err, text, sizeof text));
 		fuse_reply_err(req, fs_errno(fs, ino, r));
 	} else {
 		fuse_reply_write(req, size);

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "fs.h"
@@ -18,6 +19,7 @@
 struct change {
 	uint32_t ino;
 	uint64_t offset, len;
+	char *name; /* of an entry of the directory ino; NULL: the node itself */
 };
 
 struct fs_invalidator {
@@ -30,6 +32,16 @@ struct fs_invalidator {
 	size_t count, capacity;
 	bool stop;
 };
+
+/* A node or name that the kernel does not know, or no longer, is no error. */
+static void tell(struct fs *fs, struct change *c)
+{
+	if (c->name)
+		fuse_lowlevel_notify_inval_entry(fs->session, c->ino, c->name, strlen(c->name));
+	else
+		fuse_lowlevel_notify_inval_inode(fs->session, c->ino, (off_t)c->offset, (off_t)c->len);
+	free(c->name);
+}
 
 static void *run(void *arg)
 {
@@ -47,9 +59,7 @@ static void *run(void *arg)
 		v->count = v->capacity = 0;
 		pthread_mutex_unlock(&v->lock);
 		for (size_t i = 0; i < n; i++)
-			/* a node that the kernel does not know, or no longer, is no error */
-			fuse_lowlevel_notify_inval_inode(fs->session, queue[i].ino, (off_t)queue[i].offset,
-							 (off_t)queue[i].len);
+			tell(fs, &queue[i]);
 		free(queue);
 		pthread_mutex_lock(&v->lock);
 		v->done += n;
@@ -94,9 +104,27 @@ void fs_invalidator_stop(struct fs *fs)
 	pthread_cond_destroy(&v->wake);
 	pthread_cond_destroy(&v->told);
 	pthread_mutex_destroy(&v->lock);
+	for (size_t i = 0; i < v->count; i++)
+		free(v->queue[i].name);
 	free(v->queue);
 	free(v);
 	fs->invalidator = NULL;
+}
+
+/* The lock is held. */
+static int push(struct fs_invalidator *v, const struct change *c)
+{
+	if (v->count == v->capacity) {
+		size_t capacity = v->capacity ? v->capacity * 2 : 64;
+		struct change *queue = reallocarray(v->queue, capacity, sizeof *queue);
+		if (!queue)
+			return -ENOMEM;
+		v->queue = queue;
+		v->capacity = capacity;
+	}
+	v->queue[v->count++] = *c;
+	v->changes++;
+	return 0;
 }
 
 void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
@@ -107,24 +135,27 @@ void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
 		return;
 	pthread_mutex_lock(&v->lock);
 	struct change *last = v->count ? &v->queue[v->count - 1] : NULL;
-	if (last && last->ino == ino && last->len && len && last->offset + last->len == offset) {
+	if (last && last->ino == ino && !last->name && last->len && len && last->offset + last->len == offset)
 		last->len += len; /* a long sequential write is one change */
-	} else {
-		if (v->count == v->capacity) {
-			size_t capacity = v->capacity ? v->capacity * 2 : 64;
-			struct change *queue = reallocarray(v->queue, capacity, sizeof *queue);
-			if (queue) {
-				v->queue = queue;
-				v->capacity = capacity;
-			}
-		}
-		if (v->count < v->capacity) {
-			v->queue[v->count++] = (struct change){ino, offset, len};
-			v->changes++;
-		}
-	}
+	else
+		push(v, &(struct change){.ino = ino, .offset = offset, .len = len});
 	pthread_cond_signal(&v->wake);
 	pthread_mutex_unlock(&v->lock);
+}
+
+int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
+{
+	struct fs_invalidator *v = fs->invalidator;
+	struct change c = {.ino = dir, .name = strdup(name)};
+	int r = c.name ? 0 : -ENOMEM;
+	pthread_mutex_lock(&v->lock);
+	if (r == 0)
+		r = push(v, &c);
+	pthread_cond_signal(&v->wake);
+	pthread_mutex_unlock(&v->lock);
+	if (r < 0)
+		free(c.name);
+	return r;
 }
 
 void fs_settle(struct fs *fs)

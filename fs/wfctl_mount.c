@@ -178,13 +178,28 @@ int wfctl_commit(int argc, char **argv)
 	return r < 0 ? wfctl_fail_error(argv[1], r, &err) : WFCTL_OK;
 }
 
+static int discard_mount(const char *mount)
+{
+	char path[4096];
+	if (!control_path(mount, "discard", path, sizeof path))
+		return wfctl_fail_error(mount, -ENAMETOOLONG, NULL);
+	push_dirty_pages(mount); /* afterwards none comes that was written before */
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int r = fd < 0 || write(fd, "1\n", 2) != 2 ? -errno : 0;
+	if (fd >= 0)
+		close(fd);
+	if (r == -EBUSY)
+		return wfctl_fail(mount, "not discarded: a file of the mount is open");
+	return r < 0 ? wfctl_fail(mount, "not discarded: %s", strerror(-r)) : WFCTL_OK;
+}
+
 int wfctl_discard(int argc, char **argv)
 {
 	struct wf_error err = {0};
 	if (argc != 2)
 		return WFCTL_USAGE;
 	if (is_mount(argv[1]))
-		return wfctl_fail(argv[1], "unmount it first: umount %s, then wfctl discard CHECKPOINT", argv[1]);
+		return discard_mount(argv[1]);
 	int r = wf_discard(argv[1], &err);
 	return r < 0 ? wfctl_fail_error(argv[1], r, &err) : WFCTL_OK;
 }

@@ -1,4 +1,5 @@
 """What the tests of the mount share: TAP lines, running programs, a mount that is gone at the end, checkpoints to mount."""
+import atexit
 import json
 import os
 import select
@@ -12,6 +13,12 @@ from collections import OrderedDict
 from minicheckpoint import Storage, Tensor, save
 
 count = failures = 0
+
+# a daemon in the background has no standard error: what a sanitizer finds goes to files, which done() looks at
+REPORTS = tempfile.mkdtemp(prefix="weightfs-reports-")
+atexit.register(shutil.rmtree, REPORTS, ignore_errors=True)
+for _name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+    os.environ[_name] = ":".join(filter(None, [os.environ.get(_name), f"log_path={REPORTS}/report"]))
 
 
 def need_fuse():
@@ -41,6 +48,8 @@ def skip(what, why):
 
 
 def done():
+    for name in sorted(os.listdir(REPORTS)):
+        ok(False, "a sanitizer's report", read(os.path.join(REPORTS, name)).decode(errors="replace"))
     print(f"1..{count}")
     sys.exit(1 if failures else 0)
 

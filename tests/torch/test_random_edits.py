@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Random edit sequences, applied to a mount and to a Python dictionary of tensors: the two must always agree.
 
-Usage: test_random_edits.py BUILD_DIR [--seconds N] [--seed S] [--steps N]
+Usage: test_random_edits.py BUILD_DIR [--seconds N] [--from S | --seed S] [--steps N]
 
 Each round makes a checkpoint with torch (zip or legacy), mounts it, and applies random edits with the system calls that
 ordinary tools make. In between it syncs, kills the daemon, mounts again, commits (replace, append, auto) and unmounts.
@@ -170,6 +170,10 @@ class Round:
             self.trace.append(f"rename {where} {k} -> {new}, which is the same file")
             return
         items = [(new if x == k else x, v) for x, v in m.items() if x != new or x == k]
+        if new in m:  # a file that was made since the last commit takes the place of what it replaces, as after sed -i
+            taken = [(x, m[k] if x == new else v) for x, v in m.items() if x != k]
+            if os.listdir(self.path(where, "")) == [str(x) for x, _ in taken]:
+                items = taken
         m.clear()
         m.update(items)
         self.trace.append(f"rename {where} {k} -> {new}")
@@ -421,10 +425,12 @@ def main():
     args = argparse.ArgumentParser()
     args.add_argument("build")
     args.add_argument("--seconds", type=float, default=60)
-    args.add_argument("--seed", type=int)
+    args.add_argument("--seed", type=int, help="this round alone")
+    args.add_argument("--from", type=int, dest="first", help="the first round's seed; by default another one each time")
     args.add_argument("--steps", type=int, default=120)
     args = args.parse_args()
-    first = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
+    first = args.seed if args.seed is not None else args.first
+    first = random.SystemRandom().randrange(1 << 32) if first is None else first
     end = time.monotonic() + args.seconds
     n = failed = 0
     while n == 0 or (args.seed is None and time.monotonic() < end):

@@ -470,7 +470,7 @@ static void poke(struct opened *f, const char *path, uint64_t offset, const char
 	struct wf_tensor t;
 	wf_ino ino = WF_INO_ROOT;
 	cleanup_free char *copy = strdup(path);
-	assert_int_equal(wf_tree_new(f->graph, f->storages, f->container, f->root, &tree, &err), 0);
+	assert_int_equal(wf_tree_new(f->graph, f->storages, f->container, f->root, 0, &tree, &err), 0);
 	for (char *name = strtok(copy, "/"); name; name = strtok(NULL, "/")) {
 		uint32_t at;
 		if (wf_tree_lookup(tree, ino, name, &at) < 0)
