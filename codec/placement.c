@@ -21,6 +21,12 @@ void placement_log(const struct wf_placement *p, const char *fmt, ...)
 	p->options.log(p->options.log_ctx, line);
 }
 
+const char *placement_why(const struct place_device *d, int r)
+{
+	const char *text = r == -EIO || r == -ENOMEM ? d->device->ops->why(d->device) : NULL;
+	return text ? text : strerror(-r);
+}
+
 /* Loads a storage whose room is reserved. load_lock is held. */
 static int load_reserved(struct wf_placement *p, uint32_t storage)
 {
@@ -46,7 +52,7 @@ static void place_now(struct wf_placement *p, struct place_device *d, uint32_t s
 			r = load_reserved(p, storage);
 		if (r < 0) {
 			placement_log(p, "storage %s stays in the file: %s: %s", wf_storage_key(p->ss, storage), d->name,
-				      strerror(-r));
+				      placement_why(d, r));
 			placement_set_state(p, storage, PLACE_FILE);
 		}
 		*ret = placement_look(p, storage);
@@ -109,7 +115,7 @@ int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_
 		return 1;
 	if (r != -EOPNOTSUPP) {
 		placement_log(p, "storage %s is read from the file from now on: %s: %s", wf_storage_key(p->ss, t->storage),
-			      at.slab->device->name, strerror(-r));
+			      at.slab->device->name, placement_why(at.slab->device, r));
 		placement_set_state(p, t->storage, PLACE_FILE);
 	}
 	return 0;
@@ -127,7 +133,7 @@ static void written(void *ctx, uint32_t storage, uint64_t offset, const void *da
 	int r = d->ops->copy_in(d, &at.slab->memory, at.offset + offset, data, len);
 	if (r < 0) {
 		placement_log(p, "storage %s is in the file alone from now on: %s: %s", wf_storage_key(p->ss, storage),
-			      at.slab->device->name, strerror(-r));
+			      at.slab->device->name, placement_why(at.slab->device, r));
 		placement_set_state(p, storage, PLACE_FILE);
 	}
 }
@@ -221,7 +227,7 @@ static int preload_device(struct wf_placement *p, struct place_device *d, void (
 	if (r < 0) {
 		d->device->ops->describe(d->device, &info);
 		return wf_fail(err, r, "%s: %s: the storages need %llu bytes, %llu of %llu are free", d->name,
-			       strerror(-r), (unsigned long long)bytes, (unsigned long long)info.free_bytes,
+			       placement_why(d, r), (unsigned long long)bytes, (unsigned long long)info.free_bytes,
 			       (unsigned long long)info.total_bytes);
 	}
 	struct placement_item *items = calloc(p->place_count + 1, sizeof *items);
@@ -233,7 +239,7 @@ static int preload_device(struct wf_placement *p, struct place_device *d, void (
 		}
 	r = !items ? -ENOMEM : n ? placement_load(p, d, memory, items, n, progress, ctx) : 0;
 	if (r < 0)
-		wf_fail(err, r, "%s: the storages cannot be loaded: %s", d->name, strerror(-r));
+		wf_fail(err, r, "%s: the storages cannot be loaded: %s", d->name, placement_why(d, r));
 	for (uint32_t k = 0; r == 0 && k < n; k++) {
 		if (items[k].bad)
 			r = wf_fail(err, -EUCLEAN, "storage %s: its bytes do not have the CRC that their record tells",

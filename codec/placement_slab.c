@@ -73,7 +73,8 @@ int placement_reserve_all(struct wf_placement *p, struct place_device *d, uint64
 	for (uint32_t i = 0; i < n; i++) {
 		if (p->places[i].slab || p->places[i].state != PLACE_OPEN || placement_target(p, i) != d)
 			continue;
-		uint64_t bytes = (wf_storage_get(p->ss, i)->size_bytes + WF_PLACE_ALIGN - 1) & ~(uint64_t)(WF_PLACE_ALIGN - 1);
+		uint64_t bytes =
+			(wf_storage_get(p->ss, i)->size_bytes + WF_PLACE_ALIGN - 1) & ~(uint64_t)(WF_PLACE_ALIGN - 1);
 		p->places[i].offset = size;
 		if (wf_add_u64(size, bytes, &size))
 			return -E2BIG;
@@ -99,8 +100,9 @@ int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t s
 	uint64_t bytes;
 	int r = 0;
 	pthread_mutex_lock(&p->lock);
-	if (!d->shared_tried && (r = placement_reserve_all(p, d, &bytes)) == -ENOMEM)
-		placement_log(p, "%s: no room for all storages in one piece: they are placed one by one", d->name);
+	if (!d->shared_tried && (r = placement_reserve_all(p, d, &bytes)) < 0)
+		placement_log(p, "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
+			      placement_why(d, r));
 	struct place *place = placement_place(p, storage);
 	r = place ? 0 : -ENOMEM;
 	if (r == 0 && !place->slab) {

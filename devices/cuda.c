@@ -14,8 +14,10 @@
 #include "gather_kernel.h"
 #include "view.h"
 
-int cuda_status(cu_result r)
+int cuda_status(struct cuda_device *d, cu_result r)
 {
+	if (r != CU_SUCCESS)
+		atomic_store(&d->failure, r);
 	return r == CU_SUCCESS ? 0 : r == CU_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
@@ -31,7 +33,7 @@ int cuda_enter(struct cuda_device *d)
 	pthread_mutex_unlock(&d->lock);
 	if (r == CU_SUCCESS)
 		r = d->cu->context_set(context);
-	return cuda_status(r);
+	return cuda_status(d, r);
 }
 
 /* ---- the slots ---- */
@@ -45,10 +47,13 @@ static int cuda_describe(struct device *base, struct dev_info *ret)
 	int r = cuda_enter(d);
 	if (r < 0)
 		return r;
-	if (d->cu->device_name(info.description, sizeof info.description, d->device) != CU_SUCCESS ||
-	    d->cu->device_uuid(&uuid, d->device) != CU_SUCCESS ||
-	    d->cu->memory_info(&free_bytes, &total_bytes) != CU_SUCCESS)
-		return -EIO;
+	cu_result e = d->cu->device_name(info.description, sizeof info.description, d->device);
+	if (e == CU_SUCCESS)
+		e = d->cu->device_uuid(&uuid, d->device);
+	if (e == CU_SUCCESS)
+		e = d->cu->memory_info(&free_bytes, &total_bytes);
+	if (e != CU_SUCCESS)
+		return cuda_status(d, e);
 	snprintf(info.name, sizeof info.name, "cuda:%d", d->ordinal);
 	const unsigned char *u = (const unsigned char *)uuid.bytes;
 	snprintf(info.uuid, sizeof info.uuid,
@@ -68,7 +73,7 @@ static int cuda_alloc(struct device *base, uint64_t size_bytes, struct dev_memor
 	if (r < 0)
 		return r;
 	/* at least one byte: the driver refuses empty allocations, and an empty storage needs an address as well */
-	r = cuda_status(d->cu->alloc(&p, size_bytes ? size_bytes : 1));
+	r = cuda_status(d, d->cu->alloc(&p, size_bytes ? size_bytes : 1));
 	if (r < 0)
 		return r;
 	*ret = (struct dev_memory){.address = p, .size_bytes = size_bytes};
@@ -112,7 +117,7 @@ static int cuda_copy_in(struct device *base, const struct dev_memory *m, uint64_
 		e = e == CU_SUCCESS ? last : e;
 	}
 	cuda_ring_give(d, w, windows);
-	return cuda_status(e);
+	return cuda_status(d, e);
 }
 
 /* What a read through a mount is: one piece, with as few calls as there can be. */
@@ -128,7 +133,7 @@ static int copy_out_piece(struct cuda_device *d, cu_deviceptr from, void *dst, s
 	if (e == CU_SUCCESS)
 		memcpy(dst, w->host, len);
 	cuda_ring_give(d, &w, 1);
-	return cuda_status(e);
+	return cuda_status(d, e);
 }
 
 static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64_t offset, void *dst, size_t len)
@@ -168,7 +173,7 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 		e = e == CU_SUCCESS ? last : e;
 	}
 	cuda_ring_give(d, w, 2);
-	return cuda_status(e);
+	return cuda_status(d, e);
 }
 
 /* ---- gather ---- */
@@ -183,9 +188,9 @@ static int load_kernels(struct cuda_device *d)
 			d->gather_status = -EOPNOTSUPP;
 		else if (d->cu->module_load(&d->module, image) != CU_SUCCESS)
 			d->gather_status = -EOPNOTSUPP; /* no code for this architecture: the slow way works */
-		else if (d->cu->module_function(&d->gather, d->module, "weightfs_gather") != CU_SUCCESS)
-			d->gather_status = -EIO;
 		else
+			d->gather_status = cuda_status(d, d->cu->module_function(&d->gather, d->module, "weightfs_gather"));
+		if (d->gather_status == 0)
 			d->gather_status = 1;
 	}
 	int r = d->gather_status;
@@ -198,8 +203,8 @@ static int launch_gather(struct cuda_device *d, struct dev_gather_args *args, cu
 	unsigned int block = 256;
 	uint64_t blocks = (args->n_elems + block - 1) / block;
 	void *parameters[] = {args};
-	return cuda_status(d->cu->launch(d->gather, blocks > 65535 ? 65535 : (unsigned int)blocks, 1, 1, block, 1, 1, 0,
-					 stream, parameters, NULL));
+	return cuda_status(d, d->cu->launch(d->gather, blocks > 65535 ? 65535 : (unsigned int)blocks, 1, 1, block, 1, 1,
+					    0, stream, parameters, NULL));
 }
 
 static int cuda_gather(struct device *base, const struct dev_memory *m, const struct dev_view *v, uint64_t first_elem,
@@ -216,7 +221,7 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 	 * kept, since freeing device memory waits for everything that runs on the device */
 	uint64_t step = CUDA_WINDOW_BYTES / v->element_bytes;
 	if (!w->scratch)
-		r = cuda_status(d->cu->alloc(&w->scratch, CUDA_WINDOW_BYTES));
+		r = cuda_status(d, d->cu->alloc(&w->scratch, CUDA_WINDOW_BYTES));
 	struct dev_gather_args args = {.source = m->address + v->offset_bytes,
 				       .destination = w->scratch,
 				       .element_bytes = v->element_bytes,
@@ -229,9 +234,9 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 		args.n_elems = n;
 		r = launch_gather(d, &args, w->stream);
 		if (r == 0)
-			r = cuda_status(d->cu->copy_out(w->host, w->scratch, n * v->element_bytes, w->stream));
+			r = cuda_status(d, d->cu->copy_out(w->host, w->scratch, n * v->element_bytes, w->stream));
 		cu_result last = cuda_ring_settle(d, w);
-		r = r < 0 ? r : cuda_status(last);
+		r = r < 0 ? r : cuda_status(d, last);
 		if (r == 0)
 			memcpy((char *)dst + done * v->element_bytes, w->host, n * v->element_bytes);
 	}
@@ -248,11 +253,19 @@ static int cuda_share(struct device *base, const struct dev_memory *m, struct de
 	int r = cuda_enter(d);
 	if (r < 0)
 		return r;
-	if (d->cu->ipc_get_handle(&handle, m->address) != CU_SUCCESS)
-		return -EIO;
+	r = cuda_status(d, d->cu->ipc_get_handle(&handle, m->address));
+	if (r < 0)
+		return r;
 	memcpy(ret->handle, handle.reserved, sizeof ret->handle);
 	ret->offset_bytes = 0; /* ours is the base of its own allocation */
 	return 0;
+}
+
+static const char *cuda_why(struct device *base)
+{
+	struct cuda_device *d = cuda_self(base);
+	cu_result r = atomic_exchange(&d->failure, CU_SUCCESS);
+	return r == CU_SUCCESS ? NULL : dev_cuda_error_name(d->cu, r);
 }
 
 static void cuda_close(struct device *base)
@@ -280,6 +293,7 @@ static const struct dev_ops cuda_ops = {
 	.gather = cuda_gather,
 	.load = cuda_load,
 	.share = cuda_share,
+	.why = cuda_why,
 	.close = cuda_close,
 };
 
@@ -300,8 +314,9 @@ int dev_cuda_open(int ordinal, struct device **ret, const char **ret_why)
 	d->base.ops = &cuda_ops;
 	d->cu = cu;
 	d->ordinal = ordinal;
-	if (cu->device_get(&d->device, ordinal) != CU_SUCCESS) {
-		*ret_why = "the CUDA driver does not give that device";
+	cu_result e = cu->device_get(&d->device, ordinal);
+	if (e != CU_SUCCESS) {
+		*ret_why = dev_cuda_error_name(cu, e);
 		free(d);
 		return -ENODEV;
 	}

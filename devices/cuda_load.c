@@ -28,10 +28,10 @@ static int load_piece(struct load *l, struct cuda_window *w)
 		return 0;
 	int r = dev_piece_read(l->pieces, &piece, w->host, l->seen, l->ctx);
 	if (r == 0)
-		r = cuda_status(
-			d->cu->copy_in(l->memory->address + piece.memory_offset, w->host, piece.size_bytes, w->stream));
+		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece.memory_offset, w->host, piece.size_bytes,
+						  w->stream));
 	if (r == 0)
-		r = cuda_status(d->cu->event_record(w->done, w->stream));
+		r = cuda_status(d, d->cu->event_record(w->done, w->stream));
 	return r < 0 ? r : 1;
 }
 
@@ -46,14 +46,14 @@ static void *load_thread(void *arg)
 	if (r == 0) {
 		for (size_t i = 0; r >= 0; i++) {
 			struct cuda_window *x = w[i % WINDOWS_A_THREAD];
-			if (i >= WINDOWS_A_THREAD && (r = cuda_status(d->cu->event_synchronize(x->done))) < 0)
+			if (i >= WINDOWS_A_THREAD && (r = cuda_status(d, d->cu->event_synchronize(x->done))) < 0)
 				break;
 			r = load_piece(l, x);
 			if (r == 0)
 				break;
 		}
 		for (size_t i = 0; i < WINDOWS_A_THREAD; i++) {
-			int last = cuda_status(cuda_ring_settle(d, w[i]));
+			int last = cuda_status(d, cuda_ring_settle(d, w[i]));
 			r = r < 0 ? r : last;
 		}
 		cuda_ring_give(d, w, WINDOWS_A_THREAD);

@@ -13,7 +13,7 @@ static int make_windows(struct cuda_device *d)
 	if (!d->ring_registered) {
 		cu_result r = d->cu->host_register(d->ring, (size_t)CUDA_WINDOWS * CUDA_WINDOW_BYTES, 0);
 		if (r != CU_SUCCESS)
-			return cuda_status(r);
+			return cuda_status(d, r);
 		d->ring_registered = true;
 	}
 	while (d->windows_made < CUDA_WINDOWS) {
@@ -22,7 +22,7 @@ static int make_windows(struct cuda_device *d)
 		if (r == CU_SUCCESS && (r = d->cu->event_create(&w->done, CU_EVENT_DISABLE_TIMING)) != CU_SUCCESS)
 			d->cu->stream_destroy(w->stream);
 		if (r != CU_SUCCESS)
-			return cuda_status(r);
+			return cuda_status(d, r);
 		w->host = d->ring + (size_t)d->windows_made * CUDA_WINDOW_BYTES;
 		w->next = d->free_list;
 		d->free_list = w;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "cuda_driver.h"
@@ -39,6 +40,7 @@ struct cuda_device {
 	struct cuda_window windows[CUDA_WINDOWS];
 	struct cuda_window *free_list;
 	bool broken; /* a wait failed: copies may still be in flight in the ring, so no window is handed out again */
+	atomic_int failure; /* the driver's result that why() will tell; CU_SUCCESS: none */
 	cu_module module;
 	cu_function gather;
 	int gather_status; /* 0 not tried, 1 there, negative errno */
@@ -49,8 +51,8 @@ static inline struct cuda_device *cuda_self(struct device *d)
 	return (struct cuda_device *)d;
 }
 
-/* 0, -ENOMEM or -EIO. */
-int cuda_status(cu_result r);
+/* 0, -ENOMEM or -EIO; a failure is kept for why(). */
+int cuda_status(struct cuda_device *d, cu_result r);
 
 /* Makes the context current for this thread, and the context itself at the first call. Returns: 0; -ENOMEM; -EIO. */
 int cuda_enter(struct cuda_device *d);

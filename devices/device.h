@@ -83,6 +83,10 @@ struct dev_ops {
 	/* Makes the memory known to other processes while it lives. Returns: 0; -EOPNOTSUPP; -EIO. */
 	int (*share)(struct device *d, const struct dev_memory *m, struct dev_share *ret);
 
+	/* What the last failure was in the words of whoever is behind the device ("CUDA_ERROR_OUT_OF_MEMORY"), once: valid for
+	 * ever, and NULL when there was none since it was last asked. */
+	const char *(*why)(struct device *d);
+
 	/* Ends the device; all its memory has been freed. */
 	void (*close)(struct device *d);
 };

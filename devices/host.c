@@ -98,6 +98,11 @@ static int host_share(struct device *d, const struct dev_memory *m, struct dev_s
 	return -EOPNOTSUPP;
 }
 
+static const char *host_why(struct device *d)
+{
+	return NULL;
+}
+
 static void host_close(struct device *d)
 {
 	free(d);
@@ -112,6 +117,7 @@ static const struct dev_ops host_ops = {
 	.gather = host_gather,
 	.load = host_load,
 	.share = host_share,
+	.why = host_why,
 	.close = host_close,
 };
 

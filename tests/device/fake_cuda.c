@@ -154,6 +154,7 @@ CUresult CUDAAPI cuGetErrorName(CUresult error, const char **ret)
 	       : error == CUDA_ERROR_NO_DEVICE          ? "CUDA_ERROR_NO_DEVICE"
 	       : error == CUDA_ERROR_INVALID_VALUE      ? "CUDA_ERROR_INVALID_VALUE"
 	       : error == CUDA_ERROR_ILLEGAL_ADDRESS    ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+	       : error == CUDA_ERROR_LAUNCH_FAILED      ? "CUDA_ERROR_LAUNCH_FAILED"
 	       : error == CUDA_ERROR_STUB_LIBRARY       ? "CUDA_ERROR_STUB_LIBRARY"
 	       : error == CUDA_ERROR_DEVICE_UNAVAILABLE ? "CUDA_ERROR_DEVICE_UNAVAILABLE"
 							: "CUDA_ERROR_UNKNOWN";

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Every entry point of the driver fails once, at its first or a later call, on the double: operations then report errors, and nothing
-# leaks, crashes, hangs or touches what it must not (the double ends the process with status 99 where it would).
+# Every entry point of the driver fails once, at its first or a later call, on the double: operations then report errors with the
+# driver's name for them, and nothing leaks, crashes, hangs or touches what it must not (the double ends the process with status 99
+# where it would).
 # Usage: faults.sh TEST_DEVICE OPEN_HANDLE. Prints TAP.
 set -u
 test_device=$1 open_handle=$2
@@ -14,9 +15,14 @@ for name in cuDeviceGet cuDevicePrimaryCtxRetain cuCtxSetCurrent cuMemAlloc_v2 c
 	for at in 1 4; do
 		# without a current context nothing can be freed: the one case in which something is left at exit
 		[ $name = cuCtxSetCurrent ] && export FAKE_CUDA_NO_LEAK_CHECK=1 || unset FAKE_CUDA_NO_LEAK_CHECK
-		FAKE_CUDA="delay=0,fail=$name:$at:719" timeout 60 "$test_device" cuda "$open_handle" >/dev/null 2>&1
+		out=$(FAKE_CUDA="delay=0,fail=$name:$at:719" timeout 60 "$test_device" cuda "$open_handle" 2>/dev/null)
 		status=$?
 		[ $status -le 1 ] || bad="$bad call $at ended with status $status;"
+		# a module that cannot be loaded is no failure: there is a way without kernels
+		case $at$name$out in
+		1cuModuleLoadData* | 4* | *CUDA_ERROR_LAUNCH_FAILED*) ;;
+		*) bad="$bad nobody says what the driver said;" ;;
+		esac
 	done
 	n=$((n + 1))
 	if [ -z "$bad" ]; then echo "ok $n - $name fails"; else echo "not ok $n - $name fails:$bad"; failed=1; fi

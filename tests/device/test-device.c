@@ -267,6 +267,10 @@ int main(int argc, char **argv)
 	test_load(d);
 	test_threads(d);
 	test_share(d, argv[2]);
+	why = d->ops->why(d);
+	if (why)
+		printf("# the driver said %s\n", why);
+	ok(d->ops->why(d) == NULL, "a failure is told once");
 	d->ops->close(d);
 	host->ops->close(host);
 	printf("1..%d\n", count);

@@ -249,14 +249,15 @@ def troubles(w):
         same(device(f"{w.mnt}/large"), "file", "where it stays")
     ok("large" not in m.log and "stays in the file" in m.log, "and the log says so", m.log)
     for call in ("cuMemcpyDtoHAsync_v2:2", "cuLaunchKernel:1", "cuMemcpyHtoDAsync_v2:2", "cuMemAlloc_v2:1",
-                 "cuEventSynchronize:1"):
-        with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": f"delay=0,fail={call}:719"}):
+                 "cuStreamSynchronize:1"):
+        with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": f"delay=0,fail={call}:719"}) as m:
             good = direct(f"{w.mnt}/w") == matrix() and direct(f"{w.mnt}/t") == transposed(matrix())
             fd = os.open(f"{w.mnt}/w", os.O_RDWR)
             os.pwrite(fd, matrix()[:8], 0)
             os.close(fd)
             ok(good and direct(f"{w.mnt}/w") == matrix() and
                direct(f"{w.mnt}/large") == random.Random(2).randbytes(9_000_001), f"{call} fails, and no byte is wrong")
+        ok("CUDA_ERROR_LAUNCH_FAILED" in m.log, "the log has the driver's name for it", m.log)
     env = {**os.environ, "FAKE_CUDA": "devices=0"}
     r = run(w.weightfs, "-o", "map_location=cuda", w.file, w.mnt, env=env)
     ok(r.returncode == 1 and r.stderr.count("\n") == 1 and "CUDA_ERROR_NO_DEVICE" in r.stderr and not w.mounts(),
