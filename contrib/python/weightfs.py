@@ -14,6 +14,7 @@ tuples. Quantised tensors of 2 and 4 bits are their packed bytes. A view whose b
 storage of its own.
 """
 import collections
+import functools
 import hashlib
 import json
 import mmap
@@ -24,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from weightfs_cuda import cuda_entries, open_entry
+from weightfs_cuda import Driver, cuda_entries, open_entry
 
 __all__ = ["load", "Parts", "Opaque", "cuda_entries"]
 
@@ -215,19 +216,21 @@ def _tensors(files, writable):
 
 # ---- tensors on a device ----
 
+@functools.lru_cache(maxsize=None)
 def _device_index(uuid):
-    """The number of a GPU in this process: CUDA_VISIBLE_DEVICES may order them differently from the daemon's."""
-    for i in range(torch.cuda.device_count()):
-        if str(torch.cuda.get_device_properties(i).uuid).lower() == uuid.removeprefix("GPU-").lower():
-            return i
-    raise RuntimeError(f"the GPU {uuid} of the mount is not visible to this process")
+    """The number of a GPU in this process. The driver is asked and not torch, for it is the daemon's source as well."""
+    return Driver().ordinal(uuid)
 
 
 def _open_storage(entry):
+    index = _device_index(entry["uuid"])
+    torch.cuda.init()
+    if entry["storage_bytes"] == 0:
+        return torch.UntypedStorage(0, device=f"cuda:{index}")
     # The bare 64-byte handle is understood by every torch; the reference counter's name is one that no counter has, and
     # without event_sync the event handle is never opened.
-    return torch.UntypedStorage._new_shared_cuda(_device_index(entry["uuid"]), bytes.fromhex(entry["handle"]), entry["storage_bytes"],
-                                                 entry["storage_start"], b"weightfs-none", 0, b"", False)
+    return torch.UntypedStorage._new_shared_cuda(index, bytes.fromhex(entry["handle"]), entry["storage_bytes"], entry["storage_start"],
+                                                 b"weightfs-none", 0, b"", False)
 
 
 def _from_device(entry, lease, storages):

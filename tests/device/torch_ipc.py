@@ -47,6 +47,8 @@ def entries(found, wanted, uuid, handle, start):
 
 def replace_torch(driver):
     def open_storage(entry):
+        if weightfs._device_index(entry["uuid"]) != driver.ordinal(entry["uuid"]):
+            raise AssertionError("another device")
         raw = driver.read({**entry, "offset": entry["storage_start"], "bytes": entry["storage_bytes"], "shape": [entry["storage_bytes"]],
                            "stride": [1]})
         return weightfs._untyped(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
