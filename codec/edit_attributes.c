@@ -1,4 +1,4 @@
-/* Edits of extended attributes: dtype, shape, location, requires_grad; and what cp -a carries to a new file. */
+/* Edits of extended attributes: dtype, shape, location, requires_grad. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -263,51 +263,6 @@ static int set_requires_grad(struct wf_checkpoint *ck, wf_ino ino, const struct 
 	return wf_edit_each_entry(ck, ino, set_grad_entry, &g);
 }
 
-static wf_ref example_of(struct wf_graph *g, const char *klass)
-{
-	static const wf_ref none[1];
-	if (!strcmp(klass, "int"))
-		return wf_int(g, 0);
-	if (!strcmp(klass, "float"))
-		return wf_float(g, 0);
-	if (!strcmp(klass, "bool"))
-		return wf_bool(g, false);
-	if (!strcmp(klass, "str"))
-		return wf_string(g, WF_STR, "", 0);
-	if (!strcmp(klass, "bytes"))
-		return wf_string(g, WF_BYTES, "", 0);
-	if (!strcmp(klass, "NoneType"))
-		return wf_none(g);
-	if (!strcmp(klass, "list"))
-		return wf_list(g);
-	if (!strcmp(klass, "tuple"))
-		return wf_tuple(g, none, 0);
-	return WF_NIL;
-}
-
-int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, const char *klass)
-{
-	wf_ref like = example_of(ck->graph, klass);
-	return like == WF_NIL ? 0 : wf_edit_become_value(ck, ino, like);
-}
-
-static int set_class(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, const struct wf_tensor *t,
-		     const char *value)
-{
-	wf_ref like = example_of(ck->graph, value);
-	if (like == WF_NIL || !t)
-		return 0;
-	f->untyped = false;
-	if (t->size_bytes > 0 || wf_is(ck->graph, like, WF_STR) || wf_is(ck->graph, like, WF_BYTES))
-		return wf_edit_become_value(ck, ino, like);
-	char *klass = strdup(value);
-	if (!klass)
-		return -ENOMEM;
-	free(f->klass);
-	f->klass = klass;
-	return 0;
-}
-
 static bool is_known(const char *name)
 {
 	static const char *const names[] = {"class",  "key",         "stride",   "storage",      "storage_offset",
@@ -341,7 +296,9 @@ int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, c
 		return set_requires_grad(ck, ino, &t, value);
 	if (!f->is_new)
 		return -EPERM;
-	return !strcmp(name, "user.torch.class") ? set_class(ck, ino, f, is_tensor ? &t : NULL, value) : 0;
+	if (!strcmp(name, "user.torch.key"))
+		return wf_edit_set_key(ck, ino, value);
+	return !strcmp(name, "user.torch.class") ? wf_edit_set_class(ck, ino, value) : 0;
 }
 
 /* ---- the front door ---- */

@@ -191,6 +191,8 @@ int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
 bool wf_form_fits(const struct wf_form *form, uint64_t size);
 int wf_edit_remember_form(struct wf_file *f, const struct wf_tensor *t);
+/* An object for a tensor, with the form, storage, parameter and requires_grad that t has. */
+int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret);
 /* A new file takes the type of what stands at a place, when its content fits. */
 int wf_edit_take_type(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
 /* The text that a new file holds becomes a value like that one. -EINVAL when it does not parse. */
@@ -199,6 +201,10 @@ int wf_edit_settle_all(struct wf_checkpoint *ck, bool final);
 
 /* edit_attributes.c */
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+/* What cp -a sets on a new entry: a class for the content of a file or the mapping of a directory, an int for a key that
+ * reads as one. What cannot be taken over is left as it is, without an error. */
+int wf_edit_set_class(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
+int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);
 int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino,
 		   const char *klass); /* a new file becomes a value of that class */
 

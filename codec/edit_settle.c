@@ -118,7 +118,7 @@ int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
 	return wf_edit_each_entry(ck, ino, set_entry, &s);
 }
 
-static int make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret)
+int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret)
 {
 	struct wf_graph *g = ck->graph;
 	bool grad = t->requires_grad && is_floating(t->dtype);
@@ -185,7 +185,7 @@ int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 		return r;
 	/* a form that cannot say it: a plain tensor takes its place */
 	wf_ref object;
-	r = make_object(ck, t, &object);
+	r = wf_edit_make_object(ck, t, &object);
 	return r < 0 ? r : wf_edit_set_object(ck, ino, object);
 }
 
@@ -435,7 +435,7 @@ int wf_edit_take_type(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
 				old.kind == WF_TENSOR_DENSE ? wf_storage_location(ck->storages, old.storage) : NULL);
 			wf_ref made;
 			if (r == 0)
-				r = make_object(ck, &t, &made);
+				r = wf_edit_make_object(ck, &t, &made);
 			if (r == 0)
 				r = wf_edit_set_object(ck, ino, made);
 		}

@@ -129,6 +129,9 @@ const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i); /* all
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
 /* A tensor node whose data changed identity: its entries all get this object, ties are looked at anew. */
 int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object);
+/* A directory of a mapping stands for another object from now on, with the same values: the entries given. */
+int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
+		   const struct wf_entry *entries, uint32_t count);
 /* Closes the holes of lists in the graph and renumbers their names. Called before a commit writes the graph; mappings keep
  * their holes, which the pickle writer leaves out. */
 int wf_tree_compact(struct wf_tree *t);

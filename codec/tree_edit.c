@@ -245,6 +245,48 @@ int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
 	return 0;
 }
 
+/* Puts another object where the old one of a directory stands: its own place and, where there are links, theirs. */
+static int put_everywhere(struct wf_tree *t, wf_ino ino, wf_ref old, wf_ref object)
+{
+	for (uint32_t i = 0; i < t->dir_count; i++) {
+		wf_ino dir = t->dirs[i].ino;
+		if (t->links == 0 && dir != t->nodes[ino - 1].parent)
+			continue;
+		for (uint32_t k = 0; k < t->dirs[i].count; k++) {
+			const struct wf_entry *e = &t->dirs[i].entries[k];
+			if (e->ino == WF_NO_INO || e->value != old)
+				continue;
+			t->nodes[e->ino - 1].object = object;
+			int r = put_value(t, dir, k, object);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
+		   const struct wf_entry *entries, uint32_t count)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
+	if (!d || ino == WF_INO_ROOT || count != d->live)
+		return -EINVAL;
+	int r = wf_tree_map_object(t, object, ino);
+	if (r == 0)
+		r = put_everywhere(t, ino, d->object, object);
+	if (r < 0)
+		return r;
+	d = wf_tree_mutable_dir(t, ino);
+	d->kind = (uint8_t)kind;
+	d->object = object;
+	d->container = container;
+	if (count)
+		memcpy(d->entries, entries, count * sizeof *entries);
+	d->count = count;
+	wf_tree_index_drop(d);
+	return 0;
+}
+
 /* ---- before a commit ---- */
 
 static int compact_list(struct wf_tree *t, struct wf_dir *d)

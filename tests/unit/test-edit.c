@@ -416,6 +416,54 @@ static void test_new_file(void **state)
 	expect("n", "requires_grad", "true");
 }
 
+/* What cp -a sets on directories that it has filled, and on what is in them. */
+static void test_copied_classes(void **state)
+{
+	static const char *const dirs[] = {"nums", "seq", "seq/0", "pair", "odd"};
+	struct wf_stat st;
+	for (size_t i = 0; i < WF_ARRAY_SIZE(dirs); i++)
+		assert_int_equal(make_dir(dirs[i]), 0);
+	assert_int_equal(put_text("nums/7", "a"), 0);
+	assert_int_equal(put_text("nums/07", "b"), 0);
+	assert_int_equal(set("nums/7", "key", "7"), 0);
+	expect("nums/7", "key", "7");
+	assert_int_equal(set("nums/07", "key", "7"), 0); /* another key: it stays */
+	expect("nums/07", "key", "\"07\"");
+	assert_int_equal(put_text("seq/1", "b"), 0);
+	assert_int_equal(set("seq/0", "key", "0"), 0);
+	assert_int_equal(set("seq", "class", "list"), 0);
+	expect("seq", "class", "list");
+	expect("seq/1", "key", "1");
+	expect_text("seq/1", "b");
+	assert_int_equal(put_text("pair/1", "b"), 0);
+	assert_int_equal(put_text("pair/0", "a"), 0);
+	assert_int_equal(wf_symlink(ck, "pair", WF_ROOT, "link", &st), 0);
+	assert_int_equal(set("pair", "class", "tuple"), 0);
+	expect_text("pair/0", "a");
+	assert_int_equal(unlink_path("pair/0"), -EPERM);
+	assert_int_equal(put_text("odd/2", "a"), 0);
+	assert_int_equal(set("odd", "class", "list"), 0); /* 0 and 1 are missing: it stays */
+	expect("odd", "class", "collections.OrderedDict");
+	assert_int_equal(set("odd", "class", "dict"), 0);
+	expect("odd", "class", "dict");
+	assert_int_equal(set("nums", "class", "dict"), 0);
+	assert_int_equal(set("nums", "class", "collections.OrderedDict"), 0);
+	assert_int_equal(put_text("odd/more", "c"), 0);
+	assert_int_equal(unlink_path("odd/2"), 0);
+	assert_int_equal(put("n", "0123456789abcdef", 16), 0);
+	assert_int_equal(set("n", "class", "torch.nn.parameter.Parameter"), 0);
+	assert_int_equal(set("n", "dtype", "float32"), 0);
+	assert_int_equal(set("n", "requires_grad", "true"), 0);
+	survives();
+	expect("seq", "class", "list");
+	expect("pair", "class", "tuple");
+	expect("odd", "class", "dict");
+	expect("nums", "class", "collections.OrderedDict");
+	expect("n", "class", "torch.nn.parameter.Parameter");
+	expect("n", "requires_grad", "true");
+	assert_int_equal(set("seq", "class", "dict"), -EPERM); /* no copy any more */
+}
+
 /* Type and shape said first, content afterwards. */
 static void test_form_before_content(void **state)
 {
@@ -601,6 +649,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_dtype, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_and_rename, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_copied_classes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scratch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphan, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_across_commit, setup, teardown),

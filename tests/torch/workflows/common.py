@@ -82,6 +82,8 @@ def keys_of(state, change):
 
 def in_order_of(got, wanted):
     """The order of names is that of the copying program, not ours to judge; all else is."""
+    if isinstance(wanted, list) and isinstance(got, list):
+        return [in_order_of(g, w) for g, w in zip(got, wanted)] + wanted[len(got):]
     if not isinstance(wanted, dict) or not isinstance(got, dict):
         return wanted
     return type(wanted)((k, in_order_of(got[k], wanted[k])) for k in [*got, *(k for k in wanted if k not in got)] if k in wanted)

@@ -57,6 +57,25 @@ def into_another(w):
     w.judge("the checkpoint that got modelA", in_order_of(load(w.path("best.pt")), best), "best.pt")
 
 
+def with_its_optimizer(w):
+    """A model and its optimizer, whose state has int keys and whose groups are a list, into an empty checkpoint: training goes on there."""
+    saved = gan()
+    w.save(saved)
+    w.save({}, "one.pt")
+    with w.mounted(options="ro"), w.mounted("one.pt", "one"):
+        w.sh("cp -a mnt/modelA_state_dict one/model; cp -a mnt/optimizerA_state_dict one/optimizer")
+    model = OrderedDict(saved["modelA_state_dict"].items())
+    w.judge("modelA and its optimizer", {"model": model, "optimizer": saved["optimizerA_state_dict"]}, "one.pt", "model.pt")
+    losses = []
+    for state in (load(w.path("one.pt")), {"model": model, "optimizer": saved["optimizerA_state_dict"]}):
+        net = Net()
+        net.load_state_dict(state["model"])
+        optimizer = sgd(net)
+        optimizer.load_state_dict(state["optimizer"])
+        losses.append(train(net, optimizer, 3))
+    same(losses[0], losses[1], "training goes on as it would have")
+
+
 def swapped(w):
     saved = gan()
     w.save(saved)
@@ -81,4 +100,4 @@ def removed(w):
     w.judge("one model and its optimizer are left", saved)
 
 
-rows(taken_out, into_another, swapped, removed)
+rows(taken_out, into_another, with_its_optimizer, swapped, removed)
