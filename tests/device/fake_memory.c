@@ -156,6 +156,8 @@ CUresult CUDAAPI cuMemHostRegister(void *p, size_t size, unsigned int flags)
 		i++;
 	if (i == PINNED_MAX)
 		fake_die("too many pinned ranges: one ring was expected", __func__);
+	if (fake.instant)
+		madvise(p, size, MADV_POPULATE_WRITE); /* pinned pages are there, and count as the caller's memory */
 	pinned[i].start = p;
 	pinned[i].size = size;
 	LEAVE
