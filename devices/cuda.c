@@ -220,8 +220,8 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 	/* gathered on the device window by window, so that the memory there stays small whatever the view's size; it is
 	 * kept, since freeing device memory waits for everything that runs on the device */
 	uint64_t step = CUDA_WINDOW_BYTES / v->element_bytes;
-	if (!w->scratch)
-		r = cuda_status(d, d->cu->alloc(&w->scratch, CUDA_WINDOW_BYTES));
+	if (!w->scratch && (r = cuda_status(d, d->cu->alloc(&w->scratch, CUDA_WINDOW_BYTES))) == -ENOMEM)
+		r = -EOPNOTSUPP; /* the storages have taken all there was: the slow way works */
 	struct dev_gather_args args = {.source = m->address + v->offset_bytes,
 				       .destination = w->scratch,
 				       .element_bytes = v->element_bytes,

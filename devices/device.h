@@ -68,8 +68,8 @@ struct dev_ops {
 	int (*copy_out)(struct device *d, const struct dev_memory *m, uint64_t offset, void *dst, size_t len);
 
 	/* Copies elements [first_elem, first_elem + n_elems) of the view, in row-major order, to dst. The caller has
-	 * proven that the view lies in the memory; it is checked again. Returns: 0; -ERANGE; -ENOMEM; -EIO; -EOPNOTSUPP
-	 * when the device has no kernels (the caller then gathers through copy_out). */
+	 * proven that the view lies in the memory; it is checked again. Returns: 0; -ERANGE; -EIO; -EOPNOTSUPP when the
+	 * device has no kernels, or no room for what they make (the caller then finds the elements another way). */
 	int (*gather)(struct device *d, const struct dev_memory *m, const struct dev_view *v, uint64_t first_elem,
 		      uint64_t n_elems, void *dst);
 

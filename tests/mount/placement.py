@@ -248,6 +248,9 @@ def troubles(w):
         same(direct(f"{w.mnt}/large"), random.Random(2).randbytes(9_000_001), "one that does not fit is read from the file")
         same(device(f"{w.mnt}/large"), "file", "where it stays")
     ok("large" not in m.log and "stays in the file" in m.log, "and the log says so", m.log)
+    with Mounted(w, f"map_location={DEVICE},preload,ro", {"FAKE_CUDA": "memory=12"}):
+        same(direct(f"{w.mnt}/t"), transposed(matrix()), "a strided view where the storages have left no room to gather it in")
+        same((device(f"{w.mnt}/t"), direct(f"{w.mnt}/w")), (DEVICE, matrix()), "its storage stays on the device")
     for call in ("cuMemcpyDtoHAsync_v2:2", "cuLaunchKernel:1", "cuMemcpyHtoDAsync_v2:2", "cuMemAlloc_v2:1",
                  "cuStreamSynchronize:1"):
         with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": f"delay=0,fail={call}:719"}) as m:
