@@ -245,20 +245,21 @@ int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
 	return 0;
 }
 
-/* Puts another object where the old one of a directory stands: its own place and, where there are links, theirs. */
+/* Puts another object where the old one of a directory stands: its own place and, where there are links, theirs. The last
+ * entries are looked at first: a directory that was just made is one of them. */
 static int put_everywhere(struct wf_tree *t, wf_ino ino, wf_ref old, wf_ref object)
 {
-	for (uint32_t i = 0; i < t->dir_count; i++) {
-		wf_ino dir = t->dirs[i].ino;
-		if (t->links == 0 && dir != t->nodes[ino - 1].parent)
-			continue;
-		for (uint32_t k = 0; k < t->dirs[i].count; k++) {
-			const struct wf_entry *e = &t->dirs[i].entries[k];
+	wf_ino parent = t->nodes[ino - 1].parent;
+	for (uint32_t i = 0; i < (t->links ? t->dir_count : 1); i++) {
+		wf_ino dir = t->links ? t->dirs[i].ino : parent;
+		const struct wf_dir *d = wf_tree_dir(t, dir);
+		for (uint32_t k = d ? d->count : 0; k-- > 0;) {
+			const struct wf_entry *e = &d->entries[k];
 			if (e->ino == WF_NO_INO || e->value != old)
 				continue;
 			t->nodes[e->ino - 1].object = object;
 			int r = put_value(t, dir, k, object);
-			if (r < 0)
+			if (r < 0 || t->links == 0)
 				return r;
 		}
 	}
