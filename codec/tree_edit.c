@@ -245,8 +245,8 @@ int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
 	return 0;
 }
 
-/* Puts another object where the old one of a directory stands: its own place and, where there are links, theirs. The last
- * entries are looked at first: a directory that was just made is one of them. */
+/* Puts another object where the old one of a directory stands: its own place and, where there are links, theirs. The
+ * last entries are looked at first: a directory that was just made is one of them. */
 static int put_everywhere(struct wf_tree *t, wf_ino ino, wf_ref old, wf_ref object)
 {
 	wf_ino parent = t->nodes[ino - 1].parent;
