@@ -293,8 +293,13 @@ int wf_sync(struct wf_checkpoint *ck)
 	if (!ck->writable || !ck->edits)
 		return 0;
 	pthread_rwlock_rdlock(&ck->commit_lock);
+	/* reads go on while the disk is waited for; what is written meanwhile is little */
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = wf_overlay_flush(ck->overlay);
+	pthread_rwlock_unlock(&ck->lock);
 	pthread_rwlock_wrlock(&ck->lock);
-	int r = wf_edit_settle_all(ck, false);
+	if (r == 0)
+		r = wf_edit_settle_all(ck, false);
 	if (r == 0)
 		r = wf_overlay_sync(ck->overlay);
 	wf_edit_end(ck);

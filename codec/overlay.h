@@ -44,7 +44,8 @@
  * Durability: wf_overlay_sync makes the extents durable before the log that speaks of them, so that after a power loss
  * no record names bytes that are not there.
  *
- * Threads: under the checkpoint's lock: everything exclusively, but wf_overlay_file, which locks inside.
+ * Threads: under the checkpoint's lock: everything exclusively, but wf_overlay_file and wf_overlay_flush,
+ * which lock inside.
  */
 #pragma once
 
@@ -105,6 +106,9 @@ int wf_overlay_prepare(struct wf_overlay *ov);
  * it changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG,
  * or -EINVAL without wf_overlay_prepare. */
 int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
+/* The long part of wf_overlay_sync, with the checkpoint's lock held shared: what was written into data files so far is on
+ * disk. Returns 0 or what fdatasync said, which must not be lost: it says so only once. */
+int wf_overlay_flush(struct wf_overlay *ov);
 /* Extents, then the log, then directories that have new names: all durable. */
 int wf_overlay_sync(struct wf_overlay *ov);
 

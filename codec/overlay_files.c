@@ -132,6 +132,21 @@ void wf_overlay_trim_files(struct wf_overlay *ov)
 		wf_overlay_close_files(ov);
 }
 
+int wf_overlay_flush(struct wf_overlay *ov)
+{
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < ov->files_count; i++) {
+		if (!ov->files[i].touched || ov->files[i].dropped)
+			continue;
+		pthread_mutex_lock(&ov->files_lock);
+		cleanup_fd int fd = ov->files[i].fd >= 0 ? fcntl(ov->files[i].fd, F_DUPFD_CLOEXEC, 0) : -1;
+		pthread_mutex_unlock(&ov->files_lock);
+		if (fd >= 0 && fdatasync(fd) < 0)
+			r = -errno;
+	}
+	return r;
+}
+
 int wf_overlay_sync_files(struct wf_overlay *ov)
 {
 	for (uint32_t i = 0; ov->touched_count > 0 && i < ov->files_count; i++) {

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "busy.h"
 #include "control.h"
 
 #define READ_AHEAD_KIB 1024
@@ -73,7 +74,10 @@ static int open_checkpoint(struct fs *fs)
 					  .log_ctx = fs};
 	if (o->read_write && !can_write)
 		return fail(o->checkpoint, strerror(errno));
-	int r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
+	int r, waited = 0;
+	do
+		r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
+	while (r == -EBUSY && fs_wait_for_holder(o->checkpoint, &waited));
 	if (fs->preload_shown)
 		fputs("\r\033[K", stderr);
 	if (r < 0) {
@@ -248,7 +252,9 @@ static int serve(struct fs *fs, struct start *start)
 			fs->to_syslog = true;
 		}
 		fuse_loop_cfg_set_clone_fd(config, 0);
-		fuse_loop_cfg_set_max_threads(config, 4);
+		/* edits wait for a commit, each with its thread: reads need some that are left */
+		fuse_loop_cfg_set_max_threads(config, fs->writable ? 64 : 4);
+		fuse_loop_cfg_set_idle_threads(config, 4);
 		if (r == 0)
 			r = fs->options.single_threaded ? fuse_session_loop(fs->session)
 							: fuse_session_loop_mt(fs->session, config);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "codec/buffer.h"
+#include "busy.h"
 #include "wfctl.h"
 
 /* ---- the control directory of a mount ---- */
@@ -170,7 +171,10 @@ int wfctl_commit(int argc, char **argv)
 		int r = commit_mount(argv[1]);
 		return r < 0 ? fail_commit(argv[1], r) : WFCTL_OK;
 	}
-	int r = wf_open(argv[1], &options, &ck, &err);
+	int r, waited = 0;
+	do
+		r = wf_open(argv[1], &options, &ck, &err);
+	while (r == -EBUSY && fs_wait_for_holder(argv[1], &waited));
 	if (r == 0) {
 		r = wf_commit(ck, &err);
 		wf_close(ck);
@@ -200,7 +204,10 @@ int wfctl_discard(int argc, char **argv)
 		return WFCTL_USAGE;
 	if (is_mount(argv[1]))
 		return discard_mount(argv[1]);
-	int r = wf_discard(argv[1], &err);
+	int r, waited = 0;
+	do
+		r = wf_discard(argv[1], &err);
+	while (r == -EBUSY && fs_wait_for_holder(argv[1], &waited));
 	return r < 0 ? wfctl_fail_error(argv[1], r, &err) : WFCTL_OK;
 }
 
@@ -336,6 +343,9 @@ int wfctl_repack(int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return WFCTL_USAGE;
-	int r = wf_repack(argv[optind], trim, &err);
+	int r, waited = 0;
+	do
+		r = wf_repack(argv[optind], trim, &err);
+	while (r == -EBUSY && fs_wait_for_holder(argv[optind], &waited));
 	return r < 0 ? wfctl_fail_error(argv[optind], r, &err) : WFCTL_OK;
 }

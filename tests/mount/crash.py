@@ -305,6 +305,47 @@ def fail_in_fsync(at, error, new):
         w.remove()
 
 
+def read_while_commit_waits(at, x):
+    """A commit that stands still: edits wait for it, each in a thread of the daemon, and reads are answered all the same."""
+    w, started = World(), []
+
+    def start(*command):
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return started[-1]
+    try:
+        w.mount("commit=replace", faults=True)
+        for edit in w.edits():
+            edit()
+        gate, count = w.plan_file + ".gate", w.plan_file + ".count"
+        os.mkfifo(gate)
+        os.unlink(count)
+        w.plan(f"{at} wait")
+        committing = start(WFCTL, "commit", w.mnt)
+        while not (os.path.exists(count) and w.calls() >= at):
+            if committing.poll() is not None:
+                raise Mismatch("the commit did not come to the gate")
+            time.sleep(0.01)
+        # one for each file: the kernel lets only one at a time into the same one
+        writers = [start("dd", "if=/dev/zero", f"of={w.mnt}/{name}", "bs=4", "count=1", "conv=notrunc")
+                   for name in ("renamed", "b", "view", "new", "sub/tie", "epoch")]
+        seen = [subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+                for command in (["cat", f"{w.mnt}/.weightfs/status"], ["dd", f"if={w.mnt}/sub/x", "iflag=direct", "bs=4096", "status=none"])]
+        waiting = [p for p in writers if p.poll() is None]
+        with open(gate, "w"):
+            pass
+        if committing.wait(60) or [p.wait(60) for p in writers].count(0) < 5:  # zero bytes are no number: epoch may refuse
+            raise Mismatch("the commit or an edit failed in the end")
+        if not json.loads(seen[0])["commit"] or seen[1] != x:
+            raise Mismatch(f"read {seen[1]!r} while the status was {seen[0]!r}")
+        if len(waiting) < 5:
+            raise Mismatch(f"only {len(waiting)} of {len(writers)} edits waited for the commit")
+        w.umount()
+    finally:
+        w.remove()
+        for process in started:
+            process.kill()
+
+
 def prefixes():
     """The state after each edit: what a kill inside an fsync may leave, since the log holds the edits in order."""
     w = World()
@@ -345,6 +386,8 @@ def main():
         case(f"{mode}: killed in a commit", (commit_calls, lambda at: kill_in_commit(mode, at, old, new)))
         for error in ("ENOSPC", "EIO"):
             case(f"{mode}: {error} in a commit", (commit_calls, lambda at: fail_in_commit(mode, at, error, old, new)))
+        if mode == "replace":
+            case("read while edits wait for a commit", (1, lambda _: read_while_commit_waits(commit_calls * 3 // 4, floats(5, 3))))
     case("killed in an fsync", (sync_calls, lambda at: kill_in_fsync(at, states)))
     for error in ("ENOSPC", "EIO"):
         case(f"{error} in an fsync", (sync_calls, lambda at: fail_in_fsync(at, error, new)))

@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 
 from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted, write
 
@@ -198,6 +199,20 @@ def mounted_twice(w):
     ok(r.returncode == 0 and len(w.mounts()) == 2, "a mount over a mount, as everywhere", r)
     run("umount", w.mnt)
     same(read(f"{w.mnt}/epoch"), b"3\n", "the lower one is untouched")
+    w.umount()
+    w.mount()
+    os.mkdir(f"{w.dir}/second")
+    started = time.monotonic()
+    r = run(w.weightfs, w.file, f"{w.dir}/second")
+    ok(r.returncode == 1 and str(w.status()["pid"]) in r.stderr and time.monotonic() - started < 5,
+       "a second writer is refused at once, with the first one's process number", r)
+    for i in range(20):
+        write(f"{w.mnt}/epoch", f"{i}\n".encode())
+        run("umount", w.mnt)
+        r = w.mount()
+        if r.returncode != 0 or read(f"{w.mnt}/epoch") != f"{i}\n".encode():
+            break
+    ok(i == 19 and r.returncode == 0, "a mount right after an umount waits for the commit that follows it", r)
     w.umount()
 
 

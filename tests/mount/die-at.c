@@ -1,6 +1,8 @@
-/* Preloaded into the daemon by crash.py: at the Nth call that changes a file, the process dies as by SIGKILL, or the call fails.
+/* Preloaded into the daemon by crash.py: at the Nth call that changes a file, the process dies as by SIGKILL, or the call fails,
+ * or waits.
  *
- * DIE_AT=FILE names a control file that is read at each such call: "N kill", "N ENOSPC", "N EIO", or "count". Calls are counted from
+ * DIE_AT=FILE names a control file that is read at each such call: "N kill", "N ENOSPC", "N EIO", "N wait" (until somebody opens the
+ * FIFO FILE.gate for writing), or "count". Calls are counted from
  * the moment the control file's content changes, so that one daemon serves a set-up phase and the fault; at each call the count
  * so far is kept in FILE.count. Counted: every libc call that writes to, creates, renames, removes, resizes or syncs something in a
  * file system; /dev/fuse (writev) is not among them.
@@ -52,12 +54,22 @@ static void publish(void)
 	}
 }
 
+static void wait_at_gate(void)
+{
+	char path[4096];
+	snprintf(path, sizeof path, "%s.gate", getenv("DIE_AT"));
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		syscall(SYS_close, fd);
+}
+
 /* true when this call is to fail; errno is set then. Does not return when the process is to die. */
 static bool fault(void)
 {
 	char now[64], what[16];
 	unsigned long at = 0;
 	int error = 0;
+	bool waits = false;
 	pthread_mutex_lock(&lock);
 	if (read_plan(now, sizeof now) > 0) {
 		if (strcmp(now, plan) != 0) {
@@ -69,10 +81,13 @@ static bool fault(void)
 		if (sscanf(plan, "%lu %15s", &at, what) == 2 && calls == at) {
 			if (!strcmp(what, "kill"))
 				kill(getpid(), SIGKILL);
-			error = !strcmp(what, "ENOSPC") ? ENOSPC : EIO;
+			waits = !strcmp(what, "wait");
+			error = waits ? 0 : !strcmp(what, "ENOSPC") ? ENOSPC : EIO;
 		}
 	}
 	pthread_mutex_unlock(&lock);
+	if (waits)
+		wait_at_gate();
 	if (error)
 		errno = error;
 	return error != 0;
