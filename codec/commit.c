@@ -100,7 +100,7 @@ static int plan(struct commit *c)
 	const struct wf_commit_input in = {.graph = ck->graph,
 					   .storages = ck->storages,
 					   .container = ck->container,
-					   .root = ck->root,
+					   .root = wf_tree_root(ck->tree),
 					   .reformed = ck->relocated || (ck->edits && wf_edits_reformed(ck)),
 					   .windows = c->windows};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != REPLACE, c->err);

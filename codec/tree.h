@@ -89,6 +89,8 @@ struct wf_tree;
 int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
 		struct wf_tree **ret, struct wf_error *err);
 void wf_tree_free(struct wf_tree *t);
+/* The root object: the one given, or what an edit put in the place of a tuple or a plain value. */
+wf_ref wf_tree_root(const struct wf_tree *t);
 /* After a commit: the container that the names belong to now. */
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c);
 

@@ -169,10 +169,39 @@ const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i)
 	return i < t->dir_count ? &t->dirs[i] : NULL;
 }
 
+wf_ref wf_tree_root(const struct wf_tree *t)
+{
+	return t->root;
+}
+
+/* The root directory of a checkpoint that is one value. */
+static bool is_value_root(const struct wf_dir *d)
+{
+	return d->ino == WF_INO_ROOT && d->kind == WF_DIR_FIXED && d->object == WF_NIL;
+}
+
+/* Whether the containers from this directory up to the first that can change are such that put_value can do it. */
+static bool can_put(const struct wf_tree *t, wf_ino dir)
+{
+	for (;; dir = t->nodes[dir - 1].parent) {
+		const struct wf_dir *d = wf_tree_dir(t, dir);
+		if (d->kind == WF_DIR_MAPPING || is_value_root(d))
+			return true;
+		if (d->kind == WF_DIR_SEQUENCE && wf_is(t->graph, d->container, WF_LIST))
+			return true;
+		if (d->kind == WF_DIR_FIXED || d->container != d->object || !wf_is(t->graph, d->container, WF_TUPLE))
+			return false;
+		if (dir == WF_INO_ROOT)
+			return true;
+	}
+}
+
 /* Puts `value` at a position of a directory's container. A tuple cannot change: a new one takes its place, in the
  * directory above as well, as far up as tuples go. */
 static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
 {
+	if (!can_put(t, dir))
+		return -EPERM;
 	for (;;) {
 		struct wf_dir *d = wf_tree_mutable_dir(t, dir);
 		struct wf_entry *e = &d->entries[position];
@@ -182,12 +211,13 @@ static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref va
 			r = wf_dict_set_at(t->graph, d->container, position, e->key, value);
 		else if (d->kind == WF_DIR_SEQUENCE && wf_is(t->graph, d->container, WF_LIST))
 			r = wf_list_set(t->graph, d->container, position, value);
-		else if (d->kind == WF_DIR_FIXED || d->container != d->object ||
-			 !wf_is(t->graph, d->container, WF_TUPLE))
-			return -EPERM;
 		if (r < 0)
 			return r;
 		e->value = value;
+		if (is_value_root(d)) {
+			t->root = value;
+			return 0;
+		}
 		if (d->kind == WF_DIR_MAPPING || wf_is(t->graph, d->container, WF_LIST))
 			return 0;
 		wf_elements(t->graph, d->container, &n);
@@ -202,8 +232,12 @@ static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref va
 		d->container = d->object = tuple;
 		t->nodes[dir - 1].object = tuple;
 		r = wf_tree_map_object(t, tuple, dir);
-		if (r < 0 || dir == WF_INO_ROOT)
-			return r < 0 ? r : -EPERM;
+		if (r < 0)
+			return r;
+		if (dir == WF_INO_ROOT) {
+			t->root = tuple;
+			return 0;
+		}
 		wf_ino parent = t->nodes[dir - 1].parent;
 		const struct wf_dir *above = wf_tree_dir(t, parent);
 		position = 0;

@@ -6,6 +6,7 @@
 #include "tree.h"
 
 struct wf_tree {
+	wf_ref root; /* what the checkpoint is: another object when it cannot be changed itself */
 	struct wf_graph *graph;
 	struct wf_storages *storages;
 	struct wf_container *container; /* for TorchScript's code; borrowed */

@@ -452,6 +452,7 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 	t->graph = g;
 	t->storages = ss;
 	t->container = c;
+	t->root = root;
 	pthread_mutex_init(&t->index_lock, NULL);
 	enum wf_shape shape = wf_tree_shape(t, root, &container);
 	bool whole = shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE || shape == WF_SHAPE_MODULE ||
