@@ -6,6 +6,7 @@
 
 #include "edit_impl.h"
 #include "layout.h"
+#include "pickle.h"
 #include "util.h"
 #include "value.h"
 
@@ -266,7 +267,41 @@ static int log_file(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 	return r < 0 || t.dtype == WF_UINT8 ? r : log_form(ck, ino, &t);
 }
 
-/* Directories and tensors; a value that waits among scratch files is in memory only. */
+static wf_ref note_persid(void *ctx, wf_ref persid, wf_ref id)
+{
+	*(bool *)ctx = true;
+	return id;
+}
+
+/* A value, or what is only described. What names storages stays in memory alone: they are no part of the new base. */
+static int log_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object)
+{
+	struct wf_buffer pickle = WF_BUFFER_INIT;
+	bool has_storages = false;
+	int r = wf_pickle_write_buffer(ck->graph, object, note_persid, &has_storages, &pickle, NULL);
+	if (r == 0 && !has_storages) {
+		struct wf_buffer *b = wf_edit_payload(ck);
+		r = wf_put_path(ck, b, dir, name);
+		wf_put_text(b, pickle.data, pickle.len);
+		if (r == 0)
+			r = wf_edit_record(ck, EDIT_OBJECT, false);
+	}
+	wf_buffer_free(&pickle);
+	return r == -ENOMEM ? r : 0;
+}
+
+static int log_link(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object)
+{
+	wf_ino target = wf_tree_ino_of(ck->tree, object);
+	if (target == WF_NO_INO || wf_edit_is_scratch(ck, target))
+		return 0;
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_dir(ck, b, target);
+	if (r == 0)
+		r = wf_put_path(ck, b, dir, name);
+	return r < 0 ? r : wf_edit_record(ck, EDIT_SYMLINK, false);
+}
+
 static int log_dir(struct wf_checkpoint *ck, wf_ino dir, wf_ino *todo, uint32_t *count)
 {
 	char name[WF_NAME_MAX + 1];
@@ -285,6 +320,10 @@ static int log_dir(struct wf_checkpoint *ck, wf_ino dir, wf_ino *todo, uint32_t 
 			if (r == 0)
 				r = wf_edit_record(ck, EDIT_MKDIR, false);
 			todo[(*count)++] = ino;
+		} else if (n->type == WF_NODE_LINK) {
+			r = log_link(ck, dir, name, n->object);
+		} else {
+			r = log_object(ck, dir, name, n->object);
 		}
 	}
 	return r;

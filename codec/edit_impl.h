@@ -9,7 +9,7 @@
  *   CREATE    path, u32 number                 LOOSEN   path, u32 number, u8 in place
  *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
  *   SYMLINK   path of the directory, path      VALUE    path, text
- *   ATTRIBUTE path, name, value
+ *   ATTRIBUTE path, name, value                OBJECT   path, pickle: a scratch entry that is no tensor
  */
 #pragma once
 
@@ -30,6 +30,7 @@ enum wf_edit_record {
 	EDIT_SETTLE,
 	EDIT_VALUE,
 	EDIT_ATTRIBUTE,
+	EDIT_OBJECT,
 };
 
 #define WF_NO_NUMBER UINT32_MAX
@@ -146,6 +147,7 @@ int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
 int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name);
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret);
+int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object);
 int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name);
 int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const char *name, wf_ino *ret);
 wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */

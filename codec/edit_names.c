@@ -501,6 +501,16 @@ int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint
 	return r < 0 ? r : mark_new(ck, *ret, to, true);
 }
 
+int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object)
+{
+	wf_ino to, ino;
+	wf_ref key;
+	int r = name_is_free(ck, dir, name);
+	if (r == 0)
+		r = room_for(ck, dir, name, WF_NIL, &to, &key);
+	return r < 0 ? r : wf_tree_add(ck->tree, to, key, object, WF_NO_INO, &ino);
+}
+
 int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name)
 {
 	wf_ino to;
