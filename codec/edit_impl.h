@@ -128,7 +128,7 @@ void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage);
 /* edit_commit.c */
 void wf_edit_free_kept(struct wf_edits *e);
 
-/* edit_names.c */
+/* edit_places.c */
 struct wf_place {
 	wf_ino dir; /* the one that holds the entry: a shadow for scratch names */
 	uint32_t position;
@@ -141,6 +141,17 @@ bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a direct
 /* All entries of the file: calls each(); a non-zero answer ends it. */
 int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *ctx, wf_ino dir, uint32_t position),
 		       void *ctx);
+/* The entry at a place, and the node that it shows; borrowed until the next edit. */
+const struct wf_entry *wf_edit_entry(const struct wf_checkpoint *ck, const struct wf_place *p);
+const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct wf_place *p);
+/* A guess for the next wf_edit_place_of. */
+void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position);
+bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);
+/* The directory of dir's scratch entries, made when missing. */
+int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
+wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
+
+/* edit_names.c: what a call and the replay of its record do */
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags);
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
@@ -150,7 +161,6 @@ int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint
 int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object);
 int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name);
 int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const char *name, wf_ino *ret);
-wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
 
 /* edit_record.c */
 struct wf_buffer *wf_edit_payload(struct wf_checkpoint *ck); /* empty */
