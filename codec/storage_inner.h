@@ -1,6 +1,6 @@
-/* The table of storages, shared by storage.c (which storages there are), storage_bytes.c (their bytes) and
- * storage_decoded.c (bytes that do not stand in the file as they are). Nobody else includes
- * it but their unit test. */
+/* The table of storages, shared by storage.c (which storages there are), storage_change.c (what edits and commits make
+ * of them), storage_bytes.c (their bytes) and storage_decoded.c (bytes that do not stand in the file as they are). Nobody
+ * else includes it but their unit test. */
 #pragma once
 
 #include <pthread.h>
@@ -62,3 +62,8 @@ int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset,
 void wf_storages_forget_decoded(struct wf_storages *ss);
 /* How many bytes the text of a latin-1 encoded array stands for. -EUCLEAN where it holds a character that is none. */
 int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_bytes);
+/* Makes the storage bad, unless it is already, with a sentence for wf_storage_problem. */
+void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* A text of the id that a PERSID object has: 2 the key, 3 the location. "" where it is none. */
+const char *wf_storage_persid_text(const struct wf_storages *ss, wf_ref persid, uint32_t part);
