@@ -18,14 +18,6 @@ struct subject {
 	struct wf_tensor t;
 };
 
-static void int_list(const int64_t *values, uint32_t n, struct wf_buffer *out)
-{
-	wf_buffer_putc(out, '[');
-	for (uint32_t i = 0; i < n; i++)
-		wf_buffer_printf(out, "%s%lld", i ? ", " : "", (long long)values[i]);
-	wf_buffer_putc(out, ']');
-}
-
 static int get_dtype(const struct subject *s, struct wf_buffer *out)
 {
 	wf_buffer_puts(out, wf_dtype_info(s->t.dtype)->name);
@@ -34,13 +26,13 @@ static int get_dtype(const struct subject *s, struct wf_buffer *out)
 
 static int get_shape(const struct subject *s, struct wf_buffer *out)
 {
-	int_list(s->t.shape, s->t.ndim, out);
+	wf_json_ints(out, s->t.shape, s->t.ndim);
 	return 0;
 }
 
 static int get_stride(const struct subject *s, struct wf_buffer *out)
 {
-	int_list(s->t.stride, s->t.ndim, out);
+	wf_json_ints(out, s->t.stride, s->t.ndim);
 	return 0;
 }
 

@@ -79,19 +79,48 @@ static int open_overlay(struct wf_checkpoint *ck, struct wf_error *err)
 	return wf_overlay_open(&o, &ck->overlay, err);
 }
 
-static int read_base(struct wf_checkpoint *ck, struct wf_error *err)
+int wf_base_read(struct wf_source *file, uint32_t after, struct wf_base *ret, struct wf_error *err)
 {
-	int r = open_source(ck, err);
-	if (r == 0)
-		r = wf_container_open(ck->file, &ck->container, err);
-	if (r == 0 && (r = wf_graph_new(&ck->graph)) < 0)
+	wf_ref root;
+	int r = wf_container_open(file, &ret->container, err);
+	if (r == 0 && (r = wf_graph_new(&ret->graph)) < 0)
 		wf_fail(err, r, "out of memory");
 	if (r == 0)
-		r = wf_container_load_graph(ck->container, ck->graph, &ck->root, err);
+		r = wf_container_load_graph(ret->container, ret->graph, &root, err);
 	if (r == 0)
-		r = wf_storages_new(ck->graph, ck->container, &ck->storages, err);
+		r = wf_storages_new(ret->graph, ret->container, &ret->storages, err);
 	if (r == 0)
-		r = wf_tree_new(ck->graph, ck->storages, ck->container, ck->root, 0, &ck->tree, err);
+		r = wf_tree_new(ret->graph, ret->storages, ret->container, root, after, &ret->tree, err);
+	return r;
+}
+
+void wf_base_free(struct wf_base *b)
+{
+	wf_tree_free(b->tree);
+	wf_storages_free(b->storages);
+	wf_graph_free(b->graph);
+	wf_container_free(b->container);
+}
+
+void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b)
+{
+	struct wf_base old = {ck->container, ck->graph, ck->storages, ck->tree};
+	ck->container = b->container;
+	ck->graph = b->graph;
+	ck->storages = b->storages;
+	ck->tree = b->tree;
+	*b = old;
+}
+
+static int read_base(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	struct wf_base base = {0};
+	int r = open_source(ck, err);
+	if (r == 0)
+		r = wf_base_read(ck->file, 0, &base, err);
+	if (r == 0)
+		wf_base_swap(ck, &base);
+	wf_base_free(&base);
 	return r;
 }
 
@@ -179,10 +208,9 @@ void wf_close(struct wf_checkpoint *ck)
 	if (ck->edits)
 		wf_edits_close(ck);
 	wf_placement_free(ck->placement);
-	wf_tree_free(ck->tree);
-	wf_storages_free(ck->storages);
-	wf_graph_free(ck->graph);
-	wf_container_free(ck->container);
+	struct wf_base base = {0};
+	wf_base_swap(ck, &base);
+	wf_base_free(&base);
 	wf_source_unref(ck->file);
 	wf_overlay_close(ck->overlay);
 	wf_archive_free(ck->archive);

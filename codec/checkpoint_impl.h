@@ -46,7 +46,6 @@ struct wf_checkpoint {
 	struct wf_source *file;
 	struct wf_container *container;
 	struct wf_graph *graph;
-	wf_ref root;
 	struct wf_storages *storages;
 	struct wf_tree *tree;
 	struct wf_placement *placement; /* NULL where there are no devices */
@@ -61,6 +60,19 @@ struct wf_checkpoint {
 	struct wf_commit_progress progress;
 	char last_error[512]; /* of the last failed commit, for wf_status; under `lock` */
 };
+
+/* What a file says, as edits change it and a commit or a revert replaces it. */
+struct wf_base {
+	struct wf_container *container;
+	struct wf_graph *graph;
+	struct wf_storages *storages;
+	struct wf_tree *tree; /* knows the root object */
+};
+/* after: wf_tree_new's. On failure, too, wf_base_free. */
+int wf_base_read(struct wf_source *file, uint32_t after, struct wf_base *ret, struct wf_error *err);
+void wf_base_free(struct wf_base *b);
+/* The checkpoint gets b's, and b the checkpoint's (nothing, at first). */
+void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b);
 
 /* One line for the log, printf-like; nothing when there is no log. */
 void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -203,10 +203,7 @@ static int log_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 static int log_form(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t)
 {
 	struct wf_buffer shape = WF_BUFFER_INIT;
-	wf_buffer_putc(&shape, '[');
-	for (uint32_t i = 0; i < t->ndim; i++)
-		wf_buffer_printf(&shape, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
-	wf_buffer_putc(&shape, ']');
+	wf_json_ints(&shape, t->shape, t->ndim);
 	int r = wf_buffer_status(&shape);
 	if (r == 0)
 		r = log_attribute(ck, ino, "user.torch.dtype", wf_dtype_info(t->dtype)->name);

@@ -51,12 +51,8 @@ static int tell_tensor(struct listing *l, const struct wf_node *n, int (*each)(v
 		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = "", .error_text = ""};
 	row.error = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err);
 	shape->len = 0;
-	wf_buffer_putc(shape, '[');
+	wf_json_ints(shape, t.shape, row.error == 0 ? t.ndim : 0);
 	if (row.error == 0) {
-		for (uint32_t i = 0; i < t.ndim; i++) {
-			wf_buffer_puts(shape, i ? ", " : "");
-			wf_buffer_put_int(shape, t.shape[i]);
-		}
 		row.dtype = wf_dtype_info(t.dtype)->name;
 		row.size_bytes = t.size_bytes;
 		row.location = t.kind == WF_TENSOR_META    ? "meta"
@@ -67,7 +63,6 @@ static int tell_tensor(struct listing *l, const struct wf_node *n, int (*each)(v
 	} else {
 		row.error_text = wf_error_format(&err, text, sizeof text);
 	}
-	wf_buffer_putc(shape, ']');
 	row.shape = shape->data;
 	int r = wf_buffer_status(shape);
 	return r == 0 ? each(ctx, &row) : r;

@@ -26,14 +26,6 @@ bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino)
 	return shared;
 }
 
-static void list(struct wf_buffer *out, const char *name, const int64_t *values, uint32_t n)
-{
-	wf_buffer_printf(out, "  \"%s\": [", name);
-	for (uint32_t i = 0; i < n; i++)
-		wf_buffer_printf(out, "%s%lld", i ? ", " : "", (long long)values[i]);
-	wf_buffer_puts(out, "],\n");
-}
-
 static void describe(const struct wf_checkpoint *ck, const struct wf_tensor *t, const char *uuid,
 		     const struct dev_share *share, uint64_t start, struct wf_buffer *out)
 {
@@ -44,10 +36,12 @@ static void describe(const struct wf_checkpoint *ck, const struct wf_tensor *t, 
 	wf_buffer_printf(out, "\",\n  \"offset\": %llu,\n  \"bytes\": %llu,\n  \"dtype\": \"%s\",\n",
 			 (unsigned long long)(start + wf_layout_start(t)), (unsigned long long)t->size_bytes,
 			 wf_dtype_info(t->dtype)->name);
-	list(out, "shape", t->shape, t->ndim);
-	list(out, "stride", t->stride, t->ndim);
+	wf_buffer_puts(out, "  \"shape\": ");
+	wf_json_ints(out, t->shape, t->ndim);
+	wf_buffer_puts(out, ",\n  \"stride\": ");
+	wf_json_ints(out, t->stride, t->ndim);
 	wf_buffer_printf(out,
-			 "  \"storage_start\": %llu,\n  \"storage_bytes\": %llu,\n  \"storage_offset\": %llu,\n"
+			 ",\n  \"storage_start\": %llu,\n  \"storage_bytes\": %llu,\n  \"storage_offset\": %llu,\n"
 			 "  \"conj\": %s,\n  \"neg\": %s,\n  \"requires_grad\": %s\n}\n",
 			 (unsigned long long)start,
 			 (unsigned long long)wf_storage_get(ck->storages, t->storage)->size_bytes,

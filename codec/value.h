@@ -36,6 +36,8 @@ void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 
 /* A JSON string literal of UTF-8 bytes (non-ASCII kept, lone surrogates and control characters escaped). */
 void wf_json_string(struct wf_buffer *out, const char *s, size_t len);
+/* "[6, 3, 5, 5]". */
+void wf_json_ints(struct wf_buffer *out, const int64_t *values, uint32_t n);
 /* A key as JSON: "conv1.weight", 0, [1, "a"]; an object of another kind as a JSON string of its class. */
 void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
 /* Shortest text of a double as Python's repr. buf holds 32. */

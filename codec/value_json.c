@@ -30,6 +30,16 @@ void wf_json_string(struct wf_buffer *out, const char *s, size_t len)
 	wf_buffer_putc(out, '"');
 }
 
+void wf_json_ints(struct wf_buffer *out, const int64_t *values, uint32_t n)
+{
+	wf_buffer_putc(out, '[');
+	for (uint32_t i = 0; i < n; i++) {
+		wf_buffer_puts(out, i ? ", " : "");
+		wf_buffer_put_int(out, values[i]);
+	}
+	wf_buffer_putc(out, ']');
+}
+
 void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out)
 {
 	char class[256];

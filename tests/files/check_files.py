@@ -122,11 +122,16 @@ def check_refused(file, words, mnt):
     return problems
 
 
+def check_verify(file, wanted, words):
+    """Its exit status, and what it has to say."""
+    status, out, err = run("wfctl", "verify", file)
+    problems = [] if status == wanted else [f"wfctl verify ended with {status}: {out + err}"]
+    return problems + [f"wfctl verify does not say {word!r} but {out + err!r}" for word in words if word not in out + err]
+
+
 def check_damaged(file, case, mnt):
     """Some entries cannot be read, the rest can; wfctl verify tells each."""
-    status, out, err = run("wfctl", "verify", file)
-    problems = [] if status == 1 else [f"wfctl verify ended with {status}: {err}"]
-    problems += [f"wfctl verify does not say {word!r} but {out + err!r}" for word in case.words if word not in out + err]
+    problems = check_verify(file, 1, case.words)
     if not FUSE:
         return problems
     with Mount(file, mnt) as m:
@@ -149,9 +154,7 @@ def check_damaged(file, case, mnt):
 
 def check_opens(file, case, mnt):
     """A file that torch does not write, and that opens: each name has its bytes, and nothing else is there."""
-    status, out, err = run("wfctl", "verify", file)
-    problems = [] if status == 0 else [f"wfctl verify: {out + err}"]
-    problems += [f"wfctl verify does not say {word!r} but {out + err!r}" for word in case.words if word not in out + err]
+    problems = check_verify(file, 0, case.words)
     if not FUSE:
         return problems
     with Mount(file, mnt) as m:
