@@ -177,7 +177,9 @@ int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, 
 	memcpy(h + 8, &ov->sequence, 8);
 	h[16] = type;
 	h[17] = pending ? FLAG_PENDING : 0;
-	uint32_t crc = crc32(crc32(0, h + 8, sizeof h - 8), payload, len);
+	uint32_t crc = crc32(0, h + 8, sizeof h - 8);
+	if (len > 0) /* zlib starts anew where there is no address */
+		crc = crc32(crc, payload, len);
 	memcpy(h + 4, &crc, 4);
 	size_t before = ov->buffer.len;
 	wf_buffer_append(&ov->buffer, h, sizeof h);

@@ -122,20 +122,21 @@ static void test_records(void **state)
 	assert_false(access(overlay, F_OK) == 0); /* made at the first edit */
 	record(ov, 1, "one", true);
 	record(ov, 2, "", false);
+	assert_int_equal(wf_overlay_record(ov, 5, NULL, 0, false), 0);
 	record(ov, 3, "three", true);
 	assert_true(wf_overlay_is_dirty(ov));
 	assert_int_equal(wf_overlay_sync(ov), 0);
 	crash(ov, overlay);
 	ov = open_overlay(true);
 	struct seen s = replay(ov);
-	assert_string_equal(s.text, "1:one 2: 3:three ");
+	assert_string_equal(s.text, "1:one 2: 5: 3:three ");
 	struct wf_overlay_usage u;
 	wf_overlay_usage(ov, &u);
 	assert_int_equal(u.edits, 2);
 	record(ov, 4, "four", true);
 	wf_overlay_close(ov); /* pending: kept */
 	ov = open_overlay(false);
-	assert_string_equal(replay(ov).text, "1:one 2: 3:three 4:four ");
+	assert_string_equal(replay(ov).text, "1:one 2: 5: 3:three 4:four ");
 	assert_int_equal(wf_overlay_prepare(ov), -EROFS);
 	wf_overlay_close(ov);
 }
