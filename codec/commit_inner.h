@@ -23,6 +23,8 @@ char *wf_plan_own_name(struct wf_plan *p, char *name);
 int wf_plan_name_storages(struct wf_plan *p, struct wf_naming *n);
 /* Plans the id to write for a PERSID where its own is not right. */
 int wf_plan_id(struct wf_plan *p, const struct wf_naming *n, wf_ref persid, struct wf_error *err);
+/* The keys that storages have from now on, where the PERSID that tells them (wf_storage_key) is one that was not written. */
+void wf_plan_adopt_keys(struct wf_plan *p);
 /* Offsets of tensors become absolute where the tar had views of storages. */
 int wf_plan_flatten_views(struct wf_plan *p, struct wf_error *err);
 

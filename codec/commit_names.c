@@ -2,6 +2,7 @@
 #include "commit_inner.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "dtype.h"
@@ -112,13 +113,24 @@ int wf_plan_name_storages(struct wf_plan *p, struct wf_naming *n)
 		const struct wf_storage *s = wf_storage_get(p->in.storages, i);
 		if (n->name[i] || (s->bad && s->record == WF_NO_RECORD))
 			continue; /* a storage that never had bytes does not get any */
-		n->name[i] = wanted_name(p, n, wf_storage_key(p->in.storages, i));
+		const char *key = wf_storage_key(p->in.storages, i);
+		n->name[i] = *key ? wanted_name(p, n, key) : NULL; /* an int in the id has no text */
 		if (!n->name[i])
 			n->name[i] = fresh_name(p, n);
 		if (!n->name[i])
 			return -ENOMEM;
 	}
 	return p->exact && p->order_count ? name_first(p, n) : 0;
+}
+
+static bool says_key(const struct wf_graph *g, wf_ref in_id, const char *key)
+{
+	char digits[24];
+	int64_t v;
+	if (!wf_is(g, in_id, WF_INT) || !wf_int_value(g, in_id, &v))
+		return wf_str_equal(g, in_id, key);
+	snprintf(digits, sizeof digits, "%" PRId64, v);
+	return strcmp(digits, key) == 0;
 }
 
 /* The id to write for a PERSID: with another key where the storage got one, and with a view slot in the legacy format,
@@ -130,6 +142,9 @@ int wf_plan_id(struct wf_plan *p, const struct wf_naming *n, wf_ref persid, stru
 	const struct wf_storage *s = wf_storage_get(p->in.storages, i);
 	const wf_ref *e = wf_elements(g, wf_persid_id(g, persid), &len);
 	wf_ref copy[6];
+	if (s->bad == -ESTALE)
+		return wf_fail_at(err, -ESTALE, wf_storage_key(p->in.storages, i), WF_ERROR_NO_OFFSET,
+				  "%s: remove what names it", wf_storage_problem(p->in.storages, i));
 	if (s->bad || len < 5 || len > 6 || !n->name[i])
 		return 0;
 	const char *class = wf_global_name(g, wf_class_of(g, e[1]));
@@ -148,7 +163,8 @@ int wf_plan_id(struct wf_plan *p, const struct wf_naming *n, wf_ref persid, stru
 		return wf_fail_at(err, -EOPNOTSUPP, n->name[i], WF_ERROR_NO_OFFSET,
 				  "a zip archive cannot hold a storage that is a view of another one");
 	const char *key = key_of(p, n->name[i]);
-	bool same_key = strcmp(wf_storage_key(p->in.storages, i), key) == 0 || wf_is(g, e[2], WF_INT);
+	/* ids of one storage may differ: an earlier commit changed only those that it wrote */
+	bool same_key = says_key(g, e[2], key);
 	if (same_key && len == (p->legacy ? 6 : 5) && size == s->size_bytes)
 		return 0;
 	memcpy(copy, e, len * sizeof *e);
@@ -163,6 +179,28 @@ int wf_plan_id(struct wf_plan *p, const struct wf_naming *n, wf_ref persid, stru
 		return wf_fail(err, -ENOMEM, "out of memory");
 	int r = wf_key_map_put(&p->ids, &persid, sizeof persid, id);
 	return r < 0 ? wf_fail(err, r, "out of memory") : 0;
+}
+
+void wf_plan_adopt_keys(struct wf_plan *p)
+{
+	struct wf_graph *g = p->in.graph;
+	for (uint32_t k = 0; k < p->count; k++) {
+		wf_ref copy[6], persid;
+		uint32_t n;
+		size_t folder = strlen(storage_folder(p));
+		if (p->parts[k].storage == WF_NO_STORAGE || strncmp(p->parts[k].name, storage_folder(p), folder) != 0)
+			continue;
+		const char *key = key_of(p, p->parts[k].name);
+		persid = wf_storage_get(p->in.storages, p->parts[k].storage)->persid;
+		const wf_ref *e = wf_elements(g, wf_persid_id(g, persid), &n);
+		if (n < 5 || n > WF_ARRAY_SIZE(copy) || says_key(g, e[2], key))
+			continue;
+		memcpy(copy, e, n * sizeof *e);
+		copy[2] = wf_str(g, key);
+		wf_ref id = copy[2] == WF_NIL ? WF_NIL : wf_tuple(g, copy, n);
+		if (id != WF_NIL) /* without memory an attribute shows the old key */
+			wf_persid_set_id(g, persid, id);
+	}
 }
 
 bool wf_plan_storage_changed(const struct wf_plan *p, const struct wf_naming *n, uint32_t i)

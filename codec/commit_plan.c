@@ -375,7 +375,8 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 				       "array data inside the pickle of a TorchScript archive cannot be "
 				       "changed");
 		for (uint32_t i = 0; i < count; i++) {
-			p->live[i] = wf_storage_get(p->in.storages, i)->persid != WF_NIL;
+			/* a new one is nothing that the pickle names */
+			p->live[i] = wf_storage_get(p->in.storages, i)->record != WF_NO_RECORD;
 			if (p->live[i])
 				p->order[p->order_count++] = i;
 		}
@@ -420,6 +421,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 
 void wf_plan_adopt(struct wf_plan *p)
 {
+	wf_plan_adopt_keys(p);
 	for (uint32_t k = 0; k < p->ids.count; k++) {
 		wf_ref persid;
 		memcpy(&persid, p->ids.keys[k].bytes, sizeof persid);
