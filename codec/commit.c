@@ -272,7 +272,8 @@ static int open_written(struct commit *c, const char *path)
 static uint32_t record_of(void *ctx, uint32_t storage)
 {
 	const struct commit *c = ctx;
-	return c->records[storage];
+	bool kept = c->records[storage] == WF_NO_RECORD && wf_edits_is_kept(c->ck, storage);
+	return kept ? WF_RECORD_KEPT : c->records[storage];
 }
 
 /* Long strings of the graph lie in the old pickle, and are read from there as long as the graph lives. */
@@ -311,6 +312,18 @@ static void swap_base(struct commit *c)
 	wf_edits_committed(ck);
 }
 
+/* What was under scratch names stays as durable as it was. A failure is tried again with the next edit or fsync. */
+static void log_scratch(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_wrlock(&ck->lock);
+	int r = wf_edits_log_scratch(ck);
+	if (r == 0)
+		r = wf_overlay_sync(ck->overlay);
+	if (r < 0)
+		wf_checkpoint_log(ck, "scratch files are not durable yet: %s", strerror(-r));
+	pthread_rwlock_unlock(&ck->lock);
+}
+
 /* The commit is a fact. Clearing the overlay takes some fsyncs; reads go on meanwhile. */
 static void go_on(struct commit *c)
 {
@@ -332,6 +345,8 @@ static void go_on(struct commit *c)
 				  strerror(-r));
 	}
 	pthread_rwlock_unlock(&ck->lock);
+	if (r == 0 && !c->windows)
+		log_scratch(ck);
 }
 
 /* The new file takes the old one's name. */
@@ -460,6 +475,8 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
 	if (r == 0 && !*ret_nothing)
 		r = plan(c);
+	if (r == 0 && !*ret_nothing && !trim) /* after a trim the checkpoint is closed, and scratch entries go with it */
+		r = wf_edits_keep(ck, c->plan.live, c->err);
 	/* it moves descriptors of data files, which nobody may be reading from then */
 	if (r == 0 && !*ret_nothing && (r = wf_overlay_sync(ck->overlay)) < 0)
 		wf_fail(c->err, r, "cannot make the edits durable: %s", strerror(-r));

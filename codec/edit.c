@@ -106,14 +106,26 @@ static void find_next_key(struct wf_checkpoint *ck)
 	}
 }
 
+static void next_key(struct wf_checkpoint *ck, char key[24])
+{
+	if (ck->edits->next_key == 0)
+		find_next_key(ck);
+	snprintf(key, 24, "%llu", (unsigned long long)ck->edits->next_key++);
+}
+
+wf_ref wf_edit_fresh_key(struct wf_checkpoint *ck)
+{
+	char key[24];
+	next_key(ck, key);
+	return wf_str(ck->graph, key);
+}
+
 int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret)
 {
 	char key[24];
 	wf_ref persid;
 	uint32_t storage;
-	if (ck->edits->next_key == 0)
-		find_next_key(ck);
-	snprintf(key, sizeof key, "%llu", (unsigned long long)ck->edits->next_key);
+	next_key(ck, key);
 	int r = wf_tensor_make_persid(ck->graph, WF_UINT8, key, location, size, &persid);
 	if (r == 0)
 		r = wf_storage_new(ck->storages, persid, size, &storage);
@@ -121,7 +133,6 @@ int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *loc
 		r = wf_edit_set_number(ck, storage, number);
 	if (r < 0)
 		return r;
-	ck->edits->next_key++;
 	*ret = storage;
 	return 0;
 }
@@ -259,7 +270,9 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	free(e->by_number);
 	free(e->shadows);
 	free(e->viewers);
-	wf_edit_free_kept(e);
+	free(e->kept);
+	free(e->storage_of_record);
+	wf_buffer_free(&e->pieces);
 	free(e->last_path);
 	wf_buffer_free(&e->payload);
 	free(e);
@@ -273,8 +286,8 @@ int wf_edit_begin(struct wf_checkpoint *ck)
 	pthread_rwlock_rdlock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
 	int r = wf_overlay_prepare(ck->overlay);
-	if (r == 0 && ck->edits->scratch_unlogged)
-		r = wf_edit_relog_scratch(ck);
+	if (r == 0)
+		r = wf_edits_log_scratch(ck);
 	if (r < 0)
 		wf_edit_end(ck);
 	return r;
@@ -298,6 +311,8 @@ int wf_sync(struct wf_checkpoint *ck)
 	int r = wf_overlay_flush(ck->overlay);
 	pthread_rwlock_unlock(&ck->lock);
 	pthread_rwlock_wrlock(&ck->lock);
+	if (r == 0)
+		r = wf_edits_log_scratch(ck);
 	if (r == 0)
 		r = wf_edit_settle_all(ck, false);
 	if (r == 0)

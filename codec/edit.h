@@ -44,8 +44,15 @@ wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
 int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);
 /* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
 bool wf_edits_reformed(const struct wf_checkpoint *ck);
+/* What scratch entries and orphans name, and the new file does not hold (live: by storage, what it does), goes to data
+ * files that outlive the commit. Called with everything planned and before anything is written; leaves nothing to undo.
+ * Bytes that cannot be read are not worth a failed commit. -ENOSPC, -ENOMEM, ... */
+int wf_edits_keep(struct wf_checkpoint *ck, const bool *live, struct wf_error *err);
+bool wf_edits_is_kept(const struct wf_checkpoint *ck, uint32_t storage);
 /* The commit is done (tree and storages rebased, wf_overlay_committed not yet called): new names are ordinary ones,
  * lists are numbered anew, bindings of storages to data files forgotten but for scratch files. */
 void wf_edits_committed(struct wf_checkpoint *ck);
+/* Makes the scratch entries anew in the log that a commit began, once; it can be called again after a failure. */
+int wf_edits_log_scratch(struct wf_checkpoint *ck);
 /* For wf_overlay_committed: whether scratch files still need the data file. ctx is the struct wf_checkpoint. */
 bool wf_edits_keep_file(void *ck, uint32_t number);

@@ -43,6 +43,9 @@ int wf_edit_open_extents(void *ctx, uint32_t storage, int *ret_fd)
 
 static int name_number(struct wf_checkpoint *ck, uint32_t storage, wf_ino ino)
 {
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (f && f->loose == LOOSE_TENSOR && f->storage == storage)
+		return -ENOENT; /* not the storage of the tensor that the name stands for */
 	struct wf_buffer *b = wf_edit_payload(ck);
 	int r = wf_put_file(ck, b, ino);
 	wf_put_u32(b, wf_edit_number(ck, storage));
@@ -99,10 +102,16 @@ static void tell_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t of
 	}
 }
 
+static int in_checkpoint(void *ctx, wf_ino dir, uint32_t position)
+{
+	return !wf_edit_is_scratch(ctx, dir);
+}
+
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino)
 {
-	struct wf_place p;
-	return ck->edits->shadow_count == 0 || wf_edit_place_of(ck, ino, &p) < 0 || !wf_edit_is_scratch(ck, p.dir);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	return ck->edits->shadow_count == 0 || !n || n->nlink == 0 ||
+	       wf_edit_each_entry(ck, ino, in_checkpoint, ck) == 1;
 }
 
 void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
@@ -113,15 +122,10 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 	uint64_t changes = e->changes;
 	if (e->replaying || e->quiet || number == WF_NO_NUMBER)
 		return;
-	if (len == 0) { /* the size was set */
-		struct wf_buffer *b = wf_edit_payload(ck);
-		wf_put_u32(b, number);
-		wf_put_u64(b, offset);
-		wf_edit_record(ck, EDIT_RESIZE, wf_edit_pending(ck, e->writing));
-		return;
+	if (len > 0) {
+		wf_overlay_touched(ck->overlay, number);
+		tell_viewers(ck, storage, offset, len);
 	}
-	wf_overlay_touched(ck->overlay, number);
-	tell_viewers(ck, storage, offset, len);
 	/* nobody in the tree can see what an orphan writes into a storage that is its own: there is nothing to log */
 	if (e->unnamed[storage]) {
 		int r = name_number(ck, storage, e->writing);
@@ -129,6 +133,13 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 			r = name_number(ck, storage, e->viewers[i]);
 		if (r < 0)
 			return;
+	}
+	if (len == 0) { /* the size was set */
+		struct wf_buffer *b = wf_edit_payload(ck);
+		wf_put_u32(b, number);
+		wf_put_u64(b, offset);
+		wf_edit_record(ck, EDIT_RESIZE, wf_edit_pending(ck, e->writing));
+		return;
 	}
 	struct wf_buffer *b = wf_edit_payload(ck);
 	wf_put_u32(b, number);
@@ -189,8 +200,10 @@ int wf_apply_loosen(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, bool 
 	wf_put_u8(b, in_place);
 	if (r == 0)
 		r = wf_edit_record(ck, EDIT_LOOSEN, wf_edit_pending(ck, ino));
-	else if (r == -ENOENT)
-		r = 0; /* an orphan: nothing to log */
+	if (r == -ENOENT) { /* an orphan: nothing to log */
+		ck->edits->unnamed[storage] |= !in_place;
+		r = 0;
+	}
 	if (r < 0)
 		return r;
 	f->storage = storage;

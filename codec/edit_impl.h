@@ -9,7 +9,14 @@
  *   CREATE    path, u32 number                 LOOSEN   path, u32 number, u8 in place
  *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
  *   SYMLINK   path of the directory, path      VALUE    path, text
- *   ATTRIBUTE path, name, value                OBJECT   path, pickle: a scratch entry that is no tensor
+ *   ATTRIBUTE path, name, value
+ *
+ * and what a commit leaves of the scratch entries in the log that it begins (edit_scratch.c):
+ *
+ *   SCRATCH   nothing: scratch entries that earlier records made are gone
+ *   PIECE     u64 offset, a part of the next pickle
+ *   OBJECT    path, u64 length of the pieces before, rest of the pickle. In place of 'storage' and its key the id of a
+ *             storage says "record" and its index in the checkpoint, or "data file" and its number.
  */
 #pragma once
 
@@ -30,6 +37,8 @@ enum wf_edit_record {
 	EDIT_SETTLE,
 	EDIT_VALUE,
 	EDIT_ATTRIBUTE,
+	EDIT_SCRATCH = 16,
+	EDIT_PIECE,
 	EDIT_OBJECT,
 };
 
@@ -63,22 +72,13 @@ struct wf_shadow {
 	wf_ino dir, shadow;
 };
 
-/* Content that no commit writes, in a data file that outlives it. */
-struct wf_kept {
-	wf_ino ino;
-	uint32_t number;
-	uint64_t size;
-	struct wf_extent *extents;
-	uint32_t extents_count;
-};
-
 struct wf_edits {
 	struct wf_file **files; /* [ino - 1] */
 	uint32_t files_count;
 	uint32_t loose_count;
 	uint32_t *numbers; /* storage -> data file; WF_NO_NUMBER: none */
 	uint32_t numbers_count;
-	bool *unnamed;       /* storage -> its number is in no record: nobody in the tree views it */
+	bool *unnamed;       /* storage -> its number is in no record (yet): the next write makes one */
 	uint32_t *by_number; /* data file -> storage; WF_NO_STORAGE: none */
 	uint32_t by_number_count;
 	struct wf_shadow *shadows;
@@ -100,11 +100,13 @@ struct wf_edits {
 	char *last_path;
 	wf_ino last_dir;
 	uint32_t last_generation;
+	struct wf_buffer pieces;     /* replay: of the next OBJECT */
+	uint32_t *storage_of_record; /* replay: record of the container -> storage; NULL: not needed so far */
 	/* files that view one storage, for telling them of changes */
 	uint32_t viewed, viewers_count;
 	uint64_t viewed_at, changes;
 	wf_ino *viewers;
-	struct wf_kept *kept; /* scratch and orphaned files across a commit */
+	bool *kept; /* storage -> the last commit left it out, and its bytes are all in its data file; [kept_count] */
 	uint32_t kept_count;
 };
 
@@ -122,11 +124,9 @@ int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t numb
 uint32_t wf_edit_number(const struct wf_checkpoint *ck, uint32_t storage);
 uint32_t wf_edit_storage(const struct wf_checkpoint *ck, uint32_t number);
 /* A new storage of zeroes with a fresh key, and its data file's number. */
+wf_ref wf_edit_fresh_key(struct wf_checkpoint *ck); /* a str; WF_NIL: no memory */
 int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret);
 void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage);
-
-/* edit_commit.c */
-void wf_edit_free_kept(struct wf_edits *e);
 
 /* edit_places.c */
 struct wf_place {
@@ -173,8 +173,13 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* -
 int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir);
 /* Appends the payload as a record; nothing during a replay. */
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
-/* Scratch files made anew in a log that a commit began. */
-int wf_edit_relog_scratch(struct wf_checkpoint *ck);
+
+/* edit_scratch.c */
+#define WF_RECORD_ID "record"
+#define WF_DATA_FILE_ID "data file"
+/* Pickles the scratch entries for nobody: each() is called for every PERSID that they name, with its id, and gives the
+ * id back. What no pickle can express is passed over. */
+int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, wf_ref persid, wf_ref id), void *ctx);
 
 /* edit_data.c */
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
@@ -222,3 +227,9 @@ int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino,
 
 /* replay.c */
 int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err);
+
+/* replay_scratch.c: the records SCRATCH, PIECE and OBJECT */
+int wf_replay_scratch(struct wf_checkpoint *ck);
+int wf_replay_piece(struct wf_checkpoint *ck, uint64_t at, const void *data, size_t len);
+int wf_replay_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint64_t before, const void *data,
+		     size_t len);

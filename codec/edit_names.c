@@ -399,11 +399,11 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 	wf_ino to;
 	wf_ref key;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, target);
-	if (!d || d->object == WF_NIL || wf_edit_is_scratch(ck, target))
-		return -EPERM;
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = room_for(ck, dir, name, WF_NIL, &to, &key);
+	if (r == 0 && (!d || d->object == WF_NIL || (wf_edit_is_scratch(ck, target) && !wf_edit_is_scratch(ck, to))))
+		r = -EPERM; /* a commit would write what is not part of the checkpoint */
 	struct wf_buffer *b = wf_edit_payload(ck);
 	if (r == 0)
 		r = wf_put_dir(ck, b, target);

@@ -226,28 +226,21 @@ static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader 
 	return key && value ? wf_apply_attribute(ck, ino, key, value) : -ENOMEM;
 }
 
+static int replay_piece(struct wf_checkpoint *ck, struct reader *in)
+{
+	uint64_t at = take_u64(in);
+	return in->failed ? -EINVAL : wf_replay_piece(ck, at, in->p, in->left);
+}
+
 static int replay_object(struct wf_checkpoint *ck, struct reader *in)
 {
 	char name[WF_NAME_MAX + 1];
 	wf_ino dir;
-	wf_ref object;
-	uint64_t end;
-	size_t len;
-	struct wf_source *source;
 	int r = take_place(ck, in, &dir, name);
-	const char *pickle = r == 0 ? take_text(in, &len) : NULL;
-	if (!pickle || in->left)
-		return r < 0 ? r : -EINVAL;
-	/* a copy: a graph without a source of its own keeps this one for its long strings */
-	void *copy = malloc(len + 1);
-	if (!copy)
-		return -ENOMEM;
-	r = wf_source_from_memory(memcpy(copy, pickle, len), len, true, &source);
-	if (r < 0)
-		return r;
-	r = wf_pickle_read(ck->graph, source, 0, len, NULL, &object, &end, NULL);
-	wf_source_unref(source);
-	return r < 0 ? r : wf_apply_object(ck, dir, name, object);
+	uint64_t before = r == 0 ? take_u64(in) : 0;
+	if (r == 0 && in->failed)
+		r = -EINVAL;
+	return r < 0 ? r : wf_replay_object(ck, dir, name, before, in->p, in->left);
 }
 
 static int replay_record(void *ctx, uint8_t type, const void *payload, size_t len)
@@ -272,6 +265,10 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	case EDIT_VALUE:
 	case EDIT_ATTRIBUTE:
 		return replay_meaning(ck, type, &in);
+	case EDIT_SCRATCH:
+		return wf_replay_scratch(ck);
+	case EDIT_PIECE:
+		return replay_piece(ck, &in);
 	case EDIT_OBJECT:
 		return replay_object(ck, &in);
 	default:

@@ -439,35 +439,41 @@ const char *wf_storage_location(const struct wf_storages *ss, uint32_t i)
 
 /* ---- changing the table ---- */
 
-int wf_storage_new(struct wf_storages *ss, wf_ref object, uint64_t size_bytes, uint32_t *ret)
+int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret)
 {
-	struct id id = {.dtype = WF_UINT8, .untyped = true};
+	struct id id;
 	const char *why;
-	bool persid = wf_is(ss->graph, object, WF_PERSID);
-	wf_ref data = persid ? WF_NIL : wf_numpy_data(ss->graph, object);
 	char buf[INT_KEY_BYTES];
 	size_t len;
 
-	if (persid ? !read_id(ss->graph, object, &id, &why) || why || !key_bytes(ss->graph, id.key, buf, &len)
-		   : data == WF_NIL)
+	if (!wf_is(ss->graph, persid, WF_PERSID) || !read_id(ss->graph, persid, &id, &why) || why ||
+	    !key_bytes(ss->graph, id.key, buf, &len))
 		return -EINVAL;
 	int r = reserve(ss);
 	if (r < 0)
 		return r;
-	if (wf_storage_of(ss, object) != WF_NO_STORAGE)
+	if (wf_storage_of(ss, persid) != WF_NO_STORAGE)
 		return -EEXIST;
 	uint32_t i = ss->count++;
-	ss->all[i] = (struct wf_storage){.persid = persid ? object : WF_NIL,
-					 .array = persid ? WF_NIL : object,
-					 .data = data,
+	ss->all[i] = (struct wf_storage){.persid = persid,
 					 .size_bytes = size_bytes,
 					 .record = WF_NO_RECORD,
 					 .dtype = (uint8_t)id.dtype,
-					 .untyped = id.untyped,
-					 .resized = !persid};
-	map_object(ss, object, i);
+					 .untyped = id.untyped};
+	map_object(ss, persid, i);
 	*ret = i;
 	return 0;
+}
+
+int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit)
+{
+	int r = 0;
+	for (wf_ref o = wf_graph_since(ss->graph, limit); o != WF_NIL && r == 0; o = wf_graph_next(ss->graph, o)) {
+		wf_ref data = wf_is(ss->graph, o, WF_CALL) ? wf_numpy_data(ss->graph, o) : WF_NIL;
+		if (data != WF_NIL && wf_storage_of(ss, o) == WF_NO_STORAGE)
+			r = add_array(ss, o, data);
+	}
+	return r;
 }
 
 int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object)

@@ -27,6 +27,7 @@
 
 #define WF_STORAGE_CACHE_MAX (256ull << 20)
 #define WF_NO_STORAGE UINT32_MAX
+#define WF_RECORD_KEPT (WF_NO_RECORD - 1) /* for wf_storages_rebase */
 
 struct wf_storage {
 	wf_ref persid;         /* the first PERSID object that names it; WF_NIL for bytes inside the pickle */
@@ -93,9 +94,11 @@ struct wf_extent_files {
 void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files);
 /* Returns 0; -EROFS without extent files; -EUCLEAN past the size; -ENOSPC, -EIO, ... and then nothing is marked written. */
 int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len);
-/* A new storage of zero bytes with that PERSID (made by the caller) or for that ndarray. Its key may be that of another: a
- * commit gives it one of its own. Returns 0; -EINVAL object is neither; -EEXIST it has a storage; -ENOMEM. */
-int wf_storage_new(struct wf_storages *ss, wf_ref object, uint64_t size_bytes, uint32_t *ret);
+/* A new storage of zero bytes with that PERSID (made by the caller). Its key may be that of another: a commit gives it one
+ * of its own. Returns 0; -EINVAL object is none; -EEXIST it has a storage; -ENOMEM. */
+int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret);
+/* A storage for the bytes of each ndarray that was made since wf_graph_limit returned limit. 0 or -ENOMEM. */
+int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit);
 /* Grows with zeroes or cuts. What was cut off does not come back. */
 int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);
 /* Marks a range as written without writing: replay of the log, whose extent file holds the bytes already. */
@@ -113,7 +116,8 @@ int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, co
 			 uint32_t *ret_changed);
 
 /* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
- * one that was dropped: reading it, as a file that was unlinked but is open still can, gives -ESTALE). Extents are
+ * one that was dropped: reading it gives -ESTALE; WF_RECORD_KEPT for one whose bytes all stand in its extent file: it
+ * goes on as a new one). Extents are
  * forgotten, those of an ndarray when it has other bytes in the graph than before (wf_numpy_set_bytes). The old container
  * may be freed afterwards. */
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t), void *ctx,

@@ -34,8 +34,13 @@ static void rebase(struct wf_storages *ss, uint32_t i, uint32_t record_index)
 		s->data = data;
 		s->base_bytes = s->size_bytes;
 	} else {
+		bool had_record = s->record != WF_NO_RECORD;
 		s->record = record ? record_index : WF_NO_RECORD;
 		s->base_bytes = record ? record->size_bytes : 0;
+		if (record_index == WF_RECORD_KEPT)
+			return;
+		if (!record && had_record)
+			s->bad = 0; /* what was wrong with the record is no matter any more */
 		if (!record)
 			wf_storage_problem_is(ss, i, -ESTALE, "a commit left this storage out, because nothing named it any more");
 	}

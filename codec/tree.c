@@ -224,8 +224,8 @@ static bool entry_of(const struct wf_tree *t, wf_ino ino, const struct wf_dir **
 	return false;
 }
 
-/* The directories from the root down to ino, without the root itself. Returns their number, -ENAMETOOLONG past what a
- * path can hold. */
+/* The directories from the root down to ino, without the root itself and without detached ones, whose entries appear in
+ * the directory above them. Returns their number, -ENAMETOOLONG past what a path can hold. */
 static int ancestors(const struct wf_tree *t, wf_ino ino, wf_ino *chain, int max)
 {
 	int n = 0;
@@ -233,7 +233,8 @@ static int ancestors(const struct wf_tree *t, wf_ino ino, wf_ino *chain, int max
 		const struct wf_node *node = wf_tree_node(t, ino);
 		if (!node || n == max)
 			return -ENAMETOOLONG;
-		chain[n++] = ino;
+		if (!node->detached)
+			chain[n++] = ino;
 		ino = node->parent;
 	}
 	for (int i = 0; i < n / 2; i++) {

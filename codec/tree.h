@@ -46,7 +46,7 @@ enum wf_node_type {
 
 struct wf_node {
 	uint8_t type;      /* enum wf_node_type */
-	uint8_t flags;     /* for edit.c */
+	bool detached;     /* made by wf_tree_add_detached */
 	uint16_t unused;
 	uint32_t nlink;    /* entries that name it; a directory counts its one place */
 	wf_ref object;     /* a tensor's: one of its tied objects; a link's: the container it points to */

@@ -148,8 +148,10 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino *ret)
 {
 	int r = wf_tree_grow(t, parent, container, ret);
-	if (r == 0)
+	if (r == 0) {
 		t->nodes[*ret - 1].nlink = 1;
+		t->nodes[*ret - 1].detached = true;
+	}
 	return r;
 }
 

@@ -6,7 +6,8 @@ Usage: test_random_edits.py BUILD_DIR [--seconds N] [--from S | --seed S] [--ste
 Each round makes a checkpoint with torch (zip or legacy), mounts it, and applies random edits with the system calls that
 ordinary tools make. In between it syncs, kills the daemon, mounts again, commits (replace, append, auto) and unmounts.
 After a kill the mount must show the state of the last fsync or of one of the edits after it, never less. After a commit
-torch.load must return what the dictionary says, bit for bit, ties included. The seed of a failing round is printed; the
+torch.load must return what the dictionary says, bit for bit, ties included. Entries are put aside under scratch names, too,
+which no commit writes and only an unmount forgets, and brought back. The seed of a failing round is printed; the
 same seed repeats it. Prints TAP.
 """
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 
 try:
     import torch
@@ -54,6 +55,10 @@ class Mismatch(Exception):
     pass
 
 
+Opaque = namedtuple("Opaque", "number tensor")  # one text file, whose tensor no name shows
+torch.serialization.add_safe_globals([Opaque])
+
+
 class Round:
     def __init__(self, build, seed, steps):
         self.rng = random.Random(seed)
@@ -66,6 +71,7 @@ class Round:
         os.mkdir(self.mnt)
         self.legacy = self.rng.random() < 0.25
         self.model = self.make()
+        self.aside = OrderedDict()  # scratch name in the root -> what is put aside there
         self.counter = 0
         self.trace = []
         torch.save(self.model, self.file, _use_new_zipfile_serialization=not self.legacy)
@@ -96,6 +102,8 @@ class Round:
         root["epoch"] = 3
         root["optimizer"] = {"state": {i: {"step": i, "exp_avg": self.tensor()} for i in range(2)}, "lr": 0.1}
         root["sub"] = OrderedDict((f"k{i}", self.tensor()) for i in range(3))
+        root["opaque"] = Opaque(1, self.tensor())
+        root["sub"]["opaque"] = Opaque(2, base[10:30])
         return root
 
     def mount(self):
@@ -108,13 +116,14 @@ class Round:
 
     def umount(self):
         subprocess.run([self.wfctl, "umount", self.mnt], check=True)
+        self.aside.clear()
         self.trace.append("umount")
 
     def path(self, where, name):
         return os.path.join(self.mnt, *[str(w) for w in where], str(name))
 
-    def mappings(self):
-        found, todo = [], [((), self.model)]
+    def mappings(self, aside=False):
+        found, todo = [], [((), self.aside if aside else self.model)]
         while todo:
             where, m = todo.pop()
             found.append((where, m))
@@ -172,7 +181,8 @@ class Round:
         items = [(new if x == k else x, v) for x, v in m.items() if x != new or x == k]
         if new in m:  # a file that was made since the last commit takes the place of what it replaces, as after sed -i
             taken = [(x, m[k] if x == new else v) for x, v in m.items() if x != k]
-            if os.listdir(self.path(where, "")) == [str(x) for x, _ in taken]:
+            names = [x for x in os.listdir(self.path(where, "")) if where or x not in self.aside]
+            if names == [str(x) for x, _ in taken]:
                 items = taken
         m.clear()
         m.update(items)
@@ -197,6 +207,27 @@ class Round:
         os.unlink(self.path(where, k))
         del m[k]
         self.trace.append(f"rm {where} {k}")
+
+    def edit_put_aside(self):
+        p = self.pick(None)
+        if not p or len(p[1]) < 2:
+            return
+        where, m, k = p
+        self.counter += 1
+        name = f"{self.counter}~"
+        os.rename(self.path(where, k), self.path((), name))
+        self.aside[name] = m.pop(k)
+        self.trace.append(f"aside {where} {k} -> {name}")
+
+    def edit_bring_back(self):
+        if not self.aside:
+            return
+        name = self.rng.choice(list(self.aside))
+        where, m = self.rng.choice(self.mappings())
+        k = self.fresh(m)
+        os.rename(self.path((), name), self.path(where, k))
+        m[k] = self.aside.pop(name)
+        self.trace.append(f"back {name} -> {where} {k}")
 
     def edit_mkdir(self):
         where, m = self.rng.choice(self.mappings())
@@ -279,12 +310,13 @@ class Round:
         t = m[k]
         if not t.is_contiguous() or t.numel() != t.untyped_storage().nbytes() // t.element_size():
             return
-        if any(v is not t and v.data_ptr() == t.data_ptr() for _, d in self.mappings() for v in d.values()
+        everywhere = self.mappings() + self.mappings(aside=True)
+        if any(v is not t and v.data_ptr() == t.data_ptr() for _, d in everywhere for v in d.values()
                if isinstance(v, torch.Tensor) and v.numel()):
             return
         os.setxattr(self.path(where, k), "user.torch.shape", b"[-1]")
         flat = t.reshape(-1)
-        for _, d in self.mappings():
+        for _, d in everywhere:
             for name, v in d.items():
                 if v is t:
                     d[name] = flat
@@ -292,7 +324,7 @@ class Round:
 
     # ---- comparing ----
     def compare_mount(self):
-        todo = [((), self.model)]
+        todo = [((), self.model | self.aside)]
         while todo:
             where, m = todo.pop()
             names = [e.decode() for e in os.listdir(os.fsencode(os.path.join(self.mnt, *map(str, where))))]
@@ -313,7 +345,9 @@ class Round:
                 else:
                     with open(path) as f:
                         text = f.read()
-                    if v is None or isinstance(v, bool):
+                    if isinstance(v, Opaque):
+                        ok = "Opaque" in text
+                    elif v is None or isinstance(v, bool):
                         ok = text == {None: "null\n", True: "true\n", False: "false\n"}[v]
                     elif isinstance(v, str):
                         ok = text == v
@@ -330,6 +364,13 @@ class Round:
             loaded = torch.load(self.file, **mode)
             todo = [((), self.model, loaded)]
             pointers = {}
+
+            def compare_tensor(where, k, v, got):
+                if (got.dtype, got.shape) != (v.dtype, v.shape) or raw(got) != raw(v):
+                    raise Mismatch(f"{mode} {where} {k}: tensors differ")
+                if v.numel() and pointers.setdefault(v.data_ptr(), got.data_ptr()) != got.data_ptr():
+                    raise Mismatch(f"{mode} {where} {k}: a tie is gone")
+
             while todo:
                 where, m, got = todo.pop()
                 if type(m) is not type(got) or list(m) != list(got):
@@ -338,10 +379,11 @@ class Round:
                     if isinstance(v, dict):
                         todo.append(((*where, k), v, got[k]))
                     elif isinstance(v, torch.Tensor):
-                        if (got[k].dtype, got[k].shape) != (v.dtype, v.shape) or raw(got[k]) != raw(v):
-                            raise Mismatch(f"{mode} {where} {k}: tensors differ")
-                        if v.numel() and pointers.setdefault(v.data_ptr(), got[k].data_ptr()) != got[k].data_ptr():
-                            raise Mismatch(f"{mode} {where} {k}: a tie is gone")
+                        compare_tensor(where, k, v, got[k])
+                    elif isinstance(v, Opaque):
+                        compare_tensor(where, k, v.tensor, got[k].tensor)
+                        if type(got[k]) is not Opaque or got[k].number != v.number:
+                            raise Mismatch(f"{mode} {where} {k}: {got[k]!r}, model {v!r}")
                     elif type(got[k]) is not type(v) or got[k] != v:
                         raise Mismatch(f"{mode} {where} {k}: {got[k]!r}, model {v!r}")
         if not self.legacy:
@@ -352,7 +394,7 @@ class Round:
 
     # ---- life and death ----
     def snapshot(self):
-        return copy.deepcopy(self.model)
+        return copy.deepcopy((self.model, self.aside))  # in one go: what is put aside may share a storage with what is not
 
     def sync(self):
         fd = os.open(self.mnt, os.O_RDONLY)
@@ -369,12 +411,12 @@ class Round:
         select.select([process], [], [])  # until it has ended, it holds the checkpoint's lock
         os.close(process)
         subprocess.run(["umount", "-l", self.mnt], check=True)
-        states = self.synced + ([self.snapshot()] if self.synced[-1] is not self.model else [])
+        states = self.synced + [self.snapshot()]
         self.trace.append("kill")
         self.mount()
         errors = []
         for state in reversed(states):
-            self.model = state
+            self.model, self.aside = state
             try:
                 self.compare_mount()
                 return
@@ -386,7 +428,7 @@ class Round:
         # writes inside a tensor reach the extent file before their record: only edits of names may follow an fsync that
         # a kill is to be compared with exactly
         names_only = [self.edit_rename, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
-                      self.edit_value]
+                      self.edit_value, self.edit_put_aside, self.edit_bring_back]
         every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
                               self.edit_bad_value]
         self.mount()
