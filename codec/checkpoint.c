@@ -378,6 +378,17 @@ int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret)
 	return r;
 }
 
+bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir)
+{
+	if (!ck->writable)
+		return true;
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	bool stay = !d || d->kind != WF_DIR_SEQUENCE || !wf_is(ck->graph, d->container, WF_LIST);
+	pthread_rwlock_unlock(&ck->lock);
+	return stay;
+}
+
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 {
 	pthread_rwlock_rdlock(&ck->lock);

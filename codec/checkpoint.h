@@ -83,6 +83,9 @@ int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct w
 int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 	    int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
 int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret);
+/* Whether a name in the directory stands for the same file until an edit of that name: not where names are the positions
+ * of a list that can be edited, which a commit numbers anew. */
+bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir);
 /* Appends the target. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 

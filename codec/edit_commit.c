@@ -17,7 +17,7 @@ int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 	if (r == 0)
 		r = wf_edit_settle_all(ck, true);
 	if (r == 0)
-		r = wf_tree_compact(ck->tree);
+		r = wf_edit_compact(ck);
 	return r < 0 ? wf_fail(err, r, "%s", strerror(-r)) : 0;
 }
 

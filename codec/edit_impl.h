@@ -9,7 +9,11 @@
  *   CREATE    path, u32 number                 LOOSEN   path, u32 number, u8 in place
  *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
  *   SYMLINK   path of the directory, path      VALUE    path, text
- *   ATTRIBUTE path, name, value
+ *   ATTRIBUTE path, name, value                COMPACT  nothing: lists are numbered anew, for a commit that failed
+ *
+ * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base:
+ * there another place of a shared container may be the directory and this one the link, and a list that lost its last
+ * tensor is a file of text. Replay takes the one for the other.
  *
  * and what a commit leaves of the scratch entries in the log that it begins (edit_scratch.c):
  *
@@ -37,7 +41,8 @@ enum wf_edit_record {
 	EDIT_SETTLE,
 	EDIT_VALUE,
 	EDIT_ATTRIBUTE,
-	EDIT_SCRATCH = 16,
+	EDIT_COMPACT = 15,
+	EDIT_SCRATCH,
 	EDIT_PIECE,
 	EDIT_OBJECT,
 };
@@ -133,6 +138,7 @@ struct wf_place {
 	wf_ino dir; /* the one that holds the entry: a shadow for scratch names */
 	uint32_t position;
 };
+int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
 /* -ENOENT, -ENOTDIR */
 int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret);
 /* Where ino has an entry; -ENOENT for an orphan. */

@@ -102,7 +102,7 @@ int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 	int r = wf_edit_find(ck, dir, name, &p);
 	if (r < 0)
 		return r;
-	if (wf_edit_node(ck, &p)->type == WF_NODE_DIR)
+	if (wf_edit_node(ck, &p)->type == WF_NODE_DIR && !ck->edits->replaying)
 		return -EISDIR;
 	if (!removable(ck, &p))
 		return -EPERM;
@@ -113,17 +113,29 @@ int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 	return r < 0 ? r : remove_entry(ck, &p);
 }
 
+int wf_edit_compact(struct wf_checkpoint *ck)
+{
+	if (!wf_tree_has_holes(ck->tree))
+		return 0;
+	wf_edit_payload(ck);
+	int r = ck->edits->replaying ? 0 : wf_overlay_prepare(ck->overlay);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_COMPACT, false);
+	ck->edits->generation++;
+	return r < 0 ? r : wf_tree_compact(ck->tree);
+}
+
 int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 {
 	struct wf_place p;
 	int r = wf_edit_find(ck, dir, name, &p);
 	if (r < 0)
 		return r;
-	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR)
+	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR && !ck->edits->replaying)
 		return -ENOTDIR;
 	if (!removable(ck, &p))
 		return -EPERM;
-	if (!is_empty(ck, wf_edit_entry(ck, &p)->ino))
+	if (!ck->edits->replaying && !is_empty(ck, wf_edit_entry(ck, &p)->ino))
 		return -ENOTEMPTY;
 	struct wf_buffer *b = wf_edit_payload(ck);
 	r = wf_put_path(ck, b, p.dir, name);
@@ -156,12 +168,12 @@ static int move_entry(struct wf_checkpoint *ck, const struct wf_place *from, wf_
 static int check_replace(const struct wf_checkpoint *ck, const struct wf_place *from, const struct wf_place *onto)
 {
 	bool from_dir = wf_edit_node(ck, from)->type == WF_NODE_DIR, onto_dir = wf_edit_node(ck, onto)->type == WF_NODE_DIR;
-	if (from_dir && !onto_dir)
-		return -ENOTDIR;
-	if (!from_dir && onto_dir)
-		return -EISDIR;
 	if (!removable(ck, onto) || wf_tree_dir(ck->tree, onto->dir)->kind == WF_DIR_SEQUENCE)
 		return -EPERM;
+	if (ck->edits->replaying)
+		return 0;
+	if (from_dir != onto_dir)
+		return from_dir ? -ENOTDIR : -EISDIR;
 	if (!onto_dir)
 		return 0;
 	if (wf_edit_is_within(ck, from->dir, wf_edit_entry(ck, onto)->ino))

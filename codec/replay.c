@@ -51,6 +51,14 @@ static const char *take_text(struct reader *r, size_t *ret_len)
 
 /* ---- paths ---- */
 
+/* What was a directory when the record was made. */
+static int directory_at(struct wf_checkpoint *ck, const struct wf_place *p, wf_ino *ret)
+{
+	const struct wf_node *n = wf_edit_node(ck, p);
+	*ret = n->type == WF_NODE_LINK ? wf_tree_ino_of(ck->tree, n->object) : wf_edit_entry(ck, p)->ino;
+	return n->type == WF_NODE_VALUE ? wf_tree_expand(ck->tree, *ret) : 0;
+}
+
 static int walk(struct wf_checkpoint *ck, const char *path, size_t len, wf_ino *ret)
 {
 	char name[WF_NAME_MAX + 1];
@@ -66,7 +74,9 @@ static int walk(struct wf_checkpoint *ck, const char *path, size_t len, wf_ino *
 		int r = wf_edit_find(ck, dir, name, &p);
 		if (r < 0)
 			return r;
-		dir = wf_tree_dir(ck->tree, p.dir)->entries[p.position].ino;
+		r = directory_at(ck, &p, &dir);
+		if (r < 0)
+			return r;
 		len -= slash ? n + 1 : n;
 		path += slash ? n + 1 : n;
 	}
@@ -265,6 +275,8 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	case EDIT_VALUE:
 	case EDIT_ATTRIBUTE:
 		return replay_meaning(ck, type, &in);
+	case EDIT_COMPACT:
+		return wf_edit_compact(ck);
 	case EDIT_SCRATCH:
 		return wf_replay_scratch(ck);
 	case EDIT_PIECE:

@@ -134,6 +134,10 @@ int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object);
 /* A directory of a mapping stands for another object from now on, with the same values: the entries given. */
 int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
 		   const struct wf_entry *entries, uint32_t count);
+/* A list or tuple of plain values, which is one file of text, becomes the directory that it would be if it held a tensor.
+ * -ENOTDIR: it is something else. */
+int wf_tree_expand(struct wf_tree *t, wf_ino ino);
+bool wf_tree_has_holes(const struct wf_tree *t); /* whether wf_tree_compact would change anything */
 /* Closes the holes of lists in the graph and renumbers their names. Called before a commit writes the graph; mappings keep
  * their holes, which the pickle writer leaves out. */
 int wf_tree_compact(struct wf_tree *t);

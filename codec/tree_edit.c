@@ -326,10 +326,23 @@ int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref 
 
 /* ---- before a commit ---- */
 
+static bool has_holes(const struct wf_tree *t, const struct wf_dir *d)
+{
+	return d->kind == WF_DIR_SEQUENCE && d->live != d->count && wf_is(t->graph, d->container, WF_LIST);
+}
+
+bool wf_tree_has_holes(const struct wf_tree *t)
+{
+	for (uint32_t i = 0; i < t->dir_count; i++)
+		if (has_holes(t, &t->dirs[i]))
+			return true;
+	return false;
+}
+
 static int compact_list(struct wf_tree *t, struct wf_dir *d)
 {
 	uint32_t to = 0;
-	if (d->kind != WF_DIR_SEQUENCE || d->live == d->count || !wf_is(t->graph, d->container, WF_LIST))
+	if (!has_holes(t, d))
 		return 0;
 	for (uint32_t i = 0; i < d->count; i++) {
 		if (d->entries[i].ino == WF_NO_INO)

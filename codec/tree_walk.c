@@ -430,6 +430,21 @@ int wf_tree_grow(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret)
 	return r == 0 && open ? walk(t, *ret) : r;
 }
 
+int wf_tree_expand(struct wf_tree *t, wf_ino ino)
+{
+	const struct wf_node *n = wf_tree_node(t, ino);
+	if (!n || n->type != WF_NODE_VALUE || !(wf_is(t->graph, n->object, WF_LIST) || wf_is(t->graph, n->object, WF_TUPLE)))
+		return -ENOTDIR;
+	wf_ref object = n->object;
+	int r = wf_tree_new_dir(t, WF_DIR_SEQUENCE, object, object, ino);
+	if (r == 0)
+		r = wf_tree_map_object(t, object, ino);
+	if (r < 0)
+		return r;
+	t->nodes[ino - 1].type = WF_NODE_DIR;
+	return walk(t, ino);
+}
+
 /* Numbers up to `after` are nobody's. */
 static int skip_numbers(struct wf_tree *t, uint32_t after)
 {

@@ -56,7 +56,8 @@ int fs_errno(struct fs *fs, fuse_ino_t ino, int error);
 
 /* struct stat of a codec node. */
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);
-void fs_reply_entry(fuse_req_t req, const struct wf_stat *st);
+void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st);
+double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent); /* for how long a name there can be relied on */
 
 /* Commits; -EROFS on a read-only mount. */
 int fs_commit(struct fs *fs, struct wf_error *err);
@@ -73,6 +74,7 @@ struct fs_page {
 	char *data;
 	size_t used, size;
 	bool plus;
+	double entry_timeout; /* of the checkpoint's entries */
 };
 /* Returns 1 when the entry does not fit any more. next: the offset that goes on after it. */
 int fs_page_add(struct fs_page *p, const char *name, const struct fuse_entry_param *e, off_t next);

@@ -17,17 +17,21 @@ static void reply_node(fuse_req_t req, fuse_ino_t parent, int r, const struct wf
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs_of(req), parent, r));
 	else
-		fs_reply_entry(req, st);
+		fs_reply_entry(req, parent, st);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned int flags)
 {
+	struct fs *fs = fs_of(req);
 	int r = fs_is_fixed(parent, name) || fs_is_fixed(new_parent, new_name)
 			? -EPERM
-			: wf_rename(fs_of(req)->checkpoint, (uint32_t)parent, name, (uint32_t)new_parent, new_name,
-				    flags);
+			: wf_rename(fs->checkpoint, (uint32_t)parent, name, (uint32_t)new_parent, new_name, flags);
 	reply(req, parent, r);
+	/* the kernel moves its entry with the time that it had in the old directory; it can drop it only when it has the
+	 * answer */
+	if (r == 0 && !wf_names_stay(fs->checkpoint, (uint32_t)new_parent))
+		fs_invalidate_entry(fs, (uint32_t)new_parent, new_name);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -70,7 +74,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		fuse_reply_err(req, fs_errno(fs, parent, r));
 		return;
 	}
-	struct fuse_entry_param e = {.ino = st.ino, .entry_timeout = FS_TIMEOUT, .attr_timeout = FS_TIMEOUT};
+	struct fuse_entry_param e = {
+		.ino = st.ino, .entry_timeout = fs_entry_timeout(fs, parent), .attr_timeout = FS_TIMEOUT};
 	fs_stat(fs, &st, &e.attr);
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi) == -ENOENT)

@@ -26,19 +26,24 @@ void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
 	ret->st_mtim = ret->st_ctim = ret->st_atim = (struct timespec){from->mtime_sec, from->mtime_nsec};
 }
 
-static void fill_entry(const struct fs *fs, const struct wf_stat *st, struct fuse_entry_param *ret)
+double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent)
+{
+	return wf_names_stay(fs->checkpoint, (uint32_t)parent) ? FS_TIMEOUT : 0;
+}
+
+static void fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout, struct fuse_entry_param *ret)
 {
 	memset(ret, 0, sizeof *ret);
 	ret->ino = st->ino;
-	ret->entry_timeout = FS_TIMEOUT;
+	ret->entry_timeout = timeout;
 	ret->attr_timeout = FS_TIMEOUT;
 	fs_stat(fs, st, &ret->attr);
 }
 
-void fs_reply_entry(fuse_req_t req, const struct wf_stat *st)
+void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st)
 {
 	struct fuse_entry_param e;
-	fill_entry(fs_of(req), st, &e);
+	fill_entry(fs_of(req), st, fs_entry_timeout(fs_of(req), parent), &e);
 	fuse_reply_entry(req, &e);
 }
 
@@ -56,10 +61,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	int r = wf_lookup(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0) {
-		fs_reply_entry(req, &st);
+		fs_reply_entry(req, parent, &st);
 	} else if (r == -ENOENT) {
 		/* a negative entry: what is not there does not appear but through us */
-		struct fuse_entry_param e = {.entry_timeout = FS_TIMEOUT};
+		struct fuse_entry_param e = {.entry_timeout = fs_entry_timeout(fs, parent)};
 		fuse_reply_entry(req, &e);
 	} else {
 		fuse_reply_err(req, fs_errno(fs, parent, r));
@@ -113,7 +118,7 @@ static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_
 {
 	struct fs_page *p = ctx;
 	struct fuse_entry_param e;
-	fill_entry(fs_of(p->req), st, &e);
+	fill_entry(fs_of(p->req), st, p->entry_timeout, &e);
 	return fs_page_add(p, name, &e, (off_t)next + 2);
 }
 
@@ -131,7 +136,11 @@ static void readdir_page(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		fs_control_readdir(req, ino, size, off, plus);
 		return;
 	}
-	struct fs_page p = {.req = req, .data = malloc(size), .size = size, .plus = plus};
+	struct fs_page p = {.req = req,
+			    .data = malloc(size),
+			    .size = size,
+			    .plus = plus,
+			    .entry_timeout = fs_entry_timeout(fs, ino)};
 	uint32_t parent;
 	int r = p.data ? wf_parent(fs->checkpoint, (uint32_t)ino, &parent) : -ENOMEM;
 	if (r == 0 && off < 1)
@@ -160,7 +169,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	/* the kernel keeps a directory's listing; its own operations on it drop that again */
-	fi->cache_readdir = !fs_is_control(ino);
+	fi->cache_readdir = !fs_is_control(ino) && wf_names_stay(fs_of(req)->checkpoint, (uint32_t)ino);
 	fi->keep_cache = fi->cache_readdir;
 	fuse_reply_open(req, fi);
 }

@@ -7,7 +7,7 @@ Each round makes a checkpoint with torch (zip or legacy), mounts it, and applies
 ordinary tools make. In between it syncs, kills the daemon, mounts again, commits (replace, append, auto) and unmounts.
 After a kill the mount must show the state of the last fsync or of one of the edits after it, never less. After a commit
 torch.load must return what the dictionary says, bit for bit, ties included. Entries are put aside under scratch names, too,
-which no commit writes and only an unmount forgets, and brought back. The seed of a failing round is printed; the
+which no commit writes and only an unmount or wfctl discard forgets, and brought back. The seed of a failing round is printed; the
 same seed repeats it. Prints TAP.
 """
 import argparse
@@ -25,6 +25,7 @@ import time
 from collections import OrderedDict, namedtuple
 
 try:
+    import numpy
     import torch
 except ImportError:
     print("1..0 # SKIP torch is not installed")
@@ -39,11 +40,13 @@ INT_VIEW = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dtype_name(t):
-    return str(t.dtype).removeprefix("torch.")
+    return t.dtype.name if isinstance(t, numpy.ndarray) else str(t.dtype).removeprefix("torch.")
 
 
 def raw(t):
     """The bytes of the tensor's file: elements in row-major order."""
+    if isinstance(t, numpy.ndarray):
+        return t.tobytes()
     return t.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
 
 
@@ -56,7 +59,45 @@ class Mismatch(Exception):
 
 
 Opaque = namedtuple("Opaque", "number tensor")  # one text file, whose tensor no name shows
-torch.serialization.add_safe_globals([Opaque])
+torch.serialization.add_safe_globals([Opaque, numpy.ndarray, numpy.dtype, type(numpy.dtype("f4")), type(numpy.dtype("i8")),
+                                      numpy.zeros(1).__reduce__()[0]])
+
+
+class Elements(OrderedDict):
+    """A list that is a directory: names are positions, and stay while elements are removed until a commit numbers anew."""
+
+    def __init__(self, values=()):
+        super().__init__(enumerate(values))
+        self.next = len(self)
+
+    def number(self):
+        values = list(self.values())
+        self.clear()
+        self.update(enumerate(values))
+        self.next = len(values)
+
+
+class Fixed(OrderedDict):
+    """A tuple that is a directory: its values can change, its names cannot."""
+
+    def __init__(self, values=()):
+        super().__init__(enumerate(values))
+
+
+def stays(m, k):
+    """A tuple's element, and the last in a list that makes it a directory: without it, it is text once it is read anew."""
+    if isinstance(m, Elements):
+        return not any(isinstance(v, (torch.Tensor, numpy.ndarray, dict)) for x, v in m.items() if x != k)
+    return isinstance(m, Fixed)
+
+
+def plain(v):
+    """What torch.save is given."""
+    if isinstance(v, Elements):
+        return [plain(x) for x in v.values()]
+    if isinstance(v, Fixed):
+        return tuple(plain(x) for x in v.values())
+    return type(v)((k, plain(x)) for k, x in v.items()) if isinstance(v, dict) else v
 
 
 class Round:
@@ -74,7 +115,8 @@ class Round:
         self.aside = OrderedDict()  # scratch name in the root -> what is put aside there
         self.counter = 0
         self.trace = []
-        torch.save(self.model, self.file, _use_new_zipfile_serialization=not self.legacy)
+        self.committed = copy.deepcopy(self.model)
+        torch.save(plain(self.model), self.file, _use_new_zipfile_serialization=not self.legacy)
         self.synced = None    # states that a kill may leave: the last synced one and each since
 
     # ---- the two sides ----
@@ -102,6 +144,10 @@ class Round:
         root["epoch"] = 3
         root["optimizer"] = {"state": {i: {"step": i, "exp_avg": self.tensor()} for i in range(2)}, "lr": 0.1}
         root["sub"] = OrderedDict((f"k{i}", self.tensor()) for i in range(3))
+        root["list"] = Elements([self.tensor(), {"x": self.tensor()}, 5, self.tensor()])
+        root["sub"]["tuple"] = Fixed([self.tensor(), 7, Elements([self.tensor()])])
+        root["array"] = numpy.arange(12, dtype=self.rng.choice(["f4", "i8"])).reshape(3, 4)
+        root["param"] = torch.nn.Parameter(torch.randn(5), requires_grad=self.rng.random() < 0.5)
         root["opaque"] = Opaque(1, self.tensor())
         root["sub"]["opaque"] = Opaque(2, base[10:30])
         return root
@@ -118,6 +164,13 @@ class Round:
         subprocess.run([self.wfctl, "umount", self.mnt], check=True)
         self.aside.clear()
         self.trace.append("umount")
+        self.is_committed()
+
+    def is_committed(self):
+        for _, m in self.mappings() + self.mappings(aside=True):
+            if isinstance(m, Elements):
+                m.number()
+        self.committed = copy.deepcopy(self.model)
 
     def path(self, where, name):
         return os.path.join(self.mnt, *[str(w) for w in where], str(name))
@@ -130,21 +183,29 @@ class Round:
             todo.extend(((*where, k), v) for k, v in m.items() if isinstance(v, dict))
         return found
 
-    def pick(self, kind):
-        choices = [(w, m, k) for w, m in self.mappings() for k, v in m.items()
+    def pick(self, kind, names=True):
+        """A place with a value of that kind; names: one whose name can change."""
+        choices = [(w, m, k) for w, m in self.mappings() for k, v in m.items() if not (names and stays(m, k))
                    if (kind is None or isinstance(v, kind)) and not (kind is int and isinstance(v, bool))]
         return self.rng.choice(choices) if choices else None
 
+    def place(self):
+        """A directory that takes new names."""
+        return self.rng.choice([x for x in self.mappings() if not isinstance(x[1], Fixed)])
+
     def fresh(self, m):
         self.counter += 1
+        if isinstance(m, Elements):
+            m.next += 1
+            return m.next - 1
         if m and all(isinstance(k, int) for k in m):
             return 1000 + self.counter
         return f"new.{self.counter}"
 
     # ---- edits: each changes both sides ----
     def edit_write(self):
-        p = self.pick(torch.Tensor)
-        if not p or not p[1][p[2]].numel():
+        p = self.pick((torch.Tensor, numpy.ndarray), names=False)
+        if not p or not len(raw(p[1][p[2]])):
             return
         where, m, k = p
         t = m[k]
@@ -152,8 +213,11 @@ class Round:
         start = self.rng.randrange(len(data))
         new = bytes(self.rng.randrange(2) for _ in range(min(len(data) - start, self.rng.choice([1, 4, 100, 5000]))))
         data[start:start + len(new)] = new
-        with torch.no_grad():
-            t.copy_(from_raw(data, t.dtype, t.shape))
+        if isinstance(t, numpy.ndarray):
+            t[:] = numpy.frombuffer(bytes(data), t.dtype).reshape(t.shape)
+        else:
+            with torch.no_grad():
+                t.copy_(from_raw(data, t.dtype, t.shape))
         if self.rng.random() < 0.5:
             with open(self.path(where, k), "r+b") as f:
                 f.seek(start)
@@ -170,6 +234,8 @@ class Round:
         if not p:
             return
         where, m, k = p
+        if isinstance(m, Elements):
+            return
         new = self.rng.choice([x for x in m if x != k and not isinstance(m[x], dict) and not isinstance(m[k], dict)] or [None]) \
             if self.rng.random() < 0.3 else None
         new = self.fresh(m) if new is None else new
@@ -190,7 +256,7 @@ class Round:
 
     def edit_move(self):
         p = self.pick((torch.Tensor, int, float))
-        q = self.rng.choice(self.mappings())
+        q = self.place()
         if not p or p[1] is q[1]:
             return
         where, m, k = p
@@ -200,7 +266,7 @@ class Round:
         self.trace.append(f"move {where} {k} -> {q[0]} {new}")
 
     def edit_remove(self):
-        p = self.pick((torch.Tensor, int, float, str, list))
+        p = self.pick((torch.Tensor, numpy.ndarray, int, float, str, list))
         if not p or len(p[1]) < 2:
             return
         where, m, k = p
@@ -223,29 +289,29 @@ class Round:
         if not self.aside:
             return
         name = self.rng.choice(list(self.aside))
-        where, m = self.rng.choice(self.mappings())
+        where, m = self.place()
         k = self.fresh(m)
         os.rename(self.path((), name), self.path(where, k))
         m[k] = self.aside.pop(name)
         self.trace.append(f"back {name} -> {where} {k}")
 
     def edit_mkdir(self):
-        where, m = self.rng.choice(self.mappings())
+        where, m = self.place()
         k = self.fresh(m)
         os.mkdir(self.path(where, k))
-        m[k] = type(m)()
+        m[k] = {} if isinstance(m, Elements) else type(m)()
         self.trace.append(f"mkdir {where} {k}")
 
     def edit_rmdir(self):
         p = self.pick(dict)
-        if not p or p[1][p[2]]:
+        if not p or p[1][p[2]] or isinstance(p[1][p[2]], Fixed):
             return
         os.rmdir(self.path(p[0], p[2]))
         del p[1][p[2]]
         self.trace.append(f"rmdir {p[0]} {p[2]}")
 
     def edit_create(self):
-        where, m = self.rng.choice(self.mappings())
+        where, m = self.place()
         k, t = self.fresh(m), self.tensor()
         with open(self.path(where, k), "wb") as f:
             f.write(raw(t))
@@ -255,8 +321,8 @@ class Round:
         self.trace.append(f"create {where} {k} {dtype_name(t)} {tuple(t.shape)}")
 
     def edit_link(self):
-        p = self.pick(torch.Tensor)
-        q = self.rng.choice(self.mappings())
+        p = self.pick(torch.Tensor, names=False)
+        q = self.place()
         if not p:
             return
         k = self.fresh(q[1])
@@ -265,7 +331,7 @@ class Round:
         self.trace.append(f"link {p[0]} {p[2]} -> {q[0]} {k}")
 
     def edit_value(self):
-        p = self.pick((int, float))
+        p = self.pick((int, float), names=False)
         if not p or isinstance(p[1][p[2]], bool):
             return
         where, m, k = p
@@ -303,12 +369,12 @@ class Round:
         self.trace.append(f"replace {where} {k}")
 
     def edit_reshape(self):
-        p = self.pick(torch.Tensor)
+        p = self.pick(torch.Tensor, names=False)
         if not p:
             return
         where, m, k = p
         t = m[k]
-        if not t.is_contiguous() or t.numel() != t.untyped_storage().nbytes() // t.element_size():
+        if isinstance(t, torch.nn.Parameter) or not t.is_contiguous() or t.numel() != t.untyped_storage().nbytes() // t.element_size():
             return
         everywhere = self.mappings() + self.mappings(aside=True)
         if any(v is not t and v.data_ptr() == t.data_ptr() for _, d in everywhere for v in d.values()
@@ -334,7 +400,7 @@ class Round:
                 path = self.path(where, k)
                 if isinstance(v, dict):
                     todo.append(((*where, k), v))
-                elif isinstance(v, torch.Tensor):
+                elif isinstance(v, (torch.Tensor, numpy.ndarray)):
                     with open(path, "rb") as f:
                         got = f.read()
                     said = (os.getxattr(path, "user.torch.dtype").decode(), json.loads(os.getxattr(path, "user.torch.shape")))
@@ -373,6 +439,8 @@ class Round:
 
             while todo:
                 where, m, got = todo.pop()
+                if isinstance(m, (Elements, Fixed)) and type(got) is (tuple if isinstance(m, Fixed) else list):
+                    m, got = dict(enumerate(m.values())), dict(enumerate(got))
                 if type(m) is not type(got) or list(m) != list(got):
                     raise Mismatch(f"{mode} {where}: {type(got).__name__} {list(got)}, model {type(m).__name__} {list(m)}")
                 for k, v in m.items():
@@ -380,6 +448,11 @@ class Round:
                         todo.append(((*where, k), v, got[k]))
                     elif isinstance(v, torch.Tensor):
                         compare_tensor(where, k, v, got[k])
+                        if type(got[k]) is not type(v) or got[k].requires_grad != v.requires_grad:
+                            raise Mismatch(f"{mode} {where} {k}: {got[k]!r}, model {v!r}")
+                    elif isinstance(v, numpy.ndarray):
+                        if got[k].dtype != v.dtype or got[k].shape != v.shape or raw(got[k]) != raw(v):
+                            raise Mismatch(f"{mode} {where} {k}: arrays differ")
                     elif isinstance(v, Opaque):
                         compare_tensor(where, k, v.tensor, got[k].tensor)
                         if type(got[k]) is not Opaque or got[k].number != v.number:
@@ -444,8 +517,13 @@ class Round:
             elif dice < 0.06:
                 subprocess.run([self.wfctl, "commit", self.mnt], check=True)
                 self.trace.append("commit")
+                self.is_committed()
                 self.compare_mount()
                 self.compare_file()
+            elif dice < 0.065:
+                subprocess.run([self.wfctl, "discard", self.mnt], check=True)
+                self.trace.append("discard")
+                self.model, self.aside = copy.deepcopy(self.committed), OrderedDict()
             elif dice < 0.08:
                 self.umount()
                 self.compare_file()
