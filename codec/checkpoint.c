@@ -171,6 +171,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->log = options->log;
 	ck->log_ctx = options->log_ctx;
 	ck->changed = options->changed;
+	ck->renamed = options->renamed;
 	ck->changed_ctx = options->changed_ctx;
 	pthread_rwlock_init(&ck->lock, NULL);
 	pthread_rwlock_init(&ck->commit_lock, NULL);

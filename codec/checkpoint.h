@@ -36,6 +36,8 @@ struct wf_open_options {
 	 * commit): cached pages of [offset, offset + len) are stale. len 0: everything. Called with the checkpoint's lock
 	 * held: must not call back and must not wait for the kernel. May be NULL. */
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+	/* A name stands for another inode though no edit of that name was asked for. As above. */
+	void (*renamed)(void *ctx, uint32_t dir, const char *name);
 	void *changed_ctx;
 	/* Where storages are placed, as torch.load's map_location (placement.h); NULL: they stay in the file. A commit records
 	 * the new locations. preload: all of them now, else each at its first read. verify: hold what is loaded against the

@@ -38,6 +38,7 @@ struct wf_checkpoint {
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+	void (*renamed)(void *ctx, uint32_t dir, const char *name);
 	void *changed_ctx;
 
 	pthread_rwlock_t lock;        /* graph, storages, tree, edits */

@@ -150,6 +150,11 @@ int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *c
 /* The entry at a place, and the node that it shows; borrowed until the next edit. */
 const struct wf_entry *wf_edit_entry(const struct wf_checkpoint *ck, const struct wf_place *p);
 const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct wf_place *p);
+/* After something went to a scratch name, or came from one: a container that a key of the checkpoint shows, too, has its place there, and is
+ * the link under the scratch name. Its edits are edits of the checkpoint. */
+void wf_edit_keep_places(struct wf_checkpoint *ck);
+/* The names of the inode stand for it though no edit named them. */
+void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino);
 /* A guess for the next wf_edit_place_of. */
 void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position);
 bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);

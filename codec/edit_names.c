@@ -77,9 +77,13 @@ static bool pending_at(const struct wf_checkpoint *ck, wf_ino dir)
 static int remove_entry(struct wf_checkpoint *ck, const struct wf_place *p)
 {
 	wf_ino ino = wf_edit_entry(ck, p)->ino;
+	bool is_dir = wf_edit_node(ck, p)->type == WF_NODE_DIR;
+	wf_ref object = wf_edit_node(ck, p)->object;
 	int r = wf_tree_remove(ck->tree, p->dir, p->position);
 	if (r == 0)
 		wf_edit_forget(ck, ino);
+	if (r == 0 && is_dir && wf_tree_ino_of(ck->tree, object) != ino) /* what was a link is the directory now */
+		wf_edit_tell_renamed(ck, wf_tree_ino_of(ck->tree, object));
 	return r;
 }
 
@@ -199,7 +203,11 @@ static int exchange(struct wf_checkpoint *ck, const struct wf_place *a, const st
 		return r < 0 ? r : wf_tree_set_key(ck->tree, b->dir, b->position, x.key);
 	}
 	r = move_entry(ck, a, b->dir, y.key);
-	return r < 0 ? r : move_entry(ck, b, a->dir, x.key);
+	if (r == 0)
+		r = move_entry(ck, b, a->dir, x.key);
+	if (r == 0 && pending_at(ck, a->dir) != pending_at(ck, b->dir))
+		wf_edit_keep_places(ck);
+	return r;
 }
 
 static int take_place(struct wf_checkpoint *ck, const struct wf_place *from, const struct wf_place *onto)
@@ -235,8 +243,12 @@ static int rename_checked(struct wf_checkpoint *ck, const struct wf_place *from,
 		if (r < 0)
 			return r;
 	}
-	if (from->dir != to)
-		return move_entry(ck, from, to, key);
+	if (from->dir != to) {
+		r = move_entry(ck, from, to, key);
+		if (r == 0 && pending_at(ck, from->dir) != pending_at(ck, to))
+			wf_edit_keep_places(ck);
+		return r;
+	}
 	return wf_tree_set_key(ck->tree, to, from->position, key);
 }
 
@@ -411,10 +423,11 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 	wf_ino to;
 	wf_ref key;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, target);
+	wf_ref object = d ? d->object : WF_NIL;
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = room_for(ck, dir, name, WF_NIL, &to, &key);
-	if (r == 0 && (!d || d->object == WF_NIL || (wf_edit_is_scratch(ck, target) && !wf_edit_is_scratch(ck, to))))
+	if (r == 0 && (object == WF_NIL || (wf_edit_is_scratch(ck, target) && !wf_edit_is_scratch(ck, to))))
 		r = -EPERM; /* a commit would write what is not part of the checkpoint */
 	struct wf_buffer *b = wf_edit_payload(ck);
 	if (r == 0)
@@ -423,5 +436,5 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 		r = wf_put_path(ck, b, to, name);
 	if (r == 0)
 		r = wf_edit_record(ck, EDIT_SYMLINK, pending_at(ck, to));
-	return r < 0 ? r : wf_tree_add(ck->tree, to, key, wf_tree_dir(ck->tree, target)->object, WF_NO_INO, ret);
+	return r < 0 ? r : wf_tree_add(ck->tree, to, key, object, WF_NO_INO, ret);
 }

@@ -126,6 +126,52 @@ bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
 	return true;
 }
 
+struct outside {
+	const struct wf_checkpoint *ck;
+	struct wf_place place;
+};
+
+static int is_outside(void *ctx, wf_ino dir, uint32_t position)
+{
+	struct outside *o = ctx;
+	o->place = (struct wf_place){dir, position};
+	return !wf_edit_is_scratch(o->ck, dir);
+}
+
+static int tell_entry(void *ctx, wf_ino dir, uint32_t position)
+{
+	struct wf_checkpoint *ck = ctx;
+	char name[WF_NAME_MAX + 1];
+	wf_ino shadowed = wf_edits_shadowed(ck, dir);
+	if (wf_tree_name(ck->tree, wf_tree_dir(ck->tree, dir), position, name))
+		ck->renamed(ck->changed_ctx, shadowed != WF_NO_INO ? shadowed : dir, name);
+	return 0;
+}
+
+void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino)
+{
+	if (ck->renamed && !ck->edits->replaying)
+		wf_edit_each_entry(ck, ino, tell_entry, ck);
+}
+
+void wf_edit_keep_places(struct wf_checkpoint *ck)
+{
+	struct wf_place at;
+	for (wf_ino link = 1; wf_tree_has_links(ck->tree) && link <= wf_tree_node_count(ck->tree); link++) {
+		struct outside o = {.ck = ck};
+		const struct wf_node *n = wf_tree_node(ck->tree, link);
+		wf_ino dir = n && n->type == WF_NODE_LINK && n->nlink > 0 ? wf_tree_ino_of(ck->tree, n->object) : WF_NO_INO;
+		if (dir == WF_NO_INO || !wf_edit_is_scratch(ck, dir) ||
+		    wf_edit_each_entry(ck, link, is_outside, &o) != 1 ||
+		    wf_edit_each_entry(ck, dir, first_place, &at) != 1)
+			continue;
+		wf_tree_swap_places(ck->tree, at.dir, at.position, o.place.dir, o.place.position);
+		ck->edits->generation++;
+		wf_edit_tell_renamed(ck, dir);
+		wf_edit_tell_renamed(ck, link);
+	}
+}
+
 int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret)
 {
 	struct wf_edits *e = ck->edits;

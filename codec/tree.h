@@ -125,8 +125,12 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino *ret);
 /* For a node whose first entry went: the directory of one that is left. */
 void wf_tree_set_parent(struct wf_tree *t, wf_ino ino, wf_ino parent);
+bool wf_tree_has_links(const struct wf_tree *t);
 uint32_t wf_tree_dir_count(const struct wf_tree *t);
 const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i); /* all directories, in no order */
+/* Two entries that show one container, as its directory and as a link to it: the directory is at the link's place from now
+ * on, and the other way round. */
+void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position);
 /* Another object for the same name and ino (a value of text, a tensor that changed its form). */
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
 /* A tensor node whose data changed identity: its entries all get this object, ties are looked at anew. */

@@ -145,6 +145,17 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 	return wf_tree_index_add(t, d, d->count - 1);
 }
 
+void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position)
+{
+	struct wf_entry *a = &wf_tree_mutable_dir(t, dir)->entries[position];
+	struct wf_entry *b = &wf_tree_mutable_dir(t, link_dir)->entries[link_position];
+	wf_ino ino = a->ino;
+	a->ino = b->ino;
+	b->ino = ino;
+	t->nodes[a->ino - 1].parent = dir;
+	t->nodes[b->ino - 1].parent = link_dir;
+}
+
 int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino *ret)
 {
 	int r = wf_tree_grow(t, parent, container, ret);
@@ -159,6 +170,11 @@ void wf_tree_set_parent(struct wf_tree *t, wf_ino ino, wf_ino parent)
 {
 	if (wf_tree_node(t, ino))
 		t->nodes[ino - 1].parent = parent;
+}
+
+bool wf_tree_has_links(const struct wf_tree *t)
+{
+	return t->links > 0;
 }
 
 uint32_t wf_tree_dir_count(const struct wf_tree *t)
@@ -198,58 +214,114 @@ static bool can_put(const struct wf_tree *t, wf_ino dir)
 	}
 }
 
-/* Puts `value` at a position of a directory's container. A tuple cannot change: a new one takes its place, in the
- * directory above as well, as far up as tuples go. */
+/* Values that are to be put at positions. */
+struct puts {
+	struct put {
+		wf_ino dir;
+		uint32_t position;
+		wf_ref value;
+	} * all;
+	uint32_t count, capacity;
+};
+
+static int push_put(struct puts *p, wf_ino dir, uint32_t position, wf_ref value)
+{
+	if (p->count == p->capacity) {
+		uint32_t capacity = p->capacity ? 2 * p->capacity : 8;
+		struct put *all = reallocarray(p->all, capacity, sizeof *all);
+		if (!all)
+			return -ENOMEM;
+		p->all = all;
+		p->capacity = capacity;
+	}
+	p->all[p->count++] = (struct put){dir, position, value};
+	return 0;
+}
+
+/* Wherever a container stood, another object is to stand: in its own place and, where there are links, in theirs. The last
+ * entries are looked at first: a directory that was just made is one of them. */
+static int push_everywhere(struct wf_tree *t, struct puts *p, wf_ino ino, wf_ref old, wf_ref object)
+{
+	wf_ino parent = t->nodes[ino - 1].parent;
+	for (uint32_t i = 0; i < (t->links ? t->dir_count : 1); i++) {
+		wf_ino dir = t->links ? t->dirs[i].ino : parent;
+		const struct wf_dir *d = wf_tree_dir(t, dir);
+		for (uint32_t k = d ? d->count : 0; k-- > 0;) {
+			const struct wf_entry *e = &d->entries[k];
+			if (e->ino == WF_NO_INO || e->value != old || (e->ino != ino && !can_put(t, dir)))
+				continue;
+			t->nodes[e->ino - 1].object = object;
+			int r = push_put(p, dir, k, object);
+			if (r < 0 || t->links == 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+/* A tuple cannot change: a new one takes its place wherever it stood. */
+static int replace_tuple(struct wf_tree *t, struct puts *p, struct wf_dir *d, uint32_t position, wf_ref value)
+{
+	uint32_t n;
+	wf_ino ino = d->ino;
+	wf_ref old = d->container;
+	wf_elements(t->graph, old, &n);
+	cleanup_free wf_ref *copy = reallocarray(NULL, n ? n : 1, sizeof *copy);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, wf_elements(t->graph, old, &n), n * sizeof *copy);
+	copy[position] = value;
+	wf_ref tuple = wf_tuple(t->graph, copy, n);
+	if (tuple == WF_NIL)
+		return -ENOMEM;
+	d->container = d->object = tuple;
+	t->nodes[ino - 1].object = tuple;
+	int r = wf_tree_map_object(t, tuple, ino);
+	if (ino == WF_INO_ROOT)
+		t->root = tuple;
+	if (r < 0 || (ino == WF_INO_ROOT && t->links == 0))
+		return r;
+	return push_everywhere(t, p, ino, old, tuple);
+}
+
+static int put_one(struct wf_tree *t, struct puts *p, const struct put *what)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, what->dir);
+	struct wf_entry *e = &d->entries[what->position];
+	bool list = d->kind == WF_DIR_SEQUENCE && wf_is(t->graph, d->container, WF_LIST);
+	int r = 0;
+	if (d->kind == WF_DIR_MAPPING)
+		r = wf_dict_set_at(t->graph, d->container, what->position, e->key, what->value);
+	else if (list)
+		r = wf_list_set(t->graph, d->container, what->position, what->value);
+	if (r < 0)
+		return r;
+	e->value = what->value;
+	if (is_value_root(d))
+		t->root = what->value;
+	return is_value_root(d) || list || d->kind == WF_DIR_MAPPING
+		       ? 0
+		       : replace_tuple(t, p, d, what->position, what->value);
+}
+
+static int put_all(struct wf_tree *t, struct puts *p)
+{
+	int r = 0;
+	while (r == 0 && p->count > 0) {
+		struct put next = p->all[--p->count];
+		r = put_one(t, p, &next);
+	}
+	free(p->all);
+	return r;
+}
+
 static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
 {
+	struct puts p = {0};
 	if (!can_put(t, dir))
 		return -EPERM;
-	for (;;) {
-		struct wf_dir *d = wf_tree_mutable_dir(t, dir);
-		struct wf_entry *e = &d->entries[position];
-		int r = 0;
-		uint32_t n;
-		if (d->kind == WF_DIR_MAPPING)
-			r = wf_dict_set_at(t->graph, d->container, position, e->key, value);
-		else if (d->kind == WF_DIR_SEQUENCE && wf_is(t->graph, d->container, WF_LIST))
-			r = wf_list_set(t->graph, d->container, position, value);
-		if (r < 0)
-			return r;
-		e->value = value;
-		if (is_value_root(d)) {
-			t->root = value;
-			return 0;
-		}
-		if (d->kind == WF_DIR_MAPPING || wf_is(t->graph, d->container, WF_LIST))
-			return 0;
-		wf_elements(t->graph, d->container, &n);
-		cleanup_free wf_ref *copy = reallocarray(NULL, n ? n : 1, sizeof *copy);
-		if (!copy)
-			return -ENOMEM;
-		memcpy(copy, wf_elements(t->graph, d->container, &n), n * sizeof *copy);
-		copy[position] = value;
-		wf_ref tuple = wf_tuple(t->graph, copy, n);
-		if (tuple == WF_NIL)
-			return -ENOMEM;
-		d->container = d->object = tuple;
-		t->nodes[dir - 1].object = tuple;
-		r = wf_tree_map_object(t, tuple, dir);
-		if (r < 0)
-			return r;
-		if (dir == WF_INO_ROOT) {
-			t->root = tuple;
-			return 0;
-		}
-		wf_ino parent = t->nodes[dir - 1].parent;
-		const struct wf_dir *above = wf_tree_dir(t, parent);
-		position = 0;
-		while (position < above->count && above->entries[position].ino != dir)
-			position++;
-		if (position == above->count)
-			return -ENOENT;
-		dir = parent;
-		value = tuple;
-	}
+	int r = push_put(&p, dir, position, value);
+	return r < 0 ? r : put_all(t, &p);
 }
 
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
@@ -281,36 +353,20 @@ int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
 	return 0;
 }
 
-/* Puts another object where the old one of a directory stands: its own place and, where there are links, theirs. The
- * last entries are looked at first: a directory that was just made is one of them. */
-static int put_everywhere(struct wf_tree *t, wf_ino ino, wf_ref old, wf_ref object)
-{
-	wf_ino parent = t->nodes[ino - 1].parent;
-	for (uint32_t i = 0; i < (t->links ? t->dir_count : 1); i++) {
-		wf_ino dir = t->links ? t->dirs[i].ino : parent;
-		const struct wf_dir *d = wf_tree_dir(t, dir);
-		for (uint32_t k = d ? d->count : 0; k-- > 0;) {
-			const struct wf_entry *e = &d->entries[k];
-			if (e->ino == WF_NO_INO || e->value != old)
-				continue;
-			t->nodes[e->ino - 1].object = object;
-			int r = put_value(t, dir, k, object);
-			if (r < 0 || t->links == 0)
-				return r;
-		}
-	}
-	return 0;
-}
-
 int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
 		   const struct wf_entry *entries, uint32_t count)
 {
 	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
 	if (!d || ino == WF_INO_ROOT || count != d->live)
 		return -EINVAL;
+	struct puts p = {0};
 	int r = wf_tree_map_object(t, object, ino);
 	if (r == 0)
-		r = put_everywhere(t, ino, d->object, object);
+		r = push_everywhere(t, &p, ino, d->object, object);
+	if (r == 0)
+		r = put_all(t, &p);
+	else
+		free(p.all);
 	if (r < 0)
 		return r;
 	d = wf_tree_mutable_dir(t, ino);

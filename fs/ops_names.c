@@ -35,7 +35,8 @@ static void fill_entry(const struct fs *fs, const struct wf_stat *st, double tim
 {
 	memset(ret, 0, sizeof *ret);
 	ret->ino = st->ino;
-	ret->entry_timeout = timeout;
+	/* a name that shows a link can become that of the directory when another name is edited */
+	ret->entry_timeout = fs->writable && st->type == WF_SYMLINK ? 0 : timeout;
 	ret->attr_timeout = FS_TIMEOUT;
 	fs_stat(fs, st, &ret->attr);
 }

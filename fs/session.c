@@ -53,6 +53,12 @@ static void show_preload(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 		(unsigned long long)(total_bytes >> 20));
 }
 
+static void entry_changed(void *ctx, uint32_t dir, const char *name)
+{
+	if (((struct fs *)ctx)->invalidator)
+		fs_invalidate_entry(ctx, dir, name);
+}
+
 static int open_checkpoint(struct fs *fs)
 {
 	struct fs_options *o = &fs->options;
@@ -63,6 +69,7 @@ static int open_checkpoint(struct fs *fs)
 					  .output = o->output,
 					  .commit_mode = o->commit_mode,
 					  .changed = fs_invalidate,
+					  .renamed = entry_changed,
 					  .changed_ctx = fs,
 					  .map_location = o->map_location,
 					  .preload = o->preload,
@@ -220,9 +227,11 @@ static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
+	/* where a link points to changes with the names of the directories on the way */
+	if (!fs->writable)
+		conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
 	/* always readdirplus: the kernel's own guess (AUTO) makes a find six times slower */
-	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS |
-				       FUSE_CAP_EXPORT_SUPPORT);
+	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT);
 	conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
 	/* an open with O_TRUNC comes as an open and a truncation: one way for both */
 	conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;

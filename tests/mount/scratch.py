@@ -40,12 +40,14 @@ def three_views(path):
 
 
 def shown(mnt, where="", suffix=""):
-    """Everything below a directory but links' own content."""
+    """Everything below a directory. Of a container with two names the first that was put aside becomes the link."""
     at, found = f"{mnt}/{where}", []
     for name in os.listdir(at):
         path = f"{at}/{name}"
         plain = name.removesuffix("~")
-        if os.path.islink(path):
+        if plain in ("pair", "pair2"):
+            found.append((plain, "pair", read(f"{path}/x")))
+        elif os.path.islink(path):
             found.append((plain, "link", os.readlink(path).replace("~", "")))
         elif os.path.isdir(path):
             found.append((plain, os.getxattr(path, "user.torch.class"), shown(mnt, f"{where}/{name}")))

@@ -91,6 +91,20 @@ def stays(m, k):
     return isinstance(m, Fixed)
 
 
+def containers(v):
+    """(path, container) of v and of everything in it, by every path that leads there."""
+    found, todo = [], [((), v)] if isinstance(v, dict) else []
+    while todo:
+        where, m = todo.pop()
+        found.append((where, m))
+        todo.extend(((*where, k), x) for k, x in m.items() if isinstance(x, dict))
+    return found
+
+
+def distinct(v):
+    return {id(m): (where, m) for where, m in containers(v)}.values()
+
+
 def plain(v):
     """What torch.save is given."""
     if isinstance(v, Elements):
@@ -176,12 +190,13 @@ class Round:
         return os.path.join(self.mnt, *[str(w) for w in where], str(name))
 
     def mappings(self, aside=False):
-        found, todo = [], [((), self.aside if aside else self.model)]
-        while todo:
-            where, m = todo.pop()
-            found.append((where, m))
-            todo.extend(((*where, k), v) for k, v in m.items() if isinstance(v, dict))
-        return found
+        return containers(self.aside if aside else self.model)
+
+    def holds_shared(self, v):
+        """Whether a container inside v stands elsewhere, too: aside it is a copy once a log is replayed."""
+        inside = [x for _, x in containers(v)[1:]]
+        places = [id(x) for root in (self.model, self.aside) for _, m in distinct(root) for x in m.values() if isinstance(x, dict)]
+        return any(places.count(id(x)) > 1 for x in inside)
 
     def pick(self, kind, names=True):
         """A place with a value of that kind; names: one whose name can change."""
@@ -274,9 +289,18 @@ class Round:
         del m[k]
         self.trace.append(f"rm {where} {k}")
 
+    def edit_symlink(self):
+        (there, target), (where, m) = self.rng.choice(self.mappings()), self.place()
+        if target is self.model or any(x is m for _, x in containers(target)):
+            return  # it would contain itself
+        k, real = self.fresh(m), os.path.realpath(self.path(there, ""))
+        os.symlink(os.path.relpath(real, os.path.realpath(self.path(where, ""))), self.path(where, k))
+        m[k] = target
+        self.trace.append(f"symlink {where} {k} -> {there}")
+
     def edit_put_aside(self):
         p = self.pick(None)
-        if not p or len(p[1]) < 2:
+        if not p or len(p[1]) < 2 or self.holds_shared(p[1][p[2]]):
             return
         where, m, k = p
         self.counter += 1
@@ -290,6 +314,8 @@ class Round:
             return
         name = self.rng.choice(list(self.aside))
         where, m = self.place()
+        if any(x is m for _, x in containers(self.aside[name])):
+            return
         k = self.fresh(m)
         os.rename(self.path((), name), self.path(where, k))
         m[k] = self.aside.pop(name)
@@ -304,9 +330,14 @@ class Round:
 
     def edit_rmdir(self):
         p = self.pick(dict)
-        if not p or p[1][p[2]] or isinstance(p[1][p[2]], Fixed):
+        if not p:
             return
-        os.rmdir(self.path(p[0], p[2]))
+        if os.path.islink(self.path(p[0], p[2])):
+            os.unlink(self.path(p[0], p[2]))
+        elif p[1][p[2]] or isinstance(p[1][p[2]], Fixed):
+            return
+        else:
+            os.rmdir(self.path(p[0], p[2]))
         del p[1][p[2]]
         self.trace.append(f"rmdir {p[0]} {p[2]}")
 
@@ -394,6 +425,8 @@ class Round:
         while todo:
             where, m = todo.pop()
             names = [e.decode() for e in os.listdir(os.fsencode(os.path.join(self.mnt, *map(str, where))))]
+            if where == () and set(names) == set(map(str, m)):  # scratch names follow the keys, in whatever order
+                names = [x for x in names if x not in self.aside] + list(self.aside)
             if names != [str(k) for k in m]:
                 raise Mismatch(f"names of {where}: mount {names}, model {list(m)}")
             for k, v in m.items():
@@ -429,7 +462,7 @@ class Round:
         for mode in loads:
             loaded = torch.load(self.file, **mode)
             todo = [((), self.model, loaded)]
-            pointers = {}
+            pointers, same = {}, {}
 
             def compare_tensor(where, k, v, got):
                 if (got.dtype, got.shape) != (v.dtype, v.shape) or raw(got) != raw(v):
@@ -445,6 +478,8 @@ class Round:
                     raise Mismatch(f"{mode} {where}: {type(got).__name__} {list(got)}, model {type(m).__name__} {list(m)}")
                 for k, v in m.items():
                     if isinstance(v, dict):
+                        if same.setdefault(id(v), got[k]) is not got[k]:
+                            raise Mismatch(f"{mode} {where} {k}: it is not the same container any more")
                         todo.append(((*where, k), v, got[k]))
                     elif isinstance(v, torch.Tensor):
                         compare_tensor(where, k, v, got[k])
@@ -501,6 +536,7 @@ class Round:
         # writes inside a tensor reach the extent file before their record: only edits of names may follow an fsync that
         # a kill is to be compared with exactly
         names_only = [self.edit_rename, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
+                      self.edit_symlink,
                       self.edit_value, self.edit_put_aside, self.edit_bring_back]
         every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
                               self.edit_bad_value]
