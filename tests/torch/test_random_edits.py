@@ -12,6 +12,7 @@ same seed repeats it. Prints TAP.
 """
 import argparse
 import copy
+import ctypes
 import json
 import os
 import random
@@ -35,8 +36,10 @@ if not os.path.exists("/dev/fuse"):
     print("1..0 # SKIP /dev/fuse is missing")
     sys.exit(0)
 
+LIBC, RENAME_EXCHANGE = ctypes.CDLL(None, use_errno=True), 2
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool]
-INT_VIEW = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+OF_ITS_SIZE = {torch.float32: torch.int32, torch.int32: torch.float32, torch.float64: torch.int64, torch.int64: torch.float64,
+               torch.float16: torch.bfloat16, torch.bfloat16: torch.float16}
 
 
 def dtype_name(t):
@@ -61,6 +64,13 @@ class Mismatch(Exception):
 Opaque = namedtuple("Opaque", "number tensor")  # one text file, whose tensor no name shows
 torch.serialization.add_safe_globals([Opaque, numpy.ndarray, numpy.dtype, type(numpy.dtype("f4")), type(numpy.dtype("i8")),
                                       numpy.zeros(1).__reduce__()[0]])
+
+
+def tied(a, b):
+    """Two tensors that are one file."""
+    def key(t):
+        return t.dtype, t.data_ptr(), t.shape, t.stride()
+    return isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.numel() > 0 and key(a) == key(b)
 
 
 class Elements(OrderedDict):
@@ -129,6 +139,7 @@ class Round:
         self.aside = OrderedDict()  # scratch name in the root -> what is put aside there
         self.counter = 0
         self.trace = []
+        self.orphans = []  # (descriptor, bytes) of files that have no name any more
         self.committed = copy.deepcopy(self.model)
         torch.save(plain(self.model), self.file, _use_new_zipfile_serialization=not self.legacy)
         self.synced = None    # states that a kill may leave: the last synced one and each since
@@ -175,6 +186,7 @@ class Round:
         self.synced = None
 
     def umount(self):
+        self.close_orphans()
         subprocess.run([self.wfctl, "umount", self.mnt], check=True)
         self.aside.clear()
         self.trace.append("umount")
@@ -399,25 +411,106 @@ class Round:
             t.copy_(from_raw(data, t.dtype, t.shape) if data else t.clone())
         self.trace.append(f"replace {where} {k}")
 
-    def edit_reshape(self):
+    def everywhere(self):
+        return self.mappings() + self.mappings(aside=True)
+
+    def becomes(self, old, new):
+        """All names of the file show another tensor."""
+        for _, m in self.everywhere():
+            for k, v in m.items():
+                if v is old or tied(v, old):
+                    m[k] = new
+
+    def pick_alone(self):
+        """A tensor that is its whole storage, which no other tensor views."""
         p = self.pick(torch.Tensor, names=False)
+        t = p[1][p[2]] if p else None
+        if t is None or isinstance(t, torch.nn.Parameter) or not t.is_contiguous() or \
+                t.numel() != t.untyped_storage().nbytes() // t.element_size():
+            return None
+        others = [v.tensor if isinstance(v, Opaque) else v for _, m in self.everywhere() for v in m.values()]
+        alone = all(v is t or v.untyped_storage().data_ptr() != t.untyped_storage().data_ptr() for v in others
+                    if isinstance(v, torch.Tensor) and v.numel())
+        return p if alone else None
+
+    def edit_reshape(self):
+        p = self.pick_alone()
         if not p:
             return
         where, m, k = p
-        t = m[k]
-        if isinstance(t, torch.nn.Parameter) or not t.is_contiguous() or t.numel() != t.untyped_storage().nbytes() // t.element_size():
-            return
-        everywhere = self.mappings() + self.mappings(aside=True)
-        if any(v is not t and v.data_ptr() == t.data_ptr() for _, d in everywhere for v in d.values()
-               if isinstance(v, torch.Tensor) and v.numel()):
-            return
         os.setxattr(self.path(where, k), "user.torch.shape", b"[-1]")
-        flat = t.reshape(-1)
-        for _, d in everywhere:
-            for name, v in d.items():
-                if v is t:
-                    d[name] = flat
+        self.becomes(m[k], m[k].reshape(-1))
         self.trace.append(f"reshape {where} {k}")
+
+    def edit_retype(self):
+        p = self.pick_alone()
+        if not p or p[1][p[2]].dtype not in OF_ITS_SIZE:
+            return
+        where, m, k = p
+        new = m[k].view(OF_ITS_SIZE[m[k].dtype])
+        os.setxattr(self.path(where, k), "user.torch.dtype", dtype_name(new).encode())
+        self.becomes(m[k], new)
+        self.trace.append(f"retype {where} {k} {new.dtype}")
+
+    def edit_resize(self):
+        """Content of another size, as a shell's redirection writes it: a storage of its own."""
+        p = self.pick(torch.Tensor, names=False)
+        if not p or isinstance(p[1][p[2]], torch.nn.Parameter):
+            return
+        where, m, k = p
+        n = self.rng.choice([1, 7, 3000])
+        data = bytes(self.rng.randrange(2) for _ in range(n * m[k].element_size()))
+        if n == m[k].numel():
+            return
+        with open(self.path(where, k), "wb") as f:
+            f.write(data)
+        self.becomes(m[k], from_raw(data, m[k].dtype, (n,)))
+        self.trace.append(f"resize {where} {k} {n}")
+
+    def edit_exchange(self):
+        p, q = self.pick(None), self.pick(None)
+        if not p or not q or isinstance(p[1], Elements) or isinstance(q[1], Elements):
+            return
+        a, b = p[1][p[2]], q[1][q[2]]
+        if os.path.samefile(self.path(p[0], p[2]), self.path(q[0], q[2])) or \
+                any(x is q[1] for _, x in containers(a)) or any(x is p[1] for _, x in containers(b)):
+            return
+        if LIBC.renameat2(-100, os.fsencode(self.path(p[0], p[2])), -100, os.fsencode(self.path(q[0], q[2])), RENAME_EXCHANGE) < 0:
+            raise OSError(ctypes.get_errno(), f"exchange {p[0]} {p[2]} and {q[0]} {q[2]}")
+        if p[1] is q[1]:  # names change, and values stay where they are
+            swap = {p[2]: q[2], q[2]: p[2]}
+            items = [(swap.get(k, k), v) for k, v in p[1].items()]
+            p[1].clear()
+            p[1].update(items)
+        else:
+            del p[1][p[2]], q[1][q[2]]
+            q[1][q[2]], p[1][p[2]] = a, b
+        self.trace.append(f"exchange {p[0]} {p[2]} and {q[0]} {q[2]}")
+
+    def edit_orphan(self):
+        """A file that is removed while it is open."""
+        p = self.pick_alone()
+        if not p or stays(p[1], p[2]) or sum(v is p[1][p[2]] for _, m in self.everywhere() for v in m.values()) != 1:
+            return
+        where, m, k = p
+        fd = os.open(self.path(where, k), os.O_RDWR)
+        os.unlink(self.path(where, k))
+        self.orphans.append((fd, bytearray(raw(m.pop(k)))))
+        self.trace.append(f"orphan {where} {k}")
+
+    def edit_write_orphan(self):
+        for fd, data in self.orphans:
+            if data and self.rng.random() < 0.5:
+                at = self.rng.randrange(len(data))
+                os.pwrite(fd, b"\1", at)
+                data[at] = 1
+            if os.pread(fd, len(data) + 1, 0) != data:
+                raise Mismatch("a file without a name has other bytes")
+
+    def close_orphans(self):
+        self.edit_write_orphan()
+        while self.orphans:
+            os.close(self.orphans.pop()[0])
 
     # ---- comparing ----
     def compare_mount(self):
@@ -514,6 +607,7 @@ class Round:
     def kill(self):
         if self.synced is None:
             self.sync()
+        self.close_orphans()
         process = os.pidfd_open(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         select.select([process], [], [])  # until it has ended, it holds the checkpoint's lock
@@ -536,10 +630,10 @@ class Round:
         # writes inside a tensor reach the extent file before their record: only edits of names may follow an fsync that
         # a kill is to be compared with exactly
         names_only = [self.edit_rename, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
-                      self.edit_symlink,
+                      self.edit_symlink, self.edit_exchange,
                       self.edit_value, self.edit_put_aside, self.edit_bring_back]
         every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
-                              self.edit_bad_value]
+                              self.edit_bad_value, self.edit_retype, self.edit_resize, self.edit_orphan, self.edit_write_orphan]
         self.mount()
         self.compare_mount()
         for step in range(self.steps):
@@ -557,6 +651,7 @@ class Round:
                 self.compare_mount()
                 self.compare_file()
             elif dice < 0.065:
+                self.close_orphans()
                 subprocess.run([self.wfctl, "discard", self.mnt], check=True)
                 self.trace.append("discard")
                 self.model, self.aside = copy.deepcopy(self.committed), OrderedDict()
@@ -573,6 +668,8 @@ class Round:
         self.compare_file()
 
     def cleanup(self):
+        while self.orphans:
+            os.close(self.orphans.pop()[0])
         subprocess.run(["umount", "-l", self.mnt], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.dir, ignore_errors=True)
 
