@@ -24,8 +24,6 @@
 #define RECORD_SLACK_BYTES 512u
 /* A legacy key, its opcodes and its count; and what stands before the object. */
 #define LEGACY_SLACK_BYTES 256u
-/* Checking the written pickle builds its objects a second time; a very long one is taken on trust. */
-#define CHECKED_PICKLE_BYTES (16u << 20)
 
 enum strategy { REPLACE, CLONE_AND_APPEND, APPEND };
 
@@ -181,75 +179,7 @@ static int write_file(struct commit *c, int fd, uint64_t at)
 	return r;
 }
 
-/* ---- the check of what was written, as torch would look at it ---- */
-
-static void graph_freep(struct wf_graph **g)
-{
-	wf_graph_free(*g);
-}
-
-/* The pickle reads, and the storages that it names are there with their sizes. */
-static int check_pickle(struct commit *c)
-{
-	cleanup_with(graph_freep) struct wf_graph *g = NULL;
-	struct wf_storages *ss = NULL;
-	wf_ref root;
-	int r = wf_graph_new(&g);
-	if (r == 0)
-		r = wf_container_load_graph(c->container, g, &root, c->err);
-	if (r == 0)
-		r = wf_storages_new(g, c->container, &ss, c->err);
-	for (uint32_t i = 0; r == 0 && i < wf_storages_count(ss); i++) {
-		const struct wf_storage *s = wf_storage_get(ss, i);
-		if (!s->bad || s->record == WF_NO_RECORD)
-			continue;
-		/* what was wrong with the old file may be wrong with the new one */
-		const char *key = wf_storage_key(ss, i);
-		uint32_t old = wf_container_storage_record(c->ck->container, key, strlen(key));
-		const struct wf_record *was = wf_container_record(c->ck->container, old);
-		if (!was || (!was->bad && was->size_bytes == wf_container_record(c->container, s->record)->size_bytes))
-			r = wf_fail_at(c->err, -EUCLEAN, key, WF_ERROR_NO_OFFSET, "the file just written is wrong: %s",
-				       wf_storage_problem(ss, i));
-	}
-	wf_storages_free(ss);
-	return r;
-}
-
-static uint64_t part_bytes(const struct commit *c, const struct wf_part *part)
-{
-	switch ((enum wf_part_kind)part->kind) {
-	case WF_PART_KEEP:
-		return wf_container_record(c->plan.in.container, part->record)->size_bytes;
-	case WF_PART_STORAGE:
-		return wf_plan_window(&c->plan, part->storage).size_bytes;
-	case WF_PART_PICKLE:
-		return c->plan.pickle_bytes;
-	default:
-		return UINT64_MAX;
-	}
-}
-
-/* Every record of the plan is there, in its order, with its size; and finds the records of the storages. */
-static int check_records(struct commit *c)
-{
-	const struct wf_plan *p = &c->plan;
-	if (!p->legacy && wf_container_count(c->container) != p->count)
-		return wf_fail(c->err, -EUCLEAN, "the file just written is wrong: %u records instead of %u",
-			       wf_container_count(c->container), p->count);
-	for (uint32_t i = 0; i < p->count; i++) {
-		const struct wf_part *part = &p->parts[i];
-		uint32_t at = p->legacy ? wf_container_find(c->container, part->name) : i;
-		const struct wf_record *record = wf_container_record(c->container, at);
-		uint64_t size = part_bytes(c, part);
-		if (!record || strcmp(record->name, part->name) != 0 ||
-		    (size != UINT64_MAX && record->size_bytes != size))
-			return wf_fail_at(c->err, -EUCLEAN, part->name, WF_ERROR_NO_OFFSET,
-					  "the file just written is wrong: the record is not what was to be written");
-		if (part->storage != WF_NO_STORAGE)
-			c->records[part->storage] = at;
-	}
-	return 0;
-}
+/* ---- what was written ---- */
 
 static int open_written(struct commit *c, const char *path)
 {
@@ -261,10 +191,7 @@ static int open_written(struct commit *c, const char *path)
 	int r = wf_source_open_file(path, &c->source, c->err);
 	if (r == 0)
 		r = wf_container_open(c->source, &c->container, c->err);
-	/* a legacy stream has records only when its pickle was read */
-	if (r == 0 && (c->plan.legacy || c->plan.pickle_bytes <= CHECKED_PICKLE_BYTES))
-		r = check_pickle(c);
-	return r < 0 ? r : check_records(c);
+	return r < 0 ? r : wf_commit_check(&c->plan, c->container, c->records, c->err);
 }
 
 /* ---- going on from the new file ---- */
@@ -294,7 +221,7 @@ static void swap_base(struct commit *c)
 	int fd;
 	uint64_t ignored;
 	wf_plan_adopt(&c->plan);
-	/* sizes were compared in check_records, and nothing else can fail */
+	/* sizes were compared in wf_commit_check, and nothing else can fail */
 	wf_storages_rebase(ck->storages, c->container, record_of, c, NULL);
 	wf_tree_set_container(ck->tree, c->container);
 	if (!has_external_strings(ck->graph))

@@ -1,9 +1,11 @@
 /* Writing the live graph and storages as a checkpoint: what moves, what is copied, what is new; then the bytes.
  *
- *   plan      commit_plan.c     the records of the new file in order, keys, the pickle's size and sum; nothing is
- * written zip       commit_zip.c      a whole archive in torch's layout, or an append: pickle, changed records, a new
- * directory legacy    legacy_write.c    a whole legacy stream bytes     commit_bytes.c    of one changed storage
- *   commit.c                    which of them, the overlay's protocol, the new base (commit_file.c: the temporary file)
+ * - commit_plan.c: the records of the new file in order, keys, the pickle's size and sum; nothing is written.
+ * - commit_zip.c: a whole archive in torch's layout, or an append: pickle, changed records, a new directory.
+ * - legacy_write.c: a whole legacy stream.
+ * - commit_bytes.c: the bytes of one changed storage.
+ * - commit_check.c: what was written, read again.
+ * - commit.c: which of them, the overlay's protocol, the new base (commit_file.c: the temporary file).
  *
  * Unchanged bytes are never decoded. A part of the graph changes before the commit is known to succeed (strings that
  * hold array data, ids); wf_plan_undo takes that back.
@@ -103,6 +105,9 @@ static inline struct wf_window wf_plan_window(const struct wf_plan *p, uint32_t 
 /* Writes the bytes of a storage, little endian or as the file's byte order asks; *ret_crc32 of what was written. */
 int wf_commit_storage(const struct wf_plan *plan, uint32_t storage, struct wf_out *o, uint32_t *ret_crc32,
 		      struct wf_error *err);
+/* Reads the finished file and holds it against the plan: every record is there, in its order, with its size, and every
+ * storage that the pickle names has one, but for those that had none before. Fills in records[storage]. -EUCLEAN. */
+int wf_commit_check(const struct wf_plan *plan, struct wf_container *written, uint32_t *records, struct wf_error *err);
 /* Whether a part can be copied: 0, or the reason why the record's bytes cannot be had. */
 int wf_commit_locate(const struct wf_plan *plan, uint32_t record, int *ret_fd, uint64_t *ret_offset,
 		     struct wf_error *err);

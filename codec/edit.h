@@ -1,10 +1,12 @@
 /* Edits: between the front door (checkpoint.c), the commit and edit*.c. Nothing here is for fs/ or the tools.
  *
  * One live truth: an edit changes graph, tree and storages in memory and appends one record to the overlay's log; the
- * next wf_open replays the records through the same functions. Three things stand beside the tree: loose files   a
- * tensor file whose size is not (yet) its declared one, or a value file being rewritten: their content is here until it
- * is settled (wf_flush, wf_sync, the last release, a commit) shadows       a directory's scratch entries (*.swp, .nfs*,
- * ...): a mapping of their own that the checkpoint never sees orphans       files unlinked while open
+ * next wf_open replays the records through the same functions. Three things stand beside the tree:
+ *
+ * - loose files: a tensor file whose size is not (yet) its declared one, or a value file being rewritten. Their content is
+ *   here until it is settled (wf_flush, wf_sync, the last release, a commit).
+ * - shadows: a directory's scratch entries (*.swp, .nfs*, ...), a mapping of their own that the checkpoint never sees.
+ * - orphans: files unlinked while open.
  *
  * Threads: all with the checkpoint's lock held: the hooks for reading shared, the rest exclusively.
  */
