@@ -12,6 +12,25 @@
 
 /* ---- files ---- */
 
+/* The call of a class as protocol 2 writes it, with one argument (WF_NIL: without memory) or two of the same. */
+static wf_ref example_call(struct wf_graph *g, const char *module, const char *name, wf_ref argument, uint32_t n)
+{
+	wf_ref args[2] = {argument, argument}, class = wf_global_named(g, module, name);
+	wf_ref tuple = class == WF_NIL || argument == WF_NIL ? WF_NIL : wf_tuple(g, args, n);
+	return tuple == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, class, tuple, WF_NIL);
+}
+
+/* A NumPy scalar arrives as the number that Python has for it. */
+static wf_ref number_like(struct wf_graph *g, const char *name)
+{
+	if (!strncmp(name, "float", 5))
+		return wf_float(g, 0);
+	if (!strncmp(name, "int", 3) || !strncmp(name, "uint", 4))
+		return wf_int(g, 0);
+	return !strncmp(name, "bool", 4) ? wf_bool(g, false) : WF_NIL;
+}
+
+/* A value of the class that user.torch.class names, for wf_value_parse; WF_NIL for one that no text stands for. */
 static wf_ref example_of(struct wf_graph *g, const char *klass)
 {
 	static const wf_ref none[1];
@@ -25,13 +44,25 @@ static wf_ref example_of(struct wf_graph *g, const char *klass)
 		return wf_string(g, WF_STR, "", 0);
 	if (!strcmp(klass, "bytes"))
 		return wf_string(g, WF_BYTES, "", 0);
+	if (!strcmp(klass, "bytearray"))
+		return example_call(g, "__builtin__", "bytearray", wf_string(g, WF_BYTES, "", 0), 1);
 	if (!strcmp(klass, "NoneType"))
 		return wf_none(g);
 	if (!strcmp(klass, "list"))
 		return wf_list(g);
 	if (!strcmp(klass, "tuple"))
 		return wf_tuple(g, none, 0);
-	return WF_NIL;
+	if (!strcmp(klass, "set") || !strcmp(klass, "frozenset"))
+		return example_call(g, "__builtin__", klass, wf_list(g), 1);
+	if (!strcmp(klass, "complex"))
+		return example_call(g, "__builtin__", "complex", wf_float(g, 0), 2);
+	if (!strcmp(klass, "torch.Size"))
+		return example_call(g, "torch", "Size", wf_tuple(g, none, 0), 1);
+	if (!strcmp(klass, "torch.device"))
+		return example_call(g, "torch", "device", wf_str(g, "cpu"), 1);
+	if (!strcmp(klass, "torch.dtype"))
+		return wf_global_named(g, "torch", "float32");
+	return strncmp(klass, "numpy.", 6) ? WF_NIL : number_like(g, klass + 6);
 }
 
 int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, const char *klass)
@@ -62,7 +93,7 @@ static int set_class_of_file(struct wf_checkpoint *ck, wf_ino ino, const char *v
 	if (like == WF_NIL)
 		return 0;
 	f->untyped = false;
-	if (t.size_bytes > 0 || wf_is(ck->graph, like, WF_STR) || wf_is(ck->graph, like, WF_BYTES))
+	if (t.size_bytes > 0 || wf_value_form_of(ck->graph, like) == WF_VALUE_RAW)
 		return wf_edit_become_value(ck, ino, like);
 	char *klass = strdup(value);
 	if (!klass)

@@ -29,7 +29,7 @@ int wf_value_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 /* Size of that content without making it where that is possible (long strings). */
 int wf_value_size(const struct wf_graph *g, wf_ref r, uint64_t *ret);
 /* The object for a new content of the value `like`, type kept. Returns 0; -EINVAL the text does not parse as that type;
- * -EROFS a value that cannot be set this way (torch.dtype ...); -ENOMEM. */
+ * -EROFS a value that cannot be set this way (a NumPy scalar ...); -ENOMEM. */
 int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, wf_ref *ret);
 /* Class name for user.torch.class: "int", "float", "collections.OrderedDict", "numpy.float64", ... of any object. */
 void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dtype.h"
 #include "util.h"
 #include "value_inner.h"
 
@@ -122,6 +123,41 @@ static wf_ref parse_complex(struct wf_graph *g, wf_ref like, const char *s, size
 		return WF_NIL;
 	wf_ref args = wf_tuple(g, (wf_ref[]){re, im}, 2);
 	return made(args == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL), error);
+}
+
+/* torch.bfloat16 */
+static wf_ref parse_dtype(struct wf_graph *g, const char *s, size_t len, int *error)
+{
+	char name[32];
+	if (len <= 6 || len - 6 >= sizeof name || memcmp(s, "torch.", 6) != 0) {
+		*error = -EINVAL;
+		return WF_NIL;
+	}
+	memcpy(name, s + 6, len - 6);
+	name[len - 6] = '\0';
+	wf_ref r = made(wf_global_named(g, "torch", name), error);
+	if (*error == 0 && wf_dtype_from_global(g, r) == WF_DTYPE_INVALID)
+		*error = -EINVAL;
+	return r;
+}
+
+/* cpu, cuda:1 */
+static wf_ref parse_device(struct wf_graph *g, wf_ref like, const char *s, size_t len, int *error)
+{
+	size_t type = 0, digits;
+	while (type < len && (islower((unsigned char)s[type]) || s[type] == '_'))
+		type++;
+	digits = type < len && s[type] == ':' ? len - type - 1 : 0;
+	int64_t index = 0;
+	for (size_t i = 0; i < digits && index >= 0; i++)
+		index = isdigit((unsigned char)s[len - digits + i]) ? index * 10 + s[len - digits + i] - '0' : -1;
+	if (type == 0 || digits > 3 || index < 0 || (type < len && digits == 0)) {
+		*error = -EINVAL;
+		return WF_NIL;
+	}
+	wf_ref args[2] = {made(wf_string(g, WF_STR, s, type), error), wf_int(g, index)};
+	wf_ref tuple = *error < 0 ? WF_NIL : made(wf_tuple(g, args, digits ? 2 : 1), error);
+	return *error < 0 ? WF_NIL : made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), tuple, WF_NIL), error);
 }
 
 /* ---- JSON ---- */
@@ -416,9 +452,19 @@ int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len
 					error = -EINVAL;
 				break;
 			default:
-				if (wf_value_meaning(g, like, &inner) != WF_MEANS_COMPLEX)
+				switch (wf_value_meaning(g, like, &inner)) {
+				case WF_MEANS_COMPLEX:
+					r = parse_complex(g, like, text, len, &error);
+					break;
+				case WF_MEANS_DTYPE:
+					r = parse_dtype(g, text, len, &error);
+					break;
+				case WF_MEANS_DEVICE:
+					r = parse_device(g, like, text, len, &error);
+					break;
+				default:
 					return -EROFS;
-				r = parse_complex(g, like, text, len, &error);
+				}
 			}
 		}
 	}

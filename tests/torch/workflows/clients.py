@@ -146,6 +146,33 @@ def between_mounts(w):
         w.judge("rsync with temporary names, twice", in_order_of(load(w.path("new.pt")), wanted), "new.pt", "model.pt")
 
 
+def values_between_mounts(w):
+    """cp -a of every class of value that a text stands for; what is written into them keeps the class."""
+    saved = {"complex": 1 + 2j, "imaginary": complex(0, -1.5), "size": torch.Size([1, 2]), "no_size": torch.Size([]), "set": {1, 2},
+             "no_set": set(), "bytearray": bytearray(b"ab\xff"), "no_bytearray": bytearray(), "bytes": b"x\xfe", "no_bytes": b"",
+             "dtype": torch.bfloat16, "device": torch.device("cuda:1"), "cpu": torch.device("cpu"), "long": 1 << 80, "text": "",
+             "inf": float("inf"), "no_list": [], "no_tuple": (), "nested": {"x": {"y": 2j}}}
+    w.save(saved)
+    w.save({}, "new.pt")
+    with w.mounted(options="ro"), w.mounted("new.pt", "new"):
+        w.sh("cp -a mnt/. new/")
+        same(w.sh("diff -r mnt new && echo same"), "same\n", "cp -a of values between two mounts: the same files")
+    w.judge("the same values", in_order_of(load(w.path("new.pt")), saved), "new.pt", "model.pt")
+    w.save({"scalar": np.float64(1.5), "count": np.int32(-4), "flag": np.bool_(True)}, "numpy.pt")
+    w.save({}, "new.pt")
+    with w.mounted("numpy.pt", "mnt", options="ro"), w.mounted("new.pt", "new"):
+        w.sh("cp -a mnt/. new/")
+    got = load(w.path("new.pt"))
+    same((got, {type(v) for v in got.values()}), ({"scalar": 1.5, "count": -4, "flag": True}, {float, int, bool}),
+         "NumPy's scalars arrive as Python's numbers")
+    with w.mounted():
+        w.sh("echo torch.float16 > mnt/dtype; echo cuda:0 > mnt/device; echo cpu > mnt/cpu; echo 3-1j > mnt/complex")
+        for name, text in (("dtype", "float16"), ("dtype", "torch.nothing"), ("device", "cuda:"), ("device", "cuda:-1"), ("device", ":0")):
+            w.refused(f"printf {text} | dd status=none of=mnt/{name}", "Invalid argument")
+    saved |= {"dtype": torch.float16, "device": torch.device("cuda:0"), "complex": 3 - 1j}
+    w.judge("a dtype and a device are edited as text", saved)
+
+
 def attributes_of_copies(w):
     """What rsync does with attributes, by itself: a type takes others with it, whose removal is no error then."""
     w.save({"a": torch.ones(2), "n": 1})
@@ -158,4 +185,4 @@ def attributes_of_copies(w):
     w.judge("a value made from a file", {"a": torch.ones(2), "n": 1, "new": 12})
 
 
-rows(looking, mapped, to_disk, between_mounts, attributes_of_copies)
+rows(looking, mapped, to_disk, between_mounts, values_between_mounts, attributes_of_copies)
