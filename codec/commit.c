@@ -402,7 +402,8 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
 	if (r == 0 && !*ret_nothing)
 		r = plan(c);
-	if (r == 0 && !*ret_nothing && !trim) /* after a trim the checkpoint is closed, and scratch entries go with it */
+	/* after a trim the checkpoint is closed, and scratch entries go with it */
+	if (r == 0 && !*ret_nothing && !trim)
 		r = wf_edits_keep(ck, c->plan.live, c->err);
 	/* it moves descriptors of data files, which nobody may be reading from then */
 	if (r == 0 && !*ret_nothing && (r = wf_overlay_sync(ck->overlay)) < 0)

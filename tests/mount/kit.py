@@ -116,6 +116,15 @@ class World:
             ok(False, "umount", result)
         return result
 
+    def crash(self, *options):
+        """Kills the daemon and mounts again: no edit of the log may be left out."""
+        daemon = self.daemon()
+        daemon.kill(9)
+        daemon.wait()
+        run("umount", "-l", self.mnt)
+        r = self.mount(*options)
+        ok(r.returncode == 0 and not r.stderr, "mounts after a kill, and leaves no edit out", r)
+
     def mounts(self):
         """The mount's lines of /proc/self/mounts, split."""
         return [line.split() for line in open("/proc/self/mounts") if line.split()[1] == self.mnt]

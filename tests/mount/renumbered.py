@@ -27,15 +27,6 @@ def listed(mnt, where):
     return {name: read(f"{mnt}/{where}/{name}") for name in os.listdir(f"{mnt}/{where}")}
 
 
-def crash(w):
-    daemon = w.daemon()
-    daemon.kill(9)
-    daemon.wait()
-    run("umount", "-l", w.mnt)
-    r = w.mount()
-    ok(r.returncode == 0 and not r.stderr, "mounts after a kill, and leaves no edit out", r)
-
-
 with World(sys.argv[1], lists) as w:
     w.mount()
     listed(w.mnt, "l")  # the kernel knows every name
@@ -56,7 +47,7 @@ with World(sys.argv[1], lists) as w:
     wanted |= {"4": floats(1, 50), "0": floats(1, 60)}
     same(listed(w.mnt, "l"), wanted, "a new element is a new one")
     run("sync", w.mnt)
-    crash(w)
+    w.crash()
     same(listed(w.mnt, "l"), wanted, "after a kill, too")
     w.umount()
     w.mount("-o", "ro")
@@ -72,7 +63,7 @@ with World(sys.argv[1], lists) as w:
     wanted = {"0": b"4\n", "1": floats(1, 8)}
     same(listed(w.mnt, "short"), wanted, "it can still be edited as a directory")
     run("sync", w.mnt)
-    crash(w)
+    w.crash()
     same(listed(w.mnt, "short"), wanted, "as which a replay finds it")
     os.unlink(f"{w.mnt}/short/1")
     same(w.umount().returncode, 0, "unmounts")
@@ -96,7 +87,7 @@ with World(sys.argv[1], shared) as w:
     os.unlink(f"{w.mnt}/{other}")
     write(f"{w.mnt}/sub/k", b"7\n")
     run("sync", w.mnt)
-    crash(w)
+    w.crash()
     same((read(f"{w.mnt}/{place}/x"), read(f"{w.mnt}/{place}/u"), read(f"{w.mnt}/sub/k"), os.path.lexists(f"{w.mnt}/{other}")),
          (b"2\n", floats(1, 3), b"7\n", False), "edits through the place that is a link for a new reader, and the removal of the other")
     w.umount()
@@ -123,7 +114,7 @@ with World(sys.argv[1], on_a_small_disk) as w:
     write(f"{w.mnt}/l/{first}", floats(1, 70))
     wanted = before | {first: floats(1, 70)}
     run("sync", w.mnt)
-    crash(w)
+    w.crash()
     same(listed(w.mnt, "l"), wanted, "and what is edited after it is replayed by the names that it had")
     os.unlink(f"{w.mnt}/big")
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "commits once there is room")

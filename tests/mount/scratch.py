@@ -74,15 +74,6 @@ def commit(w, what="commits"):
     ok(r.returncode == 0, "and the checkpoint is whole", r)
 
 
-def crash(w):
-    daemon = w.daemon()
-    daemon.kill(9)
-    daemon.wait()
-    run("umount", "-l", w.mnt)
-    r = w.mount()
-    ok(r.returncode == 0 and not r.stderr, "mounts after a kill, and leaves no edit out", r)
-
-
 def in_checkpoint(w, before, what):
     """Unmounts, and looks at the new checkpoint in a mount of its own."""
     same((run(w.wfctl, "umount", w.mnt).returncode, run(w.wfctl, "verify", w.file).returncode), (0, 0), "commits at the end")
@@ -118,14 +109,14 @@ with World(sys.argv[1], make) as w:
     aside(w)
     commit(w)
     parked = shown(w.mnt)
-    crash(w)
+    w.crash()
     same(sorted(shown(w.mnt)), sorted(parked), "a kill right after the commit loses none of it")
     back(w)
     os.rename(f"{w.mnt}/w", f"{w.mnt}/last")
     before = shown(w.mnt)
     same(sorted(before), sorted([("last", *e[1:]) if e[0] == "w" else e for e in original]), "moved back")
     run("sync", w.mnt)
-    crash(w)
+    w.crash()
     same(shown(w.mnt), before, "everything is there after another kill, and what was edited last")
     in_checkpoint(w, before, "and the checkpoint has it")
 
@@ -147,7 +138,7 @@ with World(sys.argv[1], make) as w:
         write(f"{w.mnt}/epoch", b"4\n")
         run("sync", w.mnt)
         same((os.fstat(orphan.fileno()).st_size, os.pread(orphan.fileno(), 20, 0)), (40, floats(5, 50)), "written and resized")
-    crash(w)
+    w.crash()
     same((read(f"{w.mnt}/w~"), read(f"{w.mnt}/epoch"), read(f"{w.mnt}/d~/note~")),
          (floats(1, 77) + floats(1, 1), b"4\n", b"in a directory's own scratch"), "edits of what is under scratch names are replayed")
     same(os.getxattr(f"{w.mnt}/d~/list", "user.torch.class"), b"list", "a list is a list")
