@@ -79,12 +79,14 @@ class Elements(OrderedDict):
     def __init__(self, values=()):
         super().__init__(enumerate(values))
         self.next = len(self)
+        self.unsure = False  # after a kill: names say nothing of what was added at the end and removed again
 
     def number(self):
         values = list(self.values())
         self.clear()
         self.update(enumerate(values))
         self.next = len(values)
+        self.unsure = False
 
 
 class Fixed(OrderedDict):
@@ -218,7 +220,7 @@ class Round:
 
     def place(self):
         """A directory that takes new names."""
-        return self.rng.choice([x for x in self.mappings() if not isinstance(x[1], Fixed)])
+        return self.rng.choice([x for x in self.mappings() if not isinstance(x[1], Fixed) and not getattr(x[1], "unsure", False)])
 
     def fresh(self, m):
         self.counter += 1
@@ -535,7 +537,7 @@ class Round:
                     if got != raw(v):
                         raise Mismatch(f"{where} {k}: bytes differ")
                 else:
-                    with open(path) as f:
+                    with open(path, errors="replace") as f:
                         text = f.read()
                     if isinstance(v, Opaque):
                         ok = "Opaque" in text
@@ -621,6 +623,9 @@ class Round:
             self.model, self.aside = state
             try:
                 self.compare_mount()
+                for _, m in self.everywhere():
+                    if isinstance(m, Elements):
+                        m.unsure = True
                 return
             except (Mismatch, OSError) as e:
                 errors.append(str(e))
