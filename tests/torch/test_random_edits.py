@@ -207,8 +207,9 @@ class Round:
         return containers(self.aside if aside else self.model)
 
     def holds_shared(self, v):
-        """Whether a container inside v stands elsewhere, too: aside it is a copy once a log is replayed."""
-        inside = [x for _, x in containers(v)[1:]]
+        """Whether v or a container inside it stands elsewhere, too. Aside, an inner one is a copy once a log is replayed; and v
+        itself changes places with a link, of which the kernel is told a moment later (tests/mount/links.py)."""
+        inside = [x for _, x in containers(v)]
         places = [id(x) for root in (self.model, self.aside) for _, m in distinct(root) for x in m.values() if isinstance(x, dict)]
         return any(places.count(id(x)) > 1 for x in inside)
 
