@@ -141,11 +141,7 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 		wf_edit_record(ck, EDIT_RESIZE, wf_edit_pending(ck, e->writing));
 		return;
 	}
-	struct wf_buffer *b = wf_edit_payload(ck);
-	wf_put_u32(b, number);
-	wf_put_u64(b, offset);
-	wf_put_u64(b, len);
-	wf_edit_record(ck, EDIT_WRITE, wf_edit_pending(ck, e->writing));
+	wf_edit_record_write(ck, number, offset, len, wf_edit_pending(ck, e->writing));
 	e->viewed_at += e->viewed_at == changes ? e->changes - changes : 0; /* a write moves no view */
 }
 

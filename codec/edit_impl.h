@@ -128,8 +128,8 @@ void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t number);
 uint32_t wf_edit_number(const struct wf_checkpoint *ck, uint32_t storage);
 uint32_t wf_edit_storage(const struct wf_checkpoint *ck, uint32_t number);
-/* A new storage of zeroes with a fresh key, and its data file's number. */
 wf_ref wf_edit_fresh_key(struct wf_checkpoint *ck); /* a str; WF_NIL: no memory */
+/* A new storage of zeroes with a fresh key, and its data file's number. */
 int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret);
 void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage);
 
@@ -138,7 +138,6 @@ struct wf_place {
 	wf_ino dir; /* the one that holds the entry: a shadow for scratch names */
 	uint32_t position;
 };
-int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
 /* -ENOENT, -ENOTDIR */
 int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret);
 /* Where ino has an entry; -ENOENT for an orphan. */
@@ -150,8 +149,8 @@ int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *c
 /* The entry at a place, and the node that it shows; borrowed until the next edit. */
 const struct wf_entry *wf_edit_entry(const struct wf_checkpoint *ck, const struct wf_place *p);
 const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct wf_place *p);
-/* After something went to a scratch name, or came from one: a container that a key of the checkpoint shows, too, has its place there, and is
- * the link under the scratch name. Its edits are edits of the checkpoint. */
+/* After something went to a scratch name, or came from one: a container that a key of the checkpoint shows, too, has its
+ * place there, and is the link under the scratch name. Its edits are edits of the checkpoint. */
 void wf_edit_keep_places(struct wf_checkpoint *ck);
 /* The names of the inode stand for it though no edit named them. */
 void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino);
@@ -166,6 +165,7 @@ wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, s
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags);
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
 int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name);
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret);
@@ -184,6 +184,7 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* -
 int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir);
 /* Appends the payload as a record; nothing during a replay. */
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
+int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
 
 /* edit_scratch.c */
 #define WF_RECORD_ID "record"

@@ -161,3 +161,12 @@ int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pend
 	int r = wf_buffer_status(&e->payload);
 	return r < 0 ? r : wf_overlay_record(ck->overlay, type, e->payload.data, e->payload.len, pending);
 }
+
+int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	wf_put_u32(b, number);
+	wf_put_u64(b, offset);
+	wf_put_u64(b, len);
+	return wf_edit_record(ck, EDIT_WRITE, pending);
+}

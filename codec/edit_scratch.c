@@ -42,9 +42,7 @@ int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, 
 
 struct relog {
 	struct wf_checkpoint *ck;
-	wf_ref *persids;
-	uint32_t count, capacity;
-	struct wf_key_map ids; /* PERSID (its ref's bytes) -> id to write in place of its own */
+	struct wf_key_map ids; /* PERSID (its ref's bytes) -> id to write in place of its own, or WF_NIL */
 	bool failed;
 	/* the entry that is being written */
 	struct wf_buffer pickle; /* what follows the pieces */
@@ -54,18 +52,8 @@ struct relog {
 static wf_ref collect(void *ctx, wf_ref persid, wf_ref id)
 {
 	struct relog *l = ctx;
-	if (wf_storage_of(l->ck->storages, persid) == WF_NO_STORAGE)
-		return id;
-	if (l->count == l->capacity) {
-		uint32_t capacity = l->capacity ? 2 * l->capacity : 64;
-		wf_ref *more = reallocarray(l->persids, capacity, sizeof *more);
-		l->failed |= !more;
-		if (!more)
-			return id;
-		l->persids = more;
-		l->capacity = capacity;
-	}
-	l->persids[l->count++] = persid;
+	if (wf_storage_of(l->ck->storages, persid) != WF_NO_STORAGE)
+		l->failed |= wf_key_map_put(&l->ids, &persid, sizeof persid, WF_NIL) < 0;
 	return id;
 }
 
@@ -76,10 +64,11 @@ static int make_ids(struct relog *l)
 	wf_ref in_record = wf_str(g, WF_RECORD_ID), in_data_file = wf_str(g, WF_DATA_FILE_ID);
 	if (in_record == WF_NIL || in_data_file == WF_NIL)
 		return -ENOMEM;
-	for (uint32_t k = 0; k < l->count; k++) {
-		wf_ref copy[6];
-		uint32_t n, i = wf_storage_of(l->ck->storages, l->persids[k]);
-		const wf_ref *e = wf_elements(g, wf_persid_id(g, l->persids[k]), &n);
+	for (uint32_t k = 0; k < l->ids.count; k++) {
+		wf_ref copy[6], persid;
+		memcpy(&persid, l->ids.keys[k].bytes, sizeof persid);
+		uint32_t n, i = wf_storage_of(l->ck->storages, persid);
+		const wf_ref *e = wf_elements(g, wf_persid_id(g, persid), &n);
 		const struct wf_storage *s = wf_storage_get(l->ck->storages, i);
 		if (n < 5 || n > WF_ARRAY_SIZE(copy))
 			continue;
@@ -93,8 +82,9 @@ static int make_ids(struct relog *l)
 				    : kept                    ? wf_edit_number(l->ck, i)
 							      : WF_NO_NUMBER);
 		wf_ref id = copy[2] == WF_NIL ? WF_NIL : wf_tuple(g, copy, n);
-		if (id == WF_NIL || wf_key_map_put(&l->ids, &l->persids[k], sizeof *l->persids, id) < 0)
+		if (id == WF_NIL)
 			return -ENOMEM;
+		l->ids.keys[k].value = id;
 	}
 	return 0;
 }
@@ -103,7 +93,7 @@ static wf_ref logged_id(void *ctx, wf_ref persid, wf_ref id)
 {
 	const struct relog *l = ctx;
 	const uint64_t *to = l->ids.count ? wf_key_map_get(&l->ids, &persid, sizeof persid) : NULL;
-	return to ? (wf_ref)*to : id;
+	return to && *to != WF_NIL ? (wf_ref)*to : id;
 }
 
 /* ---- entries ---- */
@@ -198,13 +188,8 @@ static int log_bytes(struct wf_checkpoint *ck, uint32_t storage)
 	uint32_t n, number = wf_edit_number(ck, storage);
 	const struct wf_extent *all = wf_extents_all(wf_storage_get(ck->storages, storage)->dirty, &n);
 	int r = 0;
-	for (uint32_t i = 0; r == 0 && i < n; i++) {
-		struct wf_buffer *b = wf_edit_payload(ck);
-		wf_put_u32(b, number);
-		wf_put_u64(b, all[i].start);
-		wf_put_u64(b, all[i].end - all[i].start);
-		r = wf_edit_record(ck, EDIT_WRITE, false);
-	}
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = wf_edit_record_write(ck, number, all[i].start, all[i].end - all[i].start, false);
 	return r;
 }
 
@@ -232,6 +217,5 @@ int wf_edits_log_scratch(struct wf_checkpoint *ck)
 	e->scratch_unlogged = r < 0;
 	wf_key_map_free(&l.ids);
 	wf_buffer_free(&l.pickle);
-	free(l.persids);
 	return r;
 }

@@ -117,8 +117,7 @@ int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, co
 
 /* After a commit: the base is now this container; record_of(ctx, i) gives each storage's record in it (WF_NO_RECORD for
  * one that was dropped: reading it gives -ESTALE; WF_RECORD_KEPT for one whose bytes all stand in its extent file: it
- * goes on as a new one). Extents are
- * forgotten, those of an ndarray when it has other bytes in the graph than before (wf_numpy_set_bytes). The old container
- * may be freed afterwards. */
+ * goes on as a new one). Extents are forgotten otherwise, those of an ndarray when it has other bytes in the graph than
+ * before (wf_numpy_set_bytes). The old container may be freed afterwards. */
 int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t), void *ctx,
 		       struct wf_error *err);
