@@ -27,6 +27,19 @@ void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...)
 	ck->log(ck->log_ctx, line);
 }
 
+int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...)
+{
+	char reason[512];
+	va_list ap;
+	if (!ck->refused)
+		return code;
+	va_start(ap, fmt);
+	vsnprintf(reason, sizeof reason, fmt, ap);
+	va_end(ap);
+	ck->refused(ck->refused_ctx, code, reason);
+	return code;
+}
+
 /* ---- opening ---- */
 
 static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struct wf_open_options *o,
@@ -196,6 +209,8 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		wf_close(ck);
 		return r;
 	}
+	ck->refused = options->refused;
+	ck->refused_ctx = options->refused_ctx;
 	if (ck->log && wf_tree_has_doubtful(ck->tree))
 		tell_bad_tensors(ck);
 	*ret = ck;
@@ -377,6 +392,14 @@ int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret)
 	}
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
+}
+
+void wf_path_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	if (wf_tree_node(ck->tree, ino))
+		wf_tree_path(ck->tree, ino, ret);
+	pthread_rwlock_unlock(&ck->lock);
 }
 
 bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir)

@@ -53,6 +53,10 @@ struct wf_open_options {
 	/* Told one line for the log (a tensor that cannot be read, an extent that was cut off); may be NULL. */
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
+	/* Told why the call that is going on in this thread will be refused with that (negative) errno; may be NULL. As with
+	 * `changed`, the lock may be held. */
+	void (*refused)(void *ctx, int code, const char *reason);
+	void *refused_ctx;
 };
 
 enum wf_type { WF_DIRECTORY, WF_FILE, WF_SYMLINK };
@@ -85,6 +89,8 @@ int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct w
 int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 	    int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
 int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret);
+/* Appends the path of a node from the root, for people; nothing when it has none. */
+void wf_path_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 /* Whether a name in the directory stands for the same file until an edit of that name: not where names are the positions
  * of a list that can be edited, which a commit numbers anew. */
 bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir);

@@ -37,6 +37,8 @@ struct wf_checkpoint {
 	bool writable;
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
+	void (*refused)(void *ctx, int code, const char *reason); /* NULL until the edits of the log are replayed */
+	void *refused_ctx;
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
 	void (*renamed)(void *ctx, uint32_t dir, const char *name);
 	void *changed_ctx;
@@ -77,6 +79,10 @@ void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b);
 
 /* One line for the log, printf-like; nothing when there is no log. */
 void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Says why an edit is refused, to who shows it (.weightfs/log), and returns code: one line says and does it. What a call
+ * refuses; what is refused later, when no call waits for it, goes to wf_checkpoint_log. */
+int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* What stat says about a node. The lock is held. */
 int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret);

@@ -288,8 +288,10 @@ int wf_edit_begin(struct wf_checkpoint *ck)
 	int r = wf_overlay_prepare(ck->overlay);
 	if (r == 0)
 		r = wf_edits_log_scratch(ck);
-	if (r < 0)
+	if (r < 0) {
+		wf_refuse(ck, r, "%s takes no edit: %s", wf_overlay_directory(ck->overlay), strerror(-r));
 		wf_edit_end(ck);
+	}
 	return r;
 }
 

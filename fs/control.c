@@ -1,12 +1,13 @@
 /* The hidden directory .weightfs: found by name, never listed.
  *
  *   status, summary, globals   texts, made when they are opened
+ *   log                        the last lines that the daemon logged, and why calls were refused (log.c)
  *   commit, discard            any write commits the edits, or drops them; its errno says whether that worked
  *   cuda/                      how to map tensors that are on a device (cuda.c)
  *   archive/                   the container's records as they are stored (archive.c)
  *
  * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes
- * them.
+ * them, but for the log, which is made anew at each read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,9 +22,10 @@
 #include "control.h"
 #include "fs.h"
 
-enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_COMMIT, NODE_DISCARD, NODE_FIXED };
+enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_LOG, NODE_COMMIT, NODE_DISCARD, NODE_FIXED };
 
-static const char *const fixed_names[NODE_FIXED] = {"", "status", "summary", "globals", "commit", "discard"};
+static const char *const fixed_names[NODE_FIXED] = {"",    "status", "summary", "globals",
+						     "log", "commit", "discard"};
 
 /* What is written to, and does something. */
 static bool is_command(uint64_t node)
@@ -82,6 +84,7 @@ static int make_text(struct fs *fs, int node, struct wf_buffer *out)
 	return node == NODE_STATUS    ? wf_status(fs->checkpoint, out)
 	       : node == NODE_SUMMARY ? wf_summary(fs->checkpoint, out)
 	       : node == NODE_GLOBALS ? wf_globals(fs->checkpoint, out)
+	       : node == NODE_LOG     ? fs_log_text(fs, out)
 				      : 0;
 }
 
@@ -89,6 +92,8 @@ static int make_text(struct fs *fs, int node, struct wf_buffer *out)
 static int kept_text(struct fs *fs, int node, const struct wf_buffer **ret)
 {
 	struct wf_buffer *text = &fs->control->texts[node];
+	if (node == NODE_LOG)
+		wf_buffer_free(text);
 	int r = text->data ? 0 : make_text(fs, node, text);
 	*ret = text;
 	return r;

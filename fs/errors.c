@@ -1,24 +1,10 @@
 /* The one place where an error of the codec becomes what a caller sees, and is logged. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/buffer.h"
 #include "fs.h"
-
-void fs_log(struct fs *fs, int priority, const char *fmt, ...)
-{
-	va_list ap;
-	va_start(ap, fmt);
-	if (fs->to_syslog) {
-		vsyslog(priority, fmt, ap);
-	} else {
-		fputs("weightfs: ", stderr);
-		vfprintf(stderr, fmt, ap);
-		fputc('\n', stderr);
-	}
-	va_end(ap);
-}
 
 /* Whether this error of this node is new: a reader that tries again and again would fill the log. A small table, in
  * which a later pair can push out an earlier one. */
@@ -43,4 +29,67 @@ int fs_errno(struct fs *fs, fuse_ino_t ino, int error)
 	default:
 		return -error;
 	}
+}
+
+/* ---- refused edits ---- */
+
+/* Between the codec's refusal and the answer to the call, which are on one thread. */
+static _Thread_local struct {
+	int code;
+	char text[512];
+} reason;
+
+void fs_note_reason(void *ctx, int code, const char *text)
+{
+	reason.code = code;
+	snprintf(reason.text, sizeof reason.text, "%s", text);
+}
+
+/* What needs a reason; the others say all there is (ENOENT), or are how programs ask (ENODATA, EOPNOTSUPP). */
+static bool worth_a_line(int error)
+{
+	switch (-error) {
+	case EPERM:
+	case EACCES:
+	case EINVAL:
+	case EIO:
+	case EBUSY:
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+	case EROFS:
+	case ENOMEM:
+	case ESTALE:
+	case EUCLEAN:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void tell_refused(struct fs *fs, fuse_ino_t ino, const char *call, const char *name, int r)
+{
+	struct wf_buffer path = WF_BUFFER_INIT;
+	bool known = reason.code == r && reason.text[0];
+	if (!known && !worth_a_line(r))
+		return;
+	if (fs_is_control(ino))
+		wf_buffer_puts(&path, FS_CONTROL_NAME);
+	else
+		wf_path_of(fs->checkpoint, (uint32_t)ino, &path);
+	if (name && path.len)
+		wf_buffer_putc(&path, '/');
+	if (name)
+		wf_buffer_puts(&path, name);
+	fs_log_only_here(fs, "%s %s: %s (%s)%s%s", call, path.len ? path.data : "/", strerrorname_np(-r), strerror(-r),
+			 known ? ": " : "", known ? reason.text : "");
+	wf_buffer_free(&path);
+}
+
+int fs_outcome(struct fs *fs, fuse_ino_t ino, const char *call, const char *name, int r)
+{
+	if (r < 0)
+		tell_refused(fs, ino, call, name, r);
+	reason.code = 0;
+	return r < 0 ? fs_errno(fs, ino, r) : 0;
 }

@@ -26,6 +26,8 @@
 
 struct fs_invalidator;
 struct fs_control;
+struct fs_log_lines;
+struct wf_buffer;
 
 struct fs {
 	struct fs_options options;
@@ -33,6 +35,7 @@ struct fs {
 	struct fuse_session *session;
 	struct fs_invalidator *invalidator;
 	struct fs_control *control;
+	struct fs_log_lines *log; /* what .weightfs/log shows */
 	/* Opens a device for the codec: main.c, which alone knows them. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
 	bool writable;
@@ -47,12 +50,22 @@ static inline struct fs *fs_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
-/* One line for the administrator: stderr in the foreground, syslog in the background. */
+/* One line for the administrator: stderr in the foreground, syslog in the background; the last ones in .weightfs/log. */
 void fs_log(struct fs *fs, int priority, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* One line for who made the mount do something, in .weightfs/log alone: anybody's refused call would fill syslog. */
+void fs_log_only_here(struct fs *fs, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+struct fs_log_lines *fs_log_new(void);
+void fs_log_free(struct fs_log_lines *l);
+int fs_log_text(struct fs *fs, struct wf_buffer *out);
 
 /* What a caller gets to see for an error of the codec: the positive errno. Classes of our own become EIO, and are
  * logged. */
 int fs_errno(struct fs *fs, fuse_ino_t ino, int error);
+/* The same for a call that edits, with 0 (or more) for one that was done: a refused one is told in .weightfs/log with
+ * its name (NULL: the node alone), its errno and the codec's reason. Once for each such call, on the thread that made it. */
+int fs_outcome(struct fs *fs, fuse_ino_t ino, const char *call, const char *name, int r);
+/* For struct wf_open_options.refused. */
+void fs_note_reason(void *ctx, int code, const char *reason);
 
 /* struct stat of a codec node. */
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);

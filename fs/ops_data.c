@@ -34,8 +34,9 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	int r = wf_open_file(fs->checkpoint, (uint32_t)ino, writes(fi));
-	if (r < 0) {
-		fuse_reply_err(req, fs_errno(fs, ino, r));
+	int error = fs_outcome(fs, ino, "open", NULL, r);
+	if (error) {
+		fuse_reply_err(req, error);
 		return;
 	}
 	fi->keep_cache = 1; /* whatever changes a page elsewhere tells the kernel so */
@@ -98,8 +99,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	}
 	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size);
 	fs_settle(fs);
-	if (n < 0)
-		fuse_reply_err(req, fs_errno(fs, ino, (int)n));
+	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
+	if (error)
+		fuse_reply_err(req, error);
 	else
 		fuse_reply_write(req, (size_t)n);
 }
@@ -109,7 +111,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	int r = fs_is_control(ino) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino);
 	fs_settle(fs_of(req));
-	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
+	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "close", NULL, r));
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -122,7 +124,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 			r = wf_sync(fs->checkpoint);
 	}
 	fs_settle(fs_of(req));
-	fuse_reply_err(req, r < 0 ? fs_errno(fs, ino, r) : 0);
+	fuse_reply_err(req, fs_outcome(fs, ino, "fsync", NULL, r));
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -132,7 +134,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 			? -EOPNOTSUPP
 			: wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, mode, (uint64_t)offset, (uint64_t)length);
 	fs_settle(fs_of(req));
-	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
+	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "fallocate", NULL, r));
 }
 
 void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable)

@@ -5,17 +5,19 @@
 
 #include "fs.h"
 
-static void reply(fuse_req_t req, fuse_ino_t ino, int r)
+static void reply(fuse_req_t req, fuse_ino_t ino, const char *call, const char *name, int r)
 {
 	fs_settle(fs_of(req));
-	fuse_reply_err(req, r < 0 ? fs_errno(fs_of(req), ino, r) : 0);
+	fuse_reply_err(req, fs_outcome(fs_of(req), ino, call, name, r));
 }
 
-static void reply_node(fuse_req_t req, fuse_ino_t parent, int r, const struct wf_stat *st)
+static void reply_node(fuse_req_t req, fuse_ino_t parent, const char *call, const char *name, int r,
+		       const struct wf_stat *st)
 {
 	fs_settle(fs_of(req));
-	if (r < 0)
-		fuse_reply_err(req, fs_errno(fs_of(req), parent, r));
+	int error = fs_outcome(fs_of(req), parent, call, name, r);
+	if (error)
+		fuse_reply_err(req, error);
 	else
 		fs_reply_entry(req, parent, st);
 }
@@ -27,7 +29,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	int r = fs_is_fixed(parent, name) || fs_is_fixed(new_parent, new_name)
 			? -EPERM
 			: wf_rename(fs->checkpoint, (uint32_t)parent, name, (uint32_t)new_parent, new_name, flags);
-	reply(req, parent, r);
+	reply(req, parent, "rename", name, r);
 	/* the kernel moves its entry with the time that it had in the old directory; it can drop it only when it has the
 	 * answer */
 	if (r == 0 && !wf_names_stay(fs->checkpoint, (uint32_t)new_parent))
@@ -36,13 +38,13 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply(req, parent,
+	reply(req, parent, "unlink", name,
 	      fs_is_fixed(parent, name) ? -EPERM : wf_unlink(fs_of(req)->checkpoint, (uint32_t)parent, name));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply(req, parent,
+	reply(req, parent, "rmdir", name,
 	      fs_is_fixed(parent, name) ? -EPERM : wf_rmdir(fs_of(req)->checkpoint, (uint32_t)parent, name));
 }
 
@@ -50,7 +52,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 {
 	struct wf_stat st;
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_mkdir(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
-	reply_node(req, parent, r, &st);
+	reply_node(req, parent, "mkdir", name, r, &st);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -59,7 +61,7 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	int r = fs_is_fixed(parent, name) || !S_ISREG(mode)
 			? -EPERM
 			: wf_create(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
-	reply_node(req, parent, r, &st);
+	reply_node(req, parent, "create", name, r, &st);
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -70,8 +72,9 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0)
 		r = wf_open_file(fs->checkpoint, st.ino, writing);
-	if (r < 0) {
-		fuse_reply_err(req, fs_errno(fs, parent, r));
+	int error = fs_outcome(fs, parent, "create", name, r);
+	if (error) {
+		fuse_reply_err(req, error);
 		return;
 	}
 	struct fuse_entry_param e = {
@@ -88,7 +91,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const
 	int r = fs_is_control(ino) || fs_is_fixed(new_parent, new_name)
 			? -EPERM
 			: wf_link(fs_of(req)->checkpoint, (uint32_t)ino, (uint32_t)new_parent, new_name, &st);
-	reply_node(req, new_parent, r, &st);
+	reply_node(req, new_parent, "link", new_name, r, &st);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -96,7 +99,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	struct wf_stat st;
 	int r = fs_is_fixed(parent, name) ? -EPERM
 					  : wf_symlink(fs_of(req)->checkpoint, target, (uint32_t)parent, name, &st);
-	reply_node(req, parent, r, &st);
+	reply_node(req, parent, "symlink", name, r, &st);
 }
 
 /* Sizes are edits. Owner, mode and times belong to the checkpoint as a whole: setting them is accepted and does
@@ -116,8 +119,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	if (r == 0)
 		r = wf_getattr(fs->checkpoint, (uint32_t)ino, &st);
 	fs_settle(fs);
-	if (r < 0) {
-		fuse_reply_err(req, fs_errno(fs, ino, r));
+	int error = fs_outcome(fs, ino, "truncate", NULL, r);
+	if (error) {
+		fuse_reply_err(req, error);
 		return;
 	}
 	fs_stat(fs, &st, &result);
@@ -130,12 +134,13 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 		: strncmp(name, "user.", 5) != 0
 			? -EOPNOTSUPP
 			: wf_setxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, value, size, flags);
-	reply(req, ino, r);
+	reply(req, ino, "setxattr", name, r);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	reply(req, ino, fs_is_control(ino) ? -EPERM : wf_removexattr(fs_of(req)->checkpoint, (uint32_t)ino, name));
+	reply(req, ino, "removexattr", name,
+	      fs_is_control(ino) ? -EPERM : wf_removexattr(fs_of(req)->checkpoint, (uint32_t)ino, name));
 }
 
 void fs_ops_edit(struct fuse_lowlevel_ops *ops)

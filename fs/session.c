@@ -78,7 +78,8 @@ static int open_checkpoint(struct fs *fs)
 					  .preloaded_ctx = fs,
 					  .open_device = fs->open_device,
 					  .log = log_line,
-					  .log_ctx = fs};
+					  .log_ctx = fs,
+					  .refused = fs_note_reason};
 	if (o->read_write && !can_write)
 		return fail(o->checkpoint, strerror(errno));
 	int r, waited = 0;
@@ -350,7 +351,8 @@ static void raise_file_limit(void)
 static int run(struct fs *fs, struct start *start)
 {
 	raise_file_limit();
-	int status = open_checkpoint(fs);
+	fs->log = fs_log_new();
+	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
 	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new())))
 		status = fail(fs->options.checkpoint, strerror(ENOMEM));
 	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
@@ -360,6 +362,7 @@ static int run(struct fs *fs, struct start *start)
 		status = mount_and_serve(fs, start);
 	fs_control_free(fs);
 	wf_close(fs->checkpoint);
+	fs_log_free(fs->log);
 	return status;
 }
 
