@@ -5,6 +5,8 @@ _use_new_zipfile_serialization=False, with `append` commits are written behind t
 """
 import contextlib
 import os
+import re
+import shutil
 import sys
 import warnings
 
@@ -36,11 +38,18 @@ def equal(got, wanted, what):
         ok(False, what, e)
 
 
+class Missing(Exception):
+    """A program of others that is not installed."""
+
+
 def rows(*functions):
-    """Each in a directory of its own; the end of the script."""
+    """Each in a directory of its own; the end of the script. A row that needs a program which is missing is skipped."""
     for function in functions:
-        with Workflow() as w:
-            function(w)
+        try:
+            with Workflow() as w:
+                function(w)
+        except Missing as e:
+            skip(function.__name__, f"{e} is missing")
     done()
 
 
@@ -108,15 +117,22 @@ class Workflow(World):
         torch.save(obj, self.path(name), _use_new_zipfile_serialization=not LEGACY, **options)
         self.loads[name] = modes(self.path(name))
 
+    def shell(self, script):
+        result = run("sh", "-euc", script, cwd=self.dir, env=self.env)
+        unknown = re.search(r"^sh: (?:\d+: )?([\w.-]+): (?:command )?not found$", result.stderr, re.M)
+        if unknown and unknown[1] not in ("weightfs", "wfctl") and not shutil.which(unknown[1]):
+            raise Missing(unknown[1])
+        return result
+
     def sh(self, script):
         """Runs a line as a user would. One that fails, or that has something to complain about, is a failed test. Returns its output."""
-        result = run("sh", "-euc", script, cwd=self.dir, env=self.env)
+        result = self.shell(script)
         if result.returncode or result.stderr:
             ok(False, script, f"exit status {result.returncode}\n{result.stderr}")
         return result.stdout
 
     def refused(self, script, why):
-        result = run("sh", "-euc", script, cwd=self.dir, env=self.env)
+        result = self.shell(script)
         ok(result.returncode and why in result.stderr, f"{script}: {why}", result)
 
     @contextlib.contextmanager
