@@ -275,9 +275,8 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 				.nlink = n->nlink,
 				.type = WF_FILE,
 				.writable = ck->writable,
-				.mtime_sec = ck->opened.st_mtim.tv_sec,
-				.mtime_nsec = ck->opened.st_mtim.tv_nsec,
 				.immutable_bytes = !ck->writable};
+	wf_edits_looks(ck, ino, &ret->looks);
 	if (ck->edits && wf_edits_holds(ck, ino)) {
 		ret->size_bytes = ret->storage_bytes = wf_edits_size(ck, ino);
 		return 0;

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "err.h"
 
@@ -61,6 +62,16 @@ struct wf_open_options {
 
 enum wf_type { WF_DIRECTORY, WF_FILE, WF_SYMLINK };
 
+/* What stat shows and no checkpoint holds: it lasts as long as the mount. */
+struct wf_looks {
+	unsigned int set; /* WF_SET_...: what somebody set; mode, uid and gid mean something only then */
+	struct timespec atime, mtime, ctime;
+	mode_t mode; /* permission bits */
+	uid_t uid;
+	gid_t gid;
+};
+enum { WF_SET_ATIME = 1, WF_SET_MTIME = 2, WF_SET_MODE = 4, WF_SET_UID = 8, WF_SET_GID = 16 };
+
 struct wf_stat {
 	uint32_t ino;
 	enum wf_type type;
@@ -68,7 +79,7 @@ struct wf_stat {
 	uint64_t size_bytes;      /* of a file's content, of a link's target; directories: number of entries */
 	bool writable;            /* its content can be written (mode bits) */
 	bool immutable_bytes;     /* content cannot change without an edit through us: may be cached for ever */
-	int64_t mtime_sec, mtime_nsec;
+	struct wf_looks looks;
 	uint64_t storage_bytes;   /* for st_blocks */
 };
 
@@ -185,6 +196,8 @@ int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, uint64_t size_bytes);
 int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, int mode, uint64_t offset, uint64_t len); /* fallocate(2) */
 int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags);
 int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
+/* Takes over what `set` says; ctime is now. No edit: nothing is logged or committed. -ENOENT, -EROFS, -ENOMEM. */
+int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to);
 /* Makes every edit so far durable in the overlay. */
 int wf_sync(struct wf_checkpoint *ck);
 bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */

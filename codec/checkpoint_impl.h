@@ -55,7 +55,7 @@ struct wf_checkpoint {
 	bool relocated;                 /* map_location has changed location tags, which no commit has recorded yet */
 	struct wf_overlay *overlay; /* NULL when overlays are ignored */
 	struct wf_edits *edits;     /* NULL as well */
-	struct stat opened;         /* of the file: times and owner shown for everything in it */
+	struct stat opened;         /* of the file that was opened: its time is that of all that is not edited */
 
 	pthread_mutex_t archive_lock; /* makes the tree of records; `lock` is held by then */
 	struct wf_archive *archive;   /* NULL until somebody looks, and after a commit */

@@ -218,8 +218,6 @@ static void swap_base(struct commit *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	struct wf_container *old = ck->container;
-	int fd;
-	uint64_t ignored;
 	wf_plan_adopt(&c->plan);
 	/* sizes were compared in wf_commit_check, and nothing else can fail */
 	wf_storages_rebase(ck->storages, c->container, record_of, c, NULL);
@@ -232,8 +230,6 @@ static void swap_base(struct commit *c)
 	ck->archive = NULL;
 	wf_source_unref(ck->file);
 	ck->file = steal_pointer(&c->source);
-	if (wf_source_locate(ck->file, 0, &fd, &ignored))
-		fstat(fd, &ck->opened);
 	ck->last_error[0] = '\0';
 	ck->relocated = false;
 	wf_edits_committed(ck);

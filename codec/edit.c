@@ -52,6 +52,7 @@ static void free_file(struct wf_file *f)
 		return;
 	free(f->form);
 	free(f->klass);
+	free(f->looks);
 	wf_buffer_free(&f->text);
 	free(f);
 }

@@ -21,6 +21,7 @@
 #include "tree.h"
 
 struct wf_checkpoint;
+struct wf_looks;
 struct wf_stat;
 
 /* After graph, storages and tree are there, with ck's overlay open: replays the log. A checkpoint without overlay
@@ -35,6 +36,8 @@ uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
 ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
 /* Corrects dtype, shape and stride of a decoded tensor to what its loose content is going to mean. */
 void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
+/* Times, mode and owner of a node; also without edits. */
+void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks *ret);
 /* The directory of a directory's scratch entries, WF_NO_INO when it has none; and the way back (shadow -> its
  * directory). */
 wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);

@@ -364,6 +364,8 @@ int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const 
 		while (len > 0 && text[len - 1] == '\n')
 			text[--len] = '\0';
 		r = strcmp(name, "user.torch.device") ? set_attribute(ck, ino, name, text) : set_device(ck, ino, text);
+		if (r == 0)
+			wf_edit_stamp(ck, ino, false);
 	}
 	wf_edit_end(ck);
 	/* tools that copy attributes over an entry that is there set what it has already */

@@ -11,7 +11,10 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
+	struct wf_names_edit e = wf_edit_before(ck, dir, name, new_dir, new_name);
 	r = wf_apply_rename(ck, dir, name, new_dir, new_name, flags);
+	if (r == 0)
+		wf_edit_stamp_names(ck, &e);
 	wf_edit_end(ck);
 	return r;
 }
@@ -21,7 +24,10 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
+	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);
 	r = wf_apply_unlink(ck, dir, name);
+	if (r == 0)
+		wf_edit_stamp_names(ck, &e);
 	wf_edit_end(ck);
 	return r;
 }
@@ -31,7 +37,10 @@ int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
+	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);
 	r = wf_apply_rmdir(ck, dir, name);
+	if (r == 0)
+		wf_edit_stamp_names(ck, &e);
 	wf_edit_end(ck);
 	return r;
 }
@@ -51,6 +60,8 @@ int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf
 	if (r < 0)
 		return r;
 	r = wf_apply_mkdir(ck, dir, name, &ino); /* before ino is passed on */
+	if (r == 0)
+		wf_edit_stamp_made(ck, dir, ino);
 	return stat_and_end(ck, r, ino, ret);
 }
 
@@ -61,13 +72,22 @@ int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct w
 	if (r < 0)
 		return r;
 	r = wf_apply_create(ck, dir, name, wf_overlay_new_number(ck->overlay), &ino);
+	if (r == 0)
+		wf_edit_stamp_made(ck, dir, ino);
 	return stat_and_end(ck, r, ino, ret);
 }
 
 int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret)
 {
 	int r = wf_edit_begin(ck);
-	return r < 0 ? r : stat_and_end(ck, wf_apply_link(ck, ino, new_dir, new_name), ino, ret);
+	if (r < 0)
+		return r;
+	r = wf_apply_link(ck, ino, new_dir, new_name);
+	if (r == 0) {
+		wf_edit_stamp(ck, new_dir, true);
+		wf_edit_stamp(ck, ino, false);
+	}
+	return stat_and_end(ck, r, ino, ret);
 }
 
 /* Follows a relative target, symbolic links excepted. An absolute one names no place that this library knows. */
@@ -109,5 +129,7 @@ int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const
 	r = resolve_target(ck, dir, target, &to);
 	if (r == 0)
 		r = wf_apply_symlink(ck, to, dir, name, &ino);
+	if (r == 0)
+		wf_edit_stamp_made(ck, dir, ino);
 	return stat_and_end(ck, r, ino, ret);
 }

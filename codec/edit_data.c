@@ -84,7 +84,7 @@ static void tell_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t of
 {
 	struct wf_edits *e = ck->edits;
 	struct wf_tensor t;
-	if (!ck->changed || wf_storage_get(ck->storages, storage)->persids < 2 || find_viewers(ck, storage) < 0)
+	if (wf_storage_get(ck->storages, storage)->persids < 2 || find_viewers(ck, storage) < 0)
 		return;
 	for (uint32_t i = 0; i < e->viewers_count; i++) {
 		wf_ino ino = e->viewers[i];
@@ -95,11 +95,23 @@ static void tell_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t of
 		if (offset >= end || offset + len <= start)
 			continue;
 		uint64_t from = WF_MAX(offset, start), to = WF_MIN(offset + len, end);
+		wf_edit_stamp(ck, ino, true);
+		if (!ck->changed)
+			continue;
 		if (t.contiguous)
 			ck->changed(ck->changed_ctx, ino, from - start, to - from);
 		else
 			ck->changed(ck->changed_ctx, ino, 0, 0);
 	}
+}
+
+void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
+{
+	wf_edit_stamp(ck, ino, true);
+	if (wf_storage_get(ck->storages, storage)->persids < 2 || find_viewers(ck, storage) < 0)
+		return;
+	for (uint32_t i = 0; i < ck->edits->viewers_count; i++)
+		wf_edit_stamp(ck, ck->edits->viewers[i], true);
 }
 
 static int in_checkpoint(void *ctx, wf_ino dir, uint32_t position)
@@ -321,6 +333,8 @@ ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, const 
 	if (r < 0)
 		return r;
 	r = write_file(ck, ino, offset, buf, len);
+	if (r == 0)
+		wf_edit_stamp(ck, ino, true);
 	/* a page of a mapping may be written back after the last handle was released */
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (r == 0 && f && f->loose != LOOSE_NOT && f->writers == 0)
@@ -364,6 +378,8 @@ int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, uint64_t size_bytes)
 	if (r < 0)
 		return r;
 	r = truncate_file(ck, ino, size_bytes);
+	if (r == 0)
+		wf_edit_stamp(ck, ino, true);
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	if (r == 0 && f && f->loose != LOOSE_NOT && f->writers == 0)
 		r = wf_edit_settle(ck, ino, true);
@@ -409,6 +425,8 @@ int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, int mode, uint64_t offse
 	if (r < 0)
 		return r;
 	r = wf_tree_node(ck->tree, ino) ? allocate(ck, ino, mode, offset, len) : -ENOENT;
+	if (r == 0)
+		wf_edit_stamp(ck, ino, true);
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	if (r == 0 && f && f->loose != LOOSE_NOT && f->writers == 0)
 		r = wf_edit_settle(ck, ino, true);

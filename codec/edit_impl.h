@@ -69,6 +69,7 @@ struct wf_file {
 	struct wf_form *form;  /* what the tensor was before this opening first resized it, or was told to become */
 	struct wf_buffer text; /* of LOOSE_TEXT; kept after it was parsed while a writer goes on */
 	char *klass;           /* user.torch.class said before there was content */
+	struct wf_looks *looks; /* NULL: as the file's */
 	wf_ino dir;            /* where the entry was last seen: a guess */
 	uint32_t position;
 };
@@ -101,6 +102,7 @@ struct wf_edits {
 	bool replaying;
 	bool quiet;            /* what happens to a storage needs no record */
 	bool scratch_unlogged; /* a commit dropped the records that made the scratch files */
+	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
 	/* replay: the directory of the last path */
 	char *last_path;
 	wf_ino last_dir;
@@ -161,6 +163,19 @@ bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
 int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
 wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
 
+/* edit_times.c */
+/* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */
+void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content);
+void wf_edit_stamp_made(struct wf_checkpoint *ck, wf_ino dir, wf_ino ino); /* a new entry of the directory */
+/* An edit of one or two names: the directories, and the files that stood there before it. */
+struct wf_names_edit {
+	wf_ino dir, new_dir, file, replaced; /* WF_NO_INO: none */
+};
+struct wf_names_edit wf_edit_before(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir,
+				    const char *new_name); /* new_name may be NULL */
+void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e); /* it is done */
+void wf_edit_replay_time(struct wf_checkpoint *ck); /* before a replay */
+
 /* edit_names.c: what a call and the replay of its record do */
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags);
@@ -197,6 +212,8 @@ int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, 
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
 void wf_edit_written(void *ck, uint32_t storage, uint64_t offset, uint64_t len);
 int wf_edit_open_extents(void *ck, uint32_t storage, int *ret_fd);
+/* The content of a tensor, and with it that of every other view of its storage. */
+void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
 /* Moves the content of a tensor file out of the graph, keeping its first `keep` bytes. */
 int wf_edit_loosen(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep);
 int wf_apply_loosen(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, bool in_place);

@@ -155,21 +155,30 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	uint32_t number = type == EDIT_CREATE ? take_u32(in) : 0;
 	if (r < 0 || in->failed || in->left)
 		return r < 0 ? r : -EINVAL;
+	struct wf_names_edit e = {0};
 	switch (type) {
 	case EDIT_RENAME:
-		return wf_apply_rename(ck, dir, name, new_dir, new_name, flags);
 	case EDIT_UNLINK:
-		return wf_apply_unlink(ck, dir, name);
 	case EDIT_RMDIR:
-		return wf_apply_rmdir(ck, dir, name);
+		e = wf_edit_before(ck, dir, name, type == EDIT_RENAME ? new_dir : dir, type == EDIT_RENAME ? new_name : NULL);
+		r = type == EDIT_RENAME   ? wf_apply_rename(ck, dir, name, new_dir, new_name, flags)
+		    : type == EDIT_UNLINK ? wf_apply_unlink(ck, dir, name)
+					  : wf_apply_rmdir(ck, dir, name);
+		if (r == 0)
+			wf_edit_stamp_names(ck, &e);
+		return r;
 	case EDIT_MKDIR:
-		return wf_apply_mkdir(ck, dir, name, &ino);
 	case EDIT_CREATE:
-		return wf_apply_create(ck, dir, name, number, &ino);
-	case EDIT_LINK:
-		return wf_apply_link(ck, ino, new_dir, new_name);
+		r = type == EDIT_MKDIR ? wf_apply_mkdir(ck, dir, name, &ino) : wf_apply_create(ck, dir, name, number, &ino);
+		if (r == 0)
+			wf_edit_stamp_made(ck, dir, ino);
+		return r;
 	default:
-		return wf_apply_symlink(ck, ino, new_dir, new_name, &ino);
+		r = type == EDIT_LINK ? wf_apply_link(ck, ino, new_dir, new_name)
+				      : wf_apply_symlink(ck, ino, new_dir, new_name, &ino);
+		if (r == 0)
+			wf_edit_stamp_made(ck, new_dir, ino);
+		return r;
 	}
 }
 
@@ -186,6 +195,8 @@ static int replay_bytes(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 		r = wf_edit_tensor(ck, ino, &t);
 		if (r == 0 && t.storage == WF_NO_STORAGE)
 			r = -EINVAL;
+		if (r == 0)
+			wf_edit_stamp_views(ck, ino, t.storage);
 		return r < 0 ? r : wf_edit_set_number(ck, t.storage, number);
 	}
 	uint32_t storage = wf_edit_storage(ck, number);
@@ -206,6 +217,7 @@ static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader 
 	int r = take_file(ck, in, &ino);
 	if (r < 0)
 		return r;
+	wf_edit_stamp(ck, ino, true);
 	if (type == EDIT_LOOSEN) {
 		uint32_t number = take_u32(in);
 		bool in_place = take_u8(in);
@@ -292,6 +304,7 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_edits *e = ck->edits;
 	e->replaying = true;
+	wf_edit_replay_time(ck);
 	int r = wf_overlay_replay(ck->overlay, replay_record, ck, err);
 	if (r < 0) {
 		e->replaying = false;

@@ -132,6 +132,7 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 		return r;
 	root.type = node == NODE_ROOT ? WF_DIRECTORY : WF_FILE;
 	root.writable = false;
+	root.looks.set = 0;
 	fs_stat(fs, &root, ret);
 	ret->st_ino = ino;
 	ret->st_mode &= ~(mode_t)0222;

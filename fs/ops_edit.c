@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "fs.h"
 
@@ -21,6 +22,72 @@ static void reply_node(fuse_req_t req, fuse_ino_t parent, const char *call, cons
 	else
 		fs_reply_entry(req, parent, st);
 }
+
+/* ---- what stat shows and no checkpoint holds ---- */
+
+/* As chown(2): who is not root gives no file away, and it goes only to a group of his. The kernel asks that itself, but
+ * only with default_permissions. */
+static int check_owner(fuse_req_t req, const struct stat *now, const struct stat *attr, int to_set)
+{
+	const struct fuse_ctx *who = fuse_req_ctx(req);
+	gid_t groups[256];
+	if (who->uid == 0)
+		return 0;
+	if (to_set & FUSE_SET_ATTR_UID && attr->st_uid != now->st_uid)
+		return -EPERM;
+	if (!(to_set & FUSE_SET_ATTR_GID) || attr->st_gid == now->st_gid || attr->st_gid == who->gid)
+		return 0;
+	int n = fuse_req_getgroups(req, (int)(sizeof groups / sizeof *groups), groups);
+	for (int i = 0; i < n && i < (int)(sizeof groups / sizeof *groups); i++)
+		if (groups[i] == attr->st_gid)
+			return 0;
+	return -EPERM;
+}
+
+/* What a checkpoint does not hold. */
+static int set_looks(fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set)
+{
+	struct fs *fs = fs_of(req);
+	struct wf_stat st;
+	struct stat now;
+	struct timespec clock;
+	clock_gettime(CLOCK_REALTIME, &clock);
+	struct wf_looks l = {.atime = to_set & FUSE_SET_ATTR_ATIME_NOW ? clock : attr->st_atim,
+			     .mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? clock : attr->st_mtim,
+			     .mode = attr->st_mode & 07777,
+			     .uid = attr->st_uid,
+			     .gid = attr->st_gid};
+	l.set = (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW) ? WF_SET_ATIME : 0u) |
+		(to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW) ? WF_SET_MTIME : 0u) |
+		(to_set & FUSE_SET_ATTR_MODE ? WF_SET_MODE : 0u) | (to_set & FUSE_SET_ATTR_UID ? WF_SET_UID : 0u) |
+		(to_set & FUSE_SET_ATTR_GID ? WF_SET_GID : 0u);
+	if (l.set == 0)
+		return 0;
+	int r = wf_getattr(fs->checkpoint, (uint32_t)ino, &st);
+	if (r < 0)
+		return r;
+	fs_stat(fs, &st, &now);
+	r = check_owner(req, &now, attr, to_set);
+	return r < 0 ? r : wf_set_looks(fs->checkpoint, (uint32_t)ino, &l);
+}
+
+/* A new entry has the mode that it was made with: tar sets none that it has asked for already. An entry that somebody else
+ * than the owner makes is shown as the owner's, and stays as open as all others, or its maker could not use it. */
+static void keep_mode(fuse_req_t req, mode_t mode, struct wf_stat *st)
+{
+	struct fs *fs = fs_of(req);
+	struct stat shown;
+	fs_stat(fs, st, &shown);
+	uid_t who = fuse_req_ctx(req)->uid;
+	st->looks.mode = mode & 07777;
+	if (st->looks.mode == (shown.st_mode & 07777) || (who != 0 && who != shown.st_uid))
+		return;
+	st->looks.set |= WF_SET_MODE;
+	struct wf_looks l = {.set = WF_SET_MODE, .mode = st->looks.mode};
+	wf_set_looks(fs->checkpoint, st->ino, &l);
+}
+
+/* ---- operations ---- */
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		      unsigned int flags)
@@ -52,6 +119,8 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 {
 	struct wf_stat st;
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_mkdir(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
+	if (r == 0)
+		keep_mode(req, mode, &st);
 	reply_node(req, parent, "mkdir", name, r, &st);
 }
 
@@ -61,6 +130,8 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	int r = fs_is_fixed(parent, name) || !S_ISREG(mode)
 			? -EPERM
 			: wf_create(fs_of(req)->checkpoint, (uint32_t)parent, name, &st);
+	if (r == 0)
+		keep_mode(req, mode, &st);
 	reply_node(req, parent, "create", name, r, &st);
 }
 
@@ -72,6 +143,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0)
 		r = wf_open_file(fs->checkpoint, st.ino, writing);
+	if (r == 0)
+		keep_mode(req, mode, &st);
 	int error = fs_outcome(fs, parent, "create", name, r);
 	if (error) {
 		fuse_reply_err(req, error);
@@ -102,8 +175,8 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	reply_node(req, parent, "symlink", name, r, &st);
 }
 
-/* Sizes are edits. Owner, mode and times belong to the checkpoint as a whole: setting them is accepted and does
- * nothing, so that cp -a, tar and editors do not complain about every file. */
+/* Sizes are edits. Times, mode and owner are no part of a checkpoint, but cp -a, rsync and tar want to find again what they
+ * set: it is kept as long as the mount. */
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -117,9 +190,11 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	if (to_set & FUSE_SET_ATTR_SIZE)
 		r = attr->st_size < 0 ? -EINVAL : wf_truncate(fs->checkpoint, (uint32_t)ino, (uint64_t)attr->st_size);
 	if (r == 0)
+		r = set_looks(req, ino, attr, to_set);
+	if (r == 0)
 		r = wf_getattr(fs->checkpoint, (uint32_t)ino, &st);
 	fs_settle(fs);
-	int error = fs_outcome(fs, ino, "truncate", NULL, r);
+	int error = fs_outcome(fs, ino, to_set & FUSE_SET_ATTR_SIZE ? "truncate" : "setattr", NULL, r);
 	if (error) {
 		fuse_reply_err(req, error);
 		return;

@@ -14,16 +14,21 @@ void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
 	mode_t mode = from->type == WF_DIRECTORY ? S_IFDIR | (fs->writable ? 0755 : 0555)
 		      : from->type == WF_SYMLINK ? S_IFLNK | 0777
 						 : S_IFREG | (from->writable ? 0644 : 0444);
+	const struct wf_looks *l = &from->looks;
+	if (l->set & WF_SET_MODE)
+		mode = (mode & S_IFMT) | l->mode;
 	memset(ret, 0, sizeof *ret);
 	ret->st_ino = from->ino;
 	ret->st_mode = from->type == WF_SYMLINK ? mode : mode & ~(fs->options.set_umask ? fs->options.umask : 0);
 	ret->st_nlink = from->type == WF_DIRECTORY ? 2 : from->nlink;
-	ret->st_uid = fs->options.set_uid ? fs->options.uid : getuid();
-	ret->st_gid = fs->options.set_gid ? fs->options.gid : getgid();
+	ret->st_uid = l->set & WF_SET_UID ? l->uid : fs->options.set_uid ? fs->options.uid : getuid();
+	ret->st_gid = l->set & WF_SET_GID ? l->gid : fs->options.set_gid ? fs->options.gid : getgid();
 	ret->st_size = (off_t)from->size_bytes;
 	ret->st_blocks = (blkcnt_t)((from->storage_bytes + 511) / 512);
 	ret->st_blksize = 1 << 20;
-	ret->st_mtim = ret->st_ctim = ret->st_atim = (struct timespec){from->mtime_sec, from->mtime_nsec};
+	ret->st_atim = l->atime;
+	ret->st_mtim = l->mtime;
+	ret->st_ctim = l->ctime;
 }
 
 double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent)
