@@ -1,10 +1,9 @@
 /* A whole legacy stream, as legacy_read.c draws it: what stands before the object is copied, then the object, the keys
  * and the storages are written, and whatever follows the last storage (another stream, often) is copied again. */
-#include "legacy_write.h"
+#include "commit.h"
 
 #include <errno.h>
 
-#include "commit.h"
 #include "dtype.h"
 #include "pickle.h"
 #include "util.h"
@@ -12,22 +11,6 @@
 static void graph_freep(struct wf_graph **g)
 {
 	wf_graph_free(*g);
-}
-
-int wf_legacy_write_keys(const char *const *keys, uint32_t n, struct wf_buffer *out, struct wf_error *err)
-{
-	cleanup_with(graph_freep) struct wf_graph *g = NULL;
-	if (wf_graph_new(&g) < 0)
-		return wf_fail(err, -ENOMEM, "out of memory");
-	wf_ref list = wf_list(g);
-	int r = list == WF_NIL ? -ENOMEM : 0;
-	for (uint32_t i = 0; i < n && r == 0; i++) {
-		wf_ref key = wf_str(g, keys[i]);
-		r = key == WF_NIL ? wf_graph_failed(g) : wf_list_append(g, list, key);
-	}
-	if (r < 0)
-		return wf_fail(err, r, "the list of storage keys: %s", strerror(-r));
-	return wf_pickle_write_buffer(g, list, NULL, NULL, out, err);
 }
 
 struct stream {
@@ -78,15 +61,32 @@ static struct wf_part *ordered_parts(const struct wf_plan *p)
 	return parts;
 }
 
+/* The key as it stands in the list: a Python 2 string where the ids have one, because torch.load(encoding='bytes') makes
+ * bytes of the one and text of the other, and finds no storage when they differ. */
+static wf_ref key_object(const struct wf_plan *p, struct wf_graph *g, const struct wf_part *part)
+{
+	const char *key = part->name + strlen("storage/");
+	wf_ref persid = wf_storage_get(p->in.storages, part->storage)->persid;
+	const uint64_t *planned = p->ids.count ? wf_key_map_get(&p->ids, &persid, sizeof persid) : NULL;
+	wf_ref id = planned ? (wf_ref)*planned : wf_persid_id(p->in.graph, persid);
+	wf_ref in_id = wf_element(p->in.graph, id, 2);
+	bool python2 = wf_is(p->in.graph, in_id, WF_PYSTR) && wf_str_equal(p->in.graph, in_id, key);
+	return wf_string(g, python2 ? WF_PYSTR : WF_STR, key, strlen(key));
+}
+
 static int write_keys(struct stream *s, const struct wf_part *parts)
 {
 	cleanup_with(wf_buffer_free) struct wf_buffer text = WF_BUFFER_INIT;
-	cleanup_free const char **keys = malloc(WF_MAX(s->plan->count, 1u) * sizeof *keys);
-	if (!keys)
-		return wf_fail(s->err, -ENOMEM, "out of memory");
-	for (uint32_t i = 0; i < s->plan->count; i++)
-		keys[i] = parts[i].name + strlen("storage/");
-	int r = wf_legacy_write_keys(keys, s->plan->count, &text, s->err);
+	cleanup_with(graph_freep) struct wf_graph *g = NULL;
+	wf_ref list = wf_graph_new(&g) < 0 ? WF_NIL : wf_list(g);
+	int r = list == WF_NIL ? -ENOMEM : 0;
+	for (uint32_t i = 0; i < s->plan->count && r == 0; i++) {
+		wf_ref key = key_object(s->plan, g, &parts[i]);
+		r = key == WF_NIL ? wf_graph_failed(g) : wf_list_append(g, list, key);
+	}
+	if (r < 0)
+		return wf_fail(s->err, r, "the list of storage keys: %s", strerror(-r));
+	r = wf_pickle_write_buffer(g, list, NULL, NULL, &text, s->err);
 	return r < 0 ? r : wf_out_write(s->out, text.data, text.len);
 }
 

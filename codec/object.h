@@ -142,6 +142,13 @@ bool wf_is_global(const struct wf_graph *g, wf_ref r, const char *module, const 
 /* true when a dotted name is a path of attributes (Outer.Inner): so it is in pickles of protocol 4 and later only. */
 bool wf_global_nested(const struct wf_graph *g, wf_ref r);
 void wf_global_set_nested(struct wf_graph *g, wf_ref r);
+/* true when the pickle put the object of this id into its memo: so do the C++ writers, and the C++ reader takes two ids
+ * of one key for two storages. */
+bool wf_persid_memoised(const struct wf_graph *g, wf_ref r);
+void wf_persid_set_memoised(struct wf_graph *g, wf_ref r);
+/* true for what INST or OBJ made, which does not call an initialiser that takes nothing: its form is the nearest one. */
+bool wf_call_by_mark(const struct wf_graph *g, wf_ref r);
+void wf_call_set_by_mark(struct wf_graph *g, wf_ref r);
 enum wf_call_form wf_call_form_of(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_func(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_args(const struct wf_graph *g, wf_ref r);

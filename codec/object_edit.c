@@ -339,3 +339,19 @@ void wf_global_set_nested(struct wf_graph *g, wf_ref r)
 	if (o)
 		o->flags |= WF_FLAG_NESTED;
 }
+
+void wf_persid_set_memoised(struct wf_graph *g, wf_ref r)
+{
+	struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+
+	if (o)
+		o->flags |= WF_FLAG_MEMOISED;
+}
+
+void wf_call_set_by_mark(struct wf_graph *g, wf_ref r)
+{
+	struct wf_object *o = wf_object_of(g, r, WF_CALL);
+
+	if (o)
+		o->flags |= WF_FLAG_BY_MARK;
+}

@@ -202,6 +202,18 @@ bool wf_global_nested(const struct wf_graph *g, wf_ref r)
 	return o && o->flags & WF_FLAG_NESTED;
 }
 
+bool wf_persid_memoised(const struct wf_graph *g, wf_ref r)
+{
+	const struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	return o && o->flags & WF_FLAG_MEMOISED;
+}
+
+bool wf_call_by_mark(const struct wf_graph *g, wf_ref r)
+{
+	const struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	return o && o->flags & WF_FLAG_BY_MARK;
+}
+
 enum wf_call_form wf_call_form_of(const struct wf_graph *g, wf_ref r)
 {
 	const struct wf_object *o = wf_object_of(g, r, WF_CALL);

@@ -7,6 +7,8 @@
 #define WF_LONG_FORM 0xffffu   /* in aux: the count is in n and the data follow it */
 #define WF_FLAG_EXTERNAL 1u    /* a string whose bytes lie in the graph's source */
 #define WF_FLAG_NESTED 1u      /* a GLOBAL whose dotted name is a path of attributes */
+#define WF_FLAG_MEMOISED 1u    /* a PERSID that the pickle put into its memo */
+#define WF_FLAG_BY_MARK 1u     /* a CALL that INST or OBJ made */
 #define WF_KIND_EFFECTS 0x40u
 #define WF_KIND_FILLER 0x41u
 

@@ -279,7 +279,9 @@ int wf_pickle_instance(struct pickle_machine *m, uint8_t op)
 	if (!args)
 		return wf_pickle_no_room(m);
 	enum wf_call_form form = m->depth > first ? WF_CALL_REDUCE : WF_CALL_NEWOBJ;
-	return collapse(m, start, wf_call(m->g, form, class, args, WF_NIL));
+	wf_ref made = wf_call(m->g, form, class, args, WF_NIL);
+	wf_call_set_by_mark(m->g, made);
+	return collapse(m, start, made);
 }
 
 int wf_pickle_build(struct pickle_machine *m, uint8_t op)

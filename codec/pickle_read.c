@@ -181,6 +181,7 @@ static int run_put(struct pickle_machine *m, uint8_t op)
 	if (index >= WF_PICKLE_MAX_MEMO)
 		return wf_pickle_refused(m, -E2BIG, "memo index %" PRIu64 "; the limit is %u", index,
 					 WF_PICKLE_MAX_MEMO);
+	wf_persid_set_memoised(m->g, m->stack[m->depth - 1]);
 	rc = wf_pickle_memo_put(&m->memo, (uint32_t)index, m->stack[m->depth - 1]);
 	return rc < 0 ? wf_pickle_no_room(m) : 0;
 }

@@ -382,6 +382,18 @@ static int save_args(struct writer *w, wf_ref args, bool again)
 	return rc;
 }
 
+/* OBJ takes its arguments from the stack, one at a time. */
+static int save_marked_args(struct writer *w, struct frame *f)
+{
+	wf_ref arg = wf_element(w->out.g, wf_call_args(w->out.g, f->ref), f->at);
+
+	if (arg == WF_NIL)
+		return 0;
+	f->at++;
+	f->stage = CALL_ARGS;
+	return save(w, arg);
+}
+
 static int step_call(struct writer *w, struct frame *f)
 {
 	static const uint8_t ops[] = {OP_REDUCE, OP_NEWOBJ, OP_NEWOBJ_EX};
@@ -393,13 +405,17 @@ static int step_call(struct writer *w, struct frame *f)
 		return pop(w);
 	switch ((enum call_stage)f->stage++) {
 	case CALL_FUNC:
+		if (wf_call_by_mark(g, f->ref))
+			wf_emit_op(&w->out, OP_MARK);
 		return save(w, wf_call_func(g, f->ref));
 	case CALL_ARGS:
+		if (wf_call_by_mark(g, f->ref))
+			return save_marked_args(w, f);
 		return save_args(w, wf_call_args(g, f->ref), f->again);
 	case CALL_KWARGS:
 		return form == WF_CALL_NEWOBJ_EX ? save(w, wf_call_kwargs(g, f->ref)) : 0;
 	case CALL_RESULT:
-		return finish_result(w, f->ref, ops[form]) ? w->out.failed : pop(w);
+		return finish_result(w, f->ref, wf_call_by_mark(g, f->ref) ? OP_OBJ : ops[form]) ? w->out.failed : pop(w);
 	case CALL_LIST:
 		return push_batch(w, e.list, false);
 	case CALL_SET:
@@ -445,6 +461,8 @@ static int step_persid(struct writer *w, struct frame *f)
 		return save(w, id);
 	}
 	wf_emit_op(o, OP_BINPERSID);
+	if (wf_persid_memoised(o->g, f->ref))
+		wf_emit_put(o, f->ref);
 	return pop(w);
 }
 

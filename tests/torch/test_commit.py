@@ -232,6 +232,35 @@ def make_tar(path):
             t.addfile(info, io.BytesIO(data))
 
 
+def legacy_of_python2(obj, path):
+    """The legacy stream with every str as Python 2 pickled it."""
+    import pickle
+    import pickletools
+
+    def old(data):
+        """The same pickles, each BINUNICODE a SHORT_BINSTRING."""
+        out, at = b"", 0
+        for op, arg, here in list(pickletools.genops(data)):
+            out += data[at:here]
+            at = here
+            if op.name == "BINUNICODE":
+                text = arg.encode()
+                out += b"U" + bytes([len(text)]) + text
+                at = here + 5 + len(text)
+        return out + data[at:]
+    stream = io.BytesIO()
+    torch.save(obj, stream, _use_new_zipfile_serialization=False)
+    data = stream.getvalue()
+    with open(path, "wb") as f:
+        at = 0
+        for _ in range(5):
+            part = io.BytesIO(data[at:])
+            pickletools.dis(part, out=io.StringIO())
+            f.write(old(data[at:at + part.tell()]))
+            at += part.tell()
+        f.write(data[at:])
+
+
 def other_kinds():
     def path(name):
         return os.path.join(WORK, name)
@@ -281,6 +310,37 @@ def other_kinds():
                 want["fortran"][0, 1] = 10
                 check(path("arrays.pt"), out, want)
             test(f"arrays in a pickle of protocol {protocol}, {way}", body)
+
+    # what C++ wrote: storages are in the memo, because the C++ reader makes another storage of every id
+    if hasattr(torch._C, "_pickle_save"):
+        ten = torch.arange(10.0)
+        with open(path("cpp.pt"), "wb") as f:
+            f.write(torch._C._pickle_save({"all": ten, "part": ten[3:6], "other": torch.ones(2)}))
+        for way in ("replace", "append"):
+            def body():
+                out, want = edit(way, path("cpp.pt")), load(path("cpp.pt"))
+                if {"how": "C++"} not in modes(path("cpp.pt")):
+                    raise AssertionError("torch::pickle_load does not load what torch::pickle_save wrote")
+                check(path("cpp.pt"), out, want, offsets=False)
+                with open(out, "rb") as f:
+                    got = torch._C._pickle_load_obj(f.read())
+                if got["part"].data_ptr() != got["all"].data_ptr() + 12:
+                    raise AssertionError("the view is no view any more")
+            test(f"written by C++, {way}", body)
+
+    # Python 2: its strings are bytes to torch.load(encoding='bytes'), in the ids as in the list of keys
+    python2 = {"w": torch.arange(4.0), "b": torch.ones(2), "epoch": 3}
+    legacy_of_python2(python2, path("python2.pt"))
+
+    def body():
+        ways = modes(path("python2.pt"))
+        if {"encoding": "bytes"} not in ways or {"encoding": "latin1"} not in ways:
+            raise AssertionError(f"it loads in {ways}")
+        for operations, want in ((["write", "w", 1, 2, 9], written(load(path("python2.pt")), "w", 1, 2, 9)),
+                                 (["rename", "b", "bias"], renamed(load(path("python2.pt")), "b", "bias")),
+                                 (["add", "new", 5, 1, "remove", "w"], without(with_new(load(path("python2.pt")), "new", 5, 1), "w"))):
+            check(path("python2.pt"), edit("replace", path("python2.pt"), *operations), want)
+    test("a legacy stream of Python 2", body)
 
     # re-zipped: stored without descriptors, and deflated
     torch.save(plain(), path("plain.pt"))

@@ -98,8 +98,9 @@ static void test_containers(void **state)
 		{LIT("(S'a'\ntp0\ng0\n\x86."), LIT("\x80\2U\1aq\0\x85q\1h\1\x86q\2.")},
 		{LIT("]\x94h\0a."), LIT("\x80\2]q\0h\0a.")},
 		{LIT("}\x94K\1h\0s."), LIT("\x80\2}q\0K\1h\0s.")},
-		/* persistent ids are never memoised */
-		{LIT("(K\1\x85Q\x94h\0h\0h\0t."), LIT("\x80\2(K\1\x85q\0Qh\0Qh\0Qh\0Qtq\1.")},
+		/* a persistent id is memoised where it was */
+		{LIT("(K\1\x85Q\x94h\0h\0h\0t."), LIT("\x80\2(K\1\x85q\0Qq\1h\1h\1h\1tq\2.")},
+		{LIT("(K\1\x85\x94Qh\0Qt."), LIT("\x80\2K\1\x85q\0Qh\0Q\x86q\1.")},
 	};
 	check_all(cases, COUNT(cases));
 }
@@ -149,10 +150,12 @@ static void test_calls(void **state)
 	static const struct conversion cases[] = {
 		{LIT("cm\nn\n)R."), LIT("\x80\2"
 					"cm\nn\nq\0)Rq\1.")},
-		{LIT("(im\nn\n."), LIT("\x80\2"
-				       "cm\nn\nq\0)\x81q\1.")},
-		{LIT("(K\1im\nn\n."), LIT("\x80\2"
-					  "cm\nn\nq\0K\1\x85q\1Rq\2.")},
+		{LIT("(im\nn\n."), LIT("\x80\2("
+				       "cm\nn\nq\0oq\1.")},
+		{LIT("(K\1im\nn\n."), LIT("\x80\2("
+					  "cm\nn\nq\0K\1oq\1.")},
+		{LIT("(cm\nn\n](NK\1eop\x30\nNb."), LIT("\x80\2("
+							  "cm\nn\nq\0]q\1(NK\1eoq\2Nb.")},
 		{LIT("cm\nn\n)}\x92."), LIT("\x80\2"
 					    "cm\nn\nq\0)}q\1\x92q\2.")},
 		{LIT("cm\nn\n)RNNsNaNb."), LIT("\x80\2"
