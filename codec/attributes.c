@@ -88,13 +88,9 @@ static int get_descr(const struct subject *s, struct wf_buffer *out)
 
 static int get_file_offset(const struct subject *s, struct wf_buffer *out)
 {
-	const struct wf_tensor *t = &s->t;
-	uint64_t offset, len;
+	uint64_t offset;
 	int fd;
-	if (t->kind == WF_TENSOR_META || !t->contiguous || t->conj || t->neg || t->swap || t->size_bytes == 0 ||
-	    !wf_storage_locate(s->ck->storages, t->storage, wf_layout_start(t), &fd,
-			       &offset, &len) ||
-	    len < t->size_bytes)
+	if (!wf_tensor_locate(s->ck->storages, &s->t, &fd, &offset))
 		return -ENODATA;
 	wf_buffer_printf(out, "%llu", (unsigned long long)offset);
 	return 0;

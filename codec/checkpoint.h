@@ -154,6 +154,7 @@ int wf_record_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t node, uint64_t offset, void *buf, size_t len); /* as stored */
 
 /* ---- listing for the tools ---- */
+struct wf_line;
 struct wf_tensor_row {
 	const char *path;       /* names joined with '/', from the root */
 	const char *shape;      /* JSON */
@@ -161,12 +162,17 @@ struct wf_tensor_row {
 	uint64_t size_bytes;
 	int error;              /* negative errno: this tensor cannot be read; error_text says why */
 	const char *error_text;
+	const struct wf_line *line; /* for wf_row_json */
 };
 /* Every tensor below the entry whose path is prefix (NULL or "": the root), or, where there is no such entry, below those
  * whose path begins with it; in tree order. each() returning non-zero ends it. Strings are valid during the call.
  * -ENOENT when nothing begins so. */
 int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix, int (*each)(void *ctx, const struct wf_tensor_row *row),
 		   void *ctx);
+/* Inside each(): appends the row as one line of .weightfs/tensors.json, its newline included. 0 or -ENOMEM. */
+int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret);
+/* All of .weightfs/tensors.json. */
+int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
 /* Structure, bounds and CRCs of everything. problem() is told each fault (fatal) or warning; progress() the bytes done.
  * Returns 0 when there was no fault, -EUCLEAN otherwise. */
 int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),

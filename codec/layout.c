@@ -52,6 +52,13 @@ bool wf_layout_next(struct wf_layout *l, struct wf_run *ret)
 	return true;
 }
 
+bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset)
+{
+	uint64_t len;
+	return t->kind != WF_TENSOR_META && t->contiguous && !t->conj && !t->neg && !t->swap && t->size_bytes > 0 &&
+	       wf_storage_locate(ss, t->storage, wf_layout_start(t), ret_fd, ret_file_offset, &len) && len >= t->size_bytes;
+}
+
 void wf_layout_span(const struct wf_tensor *t, uint64_t *ret_start, uint64_t *ret_end)
 {
 	uint64_t last = 0;

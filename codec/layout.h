@@ -32,6 +32,10 @@ void wf_layout_init(struct wf_layout *l, const struct wf_tensor *t, uint64_t off
 /* The next run in file order; false after the last. */
 bool wf_layout_next(struct wf_layout *l, struct wf_run *ret);
 
+/* Where all of the tensor's bytes stand one after the other, as its file shows them, in a file (the checkpoint's); false where
+ * they do not, or there are none. */
+bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset);
+
 /* Reads [offset, offset + len) of the tensor's file; the range must lie inside size_bytes. Conjugate and negative bits
  * are resolved (the file shows the logical values), NumPy's big-endian elements swapped. */
 int wf_tensor_read(struct wf_storages *ss, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len);

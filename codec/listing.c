@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint_impl.h"
+#include "lines.h"
 #include "util.h"
 #include "value.h"
 
@@ -23,6 +23,7 @@ struct listing {
 	uint32_t depth, capacity;
 	const char *begins; /* what names begin with in the directory that the walk starts in */
 	bool found;
+	struct wf_line_file file;
 };
 
 static int push(struct listing *l, wf_ino dir)
@@ -39,16 +40,20 @@ static int push(struct listing *l, wf_ino dir)
 	return 0;
 }
 
-static int tell_tensor(struct listing *l, const struct wf_node *n, int (*each)(void *, const struct wf_tensor_row *),
-		       void *ctx)
+/* dir: NULL where no name led to it. */
+static int tell_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, uint32_t position,
+		       int (*each)(void *, const struct wf_tensor_row *), void *ctx)
 {
 	struct wf_checkpoint *ck = l->ck;
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_tensor t;
+	struct wf_line line = {.ck = ck, .ino = ino, .dir = dir, .position = position, .tensor = &t, .file = &l->file};
 	struct wf_error err = {0};
 	struct wf_buffer *shape = &l->shape;
 	char class[256], text[512];
 	struct wf_tensor_row row = {
-		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = "", .error_text = ""};
+		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = "", .error_text = "",
+		.line = &line};
 	row.error = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err);
 	shape->len = 0;
 	wf_json_ints(shape, t.shape, row.error == 0 ? t.ndim : 0);
@@ -87,14 +92,15 @@ static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_ro
 		if (l->depth == 1 && strncmp(name, l->begins, strlen(l->begins)) != 0)
 			continue;
 		l->found = true;
-		const struct wf_node *n = wf_tree_node(t, d->entries[position].ino);
+		wf_ino ino = d->entries[position].ino;
+		const struct wf_node *n = wf_tree_node(t, ino);
 		wf_buffer_puts(&l->path, name);
 		r = wf_buffer_status(&l->path);
 		if (r == 0 && n->type == WF_NODE_TENSOR)
-			r = tell_tensor(l, n, each, ctx);
+			r = tell_tensor(l, ino, d, position, each, ctx);
 		else if (r == 0 && n->type == WF_NODE_DIR) {
 			wf_buffer_putc(&l->path, '/');
-			r = push(l, d->entries[position].ino);
+			r = push(l, ino);
 		}
 	}
 	return r;
@@ -102,11 +108,12 @@ static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_ro
 
 /* The entry whose path is prefix, component by component; or, where the last one names no entry, the directory in which
  * it would be, and the component in begins. */
-static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
+static int resolve(struct listing *l, const char *prefix, wf_ino *ret, const struct wf_dir **ret_dir, uint32_t *ret_position)
 {
 	char name[WF_NAME_MAX + 1];
 	uint32_t position;
 	wf_ino ino = WF_INO_ROOT;
+	*ret_dir = NULL;
 	while (*prefix) {
 		size_t len = strcspn(prefix, "/");
 		if (len > WF_NAME_MAX)
@@ -121,7 +128,9 @@ static int resolve(struct listing *l, const char *prefix, wf_ino *ret)
 			}
 			if (r < 0)
 				return r == -ENOTDIR ? -ENOENT : r;
-			ino = wf_tree_dir(l->ck->tree, ino)->entries[position].ino;
+			*ret_dir = wf_tree_dir(l->ck->tree, ino);
+			*ret_position = position;
+			ino = (*ret_dir)->entries[position].ino;
 			wf_buffer_printf(&l->path, "%s%s", l->path.len ? "/" : "", name);
 		}
 		prefix += len + (prefix[len] == '/');
@@ -134,12 +143,15 @@ int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 		   int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx)
 {
 	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT, .begins = ""};
+	const struct wf_dir *dir;
+	uint32_t position = 0;
 	wf_ino ino;
 	pthread_rwlock_rdlock(&ck->lock);
-	int r = resolve(&l, prefix ? prefix : "", &ino);
+	wf_line_file_init(&l.file, ck);
+	int r = resolve(&l, prefix ? prefix : "", &ino, &dir, &position);
 	const struct wf_node *n = r == 0 ? wf_tree_node(ck->tree, ino) : NULL;
 	if (n && n->type == WF_NODE_TENSOR) {
-		r = tell_tensor(&l, n, each, ctx);
+		r = tell_tensor(&l, ino, dir, position, each, ctx);
 	} else if (n && n->type == WF_NODE_DIR) {
 		if (l.path.len)
 			wf_buffer_putc(&l.path, '/');
@@ -153,6 +165,7 @@ int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 	free(l.stack);
 	wf_buffer_free(&l.path);
 	wf_buffer_free(&l.shape);
+	wf_line_file_free(&l.file);
 	return r < 0 ? r : 0;
 }
 

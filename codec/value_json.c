@@ -5,10 +5,22 @@
 #include "tensor.h"
 #include "value_inner.h"
 
+/* Stands for itself in a JSON string, and begins nothing that does not: names are long runs of these. */
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c != '"' && c != '\\' && c != 0x7f;
+}
+
 void wf_json_string(struct wf_buffer *out, const char *s, size_t len)
 {
 	wf_buffer_putc(out, '"');
 	for (size_t i = 0; i < len; i++) {
+		size_t plain = i;
+		while (plain < len && is_plain(s[plain]))
+			plain++;
+		wf_buffer_append(out, s + i, plain - i);
+		if ((i = plain) == len)
+			break;
 		unsigned char c = (unsigned char)s[i];
 		if (c == '"' || c == '\\')
 			wf_buffer_printf(out, "\\%c", c);

@@ -1,6 +1,7 @@
 /* The hidden directory .weightfs: found by name, never listed.
  *
  *   status, summary, globals   texts, made when they are opened
+ *   tensors.json               a line a tensor; where a mount can change, its size is 0 until it is open, as in /proc
  *   log                        the last lines that the daemon logged, and why calls were refused (log.c)
  *   commit, discard            any write commits the edits, or drops them; its errno says whether that worked
  *   cuda/                      how to map tensors that are on a device (cuda.c)
@@ -22,10 +23,10 @@
 #include "control.h"
 #include "fs.h"
 
-enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_LOG, NODE_COMMIT, NODE_DISCARD, NODE_FIXED };
+enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_TENSORS, NODE_LOG, NODE_COMMIT, NODE_DISCARD, NODE_FIXED };
 
-static const char *const fixed_names[NODE_FIXED] = {"",    "status", "summary", "globals",
-						     "log", "commit", "discard"};
+static const char *const fixed_names[NODE_FIXED] = {
+	"", "status", "summary", "globals", "tensors.json", "log", "commit", "discard"};
 
 /* What is written to, and does something. */
 static bool is_command(uint64_t node)
@@ -84,6 +85,7 @@ static int make_text(struct fs *fs, int node, struct wf_buffer *out)
 	return node == NODE_STATUS    ? wf_status(fs->checkpoint, out)
 	       : node == NODE_SUMMARY ? wf_summary(fs->checkpoint, out)
 	       : node == NODE_GLOBALS ? wf_globals(fs->checkpoint, out)
+	       : node == NODE_TENSORS ? wf_tensors_json(fs->checkpoint, out)
 	       : node == NODE_LOG     ? fs_log_text(fs, out)
 				      : 0;
 }
@@ -104,6 +106,10 @@ static int text_size(struct fs *fs, int node, uint64_t *ret)
 	struct wf_buffer text = WF_BUFFER_INIT;
 	const struct wf_buffer *kept;
 	int r;
+	if (node == NODE_TENSORS && (fs->writable || fs->options.map_location)) {
+		*ret = 0; /* known when it is opened: it can be long, and a stat is to be cheap */
+		return 0;
+	}
 	if (fs->writable) {
 		r = make_text(fs, node, &text);
 		*ret = text.len;

@@ -1,0 +1,117 @@
+#include "lines.h"
+
+#include <string.h>
+
+#include "layout.h"
+#include "value.h"
+
+static void put_string(struct wf_buffer *out, const char *name, const char *value)
+{
+	wf_buffer_puts(out, name);
+	wf_json_string(out, value, strlen(value));
+}
+
+static void put_number(struct wf_buffer *out, const char *name, uint64_t value)
+{
+	wf_buffer_puts(out, name);
+	wf_buffer_put_int(out, (int64_t)value);
+}
+
+static void put_flag(struct wf_buffer *out, const char *name, bool value)
+{
+	if (!value)
+		return;
+	wf_buffer_puts(out, name);
+	wf_buffer_puts(out, "true");
+}
+
+static void put_key(struct wf_buffer *out, const struct wf_line *l)
+{
+	if (!l->dir)
+		return;
+	wf_buffer_puts(out, ", \"key\": ");
+	if (l->dir->kind == WF_DIR_SEQUENCE)
+		wf_buffer_put_int(out, l->position);
+	else
+		wf_json_key(l->ck->graph, l->dir->entries[l->position].key, out);
+}
+
+void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck)
+{
+	struct wf_fingerprint print;
+	*f = (struct wf_line_file){0};
+	put_string(&f->name, ", \"file\": ", ck->path);
+	wf_source_fingerprint(wf_container_file(ck->container), &print);
+	wf_buffer_printf(&f->id, ", \"file_id\": [%llu, %llu, %llu, %lld]", (unsigned long long)print.dev,
+			 (unsigned long long)print.ino, (unsigned long long)print.size_bytes,
+			 (long long)print.mtime_sec * 1000000000 + print.mtime_nsec);
+}
+
+void wf_line_file_free(struct wf_line_file *f)
+{
+	wf_buffer_free(&f->name);
+	wf_buffer_free(&f->id);
+}
+
+/* Where the elements stand one after the other in the checkpoint's file. */
+static void put_file(struct wf_buffer *out, const struct wf_line *l)
+{
+	uint64_t offset;
+	int fd;
+	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset) || (l->ck->edits && wf_edits_holds(l->ck, l->ino)))
+		return;
+	wf_buffer_append(out, l->file->name.data, l->file->name.len);
+	put_number(out, ", \"file_offset\": ", offset);
+	wf_buffer_append(out, l->file->id.data, l->file->id.len);
+}
+
+static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const struct wf_tensor_row *row)
+{
+	const struct wf_tensor *t = l->tensor;
+	const char *device = wf_placement_device(l->ck->placement, t->storage);
+	wf_buffer_puts(out, ", \"stride\": ");
+	wf_json_ints(out, t->stride, t->ndim);
+	if (row->storage[0])
+		put_string(out, ", \"storage\": ", row->storage);
+	put_number(out, ", \"storage_offset\": ", t->offset_elems);
+	if (t->storage != WF_NO_STORAGE)
+		put_number(out, ", \"storage_bytes\": ", wf_storage_get(l->ck->storages, t->storage)->size_bytes);
+	put_number(out, ", \"bytes\": ", row->size_bytes);
+	put_string(out, ", \"location\": ", row->location);
+	put_flag(out, ", \"requires_grad\": ", t->requires_grad);
+	put_flag(out, ", \"conj\": ", t->conj);
+	put_flag(out, ", \"neg\": ", t->neg);
+	if (t->kind == WF_TENSOR_META)
+		return;
+	put_string(out, ", \"device\": ", device ? device : "file");
+	put_file(out, l);
+}
+
+int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret)
+{
+	const struct wf_line *l = row->line;
+	wf_buffer_puts(ret, "{\"path\": ");
+	wf_json_string(ret, row->path, strlen(row->path));
+	put_key(ret, l);
+	put_string(ret, ", \"class\": ", row->klass);
+	put_string(ret, ", \"dtype\": ", row->dtype);
+	wf_buffer_puts(ret, ", \"shape\": ");
+	wf_buffer_puts(ret, row->shape);
+	if (row->error)
+		put_string(ret, ", \"error\": ", row->error_text);
+	else
+		put_tensor(ret, l, row);
+	wf_buffer_puts(ret, "}\n");
+	return wf_buffer_status(ret);
+}
+
+static int add_line(void *ctx, const struct wf_tensor_row *row)
+{
+	return wf_row_json(row, ctx);
+}
+
+int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret)
+{
+	int r = wf_each_tensor(ck, NULL, add_line, ret);
+	return r < 0 ? r : wf_buffer_status(ret);
+}

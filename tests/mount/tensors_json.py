@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+""".weightfs/tensors.json: a line a tensor, which says what the entry's attributes say, and where its bytes stand in the checkpoint.
+
+Usage: tensors_json.py BUILD_DIRECTORY    Prints TAP.
+"""
+import json
+import os
+import sys
+from collections import OrderedDict
+
+from kit import World, done, floats, need_fuse, ok, read, same
+from minicheckpoint import Storage, Tensor, save
+
+need_fuse()
+BUILD = sys.argv[1]
+ATTRIBUTES = ("dtype", "storage", "location", "device", "class")
+NUMBERS = ("shape", "stride", "storage_offset")
+
+
+def make(path):
+    base, tie = Storage("float32", floats(12)), Tensor("float32", (2,), floats(2, 10))
+    save(path, OrderedDict([
+        ("w", Tensor("float32", (3, 4), b"", storage=base)), ("t", Tensor("float32", (4, 3), b"", storage=base, stride=(1, 4))),
+        ("row", Tensor("float32", (4,), b"", storage=base, offset=4)), ("bias", tie), ("tied", tie), ("epoch", 3),
+        ("none", Tensor("int64", (0, 3), b"")), ("0-d", Tensor("float64", (), bytes(range(8)))),
+        ('a/b "\n%', Tensor("uint8", (5,), b"12345")), ("list", [Tensor("int32", (1,), b"abcd"), 1.5]),
+        ("by number", {7: Tensor("bool", (1,), b"\1"), "x": {}})]))
+
+
+def manifest(w):
+    with open(f"{w.mnt}/.weightfs/tensors.json", encoding="utf-8") as f:
+        return {line["path"]: line for line in map(json.loads, f)}
+
+
+def attr(path, name):
+    try:
+        return os.getxattr(path, name).decode()
+    except OSError:
+        return None
+
+
+def wrong(w, lines):
+    """What a line says other than the attributes of its entry."""
+    for path, line in lines.items():
+        entry = f"{w.mnt}/{path}"
+        for name in ATTRIBUTES:
+            if line[name] != attr(entry, f"user.torch.{name}"):
+                yield path, name
+        for name in NUMBERS:
+            if line[name] != json.loads(attr(entry, f"user.torch.{name}")):
+                yield path, name
+        if line["bytes"] != os.path.getsize(entry):
+            yield path, "bytes"
+        if str(line.get("file_offset")) != str(attr(entry, "user.torch.file_offset")):
+            yield path, "file_offset"
+
+
+def check(w, options):
+    w.mount("-o", options)
+    lines, data, st = manifest(w), read(w.file), os.stat(w.file)
+    same(list(lines), ["w", "t", "row", "bias", "tied", "none", "0-d", 'a%2Fb "\n%25', "list/0", "by number/7"], f"{options}: every tensor in order")
+    same(list(wrong(w, lines)), [], "lines and attributes agree")
+    same([lines[p]["key"] for p in ('a%2Fb "\n%25', "tied", "list/0", "by number/7")], ['a/b "\n%', "tied", 0, 7], "keys are exact, of each name")
+    same({p for p, line in lines.items() if "file" not in line}, {"t", "none"}, "what stands in the file in one piece says where")
+    same({tuple(line["file_id"]) for line in lines.values() if "file" in line}, {(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)},
+         "and which file that is")
+    same([p for p, line in lines.items() if "file" in line and
+          data[line["file_offset"]:line["file_offset"] + line["bytes"]] != read(f"{w.mnt}/{p}")], [], "the bytes there are the tensor's")
+    same({line["file"] for line in lines.values() if "file" in line}, {os.path.realpath(w.file)}, "by its absolute path")
+
+
+def editing(w):
+    with open(f"{w.mnt}/row", "r+b") as f:
+        f.write(b"new!")
+    same({p for p, line in manifest(w).items() if "file" not in line}, {"w", "t", "row", "none"}, "edited bytes stand in the file no more")
+    os.rename(f"{w.mnt}/bias", f"{w.mnt}/bias2")
+    lines = manifest(w)
+    ok("bias" not in lines and lines["bias2"]["key"] == "bias2" and "file" in lines["bias2"], "a renamed tensor has its new name", lines)
+    with open(f"{w.mnt}/.weightfs/commit", "w") as f:
+        f.write("1")
+    lines, data, st = manifest(w), read(w.file), os.stat(w.file)
+    same(lines["row"]["file_id"], [st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns], "after a commit they stand in the new file")
+    same(data[lines["row"]["file_offset"]:][:4], b"new!", "at their place")
+
+
+def main():
+    with World(BUILD, make) as w:
+        check(w, "ro")
+        w.umount()
+        check(w, "rw")
+        editing(w)
+        w.umount()
+    done()
+
+
+main()
