@@ -186,9 +186,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->changed = options->changed;
 	ck->renamed = options->renamed;
 	ck->changed_ctx = options->changed_ctx;
-	pthread_rwlock_init(&ck->lock, NULL);
-	pthread_rwlock_init(&ck->commit_lock, NULL);
-	pthread_mutex_init(&ck->archive_lock, NULL);
+	wf_checkpoint_make_locks(ck);
 	int r = resolve_paths(ck, path, options, err);
 	/* before the file is read: a crash may have left an append half done, and the overlay knows how much of it
 	 * counts */
@@ -230,9 +228,7 @@ void wf_close(struct wf_checkpoint *ck)
 	wf_source_unref(ck->file);
 	wf_overlay_close(ck->overlay);
 	wf_archive_free(ck->archive);
-	pthread_mutex_destroy(&ck->archive_lock);
-	pthread_rwlock_destroy(&ck->commit_lock);
-	pthread_rwlock_destroy(&ck->lock);
+	wf_checkpoint_free_locks(ck);
 	free(ck->output);
 	free(ck->path);
 	free(ck);

@@ -1,10 +1,18 @@
 /* The inside of a struct wf_checkpoint, for the files that implement checkpoint.h (checkpoint.c, attributes.c,
  * listing.c, verify.c, edit*.c, commit*.c). Nobody else includes it.
  *
- * Lock order: commit_lock, then lock. Readers hold `lock` shared; an edit holds it exclusively and takes commit_lock
- * shared before; a commit holds commit_lock exclusively for all of its time and `lock` exclusively only to plan and to
- * swap the base. Opening and closing a file takes `lock` alone: it must change nothing that a commit reads while it
- * writes (graph, storages that the pickle names, their data files).
+ * Lock order: commit_lock, lock, then overlay_lock or open_lock. Readers hold `lock` shared. An edit holds commit_lock and
+ * `lock` exclusively; a commit holds commit_lock for all of its time and `lock` exclusively only to plan and to swap the
+ * base. Opening and closing a file takes `lock` alone: it must change nothing that a commit reads while it writes (graph,
+ * storages that the pickle names, their data files).
+ *
+ * Nobody starves: `lock` lets a waiting writer go before new readers, and since editors wait for each other on commit_lock,
+ * hardly ever more than one of them waits for `lock`; the readers that came meanwhile go before the next. Therefore no
+ * thread may take `lock` shared twice, not even through a callback: a writer that comes in between would wait for the first
+ * and be waited for by the second.
+ *
+ * The overlay is used with `lock` held exclusively, or by a commit with `lock` shared and overlay_lock exclusively. Readers of
+ * its data files need no more than `lock`: those calls lock inside. Who wants its numbers asks wf_checkpoint_usage.
  */
 #pragma once
 
@@ -34,7 +42,7 @@ struct wf_checkpoint {
 	char *path;   /* resolved, absolute */
 	char *output; /* where commits go, absolute; NULL: path */
 	enum wf_commit_mode commit_mode;
-	bool writable;
+	atomic_bool writable; /* becomes false when a commit could not clear its overlay */
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
 	void (*refused)(void *ctx, int code, const char *reason); /* NULL until the edits of the log are replayed */
@@ -43,8 +51,10 @@ struct wf_checkpoint {
 	void (*renamed)(void *ctx, uint32_t dir, const char *name);
 	void *changed_ctx;
 
-	pthread_rwlock_t lock;        /* graph, storages, tree, edits */
-	pthread_rwlock_t commit_lock; /* see above */
+	pthread_rwlock_t lock;       /* graph, storages, tree, edits */
+	pthread_mutex_t commit_lock; /* see above */
+	pthread_rwlock_t overlay_lock;
+	pthread_mutex_t open_lock; /* the counts of open files, where `lock` is held shared */
 
 	struct wf_source *file;
 	struct wf_container *container;
@@ -53,9 +63,10 @@ struct wf_checkpoint {
 	struct wf_tree *tree;
 	struct wf_placement *placement; /* NULL where there are no devices */
 	bool relocated;                 /* map_location has changed location tags, which no commit has recorded yet */
-	struct wf_overlay *overlay; /* NULL when overlays are ignored */
-	struct wf_edits *edits;     /* NULL as well */
-	struct stat opened;         /* of the file that was opened: its time is that of all that is not edited */
+	struct wf_overlay *overlay; /* NULL when overlays are ignored; the same as long as the checkpoint is open */
+	struct wf_overlay_usage usage_before; /* of the overlay when the last commit began; under `lock` */
+	struct wf_edits *edits; /* NULL where the overlay is; under `lock` */
+	struct stat opened;     /* of the file that was opened: its time is that of all that is not edited */
 
 	pthread_mutex_t archive_lock; /* makes the tree of records; `lock` is held by then */
 	struct wf_archive *archive;   /* NULL until somebody looks, and after a commit */
@@ -83,6 +94,11 @@ void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...) __a
 /* Says why an edit is refused, to who shows it (.weightfs/log), and returns code: one line says and does it. What a call
  * refuses; what is refused later, when no call waits for it, goes to wf_checkpoint_log. */
 int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+void wf_checkpoint_make_locks(struct wf_checkpoint *ck);
+void wf_checkpoint_free_locks(struct wf_checkpoint *ck);
+/* What waits in the overlay, which is there; during a commit, what waited when it began. The lock is held. */
+void wf_checkpoint_usage(struct wf_checkpoint *ck, struct wf_overlay_usage *ret);
 
 /* What stat says about a node. The lock is held. */
 int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret);

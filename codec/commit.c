@@ -247,6 +247,19 @@ static void log_scratch(struct wf_checkpoint *ck)
 	pthread_rwlock_unlock(&ck->lock);
 }
 
+/* Around what a commit does with the overlay while reads go on: nobody edits, but others want its numbers. */
+static void take_overlay(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	pthread_rwlock_wrlock(&ck->overlay_lock);
+}
+
+static void leave_overlay(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_unlock(&ck->overlay_lock);
+	pthread_rwlock_unlock(&ck->lock);
+}
+
 /* The commit is a fact. Clearing the overlay takes some fsyncs; reads go on meanwhile. */
 static void go_on(struct commit *c)
 {
@@ -257,7 +270,7 @@ static void go_on(struct commit *c)
 		swap_base(c);
 		pthread_rwlock_unlock(&ck->lock);
 	}
-	pthread_rwlock_rdlock(&ck->lock);
+	take_overlay(ck);
 	int r = wf_overlay_committed(ck->overlay, fd, wf_edits_keep_file, ck);
 	if (r < 0) {
 		/* the next opening drops the log, and with it what would be edited from now on */
@@ -267,7 +280,7 @@ static void go_on(struct commit *c)
 				  "accepted until the checkpoint is opened again",
 				  strerror(-r));
 	}
-	pthread_rwlock_unlock(&ck->lock);
+	leave_overlay(ck);
 	if (r == 0 && !c->windows)
 		log_scratch(ck);
 }
@@ -324,9 +337,9 @@ static int commit_to_new_file(struct commit *c)
 		r = open_written(c, c->file.path);
 	if (r < 0)
 		return r;
-	pthread_rwlock_rdlock(&ck->lock);
+	take_overlay(ck);
 	r = put_in_place(c);
-	pthread_rwlock_unlock(&ck->lock);
+	leave_overlay(ck);
 	if (r == 0)
 		go_on(c);
 	return r;
@@ -360,17 +373,17 @@ static void cut_back(struct commit *c)
 static int commit_in_place(struct commit *c)
 {
 	struct wf_checkpoint *ck = c->ck;
-	pthread_rwlock_rdlock(&ck->lock);
+	take_overlay(ck);
 	int r = wf_overlay_check_base(ck->overlay, c->err);
 	if (r == 0)
 		r = wf_overlay_commit_begin(ck->overlay, WF_OVERLAY_APPEND, NULL, c->err);
-	pthread_rwlock_unlock(&ck->lock);
+	leave_overlay(ck);
 	if (r < 0)
 		return r;
 	/* where long strings of the graph still need the old source, it stays tolerant after the commit, too */
 	wf_source_allow_growth(wf_container_file(ck->container), true);
 	r = append(c);
-	pthread_rwlock_rdlock(&ck->lock);
+	take_overlay(ck);
 	if (r == 0) {
 		r = wf_overlay_seal_append(ck->overlay, c->target_fd);
 		if (r < 0)
@@ -378,7 +391,7 @@ static int commit_in_place(struct commit *c)
 	}
 	if (r < 0)
 		cut_back(c);
-	pthread_rwlock_unlock(&ck->lock);
+	leave_overlay(ck);
 	if (r == 0)
 		go_on(c);
 	return r;
@@ -404,6 +417,7 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 	/* it moves descriptors of data files, which nobody may be reading from then */
 	if (r == 0 && !*ret_nothing && (r = wf_overlay_sync(ck->overlay)) < 0)
 		wf_fail(c->err, r, "cannot make the edits durable: %s", strerror(-r));
+	wf_overlay_usage(ck->overlay, &ck->usage_before);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
@@ -440,7 +454,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 	bool nothing = false;
 	if (!ck->writable || !ck->overlay)
 		return wf_fail(err, -EROFS, "the checkpoint is mounted read-only");
-	pthread_rwlock_wrlock(&ck->commit_lock);
+	pthread_mutex_lock(&ck->commit_lock);
 	atomic_store(&ck->progress.done_bytes, 0);
 	atomic_store(&ck->progress.total_bytes, 0);
 	atomic_store(&ck->progress.running, true);
@@ -454,7 +468,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 	if (r == 0 && !nothing)
 		r = c.strategy == APPEND ? commit_in_place(&c) : commit_to_new_file(&c);
 	finish(&c, r);
-	pthread_rwlock_unlock(&ck->commit_lock);
+	pthread_mutex_unlock(&ck->commit_lock);
 	return r;
 }
 

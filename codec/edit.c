@@ -30,13 +30,18 @@ struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino)
 	return e && ino >= 1 && ino <= e->files_count ? e->files[ino - 1] : NULL;
 }
 
+int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes)
+{
+	return grow((void **)&e->files, &e->files_count, nodes, sizeof *e->files, 0);
+}
+
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_edits *e = ck->edits;
-	if (ino < 1 || grow((void **)&e->files, &e->files_count, ino, sizeof *e->files, 0) < 0)
+	if (ino < 1 || wf_edit_reserve_files(e, ino) < 0)
 		return NULL;
 	if (!e->files[ino - 1])
-		e->files[ino - 1] = calloc(1, sizeof **e->files);
+		e->files[ino - 1] = calloc(1, sizeof(struct wf_file));
 	return e->files[ino - 1];
 }
 
@@ -252,7 +257,8 @@ int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err)
 	if (!ck->edits)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	wf_edits_start(ck, ck->storages);
-	return wf_edit_replay(ck, err);
+	int r = wf_edit_reserve_files(ck->edits, wf_tree_node_count(ck->tree));
+	return r < 0 ? wf_fail(err, r, "out of memory") : wf_edit_replay(ck, err);
 }
 
 void wf_edits_close(struct wf_checkpoint *ck)
@@ -282,9 +288,9 @@ void wf_edits_close(struct wf_checkpoint *ck)
 
 int wf_edit_begin(struct wf_checkpoint *ck)
 {
-	if (!ck->writable || !ck->edits)
+	if (!ck->writable || !ck->overlay)
 		return -EROFS;
-	pthread_rwlock_rdlock(&ck->commit_lock);
+	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
 	int r = wf_overlay_prepare(ck->overlay);
 	if (r == 0)
@@ -299,16 +305,16 @@ int wf_edit_begin(struct wf_checkpoint *ck)
 void wf_edit_end(struct wf_checkpoint *ck)
 {
 	pthread_rwlock_unlock(&ck->lock);
-	pthread_rwlock_unlock(&ck->commit_lock);
+	pthread_mutex_unlock(&ck->commit_lock);
 }
 
 /* ---- durability ---- */
 
 int wf_sync(struct wf_checkpoint *ck)
 {
-	if (!ck->writable || !ck->edits)
+	if (!ck->writable || !ck->overlay)
 		return 0;
-	pthread_rwlock_rdlock(&ck->commit_lock);
+	pthread_mutex_lock(&ck->commit_lock);
 	/* reads go on while the disk is waited for; what is written meanwhile is little */
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = wf_overlay_flush(ck->overlay);
@@ -326,10 +332,12 @@ int wf_sync(struct wf_checkpoint *ck)
 
 bool wf_is_dirty(struct wf_checkpoint *ck)
 {
-	if (!ck->edits)
+	struct wf_overlay_usage usage;
+	if (!ck->overlay)
 		return false;
 	pthread_rwlock_rdlock(&ck->lock);
-	bool dirty = wf_overlay_is_dirty(ck->overlay) || ck->edits->loose_count > 0;
+	wf_checkpoint_usage(ck, &usage);
+	bool dirty = usage.edits > 0 || ck->edits->loose_count > 0;
 	pthread_rwlock_unlock(&ck->lock);
 	return dirty;
 }

@@ -436,14 +436,9 @@ int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, int mode, uint64_t offse
 
 /* ---- open files ---- */
 
-int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing)
+static int note_open(struct wf_checkpoint *ck, wf_ino ino, bool for_writing)
 {
 	int r = 0;
-	if (for_writing && !ck->writable)
-		return -EROFS;
-	if (!ck->edits)
-		return 0;
-	pthread_rwlock_wrlock(&ck->lock);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_file *f = n ? wf_edit_file(ck, ino) : NULL;
 	if (!f)
@@ -454,6 +449,28 @@ int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing)
 		f->openers++;
 		f->writers += for_writing;
 	}
+	return r;
+}
+
+int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing)
+{
+	int r = 0;
+	if (for_writing && !ck->writable)
+		return -EROFS;
+	if (!ck->overlay)
+		return 0;
+	pthread_rwlock_rdlock(&ck->lock);
+	bool room = ino <= ck->edits->files_count; /* else the table grows, under the eyes of its readers */
+	if (room) {
+		pthread_mutex_lock(&ck->open_lock);
+		r = note_open(ck, ino, for_writing);
+		pthread_mutex_unlock(&ck->open_lock);
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	if (room)
+		return r;
+	pthread_rwlock_wrlock(&ck->lock);
+	r = note_open(ck, ino, for_writing);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
@@ -469,7 +486,7 @@ static bool waits_for_meaning(struct wf_checkpoint *ck, wf_ino ino)
 
 int wf_flush(struct wf_checkpoint *ck, uint32_t ino)
 {
-	if (!ck->edits || !waits_for_meaning(ck, ino))
+	if (!ck->overlay || !waits_for_meaning(ck, ino))
 		return 0;
 	int r = wf_edit_begin(ck);
 	if (r < 0)
@@ -492,9 +509,24 @@ static void end_of_writing(struct wf_file *f)
 	}
 }
 
+/* The end of reading changes nothing but a count, unless the file has no name any more. */
+static bool release_reader(struct wf_checkpoint *ck, wf_ino ino)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	struct wf_file *f = n && n->nlink > 0 ? wf_edit_known(ck, ino) : NULL;
+	if (f) {
+		pthread_mutex_lock(&ck->open_lock);
+		f->openers -= f->openers > 0;
+		pthread_mutex_unlock(&ck->open_lock);
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	return f != NULL;
+}
+
 void wf_release(struct wf_checkpoint *ck, uint32_t ino, bool for_writing)
 {
-	if (!ck->edits)
+	if (!ck->overlay || (!for_writing && release_reader(ck, ino)))
 		return;
 	bool edits = for_writing && waits_for_meaning(ck, ino) && wf_edit_begin(ck) == 0;
 	if (!edits)

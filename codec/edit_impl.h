@@ -60,7 +60,7 @@ enum wf_loose { LOOSE_NOT, LOOSE_TENSOR, LOOSE_TEXT };
 
 /* What is known of a file beside its node; only files that were opened or edited have one. */
 struct wf_file {
-	uint32_t openers, writers;
+	uint32_t openers, writers; /* changed exclusively, or with `lock` shared and open_lock */
 	uint8_t loose;         /* enum wf_loose: where the content stands */
 	bool is_new;           /* made since the last commit */
 	bool untyped;          /* nobody has said its dtype, shape or class: it takes that of an entry it replaces */
@@ -79,7 +79,7 @@ struct wf_shadow {
 };
 
 struct wf_edits {
-	struct wf_file **files; /* [ino - 1] */
+	_Atomic(struct wf_file *) *files; /* [ino - 1]; one is made with `lock` shared, too, and then with open_lock */
 	uint32_t files_count;
 	uint32_t loose_count;
 	uint32_t *numbers; /* storage -> data file; WF_NO_NUMBER: none */
@@ -123,6 +123,7 @@ void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what i
 int wf_edit_begin(struct wf_checkpoint *ck); /* locks; on failure nothing is locked */
 void wf_edit_end(struct wf_checkpoint *ck);
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */
+int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
 void wf_edit_set_loose(struct wf_checkpoint *ck, struct wf_file *f, enum wf_loose loose);
 void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino); /* nlink 0, and nobody has it open */

@@ -277,7 +277,7 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	pthread_rwlock_rdlock(&ck->lock);
 	count_totals(ck, &totals);
 	if (ck->overlay)
-		wf_overlay_usage(ck->overlay, &usage);
+		wf_checkpoint_usage(ck, &usage);
 	wf_buffer_puts(ret, "{\n");
 	field(ret, "checkpoint", ck->path);
 	field(ret, "output", ck->output);
@@ -285,7 +285,7 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	field(ret, "byteorder", wf_container_big_endian(ck->container) ? "big" : "little");
 	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(),
 			 ck->writable ? "true" : "false",
-			 ck->overlay && wf_overlay_is_dirty(ck->overlay) ? "true" : "false");
+			 usage.edits > 0 ? "true" : "false");
 	wf_buffer_printf(
 		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
 		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,

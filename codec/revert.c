@@ -39,23 +39,27 @@ int wf_revert(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_base fresh = {0};
 	struct wf_edits *edits = NULL;
-	if (!ck->writable || !ck->edits)
+	if (!ck->writable || !ck->overlay)
 		return wf_fail(err, -EROFS, "the checkpoint is mounted read-only");
-	pthread_rwlock_wrlock(&ck->commit_lock);
+	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
 	int r = check(ck, err);
 	if (r == 0 && !(edits = wf_edits_new()))
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = wf_base_read(ck->file, wf_tree_node_count(ck->tree), &fresh, err);
+	if (r == 0 && (r = wf_edit_reserve_files(edits, wf_tree_node_count(fresh.tree))) < 0)
+		wf_fail(err, r, "out of memory");
 	if (r == 0 && ck->placement && (r = wf_placement_map(ck->placement, fresh.storages)) < 0)
 		wf_fail(err, r, "out of memory");
 	if (r == 0)
 		r = swap(ck, &fresh, edits, err);
-	if (r < 0)
+	if (r < 0 && edits) {
+		free(edits->files);
 		free(edits);
+	}
 	wf_base_free(&fresh);
 	pthread_rwlock_unlock(&ck->lock);
-	pthread_rwlock_unlock(&ck->commit_lock);
+	pthread_mutex_unlock(&ck->commit_lock);
 	return r;
 }

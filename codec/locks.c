@@ -1,0 +1,34 @@
+/* The checkpoint's locks; checkpoint_impl.h tells who takes which. */
+#include "checkpoint_impl.h"
+
+void wf_checkpoint_make_locks(struct wf_checkpoint *ck)
+{
+	pthread_rwlockattr_t writers_first;
+	pthread_rwlockattr_init(&writers_first);
+	pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&ck->lock, &writers_first);
+	pthread_rwlockattr_destroy(&writers_first);
+	pthread_rwlock_init(&ck->overlay_lock, NULL);
+	pthread_mutex_init(&ck->commit_lock, NULL);
+	pthread_mutex_init(&ck->open_lock, NULL);
+	pthread_mutex_init(&ck->archive_lock, NULL);
+}
+
+void wf_checkpoint_free_locks(struct wf_checkpoint *ck)
+{
+	pthread_mutex_destroy(&ck->archive_lock);
+	pthread_mutex_destroy(&ck->open_lock);
+	pthread_mutex_destroy(&ck->commit_lock);
+	pthread_rwlock_destroy(&ck->overlay_lock);
+	pthread_rwlock_destroy(&ck->lock);
+}
+
+void wf_checkpoint_usage(struct wf_checkpoint *ck, struct wf_overlay_usage *ret)
+{
+	if (pthread_rwlock_tryrdlock(&ck->overlay_lock) != 0) {
+		*ret = ck->usage_before;
+		return;
+	}
+	wf_overlay_usage(ck->overlay, ret);
+	pthread_rwlock_unlock(&ck->overlay_lock);
+}
