@@ -17,7 +17,7 @@ count = failures = 0
 # a daemon in the background has no standard error: what a sanitizer finds goes to files, which done() looks at
 REPORTS = tempfile.mkdtemp(prefix="weightfs-reports-")
 atexit.register(shutil.rmtree, REPORTS, ignore_errors=True)
-for _name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+for _name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
     os.environ[_name] = ":".join(filter(None, [os.environ.get(_name), f"log_path={REPORTS}/report"]))
 
 
