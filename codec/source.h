@@ -43,7 +43,8 @@ uint64_t wf_source_size(const struct wf_source *s);
 
 /* Reads exactly len bytes at offset.
  * Returns: 0; -EUCLEAN when the range leaves the source or a stream is broken; -EIO when the file has become
- * shorter than it was at open; -ESTALE when its mtime or size changed since open; or the error of pread. */
+ * shorter than it was at open; -ESTALE when its size, or its mtime and one of its edges, changed since open; or the
+ * error of pread. */
 int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len);
 
 /* Where the bytes [offset, ...) of s lie in a file, if they lie there unchanged: *ret_fd (borrowed, valid while s

@@ -151,8 +151,14 @@ static void test_file_changed_underneath(void **state)
 
 	write_file(path, "0123456789abcdef", 16);
 	assert_int_equal(wf_source_open_file(path, &s, NULL), 0);
-	struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
-	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	/* touched only: twice under each time, before the epoch, too */
+	for (int i = 0; i < 4; i++) {
+		struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = i / 2 ? 1000 : -1000}};
+		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+		assert_int_equal(wf_source_read(s, 0, buf, 4), 0);
+	}
+	/* written, at the same size */
+	write_file(path, "0123456789abcdeF", 16);
 	assert_int_equal(wf_source_read(s, 0, buf, 4), -ESTALE);
 	wf_source_unref(s);
 
