@@ -1,6 +1,5 @@
 #include "overlay.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -50,33 +49,38 @@ static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 	return 0;
 }
 
-int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err)
+/* A reader shows the file without edits that it cannot use, and says so. */
+static int do_without(struct wf_overlay *ov, int r, const struct wf_error *why)
 {
-	ov->dir_fd = open(ov->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (ov->dir_fd < 0) {
-		if (errno == ENOENT)
-			return 0;
-		if (!ov->writable && (errno == EACCES || errno == EPERM)) {
-			wf_overlay_log_line(ov, "%s cannot be read: the checkpoint is shown without its edits",
-					    ov->directory);
-			return 0;
-		}
-		return wf_fail(err, -errno, "%s: %s", ov->directory, strerror(errno));
-	}
-	ov->data_fd = openat(ov->dir_fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return 0;
+	struct wf_overlay_base base;
+	if (ov->writable || r == -ENOMEM)
+		return r;
+	snprintf(ov->unused, sizeof ov->unused, "%s", why->text);
+	wf_overlay_log_line(ov, "%s; the checkpoint is shown without them", why->text);
+	wf_overlay_forget_log(ov);
+	ov->ignored = true;
+	r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &base);
+	if (r == 0)
+		ov->base = base;
+	return r;
 }
 
 static int open_all(struct wf_overlay *ov, struct wf_error *err)
 {
+	struct wf_error own = {0};
+	if (!err)
+		err = &own;
 	int r = wf_overlay_lock_checkpoint(ov, err);
-	if (r == 0)
-		r = wf_overlay_open_directory(ov, err);
+	if (r < 0)
+		return r;
+	r = wf_overlay_open_directory(ov, err);
 	if (r == 0 && ov->dir_fd >= 0 && ov->writable)
 		r = wf_overlay_lock_directory(ov, err);
+	if (r == 0 && (r = wf_overlay_find_files(ov)) < 0)
+		wf_fail(err, r, "%s/data: %s", ov->directory, strerror(-r));
 	if (r == 0)
-		r = wf_overlay_find_files(ov);
-	return r < 0 ? r : wf_overlay_settle_state(ov, err);
+		r = wf_overlay_settle_state(ov, err);
+	return r < 0 ? do_without(ov, r, err) : 0;
 }
 
 int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay **ret, struct wf_error *err)
@@ -150,6 +154,16 @@ const char *wf_overlay_directory(const struct wf_overlay *ov)
 	return ov->directory;
 }
 
+const char *wf_overlay_file_path(const struct wf_overlay *ov)
+{
+	return ov->checkpoint;
+}
+
+const char *wf_overlay_unused(const struct wf_overlay *ov)
+{
+	return ov->unused[0] ? ov->unused : NULL;
+}
+
 bool wf_overlay_writable(const struct wf_overlay *ov)
 {
 	return ov->writable;
@@ -173,38 +187,11 @@ int wf_overlay_prepare(struct wf_overlay *ov)
 			return left;
 		ov->uncleared = false;
 	}
-	if (ov->dir_fd < 0) {
-		if (mkdir(ov->directory, 0700) < 0 && errno != EEXIST)
-			return -errno;
-		ov->new_directory = true;
-		ov->dir_fd = open(ov->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-		if (ov->dir_fd < 0)
-			return -errno;
-	}
-	int r = wf_overlay_lock_directory(ov, NULL);
+	int r = wf_overlay_make_directory(ov);
 	if (r < 0)
 		return r;
-	wf_overlay_note_pid(ov);
-	if (ov->data_fd < 0) {
-		if (mkdirat(ov->dir_fd, "data", 0700) < 0 && errno != EEXIST)
-			return -errno;
-		ov->new_log_name = true;
-		ov->data_fd = openat(ov->dir_fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-		if (ov->data_fd < 0)
-			return -errno;
-	}
 	/* here and not with the record: a full disk refuses an edit, and never loses one that was made */
 	return ov->buffer.len >= WF_OVERLAY_BUFFER ? wf_overlay_write_log(ov) : 0;
-}
-
-static int sync_parent(const struct wf_overlay *ov)
-{
-	cleanup_free char *parent = strdup(ov->directory);
-	if (!parent)
-		return -ENOMEM;
-	*strrchr(parent, '/') = '\0';
-	cleanup_fd int fd = open(parent[0] ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
 int wf_overlay_sync(struct wf_overlay *ov)
@@ -226,7 +213,7 @@ int wf_overlay_sync(struct wf_overlay *ov)
 		return r;
 	ov->new_log_name = false;
 	if (ov->new_directory) {
-		r = sync_parent(ov);
+		r = wf_overlay_sync_parent(ov);
 		if (r < 0)
 			return r;
 		ov->new_directory = false;
@@ -261,34 +248,6 @@ int wf_overlay_forget(struct wf_overlay *ov)
 	ov->keep = NULL;
 	ov->uncleared = wf_overlay_clear(ov, NULL, NULL) < 0;
 	return 0;
-}
-
-static void remove_cut_logs(int dir_fd)
-{
-	char name[32];
-	for (unsigned int i = 1; i < 1000; i++) {
-		snprintf(name, sizeof name, "log.cut.%u", i);
-		if (unlinkat(dir_fd, name, 0) < 0)
-			return;
-	}
-}
-
-void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs)
-{
-	if (ov->dir_fd < 0)
-		return;
-	if (cut_logs)
-		remove_cut_logs(ov->dir_fd);
-	/* with something left in it the lock must stay as well, so that two writers meet there */
-	struct stat st;
-	if (fstatat(ov->dir_fd, "log.cut.1", &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return;
-	close_fd(&ov->data_fd);
-	unlinkat(ov->dir_fd, "data", AT_REMOVEDIR);
-	unlinkat(ov->dir_fd, "lock", 0);
-	rmdir(ov->directory);
-	close_fd(&ov->dir_fd);
-	close_fd(&ov->lock_fd);
 }
 
 void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
@@ -331,7 +290,7 @@ int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
 		r = wf_overlay_lock_directory(&ov, err);
 	if (r == 0)
 		r = wf_overlay_find_files(&ov);
-	if (r == 0 && !ov.elsewhere)
+	if (r == 0)
 		r = wf_overlay_undo_append(&ov, err);
 	if (r == 0 && (r = wf_overlay_clear(&ov, NULL, NULL)) < 0)
 		wf_fail(err, r, "%s: %s", directory, strerror(-r));

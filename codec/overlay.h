@@ -7,6 +7,10 @@
  *   data/N    sparse extent files: what was written into one storage, at the storage's own offsets
  *   log.cut.N what followed a broken record, kept for a person to look at
  *
+ * It is used only when it is ours: directories and files belong to root, to this process's user or to the checkpoint's
+ * owner, nobody else can write to them, and every file is a regular one with one name. Anything else is neither opened
+ * nor removed: a reader goes on without it, a writer is refused (overlay_dir.c).
+ *
  * The module knows records and files, not what they mean: edit.c makes them and applies them. Records name things by
  * path, so that they mean the same after a commit gave the nodes and storages of the next opening other numbers.
  *
@@ -37,7 +41,10 @@
  *   committed()                no log      nothing to do
  *   (failure: cut_back, commit_abort)      P = B: replay
  *
- *   P is neither B nor T: -ESTALE, nothing is touched.
+ *   P is neither B nor T: -ESTALE, nothing is touched; a reader shows the file alone. P is compared by its content, so
+ *   that one that was copied, restored or touched counts as itself; B and T need no more than that (overlay_base.c).
+ *   An append to a file that has another inode than B said, and that ends like a whole zip, may be a later state that was
+ *   restored: it is not cut back.
  * The clone of a whole file that is appended to and then renamed is a REPLACE. A reader that opens while an append is
  * under way (or was cut short) is told B's size and reads that much of the file.
  *
@@ -55,13 +62,14 @@
 
 #include "err.h"
 
-/* Which file. Equal when size, mtime and edges agree: a moved or copied checkpoint (cp -a, a restored backup) keeps its
- * overlay; device and inode decide only between two that agree. */
+/* Which file. Equal when size, edges and content agree: a moved, copied or touched checkpoint keeps its overlay. Where the
+ * content of one is not known (the log of an older version), the mtime has to agree. */
 struct wf_overlay_base {
 	uint64_t dev, ino, size_bytes;
 	int64_t mtime_sec, mtime_nsec;
-	uint32_t edges_crc32; /* of the first and the last 64 KiB; a zip's directory with every record's CRC is among
-				 them */
+	uint32_t edges_crc32; /* wf_edges_crc32 */
+	bool has_content;
+	uint32_t content_crc32; /* wf_content_crc32 */
 };
 
 struct wf_overlay;
@@ -79,9 +87,9 @@ struct wf_overlay_options {
 int wf_overlay_base_of(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
 
 /* Returns: 0 (also when there is no overlay); -EBUSY another writer holds it (the text names its pid); -ESTALE the
- * edits belong to another state of the file (the text says what to do); -EOPNOTSUPP a log of another version; -EUCLEAN
- * a header that is no log's; or the system's error. A reader that may not look into the directory gets 0 and a log
- * line. */
+ * edits belong to another state of the file (the text says what to do); -EPERM the directory is not ours; -EOPNOTSUPP a
+ * log of another version; -EUCLEAN a header that is no log's; or the system's error. A reader goes on without an overlay
+ * that it cannot use, with a log line (wf_overlay_unused). */
 int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay **ret, struct wf_error *err);
 /* Accepts NULL. Writes the buffered records (without fsync). */
 void wf_overlay_close(struct wf_overlay *ov);
@@ -93,6 +101,10 @@ const struct wf_overlay_base *wf_overlay_base(const struct wf_overlay *ov);
 const char *wf_overlay_target(const struct wf_overlay *ov);
 const char *wf_overlay_directory(const struct wf_overlay *ov);
 bool wf_overlay_writable(const struct wf_overlay *ov);
+/* The file that the base is: the checkpoint, or after a commit to an output that one. Valid until the next commit. */
+const char *wf_overlay_file_path(const struct wf_overlay *ov);
+/* Why edits that are there are not shown: a sentence, or NULL. */
+const char *wf_overlay_unused(const struct wf_overlay *ov);
 
 /* ---- the log ---- */
 /* Calls apply() for each record; a non-zero answer or a broken record ends the replay there: what follows is kept aside
@@ -133,8 +145,9 @@ bool wf_overlay_is_dirty(const struct wf_overlay *ov);
 /* ---- commit; the checkpoint's lock keeps edits away from begin to committed or abort ---- */
 enum wf_overlay_commit { WF_OVERLAY_REPLACE, WF_OVERLAY_APPEND };
 
-/* Whether the file at the checkpoint's path is still the base: 0, -ESTALE with a text, or stat's error. */
-int wf_overlay_check_base(const struct wf_overlay *ov, struct wf_error *err);
+/* Whether the file at the checkpoint's path is still the base (a touched one is): 0, -ESTALE with a text, or the system's
+ * error. */
+int wf_overlay_check_base(struct wf_overlay *ov, struct wf_error *err);
 /* Everything so far and the mark are durable on return. to_be: of the finished temporary file for REPLACE, NULL for
  * APPEND. */
 int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
@@ -160,5 +173,6 @@ int wf_overlay_lock_file(int fd);
 int wf_overlay_forget(struct wf_overlay *ov);
 
 /* ---- without a mount ---- */
-/* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use. */
+/* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use; -EPERM it is
+ * not ours; -ESTALE an append was left unfinished, and the file that is there is not (surely) the one that has it. */
 int wf_overlay_discard(const char *checkpoint, struct wf_error *err);

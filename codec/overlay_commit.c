@@ -2,11 +2,11 @@
  * endian.
  *
  *    0  16  "weightfs commit\n"
- *   16   4  version (1)
+ *   16   4  version (2; one of version 1 is read, too)
  *   20   4  0: REPLACE, the file to be follows; 1: APPEND, the base follows
  *   24   8  device           56   8  mtime, ns
  *   32   8  inode            64   4  CRC-32 of its edges
- *   40   8  size in bytes    68   4  zero
+ *   40   8  size in bytes    68   4  CRC-32 of its content (version 1: zero, and not known)
  *   48   8  mtime, seconds   72   4  CRC-32 of bytes 0 to 71
  */
 #include <errno.h>
@@ -21,84 +21,20 @@
 #include "overlay_impl.h"
 #include "util.h"
 
-#define MARK_VERSION 1u
+#define MARK_VERSION 2u
+#define MARK_VERSION_OLDEST 1u
 #define MARK_BYTES 76u
-#define EDGE_BYTES (64u << 10)
 
 static const char mark_magic[16] = "weightfs commit\n";
 
-/* ---- which file ---- */
-
-static int crc_range(int fd, uint64_t offset, uint64_t len, unsigned char *buf, uint32_t *crc)
-{
-	while (len > 0) {
-		ssize_t n = pread(fd, buf, WF_MIN(len, (uint64_t)EDGE_BYTES), (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		*crc = (uint32_t)crc32(*crc, buf, (uInt)n);
-		offset += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
-int wf_overlay_base_of(int fd, uint64_t size_bytes, struct wf_overlay_base *ret)
-{
-	struct stat st;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	uint64_t size = WF_MIN(size_bytes, (uint64_t)st.st_size);
-	if (size_bytes != UINT64_MAX && size < size_bytes)
-		return -EIO;
-	cleanup_free unsigned char *buf = malloc(EDGE_BYTES);
-	if (!buf)
-		return -ENOMEM;
-	uint32_t crc = 0;
-	uint64_t first = WF_MIN(size, (uint64_t)EDGE_BYTES), last = WF_MIN(size - first, (uint64_t)EDGE_BYTES);
-	int r = crc_range(fd, 0, first, buf, &crc);
-	if (r == 0)
-		r = crc_range(fd, size - last, last, buf, &crc);
-	if (r < 0)
-		return r;
-	*ret = (struct wf_overlay_base){.dev = st.st_dev,
-					.ino = st.st_ino,
-					.size_bytes = size,
-					.mtime_sec = st.st_mtim.tv_sec,
-					.mtime_nsec = st.st_mtim.tv_nsec,
-					.edges_crc32 = crc};
-	return 0;
-}
-
-bool wf_overlay_base_equal(const struct wf_overlay_base *a, const struct wf_overlay_base *b)
-{
-	return a->size_bytes == b->size_bytes && a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec &&
-	       a->edges_crc32 == b->edges_crc32;
-}
-
-int wf_overlay_check_base(const struct wf_overlay *ov, struct wf_error *err)
-{
-	struct wf_overlay_base now;
-	cleanup_fd int fd = open(ov->checkpoint, O_RDONLY | O_CLOEXEC);
-	int r = fd < 0 ? -errno : wf_overlay_base_of(fd, UINT64_MAX, &now);
-	if (r < 0 && r != -ENOENT)
-		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
-	if (r < 0 || now.dev != ov->base.dev || now.ino != ov->base.ino || !wf_overlay_base_equal(&now, &ov->base))
-		return wf_fail(err, -ESTALE,
-			       "%s was changed by someone else since it was opened: the edits stay in %s, and "
-			       "output=FILE writes them elsewhere",
-			       ov->checkpoint, ov->directory);
-	return 0;
-}
-
 /* ---- the mark ---- */
 
-enum mark_kind { MARK_NONE = -1, MARK_REPLACE, MARK_APPEND };
+/* On disk: never numbered anew. */
+enum mark_kind { MARK_NONE = -1, MARK_REPLACE = 0, MARK_APPEND = 1 };
 
 static void encode_mark(enum mark_kind kind, const struct wf_overlay_base *b, unsigned char *m)
 {
-	uint32_t version = MARK_VERSION, k = kind;
+	uint32_t version = b->has_content ? MARK_VERSION : MARK_VERSION_OLDEST, k = kind;
 	memset(m, 0, MARK_BYTES);
 	memcpy(m, mark_magic, sizeof mark_magic);
 	memcpy(m + 16, &version, 4);
@@ -109,6 +45,8 @@ static void encode_mark(enum mark_kind kind, const struct wf_overlay_base *b, un
 	memcpy(m + 48, &b->mtime_sec, 8);
 	memcpy(m + 56, &b->mtime_nsec, 8);
 	memcpy(m + 64, &b->edges_crc32, 4);
+	if (b->has_content)
+		memcpy(m + 68, &b->content_crc32, 4);
 	uint32_t crc = (uint32_t)crc32(0, m, 72);
 	memcpy(m + 72, &crc, 4);
 }
@@ -117,10 +55,10 @@ static int write_mark(struct wf_overlay *ov, enum mark_kind kind, const struct w
 {
 	unsigned char m[MARK_BYTES];
 	encode_mark(kind, b, m);
-	cleanup_fd int fd =
-		openat(ov->dir_fd, "commit.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
+	int mark_fd, r = wf_overlay_open_at(ov, ov->dir_fd, "commit.new", O_WRONLY | O_CREAT | O_TRUNC, &mark_fd);
+	if (r < 0)
+		return r;
+	cleanup_fd int fd = mark_fd;
 	ssize_t n = write(fd, m, sizeof m);
 	if (n != (ssize_t)sizeof m)
 		return n < 0 ? -errno : -ENOSPC;
@@ -134,12 +72,10 @@ static int read_mark(const struct wf_overlay *ov, enum mark_kind *ret_kind, stru
 {
 	unsigned char m[MARK_BYTES];
 	*ret_kind = MARK_NONE;
-	cleanup_fd int fd = ov->dir_fd < 0 ? -1 : openat(ov->dir_fd, "commit", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0) {
-		if (ov->dir_fd < 0 || errno == ENOENT)
-			return 0;
-		return wf_fail(err, -errno, "%s/commit: %s", ov->directory, strerror(errno));
-	}
+	int mark_fd, r = ov->dir_fd < 0 ? -ENOENT : wf_overlay_open_at(ov, ov->dir_fd, "commit", O_RDONLY, &mark_fd);
+	if (r < 0)
+		return r == -ENOENT ? 0 : wf_fail(err, r, "%s/commit: %s", ov->directory, strerror(-r));
+	cleanup_fd int fd = mark_fd;
 	ssize_t n = pread(fd, m, sizeof m, 0);
 	if (n < 0)
 		return wf_fail(err, -errno, "%s/commit: %s", ov->directory, strerror(errno));
@@ -147,7 +83,8 @@ static int read_mark(const struct wf_overlay *ov, enum mark_kind *ret_kind, stru
 	if (n < (ssize_t)sizeof m || memcmp(m, mark_magic, sizeof mark_magic) != 0 ||
 	    wf_le32(m + 72) != crc32(0, m, 72))
 		return wf_fail(err, -EUCLEAN, "%s/commit is damaged: wfctl discard drops the edits", ov->directory);
-	if (wf_le32(m + 16) != MARK_VERSION || wf_le32(m + 20) > MARK_APPEND)
+	uint32_t version = wf_le32(m + 16);
+	if (version < MARK_VERSION_OLDEST || version > MARK_VERSION || wf_le32(m + 20) > MARK_APPEND)
 		return wf_fail(err, -EOPNOTSUPP, "%s holds a commit of another version of weightfs", ov->directory);
 	*ret_kind = (enum mark_kind)wf_le32(m + 20);
 	*ret = (struct wf_overlay_base){.dev = wf_le64(m + 24),
@@ -155,7 +92,9 @@ static int read_mark(const struct wf_overlay *ov, enum mark_kind *ret_kind, stru
 					.size_bytes = wf_le64(m + 40),
 					.mtime_sec = (int64_t)wf_le64(m + 48),
 					.mtime_nsec = (int64_t)wf_le64(m + 56),
-					.edges_crc32 = wf_le32(m + 64)};
+					.edges_crc32 = wf_le32(m + 64),
+					.has_content = version >= MARK_VERSION,
+					.content_crc32 = wf_le32(m + 68)};
 	return 0;
 }
 
@@ -170,17 +109,32 @@ static void remove_mark(struct wf_overlay *ov)
 
 /* ---- cutting back an append ---- */
 
-/* Opens the target for writing when it still starts with b. */
+/* The end of a zip without a comment. */
+static bool ends_whole(int fd)
+{
+	unsigned char end[22];
+	struct stat st;
+	return fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof end &&
+	       pread(fd, end, sizeof end, st.st_size - (off_t)sizeof end) == (ssize_t)sizeof end &&
+	       !memcmp(end, "PK\5\6", 4) && end[20] == 0 && end[21] == 0;
+}
+
+/* Opens the target when it still starts with b, and what follows is surely an append that was left unfinished. */
 static int open_grown(const struct wf_overlay *ov, const struct wf_overlay_base *b, int flags, int *ret_fd)
 {
 	struct wf_overlay_base start;
-	cleanup_fd int fd = open(ov->target, flags | O_CLOEXEC);
+	cleanup_fd int fd = open(ov->target, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
-		return -errno;
+		return errno == ENOENT ? -ESTALE : -errno;
 	int r = wf_overlay_base_of(fd, b->size_bytes, &start);
 	if (r < 0)
 		return r == -EIO ? -ESTALE : r;
-	if (start.dev != b->dev || start.ino != b->ino || start.edges_crc32 != b->edges_crc32)
+	bool same_file = start.dev == b->dev && start.ino == b->ino;
+	if (start.edges_crc32 != b->edges_crc32 || (b->has_content ? start.content_crc32 != b->content_crc32 : !same_file))
+		return -ESTALE;
+	/* a copy or a restored file: it may be a later state, of which a commit was finished */
+	struct stat st;
+	if (!same_file && fstat(fd, &st) == 0 && (uint64_t)st.st_size > b->size_bytes && ends_whole(fd))
 		return -ESTALE;
 	*ret_fd = steal_fd(&fd);
 	return 0;
@@ -189,10 +143,14 @@ static int open_grown(const struct wf_overlay *ov, const struct wf_overlay_base 
 static int cut_back_to(struct wf_overlay *ov, const struct wf_overlay_base *b)
 {
 	int raw_fd;
+	struct stat st;
 	int r = open_grown(ov, b, O_RDWR, &raw_fd);
 	if (r < 0)
 		return r;
 	cleanup_fd int fd = raw_fd;
+	if (fstat(fd, &st) == 0 && (uint64_t)st.st_size == b->size_bytes && st.st_mtim.tv_sec == b->mtime_sec &&
+	    st.st_mtim.tv_nsec == b->mtime_nsec)
+		return 0; /* not a byte was appended, or it was restored */
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = b->mtime_sec, .tv_nsec = b->mtime_nsec}};
 	if (ftruncate(fd, (off_t)b->size_bytes) < 0 || futimens(fd, times) < 0 || fsync(fd) < 0)
 		return -errno;
@@ -204,27 +162,50 @@ int wf_overlay_cut_back(struct wf_overlay *ov)
 	return cut_back_to(ov, &ov->base);
 }
 
+/* Without the mark nobody could undo the append any more. */
+static int say_doubt(const struct wf_overlay *ov, struct wf_error *err)
+{
+	return wf_fail(err, -ESTALE,
+		       "%s has the mark of an unfinished append to a file that is not the one at %s: bring that file "
+		       "back; when it is gone for good, remove the directory",
+		       ov->directory, ov->target);
+}
+
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err)
 {
 	enum mark_kind kind;
 	struct wf_overlay_base b;
-	int r = read_mark(ov, &kind, &b, NULL);
+	int r = read_mark(ov, &kind, &b, err);
+	if (r == -EUCLEAN)
+		return 0; /* nobody can read it: it is discarded with the rest */
 	if (r < 0 || kind != MARK_APPEND)
-		return 0; /* an unreadable mark is discarded with the rest */
+		return r;
 	r = cut_back_to(ov, &b);
-	if (r < 0 && r != -ESTALE)
-		return wf_fail(err, r, "%s: cutting back an unfinished append: %s", ov->target, strerror(-r));
-	return 0;
+	if (r == -ESTALE)
+		return say_doubt(ov, err);
+	return r < 0 ? wf_fail(err, r, "%s: cutting back an unfinished append: %s", ov->target, strerror(-r)) : 0;
 }
 
 /* ---- at opening ---- */
 
-static int say_stale(const struct wf_overlay *ov, struct wf_error *err)
+static int target_now(const struct wf_overlay *ov, struct wf_overlay_base *ret)
 {
+	cleanup_fd int fd = open(ov->target, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	return fd < 0 ? -errno : wf_overlay_base_of(fd, UINT64_MAX, ret);
+}
+
+static int say_stale(const struct wf_overlay *ov, const struct wf_overlay_base *header, struct wf_error *err)
+{
+	struct wf_overlay_base now;
+	if (ov->elsewhere && header && target_now(ov, &now) == 0 && wf_overlay_base_equal(&now, header))
+		return wf_fail(err, -ESTALE,
+			       "the edits in %s follow a commit to %s: wfctl commit %s writes them there, wfctl discard %s "
+			       "drops them",
+			       ov->directory, ov->target, ov->target, ov->target);
 	return wf_fail(err, -ESTALE,
-		       "the edits in %s belong to another state of %s: bring that file back, or drop them with "
-		       "wfctl discard %s",
-		       ov->directory, ov->checkpoint, ov->target);
+		       "the edits in %s belong to another state of %s: bring that file back, apply them with wfctl "
+		       "commit --onto FILE %s, or drop them with wfctl discard %s",
+		       ov->directory, ov->checkpoint, ov->target, ov->target);
 }
 
 /* The edits are in the file: what is left of them goes. */
@@ -246,24 +227,15 @@ static int settle_replace(struct wf_overlay *ov, const struct wf_overlay_base *t
 			  struct wf_error *err)
 {
 	struct wf_overlay_base now = ov->base;
-	if (ov->elsewhere) {
-		cleanup_fd int fd = open(ov->target, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || wf_overlay_base_of(fd, UINT64_MAX, &now) < 0)
-			now = (struct wf_overlay_base){0};
-	}
-	*ret_done = wf_overlay_base_equal(&now, to_be);
-	if (*ret_done)
-		return drop_committed(ov, err);
-	if (ov->writable)
-		remove_mark(ov);
-	return 0;
+	*ret_done = (!ov->elsewhere || target_now(ov, &now) == 0) && wf_overlay_base_equal(&now, to_be);
+	return *ret_done ? drop_committed(ov, err) : 0;
 }
 
 static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b, struct wf_error *err)
 {
 	int fd, r = 0;
-	if (wf_overlay_base_equal(&ov->base, b)) {
-		/* not a byte was appended */
+	if (!ov->elsewhere && wf_overlay_base_equal(&ov->base, b)) {
+		/* not a byte was appended, or the file of before was restored */
 	} else if (!ov->writable) {
 		r = open_grown(ov, b, O_RDONLY, &fd);
 		if (r == 0)
@@ -275,17 +247,18 @@ static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b,
 					    ov->target);
 	}
 	if (r == -ESTALE)
-		return say_stale(ov, err);
+		return say_doubt(ov, err);
 	if (r < 0)
 		return wf_fail(err, r, "%s: cutting back an unfinished append: %s", ov->target, strerror(-r));
-	if (!ov->elsewhere)
-		ov->base = *b;
+	/* a copy has another inode and other times than the mark says */
+	if (!ov->elsewhere && (r = wf_overlay_base_of(ov->file_fd, b->size_bytes, &ov->base)) < 0)
+		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
 	if (ov->writable)
 		remove_mark(ov);
 	return 0;
 }
 
-int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
+static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 {
 	enum mark_kind kind;
 	struct wf_overlay_base mark, header;
@@ -293,9 +266,6 @@ int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
 	int r = wf_overlay_base_of(ov->file_fd, UINT64_MAX, &ov->base);
 	if (r < 0)
 		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
-	ov->replayed = true;
-	if (ov->dir_fd < 0)
-		return 0;
 	r = read_mark(ov, &kind, &mark, err);
 	if (r == 0 && kind == MARK_REPLACE)
 		r = settle_replace(ov, &mark, &done, err);
@@ -306,14 +276,28 @@ int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
 	r = wf_overlay_read_header(ov, &header, &found, err);
 	if (r < 0)
 		return r;
-	if (!found) {
-		wf_overlay_forget_log(ov);
-		if (ov->writable) /* files without a log: a crash before the first record was durable */
-			wf_overlay_remove_files(ov, NULL, NULL);
-		return 0;
+	if (found && !wf_overlay_base_equal(&header, &ov->base)) {
+		ov->replayed = false;
+		return say_stale(ov, &header, err);
 	}
-	ov->replayed = false;
-	return wf_overlay_base_equal(&header, &ov->base) ? 0 : say_stale(ov, err);
+	/* a replace whose rename did not happen; were the file another one, the mark might be wanted again */
+	if (ov->writable && kind == MARK_REPLACE)
+		remove_mark(ov);
+	ov->replayed = !found;
+	if (!found)
+		wf_overlay_forget_log(ov);
+	if (!found && ov->writable) /* files without a log: a crash before the first record was durable */
+		wf_overlay_remove_files(ov, NULL, NULL);
+	return 0;
+}
+
+int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
+{
+	ov->replayed = true;
+	if (ov->dir_fd >= 0)
+		return settle_edits(ov, err);
+	int r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &ov->base);
+	return r < 0 ? wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r)) : 0;
 }
 
 /* ---- committing ---- */

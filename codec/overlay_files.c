@@ -72,9 +72,9 @@ static int open_file(struct wf_overlay *ov, uint32_t number)
 	snprintf(name, sizeof name, "%u", number);
 	if (ov->data_fd < 0)
 		return -ENOENT;
-	f->fd = openat(ov->data_fd, name, (ov->writable ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (f->fd < 0)
-		return -errno;
+	int r = wf_overlay_open_at(ov, ov->data_fd, name, ov->writable ? O_RDWR | O_CREAT : O_RDONLY, &f->fd);
+	if (r < 0)
+		return r;
 	ov->open_count++;
 	if (ov->writable && !f->present) {
 		f->present = true;

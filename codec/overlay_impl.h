@@ -43,8 +43,9 @@ struct wf_overlay {
 	uint64_t edits, unsynced;
 	uint64_t pending; /* of the edits, those that a commit would write */
 	struct wf_buffer buffer;
-	bool replayed; /* what is pending is known: before that nothing may be removed */
-	bool ignored;  /* a reader found edits that are in the file already */
+	bool replayed;    /* what is pending is known: before that nothing may be removed */
+	bool ignored;     /* a reader found edits that are in the file already, or that it cannot use */
+	char unused[640]; /* why it cannot use them */
 
 	pthread_mutex_t files_lock; /* files, for readers beside each other */
 	struct wf_data_file *files;
@@ -69,20 +70,34 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 int wf_overlay_write_log(struct wf_overlay *ov);
 void wf_overlay_forget_log(struct wf_overlay *ov); /* the file is gone: the next record starts a new one */
 
+/* overlay_base.c */
+/* The same as wf_overlay_base_of but for the content. */
+int wf_overlay_base_look(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
+bool wf_overlay_base_equal(const struct wf_overlay_base *a, const struct wf_overlay_base *b);
+/* Before the base is written down: its content, too, where it still is what was opened. */
+void wf_overlay_know_content(struct wf_overlay *ov);
+
 /* overlay_commit.c */
 /* Holds file, mark and log against each other, finishes or undoes a commit that was cut short (a writer) or looks past
  * it (a reader), and sets ov->base. */
 int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err);
 /* For a discard: cuts the target back when an append was under way. */
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err);
-bool wf_overlay_base_equal(const struct wf_overlay_base *a, const struct wf_overlay_base *b);
 
-/* overlay.c */
+/* overlay_dir.c */
+/* Opens the directory and data/ where they are there and ours. -EPERM with a text when they are not. */
 int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err);
-/* Removes log, mark and data files, but those kept. Durable on return. */
-int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
+/* Makes what is missing of them, and takes the lock. */
+int wf_overlay_make_directory(struct wf_overlay *ov);
+/* Opens (O_CREAT: makes) a regular file of ours with one name; -EPERM where something else has the name. */
+int wf_overlay_open_at(const struct wf_overlay *ov, int dir_fd, const char *name, int flags, int *ret_fd);
+int wf_overlay_sync_parent(const struct wf_overlay *ov);
 /* Removes what is left of the directory; one that holds other things (log.cut.N) stays. */
 void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs);
+
+/* overlay.c */
+/* Removes log, mark and data files, but those kept. Durable on return. */
+int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
 
 /* overlay_files.c */
 int wf_overlay_find_files(struct wf_overlay *ov); /* which data files are there */

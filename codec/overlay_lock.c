@@ -62,19 +62,24 @@ static int holder_pid(const struct wf_overlay *ov)
 		path = NULL;
 		return 0;
 	}
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? 0 : pid_of_lock_file(fd);
+	struct stat st;
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	return fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ? 0 : pid_of_lock_file(fd);
 }
 
 int wf_overlay_lock_checkpoint(struct wf_overlay *ov, struct wf_error *err)
 {
 	/* for writing where possible: cutting back an append needs it, and so does a flock over NFS */
-	int fd = ov->writable && !ov->elsewhere ? open(ov->checkpoint, O_RDWR | O_CLOEXEC) : -1;
+	int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY; /* a FIFO must not make us wait */
+	int fd = ov->writable && !ov->elsewhere ? open(ov->checkpoint, O_RDWR | flags) : -1;
 	if (fd < 0)
-		fd = open(ov->checkpoint, O_RDONLY | O_CLOEXEC);
+		fd = open(ov->checkpoint, O_RDONLY | flags);
 	if (fd < 0)
 		return wf_fail(err, -errno, "%s: %s", ov->checkpoint, strerror(errno));
 	ov->file_fd = fd;
+	struct stat st;
+	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+		return wf_fail(err, -EINVAL, "%s is neither a regular file nor a block device", ov->checkpoint);
 	if (!ov->writable || ov->elsewhere)
 		return 0;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -108,9 +113,10 @@ int wf_overlay_lock_directory(struct wf_overlay *ov, struct wf_error *err)
 		return 0;
 	/* the holder may remove the file between our open and our lock: then the lock is on a file without a name */
 	for (int attempt = 0; attempt < 8; attempt++) {
-		cleanup_fd int fd = openat(ov->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (fd < 0)
-			return wf_fail(err, -errno, "%s/lock: %s", ov->directory, strerror(errno));
+		int lock_fd, r = wf_overlay_open_at(ov, ov->dir_fd, "lock", O_RDWR | O_CREAT, &lock_fd);
+		if (r < 0)
+			return wf_fail(err, r, "%s/lock: %s", ov->directory, strerror(-r));
+		cleanup_fd int fd = lock_fd;
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			if (errno == EWOULDBLOCK)
 				return say_busy(ov, pid_of_lock_file(fd), err);

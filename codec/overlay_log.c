@@ -1,13 +1,14 @@
 /* The log of an overlay. All numbers little endian.
  *
  *   header    0  16  "weightfs edits\r\n"
- *            16   4  version of this layout and of what records mean (1)
+ *            16   4  version of this layout and of what records mean (2; one of version 1 is read, too)
  *            20   4  length of the header (96)
  *            24   8  base: device           64   4  base: CRC-32 of its edges
  *            32   8  base: inode            68   4  version of the rule that turns keys into names (1)
- *            40   8  base: size in bytes    72  20  zero
- *            48   8  base: mtime, seconds   92   4  CRC-32 of bytes 0 to 91
- *            56   8  base: mtime, ns
+ *            40   8  base: size in bytes    72   4  1: the next field is known (version 1: 0)
+ *            48   8  base: mtime, seconds   76   4  base: CRC-32 of its content
+ *            56   8  base: mtime, ns        80  12  zero
+ *                                           92   4  CRC-32 of bytes 0 to 91
  *   record    0   4  length of the payload
  *             4   4  CRC-32 of what follows: bytes 8 to the end of the payload
  *             8   8  sequence: 1, 2, ...
@@ -28,7 +29,8 @@
 
 #include "util.h"
 
-#define LOG_VERSION 1u
+#define LOG_VERSION 2u
+#define LOG_VERSION_OLDEST 1u
 #define NAMES_VERSION 1u
 #define HEADER_BYTES 96u
 #define RECORD_BYTES 20u
@@ -50,6 +52,8 @@ static void encode_header(const struct wf_overlay_base *base, unsigned char *h)
 	memcpy(h + 56, &base->mtime_nsec, 8);
 	memcpy(h + 64, &base->edges_crc32, 4);
 	memcpy(h + 68, &names, 4);
+	h[72] = base->has_content;
+	memcpy(h + 76, &base->content_crc32, 4);
 	uint32_t crc = crc32(0, h, 92);
 	memcpy(h + 92, &crc, 4);
 }
@@ -87,16 +91,13 @@ static int write_fully(int fd, const void *buf, size_t len, uint64_t offset)
 int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err)
 {
 	*ret_found = false;
-	int fd = openat(ov->dir_fd, "log", (ov->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0) {
-		if (errno == ENOENT)
-			return 0;
-		return wf_fail(err, -errno, "%s/log: %s", ov->directory, strerror(errno));
-	}
+	int fd, r = wf_overlay_open_at(ov, ov->dir_fd, "log", ov->writable ? O_RDWR : O_RDONLY, &fd);
+	if (r < 0)
+		return r == -ENOENT ? 0 : wf_fail(err, r, "%s/log: %s", ov->directory, strerror(-r));
 	ov->log_fd = fd;
 	unsigned char h[HEADER_BYTES];
 	size_t got;
-	int r = read_fully(fd, h, sizeof h, 0, &got);
+	r = read_fully(fd, h, sizeof h, 0, &got);
 	if (r < 0)
 		return wf_fail(err, r, "%s/log: %s", ov->directory, strerror(-r));
 	static const unsigned char zeroes[HEADER_BYTES];
@@ -105,7 +106,8 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 		return 0;
 	if (memcmp(h, log_magic, sizeof log_magic) != 0)
 		return wf_fail(err, -EUCLEAN, "%s/log is no log of edits", ov->directory);
-	if (wf_le32(h + 16) != LOG_VERSION || wf_le32(h + 20) != HEADER_BYTES || wf_le32(h + 68) != NAMES_VERSION)
+	if (wf_le32(h + 16) < LOG_VERSION_OLDEST || wf_le32(h + 16) > LOG_VERSION || wf_le32(h + 20) != HEADER_BYTES ||
+	    wf_le32(h + 68) != NAMES_VERSION)
 		return wf_fail(err, -EOPNOTSUPP,
 			       "%s holds edits of another version of weightfs (log version %u, this one writes %u): "
 			       "commit them with that version, or drop them with wfctl discard",
@@ -117,7 +119,9 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 					.size_bytes = wf_le64(h + 40),
 					.mtime_sec = (int64_t)wf_le64(h + 48),
 					.mtime_nsec = (int64_t)wf_le64(h + 56),
-					.edges_crc32 = wf_le32(h + 64)};
+					.edges_crc32 = wf_le32(h + 64),
+					.has_content = h[72] == 1,
+					.content_crc32 = wf_le32(h + 76)};
 	*ret_found = true;
 	return 0;
 }
@@ -139,14 +143,15 @@ int wf_overlay_write_log(struct wf_overlay *ov)
 	if (!ov->buffer.len)
 		return 0;
 	if (ov->log_fd < 0) {
-		ov->log_fd = openat(ov->dir_fd, "log", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (ov->log_fd < 0)
-			return -errno;
+		int r = wf_overlay_open_at(ov, ov->dir_fd, "log", O_RDWR | O_CREAT | O_TRUNC, &ov->log_fd);
+		if (r < 0)
+			return r;
 		ov->log_bytes = 0;
 		ov->new_log_name = true;
 	}
 	if (!ov->log_bytes) {
 		unsigned char h[HEADER_BYTES];
+		wf_overlay_know_content(ov);
 		encode_header(&ov->base, h);
 		int r = write_fully(ov->log_fd, h, sizeof h, 0);
 		if (r < 0)

@@ -59,6 +59,15 @@ static void entry_changed(void *ctx, uint32_t dir, const char *name)
 		fs_invalidate_entry(ctx, dir, name);
 }
 
+static int open_waiting(struct fs *fs, const struct wf_open_options *options, struct wf_error *err)
+{
+	int r, waited = 0;
+	do
+		r = wf_open(fs->options.checkpoint, options, &fs->checkpoint, err);
+	while (r == -EBUSY && fs_wait_for_holder(fs->options.checkpoint, &waited));
+	return r;
+}
+
 static int open_checkpoint(struct fs *fs)
 {
 	struct fs_options *o = &fs->options;
@@ -82,10 +91,13 @@ static int open_checkpoint(struct fs *fs)
 					  .refused = fs_note_reason};
 	if (o->read_write && !can_write)
 		return fail(o->checkpoint, strerror(errno));
-	int r, waited = 0;
-	do
-		r = wf_open(o->checkpoint, &options, &fs->checkpoint, &err);
-	while (r == -EBUSY && fs_wait_for_holder(o->checkpoint, &waited));
+	int r = open_waiting(fs, &options, &err);
+	if (r == -EPERM && options.writable && !o->read_write) {
+		/* somebody else's directory stands where edits would go */
+		options.writable = false;
+		fs_log(fs, LOG_WARNING, "%s; the mount is read-only", err.text);
+		r = open_waiting(fs, &options, &err);
+	}
 	if (fs->preload_shown)
 		fputs("\r\033[K", stderr);
 	if (r < 0) {

@@ -46,9 +46,15 @@ int wfctl_fail_error(const char *path, int code, const struct wf_error *err)
 	return wfctl_fail(path, "%s", strerror(-code));
 }
 
+static void say(void *ctx, const char *line)
+{
+	wfctl_progress(NULL);
+	fprintf(stderr, "wfctl: %s\n", line);
+}
+
 struct wf_checkpoint *wfctl_open(const char *path, bool plain)
 {
-	struct wf_open_options options = {.ignore_overlay = plain};
+	struct wf_open_options options = {.ignore_overlay = plain, .log = say};
 	struct wf_checkpoint *ck;
 	struct wf_error err = {0};
 	int r = wf_open(path, &options, &ck, &err);

@@ -55,11 +55,11 @@ def run(*command):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def make(path):
+def make(path, epoch=3):
     base = Storage("float32", struct.pack("<10f", *range(10)))
     save(path, OrderedDict([("w", Tensor("float32", (2, 3), struct.pack("<6f", *range(6)))),
                             ("overlap", Tensor("float32", (5, 5), b"", storage=base, stride=(1, 1))),
-                            ("epoch", 3), ("lr", 0.1), ("flag", True), ("betas", [0.9, 0.999]),
+                            ("epoch", epoch), ("lr", 0.1), ("flag", True), ("betas", [0.9, 0.999]),
                             ("sub", OrderedDict(x=Tensor("float32", (5,), bytes(20)), inner={"y": 1})),
                             ("state", {0: Tensor("float32", (1,), bytes(4)), 1: Tensor("float32", (1,), bytes(4))})]))
 
@@ -112,7 +112,7 @@ def changed_underneath(file, mnt):
     run(WEIGHTFS, file, mnt)
     os.rename(f"{mnt}/w", f"{mnt}/renamed")
     other = file + ".new"
-    make(other)
+    make(other, 4)
     os.rename(other, file)
     result = run(WFCTL, "commit", mnt)
     ok(result.returncode != 0 and result.stderr.strip(), "a commit over a file that someone else replaced fails", result.stderr)
