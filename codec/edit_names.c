@@ -16,15 +16,7 @@
 
 /* ---- keys ---- */
 
-static bool all_keys_int(const struct wf_checkpoint *ck, const struct wf_dir *d)
-{
-	for (uint32_t i = 0; i < d->count; i++)
-		if (d->entries[i].ino != WF_NO_INO && !wf_is(ck->graph, d->entries[i].key, WF_INT))
-			return false;
-	return d->live > 0;
-}
-
-/* The directory that a new name goes into, and its key. old: the key that the entry has, which a long name that was cut
+/* The directory that a new name goes into, and its key. old: the key that the entry has, which one that no name stands for
  * keeps when it moves under the same name. */
 static int room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir,
 		    wf_ref *ret_key)
@@ -49,21 +41,11 @@ static int room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_r
 		*ret_key = WF_NIL;
 		return !wf_is(ck->graph, d->container, WF_LIST) ? -EPERM : strcmp(back, name) ? -EINVAL : 0;
 	}
-	bool digits = name[0] && strspn(name, "0123456789") == strlen(name);
-	int r = wf_key_from_name(ck->graph, name, digits && all_keys_int(ck, d), ret_key);
-	if (r == 0) {
-		/* a name that another spelling of the same key has would not be found again */
-		wf_name_from_key(ck->graph, *ret_key, false, back);
-		return strcmp(back, name) ? -EINVAL : 0;
+	if (wf_tree_keeps_key(ck->tree, old, name)) {
+		*ret_key = old;
+		return 0;
 	}
-	if ((r == -EINVAL || r == -ENAMETOOLONG) && old != WF_NIL) {
-		wf_name_from_key(ck->graph, old, false, back);
-		if (!strcmp(back, name)) {
-			*ret_key = old;
-			return 0;
-		}
-	}
-	return r;
+	return wf_tree_new_key(ck->tree, dir, name, ret_key);
 }
 
 static bool pending_at(const struct wf_checkpoint *ck, wf_ino dir)

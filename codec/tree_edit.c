@@ -35,8 +35,8 @@ int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new
 	if (r < 0)
 		return r;
 	e->key = new_key;
-	d->int_keys = d->int_keys && wf_is(t->graph, new_key, WF_INT);
-	return wf_tree_index_add(t, d, position);
+	r = wf_tree_name_entry(t, d, position);
+	return r < 0 ? r : wf_tree_index_add(t, d, position);
 }
 
 /* A container that lost its first place: a link elsewhere becomes the directory. */
@@ -129,7 +129,6 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 	if (d->kind == WF_DIR_SEQUENCE) {
 		r = add_to_sequence(t, dir, value, ino);
 	} else {
-		d->int_keys = wf_is(t->graph, key, WF_INT) && (d->int_keys || d->live == 0);
 		r = wf_dict_append(t->graph, d->container, key, value);
 		if (r == 0)
 			r = wf_tree_push(t, dir, key, value, ino);
@@ -142,7 +141,8 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 	if (ret)
 		*ret = ino;
 	d = wf_tree_mutable_dir(t, dir);
-	return wf_tree_index_add(t, d, d->count - 1);
+	r = wf_tree_name_entry(t, d, d->count - 1);
+	return r < 0 ? r : wf_tree_index_add(t, d, d->count - 1);
 }
 
 void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position)
