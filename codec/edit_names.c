@@ -58,27 +58,21 @@ static bool pending_at(const struct wf_checkpoint *ck, wf_ino dir)
 /* Takes an entry away. A file that somebody has open lives on without a name. */
 static int remove_entry(struct wf_checkpoint *ck, const struct wf_place *p)
 {
-	wf_ino ino = wf_edit_entry(ck, p)->ino;
-	bool is_dir = wf_edit_node(ck, p)->type == WF_NODE_DIR;
-	wf_ref object = wf_edit_node(ck, p)->object;
-	int r = wf_tree_remove(ck->tree, p->dir, p->position);
+	int r = wf_edit_remove_entry(ck, p);
 	if (r == 0)
-		wf_edit_forget(ck, ino);
-	if (r == 0 && is_dir && wf_tree_ino_of(ck->tree, object) != ino) /* what was a link is the directory now */
-		wf_edit_tell_renamed(ck, wf_tree_ino_of(ck->tree, object));
+		wf_edit_removed_in(ck, p->dir);
 	return r;
 }
 
 static bool removable(const struct wf_checkpoint *ck, const struct wf_place *p)
 {
-	const struct wf_dir *d = wf_tree_dir(ck->tree, p->dir);
-	return !d->read_only_names && (d->kind != WF_DIR_SEQUENCE || wf_is(ck->graph, d->container, WF_LIST));
+	return wf_edits_one_by_one(ck, p->dir);
 }
 
 static bool is_empty(const struct wf_checkpoint *ck, wf_ino dir)
 {
 	wf_ino shadow = wf_edits_shadow(ck, dir);
-	return wf_tree_dir(ck->tree, dir)->live == 0 &&
+	return wf_edits_shown(ck, dir) == 0 &&
 	       (shadow == WF_NO_INO || wf_tree_dir(ck->tree, shadow)->live == 0);
 }
 
@@ -91,7 +85,7 @@ int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 	if (wf_edit_node(ck, &p)->type == WF_NODE_DIR && !ck->edits->replaying)
 		return -EISDIR;
 	if (!removable(ck, &p))
-		return -EPERM;
+		return wf_edit_hide(ck, &p);
 	struct wf_buffer *b = wf_edit_payload(ck);
 	r = wf_put_path(ck, b, p.dir, name);
 	if (r == 0)
@@ -119,10 +113,10 @@ int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 		return r;
 	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR && !ck->edits->replaying)
 		return -ENOTDIR;
-	if (!removable(ck, &p))
-		return -EPERM;
 	if (!ck->edits->replaying && !is_empty(ck, wf_edit_entry(ck, &p)->ino))
 		return -ENOTEMPTY;
+	if (!removable(ck, &p))
+		return wf_edit_hide(ck, &p);
 	struct wf_buffer *b = wf_edit_payload(ck);
 	r = wf_put_path(ck, b, p.dir, name);
 	if (r == 0)
@@ -142,9 +136,9 @@ static int move_entry(struct wf_checkpoint *ck, const struct wf_place *from, wf_
 	struct wf_entry e = *wf_edit_entry(ck, from);
 	bool is_dir = wf_edit_node(ck, from)->type == WF_NODE_DIR;
 	int r = is_dir ? wf_tree_add(ck->tree, to, key, e.value, e.ino, NULL)
-		       : wf_tree_remove(ck->tree, from->dir, from->position);
+		       : wf_tree_remove(ck->tree, from->dir, from->position, NULL);
 	if (r == 0)
-		r = is_dir ? wf_tree_remove(ck->tree, from->dir, from->position)
+		r = is_dir ? wf_tree_remove(ck->tree, from->dir, from->position, NULL)
 			   : wf_tree_add(ck->tree, to, key, e.value, e.ino, NULL);
 	if (r == 0)
 		wf_edit_note_place(ck, e.ino, to, wf_tree_dir(ck->tree, to)->count - 1);
@@ -198,7 +192,7 @@ static int take_place(struct wf_checkpoint *ck, const struct wf_place *from, con
 	wf_ino old = wf_edit_entry(ck, onto)->ino;
 	int r = wf_tree_replace(ck->tree, onto->dir, onto->position, e.value, e.ino);
 	if (r == 0)
-		r = wf_tree_remove(ck->tree, from->dir, from->position);
+		r = wf_tree_remove(ck->tree, from->dir, from->position, NULL);
 	wf_edit_note_place(ck, e.ino, onto->dir, onto->position);
 	wf_edit_forget(ck, old);
 	return r;

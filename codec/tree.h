@@ -123,7 +123,15 @@ void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out);
 /* ---- changes; each keeps graph, entries, index, ties and link counts in step. All check first, then change.
  * Return 0 or a negative errno (-EPERM for read_only_names, -ENOMEM, -E2BIG). Names are looked up by the caller. ---- */
 int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key); /* rename in place */
-int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position);
+/* What a removal did beside taking the entry away. NULL functions are not called. */
+struct wf_tree_watcher {
+	void (*gone)(void *ctx, wf_ino ino);      /* a node that has no entry any more */
+	void (*directory)(void *ctx, wf_ino gone, wf_ino ino); /* what was a link to that directory is the directory now */
+	void *ctx;
+};
+/* A directory goes with all that it holds, but for containers that are linked to from what is left: these have their place
+ * there from now on. watcher may be NULL. */
+int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position, const struct wf_tree_watcher *watcher);
 /* The entry of a mapping shows another file, which gets one more link; its name and its place stay. */
 int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino);
 /* Appends an entry. ino: an existing node that gets one more link, or WF_NO_INO to make the node for value (a whole
