@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "printable.h"
+
 /* Room for extra bytes and a NUL. */
 static bool reserve(struct wf_buffer *b, size_t extra)
 {
@@ -102,4 +104,32 @@ char *wf_buffer_steal(struct wf_buffer *b)
 	char *data = b->data;
 	*b = (struct wf_buffer)WF_BUFFER_INIT;
 	return data;
+}
+
+/* What stands as it is, and what does not, in turns. */
+static void put_printable(struct wf_buffer *b, const char *s, size_t len, bool json)
+{
+	for (size_t at = 0; at < len;) {
+		size_t plain = wf_plain_span(s + at, len - at);
+		bool unused;
+		uint32_t code;
+		wf_buffer_append(b, s + at, plain);
+		at += plain;
+		size_t n = at < len ? wf_character(s + at, len - at, &code, &unused) : 0;
+		if (n > 0 && json)
+			wf_buffer_printf(b, "\\u%04x", code);
+		for (size_t i = 0; i < n && !json; i++)
+			wf_buffer_printf(b, "%%%02X", (unsigned char)s[at + i]);
+		at += n;
+	}
+}
+
+void wf_buffer_printable(struct wf_buffer *b, const char *s, size_t len)
+{
+	put_printable(b, s, len, false);
+}
+
+void wf_buffer_printable_json(struct wf_buffer *b, const char *s, size_t len)
+{
+	put_printable(b, s, len, true);
 }

@@ -23,6 +23,10 @@ void wf_buffer_putc(struct wf_buffer *b, char c);
 /* In decimal, as printf("%lld"): listings write millions of these. */
 void wf_buffer_put_int(struct wf_buffer *b, int64_t v);
 void wf_buffer_printf(struct wf_buffer *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A text for a terminal: what must not get there as it is is written as %XX (printable.h). */
+void wf_buffer_printable(struct wf_buffer *b, const char *s, size_t len);
+/* The same for what is JSON already, without line breaks: as \uXXXX, a byte that is no UTF-8 as Python's surrogateescape. */
+void wf_buffer_printable_json(struct wf_buffer *b, const char *s, size_t len);
 /* Returns: 0, or -ENOMEM when any append failed. */
 int wf_buffer_status(const struct wf_buffer *b);
 /* Hands the bytes to the caller (free()); the buffer is empty afterwards. NULL when nothing was appended. */

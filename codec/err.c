@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "printable.h"
+
 /* Record names come from the file, so they may be long and may hold anything. */
 static void set_record(struct wf_error *err, const char *record)
 {
@@ -79,15 +81,17 @@ static void put(struct sink *s, const char *bytes, size_t n)
 /* A line for a terminal: names out of a hostile file must not move the cursor or add lines. */
 static void put_escaped(struct sink *s, const char *text)
 {
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-		char hex[5];
-		if (c >= 0x20 && c != 0x7f) {
-			put(s, text, 1);
-			continue;
+	for (size_t len = strlen(text), n; len > 0; text += n, len -= n) {
+		bool plain;
+		uint32_t code;
+		n = wf_character(text, len, &code, &plain);
+		if (plain)
+			put(s, text, n);
+		for (size_t i = 0; !plain && i < n; i++) {
+			char hex[4];
+			snprintf(hex, sizeof hex, "%%%02X", (unsigned char)text[i]);
+			put(s, hex, 3);
 		}
-		snprintf(hex, sizeof hex, "\\x%02x", c);
-		put(s, hex, 4);
 	}
 }
 

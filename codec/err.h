@@ -40,5 +40,5 @@ int wf_fail_at(struct wf_error *err, int code, const char *record, uint64_t offs
 void wf_error_where(struct wf_error *err, const char *record);
 
 /* "data.pkl, offset 123: BINGET of an unset memo index 7" into buf, always terminated, control characters
- * escaped. Returns buf. */
+ * as %XX (printable.h). Returns buf. */
 const char *wf_error_format(const struct wf_error *err, char *buf, unsigned long size);

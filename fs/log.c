@@ -1,5 +1,5 @@
 /* What the daemon says: to syslog or standard error, and the last lines of it, with why calls were refused, in
- * .weightfs/log. A checkpoint's names may hold anything, so that control characters are written as escapes. */
+ * .weightfs/log. A checkpoint's names may hold anything, so that control characters are written as %XX. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -39,21 +39,6 @@ void fs_log_free(struct fs_log_lines *l)
 	free(l);
 }
 
-/* A terminal obeys the bytes below 0x20, 0x7f, and in UTF-8 U+0080 to U+009F. */
-static void escape(const char *in, char *out, size_t size)
-{
-	size_t n = 0;
-	for (const unsigned char *p = (const unsigned char *)in; *p && n + 9 < size; p++) {
-		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f;
-		if (*p >= 0x20 && *p != 0x7f && !c1)
-			out[n++] = (char)*p;
-		else
-			n += (size_t)snprintf(out + n, size - n, c1 ? "\\x%02x\\x%02x" : "\\x%02x", p[0], p[1]);
-		p += c1;
-	}
-	out[n] = '\0';
-}
-
 /* Without the time, which two lines that say the same do not share. */
 static const char *text_of(const char *line)
 {
@@ -88,13 +73,16 @@ static void keep(struct fs_log_lines *l, const char *text)
 static void format(char *text, size_t size, const char *fmt, va_list ap)
 {
 	char raw[LINE_BYTES];
+	struct wf_buffer line = WF_BUFFER_INIT;
 	vsnprintf(raw, sizeof raw, fmt, ap);
-	escape(raw, text, size);
+	wf_buffer_printable(&line, raw, strlen(raw));
+	snprintf(text, size, "%s", line.data ? line.data : "");
+	wf_buffer_free(&line);
 }
 
 void fs_log(struct fs *fs, int priority, const char *fmt, ...)
 {
-	char text[2 * LINE_BYTES];
+	char text[3 * LINE_BYTES];
 	va_list ap;
 	va_start(ap, fmt);
 	format(text, sizeof text, fmt, ap);
@@ -109,7 +97,7 @@ void fs_log(struct fs *fs, int priority, const char *fmt, ...)
 
 void fs_log_only_here(struct fs *fs, const char *fmt, ...)
 {
-	char text[2 * LINE_BYTES];
+	char text[3 * LINE_BYTES];
 	va_list ap;
 	va_start(ap, fmt);
 	format(text, sizeof text, fmt, ap);

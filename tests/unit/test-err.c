@@ -39,7 +39,7 @@ static void test_format(void **state)
 	assert_string_equal(wf_error_format(&err, buf, sizeof buf),
 			    "data.pkl, offset 123: BINGET of an unset memo index 7");
 	wf_fail_at(&err, -EUCLEAN, "a\nb\033[2J\x7f", WF_ERROR_NO_OFFSET, "x\ty");
-	assert_string_equal(wf_error_format(&err, buf, sizeof buf), "a\\x0ab\\x1b[2J\\x7f: x\\x09y");
+	assert_string_equal(wf_error_format(&err, buf, sizeof buf), "a%0Ab%1B[2J%7F: x%09y");
 	wf_fail_at(&err, -EUCLEAN, NULL, 5, "bad");
 	assert_string_equal(wf_error_format(&err, buf, sizeof buf), "offset 5: bad");
 	wf_fail(&err, -ENOMEM, "%s", "");
@@ -56,7 +56,7 @@ static void test_small_buffers(void **state)
 		wf_error_format(&err, buf, size);
 		assert_true(strlen(buf) < size);
 		assert_int_equal(buf[size], 'Z');
-		assert_int_equal(strncmp("r\\x0a, offset 1: t", buf, strlen(buf)), 0);
+		assert_int_equal(strncmp("r%0A, offset 1: t", buf, strlen(buf)), 0);
 	}
 	memset(buf, 'Z', sizeof buf);
 	wf_error_format(&err, buf, 0);
