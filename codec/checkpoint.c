@@ -45,6 +45,12 @@ int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...)
 static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struct wf_open_options *o,
 			 struct wf_error *err)
 {
+	struct stat st;
+	/* before anything opens it, which would wait for somebody at the other end */
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+		return wf_fail(err, -EINVAL, S_ISFIFO(st.st_mode) ? "this is a pipe, which cannot be read at random: save it to a file "
+								     "first"
+								   : "this is neither a regular file nor a block device");
 	ck->path = realpath(path, NULL);
 	if (!ck->path)
 		return wf_fail(err, -errno, "%s", strerror(errno));
@@ -280,7 +286,7 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 	switch (n->type) {
 	case WF_NODE_DIR:
 		ret->type = WF_DIRECTORY;
-		ret->size_bytes = wf_edits_shown(ck, ino);
+		ret->size_bytes = wf_tree_dir(ck->tree, ino)->live;
 		return 0;
 	case WF_NODE_LINK: {
 		struct wf_buffer target = WF_BUFFER_INIT;
@@ -321,8 +327,6 @@ static int find(struct wf_checkpoint *ck, uint32_t dir, const char *name, wf_ino
 {
 	uint32_t position;
 	int r = wf_tree_lookup(ck->tree, dir, name, &position);
-	if (r == 0 && wf_edits_hides(ck, dir, position))
-		r = -ENOENT;
 	wf_ino shadow = r == -ENOENT && ck->edits ? wf_edits_shadow(ck, dir) : WF_NO_INO;
 	if (shadow != WF_NO_INO) {
 		dir = shadow;
@@ -353,7 +357,7 @@ static int list(struct wf_checkpoint *ck, wf_ino dir, uint64_t position, uint64_
 	struct wf_stat st;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
 	for (; d && position < d->count; position++) {
-		if (!wf_tree_name(ck->tree, d, (uint32_t)position, name) || wf_edits_hides(ck, dir, (uint32_t)position))
+		if (!wf_tree_name(ck->tree, d, (uint32_t)position, name))
 			continue;
 		int r = wf_checkpoint_stat(ck, d->entries[position].ino, &st);
 		if (r == 0)
@@ -410,16 +414,6 @@ bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir)
 	return stay;
 }
 
-bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir)
-{
-	if (!ck->writable)
-		return false;
-	pthread_rwlock_rdlock(&ck->lock);
-	bool may = wf_tree_dir(ck->tree, dir) && !wf_edits_one_by_one(ck, dir);
-	pthread_rwlock_unlock(&ck->lock);
-	return may;
-}
-
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 {
 	pthread_rwlock_rdlock(&ck->lock);
@@ -464,21 +458,24 @@ static ssize_t read_tensor(struct wf_checkpoint *ck, const struct wf_node *n, ui
 	return r < 0 ? r : (ssize_t)part;
 }
 
-ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len)
+ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
 {
-	ssize_t r;
-	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	if (ck->edits && wf_edits_holds(ck, ino))
-		r = wf_edits_read(ck, ino, offset, buf, len);
-	else if (!n)
-		r = -ENOENT;
-	else if (n->type == WF_NODE_TENSOR)
-		r = read_tensor(ck, n, offset, buf, len);
-	else if (n->type == WF_NODE_VALUE || n->type == WF_NODE_OPAQUE)
-		r = read_text(ck, n, offset, buf, len);
-	else
-		r = n->type == WF_NODE_DIR ? -EISDIR : -EINVAL;
+		return wf_edits_read(ck, ino, offset, buf, len);
+	if (!n)
+		return -ENOENT;
+	if (n->type == WF_NODE_TENSOR)
+		return read_tensor(ck, n, offset, buf, len);
+	if (n->type == WF_NODE_VALUE || n->type == WF_NODE_OPAQUE)
+		return read_text(ck, n, offset, buf, len);
+	return n->type == WF_NODE_DIR ? -EISDIR : -EINVAL;
+}
+
+ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	ssize_t r = wf_checkpoint_read(ck, ino, offset, buf, len);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }

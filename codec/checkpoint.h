@@ -105,9 +105,6 @@ void wf_path_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 /* Whether a name in the directory stands for the same file until an edit of that name: not where names are the positions
  * of a list that can be edited, which a commit numbers anew. */
 bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir);
-/* Whether a name that was removed from the directory may be there again without an edit: the listing, and that a name is
- * not there, hold for this moment only. */
-bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir);
 /* Appends the target. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 
@@ -133,7 +130,9 @@ int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json,
 void wf_unshare(struct wf_checkpoint *ck, struct wf_lease *lease);
 
 /* ---- whole-checkpoint texts ---- */
-int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* the tutorial's table: key, tab, torch.Size([...]) */
+/* The tutorial's table: key, tab, torch.Size([...]); for a value its text (a str as JSON, bytes as Python writes them, long ones
+ * cut), for a link "-> target", for an empty container {} or []. Nothing in it moves a cursor (printable.h). */
+int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);
 int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
 int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* JSON */
 struct wf_totals {
@@ -167,11 +166,8 @@ struct wf_tensor_row {
 	const char *error_text;
 	const struct wf_line *line; /* for wf_row_json */
 };
-/* Every tensor below the entry whose path is prefix (NULL or "": the root), or, where there is no such entry, below those
- * whose path begins with it; in tree order. each() returning non-zero ends it. Strings are valid during the call.
- * -ENOENT when nothing begins so. */
-int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix, int (*each)(void *ctx, const struct wf_tensor_row *row),
-		   void *ctx);
+/* Every tensor, in tree order. each() returning non-zero ends it. Strings are valid during the call. */
+int wf_each_tensor(struct wf_checkpoint *ck, int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx);
 /* Inside each(): appends the row as one line of .weightfs/tensors.json, its newline included. 0 or -ENOMEM. */
 int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret);
 /* All of .weightfs/tensors.json. */
@@ -187,8 +183,6 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
  * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
 int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
 	      unsigned int flags);
-/* In an object whose entries cannot go one by one (a tuple, a module) unlink and rmdir hide an entry, so that rm -r can
- * remove the object. Where no rmdir of it follows within 5 seconds of the last removal, they are there again. */
 int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
@@ -214,8 +208,7 @@ int wf_sync(struct wf_checkpoint *ck);
 bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
 
 /* Writes the edits into the checkpoint (or the output). Reads go on meanwhile, edits wait. On failure nothing changed and
- * the overlay is as it was. Returns: 0; or how many entries had been removed from objects that cannot lose single entries
- * and are still there: these are back, err names them, and all else is committed; -ESTALE the checkpoint was changed by someone else; -EOPNOTSUPP something the
+ * the overlay is as it was. Returns: 0; -ESTALE the checkpoint was changed by someone else; -EOPNOTSUPP something the
  * format cannot hold, found before the first byte; -ENOSPC, -EIO, -EROFS ... */
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
 

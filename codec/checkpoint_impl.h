@@ -102,3 +102,5 @@ void wf_checkpoint_usage(struct wf_checkpoint *ck, struct wf_overlay_usage *ret)
 
 /* What stat says about a node. The lock is held. */
 int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret);
+/* wf_read. The lock is held. */
+ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);

@@ -27,8 +27,6 @@ static void put_flag(struct wf_buffer *out, const char *name, bool value)
 
 static void put_key(struct wf_buffer *out, const struct wf_line *l)
 {
-	if (!l->dir)
-		return;
 	wf_buffer_puts(out, ", \"key\": ");
 	if (l->dir->kind == WF_DIR_SEQUENCE)
 		wf_buffer_put_int(out, l->position);
@@ -112,6 +110,6 @@ static int add_line(void *ctx, const struct wf_tensor_row *row)
 
 int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
-	int r = wf_each_tensor(ck, NULL, add_line, ret);
+	int r = wf_each_tensor(ck, add_line, ret);
 	return r < 0 ? r : wf_buffer_status(ret);
 }

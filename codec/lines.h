@@ -14,11 +14,20 @@ struct wf_line_file {
 void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck);
 void wf_line_file_free(struct wf_line_file *f);
 
+/* Every entry of the tree, in its order; the lock is held shared meanwhile. Returning non-zero ends it; paths are valid during
+ * the call. */
+struct wf_walk {
+	int (*tensor)(void *ctx, const struct wf_tensor_row *row);
+	int (*other)(void *ctx, const char *path, wf_ino ino); /* a value, a link, a container without entries; may be NULL */
+	void *ctx;
+};
+int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w);
+
 /* A name of the tree and the tensor that it shows. */
 struct wf_line {
 	struct wf_checkpoint *ck;
 	wf_ino ino;
-	const struct wf_dir *dir; /* of the name; NULL where the tensor was asked for without one */
+	const struct wf_dir *dir; /* of the name */
 	uint32_t position;        /* of the name in dir */
 	const struct wf_tensor *tensor;
 	const struct wf_line_file *file;

@@ -21,8 +21,6 @@ struct listing {
 	struct wf_buffer path, shape;
 	struct frame *stack;
 	uint32_t depth, capacity;
-	const char *begins; /* what names begin with in the directory that the walk starts in */
-	bool found;
 	struct wf_line_file file;
 };
 
@@ -40,7 +38,6 @@ static int push(struct listing *l, wf_ino dir)
 	return 0;
 }
 
-/* dir: NULL where no name led to it. */
 static int tell_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, uint32_t position,
 		       int (*each)(void *, const struct wf_tensor_row *), void *ctx)
 {
@@ -73,7 +70,7 @@ static int tell_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, 
 	return r == 0 ? each(ctx, &row) : r;
 }
 
-static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_row *), void *ctx)
+static int walk(struct listing *l, const struct wf_walk *w)
 {
 	char name[WF_NAME_MAX + 1];
 	struct wf_tree *t = l->ck->tree;
@@ -89,78 +86,30 @@ static int walk(struct listing *l, int (*each)(void *, const struct wf_tensor_ro
 		uint32_t position = f->position++;
 		if (!wf_tree_name(t, d, position, name))
 			continue;
-		if (l->depth == 1 && strncmp(name, l->begins, strlen(l->begins)) != 0)
-			continue;
-		l->found = true;
 		wf_ino ino = d->entries[position].ino;
 		const struct wf_node *n = wf_tree_node(t, ino);
 		wf_buffer_puts(&l->path, name);
 		r = wf_buffer_status(&l->path);
 		if (r == 0 && n->type == WF_NODE_TENSOR)
-			r = tell_tensor(l, ino, d, position, each, ctx);
-		else if (r == 0 && n->type == WF_NODE_DIR) {
+			r = tell_tensor(l, ino, d, position, w->tensor, w->ctx);
+		else if (r == 0 && n->type == WF_NODE_DIR && wf_tree_dir(t, ino)->live > 0) {
 			wf_buffer_putc(&l->path, '/');
 			r = push(l, ino);
+		} else if (r == 0 && w->other) {
+			r = w->other(w->ctx, l->path.data, ino);
 		}
 	}
 	return r;
 }
 
-/* The entry whose path is prefix, component by component; or, where the last one names no entry, the directory in which
- * it would be, and the component in begins. */
-static int resolve(struct listing *l, const char *prefix, wf_ino *ret, const struct wf_dir **ret_dir, uint32_t *ret_position)
+int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w)
 {
-	char name[WF_NAME_MAX + 1];
-	uint32_t position;
-	wf_ino ino = WF_INO_ROOT;
-	*ret_dir = NULL;
-	while (*prefix) {
-		size_t len = strcspn(prefix, "/");
-		if (len > WF_NAME_MAX)
-			return -ENAMETOOLONG;
-		if (len > 0) {
-			memcpy(name, prefix, len);
-			name[len] = '\0';
-			int r = wf_tree_lookup(l->ck->tree, ino, name, &position);
-			if (r == -ENOENT && !prefix[len]) {
-				l->begins = prefix;
-				break;
-			}
-			if (r < 0)
-				return r == -ENOTDIR ? -ENOENT : r;
-			*ret_dir = wf_tree_dir(l->ck->tree, ino);
-			*ret_position = position;
-			ino = (*ret_dir)->entries[position].ino;
-			wf_buffer_printf(&l->path, "%s%s", l->path.len ? "/" : "", name);
-		}
-		prefix += len + (prefix[len] == '/');
-	}
-	*ret = ino;
-	return 0;
-}
-
-int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
-		   int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx)
-{
-	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT, .begins = ""};
-	const struct wf_dir *dir;
-	uint32_t position = 0;
-	wf_ino ino;
+	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT};
 	pthread_rwlock_rdlock(&ck->lock);
 	wf_line_file_init(&l.file, ck);
-	int r = resolve(&l, prefix ? prefix : "", &ino, &dir, &position);
-	const struct wf_node *n = r == 0 ? wf_tree_node(ck->tree, ino) : NULL;
-	if (n && n->type == WF_NODE_TENSOR) {
-		r = tell_tensor(&l, ino, dir, position, each, ctx);
-	} else if (n && n->type == WF_NODE_DIR) {
-		if (l.path.len)
-			wf_buffer_putc(&l.path, '/');
-		r = push(&l, ino);
-		if (r == 0)
-			r = walk(&l, each, ctx);
-		if (r == 0 && *l.begins && !l.found)
-			r = -ENOENT;
-	}
+	int r = push(&l, WF_INO_ROOT);
+	if (r == 0)
+		r = walk(&l, w);
 	pthread_rwlock_unlock(&ck->lock);
 	free(l.stack);
 	wf_buffer_free(&l.path);
@@ -169,24 +118,13 @@ int wf_each_tensor(struct wf_checkpoint *ck, const char *prefix,
 	return r < 0 ? r : 0;
 }
 
+int wf_each_tensor(struct wf_checkpoint *ck, int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx)
+{
+	struct wf_walk w = {.tensor = each, .ctx = ctx};
+	return wf_walk(ck, &w);
+}
+
 /* ---- texts ---- */
-
-/* print(key, "\t", tensor.size()) of PyTorch's tutorial, which puts blanks around the tab */
-static int summary_line(void *ctx, const struct wf_tensor_row *row)
-{
-	struct wf_buffer *out = ctx;
-	if (row->error)
-		wf_buffer_printf(out, "%s \t unreadable: %s\n", row->path, row->error_text);
-	else
-		wf_buffer_printf(out, "%s \t torch.Size(%s)\n", row->path, row->shape);
-	return wf_buffer_status(out);
-}
-
-int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret)
-{
-	int r = wf_each_tensor(ck, NULL, summary_line, ret);
-	return r < 0 ? r : wf_buffer_status(ret);
-}
 
 static int compare_lines(const void *a, const void *b)
 {
@@ -285,7 +223,7 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	field(ret, "byteorder", wf_container_big_endian(ck->container) ? "big" : "little");
 	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(),
 			 ck->writable ? "true" : "false",
-			 usage.edits > 0 || wf_edits_is_hiding(ck) ? "true" : "false");
+			 usage.edits > 0 ? "true" : "false");
 	wf_buffer_printf(
 		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
 		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,

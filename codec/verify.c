@@ -130,7 +130,7 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 	if (is_zip(ck->container))
 		second_opinion(&v);
 	pthread_rwlock_unlock(&ck->lock);
-	wf_each_tensor(ck, NULL, check_tensor, &v);
+	wf_each_tensor(ck, check_tensor, &v);
 	free(v.chunk);
 	return v.faults ? -EUCLEAN : 0;
 }

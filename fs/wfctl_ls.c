@@ -1,4 +1,4 @@
-/* wfctl ls and verify: looking at a checkpoint without a mount. */
+/* wfctl ls and verify: looking at a checkpoint, or a mount. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -7,123 +7,223 @@
 #include <time.h>
 
 #include "codec/buffer.h"
+#include "json.h"
 #include "wfctl.h"
+#include "wfctl_rows.h"
+
+/* ---- ls ---- */
 
 enum form { FORM_TUTORIAL, FORM_LONG, FORM_JSON };
 
-/* One pass to find the widths of the long form, one to print. */
-struct listing {
-	enum form form;
-	bool measuring;
-	int widths[4];
-	unsigned long rows;
-	int failed;
+/* The columns of the long form, from a line of tensors.json. */
+enum { COLUMN_SHAPE, COLUMN_DTYPE, COLUMN_BYTES, COLUMN_STORAGE, COLUMN_LOCATION, COLUMN_ERROR, COLUMNS };
+
+struct columns {
+	struct wf_buffer text[COLUMNS];
 };
 
-static void put_json_string(const char *s)
+static void get_columns(const struct wfctl_row *row, struct columns *c)
 {
-	putchar('"');
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-		if (c == '"' || c == '\\')
-			printf("\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			printf("\\u%04x", c);
+	static const char *const names[COLUMNS] = {"shape", "dtype", "bytes", "storage", "location", "error"};
+	const char *end = row->json + row->json_len;
+	for (int i = 0; i < COLUMNS; i++) {
+		struct wf_buffer raw = WF_BUFFER_INIT;
+		const char *at = fs_json_member(row->json, end, names[i]);
+		if (i == COLUMN_SHAPE && at)
+			wf_buffer_append(&raw, at, strcspn(at, "]") + 1);
+		else if (i == COLUMN_BYTES && at)
+			wf_buffer_append(&raw, at, strspn(at, "0123456789"));
 		else
-			putchar(c);
+			fs_json_string(at, end, &raw);
+		c->text[i].len = 0;
+		wf_buffer_puts(&c->text[i], ""); /* never NULL */
+		wf_buffer_printable(&c->text[i], raw.data ? raw.data : "", raw.len);
+		wf_buffer_free(&raw);
 	}
-	putchar('"');
 }
 
-static void put_json(const struct listing *l, const struct wf_tensor_row *row)
+static void free_columns(struct columns *c)
 {
-	const char *const names[] = {"key", "dtype", "storage", "location", "class"};
-	const char *const values[] = {row->path, row->dtype, row->storage, row->location, row->klass};
-	fputs(l->rows ? ",\n {" : "[\n {", stdout);
-	for (int i = 0; i < 5; i++) {
-		printf("%s\"%s\": ", i ? ", " : "", names[i]);
-		put_json_string(values[i]);
-	}
-	printf(", \"shape\": %s, \"bytes\": %llu", row->shape, (unsigned long long)row->size_bytes);
-	if (row->error) {
-		fputs(", \"error\": ", stdout);
-		put_json_string(row->error_text);
-	}
-	putchar('}');
+	for (int i = 0; i < COLUMNS; i++)
+		wf_buffer_free(&c->text[i]);
 }
+
+struct widths {
+	int key, column[COLUMNS];
+};
 
 static int widest(int a, size_t b)
 {
 	return a > (int)b ? a : (int)b;
 }
 
-/* The one thread that writes: no lock for each piece, and no format to be parsed for each line. */
-static void put(const char *s)
+/* Returns how many tensors are chosen. */
+static size_t measure(const struct wfctl_rows *r, bool all, struct columns *c, struct widths *w)
 {
-	fputs_unlocked(s, stdout);
+	size_t n = 0;
+	*w = (struct widths){3, {[COLUMN_SHAPE] = 5, [COLUMN_DTYPE] = 5, [COLUMN_BYTES] = 5}};
+	for (size_t i = 0; i < r->count; i++) {
+		const struct wfctl_row *row = &r->rows[i];
+		if (!wfctl_row_is_chosen(r, row) || (!row->json && !all))
+			continue;
+		w->key = widest(w->key, row->path_len);
+		if (!row->json)
+			continue;
+		get_columns(row, c);
+		for (int k = COLUMN_SHAPE; k <= COLUMN_BYTES; k++)
+			w->column[k] = widest(w->column[k], c->text[k].len);
+		n++;
+	}
+	return n;
 }
 
-static int tell(void *ctx, const struct wf_tensor_row *row)
+/* The one thread that writes: no lock for each piece. */
+static void put(const char *s, size_t len)
 {
-	struct listing *l = ctx;
-	char bytes[32];
-	if (l->form == FORM_LONG)
-		snprintf(bytes, sizeof bytes, "%llu", (unsigned long long)row->size_bytes);
-	if (l->measuring) {
-		l->widths[0] = widest(l->widths[0], strlen(row->path));
-		l->widths[1] = widest(l->widths[1], strlen(row->shape));
-		l->widths[2] = widest(l->widths[2], strlen(row->dtype));
-		l->widths[3] = widest(l->widths[3], strlen(bytes));
-		return 0;
+	fwrite_unlocked(s, 1, len, stdout);
+}
+
+/* Numbers, strings, lists and the like are JSON as they stand; a description, bytes and what was cut are not. */
+static bool is_json(const char *text, size_t len)
+{
+	static const char *const words[] = {"true", "false", "null", "{}"};
+	for (int i = 0; i < 4; i++)
+		if (len == strlen(words[i]) && !memcmp(text, words[i], len))
+			return true;
+	if (len > 1 && (*text == '"' || *text == '['))
+		return text[len - 1] == (*text == '"' ? '"' : ']') && !memmem(text, len, "NaN", 3) && !memmem(text, len, "Infinity", 8);
+	size_t digits = 0;
+	for (size_t i = 0; i < len; i++)
+		if (!memchr("0123456789+-.e", text[i], 14))
+			return false;
+		else
+			digits += text[i] >= '0' && text[i] <= '9';
+	return digits > 0;
+}
+
+/* Both are printable: what JSON escapes in them are quotes and backslashes. */
+static void put_quoted(struct wf_buffer *out, const char *s, size_t len)
+{
+	wf_buffer_putc(out, '"');
+	for (size_t i = 0; i < len; i++)
+		wf_buffer_printf(out, s[i] == '"' || s[i] == '\\' ? "\\%c" : "%c", s[i]);
+	wf_buffer_putc(out, '"');
+}
+
+static void put_value(const struct wfctl_row *row, enum form form, const struct widths *w)
+{
+	struct wf_buffer line = WF_BUFFER_INIT;
+	if (form == FORM_JSON) {
+		wf_buffer_puts(&line, "{\"path\": ");
+		put_quoted(&line, row->path, row->path_len);
+		wf_buffer_puts(&line, ", \"value\": ");
+		if (is_json(row->text, row->text_len))
+			wf_buffer_append(&line, row->text, row->text_len);
+		else
+			put_quoted(&line, row->text, row->text_len);
+		wf_buffer_puts(&line, "}\n");
+		put(line.data, line.len);
+		wf_buffer_free(&line);
+	} else if (form == FORM_LONG) {
+		printf("%-*.*s  %.*s\n", w->key, (int)row->path_len, row->path, (int)row->text_len, row->text);
+	} else {
+		put(row->path, row->path_len), put(" \t ", 3), put(row->text, row->text_len), put("\n", 1);
 	}
-	if (l->form == FORM_JSON)
-		put_json(l, row);
-	else if (row->error)
-		printf("%s \t unreadable: %s\n", row->path, row->error_text);
-	else if (l->form == FORM_LONG)
-		printf("%-*s  %-*s  %-*s  %*s  %-7s  %s\n", l->widths[0], row->path, l->widths[1], row->shape,
-		       l->widths[2], row->dtype, l->widths[3], bytes, row->storage, row->location);
+}
+
+static void put_tensor(const struct wfctl_row *row, enum form form, const struct columns *c, const struct widths *w)
+{
+	if (form == FORM_JSON) {
+		struct wf_buffer line = WF_BUFFER_INIT;
+		wf_buffer_printable_json(&line, row->json, row->json_len);
+		put(line.data, line.len), put("\n", 1);
+		wf_buffer_free(&line);
+	} else if (c->text[COLUMN_ERROR].len > 0) {
+		printf("%.*s \t unreadable: %s\n", (int)row->path_len, row->path, c->text[COLUMN_ERROR].data);
+	} else if (form == FORM_LONG) {
+		printf("%-*.*s  %-*s  %-*s  %*s  %-7s  %s\n", w->key, (int)row->path_len, row->path, w->column[COLUMN_SHAPE],
+		       c->text[COLUMN_SHAPE].data, w->column[COLUMN_DTYPE], c->text[COLUMN_DTYPE].data,
+		       w->column[COLUMN_BYTES], c->text[COLUMN_BYTES].data, c->text[COLUMN_STORAGE].data,
+		       c->text[COLUMN_LOCATION].data);
+	} else {
+		put(row->path, row->path_len), put(" \t torch.Size(", 14);
+		put(c->text[COLUMN_SHAPE].data, c->text[COLUMN_SHAPE].len), put(")\n", 2);
+	}
+}
+
+static bool is_value(const struct wfctl_row *row)
+{
+	bool container = row->text_len == 2 && (!memcmp(row->text, "{}", 2) || !memcmp(row->text, "[]", 2));
+	return !row->json && !container && !(row->text_len > 3 && !memcmp(row->text, "-> ", 3));
+}
+
+/* Instead of nothing. */
+static void tell_values(const struct wfctl_rows *r)
+{
+	unsigned long values = 0;
+	for (size_t i = 0; i < r->count; i++)
+		values += wfctl_row_is_chosen(r, &r->rows[i]) && is_value(&r->rows[i]);
+	if (values == 0)
+		puts("no tensors, no values");
 	else
-		put(row->path), put(" \t torch.Size("), put(row->shape), put(")\n");
-	l->failed |= row->error;
-	l->rows++;
-	return ferror(stdout) ? -EIO : 0;
+		printf("no tensors; %lu value%s (-a shows %s)\n", values, values == 1 ? "" : "s", values == 1 ? "it" : "them");
+}
+
+/* Returns how many lines there were. */
+static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *ret_unreadable)
+{
+	struct columns c = {0};
+	struct widths w = {0};
+	size_t lines = 0;
+	if (form == FORM_LONG && measure(r, all, &c, &w) + all > 0) {
+		printf("%-*s  %-*s  %-*s  %*s  storage  location\n", w.key, "key", w.column[COLUMN_SHAPE], "shape",
+		       w.column[COLUMN_DTYPE], "dtype", w.column[COLUMN_BYTES], "bytes");
+	}
+	for (size_t i = 0; i < r->count && !ferror(stdout); i++) {
+		const struct wfctl_row *row = &r->rows[i];
+		if (!wfctl_row_is_chosen(r, row) || (!row->json && !all))
+			continue;
+		lines++;
+		if (!row->json) {
+			put_value(row, form, &w);
+			continue;
+		}
+		get_columns(row, &c);
+		*ret_unreadable |= c.text[COLUMN_ERROR].len > 0;
+		put_tensor(row, form, &c, &w);
+	}
+	free_columns(&c);
+	return lines;
 }
 
 int wfctl_ls(int argc, char **argv)
 {
-	static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
-	struct listing l = {.form = FORM_TUTORIAL, .widths = {3, 5, 5, 5}};
-	for (int c; (c = getopt_long(argc, argv, "l", options, NULL)) != -1;) {
-		if (c != 'l' && c != 'j')
+	static const struct option options[] = {
+		{"all", no_argument, NULL, 'a'}, {"long", no_argument, NULL, 'l'}, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+	enum form form = FORM_TUTORIAL;
+	bool all = false, unreadable = false;
+	for (int c; (c = getopt_long(argc, argv, "al", options, NULL)) != -1;) {
+		if (c == '?')
 			return WFCTL_USAGE;
-		l.form = c == 'l' ? FORM_LONG : FORM_JSON;
+		all |= c == 'a';
+		form = c == 'l' ? FORM_LONG : c == 'j' ? FORM_JSON : form;
 	}
-	if (argc - optind < 1 || argc - optind > 2)
+	if (optind == argc)
 		return WFCTL_USAGE;
-	const char *path = argv[optind], *prefix = argv[optind + 1];
-	struct wf_checkpoint *ck = wfctl_open(path, false);
-	if (!ck)
-		return WFCTL_FAILED;
-	int r = 0;
-	if (l.form == FORM_LONG) {
-		l.measuring = true;
-		r = wf_each_tensor(ck, prefix, tell, &l);
-		l.measuring = false;
-		if (r == 0)
-			printf("%-*s  %-*s  %-*s  %*s  storage  location\n", l.widths[0], "key", l.widths[1], "shape",
-			       l.widths[2], "dtype", l.widths[3], "bytes");
-	}
-	if (r == 0)
-		r = wf_each_tensor(ck, prefix, tell, &l);
-	if (l.form == FORM_JSON && r == 0)
-		fputs(l.rows ? "\n]\n" : "[]\n", stdout);
-	wf_close(ck);
-	if (r == -ENOENT)
-		return wfctl_fail(path, "no key begins with %s", prefix);
-	if (r < 0)
-		return wfctl_fail_error(path, r, NULL);
-	return l.failed ? wfctl_fail(path, "not every tensor can be read") : WFCTL_OK;
+	const char *path = argv[optind++];
+	struct wfctl_rows rows;
+	int r = wfctl_check_place(WFCTL_FILE, path);
+	if (r != WFCTL_OK)
+		return r;
+	r = wfctl_rows_load(path, all || optind < argc, &rows);
+	for (; r == WFCTL_OK && optind < argc; optind++)
+		if (!wfctl_rows_choose(&rows, argv[optind]))
+			r = wfctl_fail(path, "no key is, fits or begins with %s", argv[optind]);
+	size_t lines = r == WFCTL_OK ? show(&rows, form, all, &unreadable) : 0;
+	if (r == WFCTL_OK && lines == 0 && form != FORM_JSON && !all)
+		tell_values(&rows);
+	wfctl_rows_free(&rows);
+	return unreadable ? wfctl_fail(path, "not every tensor can be read") : r;
 }
 
 /* ---- verify ---- */
@@ -137,8 +237,7 @@ struct verifying {
 static void problem(void *ctx, bool fault, const char *line)
 {
 	struct verifying *v = ctx;
-	wfctl_progress(NULL);
-	fprintf(stderr, "wfctl: %s: %s%s\n", v->path, fault ? "" : "warning: ", line);
+	wfctl_fail(v->path, "%s%s", fault ? "" : "warning: ", line);
 	v->faults += fault;
 	v->warnings += !fault;
 }
@@ -157,8 +256,6 @@ static void progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 
 int wfctl_verify(int argc, char **argv)
 {
-	if (argc != 2)
-		return WFCTL_USAGE;
 	struct verifying v = {.path = argv[1], .shown = time(NULL)};
 	struct wf_checkpoint *ck = wfctl_open(v.path, true);
 	if (!ck)

@@ -24,7 +24,7 @@ static bool control_path(const char *mount, const char *name, char *buf, size_t 
 	return snprintf(buf, size, "%s/.weightfs/%s", mount, name) < (int)size;
 }
 
-static bool is_mount(const char *path)
+bool wfctl_is_mount(const char *path)
 {
 	char status[4096];
 	struct stat st;
@@ -120,10 +120,8 @@ static int fail_commit(const char *mount, int code)
 	struct wf_buffer status = WF_BUFFER_INIT;
 	const char *text = read_status(mount, &status) == 0 ? status_field(&status, "last_error") : NULL;
 	const char *end = text && *text == '"' ? strpbrk(text + 1, "\"\n") : NULL;
-	int r = end && code == -ENOTEMPTY
-			? wfctl_fail(mount, "committed, but %.*s", (int)(end - text - 1), text + 1)
-		: end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code))
-		      : wfctl_fail(mount, "not committed: %s", strerror(-code));
+	int r = end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code))
+		    : wfctl_fail(mount, "not committed: %s", strerror(-code));
 	wf_buffer_free(&status);
 	return r;
 }
@@ -144,9 +142,7 @@ int wfctl_status(int argc, char **argv)
 {
 	struct wf_buffer status = WF_BUFFER_INIT;
 	int r;
-	if (argc != 2)
-		return WFCTL_USAGE;
-	if (is_mount(argv[1])) {
+	if (wfctl_is_mount(argv[1])) {
 		r = read_status(argv[1], &status);
 	} else {
 		struct wf_checkpoint *ck = wfctl_open(argv[1], false);
@@ -166,9 +162,7 @@ int wfctl_commit(int argc, char **argv)
 	struct wf_open_options options = {.writable = true};
 	struct wf_checkpoint *ck;
 	struct wf_error err = {0};
-	if (argc != 2)
-		return WFCTL_USAGE;
-	if (is_mount(argv[1])) {
+	if (wfctl_is_mount(argv[1])) {
 		push_dirty_pages(argv[1]);
 		int r = commit_mount(argv[1]);
 		return r < 0 ? fail_commit(argv[1], r) : WFCTL_OK;
@@ -202,9 +196,7 @@ static int discard_mount(const char *mount)
 int wfctl_discard(int argc, char **argv)
 {
 	struct wf_error err = {0};
-	if (argc != 2)
-		return WFCTL_USAGE;
-	if (is_mount(argv[1]))
+	if (wfctl_is_mount(argv[1]))
 		return discard_mount(argv[1]);
 	int r, waited = 0;
 	do
@@ -289,8 +281,6 @@ static bool has_edits_left(const char *checkpoint)
 int wfctl_umount(int argc, char **argv)
 {
 	struct wf_buffer status = WF_BUFFER_INIT;
-	if (argc != 2)
-		return WFCTL_USAGE;
 	const char *mount = argv[1];
 	if (is_dead(mount)) {
 		int r = unmount(mount, MNT_DETACH);
@@ -299,7 +289,7 @@ int wfctl_umount(int argc, char **argv)
 					  "unmounted, but its daemon had died: edits not committed are kept as of the "
 					  "last fsync");
 	}
-	if (!is_mount(mount))
+	if (!wfctl_is_mount(mount))
 		return wfctl_fail(mount, "not a weightfs mount");
 	push_dirty_pages(mount);
 	int r = read_status(mount, &status);
@@ -312,11 +302,8 @@ int wfctl_umount(int argc, char **argv)
 	/* held before the unmount: the daemon's end is what says that everything is written */
 	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
 	bool pending = writable && (status_true(&status, "dirty") || status_true(&status, "relocated"));
-	int committed = pending ? commit_mount(mount) : 0;
-	if (committed < 0)
-		fail_commit(mount, committed);
-	if (committed < 0 && committed != -ENOTEMPTY) {
-		r = committed;
+	if (pending && (r = commit_mount(mount)) < 0) {
+		fail_commit(mount, r);
 	} else if ((r = unmount(mount, 0)) < 0) {
 		wfctl_fail_error(mount, r, NULL);
 	} else {
@@ -333,7 +320,7 @@ int wfctl_umount(int argc, char **argv)
 		close(daemon);
 	free(checkpoint);
 	wf_buffer_free(&status);
-	return r < 0 || committed < 0 ? WFCTL_FAILED : WFCTL_OK;
+	return r < 0 ? WFCTL_FAILED : WFCTL_OK;
 }
 
 int wfctl_repack(int argc, char **argv)
@@ -348,7 +335,9 @@ int wfctl_repack(int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return WFCTL_USAGE;
-	int r, waited = 0;
+	int r = wfctl_check_place(WFCTL_FILE, argv[optind]), waited = 0;
+	if (r != WFCTL_OK)
+		return r;
 	do
 		r = wf_repack(argv[optind], trim, &err);
 	while (r == -EBUSY && fs_wait_for_holder(argv[optind], &waited));

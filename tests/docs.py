@@ -31,9 +31,13 @@ def read(*path):
         return f.read()
 
 
-def of_help(program):
+def help_of(program, *arguments):
+    return subprocess.run([program, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def of_help(program, *verb):
     """What --help offers: the words that open its indented lines, before the explanation."""
-    text = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    text = help_of(program, *verb, "--help").split("\nexample:\n")[0]
     words = set()
     for line in text.splitlines():
         entry = re.match(r"  (?=\S)(.*?)(?:  |$)", line)
@@ -70,13 +74,75 @@ def in_completion(path, words):
     ok(not missing, f"completion/{path} offers everything", f"missing: {sorted(missing)}")
 
 
+def of_verbs_on_page():
+    """The options that wfctl.1 lists below each verb."""
+    found, verb = {}, None
+    for line in read("man", "wfctl.1").splitlines():
+        if line.startswith(".It Cm "):
+            verb = line.split()[2]
+            found[verb] = set()
+        elif line.startswith(".Ss "):
+            verb = None
+        elif line.startswith(".It Fl ") and verb:
+            found[verb].update("-" + word for kind, word in zip(line.split(), line.split()[1:]) if kind == "Fl")
+    return found
+
+
+def bash_completes(*words):
+    """What bash would offer for the last of the words."""
+    script = """
+        _init_completion() { cur=${words[cword]}; prev=${words[cword - 1]}; }
+        _filedir() { COMPREPLY=(a-file); }
+        . "$1"; shift
+        words=("$@"); cword=$((${#words[@]} - 1))
+        complete_it() { local cur prev; eval "$(declare -f _wfctl | sed 's/local cur prev words cword/local cur prev/')"; _wfctl; }
+        complete_it; printf '%s\\n' "${COMPREPLY[@]}" """
+    env = {**os.environ, "PATH": os.path.dirname(wfctl) + ":" + os.environ["PATH"]}
+    r = subprocess.run(["bash", "-c", script, "bash", os.path.join(source, "contrib/completion/wfctl.bash"), *words],
+                       stdout=subprocess.PIPE, text=True, env=env)
+    return set(r.stdout.split("\n")) - {""}
+
+
+def zsh_branch(verb):
+    """The part of _wfctl that completes the verb's arguments."""
+    text = read("completion", "_wfctl").split("case $words[1] in")[1]
+    branches = dict(re.findall(r"^\t([\w*]+)\)(.*?);;", text, re.M | re.S))
+    return branches.get(verb, branches["*"])
+
+
+def verbs_of_wfctl():
+    verbs = sorted(w for w in of_help(wfctl) if not w.startswith("-"))
+    on_page = of_verbs_on_page()
+    same(set(verbs), set(on_page), "wfctl --help and wfctl.1 have the same verbs")
+    for verb in verbs:
+        text = help_of(wfctl, verb, "--help")
+        ok(text.startswith(f"usage: wfctl {verb} ") and "\noptions:\n" in text and f"\nexample:\n  wfctl {verb} " in text and
+           "Exit status: 0 " in text, f"wfctl {verb} --help: usage, options, an example, the exit statuses", text)
+        ok(text == help_of(wfctl, verb, "-h") == help_of(wfctl, "help", verb), f"wfctl {verb} -h and wfctl help {verb} are the same")
+        options = of_help(wfctl, verb)
+        same(options - {"-h", "--help"}, on_page[verb], f"wfctl {verb} --help and wfctl.1 list the same")
+        same(set(re.findall(r"(?<![\w-])--?[\w-]+", re.sub(r"\[[^]]*\]", " ", zsh_branch(verb).replace("{", " ").replace(",", " ")))) - {"-"},
+             options, f"zsh completes the options of wfctl {verb}")
+        if shutil.which("bash"):
+            same(bash_completes("wfctl", verb, "-"), options, f"bash completes the options of wfctl {verb}")
+    if shutil.which("bash"):
+        same(bash_completes("wfctl", ""), set(verbs) | {"help", "-h", "--help", "-V", "--version"}, "bash completes verbs")
+        same(bash_completes("wfctl", "help", "um"), {"umount"}, "bash completes wfctl help")
+        model = os.path.join(source, "tests/files/torch/good-general.pt")
+        same(bash_completes("wfctl", "ls", "-l", model, "lo"), {"loss"}, "bash completes keys, values too")
+        same(bash_completes("wfctl", "ls", ""), {"a-file"}, "and files before them")
+
+
 for program, page in ((weightfs, "weightfs.1"), (wfctl, "wfctl.1")):
     name = os.path.basename(program)
     words = of_help(program)
+    if program == wfctl:
+        words = words.union(*(of_help(program, verb) for verb in words if not verb.startswith("-")))
     ok(len(words) > 8 and {"-h", "--help", "-V", "--version"} <= words, f"{name} --help can be read", str(words))
     same(words, of_page(page), f"{name} --help and {page} list the same")
     in_completion(f"{name}.bash", words)
     in_completion(f"_{name}", words)
+verbs_of_wfctl()
 for page in ("weightfs.1", "wfctl.1", "mount.fuse.weightfs.8"):
     if shutil.which("mandoc"):
         lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", os.path.join(source, "contrib/man", page)],

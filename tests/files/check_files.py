@@ -70,7 +70,7 @@ def check_listing(file, entries):
     status, out, err = run("wfctl", "ls", "--json", file)
     if status:
         return [f"wfctl ls: {err}"]
-    rows = {row["key"]: row for row in json.loads(out)}
+    rows = {row["path"]: row for row in map(json.loads, out.splitlines())}
     problems = []
     for e in entries:
         row = rows.get(e["path"])

@@ -84,7 +84,7 @@ def device(path):
 
 
 def locations(w):
-    return {row["key"]: row["location"] for row in json.loads(run(w.wfctl, "ls", "--json", w.file).stdout)}
+    return {row["path"]: row["location"] for row in map(json.loads, run(w.wfctl, "ls", "--json", w.file).stdout.splitlines())}
 
 
 def bytes_on(w, where):

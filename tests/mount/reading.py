@@ -193,7 +193,7 @@ def hidden(w):
     status = json.loads(read(f"{h}/status"))
     ok(status["checkpoint"] == w.file and status["pid"] == w.daemon().pid and status["tensors"] == 3 and not status["dirty"],
        "status is JSON", status)
-    same(read(f"{h}/summary").decode(), run(w.wfctl, "ls", w.file).stdout, "summary is what wfctl ls prints")
+    same(read(f"{h}/summary").decode(), run(w.wfctl, "ls", "-a", w.file).stdout, "summary is what wfctl ls -a prints")
     same(read(f"{h}/summary").splitlines()[0], b"fc.weight \t torch.Size([2, 3])", "in the tutorial's form")
     ok(b"collections.OrderedDict\n" in read(f"{h}/globals") and b"torch._utils._rebuild_tensor_v2\n" in read(f"{h}/globals"), "globals",
        read(f"{h}/globals"))

@@ -88,7 +88,7 @@ def main():
                     wanted = model_bias * FACTOR if how == "traced" else model_bias
                 ok(torch.allclose(got(INPUT), wanted), "  and the output follows")
             check(w, model, f"{how}: location", "q", attribute("location", "cuda:0"), lambda m: True)
-            rows = {row["key"]: row["location"] for row in json.loads(run(w.wfctl, "ls", "--json", w.file).stdout)}
+            rows = {row["path"]: row["location"] for row in map(json.loads, run(w.wfctl, "ls", "--json", w.file).stdout.splitlines())}
             same(rows, {"f.weight": "cpu", "f.bias": "cpu", "q": "cuda:0", "counts": "cpu"}, "  is recorded")
             check(w, model, f"{how}: requires_grad", "q", attribute("requires_grad", "false"), lambda m: not m.q.requires_grad)
             got = check(w, model, f"{how}: shape", "q", attribute("shape", "[4, -1]"), lambda m: tuple(m.q.shape) == (4, 1))

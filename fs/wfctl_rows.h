@@ -1,0 +1,37 @@
+/* The entries of a checkpoint, or of a mount, as wfctl ls shows them. Both say the same in two texts, which codec/ makes:
+ * .weightfs/tensors.json and .weightfs/summary. Here they become rows, and KEYs choose among them.
+ *
+ * Calling sequence: wfctl_rows_load; wfctl_rows_choose for each KEY; rows[i]; wfctl_rows_free. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "codec/buffer.h"
+
+/* All pieces are borrowed from the rows, and without a NUL at their end. */
+struct wfctl_row {
+	const char *path; /* as it is printed: without control characters */
+	const char *json; /* a tensor: its line of tensors.json, without the newline; NULL: no tensor */
+	const char *text; /* what the summary says; NULL where it was not asked for */
+	size_t path_len, json_len, text_len;
+	bool chosen;
+};
+
+struct wfctl_rows {
+	struct wf_buffer json, summary, paths;
+	struct wfctl_row *rows;
+	size_t count;
+	bool keyed; /* a KEY has chosen */
+};
+
+/* path: a mount point or a checkpoint. with_values: of all entries, not only tensors, and with their texts; so it is, too, where
+ * there are no tensors. Returns 0, or
+ * WFCTL_FAILED after saying why. wfctl_rows_free in any case. */
+int wfctl_rows_load(const char *path, bool with_values, struct wfctl_rows *ret);
+void wfctl_rows_free(struct wfctl_rows *r);
+/* Chooses the entry that the KEY names and all below it; or those that it fits as a shell pattern, part by part; or those whose
+ * path begins with it. Control characters of names match as they are, and as they are printed. Returns whether there were any. */
+bool wfctl_rows_choose(struct wfctl_rows *r, const char *key);
+/* A KEY among the rows, as when there is none: all are chosen. */
+bool wfctl_row_is_chosen(const struct wfctl_rows *r, const struct wfctl_row *row);

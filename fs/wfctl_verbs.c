@@ -1,0 +1,78 @@
+/* The verbs, and what --help says of them. */
+#include "wfctl.h"
+
+const struct wfctl_verb wfctl_verbs[] = {
+	{
+		.name = "ls",
+		.arguments = "[-al] [--json] PATH [KEY...]",
+		.summary = "list keys, shapes and values",
+		.text = "Lists the tensors of a checkpoint, or of a mount point, in their order, with pending edits as made.\n"
+			"A KEY is a path below the mount point. It stands for that entry and all below it; else it is a shell\n"
+			"pattern, of which * and ? match no /; else what keys begin with.",
+		.options = "  -a, --all          values, too\n"
+			   "  -l, --long         also dtype, bytes, storage and location\n"
+			   "  --json             as JSON\n",
+		.example = "  wfctl ls -l model.pt 'layer1.*'\n",
+		.run = wfctl_ls,
+	},
+	{
+		.name = "verify",
+		.arguments = "CHECKPOINT",
+		.summary = "check structure, CRCs and bounds",
+		.text = "Checks a checkpoint without its pending edits. Warnings, such as a CRC of zero that torch wrote on purpose,\n"
+			"are no faults.",
+		.example = "  wfctl verify model.pt && cp model.pt /archive/\n",
+		.place = WFCTL_FILE,
+		.run = wfctl_verify,
+	},
+	{
+		.name = "status",
+		.arguments = "PATH",
+		.summary = "show the pending edits of a mount or a checkpoint",
+		.text = "Prints as JSON what waits for a commit, how far one is, and why the last one failed. PATH is a mount point,\n"
+			"or a checkpoint that is not mounted.",
+		.example = "  wfctl status mnt\n",
+		.place = WFCTL_EITHER,
+		.run = wfctl_status,
+	},
+	{
+		.name = "commit",
+		.arguments = "PATH",
+		.summary = "write the pending edits into the checkpoint",
+		.text = "PATH is a mount point, or a checkpoint that is not mounted. Returns when the checkpoint is written; on a\n"
+			"terminal a long commit shows how far it is. When it fails, the edits stay as they are.",
+		.example = "  wfctl commit mnt\n",
+		.place = WFCTL_EITHER,
+		.run = wfctl_commit,
+	},
+	{
+		.name = "discard",
+		.arguments = "PATH",
+		.summary = "drop the pending edits",
+		.text = "PATH is a mount point on which no file is open, or a checkpoint that is not mounted. The checkpoint is then\n"
+			"what its file says.",
+		.example = "  wfctl discard mnt\n",
+		.place = WFCTL_EITHER,
+		.run = wfctl_discard,
+	},
+	{
+		.name = "umount",
+		.arguments = "MOUNTPOINT",
+		.summary = "commit, unmount, and return when all is written",
+		.text = "When the commit fails, a line says why and the mount stays as it is. Who mounted it, and root, can unmount it.",
+		.example = "  wfctl umount mnt\n",
+		.place = WFCTL_MOUNT,
+		.run = wfctl_umount,
+	},
+	{
+		.name = "repack",
+		.arguments = "[--trim] CHECKPOINT",
+		.summary = "rewrite without dead bytes",
+		.text = "Rewrites a checkpoint that is not mounted without the bytes that nothing uses any more.",
+		.options = "  --trim             cut each storage to what its views use\n",
+		.example = "  wfctl repack --trim model.pt\n",
+		.run = wfctl_repack,
+	},
+};
+
+const size_t wfctl_verb_count = sizeof wfctl_verbs / sizeof *wfctl_verbs;
