@@ -286,7 +286,7 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 	switch (n->type) {
 	case WF_NODE_DIR:
 		ret->type = WF_DIRECTORY;
-		ret->size_bytes = wf_tree_dir(ck->tree, ino)->live;
+		ret->size_bytes = wf_edits_shown(ck, ino);
 		return 0;
 	case WF_NODE_LINK: {
 		struct wf_buffer target = WF_BUFFER_INIT;
@@ -327,6 +327,8 @@ static int find(struct wf_checkpoint *ck, uint32_t dir, const char *name, wf_ino
 {
 	uint32_t position;
 	int r = wf_tree_lookup(ck->tree, dir, name, &position);
+	if (r == 0 && wf_edits_hides(ck, dir, position))
+		r = -ENOENT;
 	wf_ino shadow = r == -ENOENT && ck->edits ? wf_edits_shadow(ck, dir) : WF_NO_INO;
 	if (shadow != WF_NO_INO) {
 		dir = shadow;
@@ -357,7 +359,7 @@ static int list(struct wf_checkpoint *ck, wf_ino dir, uint64_t position, uint64_
 	struct wf_stat st;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
 	for (; d && position < d->count; position++) {
-		if (!wf_tree_name(ck->tree, d, (uint32_t)position, name))
+		if (!wf_tree_name(ck->tree, d, (uint32_t)position, name) || wf_edits_hides(ck, dir, (uint32_t)position))
 			continue;
 		int r = wf_checkpoint_stat(ck, d->entries[position].ino, &st);
 		if (r == 0)
@@ -412,6 +414,16 @@ bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir)
 	bool stay = !d || d->kind != WF_DIR_SEQUENCE || !wf_is(ck->graph, d->container, WF_LIST);
 	pthread_rwlock_unlock(&ck->lock);
 	return stay;
+}
+
+bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir)
+{
+	if (!ck->writable)
+		return false;
+	pthread_rwlock_rdlock(&ck->lock);
+	bool may = wf_tree_dir(ck->tree, dir) && !wf_edits_one_by_one(ck, dir);
+	pthread_rwlock_unlock(&ck->lock);
+	return may;
 }
 
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)

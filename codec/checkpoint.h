@@ -105,6 +105,9 @@ void wf_path_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 /* Whether a name in the directory stands for the same file until an edit of that name: not where names are the positions
  * of a list that can be edited, which a commit numbers anew. */
 bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir);
+/* Whether a name that was removed from the directory may be there again without an edit: the listing, and that a name is
+ * not there, hold for this moment only. */
+bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir);
 /* Appends the target. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 
@@ -183,6 +186,8 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
  * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
 int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
 	      unsigned int flags);
+/* In an object whose entries cannot go one by one (a tuple, a module) unlink and rmdir hide an entry, so that rm -r can
+ * remove the object. Where no rmdir of it follows within 5 seconds of the last removal, they are there again. */
 int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
@@ -208,7 +213,8 @@ int wf_sync(struct wf_checkpoint *ck);
 bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
 
 /* Writes the edits into the checkpoint (or the output). Reads go on meanwhile, edits wait. On failure nothing changed and
- * the overlay is as it was. Returns: 0; -ESTALE the checkpoint was changed by someone else; -EOPNOTSUPP something the
+ * the overlay is as it was. Returns: 0; or how many entries had been removed from objects that cannot lose single entries
+ * and are still there: these are back, err names them, and all else is committed; -ESTALE the checkpoint was changed by someone else; -EOPNOTSUPP something the
  * format cannot hold, found before the first byte; -ENOSPC, -EIO, -EROFS ... */
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -40,6 +41,9 @@ struct commit {
 	struct wf_container *container;
 	uint32_t *records;         /* by storage, in the new container */
 	struct wf_window *windows; /* of a trim; the checkpoint is closed after it */
+	/* entries that were removed from objects which are still there */
+	uint32_t returned;
+	struct wf_buffer returned_names;
 };
 
 /* ---- which way ---- */
@@ -403,6 +407,7 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 {
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
+	c->returned = wf_edits_return_hidden(ck, &c->returned_names);
 	int r = wf_edits_settle(ck, c->err);
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && !ck->relocated;
 	if (r == 0 && !*ret_nothing)
@@ -432,6 +437,12 @@ static void finish(struct commit *c, int r)
 		char text[sizeof ck->last_error];
 		snprintf(ck->last_error, sizeof ck->last_error, "%s",
 			 c->err ? wf_error_format(c->err, text, sizeof text) : strerror(-r));
+	} else if (c->returned > 0) {
+		wf_fail(c->err, -ENOTEMPTY, "these were removed, but not the objects that hold them, and are back: %s",
+			c->returned_names.data ? c->returned_names.data : "?");
+		snprintf(ck->last_error, sizeof ck->last_error, "%s", c->err->text);
+	} else {
+		ck->last_error[0] = '\0';
 	}
 	if (c->planned)
 		wf_plan_free(&c->plan);
@@ -443,6 +454,7 @@ static void finish(struct commit *c, int r)
 		close(c->target_fd);
 	free(c->records);
 	free(c->windows);
+	wf_buffer_free(&c->returned_names);
 	atomic_store(&ck->progress.append_bytes, 0);
 	atomic_store(&ck->progress.running, false);
 }
@@ -469,7 +481,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 		r = c.strategy == APPEND ? commit_in_place(&c) : commit_to_new_file(&c);
 	finish(&c, r);
 	pthread_mutex_unlock(&ck->commit_lock);
-	return r;
+	return r < 0 ? r : (int)WF_MIN(c.returned, (uint32_t)INT_MAX);
 }
 
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err)

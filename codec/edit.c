@@ -55,6 +55,7 @@ static void free_file(struct wf_file *f)
 {
 	if (!f)
 		return;
+	free(f->hidden);
 	free(f->form);
 	free(f->klass);
 	free(f->looks);
@@ -171,6 +172,7 @@ void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 		wf_edit_drop_storage(ck, t.storage);
 	if (f) {
 		wf_edit_set_loose(ck, f, LOOSE_NOT);
+		wf_edit_forget_hidden(ck, f);
 		free_file(f);
 		ck->edits->files[ino - 1] = NULL;
 	}
@@ -337,7 +339,7 @@ bool wf_is_dirty(struct wf_checkpoint *ck)
 		return false;
 	pthread_rwlock_rdlock(&ck->lock);
 	wf_checkpoint_usage(ck, &usage);
-	bool dirty = usage.edits > 0 || ck->edits->loose_count > 0;
+	bool dirty = usage.edits > 0 || ck->edits->loose_count > 0 || wf_edits_is_hiding(ck);
 	pthread_rwlock_unlock(&ck->lock);
 	return dirty;
 }

@@ -36,6 +36,12 @@ uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
 ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
 /* Corrects dtype, shape and stride of a decoded tensor to what its loose content is going to mean. */
 void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
+/* Whether single entries of the directory can be removed: not those of a tuple or a module. */
+bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir);
+/* Whether the entry was removed, though its object is still there; and how many entries a directory shows. */
+bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position);
+uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir);
+bool wf_edits_is_hiding(const struct wf_checkpoint *ck); /* such an entry waits for the next commit, which is to name it */
 /* Times, mode and owner of a node; also without edits. */
 void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks *ret);
 /* The directory of a directory's scratch entries, WF_NO_INO when it has none; and the way back (shadow -> its
@@ -44,6 +50,9 @@ wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);
 wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
 
 /* ---- commit ---- */
+/* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
+ * many they are. */
+uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names);
 /* Settles every loose file and compacts the graph: afterwards the graph reachable from the root and the storages are
  * what is to be written. A value file whose text does not parse keeps its old value (a log line says so). */
 int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);

@@ -15,6 +15,7 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
 	r = wf_apply_rename(ck, dir, name, new_dir, new_name, flags);
 	if (r == 0)
 		wf_edit_stamp_names(ck, &e);
+	wf_edit_explain(ck, r, e.dir, e.new_dir);
 	wf_edit_end(ck);
 	return r;
 }
@@ -28,6 +29,7 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 	r = wf_apply_unlink(ck, dir, name);
 	if (r == 0)
 		wf_edit_stamp_names(ck, &e);
+	wf_edit_explain(ck, r, e.dir, e.new_dir);
 	wf_edit_end(ck);
 	return r;
 }
@@ -41,14 +43,16 @@ int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 	r = wf_apply_rmdir(ck, dir, name);
 	if (r == 0)
 		wf_edit_stamp_names(ck, &e);
+	wf_edit_explain(ck, r, e.dir, e.new_dir);
 	wf_edit_end(ck);
 	return r;
 }
 
-static int stat_and_end(struct wf_checkpoint *ck, int r, wf_ino ino, struct wf_stat *ret)
+static int stat_and_end(struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino ino, struct wf_stat *ret)
 {
 	if (r == 0)
 		r = wf_checkpoint_stat(ck, ino, ret);
+	wf_edit_explain(ck, r, dir, dir);
 	wf_edit_end(ck);
 	return r;
 }
@@ -62,7 +66,7 @@ int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf
 	r = wf_apply_mkdir(ck, dir, name, &ino); /* before ino is passed on */
 	if (r == 0)
 		wf_edit_stamp_made(ck, dir, ino);
-	return stat_and_end(ck, r, ino, ret);
+	return stat_and_end(ck, r, dir, ino, ret);
 }
 
 int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret)
@@ -74,7 +78,7 @@ int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct w
 	r = wf_apply_create(ck, dir, name, wf_overlay_new_number(ck->overlay), &ino);
 	if (r == 0)
 		wf_edit_stamp_made(ck, dir, ino);
-	return stat_and_end(ck, r, ino, ret);
+	return stat_and_end(ck, r, dir, ino, ret);
 }
 
 int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret)
@@ -87,7 +91,7 @@ int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char
 		wf_edit_stamp(ck, new_dir, true);
 		wf_edit_stamp(ck, ino, false);
 	}
-	return stat_and_end(ck, r, ino, ret);
+	return stat_and_end(ck, r, new_dir, ino, ret);
 }
 
 /* Follows a relative target, symbolic links excepted. An absolute one names no place that this library knows. */
@@ -131,5 +135,5 @@ int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const
 		r = wf_apply_symlink(ck, to, dir, name, &ino);
 	if (r == 0)
 		wf_edit_stamp_made(ck, dir, ino);
-	return stat_and_end(ck, r, ino, ret);
+	return stat_and_end(ck, r, dir, ino, ret);
 }

@@ -70,6 +70,7 @@ struct wf_file {
 	struct wf_buffer text; /* of LOOSE_TEXT; kept after it was parsed while a writer goes on */
 	char *klass;           /* user.torch.class said before there was content */
 	struct wf_looks *looks; /* NULL: as the file's */
+	struct wf_hidden *hidden; /* of a directory: entries that were removed, and are not gone (edit_hide.c) */
 	wf_ino dir;            /* where the entry was last seen: a guess */
 	uint32_t position;
 };
@@ -100,6 +101,7 @@ struct wf_edits {
 	wf_ino writing; /* the file that wf_storage_write is called for */
 	bool reformed; /* wf_edits_reformed */
 	bool replaying;
+	uint32_t hiding_dirs; /* files that have `hidden` */
 	bool quiet;            /* what happens to a storage needs no record */
 	bool scratch_unlogged; /* a commit dropped the records that made the scratch files */
 	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
@@ -163,6 +165,21 @@ bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
 /* The directory of dir's scratch entries, made when missing. */
 int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
 wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
+
+/* edit_refuse.c */
+/* Says why r is -EPERM, where names of one of the directories cannot change. */
+void wf_edit_explain(const struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino new_dir);
+
+/* edit_hide.c */
+/* Whether an object around the directory, or the directory itself, can be removed whole. */
+bool wf_edit_can_go(const struct wf_checkpoint *ck, wf_ino dir);
+/* Hides an entry of a directory whose entries cannot go one by one. -EPERM: what is around it cannot be removed either. */
+int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p);
+/* Something was removed there: whoever removes an object around it is still at work. */
+void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir);
+void wf_edit_forget_hidden(struct wf_checkpoint *ck, struct wf_file *f);
+/* Takes an entry away, with all that it holds. */
+int wf_edit_remove_entry(struct wf_checkpoint *ck, const struct wf_place *p);
 
 /* edit_times.c */
 /* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */

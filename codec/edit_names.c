@@ -16,15 +16,7 @@
 
 /* ---- keys ---- */
 
-static bool all_keys_int(const struct wf_checkpoint *ck, const struct wf_dir *d)
-{
-	for (uint32_t i = 0; i < d->count; i++)
-		if (d->entries[i].ino != WF_NO_INO && !wf_is(ck->graph, d->entries[i].key, WF_INT))
-			return false;
-	return d->live > 0;
-}
-
-/* The directory that a new name goes into, and its key. old: the key that the entry has, which a long name that was cut
+/* The directory that a new name goes into, and its key. old: the key that the entry has, which one that no name stands for
  * keeps when it moves under the same name. */
 static int room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir,
 		    wf_ref *ret_key)
@@ -49,21 +41,11 @@ static int room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_r
 		*ret_key = WF_NIL;
 		return !wf_is(ck->graph, d->container, WF_LIST) ? -EPERM : strcmp(back, name) ? -EINVAL : 0;
 	}
-	bool digits = name[0] && strspn(name, "0123456789") == strlen(name);
-	int r = wf_key_from_name(ck->graph, name, digits && all_keys_int(ck, d), ret_key);
-	if (r == 0) {
-		/* a name that another spelling of the same key has would not be found again */
-		wf_name_from_key(ck->graph, *ret_key, false, back);
-		return strcmp(back, name) ? -EINVAL : 0;
+	if (wf_tree_keeps_key(ck->tree, old, name)) {
+		*ret_key = old;
+		return 0;
 	}
-	if ((r == -EINVAL || r == -ENAMETOOLONG) && old != WF_NIL) {
-		wf_name_from_key(ck->graph, old, false, back);
-		if (!strcmp(back, name)) {
-			*ret_key = old;
-			return 0;
-		}
-	}
-	return r;
+	return wf_tree_new_key(ck->tree, dir, name, ret_key);
 }
 
 static bool pending_at(const struct wf_checkpoint *ck, wf_ino dir)
@@ -76,27 +58,21 @@ static bool pending_at(const struct wf_checkpoint *ck, wf_ino dir)
 /* Takes an entry away. A file that somebody has open lives on without a name. */
 static int remove_entry(struct wf_checkpoint *ck, const struct wf_place *p)
 {
-	wf_ino ino = wf_edit_entry(ck, p)->ino;
-	bool is_dir = wf_edit_node(ck, p)->type == WF_NODE_DIR;
-	wf_ref object = wf_edit_node(ck, p)->object;
-	int r = wf_tree_remove(ck->tree, p->dir, p->position);
+	int r = wf_edit_remove_entry(ck, p);
 	if (r == 0)
-		wf_edit_forget(ck, ino);
-	if (r == 0 && is_dir && wf_tree_ino_of(ck->tree, object) != ino) /* what was a link is the directory now */
-		wf_edit_tell_renamed(ck, wf_tree_ino_of(ck->tree, object));
+		wf_edit_removed_in(ck, p->dir);
 	return r;
 }
 
 static bool removable(const struct wf_checkpoint *ck, const struct wf_place *p)
 {
-	const struct wf_dir *d = wf_tree_dir(ck->tree, p->dir);
-	return !d->read_only_names && (d->kind != WF_DIR_SEQUENCE || wf_is(ck->graph, d->container, WF_LIST));
+	return wf_edits_one_by_one(ck, p->dir);
 }
 
 static bool is_empty(const struct wf_checkpoint *ck, wf_ino dir)
 {
 	wf_ino shadow = wf_edits_shadow(ck, dir);
-	return wf_tree_dir(ck->tree, dir)->live == 0 &&
+	return wf_edits_shown(ck, dir) == 0 &&
 	       (shadow == WF_NO_INO || wf_tree_dir(ck->tree, shadow)->live == 0);
 }
 
@@ -109,7 +85,7 @@ int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 	if (wf_edit_node(ck, &p)->type == WF_NODE_DIR && !ck->edits->replaying)
 		return -EISDIR;
 	if (!removable(ck, &p))
-		return -EPERM;
+		return wf_edit_hide(ck, &p);
 	struct wf_buffer *b = wf_edit_payload(ck);
 	r = wf_put_path(ck, b, p.dir, name);
 	if (r == 0)
@@ -137,10 +113,10 @@ int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 		return r;
 	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR && !ck->edits->replaying)
 		return -ENOTDIR;
-	if (!removable(ck, &p))
-		return -EPERM;
 	if (!ck->edits->replaying && !is_empty(ck, wf_edit_entry(ck, &p)->ino))
 		return -ENOTEMPTY;
+	if (!removable(ck, &p))
+		return wf_edit_hide(ck, &p);
 	struct wf_buffer *b = wf_edit_payload(ck);
 	r = wf_put_path(ck, b, p.dir, name);
 	if (r == 0)
@@ -160,9 +136,9 @@ static int move_entry(struct wf_checkpoint *ck, const struct wf_place *from, wf_
 	struct wf_entry e = *wf_edit_entry(ck, from);
 	bool is_dir = wf_edit_node(ck, from)->type == WF_NODE_DIR;
 	int r = is_dir ? wf_tree_add(ck->tree, to, key, e.value, e.ino, NULL)
-		       : wf_tree_remove(ck->tree, from->dir, from->position);
+		       : wf_tree_remove(ck->tree, from->dir, from->position, NULL);
 	if (r == 0)
-		r = is_dir ? wf_tree_remove(ck->tree, from->dir, from->position)
+		r = is_dir ? wf_tree_remove(ck->tree, from->dir, from->position, NULL)
 			   : wf_tree_add(ck->tree, to, key, e.value, e.ino, NULL);
 	if (r == 0)
 		wf_edit_note_place(ck, e.ino, to, wf_tree_dir(ck->tree, to)->count - 1);
@@ -216,7 +192,7 @@ static int take_place(struct wf_checkpoint *ck, const struct wf_place *from, con
 	wf_ino old = wf_edit_entry(ck, onto)->ino;
 	int r = wf_tree_replace(ck->tree, onto->dir, onto->position, e.value, e.ino);
 	if (r == 0)
-		r = wf_tree_remove(ck->tree, from->dir, from->position);
+		r = wf_tree_remove(ck->tree, from->dir, from->position, NULL);
 	wf_edit_note_place(ck, e.ino, onto->dir, onto->position);
 	wf_edit_forget(ck, old);
 	return r;

@@ -10,6 +10,8 @@ int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct 
 {
 	uint32_t position;
 	int r = wf_tree_lookup(ck->tree, dir, name, &position);
+	if (r == 0 && wf_edits_hides(ck, dir, position))
+		r = -ENOENT;
 	wf_ino shadow = r == -ENOENT ? wf_edits_shadow(ck, dir) : WF_NO_INO;
 	if (shadow != WF_NO_INO) {
 		dir = shadow;

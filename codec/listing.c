@@ -223,7 +223,7 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	field(ret, "byteorder", wf_container_big_endian(ck->container) ? "big" : "little");
 	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(),
 			 ck->writable ? "true" : "false",
-			 usage.edits > 0 ? "true" : "false");
+			 usage.edits > 0 || wf_edits_is_hiding(ck) ? "true" : "false");
 	wf_buffer_printf(
 		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
 		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,

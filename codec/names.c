@@ -1,8 +1,11 @@
 /* The rule, from the contract:
  *   str key     its UTF-8 bytes; '/' is %2F, NUL %00, '%' %25; ".", ".." and ".weightfs" have their first byte escaped;
- * the empty key is "%"; one that reads like a number, true, false or null beside that very key has its first byte
- * escaped int, float, bool, None    its text;   tuple   its JSON;   another object   its JSON as well longer than 255
- * bytes     cut at a character boundary, then "%~" and 8 hex digits of the SHA-256 of the whole name
+ *               the empty key is "%"; one that reads like a number, true, false, null or a tuple beside that very key
+ *               has its first byte escaped
+ *   int, float, bool, None    its text, of NumPy's scalars as well;   tuple   its JSON;   bytes   b'...'
+ *   a member of an Enum   Colour(1);   device, dtype, path, date   its text;   another object   its class's last name
+ *   longer than 255 bytes     cut at a character boundary, then "%~" and 8 hex digits of the SHA-256 of the whole name
+ *   two of one directory that would be the same   the later one ends in ~2, ~3, ... (tree_names.c)
  */
 #include "names.h"
 
@@ -86,11 +89,25 @@ size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, cha
 	const char *s = wf_is(g, key, WF_STR) || wf_is(g, key, WF_PYSTR) ? wf_bytes(g, key, &len) : NULL;
 	if (s)
 		return wf_name_from_text(s, len, has_twin, buf);
-	wf_json_key(g, key, &text);
-	/* text of a plain key stands as it is, but for bytes that no file name can have */
-	len = escape_and_cut(text.data ? text.data : "", text.len, false, buf);
+	bool is_text = wf_key_text(g, key, &text) == WF_KEY_TEXT;
+	/* any other text stands as it is, but for bytes that no file name can have */
+	s = text.data ? text.data : "";
+	len = is_text ? wf_name_from_text(s, text.len, has_twin, buf) : escape_and_cut(s, text.len, reserved(s, text.len), buf);
 	wf_buffer_free(&text);
 	return len;
+}
+
+size_t wf_name_number(char *name, size_t len, uint32_t number)
+{
+	char suffix[16];
+	size_t more = (size_t)snprintf(suffix, sizeof suffix, "~%u", number);
+	if (len + more > WF_NAME_MAX) {
+		len = WF_NAME_MAX - more;
+		while (len > 0 && ((unsigned char)name[len] & 0xc0) == 0x80)
+			len--;
+	}
+	memcpy(name + len, suffix, more + 1);
+	return len + more;
 }
 
 bool wf_name_may_have_twin(const struct wf_graph *g, wf_ref key)

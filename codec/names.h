@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "object.h"
 
@@ -14,6 +15,8 @@
 size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, char *buf);
 /* The name for a text: what wf_name_from_key makes of a str key. */
 size_t wf_name_from_text(const char *s, size_t len, bool has_twin, char *buf);
+/* Puts ~number behind a name, which is cut where there is no room. buf holds WF_NAME_MAX + 1. Returns the new length. */
+size_t wf_name_number(char *name, size_t len, uint32_t number);
 /* Whether a str key reads as a number, true, false or null, so that has_twin has to be found out. */
 bool wf_name_may_have_twin(const struct wf_graph *g, wf_ref key);
 /* The key for a new name: an int key when every present key of that mapping is an int and the name is all digits, else a

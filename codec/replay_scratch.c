@@ -17,7 +17,7 @@ int wf_replay_scratch(struct wf_checkpoint *ck)
 			wf_ino ino = wf_tree_dir(ck->tree, shadow)->entries[k].ino;
 			if (ino == WF_NO_INO)
 				continue;
-			r = wf_tree_remove(ck->tree, shadow, k);
+			r = wf_tree_remove(ck->tree, shadow, k, NULL);
 			wf_edit_forget(ck, ino);
 		}
 	}

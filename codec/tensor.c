@@ -443,6 +443,31 @@ int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_
 	return decode(&d, r);
 }
 
+void wf_tensor_class_of(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
+{
+	struct wf_tensor t = {.object = r, .rebuild = r, .type = WF_NIL};
+	struct decoding d = {.g = g, .t = &t};
+	for (int depth = 0; depth < WF_MAX_WRAPPERS; depth++) {
+		struct wf_form f = wf_form_of(g, r);
+		wf_ref inner = wf_form_inner(g, r, &f);
+		t.rebuild = r;
+		if (f.from_type)
+			read_type(&d, wf_element(g, wf_call_args(g, r), 1));
+		if (f.rebuild == WF_REBUILD_NUMPY)
+			wf_numpy_class(g, r, &t);
+		if (f.rebuild == WF_REBUILD_NONE)
+			t.kind = WF_TENSOR_STORAGE;
+		t.parameter |= f.rebuild == WF_REBUILD_PARAMETER ||
+			       (f.rebuild == WF_REBUILD_VARIABLE && !strcmp(wf_global_name(g, wf_call_func(g, r)), "Parameter"));
+		if (inner == WF_NIL)
+			break;
+		r = inner;
+	}
+	const char *name = wf_tensor_class(g, &t, buf, size);
+	if (name != buf)
+		snprintf(buf, size, "%s", name);
+}
+
 const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size)
 {
 	wf_ref type = t->type;

@@ -64,6 +64,8 @@ int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_
 		     struct wf_error *err);
 /* "torch.nn.parameter.Parameter", "torch.Tensor", "numpy.ndarray", ...; a name of the file's own is put into buf. */
 const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
+/* The same of an object that wf_is_tensor, without its being decoded. */
+void wf_tensor_class_of(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 /* Same data: storage, byte offset, shape, strides, dtype and conj/neg bits: two such names are a tie. Meta tensors, which have
  * no data, are tied when they are one object. */
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b);

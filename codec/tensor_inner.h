@@ -54,5 +54,7 @@ int wf_int_tuple(const struct wf_graph *g, wf_ref r, int64_t ret[WF_MAX_NDIM]);
 /* tensor_numpy.c: fills all of t but what follows from dtype, shape and stride. */
 int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *t,
 		    struct wf_error *err);
+/* kind and type of an ndarray, for its class's name. */
+void wf_numpy_class(const struct wf_graph *g, wf_ref r, struct wf_tensor *t);
 /* wf_tensor_update for an ndarray. */
 int wf_numpy_update(struct wf_graph *g, const struct wf_tensor *t);

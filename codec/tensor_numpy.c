@@ -12,38 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "numpy_dtype.h"
 #include "tensor_inner.h"
 #include "util.h"
-
-/* _codecs.encode(str, 'latin1'), or __builtin__.bytes() */
-static wf_ref bytes_object_of_call(const struct wf_graph *g, wf_ref r)
-{
-	uint32_t n;
-	const wf_ref *e = wf_elements(g, wf_call_args(g, r), &n);
-
-	if (wf_call_is(g, r, "_codecs", "encode") && n == 2 && wf_str_equal(g, e[1], "latin1"))
-		return wf_is(g, e[0], WF_STR) ? e[0] : WF_NIL;
-	if (wf_call_is(g, r, "__builtin__", "bytes") || wf_call_is(g, r, "builtins", "bytes"))
-		return n == 0 ? r : WF_NIL;
-	return WF_NIL;
-}
-
-/* The string object behind an expression for bytes: itself, the text that stands for it in latin-1, or the call for
- * empty bytes, whose size is 0 as well. */
-static wf_ref bytes_object(const struct wf_graph *g, wf_ref r)
-{
-	uint32_t n;
-	bool array = wf_call_is(g, r, "__builtin__", "bytearray") || wf_call_is(g, r, "builtins", "bytearray");
-	const wf_ref *e = wf_elements(g, wf_call_args(g, r), &n);
-
-	if (wf_is(g, r, WF_BYTES) || wf_is(g, r, WF_BYTEARRAY) || wf_is(g, r, WF_PYSTR))
-		return r;
-	if (array && n == 1)
-		return wf_is(g, e[0], WF_BYTES) ? e[0] : bytes_object_of_call(g, e[0]);
-	if (array && n == 2 && wf_str_equal(g, e[1], "latin-1"))
-		return wf_is(g, e[0], WF_STR) ? e[0] : WF_NIL;
-	return bytes_object_of_call(g, r);
-}
 
 enum place { IN_STATE, IN_ARGS };
 
@@ -75,14 +46,14 @@ static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
 		*ret = (struct parts){.shape = e[1],
 				      .dtype = e[2],
 				      .fortran = wf_bool_value(g, e[3]),
-				      .data = bytes_object(g, e[4]),
+				      .data = wf_bytes_object(g, e[4]),
 				      .class = wf_element(g, args, 0),
 				      .place = IN_STATE};
 	} else if (is_function(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric")) {
 		const wf_ref *e = wf_elements(g, args, &n);
 		if (n != 4)
 			return false;
-		*ret = (struct parts){.data = bytes_object(g, e[0]),
+		*ret = (struct parts){.data = wf_bytes_object(g, e[0]),
 				      .dtype = e[1],
 				      .shape = e[2],
 				      .fortran = wf_str_equal(g, e[3], "F"),
@@ -121,6 +92,15 @@ wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r)
 	return p.data;
 }
 
+void wf_numpy_class(const struct wf_graph *g, wf_ref r, struct wf_tensor *t)
+{
+	struct parts p;
+
+	t->kind = WF_TENSOR_NUMPY;
+	if (split(g, r, &p) && p.class != WF_NIL && !wf_is_global(g, p.class, "numpy", "ndarray"))
+		t->type = wf_class_of(g, p.class);
+}
+
 int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *t,
 		    struct wf_error *err)
 {
@@ -128,11 +108,9 @@ int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_r
 
 	if (!split(g, r, &p))
 		return wf_fail(err, -EUCLEAN, "an ndarray without its state");
-	t->kind = WF_TENSOR_NUMPY;
 	t->rebuild = r;
 	t->dtype = numpy_dtype(g, p.dtype, &t->swap);
-	if (p.class != WF_NIL && !wf_is_global(g, p.class, "numpy", "ndarray"))
-		t->type = wf_class_of(g, p.class);
+	wf_numpy_class(g, r, t);
 	int ndim = wf_int_tuple(g, p.shape, t->shape);
 	if (ndim < 0)
 		return wf_fail(err, -EUCLEAN, "an ndarray whose shape is not a tuple of at most %d sizes of 0 or more",

@@ -23,7 +23,7 @@ void wf_tree_free(struct wf_tree *t)
 	for (uint32_t i = 0; i < t->dir_count; i++) {
 		free(t->dirs[i].entries);
 		free(t->dirs[i].index);
-		free(t->dirs[i].twins);
+		free(t->dirs[i].odd);
 	}
 	free(t->dirs);
 	free(t->nodes);
@@ -102,30 +102,6 @@ wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object)
 
 /* ---- names ---- */
 
-static bool is_twin(const struct wf_dir *d, wf_ref key)
-{
-	uint32_t low = 0, high = d->twin_count;
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-		if (d->twins[mid] < key)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < d->twin_count && d->twins[low] == key;
-}
-
-bool wf_tree_name(const struct wf_tree *t, const struct wf_dir *d, uint32_t position, char *buf)
-{
-	if (position >= d->count || d->entries[position].ino == WF_NO_INO)
-		return false;
-	if (d->kind == WF_DIR_SEQUENCE)
-		snprintf(buf, WF_NAME_MAX + 1, "%u", position);
-	else
-		wf_name_from_key(t->graph, d->entries[position].key, is_twin(d, d->entries[position].key), buf);
-	return true;
-}
-
 wf_ref wf_tree_key(struct wf_tree *t, const struct wf_dir *d, uint32_t position)
 {
 	if (position >= d->count)
@@ -133,9 +109,10 @@ wf_ref wf_tree_key(struct wf_tree *t, const struct wf_dir *d, uint32_t position)
 	return d->kind == WF_DIR_SEQUENCE ? wf_int(t->graph, position) : d->entries[position].key;
 }
 
-static uint32_t name_hash(const char *name)
+/* With the graph's secret: no file can be made of names that collide. */
+static uint32_t name_hash(const struct wf_tree *t, const char *name)
 {
-	return (uint32_t)wf_hash_bytes(name, strlen(name), 0);
+	return (uint32_t)wf_hash_mix(t->graph, 0, wf_hash_bytes(name, strlen(name), t->seed));
 }
 
 void wf_tree_index_drop(struct wf_dir *d)
@@ -160,7 +137,7 @@ static int make_index(struct wf_tree *t, struct wf_dir *d)
 	for (uint32_t i = 0; i < d->count; i++) {
 		if (!wf_tree_name(t, d, i, name))
 			continue;
-		uint32_t at = name_hash(name) & (size - 1);
+		uint32_t at = name_hash(t, name) & (size - 1);
 		while (index[at])
 			at = (at + 1) & (size - 1);
 		index[at] = i + 1;
@@ -180,7 +157,7 @@ int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position)
 		return 0;
 	if ((d->index_used + 1) * 4 >= d->index_size * 3)
 		return make_index(t, d);
-	uint32_t at = name_hash(name) & (d->index_size - 1);
+	uint32_t at = name_hash(t, name) & (d->index_size - 1);
 	while (d->index[at])
 		at = (at + 1) & (d->index_size - 1);
 	d->index[at] = position + 1;
@@ -188,24 +165,30 @@ int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position)
 	return 0;
 }
 
-int wf_tree_lookup(struct wf_tree *t, wf_ino ino, const char *name, uint32_t *ret_position)
+int wf_tree_find(struct wf_tree *t, struct wf_dir *d, const char *name, uint32_t except, uint32_t *ret_position)
 {
 	char other[WF_NAME_MAX + 1];
-	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
-	if (!d)
-		return wf_tree_node(t, ino) ? -ENOTDIR : -ENOENT;
 	pthread_mutex_lock(&t->index_lock);
 	int r = d->index ? 0 : make_index(t, d);
 	pthread_mutex_unlock(&t->index_lock);
 	if (r < 0)
 		return r;
-	for (uint32_t at = name_hash(name) & (d->index_size - 1); d->index[at]; at = (at + 1) & (d->index_size - 1)) {
-		if (wf_tree_name(t, d, d->index[at] - 1, other) && !strcmp(name, other)) {
-			*ret_position = d->index[at] - 1;
+	for (uint32_t at = name_hash(t, name) & (d->index_size - 1); d->index[at]; at = (at + 1) & (d->index_size - 1)) {
+		uint32_t position = d->index[at] - 1;
+		if (position != except && wf_tree_name(t, d, position, other) && !strcmp(name, other)) {
+			*ret_position = position;
 			return 0;
 		}
 	}
 	return -ENOENT;
+}
+
+int wf_tree_lookup(struct wf_tree *t, wf_ino ino, const char *name, uint32_t *ret_position)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
+	if (!d)
+		return wf_tree_node(t, ino) ? -ENOTDIR : -ENOENT;
+	return wf_tree_find(t, d, name, UINT32_MAX, ret_position);
 }
 
 /* ---- paths ---- */
@@ -300,11 +283,10 @@ int wf_tree_describe(const struct wf_graph *g, wf_ref object, struct wf_buffer *
 {
 	char class[256];
 	uint32_t n;
-	if (wf_is(g, object, WF_GLOBAL)) {
-		wf_buffer_printf(out, "%s.%s\n", wf_global_module(g, object), wf_global_name(g, object));
-		return wf_buffer_status(out);
-	}
-	wf_class_name(g, object, class, sizeof class);
+	if (wf_is(g, object, WF_GLOBAL))
+		wf_global_class_name(g, object, class, sizeof class);
+	else
+		wf_class_name(g, object, class, sizeof class);
 	wf_buffer_puts(out, class);
 	if (wf_is(g, object, WF_CALL)) {
 		const wf_ref *e = wf_elements(g, wf_call_args(g, object), &n);

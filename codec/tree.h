@@ -66,10 +66,14 @@ struct wf_entry {
 	wf_ino ino;
 };
 
+struct wf_odd_name {
+	wf_ref key;
+	uint32_t how;
+};
+
 struct wf_dir {
 	uint8_t kind;          /* enum wf_dir_kind */
 	bool read_only_names;  /* FIXED, and containers inside a whole module: renames and the like give EPERM */
-	bool int_keys;         /* every key is an int (and there is one) */
 	wf_ino ino;
 	wf_ref object;         /* what the directory stands for (an OrderedDict call, a list, a module) */
 	wf_ref container;      /* the DICT or LIST or TUPLE inside it that holds the entries, WF_NIL for FIXED */
@@ -78,8 +82,8 @@ struct wf_dir {
 	uint32_t live;            /* entries that are no holes */
 	uint32_t *index;          /* name hash -> position + 1; open addressing; made at the first lookup */
 	uint32_t index_size, index_used;
-	wf_ref *twins;            /* sorted: str keys that read like another, non-str key of this mapping */
-	uint32_t twin_count;
+	struct wf_odd_name *odd;  /* sorted by key: names that do not follow from their key alone (tree_names.c) */
+	uint32_t odd_count;
 };
 
 struct wf_tree;
@@ -103,6 +107,10 @@ const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino);   /* NULL
 int wf_tree_lookup(struct wf_tree *t, wf_ino dir, const char *name, uint32_t *ret_position);
 /* Name of the entry at a position into buf (WF_NAME_MAX + 1); false for a hole. */
 bool wf_tree_name(const struct wf_tree *t, const struct wf_dir *d, uint32_t position, char *buf);
+/* The key for a new name in a mapping, by the rule of names.h. -EINVAL: another name is that key's; and wf_key_from_name's. */
+int wf_tree_new_key(struct wf_tree *t, wf_ino dir, const char *name, wf_ref *ret);
+/* Whether an entry that moves to this name keeps its key: one that no name stands for, under its own name. */
+bool wf_tree_keeps_key(const struct wf_tree *t, wf_ref key, const char *name);
 /* Key object of an entry (an INT for SEQUENCE). */
 wf_ref wf_tree_key(struct wf_tree *t, const struct wf_dir *d, uint32_t position);
 /* Relative target of a link node, from the directory that holds it. */
@@ -115,7 +123,15 @@ void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out);
 /* ---- changes; each keeps graph, entries, index, ties and link counts in step. All check first, then change.
  * Return 0 or a negative errno (-EPERM for read_only_names, -ENOMEM, -E2BIG). Names are looked up by the caller. ---- */
 int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key); /* rename in place */
-int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position);
+/* What a removal did beside taking the entry away. NULL functions are not called. */
+struct wf_tree_watcher {
+	void (*gone)(void *ctx, wf_ino ino);      /* a node that has no entry any more */
+	void (*directory)(void *ctx, wf_ino gone, wf_ino ino); /* what was a link to that directory is the directory now */
+	void *ctx;
+};
+/* A directory goes with all that it holds, but for containers that are linked to from what is left: these have their place
+ * there from now on. watcher may be NULL. */
+int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position, const struct wf_tree_watcher *watcher);
 /* The entry of a mapping shows another file, which gets one more link; its name and its place stay. */
 int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino);
 /* Appends an entry. ino: an existing node that gets one more link, or WF_NO_INO to make the node for value (a whole

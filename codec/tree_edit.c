@@ -35,51 +35,8 @@ int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new
 	if (r < 0)
 		return r;
 	e->key = new_key;
-	d->int_keys = d->int_keys && wf_is(t->graph, new_key, WF_INT);
-	return wf_tree_index_add(t, d, position);
-}
-
-/* A container that lost its first place: a link elsewhere becomes the directory. */
-static void promote_link(struct wf_tree *t, wf_ino gone)
-{
-	struct wf_node *old = &t->nodes[gone - 1];
-	for (uint32_t i = 0; t->links > 0 && i < t->node_count; i++) {
-		struct wf_node *n = &t->nodes[i];
-		if (n->type != WF_NODE_LINK || n->object != old->object || n->nlink == 0)
-			continue;
-		n->type = WF_NODE_DIR;
-		n->dir = old->dir;
-		t->dirs[n->dir].ino = i + 1;
-		for (uint32_t k = 0; k < t->dirs[n->dir].count; k++) {
-			wf_ino child = t->dirs[n->dir].entries[k].ino;
-			if (child != WF_NO_INO && t->nodes[child - 1].parent == gone)
-				t->nodes[child - 1].parent = i + 1;
-		}
-		old->type = WF_NODE_GONE;
-		t->links--;
-		wf_tree_map_object(t, n->object, i + 1);
-		return;
-	}
-}
-
-int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position)
-{
-	struct wf_dir *d;
-	struct wf_entry *e = entry(t, dir, position, &d);
-	if (!e)
-		return -ENOENT;
-	if (d->read_only_names || (d->kind == WF_DIR_SEQUENCE && !wf_is(t->graph, d->container, WF_LIST)))
-		return -EPERM;
-	int r = d->kind == WF_DIR_MAPPING ? wf_dict_set_at(t->graph, d->container, position, WF_NIL, WF_NIL) : 0;
-	if (r < 0)
-		return r;
-	wf_ino ino = e->ino;
-	*e = (struct wf_entry){WF_NIL, WF_NIL, WF_NO_INO};
-	d->live--;
-	t->nodes[ino - 1].nlink--;
-	if (t->nodes[ino - 1].type == WF_NODE_DIR && t->nodes[ino - 1].nlink == 0)
-		promote_link(t, ino);
-	return 0;
+	r = wf_tree_name_entry(t, d, position);
+	return r < 0 ? r : wf_tree_index_add(t, d, position);
 }
 
 int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino)
@@ -129,7 +86,6 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 	if (d->kind == WF_DIR_SEQUENCE) {
 		r = add_to_sequence(t, dir, value, ino);
 	} else {
-		d->int_keys = wf_is(t->graph, key, WF_INT) && (d->int_keys || d->live == 0);
 		r = wf_dict_append(t->graph, d->container, key, value);
 		if (r == 0)
 			r = wf_tree_push(t, dir, key, value, ino);
@@ -142,7 +98,8 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 	if (ret)
 		*ret = ino;
 	d = wf_tree_mutable_dir(t, dir);
-	return wf_tree_index_add(t, d, d->count - 1);
+	r = wf_tree_name_entry(t, d, d->count - 1);
+	return r < 0 ? r : wf_tree_index_add(t, d, d->count - 1);
 }
 
 void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position)

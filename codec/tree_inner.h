@@ -26,6 +26,7 @@ struct wf_tree {
 		wf_ino ino;
 	} * ties;
 	uint32_t ties_size, ties_used;
+	uint64_t seed;              /* of hashes of names */
 	uint32_t links;             /* nodes of type WF_NODE_LINK */
 	bool doubtful;              /* for wf_tree_has_doubtful */
 	pthread_mutex_t index_lock; /* readers make an index at their first lookup */
@@ -50,6 +51,11 @@ int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_
 struct wf_dir *wf_tree_mutable_dir(struct wf_tree *t, wf_ino ino); /* NULL when it is none */
 int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino);
 int wf_tree_map_object(struct wf_tree *t, wf_ref object, wf_ino ino);
+/* tree_names.c: the odd names of a directory whose entries were just made, and of one entry with a new key. */
+int wf_tree_name_entries(struct wf_tree *t, struct wf_dir *d);
+int wf_tree_name_entry(struct wf_tree *t, struct wf_dir *d, uint32_t position);
+/* The entry with this name, not counting the position `except`; -ENOENT, -ENOMEM. */
+int wf_tree_find(struct wf_tree *t, struct wf_dir *d, const char *name, uint32_t except, uint32_t *ret_position);
 /* Enters a name of an entry into the index, if there is one. */
 int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position);
 void wf_tree_index_drop(struct wf_dir *d);

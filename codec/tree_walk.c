@@ -283,8 +283,10 @@ static int push_fixed(struct wf_tree *t, wf_ino dir, wf_ref object)
 	const char *names[5];
 	wf_ref objects[5];
 	struct fixed f = {t, dir};
-	if (wf_is_module(t->graph, t->container, object))
-		return wf_module_state_dict(t->graph, t->container, object, push_state, &f, NULL);
+	if (wf_is_module(t->graph, t->container, object)) {
+		int r = wf_module_state_dict(t->graph, t->container, object, push_state, &f, NULL);
+		return r < 0 ? r : wf_tree_name_entries(t, wf_tree_mutable_dir(t, dir));
+	}
 	uint32_t n = wf_tensor_components(t->graph, object, names, objects);
 	int r = 0;
 	for (uint32_t i = 0; i < n && r == 0; i++)
@@ -292,73 +294,19 @@ static int push_fixed(struct wf_tree *t, wf_ino dir, wf_ref object)
 	return r;
 }
 
-static int compare_refs(const void *a, const void *b)
-{
-	wf_ref x = *(const wf_ref *)a, y = *(const wf_ref *)b;
-	return x < y ? -1 : x > y;
-}
-
-struct text_of_key {
-	uint64_t hash;
-	uint32_t position;
-};
-
-static int compare_texts(const void *a, const void *b)
-{
-	const struct text_of_key *x = a, *y = b;
-	return x->hash < y->hash ? -1 : x->hash > y->hash;
-}
-
-/* Finds the str keys that read like another key of the same mapping: both kinds sorted by the hash of their text. */
-static int find_twins(struct wf_tree *t, struct wf_dir *d)
-{
-	char name[WF_NAME_MAX + 1];
-	uint32_t others = 0, n = 0;
-	for (uint32_t i = 0; i < d->count; i++)
-		others += !wf_is(t->graph, d->entries[i].key, WF_STR) && !wf_is(t->graph, d->entries[i].key, WF_PYSTR);
-	if (others == 0 || others == d->count)
-		return 0;
-	cleanup_free struct text_of_key *texts = calloc(others, sizeof *texts);
-	wf_ref *twins = calloc(d->count - others, sizeof *twins);
-	if (!texts || !twins) {
-		free(twins);
-		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < d->count; i++)
-		if (!wf_is(t->graph, d->entries[i].key, WF_STR) && !wf_is(t->graph, d->entries[i].key, WF_PYSTR)) {
-			size_t len = wf_name_from_key(t->graph, d->entries[i].key, false, name);
-			texts[n++] = (struct text_of_key){wf_hash_bytes(name, len, 0), i};
-		}
-	qsort(texts, others, sizeof *texts, compare_texts);
-	for (uint32_t i = 0; i < d->count; i++) {
-		if (!wf_name_may_have_twin(t->graph, d->entries[i].key))
-			continue;
-		size_t len = wf_name_from_key(t->graph, d->entries[i].key, false, name);
-		struct text_of_key want = {wf_hash_bytes(name, len, 0), 0};
-		if (bsearch(&want, texts, others, sizeof *texts, compare_texts))
-			twins[d->twin_count++] = d->entries[i].key;
-	}
-	qsort(twins, d->twin_count, sizeof *twins, compare_refs);
-	d->twins = twins;
-	return 0;
-}
-
 static int push_mapping(struct wf_tree *t, wf_ino dir)
 {
 	uint32_t n;
 	wf_ref container = wf_tree_dir(t, dir)->container;
 	const struct wf_item *items = wf_items(t->graph, container, &n);
-	bool ints = n > 0;
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
 	int r = reserve((void **)&d->entries, &d->capacity, n, sizeof *d->entries);
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		r = wf_tree_push(t, dir, items[i].key, items[i].value, WF_NO_INO);
-		ints &= wf_is(t->graph, items[i].key, WF_INT);
 	}
 	if (r < 0)
 		return r;
-	d->int_keys = ints;
-	return find_twins(t, d);
+	return wf_tree_name_entries(t, d);
 }
 
 static int push_sequence(struct wf_tree *t, wf_ino dir)
@@ -468,6 +416,7 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 	t->storages = ss;
 	t->container = c;
 	t->root = root;
+	t->seed = wf_hash_mix(g, 0, 1);
 	pthread_mutex_init(&t->index_lock, NULL);
 	enum wf_shape shape = wf_tree_shape(t, root, &container);
 	bool whole = shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE || shape == WF_SHAPE_MODULE ||

@@ -75,67 +75,6 @@ static int long_text(const unsigned char *le, size_t len, struct wf_buffer *out)
 	return 0;
 }
 
-/* ---- what a call stands for ---- */
-
-/* GLOBALs whose call with one list argument is a set or a list-like value. */
-static bool is_builtin(const struct wf_graph *g, wf_ref func, const char *name)
-{
-	return wf_is_global(g, func, "__builtin__", name) || wf_is_global(g, func, "builtins", name);
-}
-
-enum wf_meaning wf_value_meaning(const struct wf_graph *g, wf_ref r, wf_ref *ret_inner)
-{
-	wf_ref func = wf_call_func(g, r), args = wf_call_args(g, r);
-	uint32_t n;
-	wf_elements(g, args, &n);
-	*ret_inner = wf_element(g, args, 0);
-	if (!wf_is(g, r, WF_CALL) || wf_call_state(g, r) != WF_NIL || wf_call_dict(g, r) != WF_NIL)
-		return wf_is(g, r, WF_GLOBAL) && wf_dtype_from_global(g, r) != WF_DTYPE_INVALID ? WF_MEANS_DTYPE
-												: WF_MEANS_ITSELF;
-	if ((is_builtin(g, func, "set") || is_builtin(g, func, "frozenset")) && n <= 1)
-		return WF_MEANS_SET;
-	if (wf_is_global(g, func, "torch", "Size") && n == 1)
-		return WF_MEANS_SIZE;
-	if (is_builtin(g, func, "complex") && n == 2)
-		return WF_MEANS_COMPLEX;
-	if (wf_is_global(g, func, "_codecs", "encode") && n == 2 && wf_is(g, *ret_inner, WF_STR) &&
-	    wf_str_equal(g, wf_element(g, args, 1), "latin1"))
-		return WF_MEANS_LATIN1;
-	if (is_builtin(g, func, "bytes") && n == 0)
-		return WF_MEANS_EMPTY_BYTES;
-	if (is_builtin(g, func, "bytearray") && n <= 1)
-		return WF_MEANS_BYTEARRAY;
-	if (wf_is_global(g, func, "torch", "device") && n >= 1)
-		return WF_MEANS_DEVICE;
-	if ((wf_is_global(g, func, "numpy.core.multiarray", "scalar") ||
-	     wf_is_global(g, func, "numpy._core.multiarray", "scalar")) &&
-	    n == 2)
-		return WF_MEANS_NUMPY_SCALAR;
-	return WF_MEANS_ITSELF;
-}
-
-/* The bytes of a latin-1 string that _codecs.encode would make. */
-static int append_latin1(const struct wf_graph *g, wf_ref str, struct wf_buffer *out)
-{
-	uint64_t size = wf_string_size(g, str);
-	if (size > WF_VALUE_MAX_BYTES)
-		return -E2BIG;
-	cleanup_free unsigned char *s = malloc(size + 1);
-	if (!s)
-		return -ENOMEM;
-	int r = wf_string_read(g, str, 0, s, size);
-	for (uint64_t i = 0; i < size && r == 0; i++) {
-		if (s[i] < 0x80)
-			wf_buffer_putc(out, (char)s[i]);
-		else if ((s[i] == 0xc2 || s[i] == 0xc3) && i + 1 < size && (s[i + 1] & 0xc0) == 0x80) {
-			wf_buffer_putc(out, (char)((s[i] & 3) << 6 | (s[i + 1] & 0x3f)));
-			i++;
-		} else
-			r = -EUCLEAN;
-	}
-	return r < 0 ? r : wf_buffer_status(out);
-}
-
 static int append_string(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 {
 	char chunk[8192];
@@ -150,75 +89,6 @@ static int append_string(const struct wf_graph *g, wf_ref r, struct wf_buffer *o
 		wf_buffer_append(out, chunk, n);
 	}
 	return wf_buffer_status(out);
-}
-
-static bool half_to_double(const unsigned char *p, double *ret)
-{
-	unsigned int v = wf_le16(p), exponent = v >> 10 & 31, mantissa = v & 1023;
-	double x = exponent == 31 ? (mantissa ? NAN : INFINITY)
-		   : exponent     ? ldexp(1024 + mantissa, (int)exponent - 25)
-				  : ldexp(mantissa, -24);
-	*ret = v & 0x8000 ? -x : x;
-	return true;
-}
-
-/* scalar(dtype, bytes): the number it stands for */
-static int numpy_scalar_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
-{
-	struct wf_buffer raw = WF_BUFFER_INIT;
-	wf_ref dtype = wf_element(g, wf_call_args(g, r), 0), data = wf_element(g, wf_call_args(g, r), 1);
-	wf_ref inner;
-	bool big;
-	enum wf_meaning meaning = wf_value_meaning(g, data, &inner);
-	int failed = meaning == WF_MEANS_LATIN1 ? append_latin1(g, inner, &raw) : append_string(g, data, &raw);
-	wf_ref name = wf_element(g, wf_call_args(g, dtype), 0);
-	size_t len;
-	const char *text = wf_is(g, name, WF_STR) || wf_is(g, name, WF_PYSTR) ? wf_bytes(g, name, &len) : NULL;
-	const struct wf_dtype_info *info = wf_dtype_info(text ? wf_dtype_from_numpy(text, &big) : WF_DTYPE_INVALID);
-	unsigned char b[16] = {0};
-	char number[40];
-	if (failed == 0 && (!info->size_bytes || raw.len != info->size_bytes))
-		failed = -EINVAL;
-	if (failed == 0) {
-		big = wf_str_equal(g, wf_element(g, wf_call_state(g, dtype), 1), ">");
-		for (size_t i = 0; i < raw.len; i++)
-			b[i] = (unsigned char)raw.data[big ? raw.len - 1 - i : i];
-	}
-	wf_buffer_free(&raw);
-	if (failed < 0)
-		return failed;
-	double d;
-	float f;
-	int64_t v = 0;
-	uint64_t u = 0;
-	char kind = info->numpy_descr ? info->numpy_descr[1] : '?';
-	if (kind == 'b') {
-		wf_buffer_puts(out, b[0] ? "true" : "false");
-		return 0;
-	}
-	memcpy(&u, b, info->size_bytes < 8 ? info->size_bytes : 8);
-	if (kind == 'i') {
-		int shift = 64 - 8 * info->size_bytes;
-		v = (int64_t)(u << shift) >> shift;
-		wf_buffer_printf(out, "%lld", (long long)v);
-		return 0;
-	}
-	if (kind == 'u') {
-		wf_buffer_printf(out, "%llu", (unsigned long long)u);
-		return 0;
-	}
-	if (kind != 'f')
-		return -EINVAL;
-	if (info->size_bytes == 8)
-		memcpy(&d, b, 8);
-	else if (info->size_bytes == 4) {
-		memcpy(&f, b, 4);
-		d = (double)f;
-	} else
-		half_to_double(b, &d);
-	wf_double_text(d, number);
-	wf_buffer_puts(out, number);
-	return 0;
 }
 
 /* ---- which form ---- */
@@ -251,7 +121,7 @@ static wf_ref json_sequence(const struct wf_graph *g, wf_ref r)
 		return r;
 	case WF_CALL: {
 		enum wf_meaning m = wf_value_meaning(g, r, &inner);
-		if (m == WF_MEANS_SIZE || m == WF_MEANS_SET)
+		if (m == WF_MEANS_SIZE || m == WF_MEANS_SET || m == WF_MEANS_LIST)
 			return inner == WF_NIL ? wf_call_args(g, r) : inner;
 		return WF_NIL;
 	}
@@ -260,13 +130,33 @@ static wf_ref json_sequence(const struct wf_graph *g, wf_ref r)
 	}
 }
 
+/* A scalar as JSON, NumPy's among them; with out NULL only tells whether it is one that JSON has. */
+static int json_element(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
+{
+	struct wf_numpy_dtype d;
+	struct wf_buffer text = WF_BUFFER_INIT;
+	wf_ref inner;
+	if (plain_scalar(g, r))
+		return out ? wf_value_scalar(g, r, out) : 0;
+	if (!wf_is(g, r, WF_CALL) || wf_value_meaning(g, r, &inner) != WF_MEANS_NUMPY_SCALAR ||
+	    !wf_value_numpy_dtype(g, r, &d) || !strchr("biufU", d.kind))
+		return -EINVAL;
+	int failed = wf_value_numpy_text(g, r, &text);
+	if (failed == 0 && out && d.kind == 'U')
+		wf_json_string(out, text.data ? text.data : "", text.len);
+	else if (failed == 0 && out)
+		wf_buffer_append(out, text.data, text.len);
+	wf_buffer_free(&text);
+	return failed;
+}
+
 struct level {
 	wf_ref sequence;
 	uint32_t at;
 };
 
-/* How many elements a text may show. Shared lists expand in it: what is not shared takes memory in the graph, so that far
- * more than that is a small pickle blowing up; and when that was met, the next lists are given up sooner. */
+/* How many elements a text may show. Shared lists expand in it: what is not shared takes memory in the graph, so that
+ * far more than that is a small pickle blowing up; and when that was met, the next lists are given up sooner. */
 static uint64_t max_elements(const struct wf_graph *g)
 {
 	uint64_t limit = WF_MIN(WF_VALUE_MAX_BYTES / 4, 65536 + 4 * wf_graph_bytes(g));
@@ -306,10 +196,8 @@ static int walk_json(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 			stack[depth] = (struct level){inner, 0};
 			if (out)
 				wf_buffer_putc(out, '[');
-		} else if (!plain_scalar(g, element)) {
-			return -EINVAL;
-		} else if (out) {
-			int failed = wf_value_scalar(g, element, out);
+		} else if (!plain_scalar(g, element) || out) {
+			int failed = json_element(g, element, out);
 			if (failed < 0)
 				return failed;
 		}
@@ -317,11 +205,21 @@ static int walk_json(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 	return out ? wf_buffer_status(out) : 0;
 }
 
+/* Texts, bytes and records of NumPy are shown as they are, numbers and dates as a line. */
+static enum wf_value_form numpy_form(const struct wf_graph *g, wf_ref r)
+{
+	struct wf_numpy_dtype d;
+	struct wf_buffer text = WF_BUFFER_INIT;
+	int failed = wf_value_numpy_text(g, r, &text);
+	wf_buffer_free(&text);
+	if (failed < 0 || !wf_value_numpy_dtype(g, r, &d))
+		return WF_VALUE_NOT;
+	return strchr("USV", d.kind) ? WF_VALUE_RAW : WF_VALUE_TEXT;
+}
+
 enum wf_value_form wf_value_form_of(const struct wf_graph *g, wf_ref r)
 {
 	wf_ref inner;
-	struct wf_buffer scratch = WF_BUFFER_INIT;
-	int failed;
 	if (r == WF_NIL)
 		return WF_VALUE_NOT;
 	switch (wf_kind_of(g, r)) {
@@ -348,11 +246,14 @@ enum wf_value_form wf_value_form_of(const struct wf_graph *g, wf_ref r)
 	case WF_MEANS_COMPLEX:
 	case WF_MEANS_DEVICE:
 	case WF_MEANS_DTYPE:
+	case WF_MEANS_PATH:
+	case WF_MEANS_TIME:
+	case WF_MEANS_NUMPY_DTYPE:
 		return WF_VALUE_TEXT;
 	case WF_MEANS_NUMPY_SCALAR:
-		failed = numpy_scalar_text(g, r, &scratch);
-		wf_buffer_free(&scratch);
-		return failed == 0 ? WF_VALUE_TEXT : WF_VALUE_NOT;
+		return numpy_form(g, r);
+	case WF_MEANS_BYTES_FILE:
+	case WF_MEANS_TEXT_FILE:
 	case WF_MEANS_LATIN1:
 	case WF_MEANS_EMPTY_BYTES:
 	case WF_MEANS_BYTEARRAY:
@@ -402,11 +303,9 @@ int wf_value_scalar(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 	}
 }
 
-static void complex_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
+void wf_value_complex_text(double x, double y, struct wf_buffer *out)
 {
 	char re[32], im[32];
-	double x = wf_float_value(g, wf_element(g, wf_call_args(g, r), 0)),
-	       y = wf_float_value(g, wf_element(g, wf_call_args(g, r), 1));
 	/* Python's repr without its parentheses: a zero real part is left out, whole numbers lose their ".0" */
 	wf_double_text(x, re);
 	wf_double_text(y, im);
@@ -425,6 +324,41 @@ static void complex_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *o
 		wf_buffer_printf(out, "%s%s%sj", re, im[0] == '-' ? "" : "+", im);
 }
 
+/* The parts joined as the class that is named does it. */
+static void path_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
+{
+	const char *separator = strstr(wf_global_name(g, wf_call_func(g, r)), "Windows") ? "\\" : "/";
+	uint32_t n;
+	const wf_ref *e = wf_elements(g, wf_call_args(g, r), &n);
+	for (uint32_t i = 0; i < n && out->len < WF_VALUE_MAX_BYTES; i++) {
+		append_string(g, e[i], out);
+		if (i + 1 < n && out->len > 0 && out->data[out->len - 1] != *separator)
+			wf_buffer_puts(out, separator);
+	}
+	if (n == 0)
+		wf_buffer_putc(out, '.');
+}
+
+static int raw_text(const struct wf_graph *g, wf_ref r, enum wf_meaning meaning, wf_ref inner, struct wf_buffer *out)
+{
+	switch (meaning) {
+	case WF_MEANS_EMPTY_BYTES:
+		return 0;
+	case WF_MEANS_BYTEARRAY:
+		return inner == WF_NIL ? 0 : wf_bytes_read(g, inner, WF_VALUE_MAX_BYTES, out);
+	case WF_MEANS_LATIN1:
+		return wf_bytes_read(g, r, WF_VALUE_MAX_BYTES, out);
+	case WF_MEANS_BYTES_FILE:
+		return wf_bytes_read(g, inner, WF_VALUE_MAX_BYTES, out);
+	case WF_MEANS_TEXT_FILE:
+		return append_string(g, inner, out);
+	case WF_MEANS_NUMPY_SCALAR:
+		return wf_value_numpy_text(g, r, out);
+	default:
+		return append_string(g, r, out);
+	}
+}
+
 int wf_value_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 {
 	wf_ref inner;
@@ -434,21 +368,21 @@ int wf_value_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 	int64_t index;
 	if (form == WF_VALUE_NOT)
 		return -EINVAL;
-	if (form == WF_VALUE_RAW) {
-		if (meaning == WF_MEANS_EMPTY_BYTES || (meaning == WF_MEANS_BYTEARRAY && inner == WF_NIL))
-			return 0;
-		if (meaning == WF_MEANS_BYTEARRAY && wf_value_meaning(g, inner, &r) != WF_MEANS_LATIN1)
-			return append_string(g, inner, out);
-		if (meaning == WF_MEANS_BYTEARRAY || meaning == WF_MEANS_LATIN1)
-			return append_latin1(g, meaning == WF_MEANS_LATIN1 ? inner : r, out);
-		return append_string(g, r, out);
-	}
+	if (form == WF_VALUE_RAW)
+		return raw_text(g, r, meaning, inner, out);
 	if (form == WF_VALUE_JSON)
 		failed = walk_json(g, r, out);
 	else if (meaning == WF_MEANS_COMPLEX)
-		complex_text(g, r, out);
+		wf_value_complex_text(wf_float_value(g, inner), wf_float_value(g, wf_element(g, wf_call_args(g, r), 1)),
+				      out);
 	else if (meaning == WF_MEANS_NUMPY_SCALAR)
-		failed = numpy_scalar_text(g, r, out);
+		failed = wf_value_numpy_text(g, r, out);
+	else if (meaning == WF_MEANS_TIME)
+		failed = wf_value_time_text(g, r, out);
+	else if (meaning == WF_MEANS_PATH)
+		path_text(g, r, out);
+	else if (meaning == WF_MEANS_NUMPY_DTYPE)
+		wf_numpy_dtype_descr(g, r, out);
 	else if (meaning == WF_MEANS_DTYPE)
 		wf_buffer_printf(out, "torch.%s", wf_global_name(g, r));
 	else if (meaning == WF_MEANS_DEVICE) {
@@ -474,4 +408,44 @@ int wf_value_size(const struct wf_graph *g, wf_ref r, uint64_t *ret)
 		*ret = text.len;
 	wf_buffer_free(&text);
 	return failed;
+}
+
+/* Whether a list holds NumPy scalars, whose types a text cannot give. It is known to be plain. */
+static bool has_numpy(const struct wf_graph *g, wf_ref r)
+{
+	struct level stack[MAX_DEPTH];
+	uint64_t visited = 0, limit = max_elements(g);
+	int depth = 0;
+	stack[0] = (struct level){json_sequence(g, r), 0};
+	while (depth >= 0 && ++visited < limit) {
+		wf_ref element = wf_element(g, stack[depth].sequence, stack[depth].at++), inner;
+		if (element == WF_NIL) {
+			depth--;
+			continue;
+		}
+		inner = json_sequence(g, element);
+		if (inner != WF_NIL && depth + 1 < MAX_DEPTH)
+			stack[++depth] = (struct level){inner, 0};
+		else if (!plain_scalar(g, element))
+			return true;
+	}
+	return false;
+}
+
+bool wf_value_is_settable(const struct wf_graph *g, wf_ref r)
+{
+	wf_ref inner;
+	switch (wf_value_meaning(g, r, &inner)) {
+	case WF_MEANS_PATH:
+	case WF_MEANS_TIME:
+	case WF_MEANS_NUMPY_DTYPE:
+	case WF_MEANS_BYTES_FILE:
+	case WF_MEANS_TEXT_FILE:
+	case WF_MEANS_LIST:
+		return false;
+	case WF_MEANS_NUMPY_SCALAR:
+		return numpy_form(g, r) != WF_VALUE_RAW;
+	default:
+		return json_sequence(g, r) == WF_NIL || !has_numpy(g, r);
+	}
 }

@@ -31,14 +31,30 @@ int wf_value_size(const struct wf_graph *g, wf_ref r, uint64_t *ret);
 /* The object for a new content of the value `like`, type kept. Returns 0; -EINVAL the text does not parse as that type;
  * -EROFS a value that cannot be set this way (a NumPy scalar ...); -ENOMEM. */
 int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, wf_ref *ret);
+/* false: a value that is shown and cannot be given as text (a date, a path, a record of NumPy ...). */
+bool wf_value_is_settable(const struct wf_graph *g, wf_ref r);
 /* Class name for user.torch.class: "int", "float", "collections.OrderedDict", "numpy.float64", ... of any object. */
 void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
+
+/* The name of a GLOBAL as Python 3 has it: "int" for __builtin__.long. */
+void wf_global_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 
 /* A JSON string literal of UTF-8 bytes (non-ASCII kept, lone surrogates and control characters escaped). */
 void wf_json_string(struct wf_buffer *out, const char *s, size_t len);
 /* "[6, 3, 5, 5]". */
 void wf_json_ints(struct wf_buffer *out, const int64_t *values, uint32_t n);
-/* A key as JSON: "conv1.weight", 0, [1, "a"]; an object of another kind as a JSON string of its class. */
+/* The text that a key is known by (names.c tells the rule), and of what sort it is. */
+enum wf_key_kind {
+	WF_KEY_TEXT,   /* a str, numpy.str_ */
+	WF_KEY_SCALAR, /* int, float, bool, None, NumPy's */
+	WF_KEY_JSON,   /* a tuple */
+	WF_KEY_OBJECT, /* bytes, member of an Enum, device, dtype, path, date, a class */
+	WF_KEY_CLASS,  /* anything else: the last part of its class's name */
+};
+enum wf_key_kind wf_key_text(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
+/* A key as JSON: "conv1.weight", 0, [1, "a"]; of another kind (names.c) a JSON string of its text, or of its class. */
 void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
+/* 'text', None, True, 3: a scalar as Python prints it; nothing for any other object. */
+void wf_value_repr(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 /* Shortest text of a double as Python's repr. buf holds 32. */
 void wf_double_text(double v, char *buf);

@@ -1,6 +1,7 @@
 /* What value.c, value_json.c and value_parse.c share. Nobody else includes it. */
 #pragma once
 
+#include "numpy_dtype.h"
 #include "value.h"
 
 /* Calls that stand for a value Python would print. */
@@ -15,8 +16,25 @@ enum wf_meaning {
 	WF_MEANS_DEVICE,       /* torch.device('cuda', 1) */
 	WF_MEANS_DTYPE,        /* torch.float32 */
 	WF_MEANS_NUMPY_SCALAR, /* scalar(dtype, bytes) */
+	WF_MEANS_NUMPY_DTYPE,  /* numpy.dtype('f4', False, True) */
+	WF_MEANS_PATH,         /* pathlib.PosixPath('a', 'b') */
+	WF_MEANS_TIME,         /* of the module datetime */
+	WF_MEANS_BYTES_FILE,   /* io.BytesIO(): inner is an expression for its bytes */
+	WF_MEANS_TEXT_FILE,    /* io.StringIO(): inner is the str */
+	WF_MEANS_LIST,         /* torch.jit._pickle.build_intlist([...]) of the C++ pickler: inner is the list */
 };
 
 enum wf_meaning wf_value_meaning(const struct wf_graph *g, wf_ref r, wf_ref *ret_inner);
 /* null, true, 3, 0.1, "text": one scalar as JSON. */
 int wf_value_scalar(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+
+/* value_numpy.c: the text of a NumPy scalar, without a newline. -EINVAL: it is of a kind that has none. */
+int wf_value_numpy_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+/* Its dtype; false where it has no text either. */
+bool wf_value_numpy_dtype(const struct wf_graph *g, wf_ref r, struct wf_numpy_dtype *ret);
+/* value_time.c: a date, time, datetime or timedelta; -EINVAL for anything else. And a datetime64 or timedelta64. */
+int wf_value_time_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+bool wf_value_is_time(const struct wf_graph *g, wf_ref r);
+int wf_value_time64_text(const struct wf_numpy_dtype *d, int64_t value, struct wf_buffer *out);
+/* "1+2j", as Python prints it without its parentheses. */
+void wf_value_complex_text(double re, double im, struct wf_buffer *out);

@@ -1,4 +1,4 @@
-/* JSON strings and keys, and the names of classes. */
+/* JSON strings, and the names of classes. */
 #include <stdio.h>
 #include <string.h>
 
@@ -52,60 +52,80 @@ void wf_json_ints(struct wf_buffer *out, const int64_t *values, uint32_t n)
 	wf_buffer_putc(out, ']');
 }
 
-void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out)
+/* Python 2's names of modules and types, as protocol 2 writes them (Lib/_compat_pickle.py). */
+static const char *modern_module(const char *module, const char *name)
 {
-	char class[256];
-	struct wf_buffer text = WF_BUFFER_INIT;
-	if (wf_value_scalar(g, key, out) == 0)
-		return;
-	if (wf_value_form_of(g, key) == WF_VALUE_JSON && wf_value_text(g, key, &text) == 0 && text.len > 0) {
-		wf_buffer_append(out, text.data, text.len - 1);
-	} else {
-		/* classes and other objects can be keys too; what they are is all that can be said */
-		if (wf_is(g, key, WF_GLOBAL))
-			snprintf(class, sizeof class, "%s.%s", wf_global_module(g, key), wf_global_name(g, key));
-		else
-			wf_class_name(g, key, class, sizeof class);
-		wf_json_string(out, class, strlen(class));
-	}
-	wf_buffer_free(&text);
+	static const char *const moved[][2] = {
+		{"__builtin__", "builtins"},      {"copy_reg", "copyreg"},     {"Queue", "queue"},
+		{"cPickle", "_pickle"},           {"UserDict", "collections"}, {"UserList", "collections"},
+		{"ConfigParser", "configparser"}, {"itertools", "itertools"},  {"exceptions", "builtins"},
+		{"UserString", "collections"},
+	};
+	if (!strcmp(module, "__builtin__") && !strcmp(name, "reduce"))
+		return "functools";
+	for (size_t i = 0; i < sizeof moved / sizeof moved[0]; i++)
+		if (!strcmp(moved[i][0], module))
+			return moved[i][1];
+	return module;
 }
 
-/* Python 2's names of modules, as protocol 2 writes them */
-static const char *modern_module(const char *module)
+static const char *modern_name(const char *module, const char *name)
 {
-	return !strcmp(module, "__builtin__") ? "builtins" : !strcmp(module, "copy_reg") ? "copyreg" : module;
+	static const char *const renamed[][2] = {
+		{"xrange", "range"}, {"long", "int"}, {"unicode", "str"}, {"unichr", "chr"}, {"basestring", "str"},
+	};
+	if (!strcmp(module, "UserDict") && !strcmp(name, "IterableUserDict"))
+		return "UserDict";
+	for (size_t i = 0; !strcmp(module, "__builtin__") && i < sizeof renamed / sizeof renamed[0]; i++)
+		if (!strcmp(renamed[i][0], name))
+			return renamed[i][1];
+	return name;
 }
 
-static void global_name(const struct wf_graph *g, wf_ref class, char *buf, size_t size)
+void wf_global_class_name(const struct wf_graph *g, wf_ref class, char *buf, size_t size)
 {
-	const char *module = modern_module(wf_global_module(g, class));
+	const char *old = wf_global_module(g, class), *name = modern_name(old, wf_global_name(g, class));
+	const char *module = modern_module(old, name);
 	if (!strcmp(module, "builtins"))
-		snprintf(buf, size, "%s", wf_global_name(g, class));
+		snprintf(buf, size, "%s", name);
 	else
-		snprintf(buf, size, "%s.%s", module, wf_global_name(g, class));
+		snprintf(buf, size, "%s.%s", module, name);
+}
+
+/* The class of a NumPy scalar: that of its dtype. */
+static void numpy_class(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
+{
+	static const char others[][2][12] = {
+		{"U", "str_"},        {"S", "bytes_"},     {"V", "void"},        {"M", "datetime64"},
+		{"m", "timedelta64"}, {"f", "longdouble"}, {"c", "clongdouble"},
+	};
+	struct wf_numpy_dtype d = {.dtype = WF_DTYPE_INVALID};
+	const char *name = "generic";
+	wf_numpy_dtype_of(g, wf_element(g, wf_call_args(g, r), 0), &d);
+	if (d.dtype != WF_DTYPE_INVALID)
+		name = wf_dtype_info(d.dtype)->name;
+	for (size_t i = 0; d.dtype == WF_DTYPE_INVALID && i < sizeof others / sizeof others[0]; i++)
+		if (d.kind == others[i][0][0])
+			name = others[i][1];
+	/* NumPy 2 renamed bool_ and moved multiarray at the same time */
+	bool old = !strcmp(wf_global_module(g, wf_call_func(g, r)), "numpy.core.multiarray");
+	snprintf(buf, size, "numpy.%s%s", name, old && !strcmp(name, "bool") ? "_" : "");
 }
 
 static void call_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
 {
 	wf_ref inner, func = wf_class_of(g, wf_call_func(g, r));
-	const char *descr;
-	size_t len;
 	switch (wf_value_meaning(g, r, &inner)) {
 	case WF_MEANS_LATIN1:
 	case WF_MEANS_EMPTY_BYTES:
 		snprintf(buf, size, "bytes");
 		return;
-	case WF_MEANS_NUMPY_SCALAR: {
-		wf_ref name = wf_element(g, wf_call_args(g, wf_element(g, wf_call_args(g, r), 0)), 0);
-		bool big;
-		descr = wf_bytes(g, name, &len);
-		const char *dtype = descr ? wf_dtype_info(wf_dtype_from_numpy(descr, &big))->name : "generic";
-		/* NumPy 2 renamed bool_ and moved multiarray at the same time */
-		bool old = !strcmp(wf_global_module(g, func), "numpy.core.multiarray");
-		snprintf(buf, size, "numpy.%s%s", dtype, old && !strcmp(dtype, "bool") ? "_" : "");
+	case WF_MEANS_NUMPY_SCALAR:
+		numpy_class(g, r, buf, size);
 		return;
-	}
+	case WF_MEANS_LIST:
+		snprintf(buf, size, "list");
+		return;
 	default:
 		break;
 	}
@@ -117,7 +137,7 @@ static void call_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size
 		func = class != WF_NIL ? class : func;
 	}
 	if (func != WF_NIL)
-		global_name(g, func, buf, size);
+		wf_global_class_name(g, func, buf, size);
 	else
 		snprintf(buf, size, "object");
 }
@@ -134,7 +154,9 @@ void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
 	};
 	enum wf_kind kind = wf_kind_of(g, r);
 	wf_ref inner;
-	if (kind == WF_CALL)
+	if (kind == WF_CALL && wf_is_tensor(g, r))
+		wf_tensor_class_of(g, r, buf, size);
+	else if (kind == WF_CALL)
 		call_name(g, r, buf, size);
 	else if (kind == WF_GLOBAL && wf_value_meaning(g, r, &inner) == WF_MEANS_DTYPE)
 		snprintf(buf, size, "torch.dtype");

@@ -419,7 +419,7 @@ int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len
 	enum wf_value_form form = wf_value_form_of(g, like);
 	wf_ref r = WF_NIL, inner;
 	int error = 0;
-	if (form == WF_VALUE_NOT)
+	if (form == WF_VALUE_NOT || !wf_value_is_settable(g, like))
 		return -EROFS;
 	if (form == WF_VALUE_RAW) {
 		r = parse_raw(g, like, text, len, &error);

@@ -372,7 +372,10 @@ void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
 	bool commits = ino == FS_CONTROL + NODE_COMMIT;
 	int r = commits ? fs_commit(fs, &err) : !fs->writable ? -EROFS : discard(fs, &err);
 	fs_settle(fs);
-	if (r < 0) {
+	if (r > 0) {
+		fs_log(fs, LOG_WARNING, "committed, but %s", err.text);
+		fuse_reply_err(req, ENOTEMPTY);
+	} else if (r < 0) {
 		fs_log(fs, LOG_ERR, "not %s: %s", commits ? "committed" : "discarded", wf_error_format(&err, text, sizeof text));
 		fuse_reply_err(req, fs_errno(fs, ino, r));
 	} else {

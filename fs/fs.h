@@ -72,7 +72,7 @@ void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st);
 double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent); /* for how long a name there can be relied on */
 
-/* Commits; -EROFS on a read-only mount. */
+/* Commits, as wf_commit; -EROFS on a read-only mount. */
 int fs_commit(struct fs *fs, struct wf_error *err);
 
 /* The operations, by family. */

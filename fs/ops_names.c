@@ -71,6 +71,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else if (r == -ENOENT) {
 		/* a negative entry: what is not there does not appear but through us */
 		struct fuse_entry_param e = {.entry_timeout = fs_entry_timeout(fs, parent)};
+		if (wf_names_return(fs->checkpoint, (uint32_t)parent))
+			e.entry_timeout = 0;
 		fuse_reply_entry(req, &e);
 	} else {
 		fuse_reply_err(req, fs_errno(fs, parent, r));
@@ -175,7 +177,8 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	/* the kernel keeps a directory's listing; its own operations on it drop that again */
-	fi->cache_readdir = !fs_is_control(ino) && wf_names_stay(fs_of(req)->checkpoint, (uint32_t)ino);
+	fi->cache_readdir = !fs_is_control(ino) && wf_names_stay(fs_of(req)->checkpoint, (uint32_t)ino) &&
+			    !wf_names_return(fs_of(req)->checkpoint, (uint32_t)ino);
 	fi->keep_cache = fi->cache_readdir;
 	fuse_reply_open(req, fi);
 }

@@ -297,6 +297,8 @@ static int commit_at_end(struct fs *fs)
 	if (r < 0)
 		fs_log(fs, LOG_ERR, "%s: not committed, the edits are kept beside it: %s", wf_path(fs->checkpoint),
 		       wf_error_format(&err, text, sizeof text));
+	if (r > 0)
+		fs_log(fs, LOG_WARNING, "%s: committed, but %s", wf_path(fs->checkpoint), err.text);
 	return r;
 }
 

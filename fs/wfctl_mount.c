@@ -120,8 +120,10 @@ static int fail_commit(const char *mount, int code)
 	struct wf_buffer status = WF_BUFFER_INIT;
 	const char *text = read_status(mount, &status) == 0 ? status_field(&status, "last_error") : NULL;
 	const char *end = text && *text == '"' ? strpbrk(text + 1, "\"\n") : NULL;
-	int r = end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code))
-		    : wfctl_fail(mount, "not committed: %s", strerror(-code));
+	int r = end && code == -ENOTEMPTY
+			? wfctl_fail(mount, "committed, but %.*s", (int)(end - text - 1), text + 1)
+		: end ? wfctl_fail(mount, "not committed: %.*s (%s)", (int)(end - text - 1), text + 1, strerror(-code))
+		      : wfctl_fail(mount, "not committed: %s", strerror(-code));
 	wf_buffer_free(&status);
 	return r;
 }
@@ -302,8 +304,11 @@ int wfctl_umount(int argc, char **argv)
 	/* held before the unmount: the daemon's end is what says that everything is written */
 	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
 	bool pending = writable && (status_true(&status, "dirty") || status_true(&status, "relocated"));
-	if (pending && (r = commit_mount(mount)) < 0) {
-		fail_commit(mount, r);
+	int committed = pending ? commit_mount(mount) : 0;
+	if (committed < 0)
+		fail_commit(mount, committed);
+	if (committed < 0 && committed != -ENOTEMPTY) {
+		r = committed;
 	} else if ((r = unmount(mount, 0)) < 0) {
 		wfctl_fail_error(mount, r, NULL);
 	} else {
@@ -320,7 +325,7 @@ int wfctl_umount(int argc, char **argv)
 		close(daemon);
 	free(checkpoint);
 	wf_buffer_free(&status);
-	return r < 0 ? WFCTL_FAILED : WFCTL_OK;
+	return r < 0 || committed < 0 ? WFCTL_FAILED : WFCTL_OK;
 }
 
 int wfctl_repack(int argc, char **argv)

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""What happens to objects whose entries cannot go one by one when entries are removed: rm -r takes the object; where only a part was
+removed it is back soon, a commit names it, and nothing else of the edits is lost.
+
+Usage: removal.py BUILD_DIRECTORY. Prints TAP.
+"""
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+
+from kit import World, done, floats, need_fuse, ok, read, run, same, skip, write
+from minicheckpoint import Tensor, save
+
+need_fuse()
+
+
+def tensor(n, start=0):
+    return Tensor("float32", (n,), floats(n, start))
+
+
+class Linear:
+    """Pickled as torch pickles a module."""
+
+    def __init__(self, **parameters):
+        self.__dict__.update(training=True, _parameters=OrderedDict(parameters), _buffers=OrderedDict(), _modules=OrderedDict())
+
+
+def make(path):
+    shared, module = (tensor(2, 5), 7), Linear(weight=tensor(4), bias=tensor(2, 50))
+    cycle = (tensor(1), {})
+    cycle[1]["self"] = cycle
+    tie = tensor(3, 80)
+    save(path, OrderedDict([
+        ("w", tensor(2)), ("pair", (tensor(2), 3, "x")), ("module", module), ("nested", [(tensor(1), (tensor(2), {"k": 1}))]),
+        ("shared", shared), ("again", shared), ("holder", (shared, module, tensor(1, 9))), ("tied", (tie, 1)), ("tie", tie), ("cycle", cycle),
+        ("epoch", 3), ("other", (tensor(2, 30), tensor(2, 40)))]))
+
+
+def tuple_root(path):
+    save(path, (tensor(2), (tensor(1), 3), {"k": 1}))
+
+
+def missing(path):
+    return not os.path.lexists(path)
+
+
+def back(path, seconds=10):
+    """When the entry is there again: the time that it took."""
+    start = time.monotonic()
+    while missing(path) and time.monotonic() < start + seconds:
+        time.sleep(0.02)
+    return time.monotonic() - start if not missing(path) else None
+
+
+def refusal(call, *args):
+    try:
+        call(*args)
+    except OSError as e:
+        return errno.errorcode[e.errno]
+    return "done"
+
+
+def in_part(w):
+    w.mount()
+    start = time.monotonic()
+    for name in ("pair/0", "pair/2", "other/0"):
+        os.unlink(f"{w.mnt}/{name}")
+    same((os.listdir(f"{w.mnt}/pair"), os.stat(f"{w.mnt}/pair").st_size), (["1"], 1), "a removed entry is not listed")
+    same([refusal(os.stat, f"{w.mnt}/pair/0"), refusal(os.unlink, f"{w.mnt}/pair/0"), refusal(open, f"{w.mnt}/pair/2"),
+          refusal(os.rename, f"{w.mnt}/pair/0", f"{w.mnt}/n"), refusal(os.rmdir, f"{w.mnt}/pair")],
+         ["ENOENT"] * 4 + ["ENOTEMPTY"], "nor found")
+    write(f"{w.mnt}/pair/1", b"4\n")
+    same(read(f"{w.mnt}/pair/1"), b"4\n", "its neighbours can be written")
+    time.sleep(max(0, start + 3 - time.monotonic()))
+    os.unlink(f"{w.mnt}/other/1")  # three seconds later: whoever does it is still at work
+    took = back(f"{w.mnt}/pair/0")
+    ok(took is not None and 4.5 < time.monotonic() - start < 7.5, "it is there again after some 5 seconds", time.monotonic() - start)
+    same((missing(f"{w.mnt}/other/0"), missing(f"{w.mnt}/other/1")), (True, True), "but not where another removal followed")
+    same((os.listdir(f"{w.mnt}/pair"), read(f"{w.mnt}/pair/0"), read(f"{w.mnt}/pair/2")), (["0", "1", "2"], floats(2), b"x"), "with all it had")
+    os.unlink(f"{w.mnt}/pair/1")
+    same((os.listdir(f"{w.mnt}/pair"), read(f"{w.mnt}/pair/0")), (["0", "2"], floats(2)), "another removal hides only its own entry")
+    ok(back(f"{w.mnt}/other/1") is not None, "and those are there again, too")
+    os.rename(f"{w.mnt}/w", f"{w.mnt}/v")
+    r = run(w.wfctl, "commit", w.mnt)
+    named = [name for name in ("pair/0", "pair/1", "pair/2", "other/0", "other/1") if name in r.stderr]
+    ok(r.returncode == 1 and len(named) == 5 and "committed, but" in r.stderr, "a commit names them and exits 1", r)
+    ok("pair/0 was removed and is back" in read(f"{w.mnt}/.weightfs/log").decode(), "the log as well", read(f"{w.mnt}/.weightfs/log").decode())
+    same((os.listdir(f"{w.mnt}/pair"), w.status()["dirty"]), (["0", "1", "2"], False), "all is there, and all else is committed")
+    r = run(w.wfctl, "commit", w.mnt)
+    same((r.returncode, r.stderr), (0, ""), "the next one has nothing to tell")
+    same(run("rm", "-r", f"{w.mnt}/pair", f"{w.mnt}/other").returncode, 0, "and the objects can be removed")
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "and committed")
+    w.mount("-o", "ro")
+    same([missing(f"{w.mnt}/{n}") for n in ("pair", "other", "w", "v")], [True, True, True, False], "as they should be")
+    w.umount()
+
+
+def at_the_end(w):
+    w.mount()
+    os.unlink(f"{w.mnt}/module/weight")
+    r = run(w.wfctl, "umount", w.mnt)
+    ok(r.returncode == 1 and "module/weight" in r.stderr and not w.mounts(), "wfctl umount names it, unmounts and exits 1", r)
+    w.mount()
+    same(read(f"{w.mnt}/module/weight"), floats(4), "it is in the checkpoint")
+    os.unlink(f"{w.mnt}/module/weight")
+    write(f"{w.mnt}/epoch", b"4\n")
+    run("sync", w.mnt)
+    w.crash()
+    same((read(f"{w.mnt}/module/weight"), read(f"{w.mnt}/epoch")), (floats(4), b"4\n"), "a kill brings it back at once, and keeps the edits")
+    os.unlink(f"{w.mnt}/module/weight")
+    w.umount()
+    w.mount()
+    same((read(f"{w.mnt}/module/weight"), read(f"{w.mnt}/epoch")), (floats(4), b"4\n"), "so does a plain unmount, which commits them")
+    os.unlink(f"{w.mnt}/pair/0")
+    same(run(w.wfctl, "discard", w.mnt).returncode, 0, "and a discard")
+    same(os.listdir(f"{w.mnt}/pair"), ["0", "1", "2"], "brings it back")
+    same(run(w.wfctl, "commit", w.mnt).returncode, 0, "of which a commit has nothing to tell")
+    w.umount()
+
+
+def shared_ones(w):
+    """del of a key in Python leaves what other keys hold."""
+    w.mount()
+    run("rm", "-r", f"{w.mnt}/shared")
+    same((os.path.islink(f"{w.mnt}/again"), os.listdir(f"{w.mnt}/again"), os.readlink(f"{w.mnt}/holder/0")), (False, ["0", "1"], "../again"),
+         "a tuple that another key holds is whole there")
+    run("rm", "-r", f"{w.mnt}/module")
+    same((os.path.islink(f"{w.mnt}/holder/1"), read(f"{w.mnt}/holder/1/weight")), (False, floats(4)), "a module that a tuple holds, too")
+    run("rm", "-r", f"{w.mnt}/again")
+    same(read(f"{w.mnt}/holder/0/0"), floats(2, 5), "and again")
+    run("sync", w.mnt)
+    w.crash()
+    same((read(f"{w.mnt}/holder/0/0"), read(f"{w.mnt}/holder/1/weight")), (floats(2, 5), floats(4)), "after a kill")
+    run("rm", "-r", f"{w.mnt}/tied")
+    same((os.stat(f"{w.mnt}/tie").st_nlink, read(f"{w.mnt}/tie")), (1, floats(3, 80)), "a tie has one name less")
+    r = run("rm", "-r", f"{w.mnt}/cycle", f"{w.mnt}/holder", f"{w.mnt}/nested")
+    ok(r.returncode == 0 and not r.stderr, "a cycle, nested ones, what got its place there", r)
+    names = os.listdir(w.mnt)
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "committed")
+    w.mount("-o", "ro")
+    same(os.listdir(w.mnt), names, "and gone")
+    w.umount()
+
+
+def while_in_use(w):
+    w.mount()
+    with open(f"{w.mnt}/pair/0", "r+b") as f, open(f"{w.mnt}/holder/2", "rb") as g:
+        fd = os.open(f"{w.mnt}/pair", os.O_RDONLY)
+        run("rm", "-r", f"{w.mnt}/pair", f"{w.mnt}/holder")
+        same((f.read(), g.read(), os.listdir(fd)), (floats(2), floats(1, 9), []), "files that are open live on")
+        f.seek(0)
+        f.write(floats(2, 66))
+        f.flush()
+        same(run(w.wfctl, "commit", w.mnt).returncode, 0, "over a commit")
+        same((os.pread(f.fileno(), 8, 0), os.pread(g.fileno(), 4, 0)), (floats(2, 66), floats(1, 9)), "with what is written to them")
+        os.close(fd)
+    with World(sys.argv[1], make) as reader:
+        reader.mount()
+        os.unlink(f"{reader.mnt}/module/weight")
+        run("sync", reader.mnt)
+        r = run(reader.wfctl, "ls", reader.file)
+        ok("module/weight" in r.stdout, "who reads the file sees the entry all the time", r)
+    w.umount()
+
+
+def the_root(w):
+    w.mount()
+    same([refusal(os.unlink, f"{w.mnt}/0"), refusal(os.unlink, f"{w.mnt}/1/0"), refusal(os.unlink, f"{w.mnt}/2/k")], ["EPERM", "EPERM", "done"],
+         "in a checkpoint that is a tuple itself entries are refused, for nothing can remove it")
+    r = run("rm", "-rf", f"{w.mnt}/0", f"{w.mnt}/1")
+    ok(r.returncode == 1 and len(os.listdir(w.mnt)) == 3, "so does rm -r", r)
+    log = read(f"{w.mnt}/.weightfs/log").decode()
+    ok("unlink 0: EPERM" in log and "a tuple cannot change" in log and "rm -r" not in log, "the log says why", log)
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "nothing else happened")
+
+
+def reasons(w):
+    w.mount()
+    for call, args, reason in [(os.rename, ("module/weight", "module/w"), "the class of a whole module"), (os.rename, ("w", "module/w"), "state_dict()"),
+                               (os.mkdir, ("module/new",), "the class of a whole module"), (os.rename, ("pair/0", "v"), "a tuple cannot change"),
+                               (os.link, ("w", "pair/3"), "a tuple cannot change"), (os.symlink, ("module", "pair/3"), "save a list in its place"),
+                               (os.mkdir, ("pair/3",), "remove it whole with rm -r")]:
+        before = len(read(f"{w.mnt}/.weightfs/log"))
+        args = [args[0]] + [f"{w.mnt}/{args[-1]}"] if call is os.symlink else [f"{w.mnt}/{a}" for a in args]
+        got = refusal(call, *args)
+        log = read(f"{w.mnt}/.weightfs/log").decode()[before:]
+        ok(got == "EPERM" and reason in log, f"{call.__name__} {os.path.basename(args[-1])}: the log says why", f"{got} {log}")
+    r = run("rm", "-r", f"{w.mnt}/module")
+    ok(r.returncode == 0 and missing(f"{w.mnt}/module"), "what it says to do works", r)
+    w.umount()
+
+
+def many_entries(w):
+    count = 20000
+    save(w.file, {"big": Linear(**{f"p{i}": i for i in range(10)}), "t": tuple(tensor(1, i) for i in range(count)), "keep": 1})
+    w.mount()
+    start = time.monotonic()
+    r = run("rm", "-r", f"{w.mnt}/t", f"{w.mnt}/big")
+    ok(r.returncode == 0 and os.listdir(w.mnt) == ["keep"], f"a tuple of {count} tensors", r)
+    ok(time.monotonic() - start < 60, "in seconds", time.monotonic() - start)
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "is committed")
+
+
+for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
+    with World(sys.argv[1], content) as world:
+        test(world)
+done()
