@@ -11,8 +11,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <locale.h>
 
+#include "number.h"
 #include "util.h"
 
 /* A line must fit the cursor's window; torch never writes protocol 0, and what old Python wrote is short. */
@@ -155,11 +155,7 @@ static int text_float(struct pickle_machine *m, const char *s, size_t n)
 		return wf_pickle_broken(m, "FLOAT with a line that is no number");
 	memcpy(text, s, n);
 	text[n] = '\0';
-	locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-	if (!c_locale)
-		return wf_pickle_no_room(m);
-	double v = strtod_l(text, &end, c_locale);
-	freelocale(c_locale);
+	double v = wf_strtod(text, &end);
 	if (end != text + n)
 		return wf_pickle_broken(m, "FLOAT with a line that is no number");
 	return wf_pickle_push(m, wf_float(m->g, v));

@@ -15,28 +15,6 @@
 
 /* ---- numbers ---- */
 
-void wf_double_text(double v, char *buf)
-{
-	char digits[32];
-	int precision = 0;
-	if (isnan(v) || isinf(v)) {
-		strcpy(buf, isnan(v) ? "NaN" : v > 0 ? "Infinity" : "-Infinity");
-		return;
-	}
-	do /* the fewest digits that read back to the same double: never more than 17 */
-		snprintf(digits, sizeof digits, "%.*e", precision, v);
-	while (strtod(digits, NULL) != v && ++precision < 17);
-	/* laid out as Python's repr: plain from 1e-4 up to 1e16, with at least one digit behind the point */
-	int exponent = atoi(strchr(digits, 'e') + 1);
-	if (exponent < -4 || exponent >= 16) {
-		char *e = strchr(digits, 'e');
-		snprintf(buf, 32, "%.*se%c%02d", (int)(e - digits), digits, exponent < 0 ? '-' : '+', abs(exponent));
-		return;
-	}
-	int decimals = precision - exponent;
-	snprintf(buf, 32, "%.*f", decimals > 0 ? decimals : 1, v);
-}
-
 /* A little-endian two's complement number in decimal. Quadratic in its length, which the pickle reader bounds. */
 static int long_text(const unsigned char *le, size_t len, struct wf_buffer *out)
 {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "number.h"
 #include "object.h"
 
 #define WF_VALUE_MAX_BYTES (64u << 20)
@@ -56,5 +57,3 @@ enum wf_key_kind wf_key_text(const struct wf_graph *g, wf_ref key, struct wf_buf
 void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
 /* 'text', None, True, 3: a scalar as Python prints it; nothing for any other object. */
 void wf_value_repr(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
-/* Shortest text of a double as Python's repr. buf holds 32. */
-void wf_double_text(double v, char *buf);

@@ -40,17 +40,10 @@ static int put_long_double(const unsigned char *b, uint32_t size, struct wf_buff
 #if LDBL_MANT_DIG == 64
 	long double v = 0;
 	char text[64];
-	int precision = 17;
 	if (size != 16 && size != 12)
 		return -EINVAL;
 	memcpy(&v, b, 10);
-	if (isnan(v) || isinf(v) || (long double)(double)v == v) {
-		wf_double_text((double)v, text);
-	} else {
-		do
-			snprintf(text, sizeof text, "%.*Lg", precision, v);
-		while (strtold(text, NULL) != v && ++precision < 22);
-	}
+	wf_long_double_text(v, text);
 	wf_buffer_puts(out, text);
 	return 0;
 #else

@@ -76,7 +76,7 @@ static wf_ref parse_float(struct wf_graph *g, const char *s, size_t len, int *er
 	}
 	memcpy(buf, s, len);
 	buf[len] = '\0';
-	double v = strtod(buf, &end);
+	double v = wf_strtod(buf, &end);
 	if (*end || end == buf) {
 		*error = -EINVAL;
 		return WF_NIL;
