@@ -11,6 +11,7 @@
 #include "value.h"
 
 #define CHUNK (1u << 20)
+#define PIECEWISE_MAX (1ull << 30) /* bytes of a strided view that are made zero while others wait */
 
 int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret)
 {
@@ -393,9 +394,33 @@ static uint64_t size_of(struct wf_checkpoint *ck, wf_ino ino)
 	return wf_checkpoint_stat(ck, ino, &st) == 0 ? st.size_bytes : 0;
 }
 
-static int allocate(struct wf_checkpoint *ck, wf_ino ino, int mode, uint64_t offset, uint64_t len)
+/* [offset, end) is within the file. */
+static int zero(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, uint64_t end)
 {
 	static const char zeroes[65536];
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	struct wf_tensor t;
+	int r = 0;
+	ck->edits->writing = ino;
+	if (f && f->loose == LOOSE_TENSOR)
+		return wf_storage_zero(ck->storages, f->storage, offset, end - offset);
+	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR) {
+		r = wf_edit_tensor(ck, ino, &t);
+		if (r == 0 && t.contiguous && !t.conj && !t.neg && t.kind != WF_TENSOR_META)
+			return wf_storage_zero(ck->storages, t.storage, wf_layout_start(&t) + offset, end - offset);
+		if (r == 0 && end - offset > PIECEWISE_MAX)
+			r = -EOPNOTSUPP;
+	}
+	while (r == 0 && offset < end) {
+		size_t n = WF_MIN(end - offset, sizeof zeroes);
+		r = write_file(ck, ino, offset, zeroes, n);
+		offset += n;
+	}
+	return r;
+}
+
+static int allocate(struct wf_checkpoint *ck, wf_ino ino, int mode, uint64_t offset, uint64_t len)
+{
 	uint64_t end;
 	if (wf_add_u64(offset, len, &end) || end > INT64_MAX)
 		return -EFBIG;
@@ -410,13 +435,9 @@ static int allocate(struct wf_checkpoint *ck, wf_ino ino, int mode, uint64_t off
 		size = end;
 	}
 	end = WF_MIN(end, size);
-	int r = 0;
-	while (r == 0 && (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) && offset < end) {
-		size_t n = WF_MIN(end - offset, sizeof zeroes);
-		r = write_file(ck, ino, offset, zeroes, n);
-		offset += n;
-	}
-	return r;
+	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) || offset >= end)
+		return 0;
+	return zero(ck, ino, offset, end);
 }
 
 int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, int mode, uint64_t offset, uint64_t len)

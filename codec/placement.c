@@ -129,8 +129,13 @@ static void written(void *ctx, uint32_t storage, uint64_t offset, const void *da
 	struct place at = placement_look(p, storage);
 	if (at.state != PLACE_READY)
 		return;
+	static const char zeroes[64 << 10];
 	struct device *d = at.slab->device->device;
-	int r = d->ops->copy_in(d, &at.slab->memory, at.offset + offset, data, len);
+	int r = 0;
+	for (size_t n; r == 0 && len > 0; offset += n, len -= n) {
+		n = data ? len : WF_MIN(len, sizeof zeroes);
+		r = d->ops->copy_in(d, &at.slab->memory, at.offset + offset, data ? data : zeroes, n);
+	}
 	if (r < 0) {
 		placement_log(p, "storage %s is in the file alone from now on: %s: %s", wf_storage_key(p->ss, storage),
 			      at.slab->device->name, placement_why(at.slab->device, r));

@@ -76,7 +76,7 @@ bool wf_storage_swapped(const struct wf_storages *ss, uint32_t i);
 
 /* ---- a copy of storages elsewhere, which is to stay the same ---- */
 struct wf_storage_mirror {
-	void (*written)(void *ctx, uint32_t i, uint64_t offset, const void *data, size_t len);
+	void (*written)(void *ctx, uint32_t i, uint64_t offset, const void *data, size_t len); /* NULL: zeroes */
 	void (*resized)(void *ctx, uint32_t i);
 	void *ctx;
 };
@@ -94,6 +94,8 @@ struct wf_extent_files {
 void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files);
 /* Returns 0; -EROFS without extent files; -EUCLEAN past the size; -ENOSPC, -EIO, ... and then nothing is marked written. */
 int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len);
+/* Writes zeroes, as a hole of the extent file where its file system has them: in no time and no space. */
+int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len);
 /* A new storage of zero bytes with that PERSID (made by the caller). Its key may be that of another: a commit gives it one
  * of its own. Returns 0; -EINVAL object is none; -EEXIST it has a storage; -ENOMEM. */
 int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret);

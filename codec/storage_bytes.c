@@ -1,7 +1,9 @@
 /* Bytes of storages: of the base, or from the overlay's extent file, merged. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "storage.h"
@@ -159,6 +161,8 @@ bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset
 
 /* ---- writing ---- */
 
+static const char zeroes[64 << 10];
+
 void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files)
 {
 	ss->files = *files;
@@ -215,6 +219,53 @@ int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const 
 		ss->files.written(ss->files.ctx, i, offset, len);
 	if (r == 0 && ss->mirror)
 		ss->mirror->written(ss->mirror->ctx, i, offset, buf, len);
+	return r;
+}
+
+/* The bytes of [offset, end) that the file has become a hole; the file is at least that long afterwards. */
+static int punch(int fd, uint64_t offset, uint64_t end)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	uint64_t size = (uint64_t)st.st_size;
+	if (size < end && ftruncate(fd, (off_t)end) < 0)
+		return -errno;
+	if (offset >= size)
+		return 0;
+	uint64_t part = WF_MIN(size, end) - offset;
+	int r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)part) < 0 ? -errno : 0;
+	while (r == -EOPNOTSUPP && part > 0) {
+		size_t n = WF_MIN(part, sizeof zeroes);
+		int w = write_fully(fd, offset, zeroes, n);
+		if (w < 0)
+			return w;
+		offset += n;
+		part -= n;
+	}
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	int fd;
+
+	if (!ss->files.open)
+		return -EROFS;
+	if (!s || offset > s->size_bytes || len > s->size_bytes - offset)
+		return s && s->bad ? s->bad : -EUCLEAN;
+	if (s->bad || len == 0)
+		return s->bad;
+	int r = ss->files.open(ss->files.ctx, i, &fd);
+	if (r == 0)
+		r = punch(fd, offset, offset + len);
+	if (r == 0)
+		r = wf_storage_mark(ss, i, offset, len);
+	if (r == 0 && ss->files.written)
+		ss->files.written(ss->files.ctx, i, offset, len);
+	if (r == 0 && ss->mirror)
+		ss->mirror->written(ss->mirror->ctx, i, offset, NULL, len);
 	return r;
 }
 
