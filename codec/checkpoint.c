@@ -180,6 +180,18 @@ static void tell_bad_tensors(struct wf_checkpoint *ck)
 		wf_checkpoint_log(ck, "%u more tensors cannot be read", bad - BAD_TENSORS_TOLD);
 }
 
+/* Edits of a log give numbers in their order, which a file does not have. */
+static uint32_t make_generation(const struct wf_checkpoint *ck)
+{
+	struct wf_overlay_usage usage = {0};
+	if (ck->overlay)
+		wf_overlay_usage(ck->overlay, &usage);
+	uint64_t of[] = {ck->opened.st_ino, (uint64_t)ck->opened.st_size, (uint64_t)ck->opened.st_mtim.tv_sec,
+			 (uint64_t)ck->opened.st_mtim.tv_nsec, usage.log_bytes};
+	uint32_t hash = (uint32_t)wf_hash_bytes(of, sizeof of, 0) & INT32_MAX;
+	return hash ? hash : 1;
+}
+
 int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err)
 {
 	struct wf_checkpoint *ck = calloc(1, sizeof *ck);
@@ -213,6 +225,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		wf_close(ck);
 		return r;
 	}
+	ck->generation = make_generation(ck);
 	ck->refused = options->refused;
 	ck->refused_ctx = options->refused_ctx;
 	if (ck->log && wf_tree_has_doubtful(ck->tree))
@@ -243,6 +256,11 @@ void wf_close(struct wf_checkpoint *ck)
 bool wf_is_writable(const struct wf_checkpoint *ck)
 {
 	return ck->writable;
+}
+
+uint32_t wf_generation(const struct wf_checkpoint *ck)
+{
+	return ck->generation;
 }
 
 const char *wf_path(const struct wf_checkpoint *ck)

@@ -91,6 +91,9 @@ void wf_close(struct wf_checkpoint *ck);
 
 bool wf_is_writable(const struct wf_checkpoint *ck);
 const char *wf_path(const struct wf_checkpoint *ck); /* resolved, absolute; valid until wf_close */
+/* Never 0, and the same for two openings in which the same numbers are the same nodes: of the same unchanged file without edits that
+ * waited. Where it differs they need not be. */
+uint32_t wf_generation(const struct wf_checkpoint *ck);
 
 /* ---- names ---- */
 int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret);

@@ -66,6 +66,7 @@ struct wf_checkpoint {
 	struct wf_overlay *overlay; /* NULL when overlays are ignored; the same as long as the checkpoint is open */
 	struct wf_overlay_usage usage_before; /* of the overlay when the last commit began; under `lock` */
 	struct wf_edits *edits; /* NULL where the overlay is; under `lock` */
+	uint32_t generation;    /* wf_generation */
 	struct stat opened;     /* of the file that was opened: its time is that of all that is not edited */
 
 	pthread_mutex_t archive_lock; /* makes the tree of records; `lock` is held by then */

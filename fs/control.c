@@ -172,12 +172,24 @@ void fs_control_getattr(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_attr(req, &st, 0);
 }
 
+/* Of a directory in .weightfs that was asked for by its handle. The trees below it do not know who is above: to find such a directory
+ * again by its handle, somebody must have it open. */
+static fuse_ino_t parent_of(fuse_ino_t ino)
+{
+	bool top = ino == FS_ARCHIVE + WF_RECORD_TOP || ino == FS_CUDA + WF_ROOT || ino < FS_ARCHIVE;
+	return ino == FS_CONTROL ? FUSE_ROOT_ID : top ? FS_CONTROL : 0;
+}
+
 void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
 	fuse_ino_t ino = 0;
-	if (!fs_is_control(parent))
+	if (!strcmp(name, "."))
+		ino = parent;
+	else if (!strcmp(name, ".."))
+		ino = parent_of(parent);
+	else if (!fs_is_control(parent))
 		ino = FS_CONTROL;
 	else if (parent == FS_CONTROL) {
 		for (int i = 1; i < NODE_FIXED; i++)

@@ -4,7 +4,8 @@
  * also across commits.
  *
  * What the kernel holds, fuse_ino_t, IS the codec node for everything of the checkpoint: nothing is allocated for a
- * lookup, nothing need be forgotten, and stat shows the same number again after a remount of the same file.
+ * lookup, nothing need be forgotten, and stat shows the same number again after a remount of the same file. A handle of NFS
+ * (or name_to_handle_at) is that number and a generation, which is another one when the file is another one.
  *
  * FS_CONTROL and up is the hidden directory .weightfs and what is in it (control.c): never codec nodes.
  *
@@ -38,6 +39,8 @@ struct fs {
 	struct fs_log_lines *log; /* what .weightfs/log shows */
 	/* Opens a device for the codec: main.c, which alone knows them. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
+	uint32_t generation; /* of node numbers, for handles that outlive the mount; never 0 */
+	int beside;          /* the directory that edits and commits are written in; -1 on a read-only mount */
 	bool writable;
 	bool on_terminal;          /* stderr was one at the start */
 	_Atomic uint64_t preload_shown; /* bytes when the progress line was last written */
@@ -69,6 +72,8 @@ void fs_note_reason(void *ctx, int code, const char *reason);
 
 /* struct stat of a codec node. */
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);
+/* What the kernel is told of a codec node, whoever tells it: a node with two generations would be two files to it. */
+void fs_fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout, struct fuse_entry_param *ret);
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st);
 double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent); /* for how long a name there can be relied on */
 

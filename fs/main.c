@@ -31,7 +31,7 @@ static int open_device(void *ctx, const char *name, struct device **ret, const c
 
 int main(int argc, char **argv)
 {
-	struct fs fs = {.open_device = open_device};
+	struct fs fs = {.open_device = open_device, .beside = -1};
 	open_standard_files();
 	int status = fs_options_parse(argc, argv, &fs.options);
 	if (status == 0 && fs.options.show_help) {

@@ -150,9 +150,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		fuse_reply_err(req, error);
 		return;
 	}
-	struct fuse_entry_param e = {
-		.ino = st.ino, .entry_timeout = fs_entry_timeout(fs, parent), .attr_timeout = FS_TIMEOUT};
-	fs_stat(fs, &st, &e.attr);
+	struct fuse_entry_param e;
+	fs_fill_entry(fs, &st, fs_entry_timeout(fs, parent), &e);
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi) == -ENOENT)
 		wf_release(fs->checkpoint, st.ino, writing);

@@ -9,6 +9,8 @@
 #include "codec/buffer.h"
 #include "fs.h"
 
+#define FREE_ENTRIES (1u << 20) /* names that can be made: there is no limit, but df wants a number */
+
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
 {
 	mode_t mode = from->type == WF_DIRECTORY ? S_IFDIR | (fs->writable ? 0755 : 0555)
@@ -36,10 +38,11 @@ double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent)
 	return wf_names_stay(fs->checkpoint, (uint32_t)parent) ? FS_TIMEOUT : 0;
 }
 
-static void fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout, struct fuse_entry_param *ret)
+void fs_fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout, struct fuse_entry_param *ret)
 {
 	memset(ret, 0, sizeof *ret);
 	ret->ino = st->ino;
+	ret->generation = st->ino == WF_ROOT ? 0 : fs->generation; /* the kernel gives the root its 0 without asking */
 	/* a name that shows a link can become that of the directory when another name is edited */
 	ret->entry_timeout = fs->writable && st->type == WF_SYMLINK ? 0 : timeout;
 	ret->attr_timeout = FS_TIMEOUT;
@@ -49,14 +52,38 @@ static void fill_entry(const struct fs *fs, const struct wf_stat *st, double tim
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st)
 {
 	struct fuse_entry_param e;
-	fill_entry(fs_of(req), st, fs_entry_timeout(fs_of(req), parent), &e);
+	fs_fill_entry(fs_of(req), st, fs_entry_timeout(fs_of(req), parent), &e);
 	fuse_reply_entry(req, &e);
+}
+
+/* "." and "..", which the kernel asks for nodes that it has forgotten: somebody came with a handle (NFS, open_by_handle_at). What
+ * has no name any more is not found. */
+static void lookup_dots(fuse_req_t req, fuse_ino_t ino, bool up)
+{
+	struct fs *fs = fs_of(req);
+	struct wf_stat st;
+	uint32_t node = (uint32_t)ino;
+	if (fs_is_control(ino)) {
+		fs_control_lookup(req, ino, up ? ".." : ".");
+		return;
+	}
+	int r = up ? wf_parent(fs->checkpoint, (uint32_t)ino, &node) : 0;
+	if (r == 0)
+		r = wf_getattr(fs->checkpoint, node, &st);
+	if (r == 0 && st.nlink > 0)
+		fs_reply_entry(req, node, &st);
+	else
+		fuse_reply_err(req, ENOENT);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct wf_stat st;
+	if (!strcmp(name, ".") || !strcmp(name, "..")) {
+		lookup_dots(req, parent, name[1] == '.');
+		return;
+	}
 	if (fs_is_fixed(parent, name)) {
 		fs_control_lookup(req, parent, name);
 		return;
@@ -126,7 +153,7 @@ static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_
 {
 	struct fs_page *p = ctx;
 	struct fuse_entry_param e;
-	fill_entry(fs_of(p->req), st, p->entry_timeout, &e);
+	fs_fill_entry(fs_of(p->req), st, p->entry_timeout, &e);
 	return fs_page_add(p, name, &e, (off_t)next + 2);
 }
 
@@ -196,11 +223,12 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	st.f_blocks = (totals.file_bytes + st.f_frsize - 1) / st.f_frsize;
 	st.f_files = totals.entries;
 	/* what an edit can take is what is free beside the checkpoint */
-	if (fs->writable && statvfs(wf_path(fs->checkpoint), &host) == 0) {
+	if (fs->writable && fstatvfs(fs->beside, &host) == 0) {
 		st.f_bfree = host.f_bfree * host.f_frsize / st.f_frsize;
 		st.f_bavail = host.f_bavail * host.f_frsize / st.f_frsize;
 		st.f_blocks += st.f_bfree;
-		st.f_ffree = st.f_favail = 1u << 20;
+		st.f_ffree = st.f_favail = FREE_ENTRIES;
+		st.f_files += st.f_ffree;
 	}
 	fuse_reply_statfs(req, &st);
 }
