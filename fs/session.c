@@ -13,10 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "beside.h"
 #include "busy.h"
 #include "control.h"
 
 #define READ_AHEAD_KIB 1024
+#define THREADS_MAX 64
+#define THREADS_IDLE 8 /* that wait for the next burst */
 
 /* Where the serving process tells its parent how the start went. */
 struct start {
@@ -68,13 +71,48 @@ static int open_waiting(struct fs *fs, const struct wf_open_options *options, st
 	return r;
 }
 
+/* A mount that was not told which of the two it is becomes read-only where edits could not be written, and says why. */
+static int choose_writable(struct fs *fs, bool *ret)
+{
+	const struct fs_options *o = &fs->options;
+	char *why = NULL;
+	*ret = false;
+	if (o->read_only)
+		return 0;
+	int r = fs_beside_open(o->checkpoint, o->output, &fs->beside, &why), status = 0;
+	bool forbidden = r == -EACCES || r == -EPERM || r == -EROFS;
+	*ret = !forbidden; /* what else is wrong with the file is told by who opens it */
+	if ((r < 0 && o->output) || (forbidden && o->read_write))
+		status = fail(o->checkpoint, why ? why : strerror(-r));
+	else if (forbidden)
+		fs_log(fs, LOG_WARNING, "%s: mounted read-only: %s", o->checkpoint, why ? why : strerror(-r));
+	free(why);
+	return status;
+}
+
+static int check_hidden(const struct fs *fs)
+{
+	const struct fs_options *o = &fs->options;
+	const char *file =
+		fs->writable ? fs_beside_hidden_by(o->mountpoint, wf_path(fs->checkpoint), o->output) : NULL;
+	if (!file)
+		return 0;
+	fprintf(stderr,
+		"weightfs: %s: a mount there hides %s and the place where edits of it are kept: mount elsewhere, or with "
+		"-o ro\n",
+		o->mountpoint, file);
+	return 1;
+}
+
 static int open_checkpoint(struct fs *fs)
 {
 	struct fs_options *o = &fs->options;
 	struct wf_error err = {0};
 	char text[700];
-	bool can_write = access(o->checkpoint, W_OK) == 0 || o->output;
-	struct wf_open_options options = {.writable = o->read_write || (!o->read_only && can_write),
+	bool writable;
+	if (choose_writable(fs, &writable))
+		return 1;
+	struct wf_open_options options = {.writable = writable,
 					  .output = o->output,
 					  .commit_mode = o->commit_mode,
 					  .changed = fs_invalidate,
@@ -89,8 +127,6 @@ static int open_checkpoint(struct fs *fs)
 					  .log = log_line,
 					  .log_ctx = fs,
 					  .refused = fs_note_reason};
-	if (o->read_write && !can_write)
-		return fail(o->checkpoint, strerror(errno));
 	int r = open_waiting(fs, &options, &err);
 	if (r == -EPERM && options.writable && !o->read_write) {
 		/* somebody else's directory stands where edits would go */
@@ -107,7 +143,8 @@ static int open_checkpoint(struct fs *fs)
 		return fail(o->checkpoint, text);
 	}
 	fs->writable = options.writable;
-	return 0;
+	fs->generation = wf_generation(fs->checkpoint);
+	return check_hidden(fs);
 }
 
 static bool is_weightfs_mount(const char *mountpoint)
@@ -274,9 +311,10 @@ static int serve(struct fs *fs, struct start *start)
 			fs->to_syslog = true;
 		}
 		fuse_loop_cfg_set_clone_fd(config, 0);
-		/* edits wait for a commit, each with its thread: reads need some that are left */
-		fuse_loop_cfg_set_max_threads(config, fs->writable ? 64 : 4);
-		fuse_loop_cfg_set_idle_threads(config, 4);
+		/* edits wait for a commit, and reads for a slow disk or server, each with its thread; one is made only when all
+		 * others are at work */
+		fuse_loop_cfg_set_max_threads(config, THREADS_MAX);
+		fuse_loop_cfg_set_idle_threads(config, THREADS_IDLE);
 		if (r == 0)
 			r = fs->options.single_threaded ? fuse_session_loop(fs->session)
 							: fuse_session_loop_mt(fs->session, config);
@@ -376,6 +414,8 @@ static int run(struct fs *fs, struct start *start)
 		status = mount_and_serve(fs, start);
 	fs_control_free(fs);
 	wf_close(fs->checkpoint);
+	if (fs->beside >= 0)
+		close(fs->beside);
 	fs_log_free(fs->log);
 	return status;
 }

@@ -1,0 +1,108 @@
+/* Where a mount's edits go, and whether they can: known before anything is mounted, not at the first edit. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "beside.h"
+
+/* The directory of a file that need not exist, opened for looking only; *ret_name: its path, for free(). */
+static int open_directory_of(const char *path, char **ret_name, int *ret_fd)
+{
+	char *file = realpath(path, NULL);
+	if (!file && !(file = strdup(path)))
+		return -ENOMEM;
+	char *slash = strrchr(file, '/');
+	if (!slash)
+		strcpy(file, "."); /* a name has room for it */
+	else
+		slash[slash == file] = '\0';
+	int fd = open(file, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+	*ret_name = file;
+	*ret_fd = fd;
+	return r;
+}
+
+static int cannot(char **ret_why, const char *what, int code)
+{
+	if (asprintf(ret_why, "%s cannot be written: %s", what, strerror(-code)) < 0)
+		*ret_why = NULL;
+	return code;
+}
+
+int fs_beside_open(const char *checkpoint, const char *output, int *ret_directory, char **ret_why)
+{
+	struct stat st;
+	char *directory = NULL;
+	int fd = -1;
+	*ret_why = NULL;
+	if (!output && faccessat(AT_FDCWD, checkpoint, W_OK, AT_EACCESS) < 0)
+		return cannot(ret_why, "it", -errno);
+	if (output && stat(output, &st) == 0 && !S_ISREG(st.st_mode))
+		return cannot(ret_why, output, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
+	/* the new file and the overlay are made beside it */
+	int r = open_directory_of(output ? output : checkpoint, &directory, &fd);
+	if (r == 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		r = -errno;
+	if (r < 0) {
+		cannot(ret_why, directory ? directory : checkpoint, r);
+		if (fd >= 0)
+			close(fd);
+	} else {
+		*ret_directory = fd;
+	}
+	free(directory);
+	return r;
+}
+
+/* Whether the directory, or one that it stands in, is that one. The descriptor is closed. */
+static bool is_below(int fd, const struct stat *above)
+{
+	struct stat st, up;
+	bool found = false;
+	while (fd >= 0 && fstat(fd, &st) == 0 && !(found = st.st_dev == above->st_dev && st.st_ino == above->st_ino)) {
+		int parent = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		close(fd);
+		fd = parent;
+		if (fd < 0 || fstat(fd, &up) < 0 || (up.st_dev == st.st_dev && up.st_ino == st.st_ino))
+			break;
+	}
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+static bool hides(const struct stat *mountpoint, const char *file)
+{
+	char *directory = NULL;
+	int fd = -1;
+	bool hidden = open_directory_of(file, &directory, &fd) == 0 && is_below(fd, mountpoint);
+	free(directory);
+	return hidden;
+}
+
+/* The mount point is the overlay, or stands in it. */
+static bool is_overlay(const char *mountpoint, const char *file)
+{
+	struct stat st;
+	char *target = realpath(file, NULL), *overlay = NULL;
+	bool inside = asprintf(&overlay, "%s.weightfs", target ? target : file) >= 0 && stat(overlay, &st) == 0 &&
+		      is_below(open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC), &st);
+	free(overlay);
+	free(target);
+	return inside;
+}
+
+const char *fs_beside_hidden_by(const char *mountpoint, const char *checkpoint, const char *output)
+{
+	struct stat st;
+	if (stat(mountpoint, &st) < 0)
+		return NULL; /* told when it is mounted */
+	if (output && (hides(&st, output) || is_overlay(mountpoint, output)))
+		return output;
+	return hides(&st, checkpoint) || (!output && is_overlay(mountpoint, checkpoint)) ? checkpoint : NULL;
+}
