@@ -197,7 +197,8 @@ int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf
 /* A new empty file. -EEXIST. */
 int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
 int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret);
-/* A link to a directory of this mount is the same container at a second place; -EPERM for any other target. */
+/* A link to a directory of this mount is the same container at a second place; -EPERM for any other target, but for names
+ * that editors leave behind: Emacs' locks are links to nowhere. */
 int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const char *name, struct wf_stat *ret);
 /* Handles: a file's content takes its meaning (text is parsed, a tensor of another size gets its shape) at wf_flush, wf_sync
  * and the last wf_release. An unlinked file lives until then. */

@@ -131,8 +131,7 @@ int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const
 	if (r < 0)
 		return r;
 	r = resolve_target(ck, dir, target, &to);
-	if (r == 0)
-		r = wf_apply_symlink(ck, to, dir, name, &ino);
+	r = r == 0 ? wf_apply_symlink(ck, to, dir, name, &ino) : wf_apply_symlink_to(ck, target, dir, name, &ino);
 	if (r == 0)
 		wf_edit_stamp_made(ck, dir, ino);
 	return stat_and_end(ck, r, dir, ino, ret);

@@ -8,6 +8,7 @@
  *   MKDIR     path                             RESIZE   u32 number, u64 size
  *   CREATE    path, u32 number                 LOOSEN   path, u32 number, u8 in place
  *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
+ *   SYMLINK_TO path, target: a link to anywhere, which only a scratch name can be
  *   SYMLINK   path of the directory, path      VALUE    path, text
  *   ATTRIBUTE path, name, value                COMPACT  nothing: lists are numbered anew, for a commit that failed
  *
@@ -45,6 +46,7 @@ enum wf_edit_record {
 	EDIT_SCRATCH,
 	EDIT_PIECE,
 	EDIT_OBJECT,
+	EDIT_SYMLINK_TO = 22,
 };
 
 #define WF_NO_NUMBER UINT32_MAX
@@ -157,6 +159,8 @@ const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct 
 /* After something went to a scratch name, or came from one: a container that a key of the checkpoint shows, too, has its
  * place there, and is the link under the scratch name. Its edits are edits of the checkpoint. */
 void wf_edit_keep_places(struct wf_checkpoint *ck);
+/* Whether the file is, or the directory holds, a link that leads anywhere: no checkpoint can hold that. */
+bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino);
 /* The names of the inode stand for it though no edit named them. */
 void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino);
 /* A guess for the next wf_edit_place_of. */
@@ -205,6 +209,8 @@ int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint
 int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object);
 int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name);
 int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const char *name, wf_ino *ret);
+/* target is text that leads anywhere. -EPERM but for scratch names. */
+int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir, const char *name, wf_ino *ret);
 
 /* edit_record.c */
 struct wf_buffer *wf_edit_payload(struct wf_checkpoint *ck); /* empty */

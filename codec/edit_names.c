@@ -276,6 +276,10 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 	r = wf_put_path(ck, b, from.dir, name);
 	if (r == 0)
 		r = wf_put_path(ck, b, to, new_name);
+	if (r == 0 && ((!wf_edit_is_scratch(ck, to) && wf_edit_leads_away(ck, e.ino)) ||
+		       (flags & RENAME_EXCHANGE && !wf_edit_is_scratch(ck, from.dir) &&
+			wf_edit_leads_away(ck, wf_edit_entry(ck, &onto)->ino))))
+		r = -EPERM;
 	if (r < 0)
 		return r;
 	return flags & RENAME_EXCHANGE ? exchange(ck, &from, &onto)
@@ -384,6 +388,8 @@ int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = room_for(ck, dir, name, WF_NIL, &to, &key);
+	if (r == 0 && !wf_edit_is_scratch(ck, to) && wf_edit_leads_away(ck, ino))
+		r = -EPERM;
 	struct wf_buffer *b = wf_edit_payload(ck);
 	if (r == 0)
 		r = wf_put_file(ck, b, ino);
@@ -413,4 +419,26 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 	if (r == 0)
 		r = wf_edit_record(ck, EDIT_SYMLINK, pending_at(ck, to));
 	return r < 0 ? r : wf_tree_add(ck->tree, to, key, object, WF_NO_INO, ret);
+}
+
+int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir, const char *name, wf_ino *ret)
+{
+	wf_ino to;
+	wf_ref key;
+	if (!wf_name_is_scratch(name) && !wf_edit_is_scratch(ck, dir))
+		return -EPERM;
+	int r = name_is_free(ck, dir, name);
+	if (r == 0)
+		r = room_for(ck, dir, name, WF_NIL, &to, &key);
+	wf_ref text = r == 0 ? wf_str(ck->graph, target) : WF_NIL;
+	if (r < 0 || text == WF_NIL)
+		return r < 0 ? r : -ENOMEM;
+	struct wf_buffer *b = wf_edit_payload(ck);
+	r = wf_put_path(ck, b, to, name);
+	wf_put_text(b, target, strlen(target));
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_SYMLINK_TO, false);
+	if (r == 0)
+		r = wf_tree_new_link(ck->tree, to, text, ret);
+	return r < 0 ? r : wf_tree_add(ck->tree, to, key, text, *ret, NULL);
 }

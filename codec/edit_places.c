@@ -128,6 +128,18 @@ bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
 	return true;
 }
 
+bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	for (wf_ino link = 1; wf_tree_has_links(ck->tree) && link <= wf_tree_node_count(ck->tree); link++) {
+		const struct wf_node *n = wf_tree_node(ck->tree, link);
+		if (!n || n->type != WF_NODE_LINK || n->nlink == 0 || !wf_is(ck->graph, n->object, WF_STR))
+			continue;
+		if (link == ino || (wf_tree_dir(ck->tree, ino) && wf_edit_is_within(ck, n->parent, ino)))
+			return true;
+	}
+	return false;
+}
+
 struct outside {
 	const struct wf_checkpoint *ck;
 	struct wf_place place;

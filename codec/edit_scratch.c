@@ -129,8 +129,16 @@ static int log_object(struct relog *l, wf_ino dir, const char *name, wf_ref obje
 
 static int log_link(struct relog *l, wf_ino dir, const char *name, wf_ref object)
 {
-	wf_ino target = wf_tree_ino_of(l->ck->tree, object);
 	struct wf_buffer *b = wf_edit_payload(l->ck);
+	if (wf_is(l->ck->graph, object, WF_STR)) {
+		size_t len = 0;
+		const char *target = wf_bytes(l->ck->graph, object, &len);
+		int r = target ? wf_put_path(l->ck, b, dir, name) : -EUCLEAN;
+		if (target)
+			wf_put_text(b, target, len);
+		return r < 0 ? r : wf_edit_record(l->ck, EDIT_SYMLINK_TO, false);
+	}
+	wf_ino target = wf_tree_ino_of(l->ck->tree, object);
 	int r = target == WF_NO_INO ? -ENOENT : wf_put_dir(l->ck, b, target);
 	if (r == 0)
 		r = wf_put_path(l->ck, b, dir, name);

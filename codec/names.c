@@ -191,17 +191,42 @@ int wf_key_from_name(struct wf_graph *g, const char *name, bool int_keys, wf_ref
 	return 0;
 }
 
-static bool ends_with(const char *s, const char *end)
+/* The names that file managers and editors leave behind, by how they begin and end; in an end, '?' is any one byte. */
+static const struct {
+	const char *start, *end; /* end NULL: the name is start and nothing else */
+} leftovers[] = {
+	{".Trash-", ""},        /* deleted files */
+	{".DS_Store", NULL},    /* macOS: how a folder looks */
+	{"._", ""},             /* macOS: extended attributes where a file system has none */
+	{"", "~"},              /* backups of nearly every editor */
+	{".", ".sw?"},          /* vim: swap files, .swp first, then .swo, .swn, ... */
+	{".", ".kate-swp"},     /* kate: swap files */
+	{".#", ""},             /* Emacs: locks, links to nowhere */
+	{"#", "#"},             /* Emacs: auto-save files */
+	{".nfs", ""},           /* NFS: removed while open */
+	{".fuse_hidden", ""},   /* FUSE: the same */
+	{".goutputstream-", ""} /* GLib: a file before it is renamed over another */
+};
+
+static bool ends_with(const char *name, size_t name_len, const char *end)
 {
-	size_t a = strlen(s), b = strlen(end);
-	return a > b && !strcmp(s + a - b, end);
+	size_t len = strlen(end);
+	for (size_t i = 0; i < len; i++)
+		if (end[i] != '?' && name[name_len - len + i] != end[i])
+			return false;
+	return true;
 }
 
 bool wf_name_is_scratch(const char *name)
 {
-	static const char *const prefixes[] = {".Trash-", ".nfs", ".fuse_hidden", ".goutputstream-"};
-	for (size_t i = 0; i < WF_ARRAY_SIZE(prefixes); i++)
-		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+	size_t len = strlen(name);
+	for (size_t i = 0; i < WF_ARRAY_SIZE(leftovers); i++) {
+		const char *start = leftovers[i].start, *end = leftovers[i].end;
+		size_t start_len = strlen(start);
+		if (!end && !strcmp(name, start))
 			return true;
-	return !strcmp(name, ".DS_Store") || ends_with(name, ".swp") || ends_with(name, "~");
+		if (end && len >= start_len + strlen(end) && !strncmp(name, start, start_len) && ends_with(name, len, end))
+			return true;
+	}
+	return false;
 }

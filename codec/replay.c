@@ -135,6 +135,20 @@ static int take_file(struct wf_checkpoint *ck, struct reader *r, wf_ino *ret)
 
 /* ---- records ---- */
 
+static int replay_symlink_to(struct wf_checkpoint *ck, struct reader *in, wf_ino dir, const char *name)
+{
+	size_t len;
+	wf_ino ino;
+	const char *text = take_text(in, &len);
+	if (in->failed || in->left || len == 0 || memchr(text, 0, len))
+		return -EINVAL;
+	cleanup_free char *target = strndup(text, len);
+	int r = target ? wf_apply_symlink_to(ck, target, dir, name, &ino) : -ENOMEM;
+	if (r == 0)
+		wf_edit_stamp_made(ck, dir, ino);
+	return r;
+}
+
 static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
 {
 	char name[WF_NAME_MAX + 1], new_name[WF_NAME_MAX + 1];
@@ -150,6 +164,8 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	} else {
 		r = take_place(ck, in, &dir, name);
 	}
+	if (r == 0 && type == EDIT_SYMLINK_TO)
+		return replay_symlink_to(ck, in, dir, name);
 	if (r == 0 && (type == EDIT_RENAME || type == EDIT_LINK || type == EDIT_SYMLINK))
 		r = take_place(ck, in, &new_dir, new_name);
 	uint32_t number = type == EDIT_CREATE ? take_u32(in) : 0;
@@ -277,6 +293,7 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	case EDIT_CREATE:
 	case EDIT_LINK:
 	case EDIT_SYMLINK:
+	case EDIT_SYMLINK_TO:
 		return replay_names(ck, type, &in);
 	case EDIT_BIND:
 	case EDIT_WRITE:

@@ -260,6 +260,12 @@ int wf_tree_link_target(const struct wf_tree *t, wf_ino link, struct wf_buffer *
 	const struct wf_node *node = wf_tree_node(t, link);
 	if (!node || node->type != WF_NODE_LINK)
 		return -EINVAL;
+	if (wf_is(t->graph, node->object, WF_STR)) {
+		size_t len;
+		const char *text = wf_bytes(t->graph, node->object, &len);
+		wf_buffer_append(out, text, len);
+		return text ? wf_buffer_status(out) : -EIO;
+	}
 	cleanup_free wf_ino *from = malloc(2 * MAX * sizeof *from);
 	if (!from)
 		return -ENOMEM;

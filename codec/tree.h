@@ -40,7 +40,7 @@ enum wf_node_type {
 	WF_NODE_TENSOR,
 	WF_NODE_VALUE,   /* text of a plain value, or raw str/bytes */
 	WF_NODE_OPAQUE,  /* read-only description of an object that has no other form */
-	WF_NODE_LINK,    /* symbolic link to a directory's first place */
+	WF_NODE_LINK,    /* symbolic link to a directory's first place; of a str: to what it says, for scratch names alone */
 	WF_NODE_SCRATCH, /* a file (or directory) that never becomes a key */
 };
 
@@ -137,6 +137,8 @@ int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref val
 /* Appends an entry. ino: an existing node that gets one more link, or WF_NO_INO to make the node for value (a whole
  * subtree for a container). SEQUENCE: key is WF_NIL. */
 int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino, wf_ino *ret);
+/* A symbolic link to what the str says, without an entry yet. */
+int wf_tree_new_link(struct wf_tree *t, wf_ino parent, wf_ref target, wf_ino *ret);
 /* A directory that no entry names: for what stands beside the checkpoint. */
 int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino *ret);
 /* For a node whose first entry went: the directory of one that is left. */

@@ -113,6 +113,11 @@ void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_in
 	t->nodes[b->ino - 1].parent = link_dir;
 }
 
+int wf_tree_new_link(struct wf_tree *t, wf_ino parent, wf_ref target, wf_ino *ret)
+{
+	return wf_tree_new_node(t, WF_NODE_LINK, target, parent, ret);
+}
+
 int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino *ret)
 {
 	int r = wf_tree_grow(t, parent, container, ret);
