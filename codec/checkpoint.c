@@ -274,12 +274,12 @@ const char *wf_path(const struct wf_checkpoint *ck)
  * see the error. */
 #define UNREADABLE_BYTES 1
 
-static uint64_t value_size(const struct wf_checkpoint *ck, const struct wf_node *n)
+static uint64_t value_size(struct wf_checkpoint *ck, const struct wf_node *n)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	uint64_t size = 0;
 	if (n->type == WF_NODE_VALUE)
-		return wf_value_size(ck->graph, n->object, &size) < 0 ? UNREADABLE_BYTES : size;
+		return wf_tree_text_size(ck->tree, n->object, &size) < 0 ? UNREADABLE_BYTES : size;
 	size = wf_tree_describe(ck->graph, n->object, &text) == 0 ? text.len : UNREADABLE_BYTES;
 	wf_buffer_free(&text);
 	return size;

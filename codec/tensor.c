@@ -1,4 +1,4 @@
-/* Recognising tensors, and decoding them with proof that each view lies in its storage. */
+/* Decoding tensors, with proof that each view lies in its storage. */
 #include "tensor.h"
 
 #include <errno.h>
@@ -9,116 +9,6 @@
 
 #include "tensor_inner.h"
 #include "util.h"
-
-/* ---- recognising ---- */
-
-static bool is_storage(const struct wf_graph *g, wf_ref r)
-{
-	return wf_is(g, r, WF_PERSID) && wf_str_equal(g, wf_element(g, wf_persid_id(g, r), 0), "storage");
-}
-
-static bool per_channel(const struct wf_graph *g, wf_ref quantizer)
-{
-	return !strncmp(wf_global_name(g, wf_element(g, quantizer, 0)), "per_channel", 11);
-}
-
-bool wf_is_tensor(const struct wf_graph *g, wf_ref r)
-{
-	for (int depth = 0; depth < WF_MAX_WRAPPERS; depth++) {
-		struct wf_form f = wf_form_of(g, r);
-		switch (f.rebuild) {
-		case WF_REBUILD_NONE:
-			return depth == 0 && is_storage(g, r);
-		case WF_REBUILD_SPARSE:
-		case WF_REBUILD_NESTED:
-			return false;
-		case WF_REBUILD_QUANTISED:
-			return !per_channel(g, wf_element(g, f.args, 4));
-		case WF_REBUILD_PARAMETER:
-		case WF_REBUILD_VARIABLE:
-		case WF_REBUILD_FROM_CPU:
-		case WF_REBUILD_FROM_NUMPY:
-			r = wf_form_inner(g, r, &f);
-			break;
-		default:
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Adds the components in `data` to the `found` ones; what is no tensor is left out (old files hold lists for scales).
- */
-static uint32_t components(const struct wf_graph *g, wf_ref data, const char *const names[], uint32_t n, uint32_t found,
-			   const char *ret_names[5], wf_ref ret_objects[5])
-{
-
-	for (uint32_t i = 0; i < n; i++) {
-		wf_ref r = wf_element(g, data, i);
-		if (r == WF_NIL || !wf_is_tensor(g, r))
-			continue;
-		ret_names[found] = names[i];
-		ret_objects[found++] = r;
-	}
-	return found;
-}
-
-static uint32_t sparse_components(const struct wf_graph *g, wf_ref args, bool csr, const char *ret_names[5],
-				  wf_ref ret_objects[5])
-{
-	static const char *const coo[] = {"indices", "values"};
-	static const char *const rows[] = {"crow_indices", "col_indices", "values"};
-	static const char *const columns[] = {"ccol_indices", "row_indices", "values"};
-	wf_ref layout = wf_element(g, args, 0), data = wf_element(g, args, 1);
-	size_t len;
-
-	/* _rebuild_sparse_csr_tensor(layout, data) of 1.x; else the layout is _get_layout('torch.sparse_coo') */
-	if (csr)
-		return components(g, data, rows, 3, 0, ret_names, ret_objects);
-	wf_ref name = wf_is(g, layout, WF_CALL) ? wf_element(g, wf_call_args(g, layout), 0) : layout;
-	const char *text = wf_is(g, name, WF_STR) || wf_is(g, name, WF_PYSTR) ? wf_bytes(g, name, &len) : NULL;
-	if (!text)
-		return 0;
-	if (!strcmp(text, "torch.sparse_coo"))
-		return components(g, data, coo, 2, 0, ret_names, ret_objects);
-	if (!strcmp(text, "torch.sparse_csr") || !strcmp(text, "torch.sparse_bsr"))
-		return components(g, data, rows, 3, 0, ret_names, ret_objects);
-	if (!strcmp(text, "torch.sparse_csc") || !strcmp(text, "torch.sparse_bsc"))
-		return components(g, data, columns, 3, 0, ret_names, ret_objects);
-	return 0;
-}
-
-uint32_t wf_tensor_components(const struct wf_graph *g, wf_ref r, const char *ret_names[5], wf_ref ret_objects[5])
-{
-	static const char *const nested[] = {"buffer", "sizes", "strides", "offsets"};
-	static const char *const channels[] = {"", "scales", "zero_points"};
-
-	for (int depth = 0; depth < WF_MAX_WRAPPERS; depth++) {
-		struct wf_form f = wf_form_of(g, r);
-		wf_ref inner = wf_form_inner(g, r, &f);
-		wf_ref func = f.from_type ? wf_element(g, wf_call_args(g, r), 0) : wf_call_func(g, r);
-		switch (f.rebuild) {
-		case WF_REBUILD_SPARSE:
-			return sparse_components(g, f.args,
-						 !strcmp(wf_global_name(g, func), "_rebuild_sparse_csr_tensor"),
-						 ret_names, ret_objects);
-		case WF_REBUILD_NESTED:
-			return components(g, f.args, nested, 4, 0, ret_names, ret_objects);
-		case WF_REBUILD_QUANTISED:
-			if (!per_channel(g, wf_element(g, f.args, 4)))
-				return 0;
-			ret_names[0] = "int_repr";
-			ret_objects[0] = r;
-			return components(g, wf_element(g, f.args, 4), channels, 3, 1, ret_names, ret_objects);
-		default:
-			break;
-		}
-		if (inner == WF_NIL)
-			return 0;
-		r = inner;
-	}
-	return 0;
-}
 
 /* ---- decoding ---- */
 
@@ -153,7 +43,7 @@ static int read_storage(struct decoding *d, wf_ref persid)
 	uint64_t end;
 	bool untyped;
 
-	if (!is_storage(d->g, persid))
+	if (!wf_is_storage(d->g, persid))
 		return wf_fail(d->err, -EUCLEAN, "its first argument is not a storage");
 	t->storage = wf_storage_of(d->ss, persid);
 	const struct wf_storage *s = wf_storage_get(d->ss, t->storage);
@@ -379,13 +269,6 @@ static int decode_storage(struct decoding *d, wf_ref persid)
 	return finish(d);
 }
 
-static void read_type(struct decoding *d, wf_ref type)
-{
-	if (d->t->type == WF_NIL && !wf_is_global(d->g, type, "torch", "Tensor") &&
-	    !wf_is_global(d->g, type, "torch._tensor", "Tensor"))
-		d->t->type = wf_class_of(d->g, type);
-}
-
 /* Of several wrappers the outermost decides. */
 static bool read_requires_grad(struct decoding *d, wf_ref r, const struct wf_form *f)
 {
@@ -410,12 +293,12 @@ static int decode(struct decoding *d, wf_ref r)
 	for (int depth = 0; depth < WF_MAX_WRAPPERS; depth++) {
 		struct wf_form f = wf_form_of(d->g, r);
 		d->t->rebuild = r;
-		if (f.rebuild == WF_REBUILD_NONE && depth == 0 && is_storage(d->g, r))
+		if (f.rebuild == WF_REBUILD_NONE && depth == 0 && wf_is_storage(d->g, r))
 			return decode_storage(d, r);
 		if (f.rebuild == WF_REBUILD_NONE)
 			return wf_fail(d->err, -EINVAL, "not a tensor");
 		if (f.from_type)
-			read_type(d, wf_element(d->g, wf_call_args(d->g, r), 1));
+			wf_read_type(d->g, wf_element(d->g, wf_call_args(d->g, r), 1), d->t);
 		grad_known = grad_known || read_requires_grad(d, r, &f);
 		wf_ref inner = wf_form_inner(d->g, r, &f);
 		if (inner == WF_NIL) {
@@ -443,55 +326,14 @@ int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_
 	return decode(&d, r);
 }
 
-void wf_tensor_class_of(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
-{
-	struct wf_tensor t = {.object = r, .rebuild = r, .type = WF_NIL};
-	struct decoding d = {.g = g, .t = &t};
-	for (int depth = 0; depth < WF_MAX_WRAPPERS; depth++) {
-		struct wf_form f = wf_form_of(g, r);
-		wf_ref inner = wf_form_inner(g, r, &f);
-		t.rebuild = r;
-		if (f.from_type)
-			read_type(&d, wf_element(g, wf_call_args(g, r), 1));
-		if (f.rebuild == WF_REBUILD_NUMPY)
-			wf_numpy_class(g, r, &t);
-		if (f.rebuild == WF_REBUILD_NONE)
-			t.kind = WF_TENSOR_STORAGE;
-		t.parameter |= f.rebuild == WF_REBUILD_PARAMETER ||
-			       (f.rebuild == WF_REBUILD_VARIABLE && !strcmp(wf_global_name(g, wf_call_func(g, r)), "Parameter"));
-		if (inner == WF_NIL)
-			break;
-		r = inner;
-	}
-	const char *name = wf_tensor_class(g, &t, buf, size);
-	if (name != buf)
-		snprintf(buf, size, "%s", name);
-}
-
-const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size)
-{
-	wf_ref type = t->type;
-
-	if (t->kind == WF_TENSOR_STORAGE)
-		type = wf_class_of(g, wf_element(g, wf_persid_id(g, t->rebuild), 1));
-	if (wf_is(g, type, WF_GLOBAL)) {
-		snprintf(buf, size, "%s.%s", wf_global_module(g, type), wf_global_name(g, type));
-		return buf;
-	}
-	if (t->kind == WF_TENSOR_NUMPY && t->object == t->rebuild)
-		return "numpy.ndarray";
-	return t->parameter ? "torch.nn.parameter.Parameter" : "torch.Tensor";
-}
-
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b)
 {
 	if (a->kind == WF_TENSOR_META || b->kind == WF_TENSOR_META)
 		return a->object == b->object;
 	/* a bare storage and a tensor over all of it are different things with the same bytes */
 	return (a->kind == WF_TENSOR_STORAGE) == (b->kind == WF_TENSOR_STORAGE) && a->storage == b->storage &&
-	       a->dtype == b->dtype && a->offset_elems == b->offset_elems &&
-	       a->ndim == b->ndim && a->conj == b->conj && a->neg == b->neg && a->swap == b->swap &&
-	       !memcmp(a->shape, b->shape, a->ndim * sizeof a->shape[0]) &&
+	       a->dtype == b->dtype && a->offset_elems == b->offset_elems && a->ndim == b->ndim && a->conj == b->conj &&
+	       a->neg == b->neg && a->swap == b->swap && !memcmp(a->shape, b->shape, a->ndim * sizeof a->shape[0]) &&
 	       !memcmp(a->stride, b->stride, a->ndim * sizeof a->stride[0]);
 }
 

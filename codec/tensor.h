@@ -49,7 +49,17 @@ struct wf_tensor {
  * none); WF_NIL when r is no array of a dtype of ours. */
 wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r);
 
-/* Cheap test by the called function's name: is this object shown as one tensor file? */
+/* What a tensor has beside its data, and what a tensor subclass that wraps tensors is made of. */
+struct wf_tensor_parts {
+	bool is_tensor; /* as wf_is_tensor says */
+	wf_ref state;   /* attributes: a mapping, a pair (mapping, slots), or whatever the class gave */
+	wf_ref built;   /* a state that was set with BUILD, or WF_NIL */
+	wf_ref func;    /* of what is no tensor: the function that makes it from args */
+	wf_ref args;
+};
+/* false: r is neither a tensor call nor the call that makes a subclass. */
+bool wf_tensor_parts_of(const struct wf_graph *g, wf_ref r, struct wf_tensor_parts *ret);
+/* Cheap test by the called function's name: is this object shown as one tensor file? Not a subclass that wraps tensors. */
 bool wf_is_tensor(const struct wf_graph *g, wf_ref r);
 /* A sparse tensor (COO, CSR, CSC, BSR, BSC), or one quantised per channel: shown as a directory of component tensors.
  * So is a nested tensor. Fills names and objects of up to 5 components (static names: "indices", "values", "crow_indices",

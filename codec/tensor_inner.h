@@ -1,4 +1,4 @@
-/* What tensor.c, tensor_numpy.c and tensor_make.c share. Nobody else includes it. */
+/* What tensor*.c share. Nobody else includes it. */
 #pragma once
 
 #include "tensor.h"
@@ -46,6 +46,10 @@ wf_ref wf_form_inner(const struct wf_graph *g, wf_ref r, const struct wf_form *f
 int wf_form_requires_grad(const struct wf_graph *g, const struct wf_form *f);
 /* Position of requires_grad in the state of a Parameter or Variable of before 0.4, which then counts, or -1. */
 int wf_state_requires_grad(const struct wf_graph *g, wf_ref r, const struct wf_form *f);
+
+/* tensor_kinds.c: a PERSID of a storage; and the class of a subclass, unless an outer wrapper has told it. */
+bool wf_is_storage(const struct wf_graph *g, wf_ref r);
+void wf_read_type(const struct wf_graph *g, wf_ref type, struct wf_tensor *t);
 
 /* Tuples of ints: torch.Size calls, tuples and lists. Returns the number of elements, -1 when r is none or has more
  * than WF_MAX_NDIM or a negative one. */

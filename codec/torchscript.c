@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "module_inner.h"
 #include "tensor.h"
 #include "util.h"
 
@@ -14,6 +15,7 @@
 struct script_class {
 	char *qualified; /* "__torch__.net.Net" */
 	char *parameters, *buffers;
+	size_t order; /* in the code */
 };
 
 struct wf_torchscript {
@@ -22,10 +24,14 @@ struct wf_torchscript {
 	size_t count;
 };
 
+bool wf_torchscript_is_class(const struct wf_graph *g, wf_ref r)
+{
+	return wf_is(g, r, WF_CALL) && !strncmp(wf_global_module(g, wf_call_func(g, r)), "__torch__", 9);
+}
+
 bool wf_torchscript_is_object(const struct wf_graph *g, wf_ref r)
 {
-	return wf_is(g, r, WF_CALL) && !strncmp(wf_global_module(g, wf_call_func(g, r)), "__torch__", 9) &&
-	       wf_is(g, wf_call_state(g, r), WF_DICT);
+	return wf_torchscript_is_class(g, r) && wf_is(g, wf_call_state(g, r), WF_DICT);
 }
 
 /* The text of `name = [...]` in a class body, the brackets left out; NULL when the class has none. */
@@ -89,6 +95,13 @@ static int read_code(struct wf_torchscript *s, const char *record, const char *t
 	return 0;
 }
 
+static int compare_classes(const void *a, const void *b)
+{
+	const struct script_class *x = a, *y = b;
+	int order = strcmp(x->qualified, y->qualified);
+	return order ? order : x->order < y->order ? -1 : x->order > y->order;
+}
+
 int wf_torchscript_new(struct wf_graph *g, const struct wf_container *c, struct wf_torchscript **ret,
 		       struct wf_error *err)
 {
@@ -121,6 +134,11 @@ int wf_torchscript_new(struct wf_graph *g, const struct wf_container *c, struct 
 		wf_torchscript_free(s);
 		return r;
 	}
+	/* of two with one name the first counts */
+	for (size_t i = 0; i < s->count; i++)
+		s->classes[i].order = i;
+	if (s->count)
+		qsort(s->classes, s->count, sizeof *s->classes, compare_classes);
 	*ret = s;
 	return 0;
 }
@@ -140,61 +158,50 @@ void wf_torchscript_free(struct wf_torchscript *s)
 static const struct script_class *class_of(const struct wf_torchscript *s, wf_ref object)
 {
 	wf_ref func = wf_call_func(s->g, object);
-	const char *module = wf_global_module(s->g, func), *name = wf_global_name(s->g, func);
-	size_t len = strlen(module);
-	for (size_t i = 0; i < s->count; i++)
-		if (!strncmp(s->classes[i].qualified, module, len) && s->classes[i].qualified[len] == '.' &&
-		    !strcmp(s->classes[i].qualified + len + 1, name))
-			return &s->classes[i];
-	return NULL;
+	cleanup_free char *qualified = NULL;
+	size_t low = 0, high = s->count;
+	if (asprintf(&qualified, "%s.%s", wf_global_module(s->g, func), wf_global_name(s->g, func)) < 0) {
+		qualified = NULL;
+		return NULL;
+	}
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (strcmp(s->classes[mid].qualified, qualified) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < s->count && !strcmp(s->classes[low].qualified, qualified) ? &s->classes[low] : NULL;
 }
 
-/* Calls each() for the names of one list, as they stand there: "weight", "bias", */
-static int emit_list(struct wf_torchscript *s, const char *list, wf_ref state,
-		     int (*each)(void *, const char *, size_t, wf_ref), void *ctx, struct wf_buffer *prefix)
+/* Gives what the names of one list stand for, as they stand there: "weight", "bias", */
+static int emit_list(struct wf_state_walk *w, const char *list, wf_ref state)
 {
-	size_t before = prefix->len;
+	uint32_t n;
 	char name[256];
-	int r = 0;
+	const char *parts[5];
+	wf_ref objects[5];
+	int r;
+	wf_items(w->g, state, &n);
+	r = wf_state_spend(w->shared, 1 + (list ? strlen(list) / 64 : 0));
 	for (const char *open = list ? strchr(list, '"') : NULL; open && r == 0; open = strchr(open, '"')) {
 		const char *close = strchr(open + 1, '"');
 		if (!close || (size_t)(close - open) > sizeof name)
 			break;
 		snprintf(name, sizeof name, "%.*s", (int)(close - open - 1), open + 1);
-		wf_ref value = wf_dict_get(s->g, state, name);
-		if (value != WF_NIL && wf_is_tensor(s->g, value)) {
-			wf_buffer_puts(prefix, name);
-			r = wf_buffer_status(prefix);
-			if (r == 0)
-				r = each(ctx, prefix->data, prefix->len, value);
-			prefix->len = before;
-		}
+		r = wf_state_spend(w->shared, 1ull + n);
+		wf_ref value = r == 0 ? wf_dict_get(w->g, state, name) : WF_NIL;
+		if (value != WF_NIL && (wf_is_tensor(w->g, value) || wf_tensor_components(w->g, value, parts, objects)))
+			r = wf_state_emit(w, name, strlen(name), value);
 		open = close + 1;
 	}
 	return r;
 }
 
-int wf_torchscript_tensors(struct wf_torchscript *s, wf_ref object, int (*each)(void *, const char *, size_t, wf_ref),
-			   void *ctx, struct wf_buffer *prefix)
+int wf_torchscript_tensors(struct wf_state_walk *w, wf_ref object)
 {
-	const struct script_class *c = class_of(s, object);
-	wf_ref state = wf_call_state(s->g, object);
-	int r = c ? emit_list(s, c->parameters, state, each, ctx, prefix) : 0;
-	return r == 0 && c ? emit_list(s, c->buffers, state, each, ctx, prefix) : r;
-}
-
-wf_ref wf_torchscript_child(struct wf_torchscript *s, wf_ref object, uint32_t *next, const char **ret_name)
-{
-	uint32_t n;
-	size_t len;
-	const struct wf_item *items = wf_items(s->g, wf_call_state(s->g, object), &n);
-	while (*next < n) {
-		const struct wf_item *item = &items[(*next)++];
-		const char *name = wf_is(s->g, item->key, WF_STR) ? wf_bytes(s->g, item->key, &len) : NULL;
-		if (name && wf_torchscript_is_object(s->g, item->value)) {
-			*ret_name = name;
-			return item->value;
-		}
-	}
-	return WF_NIL;
+	const struct script_class *c = class_of(w->shared->script, object);
+	wf_ref state = wf_call_state(w->g, object);
+	int r = c ? emit_list(w, c->parameters, state) : 0;
+	return r == 0 && c ? emit_list(w, c->buffers, state) : r;
 }

@@ -14,21 +14,18 @@
 
 #include <stdbool.h>
 
-#include "buffer.h"
 #include "container.h"
 #include "err.h"
 #include "object.h"
 
 struct wf_torchscript;
+struct wf_state_walk;
 
-/* An object of a class below __torch__. */
+/* An object of a class below __torch__; and one whose state is a mapping of attributes. */
+bool wf_torchscript_is_class(const struct wf_graph *g, wf_ref r);
 bool wf_torchscript_is_object(const struct wf_graph *g, wf_ref r);
 int wf_torchscript_new(struct wf_graph *g, const struct wf_container *c, struct wf_torchscript **ret,
 		       struct wf_error *err);
 void wf_torchscript_free(struct wf_torchscript *s); /* accepts NULL */
-/* Calls each(prefix + name, tensor) for the object's own parameters and then buffers. `prefix` is left as it was. */
-int wf_torchscript_tensors(struct wf_torchscript *s, wf_ref object,
-			   int (*each)(void *ctx, const char *key, size_t key_len, wf_ref value), void *ctx,
-			   struct wf_buffer *prefix);
-/* The next attribute from *next on that is an object of a module class; WF_NIL after the last. */
-wf_ref wf_torchscript_child(struct wf_torchscript *s, wf_ref object, uint32_t *next, const char **ret_name);
+/* Gives the object's own parameters and then buffers (module_inner.h). */
+int wf_torchscript_tensors(struct wf_state_walk *w, wf_ref object);

@@ -14,6 +14,7 @@
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c)
 {
 	t->container = c;
+	t->state_dicts.c = c;
 }
 
 void wf_tree_free(struct wf_tree *t)
@@ -29,6 +30,8 @@ void wf_tree_free(struct wf_tree *t)
 	free(t->nodes);
 	free(t->by_object);
 	free(t->ties);
+	free(t->text_sizes);
+	wf_state_dicts_free(&t->state_dicts);
 	pthread_mutex_destroy(&t->index_lock);
 	free(t);
 }
@@ -92,12 +95,83 @@ int wf_tree_map_object(struct wf_tree *t, wf_ref object, wf_ino ino)
 	return 0;
 }
 
-wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object)
+/* Room for one more size of a text; without memory it is simply not kept. */
+static bool room_for_size(struct wf_tree *t)
+{
+	if (t->text_sizes_used * 4 < t->text_sizes_size * 3)
+		return true;
+	uint32_t size = t->text_sizes_size ? t->text_sizes_size * 2 : 64;
+	struct wf_text_size *bigger = calloc(size, sizeof *bigger);
+	if (!bigger)
+		return false;
+	for (uint32_t i = 0; i < t->text_sizes_size; i++) {
+		uint32_t at = (t->text_sizes[i].object * 2654435761u) & (size - 1);
+		while (t->text_sizes[i].object != WF_NIL && bigger[at].object != WF_NIL)
+			at = (at + 1) & (size - 1);
+		if (t->text_sizes[i].object != WF_NIL)
+			bigger[at] = t->text_sizes[i];
+	}
+	free(t->text_sizes);
+	t->text_sizes = bigger;
+	t->text_sizes_size = size;
+	return true;
+}
+
+static wf_ino mapped(const struct wf_tree *t, wf_ref object)
 {
 	if (object == WF_NIL || t->by_object_size == 0)
 		return WF_NO_INO;
 	uint32_t at = object_slot(t, object);
 	return t->by_object[at].object == object ? t->by_object[at].ino : WF_NO_INO;
+}
+
+wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object)
+{
+	wf_ino ino = mapped(t, object);
+	return ino == WF_INO_PLAIN ? WF_NO_INO : ino;
+}
+
+bool wf_tree_is_long(const struct wf_graph *g, wf_ref r)
+{
+	uint32_t n;
+	wf_ref sequence, inner;
+	if (wf_value_glance(g, r, &sequence) != WF_VALUE_JSON)
+		return false;
+	const wf_ref *e = wf_elements(g, sequence, &n);
+	for (uint32_t i = 0; i < n && n <= 16; i++)
+		if (wf_value_glance(g, e[i], &inner) == WF_VALUE_JSON)
+			return true;
+	return n > 16;
+}
+
+bool wf_tree_is_known_plain(const struct wf_tree *t, wf_ref object)
+{
+	return mapped(t, object) == WF_INO_PLAIN;
+}
+
+/* ---- sizes of texts ---- */
+
+int wf_tree_text_size(struct wf_tree *t, wf_ref object, uint64_t *ret)
+{
+	int r = 0;
+	if (!wf_tree_is_long(t->graph, object))
+		return wf_value_size(t->graph, object, ret);
+	pthread_mutex_lock(&t->index_lock);
+	uint32_t at = t->text_sizes_size ? (object * 2654435761u) & (t->text_sizes_size - 1) : 0;
+	while (t->text_sizes_size && t->text_sizes[at].object != WF_NIL && t->text_sizes[at].object != object)
+		at = (at + 1) & (t->text_sizes_size - 1);
+	if (t->text_sizes_size && t->text_sizes[at].object == object) {
+		*ret = t->text_sizes[at].bytes;
+	} else if ((r = wf_value_size(t->graph, object, ret)) == 0 && room_for_size(t)) {
+		at = (object * 2654435761u) & (t->text_sizes_size - 1);
+		while (t->text_sizes[at].object != WF_NIL)
+			at = (at + 1) & (t->text_sizes_size - 1);
+		t->text_sizes[at].object = object;
+		t->text_sizes[at].bytes = *ret;
+		t->text_sizes_used++;
+	}
+	pthread_mutex_unlock(&t->index_lock);
+	return r;
 }
 
 /* ---- names ---- */
@@ -173,7 +247,8 @@ int wf_tree_find(struct wf_tree *t, struct wf_dir *d, const char *name, uint32_t
 	pthread_mutex_unlock(&t->index_lock);
 	if (r < 0)
 		return r;
-	for (uint32_t at = name_hash(t, name) & (d->index_size - 1); d->index[at]; at = (at + 1) & (d->index_size - 1)) {
+	for (uint32_t at = name_hash(t, name) & (d->index_size - 1); d->index[at];
+	     at = (at + 1) & (d->index_size - 1)) {
 		uint32_t position = d->index[at] - 1;
 		if (position != except && wf_tree_name(t, d, position, other) && !strcmp(name, other)) {
 			*ret_position = position;

@@ -117,6 +117,8 @@ wf_ref wf_tree_key(struct wf_tree *t, const struct wf_dir *d, uint32_t position)
 int wf_tree_link_target(const struct wf_tree *t, wf_ino link, struct wf_buffer *out);
 /* The ino that shows a container or tensor object; WF_NO_INO when it is not in the tree. */
 wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object);
+/* wf_value_size, told again without the text being made again. Any thread. */
+int wf_tree_text_size(struct wf_tree *t, wf_ref object, uint64_t *ret);
 /* Path of a directory or of a file's first place from the root, without a leading slash. For messages. */
 void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out);
 

@@ -5,112 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "module.h"
 #include "tree_inner.h"
 #include "util.h"
 #include "value.h"
-
-/* ---- what an object is ---- */
-
-static bool is_mapping_class(const struct wf_graph *g, wf_ref r)
-{
-	wf_ref func = wf_class_of(g, wf_call_func(g, r));
-	const char *name = wf_global_name(g, func);
-	return !strcmp(wf_global_module(g, func), "collections") &&
-	       (!strcmp(name, "OrderedDict") || !strcmp(name, "Counter") || !strcmp(name, "defaultdict"));
-}
-
-/* The DICT that holds a mapping call's items: what was set on it, or the dict that it was made from (Counter({...})). WF_NIL when
- * it has none yet. */
-static wf_ref mapping_items(const struct wf_graph *g, wf_ref r)
-{
-	wf_ref argument = wf_element(g, wf_call_args(g, r), 0);
-	wf_ref dict = wf_call_dict(g, r);
-	return dict == WF_NIL && wf_is(g, argument, WF_DICT) ? argument : dict;
-}
-
-/* Python 2 wrote OrderedDict([[key, value], ...]); such a call becomes one with items, which everything else
- * understands. */
-static void modernise_ordered_dict(struct wf_graph *g, wf_ref r)
-{
-	uint32_t n, m;
-	wf_ref list = wf_element(g, wf_call_args(g, r), 0);
-	if (!wf_call_is(g, r, "collections", "OrderedDict") || !wf_is(g, list, WF_LIST))
-		return;
-	const wf_ref *pairs = wf_elements(g, list, &n);
-	for (uint32_t i = 0; i < n; i++)
-		if (wf_elements(g, pairs[i], &m) == NULL || m != 2)
-			return;
-	wf_ref dict = wf_dict_target(g, r);
-	for (uint32_t i = 0; i < n && dict != WF_NIL; i++) {
-		wf_ref pair = wf_element(g, list, i);
-		if (wf_dict_append(g, dict, wf_element(g, pair, 0), wf_element(g, pair, 1)) < 0)
-			return;
-	}
-	wf_dict_dedup(g, dict);
-	wf_call_set_args(g, r, wf_tuple(g, NULL, 0));
-}
-
-/* The mapping of an object's attributes: its state, or the first of a (dict, slots) pair. */
-static wf_ref attributes(const struct wf_graph *g, wf_ref r)
-{
-	wf_ref state = wf_call_state(g, r);
-	if (wf_is(g, state, WF_DICT))
-		return state;
-	if (wf_is(g, state, WF_TUPLE)) {
-		wf_ref first = wf_element(g, state, 0), second = wf_element(g, state, 1);
-		uint32_t n;
-		wf_elements(g, state, &n);
-		if (n == 2 && wf_is(g, second, WF_DICT))
-			return wf_is(g, first, WF_DICT) ? first : second;
-	}
-	return WF_NIL;
-}
-
-enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_container)
-{
-	struct wf_graph *g = t->graph;
-	const char *names[5];
-	wf_ref objects[5];
-	struct wf_effects effects;
-	*ret_container = WF_NIL;
-	if (wf_is_tensor(g, object)) /* first, because it is nearly everything; none of these is a module */
-		return WF_SHAPE_TENSOR;
-	if (wf_is(g, object, WF_CALL)) {
-		if (wf_is_module(g, t->container, object))
-			return WF_SHAPE_MODULE;
-		if (wf_tensor_components(g, object, names, objects))
-			return WF_SHAPE_COMPONENTS;
-		modernise_ordered_dict(g, object);
-	}
-	if (wf_is(g, object, WF_DICT)) {
-		*ret_container = object;
-		return WF_SHAPE_MAPPING;
-	}
-	if (wf_is(g, object, WF_CALL) && (wf_call_dict(g, object) != WF_NIL || is_mapping_class(g, object))) {
-		*ret_container = mapping_items(g, object); /* made at the first edit where it is missing */
-		return WF_SHAPE_MAPPING;
-	}
-	if (wf_value_form_of(g, object) != WF_VALUE_NOT)
-		return WF_SHAPE_VALUE;
-	switch (wf_kind_of(g, object)) {
-	case WF_LIST:
-	case WF_TUPLE:
-	case WF_SET:
-	case WF_FROZENSET:
-		*ret_container = object;
-		return WF_SHAPE_SEQUENCE;
-	case WF_CALL:
-		if (wf_call_effects(g, object, 0, &effects) && (effects.list != WF_NIL || effects.set != WF_NIL)) {
-			*ret_container = effects.list != WF_NIL ? effects.list : effects.set;
-			return WF_SHAPE_SEQUENCE;
-		}
-		*ret_container = attributes(g, object);
-		return *ret_container != WF_NIL ? WF_SHAPE_MAPPING : WF_SHAPE_OPAQUE;
-	default:
-		return WF_SHAPE_OPAQUE;
-	}
-}
 
 /* ---- tables ---- */
 
@@ -219,6 +116,15 @@ static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *r
 
 /* ---- nodes for values ---- */
 
+/* Whether the entry of a directory that stands for the same object is its data. */
+static bool is_data_of_itself(const struct wf_tree *t, wf_ref value)
+{
+	const char *names[5];
+	wf_ref objects[5];
+	return wf_is_tensor(t->graph, value) ||
+	       (wf_tensor_components(t->graph, value, names, objects) > 0 && objects[0] == value);
+}
+
 /* The node of one value; a directory's entries are still to be made: *ret_open is then true. */
 static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret, bool *ret_open)
 {
@@ -226,19 +132,25 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	wf_ino tie;
 	*ret_open = false;
 	const struct wf_dir *above = wf_tree_dir(t, parent);
-	enum wf_shape shape = wf_tree_shape(t, value, &container);
-	/* int_repr of a tensor that is quantised per channel: the same object, this time as the integers */
-	if (above && above->kind == WF_DIR_FIXED && above->object == value) {
+	/* int_repr of a tensor that is quantised per channel, or a tensor beside its attributes: the same object */
+	if (above && above->kind == WF_DIR_FIXED && above->object == value && is_data_of_itself(t, value)) {
 		t->doubtful = true;
 		return wf_tree_new_node(t, WF_NODE_TENSOR, value, parent, ret);
 	}
-	wf_ino known = shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE ? WF_NO_INO : wf_tree_ino_of(t, value);
+	wf_ino known = wf_tree_ino_of(t, value);
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
 		return wf_tree_new_node(t, WF_NODE_LINK, value, parent, ret);
 	if (known != WF_NO_INO && wf_tree_node(t, known)->nlink > 0) {
 		*ret = known;
 		return 0;
 	}
+	if (wf_tree_is_known_plain(t, value))
+		return wf_tree_new_node(t, WF_NODE_VALUE, value, parent, ret);
+	enum wf_shape shape = wf_tree_shape(t, value, &container);
+	/* what another directory has already is linked to: a state that several objects share is never copied */
+	known = container != value ? wf_tree_ino_of(t, container) : WF_NO_INO;
+	if (known != WF_NO_INO && wf_tree_dir(t, known))
+		return wf_tree_new_node(t, WF_NODE_LINK, container, parent, ret);
 	if (shape == WF_SHAPE_TENSOR) {
 		int r = find_tie(t, value, t->node_count + 1, &tie);
 		if (r == 0 && tie == WF_NO_INO)
@@ -247,6 +159,11 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 			r = wf_tree_map_object(t, value, tie);
 		*ret = tie;
 		return r;
+	}
+	if (shape == WF_SHAPE_VALUE && wf_tree_is_long(t->graph, value)) {
+		int r = wf_tree_map_object(t, value, WF_INO_PLAIN);
+		if (r < 0)
+			return r;
 	}
 	if (shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE)
 		return wf_tree_new_node(t, shape == WF_SHAPE_VALUE ? WF_NODE_VALUE : WF_NODE_OPAQUE, value, parent,
@@ -260,6 +177,8 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 				    value, container, *ret);
 	if (r == 0)
 		r = wf_tree_map_object(t, value, *ret);
+	if (r == 0 && container != value && container != WF_NIL)
+		r = wf_tree_map_object(t, container, *ret);
 	*ret_open = r == 0;
 	return r;
 }
@@ -278,20 +197,32 @@ static int push_state(void *ctx, const char *key, size_t key_len, wf_ref value)
 	return name == WF_NIL ? -ENOMEM : wf_tree_push(f->t, f->dir, name, value, WF_NO_INO);
 }
 
+/* The entries of a state_dict; of a module that would give too many, its parts. */
+static int push_module(struct wf_tree *t, wf_ino dir, wf_ref object)
+{
+	struct fixed f = {t, dir};
+	int r = wf_module_state_dict(&t->state_dicts, object, push_state, &f);
+	if (r != -E2BIG)
+		return r;
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	d->count = d->live = 0;
+	return wf_tree_push_parts(t, dir, object);
+}
+
 static int push_fixed(struct wf_tree *t, wf_ino dir, wf_ref object)
 {
 	const char *names[5];
 	wf_ref objects[5];
 	struct fixed f = {t, dir};
-	if (wf_is_module(t->graph, t->container, object)) {
-		int r = wf_module_state_dict(t->graph, t->container, object, push_state, &f, NULL);
-		return r < 0 ? r : wf_tree_name_entries(t, wf_tree_mutable_dir(t, dir));
-	}
 	uint32_t n = wf_tensor_components(t->graph, object, names, objects);
 	int r = 0;
 	for (uint32_t i = 0; i < n && r == 0; i++)
 		r = push_state(&f, names[i], strlen(names[i]), objects[i]);
-	return r;
+	if (n == 0 && !t->unabridged && wf_is_module(t->graph, t->container, object))
+		r = push_module(t, dir, object);
+	else if (n == 0)
+		r = wf_tree_push_parts(t, dir, object);
+	return r < 0 ? r : wf_tree_name_entries(t, wf_tree_mutable_dir(t, dir));
 }
 
 static int push_mapping(struct wf_tree *t, wf_ino dir)
@@ -381,7 +312,8 @@ int wf_tree_grow(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret)
 int wf_tree_expand(struct wf_tree *t, wf_ino ino)
 {
 	const struct wf_node *n = wf_tree_node(t, ino);
-	if (!n || n->type != WF_NODE_VALUE || !(wf_is(t->graph, n->object, WF_LIST) || wf_is(t->graph, n->object, WF_TUPLE)))
+	if (!n || n->type != WF_NODE_VALUE ||
+	    !(wf_is(t->graph, n->object, WF_LIST) || wf_is(t->graph, n->object, WF_TUPLE)))
 		return -ENOTDIR;
 	wf_ref object = n->object;
 	int r = wf_tree_new_dir(t, WF_DIR_SEQUENCE, object, object, ino);
@@ -417,10 +349,12 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 	t->container = c;
 	t->root = root;
 	t->seed = wf_hash_mix(g, 0, 1);
+	t->looks = (16u << 20) + wf_graph_bytes(g) / 4;
+	wf_state_dicts_init(&t->state_dicts, g, c);
 	pthread_mutex_init(&t->index_lock, NULL);
 	enum wf_shape shape = wf_tree_shape(t, root, &container);
-	bool whole = shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE || shape == WF_SHAPE_MODULE ||
-		     shape == WF_SHAPE_COMPONENTS;
+	bool whole = shape == WF_SHAPE_OBJECT || shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE ||
+		     shape == WF_SHAPE_MODULE || shape == WF_SHAPE_COMPONENTS;
 	int r;
 	if (whole) {
 		bool open;
@@ -446,6 +380,7 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 			t->nodes[value - 1].nlink++;
 		}
 	}
+	wf_state_dicts_free(&t->state_dicts);
 	if (r == 0 && wf_graph_failed(g) < 0)
 		r = wf_graph_failed(g);
 	if (r < 0) {

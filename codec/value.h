@@ -25,6 +25,11 @@ enum wf_value_form {
 };
 
 enum wf_value_form wf_value_form_of(const struct wf_graph *g, wf_ref r);
+/* The same by a glance, in constant time: WF_VALUE_JSON is a sequence that still is to be looked into (*ret_sequence), and
+ * WF_VALUE_TEXT any kind of scalar. */
+enum wf_value_form wf_value_glance(const struct wf_graph *g, wf_ref r, wf_ref *ret_sequence);
+/* Whether a sequence's text has at most a thousand elements. */
+bool wf_value_is_short(const struct wf_graph *g, wf_ref r);
 /* Appends the file's content. Returns 0, -EINVAL (not plain), -E2BIG, -ENOMEM, or a source's error. */
 int wf_value_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 /* Size of that content without making it where that is possible (long strings). */

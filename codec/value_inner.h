@@ -14,6 +14,7 @@ enum wf_meaning {
 	WF_MEANS_EMPTY_BYTES,  /* bytes() */
 	WF_MEANS_BYTEARRAY,    /* bytearray(bytes-form) */
 	WF_MEANS_DEVICE,       /* torch.device('cuda', 1) */
+	WF_MEANS_LAYOUT,       /* torch.serialization._get_layout('torch.strided'): inner is the str */
 	WF_MEANS_DTYPE,        /* torch.float32 */
 	WF_MEANS_NUMPY_SCALAR, /* scalar(dtype, bytes) */
 	WF_MEANS_NUMPY_DTYPE,  /* numpy.dtype('f4', False, True) */
@@ -38,3 +39,8 @@ bool wf_value_is_time(const struct wf_graph *g, wf_ref r);
 int wf_value_time64_text(const struct wf_numpy_dtype *d, int64_t value, struct wf_buffer *out);
 /* "1+2j", as Python prints it without its parentheses. */
 void wf_value_complex_text(double re, double im, struct wf_buffer *out);
+/* value_list.c: the list, tuple or set whose elements a JSON text shows, WF_NIL for anything else; that text, or with out NULL
+ * whether there is one; and whether there are NumPy scalars in it, whose types no text can give. */
+wf_ref wf_value_sequence(const struct wf_graph *g, wf_ref r);
+int wf_value_list(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+bool wf_value_has_numpy(const struct wf_graph *g, wf_ref r);

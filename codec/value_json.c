@@ -153,8 +153,9 @@ void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
 		[WF_PERSID] = "object",
 	};
 	enum wf_kind kind = wf_kind_of(g, r);
+	struct wf_tensor_parts parts;
 	wf_ref inner;
-	if (kind == WF_CALL && wf_is_tensor(g, r))
+	if (kind == WF_CALL && wf_tensor_parts_of(g, r, &parts))
 		wf_tensor_class_of(g, r, buf, size);
 	else if (kind == WF_CALL)
 		call_name(g, r, buf, size);

@@ -98,7 +98,8 @@ static bool put_member(const struct wf_graph *g, wf_ref key, struct wf_buffer *o
 static bool put_value(const struct wf_graph *g, wf_ref key, size_t max, struct wf_buffer *out)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
-	enum wf_value_form form = wf_value_form_of(g, key);
+	bool brief = wf_value_is_short(g, key);
+	enum wf_value_form form = brief ? wf_value_form_of(g, key) : WF_VALUE_NOT;
 	bool ok = form != WF_VALUE_NOT && wf_value_text(g, key, &text) == 0 && text.len <= max;
 	size_t len = text.len - (ok && form != WF_VALUE_RAW && text.len > 0);
 	if (ok)

@@ -68,6 +68,8 @@ enum wf_meaning wf_value_meaning(const struct wf_graph *g, wf_ref r, wf_ref *ret
 		return WF_MEANS_EMPTY_BYTES;
 	if (is_builtin(g, func, "bytearray") && n <= 1)
 		return WF_MEANS_BYTEARRAY;
+	if (wf_is_global(g, func, "torch.serialization", "_get_layout") && n == 1 && wf_is(g, *ret_inner, WF_STR))
+		return WF_MEANS_LAYOUT;
 	if (wf_is_global(g, func, "torch", "device") && n >= 1)
 		return WF_MEANS_DEVICE;
 	if ((wf_is_global(g, func, "numpy.core.multiarray", "scalar") ||
@@ -82,4 +84,30 @@ enum wf_meaning wf_value_meaning(const struct wf_graph *g, wf_ref r, wf_ref *ret
 	    !strncmp(wf_global_name(g, func), "build_", 6))
 		return WF_MEANS_LIST;
 	return WF_MEANS_ITSELF;
+}
+
+enum wf_value_form wf_value_glance(const struct wf_graph *g, wf_ref r, wf_ref *ret_sequence)
+{
+	wf_ref inner;
+	enum wf_kind kind = wf_kind_of(g, r);
+	*ret_sequence = WF_NIL;
+	if (kind == WF_LIST || kind == WF_TUPLE || kind == WF_SET || kind == WF_FROZENSET) {
+		*ret_sequence = r;
+		return WF_VALUE_JSON;
+	}
+	if (kind == WF_DICT || kind == WF_PERSID || r == WF_NIL)
+		return WF_VALUE_NOT;
+	if (kind != WF_CALL)
+		return WF_VALUE_TEXT;
+	switch (wf_value_meaning(g, r, &inner)) {
+	case WF_MEANS_ITSELF:
+		return WF_VALUE_NOT;
+	case WF_MEANS_SET:
+	case WF_MEANS_SIZE:
+	case WF_MEANS_LIST:
+		*ret_sequence = inner == WF_NIL ? wf_call_args(g, r) : inner;
+		return WF_VALUE_JSON;
+	default:
+		return WF_VALUE_TEXT;
+	}
 }

@@ -152,15 +152,32 @@ def check_damaged(file, case, mnt):
     return problems
 
 
+def walk(mnt):
+    """Every name with its attributes; what may be shown at many places is to be so in a moment."""
+    for what in (mnt,):
+        try:
+            r = subprocess.run(["find", what, "-printf", "%s\\n"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return [f"a walk through {what} took more than {SECONDS} seconds"]
+        if r.returncode:
+            return [r.stderr]
+    return []
+
+
 def check_opens(file, case, mnt):
     """A file that torch does not write, and that opens: each name has its bytes, and nothing else is there."""
     problems = check_verify(file, 0, case.words)
+    if case.walked:
+        status, _, err = run("wfctl", "ls", file)
+        problems += [] if status == 0 else [f"wfctl ls: {err}"]
     if not FUSE:
         return problems
     with Mount(file, mnt) as m:
         if m.status:
             return problems + [m.error]
         seen = {}
+        if case.walked:
+            return problems + walk(mnt)
         if case.good is None:
             os.listdir(mnt)
             return problems

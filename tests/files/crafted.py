@@ -18,6 +18,7 @@ import sys
 import zipfile
 import zlib
 
+import laughs
 from craft import (FALSE, NONE, TRUE, Record, array, call, checkpoint, dictionary, get, glob, integer, legacy, long1, ordered, pickle, put,
                    py2, real, sequence, storage, tensor, text, zip_file)
 
@@ -32,15 +33,15 @@ CASES = {}
 
 
 class Case:
-    def __init__(self, name, make, words=(), bad=(), good=None):
+    def __init__(self, name, make, words=(), bad=(), good=None, walked=False):
         self.verdict = name.split("-")[0]
-        self.make, self.words, self.bad, self.good = make, words, bad, good
+        self.make, self.words, self.bad, self.good, self.walked = make, words, bad, good, walked
 
 
-def case(name, words=(), bad=(), good=None):
-    """Decorates a function that returns the file's bytes."""
+def case(name, words=(), bad=(), good=None, walked=False):
+    """Decorates a function that returns the file's bytes. walked: every name of the mount is asked for, no content."""
     def add(make):
-        CASES[name] = Case(name, make, words, bad, good)
+        CASES[name] = Case(name, make, words, bad, good, walked)
         return make
     return add
 
@@ -137,6 +138,11 @@ def billion_laughs():
     for level in range(1, 30):
         body = b"](" + put(body, level) + get(level) * 9 + b"e"
     return archive(dictionary((text("laughs"), body)), [])
+
+
+for laugh in laughs.LAUGHS:
+    case(f"good-laughs-{laugh.__name__.replace('_', '-')}.pt", walked=True)(lambda laugh=laugh: laughs.make(laugh()))
+case("good-laughs-scripts.pt", walked=True)(laughs.make_script)
 
 
 # ---- one entry is bad, the rest works ----
