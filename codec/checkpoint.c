@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "checkpoint_impl.h"
@@ -192,6 +193,23 @@ static uint32_t make_generation(const struct wf_checkpoint *ck)
 	return hash ? hash : 1;
 }
 
+/* A commit that failed when nobody was there to be told. */
+static void tell_failure(struct wf_checkpoint *ck)
+{
+	char when[32];
+	int64_t seconds;
+	const char *why = wf_overlay_failure(ck->overlay, &seconds);
+	time_t t = seconds;
+	struct tm tm;
+	if (!why)
+		return;
+	snprintf(ck->last_error, sizeof ck->last_error, "%s", why);
+	if (!localtime_r(&t, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
+		when[0] = '\0';
+	wf_checkpoint_log(ck, "edits in %s wait since a commit failed (%s): %s", wf_overlay_directory(ck->overlay), when,
+			  why);
+}
+
 int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err)
 {
 	struct wf_checkpoint *ck = calloc(1, sizeof *ck);
@@ -219,6 +237,8 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		r = open_placement(ck, options, err);
 	if (r == 0 && ck->overlay)
 		r = wf_edits_open(ck, err);
+	if (r == 0 && ck->overlay)
+		tell_failure(ck);
 	if (r == 0 && options->preload && ck->placement)
 		r = wf_placement_preload(ck->placement, options->preloaded, options->preloaded_ctx, err);
 	if (r < 0) {

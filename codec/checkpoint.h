@@ -214,6 +214,8 @@ int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
 int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to);
 /* Makes every edit so far durable in the overlay. */
 int wf_sync(struct wf_checkpoint *ck);
+/* The same, for a thread that does so every few seconds: judges nobody's unfinished content. -EAGAIN: a commit is going on. */
+int wf_sync_behind(struct wf_checkpoint *ck);
 bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
 
 /* Writes the edits into the checkpoint (or the output). Reads go on meanwhile, edits wait. On failure nothing changed and
@@ -228,6 +230,10 @@ int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
 int wf_revert(struct wf_checkpoint *ck, struct wf_error *err);
 
 /* ---- without a mount ---- */
+/* What waits beside the file at path (a checkpoint, or an output that need not exist), which is not opened: the number of edits,
+ * and why the last commit failed (empty: it did not). Returns 0; -EPERM not ours; -EUCLEAN, -EOPNOTSUPP, or the system's
+ * error. */
+int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
 /* Drops the overlay of the checkpoint at path. -ENOENT when it has none, -EBUSY while it is mounted. */
 int wf_discard(const char *path, struct wf_error *err);
 /* Rewrites without dead bytes; trim: each storage cut to what its views use. */

@@ -65,7 +65,7 @@ static uint64_t dead_bytes(const struct wf_container *c)
 
 static bool targets_itself(const struct wf_checkpoint *ck)
 {
-	return strcmp(wf_overlay_target(ck->overlay), ck->path) == 0;
+	return strcmp(wf_overlay_target(ck->overlay), wf_overlay_file_path(ck->overlay)) == 0;
 }
 
 /* Opens the temporary file, too, when the way needs one. */
@@ -75,9 +75,9 @@ static int choose(struct commit *c, enum wf_commit_mode mode)
 	c->strategy = REPLACE;
 	if (mode == WF_COMMIT_APPEND && is_zip(ck->container) && targets_itself(ck)) {
 		c->strategy = APPEND;
-		c->target_fd = open(ck->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
-		return c->target_fd < 0 ? wf_fail(c->err, -errno, "cannot write to %s: %s", ck->path, strerror(errno))
-					: 0;
+		const char *path = wf_overlay_target(ck->overlay);
+		c->target_fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+		return c->target_fd < 0 ? wf_fail(c->err, -errno, "cannot write to %s: %s", path, strerror(errno)) : 0;
 	}
 	if (mode == WF_COMMIT_APPEND)
 		wf_checkpoint_log(ck,
@@ -325,8 +325,8 @@ static int commit_to_new_file(struct commit *c)
 	struct stat st;
 	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
 		st.st_nlink = 1;
-	if (st.st_nlink > 1)
-		wf_checkpoint_log(ck, "%s has %u names; the others keep the old content", ck->path,
+	if (st.st_nlink > 1 && targets_itself(ck))
+		wf_checkpoint_log(ck, "%s has %u names; the others keep the old content", wf_overlay_target(ck->overlay),
 				  (unsigned int)st.st_nlink);
 	if (c->strategy == CLONE_AND_APPEND) {
 		at = wf_source_size(wf_container_file(ck->container));
@@ -357,7 +357,7 @@ static int append(struct commit *c)
 	uint64_t at = wf_source_size(wf_container_file(ck->container));
 	int r = write_file(c, c->target_fd, at);
 	if (r == 0)
-		r = open_written(c, ck->path);
+		r = open_written(c, wf_overlay_target(ck->overlay));
 	return r;
 }
 
@@ -437,6 +437,7 @@ static void finish(struct commit *c, int r)
 		char text[sizeof ck->last_error];
 		snprintf(ck->last_error, sizeof ck->last_error, "%s",
 			 c->err ? wf_error_format(c->err, text, sizeof text) : strerror(-r));
+		wf_overlay_note_failure(ck->overlay, ck->last_error);
 	} else if (c->returned > 0) {
 		wf_fail(c->err, -ENOTEMPTY, "these were removed, but not the objects that hold them, and are back: %s",
 			c->returned_names.data ? c->returned_names.data : "?");

@@ -288,13 +288,13 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	ck->edits = NULL;
 }
 
-int wf_edit_begin(struct wf_checkpoint *ck)
+static int begin(struct wf_checkpoint *ck, bool removes)
 {
 	if (!ck->writable || !ck->overlay)
 		return -EROFS;
 	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
-	int r = wf_overlay_prepare(ck->overlay);
+	int r = removes ? wf_overlay_prepare_removal(ck->overlay) : wf_overlay_prepare(ck->overlay);
 	if (r == 0)
 		r = wf_edits_log_scratch(ck);
 	if (r < 0) {
@@ -304,8 +304,20 @@ int wf_edit_begin(struct wf_checkpoint *ck)
 	return r;
 }
 
+int wf_edit_begin(struct wf_checkpoint *ck)
+{
+	return begin(ck, false);
+}
+
+int wf_edit_begin_removal(struct wf_checkpoint *ck)
+{
+	return begin(ck, true);
+}
+
 void wf_edit_end(struct wf_checkpoint *ck)
 {
+	if (wf_overlay_wants_room(ck->overlay))
+		wf_overlay_sync(ck->overlay); /* the next one says what is wrong */
 	pthread_rwlock_unlock(&ck->lock);
 	pthread_mutex_unlock(&ck->commit_lock);
 }
@@ -332,6 +344,30 @@ int wf_sync(struct wf_checkpoint *ck)
 	return r;
 }
 
+int wf_sync_behind(struct wf_checkpoint *ck)
+{
+	int r = 0;
+	if (!ck->writable || !ck->overlay)
+		return 0;
+	if (atomic_load(&ck->progress.running))
+		return -EAGAIN; /* it makes all of them durable, and edits wait for it */
+	/* without keeping edits away: what is written meanwhile is less each time */
+	for (int i = 0; r == 0 && i < 2; i++) {
+		pthread_rwlock_rdlock(&ck->lock);
+		r = wf_overlay_flush(ck->overlay);
+		pthread_rwlock_unlock(&ck->lock);
+	}
+	pthread_mutex_lock(&ck->commit_lock);
+	pthread_rwlock_wrlock(&ck->lock);
+	if (r == 0)
+		r = wf_edits_log_scratch(ck);
+	if (r == 0)
+		r = wf_overlay_sync(ck->overlay);
+	pthread_rwlock_unlock(&ck->lock);
+	pthread_mutex_unlock(&ck->commit_lock);
+	return r;
+}
+
 bool wf_is_dirty(struct wf_checkpoint *ck)
 {
 	struct wf_overlay_usage usage;
@@ -347,4 +383,9 @@ bool wf_is_dirty(struct wf_checkpoint *ck)
 int wf_discard(const char *path, struct wf_error *err)
 {
 	return wf_overlay_discard(path, err);
+}
+
+int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err)
+{
+	return wf_overlay_look(path, ret_edits, ret_failure, size, err);
 }

@@ -22,7 +22,7 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
 
 int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 {
-	int r = wf_edit_begin(ck);
+	int r = wf_edit_begin_removal(ck);
 	if (r < 0)
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);
@@ -36,7 +36,7 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 {
-	int r = wf_edit_begin(ck);
+	int r = wf_edit_begin_removal(ck);
 	if (r < 0)
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);

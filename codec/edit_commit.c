@@ -13,7 +13,7 @@ int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	if (!ck->edits)
 		return 0;
-	int r = ck->edits->loose_count > 0 ? wf_overlay_prepare(ck->overlay) : 0;
+	int r = ck->edits->loose_count > 0 ? wf_overlay_prepare_removal(ck->overlay) : 0;
 	if (r == 0)
 		r = wf_edit_settle_all(ck, true);
 	if (r == 0)

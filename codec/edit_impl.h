@@ -125,6 +125,7 @@ struct wf_edits {
 struct wf_edits *wf_edits_new(void); /* nothing edited; NULL: no memory */
 void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what is written into ss goes to the overlay */
 int wf_edit_begin(struct wf_checkpoint *ck); /* locks; on failure nothing is locked */
+int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only removes: on a full disk, too */
 void wf_edit_end(struct wf_checkpoint *ck);
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */
 int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */

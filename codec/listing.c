@@ -252,6 +252,12 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		wf_json_string(ret, ck->last_error, strlen(ck->last_error));
 	else
 		wf_buffer_puts(ret, "null");
+	const char *unused = ck->overlay ? wf_overlay_unused(ck->overlay) : NULL;
+	wf_buffer_puts(ret, ",\n  \"edits_not_shown\": ");
+	if (unused)
+		wf_json_string(ret, unused, strlen(unused));
+	else
+		wf_buffer_puts(ret, "null");
 	wf_buffer_puts(ret, "\n}\n");
 	pthread_rwlock_unlock(&ck->lock);
 	return wf_buffer_status(ret);

@@ -112,18 +112,8 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-void wf_overlay_close(struct wf_overlay *ov)
+static void free_all(struct wf_overlay *ov)
 {
-	if (!ov)
-		return;
-	if (ov->writable && ov->replayed && ov->dir_fd >= 0) {
-		if (ov->pending == 0) {
-			wf_overlay_clear(ov, NULL, NULL);
-			wf_overlay_remove_directory(ov, false);
-		} else if (wf_overlay_write_log(ov) < 0) {
-			wf_overlay_log_line(ov, "%s/log: the last edits could not be written", ov->directory);
-		}
-	}
 	wf_overlay_close_files(ov);
 	free(ov->files);
 	wf_buffer_free(&ov->buffer);
@@ -136,6 +126,23 @@ void wf_overlay_close(struct wf_overlay *ov)
 	free(ov->checkpoint);
 	free(ov->target);
 	free(ov->directory);
+}
+
+void wf_overlay_close(struct wf_overlay *ov)
+{
+	if (!ov)
+		return;
+	if (ov->writable && ov->replayed && ov->dir_fd >= 0) {
+		if (ov->pending == 0) {
+			wf_overlay_clear(ov, NULL, NULL);
+			wf_overlay_remove_directory(ov, false);
+		} else if (wf_overlay_write_log(ov) < 0) {
+			wf_overlay_log_line(ov, "%s/log: the last edits could not be written", ov->directory);
+		} else if (ov->log_fd >= 0 && ftruncate(ov->log_fd, (off_t)ov->log_bytes) < 0) {
+			/* the room that was reserved stays taken */
+		}
+	}
+	free_all(ov);
 	free(ov);
 }
 
@@ -176,7 +183,7 @@ bool wf_overlay_is_dirty(const struct wf_overlay *ov)
 
 /* ---- the directory ---- */
 
-int wf_overlay_prepare(struct wf_overlay *ov)
+static int prepare(struct wf_overlay *ov, bool removes)
 {
 	if (!ov->writable)
 		return -EROFS;
@@ -188,30 +195,38 @@ int wf_overlay_prepare(struct wf_overlay *ov)
 		ov->uncleared = false;
 	}
 	int r = wf_overlay_make_directory(ov);
-	if (r < 0)
-		return r;
 	/* here and not with the record: a full disk refuses an edit, and never loses one that was made */
-	return ov->buffer.len >= WF_OVERLAY_BUFFER ? wf_overlay_write_log(ov) : 0;
+	if (r == 0)
+		r = wf_overlay_reserve_log(ov, removes);
+	if (r < 0 && ov->dropped_count > 0 && wf_overlay_sync(ov) == 0)
+		r = wf_overlay_reserve_log(ov, removes);
+	return r == 0 && ov->buffer.len >= WF_OVERLAY_BUFFER ? wf_overlay_write_log(ov) : r;
+}
+
+int wf_overlay_prepare(struct wf_overlay *ov)
+{
+	return prepare(ov, false);
+}
+
+int wf_overlay_prepare_removal(struct wf_overlay *ov)
+{
+	return prepare(ov, true);
 }
 
 int wf_overlay_sync(struct wf_overlay *ov)
 {
+	ov->wants_room = false;
 	if (!ov->writable || ov->dir_fd < 0)
 		return 0;
 	int r = wf_overlay_sync_files(ov);
-	if (r == 0 && ov->new_data_name && fsync(ov->data_fd) < 0)
-		r = -errno;
+	if (r == 0 && ov->new_data_name)
+		r = wf_overlay_sync_names(ov->data_fd, &ov->data_names_failed);
 	if (r < 0)
 		return r;
 	ov->new_data_name = false;
-	r = wf_overlay_write_log(ov);
-	if (r == 0 && ov->log_fd >= 0 && ov->unsynced && fdatasync(ov->log_fd) < 0)
-		r = -errno;
-	if (r == 0 && ov->new_log_name && fsync(ov->dir_fd) < 0)
-		r = -errno;
+	r = wf_overlay_sync_log(ov);
 	if (r < 0)
 		return r;
-	ov->new_log_name = false;
 	if (ov->new_directory) {
 		r = wf_overlay_sync_parent(ov);
 		if (r < 0)
@@ -223,12 +238,23 @@ int wf_overlay_sync(struct wf_overlay *ov)
 	return 0;
 }
 
+bool wf_overlay_wants_room(const struct wf_overlay *ov)
+{
+	return ov->wants_room;
+}
+
+bool wf_overlay_is_synced(const struct wf_overlay *ov)
+{
+	return ov->unsynced == 0 && ov->buffer.len == 0 && ov->touched_count == 0 && ov->dropped_count == 0;
+}
+
 int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx)
 {
 	wf_overlay_forget_log(ov);
 	if (ov->dir_fd < 0)
 		return 0;
 	/* the mark last: with it, and without a log, an opening still knows that the edits are in the file */
+	unlinkat(ov->dir_fd, "log.new", 0);
 	if (unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
 		return -errno;
 	wf_overlay_remove_files(ov, keep, ctx);
@@ -265,27 +291,54 @@ void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
 
 /* ---- without a mount ---- */
 
-int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
+/* An overlay beside the file at path that is not opened with it. */
+static int begin_without(struct wf_overlay *ov, const char *path, bool writable, struct wf_error *err)
 {
-	struct wf_overlay ov = {
-		.writable = true, .file_fd = -1, .dir_fd = -1, .data_fd = -1, .lock_fd = -1, .log_fd = -1};
-	cleanup_free char *target = absolute(checkpoint);
-	cleanup_free char *directory = NULL;
-	if (!target || asprintf(&directory, "%s.weightfs", target) < 0) {
-		directory = NULL;
+	struct stat st;
+	*ov = (struct wf_overlay){
+		.writable = writable, .file_fd = -1, .dir_fd = -1, .data_fd = -1, .lock_fd = -1, .log_fd = -1, .sequence = 1};
+	pthread_mutex_init(&ov->files_lock, NULL);
+	ov->target = absolute(path);
+	ov->checkpoint = ov->target ? strdup(ov->target) : NULL;
+	if (!ov->checkpoint || asprintf(&ov->directory, "%s.weightfs", ov->target) < 0) {
+		ov->directory = NULL;
 		return wf_fail(err, -ENOMEM, "out of memory");
 	}
-	ov.checkpoint = ov.target = target;
-	ov.directory = directory;
-	pthread_mutex_init(&ov.files_lock, NULL);
-	struct stat st;
 	/* edits for an output that was never written stand beside a file that is not there */
-	ov.elsewhere = stat(target, &st) < 0;
-	int r = ov.elsewhere ? 0 : wf_overlay_lock_checkpoint(&ov, err);
+	ov->elsewhere = stat(ov->target, &st) < 0;
+	return 0;
+}
+
+int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err)
+{
+	struct wf_overlay ov;
+	bool found = false;
+	uint64_t edits = 0;
+	int r = begin_without(&ov, path, false, err);
+	if (r == 0)
+		r = wf_overlay_open_directory(&ov, err);
+	if (r == 0 && ov.dir_fd >= 0 && !wf_overlay_is_done(&ov))
+		r = wf_overlay_read_header(&ov, &ov.base, &found, err);
+	if (r == 0 && found && (r = wf_overlay_scan_log(&ov, &edits)) < 0)
+		wf_fail(err, r, "%s/log: %s", ov.directory, strerror(-r));
+	if (r == 0) {
+		*ret_edits = edits;
+		snprintf(ret_failure, size, "%s", ov.failure);
+	}
+	free_all(&ov);
+	return r;
+}
+
+int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
+{
+	struct wf_overlay ov;
+	int r = begin_without(&ov, checkpoint, true, err);
+	if (r == 0 && !ov.elsewhere)
+		r = wf_overlay_lock_checkpoint(&ov, err);
 	if (r == 0)
 		r = wf_overlay_open_directory(&ov, err);
 	if (r == 0 && ov.dir_fd < 0)
-		r = wf_fail(err, -ENOENT, "%s has no edits that wait for a commit", target);
+		r = wf_fail(err, -ENOENT, "%s has no edits that wait for a commit", ov.target);
 	if (r == 0)
 		r = wf_overlay_lock_directory(&ov, err);
 	if (r == 0)
@@ -293,16 +346,9 @@ int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
 	if (r == 0)
 		r = wf_overlay_undo_append(&ov, err);
 	if (r == 0 && (r = wf_overlay_clear(&ov, NULL, NULL)) < 0)
-		wf_fail(err, r, "%s: %s", directory, strerror(-r));
+		wf_fail(err, r, "%s: %s", ov.directory, strerror(-r));
 	if (r == 0)
 		wf_overlay_remove_directory(&ov, true);
-	wf_overlay_close_files(&ov);
-	free(ov.files);
-	close_fd(&ov.log_fd);
-	close_fd(&ov.data_fd);
-	close_fd(&ov.dir_fd);
-	close_fd(&ov.lock_fd);
-	close_fd(&ov.file_fd);
-	pthread_mutex_destroy(&ov.files_lock);
+	free_all(&ov);
 	return r;
 }

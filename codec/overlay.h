@@ -114,15 +114,26 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *ctx, uint8_t typ
 /* Makes the directory (and its lock) if this is the first edit. Before every edit, so that a full disk or a read-only
  * directory refuses the edit itself. Returns 0, -EROFS, -EBUSY, or mkdir's error. */
 int wf_overlay_prepare(struct wf_overlay *ov);
+/* The same before an edit that only removes, or before a commit: it may use the room that is kept for them. */
+int wf_overlay_prepare_removal(struct wf_overlay *ov);
 /* Appends one record to the buffer (written at wf_overlay_sync, or by wf_overlay_prepare when it grew large). pending:
  * it changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG,
  * or -EINVAL without wf_overlay_prepare. */
 int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
 /* The long part of wf_overlay_sync, with the checkpoint's lock held shared: what was written into data files so far is on
- * disk. Returns 0 or what fdatasync said, which must not be lost: it says so only once. */
+ * disk. Returns 0 or what fdatasync said. */
 int wf_overlay_flush(struct wf_overlay *ov);
-/* Extents, then the log, then directories that have new names: all durable. */
+/* Extents, then the log, then directories that have new names: all durable. The kernel tells of a failed write once and
+ * forgets it: after a failure this stays an error until the file concerned was written anew, as another one. */
 int wf_overlay_sync(struct wf_overlay *ov);
+bool wf_overlay_is_synced(const struct wf_overlay *ov);
+/* A data file was dropped while the disk is nearly full: a wf_overlay_sync now gives its room back. */
+bool wf_overlay_wants_room(const struct wf_overlay *ov);
+
+/* Why a commit failed: kept in the log until one succeeds, as far as there is room and a log. */
+void wf_overlay_note_failure(struct wf_overlay *ov, const char *why);
+/* NULL: the last commit did not fail. */
+const char *wf_overlay_failure(const struct wf_overlay *ov, int64_t *ret_time);
 
 /* ---- data files ---- */
 /* The file for that number, made when missing and writable; borrowed until the next wf_overlay_drop_file of it, commit
@@ -173,6 +184,9 @@ int wf_overlay_lock_file(int fd);
 int wf_overlay_forget(struct wf_overlay *ov);
 
 /* ---- without a mount ---- */
+/* What waits beside the file at that path (which need not exist), whoever has it open: edits, and why the last commit failed
+ * (empty: it did not). Returns 0; -EPERM it is not ours; -EUCLEAN, -EOPNOTSUPP as wf_overlay_open; or the system's error. */
+int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
 /* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use; -EPERM it is
  * not ours; -ESTALE an append was left unfinished, and the file that is there is not (surely) the one that has it. */
 int wf_overlay_discard(const char *checkpoint, struct wf_error *err);

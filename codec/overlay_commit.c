@@ -194,6 +194,14 @@ static int target_now(const struct wf_overlay *ov, struct wf_overlay_base *ret)
 	return fd < 0 ? -errno : wf_overlay_base_of(fd, UINT64_MAX, ret);
 }
 
+bool wf_overlay_is_done(const struct wf_overlay *ov)
+{
+	enum mark_kind kind;
+	struct wf_overlay_base mark, now;
+	return read_mark(ov, &kind, &mark, NULL) == 0 && kind == MARK_REPLACE && target_now(ov, &now) == 0 &&
+	       wf_overlay_base_equal(&now, &mark);
+}
+
 static int say_stale(const struct wf_overlay *ov, const struct wf_overlay_base *header, struct wf_error *err)
 {
 	struct wf_overlay_base now;
@@ -305,7 +313,7 @@ int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
 int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
 			    struct wf_error *err)
 {
-	int r = wf_overlay_prepare(ov);
+	int r = wf_overlay_prepare_removal(ov);
 	if (r == 0)
 		r = wf_overlay_sync(ov);
 	ov->mark_append = kind == WF_OVERLAY_APPEND;

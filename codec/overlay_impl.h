@@ -15,6 +15,7 @@ struct wf_data_file {
 	bool present; /* stands in data/ as far as this session knows */
 	bool touched; /* written since the last sync */
 	bool dropped; /* goes at the next sync: until then a durable record may still name it */
+	bool failed;  /* an fdatasync did: the kernel may have dropped what was written and will not say so again */
 };
 
 struct wf_overlay {
@@ -38,7 +39,13 @@ struct wf_overlay {
 	void *keep_ctx;
 	bool new_log_name, new_data_name, new_directory; /* names not yet durable */
 
-	uint64_t log_bytes; /* written so far, header included */
+	uint64_t log_bytes;    /* written so far, header included */
+	uint64_t log_reserved; /* up to here the file system has room for sure; UINT64_MAX: it cannot say */
+	bool log_failed;       /* as of a data file; or the directory's fsync did */
+	bool data_names_failed;
+	bool wants_room; /* a data file was dropped on a disk that is nearly full */
+	char failure[400]; /* why the last commit failed; empty: it did not, or there was none since */
+	int64_t failure_time;
 	uint64_t sequence;  /* of the next record */
 	uint64_t edits, unsynced;
 	uint64_t pending; /* of the edits, those that a commit would write */
@@ -50,6 +57,7 @@ struct wf_overlay {
 	pthread_mutex_t files_lock; /* files, for readers beside each other */
 	struct wf_data_file *files;
 	uint32_t files_count; /* numbers below it are taken */
+	uint32_t named_below; /* numbers from here on are in no record that was written so far */
 	uint32_t files_capacity;
 	uint32_t open_count, touched_count, dropped_count;
 };
@@ -66,8 +74,31 @@ void wf_overlay_note_pid(struct wf_overlay *ov);
 /* overlay_log.c */
 /* Reads the header of `log`. *ret_found: there is a log with at least a whole header. */
 int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err);
-/* Writes what is buffered, making the log with its header when missing. */
+/* Makes the log with its header when missing, and keeps room in it for removals, which a full disk must not refuse.
+ * removes: this is one. */
+int wf_overlay_reserve_log(struct wf_overlay *ov, bool removes);
+/* Writes what is buffered. */
 int wf_overlay_write_log(struct wf_overlay *ov);
+/* The log is durable on return. After a failure only a copy of it in a new file is believed. */
+int wf_overlay_sync_log(struct wf_overlay *ov);
+/* Makes the names in a directory of ours durable. *failed: the last time that did not work. */
+int wf_overlay_sync_names(int dir_fd, bool *failed);
+/* pread and pwrite of everything; reading is short at the end of the file only. */
+int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got);
+int wf_overlay_write(int fd, const void *buf, size_t len, uint64_t offset);
+
+#define WF_LOG_HEADER_BYTES 96u
+#define WF_LOG_RECORD_BYTES 20u
+#define WF_LOG_PENDING 1u /* flag */
+/* The one record that is the overlay's own: why a commit failed. i64 time, text. Records of edits have other numbers
+ * (edit_impl.h). */
+#define WF_LOG_FAILURE 41u
+
+/* overlay_replay.c */
+/* Whether the first `bytes` of a log are whole records: 0, -EIO when not, or the system's error. */
+int wf_overlay_check_log(int fd, uint64_t bytes);
+/* What a log that is not replayed holds: edits that a commit would write, and the last failure. */
+int wf_overlay_scan_log(struct wf_overlay *ov, uint64_t *ret_edits);
 void wf_overlay_forget_log(struct wf_overlay *ov); /* the file is gone: the next record starts a new one */
 
 /* overlay_base.c */
@@ -81,6 +112,8 @@ void wf_overlay_know_content(struct wf_overlay *ov);
 /* Holds file, mark and log against each other, finishes or undoes a commit that was cut short (a writer) or looks past
  * it (a reader), and sets ov->base. */
 int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err);
+/* Whether a mark says that the edits are in the file at the target already. */
+bool wf_overlay_is_done(const struct wf_overlay *ov);
 /* For a discard: cuts the target back when an append was under way. */
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err);
 
@@ -100,7 +133,7 @@ void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs);
 int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
 
 /* overlay_files.c */
-int wf_overlay_find_files(struct wf_overlay *ov); /* which data files are there */
+int wf_overlay_find_files(struct wf_overlay *ov); /* which data files are there; a writer removes half-made copies */
 void wf_overlay_close_files(struct wf_overlay *ov);
 void wf_overlay_trim_files(struct wf_overlay *ov); /* closes descriptors beyond a limit; nobody may borrow one */
 int wf_overlay_sync_files(struct wf_overlay *ov);

@@ -91,5 +91,6 @@ int fs_outcome(struct fs *fs, fuse_ino_t ino, const char *call, const char *name
 	if (r < 0)
 		tell_refused(fs, ino, call, name, r);
 	reason.code = 0;
+	fs_edited(fs); /* or one that was refused half way */
 	return r < 0 ? fs_errno(fs, ino, r) : 0;
 }

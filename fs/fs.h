@@ -27,6 +27,7 @@
 
 struct fs_invalidator;
 struct fs_control;
+struct fs_write_behind;
 struct fs_log_lines;
 struct wf_buffer;
 
@@ -36,6 +37,7 @@ struct fs {
 	struct fuse_session *session;
 	struct fs_invalidator *invalidator;
 	struct fs_control *control;
+	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
 	struct fs_log_lines *log; /* what .weightfs/log shows */
 	/* Opens a device for the codec: main.c, which alone knows them. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
@@ -133,6 +135,11 @@ int fs_cuda_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
 int fs_archive_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
 int fs_archive_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
 int fs_archive_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
+
+/* ---- write_behind.c: makes edits durable without being asked, from a thread of its own ---- */
+int fs_write_behind_start(struct fs *fs);
+void fs_write_behind_stop(struct fs *fs); /* accepts that it was never started */
+void fs_edited(struct fs *fs);            /* an edit was made */
 
 /* ---- invalidate.c: tells the kernel which cached pages are stale, from a thread of its own ---- */
 /* fs->session must exist before the first change is told. */

@@ -49,8 +49,10 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 {
 	if (fs_is_control(ino))
 		fs_control_release(fs_of(req), fi);
-	else if (fs_of(req)->writable)
+	else if (fs_of(req)->writable) {
 		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, writes(fi));
+		fs_edited(fs_of(req)); /* the last one can settle content */
+	}
 	fuse_reply_err(req, 0);
 }
 

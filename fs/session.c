@@ -300,6 +300,8 @@ static int serve(struct fs *fs, struct start *start)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	int r = config ? fs_invalidator_start(fs) : -ENOMEM;
+	if (r == 0 && fs->writable)
+		r = fs_write_behind_start(fs);
 	if (r == 0) {
 		if (start->pipe >= 0) {
 			char ok = '\0';
@@ -324,6 +326,11 @@ static int serve(struct fs *fs, struct start *start)
 	return r < 0 ? r : 0; /* a signal's number is a proper end */
 }
 
+static const char *target(const struct fs *fs)
+{
+	return fs->options.output ? fs->options.output : wf_path(fs->checkpoint);
+}
+
 /* The mount is gone: what was edited goes into the checkpoint now. */
 static int commit_at_end(struct fs *fs)
 {
@@ -332,11 +339,17 @@ static int commit_at_end(struct fs *fs)
 	if (!fs->writable || !wf_is_dirty(fs->checkpoint))
 		return 0;
 	int r = wf_commit(fs->checkpoint, &err);
-	if (r < 0)
-		fs_log(fs, LOG_ERR, "%s: not committed, the edits are kept beside it: %s", wf_path(fs->checkpoint),
-		       wf_error_format(&err, text, sizeof text));
 	if (r > 0)
-		fs_log(fs, LOG_WARNING, "%s: committed, but %s", wf_path(fs->checkpoint), err.text);
+		fs_log(fs, LOG_WARNING, "%s: committed, but %s", target(fs), err.text);
+	if (r >= 0)
+		return r;
+	wf_error_format(&err, text, sizeof text);
+	int kept = wf_sync(fs->checkpoint);
+	if (kept == 0)
+		fs_log(fs, LOG_ERR, "%s: not committed, the edits are kept beside it: %s", target(fs), text);
+	else
+		fs_log(fs, LOG_ERR, "%s: not committed, and the last edits could not be kept beside it (%s): %s", target(fs),
+		       strerror(-kept), text);
 	return r;
 }
 
@@ -350,6 +363,7 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 	int status = 1;
 	if (fuse_set_signal_handlers(fs->session) == 0) {
 		signal(SIGHUP, SIG_IGN);
+		signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
 		detach_dead_mount(fs->options.mountpoint);
 		if (check_mountpoint(fs->options.mountpoint) == 0 &&
 		    fuse_session_mount(fs->session, fs->options.mountpoint) == 0) {
@@ -357,6 +371,7 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 				raise_read_ahead(fs->options.mountpoint);
 			int r = serve(fs, start);
 			fuse_session_unmount(fs->session);
+			fs_write_behind_stop(fs);
 			fs_invalidator_stop(fs);
 			int committed = commit_at_end(fs);
 			status = r < 0 || committed < 0;

@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -238,6 +239,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
 	setlocale(LC_CTYPE, "C.UTF-8"); /* for patterns: ? is a character; nothing else depends on it */
 	int r = run(argc, argv);
 	wfctl_progress(NULL);

@@ -260,24 +260,19 @@ static char *status_string(const struct wf_buffer *status, const char *name)
 	return text;
 }
 
-/* What was written between the commit and the unmount was committed by the daemon: did that work? */
-static bool has_edits_left(const char *checkpoint)
+/* What was written between the commit and the unmount was committed by the daemon: did that work? Says why not. */
+static bool tell_edits_left(const char *target)
 {
-	struct wf_open_options options = {0};
-	struct wf_checkpoint *ck;
 	struct wf_error err = {0};
-	char *overlay;
-	bool dirty = false;
-	if (asprintf(&overlay, "%s.weightfs", checkpoint) < 0)
-		return false;
-	if (access(overlay, F_OK) == 0) {
-		int r = wf_open(checkpoint, &options, &ck, &err);
-		dirty = r < 0 || wf_is_dirty(ck);
-		if (r == 0)
-			wf_close(ck);
-	}
-	free(overlay);
-	return dirty;
+	char why[512];
+	uint64_t edits = 0;
+	int r = wf_waiting(target, &edits, why, sizeof why, &err);
+	if (r < 0)
+		wfctl_fail(target, "unmounted, but it cannot be seen whether the last edits are committed: %s", err.text);
+	else if (edits > 0)
+		wfctl_fail(target, "unmounted, but %llu edits are not committed: %s", (unsigned long long)edits,
+			   why[0] ? why : "wfctl commit says why");
+	return r < 0 || edits > 0;
 }
 
 int wfctl_umount(int argc, char **argv)
@@ -288,8 +283,8 @@ int wfctl_umount(int argc, char **argv)
 		int r = unmount(mount, MNT_DETACH);
 		return r < 0 ? wfctl_fail_error(mount, r, NULL)
 			     : wfctl_fail(mount,
-					  "unmounted, but its daemon had died: edits not committed are kept as of the "
-					  "last fsync");
+					  "unmounted, but its daemon had died: its last edits are not committed; the "
+					  "next mount shows those that had reached the log");
 	}
 	if (!wfctl_is_mount(mount))
 		return wfctl_fail(mount, "not a weightfs mount");
@@ -300,7 +295,7 @@ int wfctl_umount(int argc, char **argv)
 		return wfctl_fail_error(mount, r, NULL);
 	}
 	bool writable = status_true(&status, "writable");
-	char *checkpoint = status_string(&status, "checkpoint");
+	char *checkpoint = status_string(&status, "checkpoint"), *output = status_string(&status, "output");
 	/* held before the unmount: the daemon's end is what says that everything is written */
 	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
 	bool pending = writable && (status_true(&status, "dirty") || status_true(&status, "relocated"));
@@ -315,15 +310,13 @@ int wfctl_umount(int argc, char **argv)
 		struct pollfd p = {.fd = daemon, .events = POLLIN};
 		while (daemon >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
 			;
-		if (writable && checkpoint && has_edits_left(checkpoint)) {
+		if (writable && checkpoint && tell_edits_left(output ? output : checkpoint))
 			r = -EIO;
-			wfctl_fail(checkpoint,
-				   "unmounted, but its last edits are not committed: wfctl commit says why");
-		}
 	}
 	if (daemon >= 0)
 		close(daemon);
 	free(checkpoint);
+	free(output);
 	wf_buffer_free(&status);
 	return r < 0 || committed < 0 ? WFCTL_FAILED : WFCTL_OK;
 }

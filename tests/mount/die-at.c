@@ -2,7 +2,8 @@
  * or waits.
  *
  * DIE_AT=FILE names a control file that is read at each such call: "N kill", "N ENOSPC", "N EIO", "N wait" (until somebody opens the
- * FIFO FILE.gate for writing), or "count". Calls are counted from
+ * FIFO FILE.gate for writing), or "count". With a third word, the name of a function, only its calls are counted; "all" in place of N
+ * is every call. Calls are counted from
  * the moment the control file's content changes, so that one daemon serves a set-up phase and the fault; at each call the count
  * so far is kept in FILE.count. Counted: every libc call that writes to, creates, renames, removes, resizes or syncs something in a
  * file system; /dev/fuse (writev) is not among them.
@@ -64,9 +65,9 @@ static void wait_at_gate(void)
 }
 
 /* true when this call is to fail; errno is set then. Does not return when the process is to die. */
-static bool fault(void)
+static bool fault(const char *function)
 {
-	char now[64], what[16];
+	char now[64], what[16], only[32];
 	unsigned long at = 0;
 	int error = 0;
 	bool waits = false;
@@ -76,9 +77,15 @@ static bool fault(void)
 			strcpy(plan, now);
 			calls = 0;
 		}
-		calls++;
-		publish();
-		if (sscanf(plan, "%lu %15s", &at, what) == 2 && calls == at) {
+		bool all = !strncmp(plan, "all ", 4);
+		int words = all ? 1 + sscanf(plan, "all %15s %31s", what, only) : sscanf(plan, "%lu %15s %31s", &at, what, only);
+		if (words < 3 || !strcmp(only, function)) {
+			calls++;
+			publish();
+		} else {
+			words = 0;
+		}
+		if (words >= 2 && (all || calls == at)) {
 			if (!strcmp(what, "kill"))
 				kill(getpid(), SIGKILL);
 			waits = !strcmp(what, "wait");
@@ -99,7 +106,7 @@ static bool fault(void)
 		static type(*real) parameters;                                                                         \
 		if (!real)                                                                                             \
 			real = (type(*) parameters)dlsym(RTLD_NEXT, #name);                                            \
-		if (fault())                                                                                           \
+		if (fault(#name))                                                                                      \
 			return -1;                                                                                     \
 		return real arguments;                                                                                 \
 	}
@@ -128,7 +135,7 @@ WRAP(int, fchown, (int fd, uid_t u, gid_t g), (fd, u, g))
 
 static int open_counted(int dir, const char *path, int flags, mode_t mode)
 {
-	if ((flags & O_CREAT) && fault())
+	if ((flags & O_CREAT) && fault("open"))
 		return -1;
 	return (int)syscall(SYS_openat, dir, path, flags, mode);
 }

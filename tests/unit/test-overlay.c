@@ -441,6 +441,42 @@ static void test_discard_append(void **state)
 	expect_edits(0, "the base");
 }
 
+/* Why a commit failed is told until one succeeds; a look from outside sees what waits. */
+static void test_failure(void **state)
+{
+	uint64_t edits = 9;
+	int64_t when;
+	char why[64] = "x";
+	assert_int_equal(wf_overlay_look(file, &edits, why, sizeof why, NULL), 0);
+	assert_int_equal(edits, 0);
+	assert_string_equal(why, "");
+	struct wf_overlay *ov = edited();
+	wf_overlay_note_failure(ov, "no room");
+	record(ov, 1, "another", true);
+	wf_overlay_note_failure(ov, "no luck");
+	crash(ov, overlay);
+	assert_int_equal(wf_overlay_look(file, &edits, why, sizeof why, NULL), 0);
+	assert_int_equal(edits, 2);
+	assert_string_equal(why, "no luck");
+	ov = open_overlay(true);
+	assert_string_equal(replay(ov).text, "1:edit 1:another ");
+	assert_string_equal(wf_overlay_failure(ov, &when), "no luck");
+	struct wf_overlay_base to_be;
+	char path[200];
+	snprintf(path, sizeof path, "%s/tmp", dir);
+	int fd = new_file(path, &to_be);
+	assert_int_equal(wf_overlay_commit_begin(ov, WF_OVERLAY_REPLACE, &to_be, NULL), 0);
+	assert_int_equal(rename(path, file), 0);
+	/* a crash here: the edits are in the file */
+	assert_int_equal(wf_overlay_look(file, &edits, why, sizeof why, NULL), 0);
+	assert_int_equal(edits, 0);
+	assert_int_equal(wf_overlay_committed(ov, fd, NULL, NULL), 0);
+	assert_null(wf_overlay_failure(ov, &when));
+	close(fd);
+	wf_overlay_close(ov);
+	expect_edits(0, "the new file");
+}
+
 static void test_output(void **state)
 {
 	char output[128], output_overlay[160];
@@ -483,11 +519,22 @@ static void test_files(void **state)
 	}
 	char path[200];
 	snprintf(path, sizeof path, "%s/data/3", overlay);
+	assert_int_equal(wf_overlay_sync(ov), 0);
 	wf_overlay_drop_file(ov, 3);
 	assert_int_equal(access(path, F_OK), 0); /* a durable record may still name it */
 	assert_int_equal(wf_overlay_sync(ov), 0);
 	assert_int_equal(access(path, F_OK), -1);
-	assert_int_equal(wf_overlay_new_number(ov), 4);
+	assert_int_equal(wf_overlay_file(ov, 3, &fd), 0);
+	assert_int_equal(access(path, F_OK), 0);
+	record(ov, 1, "written later", true);
+	assert_int_equal(wf_overlay_sync(ov), 0);
+	assert_int_equal(wf_overlay_file(ov, 4, &fd), 0);
+	snprintf(path, sizeof path, "%s/data/4", overlay);
+	wf_overlay_drop_file(ov, 4); /* no record that was written can */
+	assert_int_equal(access(path, F_OK), -1);
+	wf_overlay_drop_file(ov, 3);
+	assert_int_equal(wf_overlay_sync(ov), 0);
+	assert_int_equal(wf_overlay_new_number(ov), 5);
 	struct wf_overlay_base to_be;
 	snprintf(path, sizeof path, "%s/tmp", dir);
 	int new_fd = new_file(path, &to_be);
@@ -516,6 +563,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_replace, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_append, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_discard_append, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_output, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files, setup, teardown),
 	};
