@@ -194,7 +194,7 @@ def reasons(w):
 
 
 def many_entries(w):
-    count = 20000
+    count = 5000
     save(w.file, {"big": Linear(**{f"p{i}": i for i in range(10)}), "t": tuple(tensor(1, i) for i in range(count)), "keep": 1})
     w.mount()
     start = time.monotonic()

@@ -2,7 +2,7 @@
 """Readers, writers, renames, opens, fsyncs, commits, listings and the status, all at once; then who waits how long for whom.
 
 Every read goes to the daemon (O_DIRECT, attributes, .weightfs): what the kernel has cached proves nothing here. The build with
-the thread sanitizer runs this, too, and its reports count as failures. Usage: concurrent.py BUILD_DIR [SECONDS]. Prints TAP.
+the thread sanitizer runs this, too, and its reports count as failures. Usage: side_by_side.py BUILD_DIR [SECONDS]. Prints TAP.
 """
 import json
 import mmap
