@@ -6,7 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "places.h"
+#include "say.h"
 
 #define OPTION(text, member)                                 \
 	{                                                    \
@@ -86,7 +90,7 @@ void fs_options_help(void)
 
 static int fail(const char *what, const char *why)
 {
-	fprintf(stderr, "weightfs: %s: %s\n", what, why);
+	fs_say("weightfs", what, "%s", why);
 	return 2;
 }
 
@@ -96,11 +100,11 @@ static int collect(void *data, const char *arg, int key, struct fuse_args *rest)
 	struct fs_options *o = data;
 	if (key == KEY_IGNORE || (key == FUSE_OPT_KEY_OPT && !strncmp(arg, "x-", 2)))
 		return 0;
-	if (key != FUSE_OPT_KEY_NONOPT)
+	if (key != FUSE_OPT_KEY_NONOPT && strcmp(arg, "-") != 0)
 		return 1;
 	char **target = !o->checkpoint ? &o->checkpoint : !o->mountpoint ? &o->mountpoint : NULL;
 	if (!target) {
-		fprintf(stderr, "weightfs: %s: one argument too many\n", arg);
+		fail(arg, "one argument too many: weightfs [options] CHECKPOINT MOUNTPOINT");
 		return -1;
 	}
 	*target = strdup(arg);
@@ -117,6 +121,23 @@ static int check_commit_mode(struct fs_options *o)
 			return 0;
 		}
 	return o->commit ? fail("commit", "is auto, replace or append") : 0;
+}
+
+/* A checkpoint that cannot be one, before anything is opened. Returns an exit status. */
+static int check_arguments(const struct fs_options *o)
+{
+	struct stat first, second;
+	const char *dash = fs_refuse_dash(o->checkpoint);
+	if (dash) {
+		fail(o->checkpoint, dash);
+		return 1;
+	}
+	if (stat(o->checkpoint, &first) == 0 && S_ISDIR(first.st_mode) && stat(o->mountpoint, &second) == 0 && S_ISREG(second.st_mode)) {
+		fs_say("weightfs", o->checkpoint, "a directory, and %s is a file: the checkpoint comes first (weightfs %s %s)",
+		       o->mountpoint, o->mountpoint, o->checkpoint);
+		return 2;
+	}
+	return 0;
 }
 
 /* The daemon changes its directory: the mount point must stay what it is. Without links, as the table of mounts has it;
@@ -162,6 +183,8 @@ int fs_options_parse(int argc, char **argv, struct fs_options *ret)
 	if (ret->read_only && ret->read_write)
 		return fail("ro and rw", "are opposites");
 	int r = check_commit_mode(ret);
+	if (r == 0)
+		r = check_arguments(ret);
 	return r ? r : absolute_mountpoint(ret);
 }
 

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mntent.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +16,9 @@
 #include "beside.h"
 #include "busy.h"
 #include "control.h"
+#include "mounting.h"
+#include "places.h"
+#include "say.h"
 
 #define READ_AHEAD_KIB 1024
 #define THREADS_MAX 64
@@ -28,7 +31,7 @@ struct start {
 
 static int fail(const char *what, const char *why)
 {
-	fprintf(stderr, "weightfs: %s: %s\n", what, why);
+	fs_say("weightfs", what, "%s", why);
 	return 1;
 }
 
@@ -97,10 +100,19 @@ static int check_hidden(const struct fs *fs)
 		fs->writable ? fs_beside_hidden_by(o->mountpoint, wf_path(fs->checkpoint), o->output) : NULL;
 	if (!file)
 		return 0;
-	fprintf(stderr,
-		"weightfs: %s: a mount there hides %s and the place where edits of it are kept: mount elsewhere, or with "
-		"-o ro\n",
-		o->mountpoint, file);
+	fs_say("weightfs", o->mountpoint,
+	       "a mount there hides %s and the place where edits of it are kept: mount elsewhere, or with -o ro", file);
+	return 1;
+}
+
+static int fail_open(const char *checkpoint, const struct wf_error *err)
+{
+	char text[700], mount[PATH_MAX];
+	wf_error_format(err, text, sizeof text);
+	const char *path = text[0] == '/' ? NULL : checkpoint; /* it names the file itself */
+	if (err->code != -EBUSY || !fs_mount_of(checkpoint, mount, sizeof mount))
+		return fail(path, text);
+	fs_say("weightfs", path, "%s, and mounted on %s (wfctl umount it first, or mount with -o ro)", text, mount);
 	return 1;
 }
 
@@ -108,7 +120,6 @@ static int open_checkpoint(struct fs *fs)
 {
 	struct fs_options *o = &fs->options;
 	struct wf_error err = {0};
-	char text[700];
 	bool writable;
 	if (choose_writable(fs, &writable))
 		return 1;
@@ -136,55 +147,11 @@ static int open_checkpoint(struct fs *fs)
 	}
 	if (fs->preload_shown)
 		fputs("\r\033[K", stderr);
-	if (r < 0) {
-		wf_error_format(&err, text, sizeof text);
-		if (text[0] == '/') /* it names the file itself */
-			return fprintf(stderr, "weightfs: %s\n", text), 1;
-		return fail(o->checkpoint, text);
-	}
+	if (r < 0)
+		return fail_open(o->checkpoint, &err);
 	fs->writable = options.writable;
 	fs->generation = wf_generation(fs->checkpoint);
 	return check_hidden(fs);
-}
-
-static bool is_weightfs_mount(const char *mountpoint)
-{
-	FILE *table = setmntent("/proc/self/mounts", "re");
-	bool found = false;
-	for (struct mntent *m; table && (m = getmntent(table));)
-		if (!strcmp(m->mnt_dir, mountpoint))
-			found = !strcmp(m->mnt_type, "fuse.weightfs"); /* the last one is on top */
-	if (table)
-		endmntent(table);
-	return found;
-}
-
-/* A mount of ours whose daemon died answers ENOTCONN for ever: it is taken away before a new one comes. */
-static void detach_dead_mount(const char *mountpoint)
-{
-	struct statx st;
-	/* the kernel may still have the root's attributes: the daemon has to be asked */
-	if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) == 0 || errno != ENOTCONN ||
-	    !is_weightfs_mount(mountpoint))
-		return;
-	if (umount2(mountpoint, MNT_DETACH) == 0 || errno != EPERM)
-		return;
-	pid_t child = fork();
-	if (child == 0) {
-		execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
-		_exit(127);
-	}
-	if (child > 0)
-		waitpid(child, NULL, 0);
-}
-
-/* The kernel would mount on a file too, which then looks like a broken file. Other faults are told by libfuse. */
-static int check_mountpoint(const char *mountpoint)
-{
-	struct stat st;
-	if (stat(mountpoint, &st) == 0 && !S_ISDIR(st.st_mode) && strncmp(mountpoint, "/dev/fd/", 8) != 0)
-		return fail(mountpoint, strerror(ENOTDIR));
-	return 0;
 }
 
 /* ---- mounted ---- */
@@ -364,9 +331,8 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 	if (fuse_set_signal_handlers(fs->session) == 0) {
 		signal(SIGHUP, SIG_IGN);
 		signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
-		detach_dead_mount(fs->options.mountpoint);
-		if (check_mountpoint(fs->options.mountpoint) == 0 &&
-		    fuse_session_mount(fs->session, fs->options.mountpoint) == 0) {
+		fs_detach_dead_mount(fs->options.mountpoint);
+		if (fs_mount(fs->session, fs->options.mountpoint) == 0) {
 			if (start->pipe < 0)
 				raise_read_ahead(fs->options.mountpoint);
 			int r = serve(fs, start);
@@ -440,6 +406,8 @@ int fs_session_run(struct fs *fs)
 	struct start start = {.pipe = -1};
 	int pipes[2];
 	fs->on_terminal = isatty(STDERR_FILENO);
+	if (fs_check_mountpoint(fs->options.mountpoint) != 0)
+		return 1;
 	if (fs->options.foreground)
 		return run(fs, &start);
 	if (pipe2(pipes, O_CLOEXEC) < 0)
