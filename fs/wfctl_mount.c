@@ -15,7 +15,11 @@
 
 #include "codec/buffer.h"
 #include "busy.h"
+#include "holders.h"
 #include "wfctl.h"
+
+#define PAUSE_MS 50
+#define PATIENCE_MS 2500 /* for what holds a mount in passing: a service that starts in a mount name space of its own */
 
 /* ---- the control directory of a mount ---- */
 
@@ -275,6 +279,48 @@ static bool tell_edits_left(const char *target)
 	return r < 0 || edits > 0;
 }
 
+/* One line about who is in the way. did: what was done all the same. */
+static int fail_held(const char *mount, const char *did, dev_t dev, pid_t daemon, const char *at)
+{
+	struct wf_buffer holders = WF_BUFFER_INIT;
+	if (fs_holders(dev, daemon, at, &holders) == 0)
+		wf_buffer_puts(&holders, "something holds it that cannot be seen from here (another user's process, a loop device, an "
+					 "NFS server, a file system on top)");
+	wfctl_fail(mount, "%s: %s", did, holders.data ? holders.data : "?");
+	wf_buffer_free(&holders);
+	return -EBUSY;
+}
+
+/* Until the daemon has ended, which may take as long as its last commit: 0. -EBUSY while somebody else keeps the mount. */
+static int wait_for_daemon(int pidfd, pid_t daemon, dev_t dev)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	for (int waited_ms = 0; pidfd >= 0 && poll(&p, 1, PAUSE_MS) <= 0; waited_ms += PAUSE_MS)
+		if ((waited_ms > PATIENCE_MS || fs_is_mounted_here(dev)) && fs_is_serving(daemon) != 0)
+			return -EBUSY;
+	return 0;
+}
+
+/* The mount has its edits committed. at: its absolute path. */
+static int unmount_and_wait(const char *mount, const char *at, pid_t daemon, bool committed)
+{
+	dev_t dev;
+	/* held before the unmount: the daemon's end is what says that everything is written */
+	int pidfd = (int)syscall(SYS_pidfd_open, daemon, 0);
+	int r = fs_device_at(at, &dev);
+	if (r == 0 && (r = unmount(at, 0)) == -EBUSY)
+		r = fail_held(mount, committed ? "committed, but not unmounted" : "not unmounted", dev, daemon, at);
+	else if (r < 0)
+		wfctl_fail_error(mount, r, NULL);
+	else if (wait_for_daemon(pidfd, daemon, dev) < 0)
+		r = fail_held(mount, committed ? "committed and unmounted here, but its daemon goes on"
+					       : "unmounted here, but its daemon goes on",
+			      dev, daemon, NULL);
+	if (pidfd >= 0)
+		close(pidfd);
+	return r;
+}
+
 int wfctl_umount(int argc, char **argv)
 {
 	struct wf_buffer status = WF_BUFFER_INIT;
@@ -296,25 +342,22 @@ int wfctl_umount(int argc, char **argv)
 	}
 	bool writable = status_true(&status, "writable");
 	char *checkpoint = status_string(&status, "checkpoint"), *output = status_string(&status, "output");
-	/* held before the unmount: the daemon's end is what says that everything is written */
-	int daemon = (int)syscall(SYS_pidfd_open, (pid_t)status_number(&status, "pid"), 0);
+	char *at = realpath(mount, NULL);
 	bool pending = writable && (status_true(&status, "dirty") || status_true(&status, "relocated"));
 	int committed = pending ? commit_mount(mount) : 0;
 	if (committed < 0)
 		fail_commit(mount, committed);
 	if (committed < 0 && committed != -ENOTEMPTY) {
 		r = committed;
-	} else if ((r = unmount(mount, 0)) < 0) {
+	} else if (!at || chdir("/") < 0) { /* this process itself must not hold it */
+		r = -errno;
 		wfctl_fail_error(mount, r, NULL);
 	} else {
-		struct pollfd p = {.fd = daemon, .events = POLLIN};
-		while (daemon >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
-			;
-		if (writable && checkpoint && tell_edits_left(output ? output : checkpoint))
+		r = unmount_and_wait(mount, at, (pid_t)status_number(&status, "pid"), pending);
+		if (r == 0 && writable && checkpoint && tell_edits_left(output ? output : checkpoint))
 			r = -EIO;
 	}
-	if (daemon >= 0)
-		close(daemon);
+	free(at);
 	free(checkpoint);
 	free(output);
 	wf_buffer_free(&status);

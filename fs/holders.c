@@ -1,0 +1,247 @@
+#include "holders.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "codec/buffer.h"
+
+#define NAMED_MAX 8  /* holders that are named; the others are counted */
+#define SPACES_MAX 64 /* mount name spaces that are looked at */
+#define FUSE_MAJOR 10
+#define FUSE_MINOR 229
+
+struct search {
+	dev_t dev;
+	const char *but_at;
+	struct wf_buffer *out;
+	unsigned int found;
+	ino_t spaces[SPACES_MAX]; /* looked at already */
+	unsigned int space_count;
+};
+
+static void name(struct search *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void name(struct search *s, const char *fmt, ...)
+{
+	char text[600];
+	va_list ap;
+	if (++s->found > NAMED_MAX)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	wf_buffer_printf(s->out, "%s%s", s->found > 1 ? "; " : "", text);
+}
+
+int fs_device_at(const char *path, dev_t *ret)
+{
+	struct statx st;
+	if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, 0, &st) < 0)
+		return -errno;
+	*ret = makedev(st.stx_dev_major, st.stx_dev_minor);
+	return 0;
+}
+
+static bool is_on(int dir, const char *file, dev_t dev)
+{
+	struct statx st;
+	return statx(dir, file, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &st) == 0 &&
+	       makedev(st.stx_dev_major, st.stx_dev_minor) == dev;
+}
+
+/* ---- mount points ---- */
+
+/* A path of the table has \040 for a blank, and the like. */
+static void unescape(char *path)
+{
+	char *out = path;
+	for (const char *in = path; *in; out++) {
+		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] && in[3]) {
+			*out = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
+			in += 4;
+		} else {
+			*out = *in++;
+		}
+	}
+	*out = '\0';
+}
+
+/* Mounts of the device, and mounts on directories of it. who: NULL in the caller's own name space. */
+static void search_table(struct search *s, FILE *table, const char *who)
+{
+	char *line = NULL, *point = NULL;
+	size_t size = 0;
+	int ours[NAMED_MAX], count = 0; /* ids of the mounts that were found */
+	while (getline(&line, &size, table) > 0) {
+		unsigned int major_no, minor_no;
+		int id, parent;
+		bool on_ours = false;
+		free(point);
+		point = NULL;
+		if (sscanf(line, "%d %d %u:%u %*s %ms", &id, &parent, &major_no, &minor_no, &point) != 5)
+			continue;
+		unescape(point);
+		for (int i = 0; i < count; i++)
+			on_ours |= ours[i] == parent;
+		if (makedev(major_no, minor_no) == s->dev) {
+			if (count < NAMED_MAX)
+				ours[count++] = id;
+			if (!who && s->but_at && !strcmp(point, s->but_at))
+				continue;
+			if (who)
+				name(s, "%s has it at %s in another mount name space", who, point);
+			else
+				name(s, "it is mounted at %s", point);
+		} else if (on_ours && !who) {
+			name(s, "%s is mounted in it", point);
+		}
+	}
+	free(point);
+	free(line);
+}
+
+/* ---- processes ---- */
+
+static void describe(int proc, pid_t pid, char *buf, size_t size)
+{
+	char comm[32] = "?";
+	int fd = openat(proc, "comm", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, comm, sizeof comm - 1) : -1;
+	if (fd >= 0)
+		close(fd);
+	if (n > 0)
+		comm[n - (comm[n - 1] == '\n')] = '\0';
+	snprintf(buf, size, "process %d (%s)", (int)pid, comm);
+}
+
+static bool has_open(int proc, dev_t dev)
+{
+	int fd = openat(proc, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	bool found = false;
+	for (struct dirent *e; d && !found && (e = readdir(d));)
+		found = e->d_name[0] != '.' && is_on(dirfd(d), e->d_name, dev);
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static FILE *open_text(int proc, const char *file)
+{
+	int fd = openat(proc, file, O_RDONLY | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	if (!f && fd >= 0)
+		close(fd);
+	return f;
+}
+
+static bool has_mapped(int proc, dev_t dev)
+{
+	FILE *maps = open_text(proc, "maps");
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	unsigned int major_no, minor_no;
+	while (maps && !found && getline(&line, &size, maps) > 0)
+		found = sscanf(line, "%*s %*s %*s %x:%x", &major_no, &minor_no) == 2 && makedev(major_no, minor_no) == dev;
+	free(line);
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+/* The first process of each other name space speaks for it. */
+static void search_space(struct search *s, int proc, const char *who)
+{
+	struct stat st;
+	if (fstatat(proc, "ns/mnt", &st, 0) < 0)
+		return;
+	for (unsigned int i = 0; i < s->space_count; i++)
+		if (s->spaces[i] == st.st_ino)
+			return;
+	if (s->space_count == SPACES_MAX)
+		return;
+	FILE *table = open_text(proc, "mountinfo");
+	if (!table)
+		return;
+	s->spaces[s->space_count++] = st.st_ino;
+	search_table(s, table, who);
+	fclose(table);
+}
+
+static void search_process(struct search *s, int proc, pid_t pid)
+{
+	char who[80];
+	describe(proc, pid, who, sizeof who);
+	search_space(s, proc, who);
+	if (is_on(proc, "cwd", s->dev) || is_on(proc, "root", s->dev))
+		name(s, "%s works in it", who);
+	else if (has_open(proc, s->dev) || has_mapped(proc, s->dev))
+		name(s, "%s has a file of it open", who);
+}
+
+unsigned int fs_holders(dev_t dev, pid_t daemon, const char *but_at, struct wf_buffer *out)
+{
+	struct search s = {.dev = dev, .but_at = but_at, .out = out};
+	struct stat st;
+	if (stat("/proc/self/ns/mnt", &st) == 0)
+		s.spaces[s.space_count++] = st.st_ino;
+	FILE *table = fopen("/proc/self/mountinfo", "re");
+	if (table) {
+		search_table(&s, table, NULL);
+		fclose(table);
+	}
+	DIR *d = opendir("/proc");
+	for (struct dirent *e; d && (e = readdir(d));) {
+		pid_t pid = (pid_t)atoi(e->d_name);
+		int proc = pid > 0 && pid != daemon && pid != getpid()
+				   ? openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+				   : -1;
+		if (proc < 0)
+			continue;
+		search_process(&s, proc, pid);
+		close(proc);
+	}
+	if (d)
+		closedir(d);
+	if (s.found > NAMED_MAX)
+		wf_buffer_printf(out, "; and %u more", s.found - NAMED_MAX);
+	return s.found;
+}
+
+bool fs_is_mounted_here(dev_t dev)
+{
+	struct wf_buffer ignored = WF_BUFFER_INIT;
+	struct search s = {.dev = dev, .out = &ignored};
+	FILE *table = fopen("/proc/self/mountinfo", "re");
+	if (table) {
+		search_table(&s, table, NULL);
+		fclose(table);
+	}
+	wf_buffer_free(&ignored);
+	return s.found > 0;
+}
+
+int fs_is_serving(pid_t daemon)
+{
+	char path[64];
+	struct statx st;
+	int serving = 0;
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)daemon);
+	DIR *d = opendir(path);
+	if (!d)
+		return -errno;
+	for (struct dirent *e; !serving && (e = readdir(d));)
+		serving = e->d_name[0] != '.' && statx(dirfd(d), e->d_name, AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
+			  S_ISCHR(st.stx_mode) && st.stx_rdev_major == FUSE_MAJOR && st.stx_rdev_minor == FUSE_MINOR;
+	closedir(d);
+	return serving;
+}
