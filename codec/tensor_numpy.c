@@ -187,6 +187,46 @@ static wf_ref make_dtype(struct wf_graph *g, wf_ref func, enum wf_dtype dtype, b
 	return wf_call_build(g, call, wf_tuple(g, state, 8)) < 0 || wf_graph_failed(g) < 0 ? WF_NIL : call;
 }
 
+wf_ref wf_numpy_dtype_object(struct wf_graph *g, enum wf_dtype dtype)
+{
+	return make_dtype(g, wf_global_named(g, "numpy", "dtype"), dtype, false);
+}
+
+/* NumPy 2 has another name, and reads the old one; NumPy 1 reads only the old one. */
+const char *wf_numpy_module(const struct wf_graph *g)
+{
+	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
+		if (wf_is(g, o, WF_GLOBAL) && !strncmp(wf_global_module(g, o), "numpy._core", 11))
+			return "numpy._core.multiarray";
+	return "numpy.core.multiarray";
+}
+
+/* numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b') BUILD (1, shape, dtype, False, bytes) */
+int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim, wf_ref data, wf_ref *ret)
+{
+	wf_ref items[WF_MAX_NDIM], zero = wf_int(g, 0);
+	if (!wf_dtype_info(dtype)->numpy_descr || wf_dtype_info(dtype)->quantised)
+		return -EINVAL;
+	for (uint32_t d = 0; d < ndim; d++)
+		if ((items[d] = wf_int(g, shape[d])) == WF_NIL)
+			return made(g, WF_NIL);
+	wf_ref latin1[2] = {wf_str(g, "b"), wf_str(g, "latin1")};
+	wf_ref letter = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "_codecs", "encode"), wf_tuple(g, latin1, 2), WF_NIL);
+	wf_ref args[3] = {wf_global_named(g, "numpy", "ndarray"), wf_tuple(g, &zero, 1), letter};
+	wf_ref state[5] = {wf_int(g, 1), wf_tuple(g, items, ndim), wf_numpy_dtype_object(g, dtype), wf_bool(g, false), data};
+	wf_ref func = wf_global_named(g, wf_numpy_module(g), "_reconstruct");
+	if (wf_graph_failed(g) < 0 || state[2] == WF_NIL)
+		return made(g, WF_NIL);
+	wf_ref call = wf_call(g, WF_CALL_REDUCE, func, wf_tuple(g, args, 3), WF_NIL);
+	wf_ref built = call == WF_NIL ? WF_NIL : wf_tuple(g, state, 5);
+	if (built == WF_NIL)
+		return made(g, built);
+	int r = wf_call_build(g, call, built);
+	if (r == 0)
+		*ret = call;
+	return r;
+}
+
 wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array)
 {
 	struct parts p;

@@ -13,6 +13,7 @@
 
 #include "buffer.h"
 #include "number.h"
+#include "dtype.h"
 #include "object.h"
 
 #define WF_VALUE_MAX_BYTES (64u << 20)
@@ -34,11 +35,24 @@ bool wf_value_is_short(const struct wf_graph *g, wf_ref r);
 int wf_value_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 /* Size of that content without making it where that is possible (long strings). */
 int wf_value_size(const struct wf_graph *g, wf_ref r, uint64_t *ret);
-/* The object for a new content of the value `like`, type kept. Returns 0; -EINVAL the text does not parse as that type;
- * -EROFS a value that cannot be set this way (a NumPy scalar ...); -ENOMEM. */
+/* The object for a new content of the value `like`, type kept; but an int that is given a number with a point or an exponent
+ * becomes a float. Returns 0; -EINVAL the text does not parse as that type; -EROFS a value that cannot be set this way;
+ * -ENOMEM. */
 int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, wf_ref *ret);
 /* false: a value that is shown and cannot be given as text (a date, a path, a record of NumPy ...). */
 bool wf_value_is_settable(const struct wf_graph *g, wf_ref r);
+/* The object for the content of a key that has no type: of one line of text that ends in a newline a number, a bool, None or
+ * a list, as JSON reads it, else a str without the newline. -EINVAL for what is no such line: that is bytes. */
+int wf_value_new(struct wf_graph *g, const char *text, size_t len, wf_ref *ret);
+/* One line of UTF-8 without control characters but tabs, and its newline. */
+bool wf_text_is_line(const char *text, size_t len);
+/* more_to_come: the last character may lack its end. */
+bool wf_text_is_utf8(const char *text, size_t len, bool more_to_come);
+/* A number (true and false, too, for a bool) as the bytes of an element, little endian; false when the dtype has no such
+ * number. Floating point is rounded, but not to infinity. */
+bool wf_number_encode(enum wf_dtype dtype, const char *s, size_t len, unsigned char ret[16]);
+/* The scalar 0 of the class numpy.NAME, WF_NIL when there is no such class, or no memory. */
+wf_ref wf_value_numpy_example(struct wf_graph *g, const char *name);
 /* Class name for user.torch.class: "int", "float", "collections.OrderedDict", "numpy.float64", ... of any object. */
 void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 

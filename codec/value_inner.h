@@ -1,4 +1,4 @@
-/* What value.c, value_json.c and value_parse.c share. Nobody else includes it. */
+/* What value*.c share. Nobody else includes it. */
 #pragma once
 
 #include "numpy_dtype.h"
@@ -44,3 +44,17 @@ void wf_value_complex_text(double re, double im, struct wf_buffer *out);
 wf_ref wf_value_sequence(const struct wf_graph *g, wf_ref r);
 int wf_value_list(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 bool wf_value_has_numpy(const struct wf_graph *g, wf_ref r);
+/* A whole text as one number. Neither spaces nor hexadecimal. */
+bool wf_double_parse(const char *s, size_t len, double *ret);
+bool wf_complex_parse(const char *s, size_t len, double *ret_re, double *ret_im);
+/* A number, true, false, null or a list, as JSON says it, and nothing beside it but spaces. -EINVAL for anything else. */
+int wf_value_parse_json(struct wf_graph *g, const char *text, size_t len, wf_ref *ret);
+/* Bytes (a str where `like` is one) in the form that like has; WF_NIL: that of protocol 2. */
+wf_ref wf_value_bytes_like(struct wf_graph *g, wf_ref like, const char *text, size_t len, int *error);
+wf_ref wf_value_parse_numpy(struct wf_graph *g, wf_ref like, const char *s, size_t len, int *error);
+wf_ref wf_int_parse(struct wf_graph *g, const char *s, size_t len, int *error);
+wf_ref wf_float_parse(struct wf_graph *g, const char *s, size_t len, int *error);
+/* A whole JSON text. like: a list or tuple in whose form lists are made; WF_NIL: a scalar is right, too. strict: as the
+ * definition of JSON has it, else with Python's words and numbers. */
+wf_ref wf_json_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, bool strict, int *error);
+void wf_utf8_put(struct wf_buffer *out, unsigned int c);
