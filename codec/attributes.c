@@ -202,10 +202,9 @@ static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
 	return 0;
 }
 
-int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret)
+int wf_attribute_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, struct wf_buffer *ret)
 {
 	struct subject s;
-	pthread_rwlock_rdlock(&ck->lock);
 	int r = subject_of(ck, ino, &s);
 	for (size_t i = 0; r == 0; i++) {
 		if (i == WF_ARRAY_SIZE(attributes))
@@ -215,8 +214,15 @@ int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct
 			break;
 		}
 	}
-	pthread_rwlock_unlock(&ck->lock);
 	return r < 0 ? r : wf_buffer_status(ret);
+}
+
+int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = wf_attribute_text(ck, ino, name, ret);
+	pthread_rwlock_unlock(&ck->lock);
+	return r;
 }
 
 int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx)

@@ -200,14 +200,22 @@ int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char
 /* A link to a directory of this mount is the same container at a second place; -EPERM for any other target, but for names
  * that editors leave behind: Emacs' locks are links to nowhere. */
 int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const char *name, struct wf_stat *ret);
-/* Handles: a file's content takes its meaning (text is parsed, a tensor of another size gets its shape) at wf_flush, wf_sync
- * and the last wf_release. An unlinked file lives until then. */
-int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing);
-void wf_release(struct wf_checkpoint *ck, uint32_t ino, bool for_writing);
-int wf_flush(struct wf_checkpoint *ck, uint32_t ino); /* -EINVAL: text that does not parse; the old value stays */
-ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, const void *buf, size_t len);
-int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, uint64_t size_bytes);
-int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, int mode, uint64_t offset, uint64_t len); /* fallocate(2) */
+/* Handles: an opening for writing has a struct wf_opening, one for reading NULL. Content is judged at wf_flush and at the last
+ * wf_release; the writer's bytes stay as they are until then, whatever a judgement said. An unlinked file lives until its
+ * last release. */
+struct wf_opening;
+int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing, struct wf_opening **ret);
+void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
+/* -EINVAL: content that does not fit; the old one stays. */
+int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
+/* o: through which opening, or NULL where there is none. -EINVAL: a whole line that cannot be the value. */
+ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len);
+/* Without an opening, while somebody has it open for writing, a size of 0 is that of an open with O_TRUNC; while nobody has,
+ * it waits some seconds for a write, and is judged by wf_judge_waiting. */
+int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t size_bytes);
+int64_t wf_judge_waiting(struct wf_checkpoint *ck); /* milliseconds until the next is due; -1: none waits */
+int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, int mode, uint64_t offset,
+		uint64_t len); /* fallocate(2) */
 int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags);
 int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
 /* Takes over what `set` says; ctime is now. No edit: nothing is logged or committed. -ENOENT, -EROFS, -ENOMEM. */

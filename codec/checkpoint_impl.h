@@ -105,3 +105,6 @@ void wf_checkpoint_usage(struct wf_checkpoint *ck, struct wf_overlay_usage *ret)
 int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret);
 /* wf_read. The lock is held. */
 ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
+
+/* wf_getxattr with the lock held. */
+int wf_attribute_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, struct wf_buffer *ret);

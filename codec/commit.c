@@ -431,6 +431,7 @@ static void finish(struct commit *c, int r)
 {
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
+	wf_edits_unsettle(ck);
 	if (r < 0) {
 		if (c->planned)
 			wf_plan_undo(&c->plan);

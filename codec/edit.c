@@ -45,10 +45,10 @@ struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino)
 	return e->files[ino - 1];
 }
 
-void wf_edit_set_loose(struct wf_checkpoint *ck, struct wf_file *f, enum wf_loose loose)
+void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending)
 {
-	ck->edits->loose_count += (loose != LOOSE_NOT) - (f->loose != LOOSE_NOT);
-	f->loose = (uint8_t)loose;
+	ck->edits->pending_count += (pending != PENDING_NOT) - (f->pending != PENDING_NOT);
+	f->pending = (uint8_t)pending;
 }
 
 static void free_file(struct wf_file *f)
@@ -56,8 +56,9 @@ static void free_file(struct wf_file *f)
 	if (!f)
 		return;
 	free(f->hidden);
-	free(f->form);
-	free(f->klass);
+	free(f->was);
+	free(f->old);
+	wf_said_clear(f);
 	free(f->looks);
 	wf_buffer_free(&f->text);
 	free(f);
@@ -155,6 +156,23 @@ void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage)
 	ck->edits->quiet = false;
 }
 
+/* Whether a file that is to replace a backup has the backup's object until its content fits. */
+static bool stands_in(const struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
+{
+	const struct wf_edits *e = ck->edits;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (!e->pasts)
+		return false;
+	if (f && f->is_new && !f->judged)
+		return true;
+	for (uint32_t i = 0; i < e->files_count; i++) {
+		const struct wf_node *n = e->files[i] && e->files[i]->is_new ? wf_tree_node(ck->tree, i + 1) : NULL;
+		if (n && i + 1 != ino && n->nlink > 0 && n->object == object)
+			return true;
+	}
+	return false;
+}
+
 void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -163,15 +181,16 @@ void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 	if (!n || n->nlink > 0 || (f && f->openers > 0))
 		return;
 	ck->edits->changes++;
-	if (f && f->loose == LOOSE_TENSOR)
+	wf_edit_forget_old(ck, ino);
+	if (f && f->pending == PENDING_BYTES)
 		wf_edit_drop_storage(ck, f->storage);
 	/* what was written into a storage that only this file viewed is not needed any more */
 	if (n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && wf_edit_sole_view(ck, &t) &&
 	    wf_storage_get(ck->storages, t.storage)->base_bytes == 0 &&
-	    !(f && f->loose == LOOSE_TENSOR && f->storage == t.storage))
+	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) && !stands_in(ck, ino, n->object))
 		wf_edit_drop_storage(ck, t.storage);
 	if (f) {
-		wf_edit_set_loose(ck, f, LOOSE_NOT);
+		wf_edit_set_pending(ck, f, PENDING_NOT);
 		wf_edit_forget_hidden(ck, f);
 		free_file(f);
 		ck->edits->files[ino - 1] = NULL;
@@ -187,33 +206,6 @@ void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino)
 }
 
 /* ---- hooks for reading ---- */
-
-bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f && f->loose != LOOSE_NOT;
-}
-
-uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f->loose == LOOSE_TEXT ? f->text.len : wf_storage_get(ck->storages, f->storage)->size_bytes;
-}
-
-ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	uint64_t size = wf_edits_size(ck, ino);
-	if (offset >= size)
-		return 0;
-	len = WF_MIN(len, size - offset);
-	if (f->loose == LOOSE_TEXT) {
-		memcpy(buf, f->text.data + offset, len);
-		return (ssize_t)len;
-	}
-	int r = wf_storage_read(ck->storages, f->storage, offset, buf, len);
-	return r < 0 ? r : (ssize_t)len;
-}
 
 wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir)
 {
@@ -278,6 +270,10 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	free(e->unnamed);
 	free(e->by_number);
 	free(e->shadows);
+	for (uint32_t i = 0; i < e->refused_count; i++)
+		free(e->refused[i]);
+	free(e->refused);
+	wf_pasts_clear(e);
 	free(e->viewers);
 	free(e->kept);
 	free(e->storage_of_record);
@@ -337,8 +333,6 @@ int wf_sync(struct wf_checkpoint *ck)
 	if (r == 0)
 		r = wf_edits_log_scratch(ck);
 	if (r == 0)
-		r = wf_edit_settle_all(ck, false);
-	if (r == 0)
 		r = wf_overlay_sync(ck->overlay);
 	wf_edit_end(ck);
 	return r;
@@ -375,7 +369,9 @@ bool wf_is_dirty(struct wf_checkpoint *ck)
 		return false;
 	pthread_rwlock_rdlock(&ck->lock);
 	wf_checkpoint_usage(ck, &usage);
-	bool dirty = usage.edits > 0 || ck->edits->loose_count > 0 || wf_edits_is_hiding(ck);
+	bool dirty = usage.edits > 0 || wf_edits_is_hiding(ck);
+	for (uint32_t i = 0; !dirty && ck->edits->pending_count > 0 && i < ck->edits->files_count; i++)
+		dirty = ck->edits->files[i] && ck->edits->files[i]->touched;
 	pthread_rwlock_unlock(&ck->lock);
 	return dirty;
 }

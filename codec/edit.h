@@ -3,8 +3,8 @@
  * One live truth: an edit changes graph, tree and storages in memory and appends one record to the overlay's log; the
  * next wf_open replays the records through the same functions. Three things stand beside the tree:
  *
- * - loose files: a tensor file whose size is not (yet) its declared one, or a value file being rewritten. Their content is
- *   here until it is settled (wf_flush, wf_sync, the last release, a commit).
+ * - pending content: what a writer has made of a file and nobody has judged yet (wf_flush and the last wf_release do), and
+ *   the bytes of new keys as they were written, until a commit.
  * - shadows: a directory's scratch entries (*.swp, .nfs*, ...), a mapping of their own that the checkpoint never sees.
  * - orphans: files unlinked while open.
  *
@@ -34,7 +34,7 @@ void wf_edits_close(struct wf_checkpoint *ck);
 bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino);
 uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
 ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
-/* Corrects dtype, shape and stride of a decoded tensor to what its loose content is going to mean. */
+/* Corrects dtype, shape and stride of a decoded tensor to what its pending content is going to mean. */
 void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 /* Whether single entries of the directory can be removed: not those of a tuple or a module. */
 bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir);
@@ -53,9 +53,13 @@ wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
 /* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
  * many they are. */
 uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names);
-/* Settles every loose file and compacts the graph: afterwards the graph reachable from the root and the storages are
- * what is to be written. A value file whose text does not parse keeps its old value (a log line says so). */
+/* Judges what nobody has open for writing and compacts the graph: afterwards the graph reachable from the root and the
+ * storages are what is to be written. What a writer has in its hands goes on: the commit takes what was judged last, and
+ * leaves out what never was. */
 int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);
+void wf_edits_unsettle(struct wf_checkpoint *ck); /* what was left out is there again; after a commit that failed */
+/* For wf_status: appends JSON. Shapes that are others than at the last commit, and content that was refused. */
+void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);
 /* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
 bool wf_edits_reformed(const struct wf_checkpoint *ck);
 /* What scratch entries and orphans name, and the new file does not hold (live: by storage, what it does), goes to data

@@ -1,5 +1,4 @@
 /* Edits of extended attributes: dtype, shape, location, requires_grad. */
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,70 +8,6 @@
 #include "layout.h"
 #include "util.h"
 #include "value.h"
-
-/* ---- texts ---- */
-
-/* "[2, -1, 3]": sizes of 0 or more and at most one -1. */
-static int parse_shape(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free)
-{
-	uint32_t n = 0;
-	*ret_free = -1;
-	s += strspn(s, " \t\n");
-	if (*s++ != '[')
-		return -EINVAL;
-	s += strspn(s, " \t\n");
-	while (*s != ']') {
-		char *end;
-		if (n == WF_MAX_NDIM || (!isdigit((unsigned char)*s) && *s != '-'))
-			return -EINVAL;
-		errno = 0;
-		long long v = strtoll(s, &end, 10);
-		if (end == s || errno || v < -1 || (v == -1 && *ret_free >= 0))
-			return -EINVAL;
-		if (v == -1)
-			*ret_free = (int)n;
-		shape[n++] = v;
-		s = end + strspn(end, " \t\n");
-		if (*s == ',') {
-			s += 1 + strspn(s + 1, " \t\n");
-			if (*s == ']')
-				return -EINVAL;
-		} else if (*s != ']') {
-			return -EINVAL;
-		}
-	}
-	s++;
-	s += strspn(s, " \t\n");
-	*ret_ndim = n;
-	return *s ? -EINVAL : 0;
-}
-
-/* Fills in the -1. -EINVAL when the sizes do not multiply to numel. */
-static int fit_shape(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel)
-{
-	uint64_t product = 1;
-	for (uint32_t i = 0; i < ndim; i++)
-		if ((int)i != free_dim && wf_mul_u64(product, (uint64_t)shape[i], &product))
-			return -EINVAL;
-	if (free_dim >= 0) {
-		if (product == 0 || numel % product)
-			return -EINVAL;
-		shape[free_dim] = (int64_t)(numel / product);
-		return 0;
-	}
-	return product == numel ? 0 : -EINVAL;
-}
-
-static bool is_location(const char *s)
-{
-	size_t letters = strspn(s, "abcdefghijklmnopqrstuvwxyz_");
-	if (letters == 0 || !strcmp(s, "meta"))
-		return false;
-	s += letters;
-	if (*s == ':')
-		s += strspn(s + 1, "0123456789") ? 1 + strspn(s + 1, "0123456789") : 0;
-	return *s == '\0';
-}
 
 /* ---- dtype and shape ---- */
 
@@ -117,27 +52,15 @@ static int view_dtype(struct wf_tensor *t, enum wf_dtype dtype)
 	return 0;
 }
 
-/* For content that is still to come: kept until its size fits. */
-static int want(struct wf_file *f, const struct wf_tensor *t)
-{
-	int r = wf_edit_remember_form(f, t);
-	if (r == 0)
-		f->wanted = true;
-	return r;
-}
-
-static int set_dtype(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, struct wf_tensor *t, const char *value)
+static int set_dtype(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, const char *value)
 {
 	enum wf_dtype dtype = wf_dtype_from_name(value);
 	if (dtype == WF_DTYPE_INVALID)
 		return -EINVAL;
-	if (dtype == t->dtype) {
-		f->untyped = false;
+	if (dtype == t->dtype)
 		return 0;
-	}
 	if (t->kind != WF_TENSOR_DENSE || t->conj || t->neg)
 		return -EINVAL;
-	bool empty = f->is_new && t->size_bytes == 0;
 	int r = view_dtype(t, dtype);
 	if (r < 0)
 		return r;
@@ -151,79 +74,50 @@ static int set_dtype(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, st
 	} else if (!own_class) {
 		r = -EINVAL;
 	}
-	if (r == 0)
-		r = wf_edit_reform(ck, ino, t);
-	if (r == 0 && (empty || f->form))
-		r = empty ? want(f, t) : wf_edit_remember_form(f, t);
-	if (r == 0)
-		f->untyped = false;
-	return r;
+	return r < 0 ? r : wf_edit_reform(ck, ino, t);
 }
 
 /* The elements in a storage of their own, row by row: what reshape does where no view can say the new shape. */
 static int make_contiguous(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 {
-	struct wf_file *f = wf_edit_known(ck, ino);
-	int r = wf_edit_loosen(ck, ino, t->size_bytes);
+	int r = wf_edit_hold(ck, ino, t->size_bytes);
 	if (r < 0)
 		return r;
-	struct wf_form form = {.dtype = t->dtype, .ndim = t->ndim};
-	memcpy(form.shape, t->shape, t->ndim * sizeof *t->shape);
+	struct wf_form form = wf_form_of_tensor(t);
 	r = wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &form);
-	if (r == 0 && f->writers == 0 && !f->wanted) {
-		free(f->form);
-		f->form = NULL;
-	}
+	if (r == 0 && wf_edit_known(ck, ino)->writers == 0)
+		wf_edit_forget_old(ck, ino);
 	return r < 0 ? r : wf_edit_tensor(ck, ino, t);
 }
 
-static int set_shape(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, struct wf_tensor *t, const char *value)
+static int set_shape(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, const char *value)
 {
-	int64_t shape[WF_MAX_NDIM];
-	uint32_t ndim;
+	struct wf_form form = {.dtype = t->dtype};
 	int free_dim;
-	int r = parse_shape(value, shape, &ndim, &free_dim);
-	if (r < 0)
+	int r = wf_shape_parse(value, form.shape, &form.ndim, &free_dim);
+	if (r == 0)
+		r = wf_shape_fit(form.shape, form.ndim, free_dim, t->numel);
+	if (r < 0 || wf_form_same(&form, t))
 		return r;
-	if (f->is_new && t->size_bytes == 0 && free_dim < 0 && fit_shape(shape, ndim, -1, 0) < 0) {
-		struct wf_tensor wanted = *t;
-		wanted.ndim = ndim;
-		memcpy(wanted.shape, shape, ndim * sizeof *shape);
-		f->untyped = false;
-		return want(f, &wanted);
-	}
-	r = fit_shape(shape, ndim, free_dim, t->numel);
-	if (r < 0)
-		return r;
-	if (t->kind != WF_TENSOR_DENSE)
+	if (t->kind != WF_TENSOR_DENSE && t->kind != WF_TENSOR_NUMPY)
 		return -EINVAL;
 	if (!t->contiguous) {
-		if (ck->edits->replaying)
-			return -EINVAL; /* a live edit made it contiguous first, with records of its own */
-		r = make_contiguous(ck, ino, t);
+		/* a live edit made it contiguous first, with records of its own */
+		r = ck->edits->replaying || t->kind == WF_TENSOR_NUMPY ? -EINVAL : make_contiguous(ck, ino, t);
 		if (r < 0)
 			return r;
 	}
-	int64_t step = 1;
-	t->ndim = ndim;
-	for (uint32_t d = ndim; d-- > 0;) {
-		t->shape[d] = shape[d];
-		t->stride[d] = step;
-		step *= shape[d] ? shape[d] : 1;
-	}
-	r = wf_edit_reform(ck, ino, t);
-	if (r == 0 && f->form)
-		r = wf_edit_remember_form(f, t);
-	if (r == 0)
-		f->untyped = false;
-	return r;
+	uint64_t offset = t->offset_elems;
+	wf_form_set(t, &form, t->storage);
+	t->offset_elems = offset;
+	return wf_edit_reform(ck, ino, t);
 }
 
 /* ---- the others ---- */
 
 static int set_location(struct wf_checkpoint *ck, const struct wf_tensor *t, const char *value)
 {
-	if (!is_location(value))
+	if (!wf_is_location(value))
 		return -EINVAL;
 	if (t->kind != WF_TENSOR_DENSE && t->kind != WF_TENSOR_STORAGE)
 		return -EINVAL;
@@ -263,42 +157,49 @@ static int set_requires_grad(struct wf_checkpoint *ck, wf_ino ino, const struct 
 	return wf_edit_each_entry(ck, ino, set_grad_entry, &g);
 }
 
-static bool is_known(const char *name)
+/* Those that only report: tools that copy attributes set them as well. */
+static bool only_reports(const char *name)
 {
-	static const char *const names[] = {"class",  "key",         "stride",   "storage",      "storage_offset",
-					    "device", "file_offset", "qscheme",  "scale",        "zero_point",
-					    "dtype",  "shape",       "location", "requires_grad"};
-	if (!strcmp(name, "user.numpy.descr"))
-		return true;
+	static const char *const names[] = {"user.torch.stride",      "user.torch.storage", "user.torch.storage_offset",
+					    "user.torch.file_offset", "user.torch.key",     "user.torch.shard",
+					    "user.numpy.descr"};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(names); i++)
-		if (!strncmp(name, "user.torch.", 11) && !strcmp(name + 11, names[i]))
+		if (!strcmp(name, names[i]))
 			return true;
 	return false;
+}
+
+static bool is_known(const char *name)
+{
+	return only_reports(name) || !strcmp(name, "user.torch.device") || wf_said_check(name, "0") != -ENODATA;
+}
+
+/* An attribute of a tensor that is all there, as Tensor.view and reshape would do it. */
+static int apply_to_tensor(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_tensor t;
+	int r = wf_edit_tensor(ck, ino, &t);
+	if (r < 0)
+		return r;
+	if (!strcmp(name, "user.torch.dtype"))
+		return set_dtype(ck, ino, &t, value);
+	if (!strcmp(name, "user.torch.shape"))
+		return set_shape(ck, ino, &t, value);
+	if (!strcmp(name, "user.torch.location"))
+		return set_location(ck, &t, value);
+	return strcmp(name, "user.torch.requires_grad") ? -EINVAL : set_requires_grad(ck, ino, &t, value);
 }
 
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	struct wf_file *f = n ? wf_edit_file(ck, ino) : NULL;
-	struct wf_tensor t;
-	if (!f)
-		return n ? -ENOMEM : -ENOENT;
-	bool is_tensor = n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0;
-	if (!is_known(name))
-		return -EOPNOTSUPP;
-	if (is_tensor && !strcmp(name, "user.torch.dtype"))
-		return set_dtype(ck, ino, f, &t, value);
-	if (is_tensor && !strcmp(name, "user.torch.shape"))
-		return set_shape(ck, ino, f, &t, value);
-	if (is_tensor && !strcmp(name, "user.torch.location"))
-		return set_location(ck, &t, value);
-	if (is_tensor && !strcmp(name, "user.torch.requires_grad"))
-		return set_requires_grad(ck, ino, &t, value);
-	if (!f->is_new)
-		return -EPERM;
+	if (!n)
+		return -ENOENT;
 	if (!strcmp(name, "user.torch.key"))
 		return wf_edit_set_key(ck, ino, value);
-	return !strcmp(name, "user.torch.class") ? wf_edit_set_class(ck, ino, value) : 0;
+	if (n->type == WF_NODE_DIR)
+		return strcmp(name, "user.torch.class") ? 0 : wf_edit_set_class_of_dir(ck, ino, value);
+	return n->type == WF_NODE_TENSOR ? apply_to_tensor(ck, ino, name, value) : -EINVAL;
 }
 
 /* ---- the front door ---- */
@@ -308,30 +209,120 @@ static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
 	struct wf_tensor t;
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	int r = wf_edit_settle(ck, ino, true);
-	if (r == 0 && (!ck->placement || n->type != WF_NODE_TENSOR))
-		r = -EOPNOTSUPP;
-	if (r == 0)
-		r = wf_edit_tensor(ck, ino, &t);
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	/* tools that copy attributes set it, too, on what has no place yet */
+	if ((f && (f->is_new || f->pending != PENDING_NOT)) || (!ck->placement && !strcmp(value, "file")))
+		return 0;
+	int r = !ck->placement || n->type != WF_NODE_TENSOR ? -EOPNOTSUPP : wf_edit_tensor(ck, ino, &t);
 	if (r < 0)
 		return r;
 	return t.storage == WF_NO_STORAGE ? -EOPNOTSUPP : wf_placement_move(ck->placement, t.storage, value);
 }
 
-static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+static int record_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
-	int r = wf_edit_settle(ck, ino, true);
-	if (r == 0)
-		r = wf_apply_attribute(ck, ino, name, value);
-	if (r < 0)
-		return r;
 	struct wf_buffer *b = wf_edit_payload(ck);
-	r = wf_put_file(ck, b, ino);
+	int r = wf_put_file(ck, b, ino);
 	wf_put_text(b, name, strlen(name));
 	wf_put_text(b, value, strlen(value));
-	if (r == -ENOENT)
-		return 0; /* an orphan, or the root: nothing that a log could name */
-	return r < 0 ? r : wf_edit_record(ck, EDIT_ATTRIBUTE, wf_edit_pending(ck, ino));
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_ATTRIBUTE, wf_edit_pending(ck, ino));
+	return r == -ENOENT ? 0 : r; /* an orphan: nothing that a log could name */
+}
+
+static int apply_and_record(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	int r = wf_apply_attribute(ck, ino, name, value);
+	return r < 0 ? r : record_attribute(ck, ino, name, value);
+}
+
+/* What was said, and what it made of the shape of what is there already. */
+static int say_as_it_is(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_buffer shape = WF_BUFFER_INIT;
+	struct wf_tensor t;
+	bool form = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
+	int r = wf_edit_say(ck, ino, name, value);
+	if (r < 0 || !form || wf_edit_tensor(ck, ino, &t) < 0)
+		return r;
+	wf_json_ints(&shape, t.shape, t.ndim);
+	r = wf_buffer_status(&shape);
+	if (r == 0)
+		r = wf_edit_say(ck, ino, "user.torch.dtype", wf_dtype_info(t.dtype)->name);
+	if (r == 0)
+		r = wf_edit_say(ck, ino, "user.torch.shape", shape.data);
+	wf_buffer_free(&shape);
+	wf_edit_known(ck, ino)->said_fits = r == 0;
+	return r;
+}
+
+/* Content that is new, empty or in a writer's hands: attributes say what it is to be, and one that does not fit yet waits. */
+static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	bool there = wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR && f->pending == PENDING_NOT &&
+		     strcmp(name, "user.torch.class") != 0;
+	/* a shape that waits for its dtype is not to be lost to a view of what there is so far */
+	if (there && (f->said_fits || !wf_said(f, SAID_SHAPE)) && apply_and_record(ck, ino, name, value) == 0)
+		return say_as_it_is(ck, ino, name, value);
+	int r = wf_edit_say(ck, ino, name, value);
+	f->said_fits = false;
+	f->touched |= r == 0;
+	if (r < 0 || f->writers > 0)
+		return r;
+	r = wf_edit_end_writing(ck, ino);
+	return r == -EINVAL ? 0 : r;
+}
+
+static bool has_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
+{
+	struct wf_buffer now = WF_BUFFER_INIT;
+	bool has = wf_attribute_text(ck, ino, "user.torch.class", &now) == 0 && now.data && !strcmp(now.data, value);
+	wf_buffer_free(&now);
+	return has;
+}
+
+/* A value of another class: its text is read anew. */
+static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
+{
+	if (has_class(ck, ino, value))
+		return 0;
+	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_VALUE || wf_class_example(ck->graph, value) == WF_NIL)
+		return -EINVAL;
+	struct wf_wanted w = {.kind = WANT_VALUE, .insists = true, .said = true, .like = wf_class_example(ck->graph, value)};
+	int r = wf_edit_judge_as(ck, ino, &w);
+	wf_edit_changed(ck, ino);
+	wf_edit_forget_old(ck, ino);
+	return r;
+}
+
+static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	struct wf_file *f = wf_edit_file(ck, ino);
+	if (!f)
+		return -ENOMEM;
+	if (!is_known(name))
+		return -EOPNOTSUPP;
+	if (!strcmp(name, "user.torch.key"))
+		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
+	if (only_reports(name))
+		return 0;
+	if (n->type == WF_NODE_DIR)
+		return strcmp(name, "user.torch.class") ? 0 : apply_and_record(ck, ino, name, value);
+	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
+		return -EPERM;
+	int r = wf_said_check(name, value);
+	if (r < 0)
+		return r;
+	if (f->is_new || f->pending != PENDING_NOT || wf_edit_size(ck, ino) == 0)
+		return set_for_content(ck, ino, name, value);
+	if (!strcmp(name, "user.torch.class"))
+		r = set_class(ck, ino, value);
+	else
+		r = apply_and_record(ck, ino, name, value);
+	/* while somebody writes, what does not fit yet waits */
+	return r == -EINVAL && f->writers > 0 ? set_for_content(ck, ino, name, value) : r;
 }
 
 static bool has_value(struct wf_checkpoint *ck, wf_ino ino, const char *name, const void *value, size_t len)
@@ -376,7 +367,7 @@ static bool is_new_file(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool is_new = f && f->is_new;
+	bool is_new = f && (f->is_new || f->pending != PENDING_NOT);
 	pthread_rwlock_unlock(&ck->lock);
 	return is_new;
 }
@@ -389,7 +380,7 @@ int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name)
 	/* none of them can be without a value */
 	int r = wf_getxattr(ck, ino, name, &now);
 	wf_buffer_free(&now);
-	if (r == -ENODATA && is_known(name) && is_new_file(ck, ino))
+	if ((r == 0 || r == -ENODATA) && is_known(name) && is_new_file(ck, ino))
 		return 0; /* rsync lists what a new file has, sets what it knows, removes the rest: gone with the type */
 	return r == 0 ? -EPERM : r;
 }

@@ -12,7 +12,7 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
 	if (r < 0)
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, new_dir, new_name);
-	r = wf_apply_rename(ck, dir, name, new_dir, new_name, flags);
+	r = wf_apply_rename(ck, dir, name, new_dir, new_name, flags, NULL);
 	if (r == 0)
 		wf_edit_stamp_names(ck, &e);
 	wf_edit_explain(ck, r, e.dir, e.new_dir);

@@ -9,16 +9,67 @@
 
 #define CHUNK (1u << 20)
 
+/* Content that goes on growing in the storage of what was judged: the id says how much is there. */
+static int fit_grown(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_tensor t;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || f->pending != PENDING_BYTES || wf_edit_tensor(ck, ino, &t) < 0 || t.storage != f->storage)
+		return 0;
+	return wf_storage_set_form(ck->storages, f->storage, WF_UINT8, NULL);
+}
+
+/* A new file that was never judged is no part of the checkpoint yet: while a commit writes it, the mapping has a hole there. */
+static int set_aside(struct wf_checkpoint *ck, bool aside)
+{
+	struct wf_place p;
+	int r = 0;
+	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++) {
+		struct wf_file *f = wf_edit_known(ck, ino);
+		if (!f || (aside ? !wf_edit_waits(ck, ino) : !f->aside) || wf_edit_place_of(ck, ino, &p) < 0)
+			continue;
+		const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
+		const struct wf_entry *e = &d->entries[p.position];
+		f->aside = aside;
+		r = wf_dict_set_at(ck->graph, d->container, p.position, aside ? WF_NIL : e->key, aside ? WF_NIL : e->value);
+	}
+	return r;
+}
+
+bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_place p;
+	struct wf_tensor t;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (!f || !n || !f->is_new || f->judged || f->writers == 0 || n->type != WF_NODE_TENSOR || n->nlink != 1 ||
+	    wf_edit_place_of(ck, ino, &p) < 0 || wf_edit_is_scratch(ck, p.dir))
+		return false;
+	/* not what stands for a backup */
+	return wf_tree_dir(ck->tree, p.dir)->kind == WF_DIR_MAPPING && wf_edit_tensor(ck, ino, &t) == 0 &&
+	       (f->pending == PENDING_NOT || t.storage == f->storage);
+}
+
 int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	if (!ck->edits)
 		return 0;
-	int r = ck->edits->loose_count > 0 ? wf_overlay_prepare_removal(ck->overlay) : 0;
+	int r = ck->edits->pending_count > 0 ? wf_overlay_prepare_removal(ck->overlay) : 0;
 	if (r == 0)
-		r = wf_edit_settle_all(ck, true);
+		r = wf_edit_judge_all(ck);
+	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++)
+		r = fit_grown(ck, ino);
 	if (r == 0)
 		r = wf_edit_compact(ck);
+	if (r == 0)
+		r = set_aside(ck, true);
 	return r < 0 ? wf_fail(err, r, "%s", strerror(-r)) : 0;
+}
+
+void wf_edits_unsettle(struct wf_checkpoint *ck)
+{
+	if (ck->edits)
+		set_aside(ck, false);
 }
 
 /* ---- what is kept ---- */
@@ -32,7 +83,13 @@ static wf_ref note_kept(void *ctx, wf_ref persid, wf_ref id)
 	return id;
 }
 
-/* Files without a name, and content that has no meaning yet. */
+static bool is_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_place p;
+	return ck->edits->shadow_count > 0 && wf_edit_place_of(ck, ino, &p) == 0 && wf_edit_is_scratch(ck, p.dir);
+}
+
+/* Files without a name, and content that goes on. */
 static void note_files(struct wf_checkpoint *ck)
 {
 	struct wf_edits *e = ck->edits;
@@ -40,11 +97,11 @@ static void note_files(struct wf_checkpoint *ck)
 	for (uint32_t k = 0; k < e->files_count; k++) {
 		const struct wf_file *f = e->files[k];
 		const struct wf_node *n = f ? wf_tree_node(ck->tree, k + 1) : NULL;
+		if (n && f->pending == PENDING_BYTES && f->storage < e->kept_count && (f->writers > 0 || is_scratch_file(ck, k + 1)))
+			e->kept[f->storage] = true;
 		if (!n || n->type != WF_NODE_TENSOR)
 			continue;
-		if (f->loose == LOOSE_TENSOR && f->storage < e->kept_count)
-			e->kept[f->storage] = true;
-		if (n->nlink == 0 && f->openers > 0 && wf_edit_tensor(ck, k + 1, &t) == 0 && t.storage < e->kept_count)
+		if ((n->nlink == 0 || f->aside) && f->openers > 0 && wf_edit_tensor(ck, k + 1, &t) == 0 && t.storage < e->kept_count)
 			e->kept[t.storage] = true;
 	}
 }
@@ -135,13 +192,41 @@ bool wf_edits_reformed(const struct wf_checkpoint *ck)
 	return ck->edits->reformed;
 }
 
+/* Names are ordinary ones, and what was written is what a failure brings back. Content in a writer's hands goes on. */
+static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || wf_edit_waits(ck, ino) || is_scratch_file(ck, ino))
+		return;
+	free(f->was);
+	f->was = NULL;
+	f->is_new = f->judged = f->place_taken = false;
+	wf_said_clear(f);
+	free(f->old); /* what it names may be gone */
+	f->old = NULL;
+	if (f->pending == PENDING_NOT)
+		return;
+	if (f->writers > 0) {
+		wf_edit_keep_old(ck, ino);
+		return;
+	}
+	if (f->pending == PENDING_TEXT)
+		wf_buffer_free(&f->text);
+	wf_edit_set_pending(ck, f, PENDING_NOT);
+	wf_edit_changed(ck, ino);
+}
+
 void wf_edits_committed(struct wf_checkpoint *ck)
 {
 	struct wf_edits *e = ck->edits;
 	e->reformed = false;
-	for (uint32_t i = 0; i < e->files_count; i++)
-		if (e->files[i])
-			e->files[i]->is_new = e->files[i]->untyped = false;
+	set_aside(ck, false);
+	for (wf_ino ino = 1; ino <= e->files_count; ino++)
+		after_commit(ck, ino);
+	for (uint32_t i = 0; i < e->refused_count; i++)
+		free(e->refused[i]);
+	e->refused_count = 0;
+	wf_pasts_clear(e);
 	for (uint32_t i = 0; i < e->by_number_count; i++)
 		if (!wf_edits_is_kept(ck, e->by_number[i]))
 			e->by_number[i] = WF_NO_STORAGE;
@@ -153,4 +238,6 @@ void wf_edits_committed(struct wf_checkpoint *ck)
 	e->changes++;
 	e->generation++; /* a list's names are numbered anew */
 	e->scratch_unlogged = e->shadow_count > 0;
+	for (wf_ino ino = 1; !e->scratch_unlogged && ino <= e->files_count; ino++)
+		e->scratch_unlogged = wf_edit_waits(ck, ino);
 }

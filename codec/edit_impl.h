@@ -1,4 +1,4 @@
-/* The inside of edits, shared by edit*.c and replay.c only.
+/* The inside of edits, shared by edit*.c and replay*.c only.
  *
  * Each edit has one function that checks, one that changes (wf_apply_...), and a record; the log's replay calls the
  * same two. Records (strings: u32 length and bytes; paths from the root, names joined with '/'):
@@ -6,11 +6,14 @@
  *   RENAME    u32 flags, path, path            BIND     path, u32 number: the data file of that tensor's storage
  *   UNLINK    path      RMDIR  path            WRITE    u32 number, u64 offset, u64 length
  *   MKDIR     path                             RESIZE   u32 number, u64 size
- *   CREATE    path, u32 number                 LOOSEN   path, u32 number, u8 in place
+ *   CREATE    path, u32 number                 HOLD     path, u32 number, u8 flags (enum wf_hold)
  *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
  *   SYMLINK_TO path, target: a link to anywhere, which only a scratch name can be
- *   SYMLINK   path of the directory, path      VALUE    path, text
+ *   SYMLINK   path of the directory, path      VALUE    path, text (nobody writes it any more)
  *   ATTRIBUTE path, name, value                COMPACT  nothing: lists are numbered anew, for a commit that failed
+ *   SET       path, u8 takes the place that its name remembers, pickle: the object that the content was judged to be
+ *   SAID      path, name, value: an attribute for content that is still to come
+ *   HEIR      u32 flags, path, path: a rename whose file was judged before, by what stands or stood at the new name
  *
  * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base:
  * there another place of a shared container may be the directory and this one the link, and a list that lost its last
@@ -27,29 +30,34 @@
 
 #include "checkpoint_impl.h"
 
+/* Append only: these numbers stand in logs. */
 enum wf_edit_record {
 	EDIT_RENAME = 1,
-	EDIT_UNLINK,
-	EDIT_RMDIR,
-	EDIT_MKDIR,
-	EDIT_CREATE,
-	EDIT_LINK,
-	EDIT_SYMLINK,
-	EDIT_BIND,
-	EDIT_WRITE,
-	EDIT_RESIZE,
-	EDIT_LOOSEN,
-	EDIT_SETTLE,
-	EDIT_VALUE,
-	EDIT_ATTRIBUTE,
+	EDIT_UNLINK = 2,
+	EDIT_RMDIR = 3,
+	EDIT_MKDIR = 4,
+	EDIT_CREATE = 5,
+	EDIT_LINK = 6,
+	EDIT_SYMLINK = 7,
+	EDIT_BIND = 8,
+	EDIT_WRITE = 9,
+	EDIT_RESIZE = 10,
+	EDIT_HOLD = 11,
+	EDIT_SETTLE = 12,
+	EDIT_VALUE = 13,
+	EDIT_ATTRIBUTE = 14,
 	EDIT_COMPACT = 15,
-	EDIT_SCRATCH,
-	EDIT_PIECE,
-	EDIT_OBJECT,
+	EDIT_SCRATCH = 16,
+	EDIT_PIECE = 17,
+	EDIT_OBJECT = 18,
+	EDIT_SET = 19,
+	EDIT_SAID = 20,
+	EDIT_HEIR = 21,
 	EDIT_SYMLINK_TO = 22,
 };
 
 #define WF_NO_NUMBER UINT32_MAX
+#define WF_REFUSED_MAX 64u
 
 /* A dtype and a shape that the content of a file is to have, when its size fits. */
 struct wf_form {
@@ -58,19 +66,43 @@ struct wf_form {
 	int64_t shape[WF_MAX_NDIM];
 };
 
-enum wf_loose { LOOSE_NOT, LOOSE_TENSOR, LOOSE_TEXT };
+/* Where the content stands that readers see in place of what the node's object says: a data file of its own, or memory. */
+enum wf_pending { PENDING_NOT, PENDING_BYTES, PENDING_TEXT };
+
+enum wf_hold {
+	HOLD_IN_PLACE = 1, /* the data file is the tensor's own: it can only have grown */
+	HOLD_FIRST = 2,    /* what stands now is the old state that a failure brings back */
+	HOLD_SIZED = 4,    /* nobody has it open: a size was set, and is judged when nobody writes for a while */
+};
+
+struct wf_said;
+struct wf_old;
+
+/* An opening for writing. */
+struct wf_opening {
+	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
+	int failed;   /* what the last write that failed gave, or 0 */
+};
 
 /* What is known of a file beside its node; only files that were opened or edited have one. */
 struct wf_file {
 	uint32_t openers, writers; /* changed exclusively, or with `lock` shared and open_lock */
-	uint8_t loose;         /* enum wf_loose: where the content stands */
-	bool is_new;           /* made since the last commit */
-	bool untyped;          /* nobody has said its dtype, shape or class: it takes that of an entry it replaces */
-	bool wanted;           /* `form` was set while the content did not fit; kept until it does */
-	uint32_t storage;      /* of LOOSE_TENSOR */
-	struct wf_form *form;  /* what the tensor was before this opening first resized it, or was told to become */
-	struct wf_buffer text; /* of LOOSE_TEXT; kept after it was parsed while a writer goes on */
-	char *klass;           /* user.torch.class said before there was content */
+	uint8_t pending;       /* enum wf_pending */
+	bool is_new;           /* made since the last commit, or None until then: each end of writing judges all of it anew */
+	bool judged;           /* of a new one: it was, once; until then a commit leaves it out while somebody writes */
+	bool anew;             /* the content began empty: text may stand for a number */
+	bool touched;          /* something was written, or a size set, since it was emptied or judged */
+	bool sized;            /* a size was set without an opening; judged at `due` */
+	bool aside;            /* while a commit writes: it is not in the graph */
+	bool failed;           /* the last opening for writing had a write that failed */
+	bool said_fits;        /* the content has been what attributes say: rows can be added to it */
+	bool place_taken;      /* it stands where its name remembered, and has the type that it remembered */
+	int64_t due;           /* CLOCK_MONOTONIC, in ms */
+	uint32_t storage;      /* of PENDING_BYTES */
+	struct wf_buffer text; /* of PENDING_TEXT */
+	struct wf_form *was;   /* the shape at the last commit, where it has another one now; NULL: never changed */
+	struct wf_said *said;  /* attributes that decide what the content is to be; NULL: none */
+	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
 	struct wf_looks *looks; /* NULL: as the file's */
 	struct wf_hidden *hidden; /* of a directory: entries that were removed, and are not gone (edit_hide.c) */
 	wf_ino dir;            /* where the entry was last seen: a guess */
@@ -84,7 +116,7 @@ struct wf_shadow {
 struct wf_edits {
 	_Atomic(struct wf_file *) *files; /* [ino - 1]; one is made with `lock` shared, too, and then with open_lock */
 	uint32_t files_count;
-	uint32_t loose_count;
+	uint32_t pending_count;
 	uint32_t *numbers; /* storage -> data file; WF_NO_NUMBER: none */
 	uint32_t numbers_count;
 	bool *unnamed;       /* storage -> its number is in no record (yet): the next write makes one */
@@ -102,6 +134,9 @@ struct wf_edits {
 	struct wf_buffer payload;
 	wf_ino writing; /* the file that wf_storage_write is called for */
 	bool reformed; /* wf_edits_reformed */
+	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
+	uint32_t refused_count;
+	struct wf_pasts *pasts; /* edit_past.c; NULL: nothing to remember */
 	bool replaying;
 	uint32_t hiding_dirs; /* files that have `hidden` */
 	bool quiet;            /* what happens to a storage needs no record */
@@ -130,7 +165,7 @@ void wf_edit_end(struct wf_checkpoint *ck);
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */
 int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
-void wf_edit_set_loose(struct wf_checkpoint *ck, struct wf_file *f, enum wf_loose loose);
+void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending);
 void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino); /* nlink 0, and nobody has it open */
 void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t number);
@@ -199,9 +234,20 @@ struct wf_names_edit wf_edit_before(struct wf_checkpoint *ck, wf_ino dir, const 
 void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e); /* it is done */
 void wf_edit_replay_time(struct wf_checkpoint *ck); /* before a replay */
 
-/* edit_names.c: what a call and the replay of its record do */
+/* edit_names.c, edit_rename.c, edit_make.c: what a call and the replay of its record do */
+/* The directory that a new name goes into, and its key. old: the key that the entry has, which one that no name stands for
+ * keeps when it moves under the same name. */
+int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir, wf_ref *ret_key);
+/* A new entry: at the end, or in a list where its name says. */
+int wf_edit_add_entry(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref key, wf_ref value, wf_ino ino,
+		      struct wf_place *ret);
+bool wf_edit_pending_at(const struct wf_checkpoint *ck, wf_ino dir); /* whether a commit would write what is done there */
+/* Takes an entry away. A file that somebody has open lives on without a name. */
+int wf_edit_take_entry(struct wf_checkpoint *ck, const struct wf_place *p);
+bool wf_edit_removable(const struct wf_checkpoint *ck, const struct wf_place *p);
+bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir);
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
-		    unsigned int flags);
+		    unsigned int flags, const bool *heir);
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
 int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
 int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name);
@@ -233,56 +279,139 @@ int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t off
  * id back. What no pickle can express is passed over. */
 int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, wf_ref persid, wf_ref id), void *ctx);
 
-/* edit_data.c */
+/* edit_extents.c */
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
 void wf_edit_written(void *ck, uint32_t storage, uint64_t offset, uint64_t len);
 int wf_edit_open_extents(void *ck, uint32_t storage, int *ret_fd);
 /* The content of a tensor, and with it that of every other view of its storage. */
 void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
-/* Moves the content of a tensor file out of the graph, keeping its first `keep` bytes. */
-int wf_edit_loosen(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep);
-int wf_apply_loosen(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, bool in_place);
 int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret); /* decodes the node's object */
 bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t);
 
-/* edit_settle.c */
-enum wf_settle { SETTLE_SWITCH, SETTLE_WRITE_BACK, SETTLE_ABANDON };
-/* Gives the content of a loose file its meaning. Not final: content that does not fit yet, and whose meaning would part
- * views of one storage, waits. -EINVAL: text that does not parse; the old value is back. */
-int wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino, bool final);
-int wf_edit_abandon(struct wf_checkpoint *ck, wf_ino ino); /* the file is what it was before it was loosened */
-int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
-int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
-		      const struct wf_form *form); /* with its record */
-int wf_apply_value(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len);
+/* edit_form.c: shapes, and the objects that say them */
+bool wf_form_fits(const struct wf_form *form, uint64_t size);
+/* A whole number of rows as wide as those of the form: dimension 0 follows. false where the size is none. */
+bool wf_form_rows(struct wf_form *form, uint64_t size);
+struct wf_form wf_form_of_tensor(const struct wf_tensor *t);
+void wf_form_set(struct wf_tensor *t, const struct wf_form *form, uint32_t storage); /* contiguous over the storage */
+bool wf_form_same(const struct wf_form *form, const struct wf_tensor *t);
 /* A tensor takes another form in all its entries; rest of *t as decoded but for storage, dtype, offset, shape and
  * stride. */
 int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 /* Another object in all entries of the file. */
 int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
-bool wf_form_fits(const struct wf_form *form, uint64_t size);
-int wf_edit_remember_form(struct wf_file *f, const struct wf_tensor *t);
 /* An object for a tensor, with the form, storage, parameter and requires_grad that t has. */
 int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret);
-/* A new file takes the type of what stands at a place, when its content fits. */
-int wf_edit_take_type(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
-/* The text that a new file holds becomes a value like that one. -EINVAL when it does not parse. */
-int wf_edit_become_value(struct wf_checkpoint *ck, wf_ino ino, wf_ref like);
-int wf_edit_settle_all(struct wf_checkpoint *ck, bool final);
+
+/* edit_pending.c: content that waits to be judged, and the way back */
+/* The file's content from now on stands in memory (a value) or in a data file, which keeps its first `keep` bytes. */
+int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep);
+int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t flags);
+/* The text in memory goes to a data file: it grew long, or is to be a tensor. */
+int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
+/* Remembers what stands, once until wf_edit_forget_old. */
+int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino);
+void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino); /* it is not needed any more */
+const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f); /* NULL: it was none */
+wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino); /* what stood before the openings that go on */
+void wf_edit_keep_element(struct wf_file *f, const void *bytes, size_t len); /* of a 0-d tensor, before it is overwritten */
+/* The entry is the old one again; pending content stays. Nothing when nothing changed. */
+int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino);
+/* What is pending is forgotten: readers see what the object says. */
+int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino);
+enum wf_settle { SETTLE_SWITCH, SETTLE_WRITE_BACK, SETTLE_ABANDON, SETTLE_RESTORE };
+int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
+int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
+int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
+		      const struct wf_form *form); /* with its record */
+/* What a reader sees: pending content, or that of the object. */
+uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino);
+int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len);
+
+/* edit_set.c: an object for content that was judged, and its record */
+int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
+int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
+int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino); /* that its name remembers, with the type */
+wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err); /* replay: a storage by its data file */
+
+/* edit_past.c: until the next commit a name remembers what stood there */
+struct wf_past {
+	wf_ref object;         /* what stood there */
+	struct wf_form *form;  /* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
+	uint32_t position;     /* in the order of the mapping, or the list */
+	wf_ino ino;            /* the file, which may come back */
+	bool scratch;          /* it was moved to a scratch name, as a backup: what comes next replaces it */
+};
+int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char *name, bool scratch);
+struct wf_past *wf_past_of(const struct wf_checkpoint *ck, wf_ino dir, const char *name); /* NULL: nothing */
+void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir); /* the order of its entries is another: no place is known */
+void wf_past_forget(struct wf_checkpoint *ck, wf_ino dir, const char *name); /* another entry has it */
+void wf_pasts_clear(struct wf_edits *e);
+
+/* edit_said.c: attributes for content that is still to come */
+enum wf_said_name { SAID_CLASS, SAID_DTYPE, SAID_SHAPE, SAID_LOCATION, SAID_GRAD, SAID_QSCHEME, SAID_SCALE, SAID_ZERO, SAID_COUNT };
+/* -EINVAL: no such value; -ENODATA: not one of these. */
+int wf_said_check(const char *name, const char *value);
+int wf_apply_said(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+int wf_edit_say(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value); /* with its record */
+const char *wf_said(const struct wf_file *f, enum wf_said_name name); /* NULL: not said */
+void wf_said_clear(struct wf_file *f);
+int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free);
+int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);
+bool wf_is_location(const char *s);
+/* A value of the class that user.torch.class names, for wf_value_parse; WF_NIL for one that no text stands for. */
+wf_ref wf_class_example(struct wf_graph *g, const char *klass);
+
+/* edit_wanted.c: what content is to become, in the order in which it is asked: attributes, what it is renamed over, what stood
+ * there before, what its name remembers */
+struct wf_wanted {
+	enum { WANT_NEW, WANT_VALUE, WANT_TENSOR } kind;
+	bool insists;       /* content that does not fit is refused; else it is new content */
+	bool place;         /* it takes the place that its name remembers */
+	bool exact;         /* the form is what attributes say, and no other */
+	bool said;          /* attributes decide */
+	wf_ref like;        /* WANT_VALUE: parsed as this; WANT_TENSOR: of this kind, or WF_NIL */
+	struct wf_form form; /* WANT_TENSOR */
+	int free_dim;       /* of the form, which follows the size; -1: none */
+	bool array, bare, parameter, requires_grad;
+	const char *location; /* NULL: cpu */
+	wf_ref quantizer;
+};
+const struct wf_past *wf_edit_past_of(struct wf_checkpoint *ck, wf_ino ino); /* what the file's name remembers */
+/* onto: an entry that the file is about to replace, or NULL; past: likewise a name's. */
+int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
+		   struct wf_wanted *ret);
+
+/* edit_judge.c */
+/* Gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
+int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);
+/* After a rename: a new file is judged by its new name. */
+int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
+bool wf_edit_said_is_true(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
+bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w); /* it became what was wanted */
+int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
+/* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */
+bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len, bool shell);
+
+/* edit_open.c */
+/* Nobody writes any more: what was pending is judged if need be, and goes. */
+int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
+bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino); /* edit_commit.c: new, and never judged: no commit writes it */
+int wf_edit_judge_all(struct wf_checkpoint *ck); /* what nobody has open for writing */
 
 /* edit_attributes.c */
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
-/* What cp -a sets on a new entry: a class for the content of a file or the mapping of a directory, an int for a key that
- * reads as one. What cannot be taken over is left as it is, without an error. */
-int wf_edit_set_class(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
+/* edit_class.c: what cp -a sets on a new directory, an int for a key that reads as one. What cannot be taken over is left as
+ * it is, without an error. */
+int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
 int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);
-int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino,
-		   const char *klass); /* a new file becomes a value of that class */
 
 /* replay.c */
 int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err);
 
-/* replay_scratch.c: the records SCRATCH, PIECE and OBJECT */
+/* replay_scratch.c: the records SCRATCH, PIECE and OBJECT; and the pickle of a record */
+int wf_replay_pickle(struct wf_checkpoint *ck, wf_ref (*persid)(void *, struct wf_graph *, wf_ref, struct wf_error *),
+		     const void *data, size_t len, wf_ref *ret);
 int wf_replay_scratch(struct wf_checkpoint *ck);
 int wf_replay_piece(struct wf_checkpoint *ck, uint64_t at, const void *data, size_t len);
 int wf_replay_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint64_t before, const void *data,

@@ -133,6 +133,10 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino)
 	char name[WF_NAME_MAX + 1];
 	if (ck->edits->replaying)
 		return 0;
+	if (ino == WF_INO_ROOT) {
+		wf_put_u32(b, 0);
+		return 0;
+	}
 	int r = wf_edit_place_of(ck, ino, &place);
 	if (r < 0)
 		return r;

@@ -201,6 +201,29 @@ static int log_bytes(struct wf_checkpoint *ck, uint32_t storage)
 	return r;
 }
 
+/* New files that the commit left out, because nobody has judged what a writer makes of them. */
+static int log_waiting(struct wf_checkpoint *ck, wf_ino ino)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_place p;
+	struct wf_tensor t;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (!wf_edit_waits(ck, ino) || wf_edit_tensor(ck, ino, &t) < 0 || wf_edit_place_of(ck, ino, &p) < 0 ||
+	    !wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name))
+		return 0;
+	uint32_t number = wf_edit_number(ck, t.storage);
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_path(ck, b, p.dir, name);
+	wf_put_u32(b, number);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_CREATE, true);
+	if (r == 0)
+		ck->edits->unnamed[t.storage] = false;
+	if (r < 0 || f->pending != PENDING_BYTES)
+		return r;
+	return wf_edit_log_pending(ck, ino);
+}
+
 int wf_edits_log_scratch(struct wf_checkpoint *ck)
 {
 	struct relog l = {.ck = ck, .ids = {.seed = wf_hash_seed(&l)}};
@@ -219,6 +242,8 @@ int wf_edits_log_scratch(struct wf_checkpoint *ck)
 		r = log_shadows(&l, false);
 	if (r == 0)
 		r = log_shadows(&l, true);
+	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++)
+		r = log_waiting(ck, ino);
 	for (uint32_t i = 0; r == 0 && i < e->kept_count; i++)
 		if (e->kept[i] && wf_edit_number(ck, i) != WF_NO_NUMBER && !e->unnamed[i])
 			r = log_bytes(ck, i);

@@ -233,6 +233,8 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		"  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",
 		(unsigned long long)usage.edits, (unsigned long long)usage.log_bytes,
 		(unsigned long long)usage.data_bytes, (unsigned long long)usage.unsynced);
+	if (ck->edits)
+		wf_edits_report(ck, ret);
 	if (ck->placement) {
 		wf_buffer_printf(ret, "  \"relocated\": %s,\n  \"devices\": {", ck->relocated ? "true" : "false");
 		if (wf_buffer_status(ret) == 0)

@@ -6,6 +6,7 @@
 #include "edit_impl.h"
 #include "pickle.h"
 #include "util.h"
+#include "value.h"
 
 struct reader {
 	const unsigned char *p;
@@ -126,6 +127,10 @@ static int take_file(struct wf_checkpoint *ck, struct reader *r, wf_ino *ret)
 	struct wf_place p;
 	wf_ino dir;
 	int e = take_place(ck, r, &dir, name);
+	if (e == 0 && !name[0] && dir == WF_INO_ROOT) {
+		*ret = dir; /* an attribute of the root */
+		return 0;
+	}
 	if (e == 0)
 		e = wf_edit_find(ck, dir, name, &p);
 	if (e == 0)
@@ -154,7 +159,8 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	char name[WF_NAME_MAX + 1], new_name[WF_NAME_MAX + 1];
 	wf_ino dir, new_dir, ino;
 	size_t len;
-	uint32_t flags = type == EDIT_RENAME ? take_u32(in) : 0;
+	const bool heir = type == EDIT_HEIR;
+	uint32_t flags = type == EDIT_RENAME || heir ? take_u32(in) : 0;
 	int r;
 	if (type == EDIT_LINK) {
 		r = take_file(ck, in, &ino);
@@ -166,7 +172,7 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	}
 	if (r == 0 && type == EDIT_SYMLINK_TO)
 		return replay_symlink_to(ck, in, dir, name);
-	if (r == 0 && (type == EDIT_RENAME || type == EDIT_LINK || type == EDIT_SYMLINK))
+	if (r == 0 && (type == EDIT_RENAME || heir || type == EDIT_LINK || type == EDIT_SYMLINK))
 		r = take_place(ck, in, &new_dir, new_name);
 	uint32_t number = type == EDIT_CREATE ? take_u32(in) : 0;
 	if (r < 0 || in->failed || in->left)
@@ -174,12 +180,16 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	struct wf_names_edit e = {0};
 	switch (type) {
 	case EDIT_RENAME:
+	case EDIT_HEIR:
+		e = wf_edit_before(ck, dir, name, new_dir, new_name);
+		r = wf_apply_rename(ck, dir, name, new_dir, new_name, flags, &heir);
+		if (r == 0)
+			wf_edit_stamp_names(ck, &e);
+		return r;
 	case EDIT_UNLINK:
 	case EDIT_RMDIR:
-		e = wf_edit_before(ck, dir, name, type == EDIT_RENAME ? new_dir : dir, type == EDIT_RENAME ? new_name : NULL);
-		r = type == EDIT_RENAME   ? wf_apply_rename(ck, dir, name, new_dir, new_name, flags)
-		    : type == EDIT_UNLINK ? wf_apply_unlink(ck, dir, name)
-					  : wf_apply_rmdir(ck, dir, name);
+		e = wf_edit_before(ck, dir, name, dir, NULL);
+		r = type == EDIT_UNLINK ? wf_apply_unlink(ck, dir, name) : wf_apply_rmdir(ck, dir, name);
 		if (r == 0)
 			wf_edit_stamp_names(ck, &e);
 		return r;
@@ -226,6 +236,27 @@ static int replay_bytes(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	return r < 0 ? r : wf_storage_mark(ck->storages, storage, offset, size);
 }
 
+/* What logs before the record SET say. */
+static int replay_value(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len)
+{
+	wf_ref object;
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (n->type != WF_NODE_VALUE)
+		return -EINVAL;
+	int r = wf_value_parse(ck->graph, n->object, text, len, &object);
+	return r < 0 ? r : wf_edit_set_object(ck, ino, object);
+}
+
+static int replay_set(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)
+{
+	wf_ref object;
+	bool place = take_u8(in);
+	if (in->failed)
+		return -EINVAL;
+	int r = wf_replay_pickle(ck, wf_edit_set_id, in->p, in->left, &object);
+	return r < 0 ? r : wf_apply_set(ck, ino, object, place);
+}
+
 static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
 {
 	wf_ino ino;
@@ -234,16 +265,18 @@ static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader 
 	if (r < 0)
 		return r;
 	wf_edit_stamp(ck, ino, true);
-	if (type == EDIT_LOOSEN) {
+	if (type == EDIT_HOLD) {
 		uint32_t number = take_u32(in);
-		bool in_place = take_u8(in);
-		return in->failed ? -EINVAL : wf_apply_loosen(ck, ino, number, in_place);
+		uint8_t flags = take_u8(in);
+		return in->failed ? -EINVAL : wf_apply_hold(ck, ino, number, flags);
 	}
+	if (type == EDIT_SET)
+		return replay_set(ck, ino, in);
 	if (type == EDIT_SETTLE) {
 		uint8_t how = take_u8(in);
 		form.dtype = take_u8(in);
 		form.ndim = take_u8(in);
-		if (how > SETTLE_ABANDON || form.dtype == WF_DTYPE_INVALID || form.dtype >= WF_DTYPE_COUNT ||
+		if (how > SETTLE_RESTORE || form.dtype == WF_DTYPE_INVALID || form.dtype >= WF_DTYPE_COUNT ||
 		    form.ndim > WF_MAX_NDIM)
 			return -EINVAL;
 		for (uint32_t i = 0; i < form.ndim; i++)
@@ -254,14 +287,16 @@ static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader 
 		return in->failed ? -EINVAL : wf_apply_settle(ck, ino, how, &form);
 	}
 	size_t len, name_len = 0;
-	const char *name = type == EDIT_ATTRIBUTE ? take_text(in, &name_len) : "";
+	const char *name = type != EDIT_VALUE ? take_text(in, &name_len) : "";
 	const char *text = take_text(in, &len);
 	if (in->failed || in->left)
 		return -EINVAL;
 	if (type == EDIT_VALUE)
-		return wf_apply_value(ck, ino, text, len);
+		return replay_value(ck, ino, text, len);
 	cleanup_free char *key = strndup(name, name_len), *value = strndup(text, len);
-	return key && value ? wf_apply_attribute(ck, ino, key, value) : -ENOMEM;
+	if (!key || !value)
+		return -ENOMEM;
+	return type == EDIT_SAID ? wf_apply_said(ck, ino, key, value) : wf_apply_attribute(ck, ino, key, value);
 }
 
 static int replay_piece(struct wf_checkpoint *ck, struct reader *in)
@@ -287,6 +322,7 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	struct reader in = {payload, len, false};
 	switch (type) {
 	case EDIT_RENAME:
+	case EDIT_HEIR:
 	case EDIT_UNLINK:
 	case EDIT_RMDIR:
 	case EDIT_MKDIR:
@@ -299,10 +335,12 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	case EDIT_WRITE:
 	case EDIT_RESIZE:
 		return replay_bytes(ck, type, &in);
-	case EDIT_LOOSEN:
+	case EDIT_HOLD:
 	case EDIT_SETTLE:
 	case EDIT_VALUE:
 	case EDIT_ATTRIBUTE:
+	case EDIT_SET:
+	case EDIT_SAID:
 		return replay_meaning(ck, type, &in);
 	case EDIT_COMPACT:
 		return wf_edit_compact(ck);
@@ -327,13 +365,20 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 		e->replaying = false;
 		return r;
 	}
-	/* nobody has a file open any more: what was being written gets its meaning, and a record of it where we may
-	 * write */
+	/* nobody has a file open any more: what was being written and never judged ended with the program that wrote it */
 	e->replaying = !ck->writable;
-	if (e->loose_count > 0 && ck->writable)
+	if (e->pending_count > 0 && ck->writable)
 		r = wf_overlay_prepare(ck->overlay);
-	if (r == 0)
-		r = wf_edit_settle_all(ck, true);
+	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++) {
+		struct wf_file *f = wf_edit_known(ck, ino);
+		if (!f || wf_tree_node(ck->tree, ino)->nlink == 0)
+			continue;
+		f->said_fits = wf_edit_said_is_true(ck, ino);
+		f->touched = f->pending != PENDING_NOT && (f->sized || (f->is_new && !f->judged));
+		r = wf_edit_end_writing(ck, ino);
+		if (r == -EINVAL || r == -EFBIG)
+			r = 0;
+	}
 	e->replaying = false;
 	return r < 0 ? wf_fail(err, r, "the edits that wait for a commit: %s", strerror(-r)) : 0;
 }

@@ -88,6 +88,8 @@ int wf_tensor_make_persid(struct wf_graph *g, enum wf_dtype dtype, const char *k
 /* A contiguous _rebuild_tensor_v2 (v3 for dtypes that need it) over persid. */
 int wf_tensor_make(struct wf_graph *g, wf_ref persid, enum wf_dtype dtype, uint64_t offset_elems, const int64_t *shape,
 		   uint32_t ndim, bool requires_grad, wf_ref *ret);
+/* A _rebuild_qtensor over persid with form, offset, stride and quantizer of *t. */
+int wf_tensor_make_quantised(struct wf_graph *g, wf_ref persid, const struct wf_tensor *t, wf_ref *ret);
 /* An ndarray over a bytes object of the graph; -EINVAL where NumPy has no such dtype. */
 int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim, wf_ref data, wf_ref *ret);
 wf_ref wf_numpy_dtype_object(struct wf_graph *g, enum wf_dtype dtype); /* numpy.dtype('f4', ...); WF_NIL: no memory */

@@ -94,6 +94,27 @@ int wf_tensor_make(struct wf_graph *g, wf_ref persid, enum wf_dtype dtype, uint6
 	return status(g, call);
 }
 
+int wf_tensor_make_quantised(struct wf_graph *g, wf_ref persid, const struct wf_tensor *t, wf_ref *ret)
+{
+	wf_ref args[7] = {persid,
+			  wf_int(g, (int64_t)t->offset_elems),
+			  int_tuple(g, t->shape, t->ndim),
+			  int_tuple(g, t->stride, t->ndim),
+			  t->quantizer,
+			  wf_bool(g, t->requires_grad),
+			  empty_hooks(g)};
+	if (!wf_dtype_info(t->dtype)->quantised)
+		return -EINVAL;
+	for (int i = 0; i < 7; i++)
+		if (args[i] == WF_NIL)
+			return status(g, WF_NIL);
+	wf_ref func = wf_global_named(g, "torch._utils", "_rebuild_qtensor"), tuple = wf_tuple(g, args, 7);
+	wf_ref call = func == WF_NIL || tuple == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, func, tuple, WF_NIL);
+	if (call != WF_NIL)
+		*ret = call;
+	return status(g, call);
+}
+
 /* ---- changing ---- */
 
 #define MAX_ARGS 8u

@@ -136,6 +136,10 @@ struct wf_tree_watcher {
 int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position, const struct wf_tree_watcher *watcher);
 /* The entry of a mapping shows another file, which gets one more link; its name and its place stay. */
 int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino);
+/* Two positions of a mapping change places in its order; either may be a hole. */
+int wf_tree_exchange(struct wf_tree *t, wf_ino dir, uint32_t a, uint32_t b);
+/* A value into a hole of a list; ino as below. */
+int wf_tree_fill(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino, wf_ino *ret);
 /* Appends an entry. ino: an existing node that gets one more link, or WF_NO_INO to make the node for value (a whole
  * subtree for a container). SEQUENCE: key is WF_NIL. */
 int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino, wf_ino *ret);

@@ -58,6 +58,48 @@ int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref val
 	return 0;
 }
 
+int wf_tree_exchange(struct wf_tree *t, wf_ino dir, uint32_t a, uint32_t b)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	if (!d || a >= d->count || b >= d->count)
+		return -ENOENT;
+	if (d->read_only_names || d->kind != WF_DIR_MAPPING)
+		return -EPERM;
+	struct wf_entry x = d->entries[a], y = d->entries[b];
+	int r = wf_dict_set_at(t->graph, d->container, a, y.key, y.value);
+	if (r == 0)
+		r = wf_dict_set_at(t->graph, d->container, b, x.key, x.value);
+	if (r < 0)
+		return r;
+	d->entries[a] = y;
+	d->entries[b] = x;
+	wf_tree_index_drop(d);
+	return 0;
+}
+
+int wf_tree_fill(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino, wf_ino *ret)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	if (!d || position >= d->count || d->entries[position].ino != WF_NO_INO)
+		return -ENOENT;
+	if (d->read_only_names || d->kind != WF_DIR_SEQUENCE || !wf_is(t->graph, d->container, WF_LIST))
+		return -EPERM;
+	int r = ino == WF_NO_INO ? wf_tree_grow(t, dir, value, &ino) : 0;
+	if (r == 0)
+		r = wf_list_set(t->graph, d->container, position, value);
+	if (r < 0)
+		return r;
+	d = wf_tree_mutable_dir(t, dir); /* growing may have moved the table */
+	d->entries[position] = (struct wf_entry){WF_NIL, value, ino};
+	d->live++;
+	t->nodes[ino - 1].nlink++;
+	t->nodes[ino - 1].parent = dir;
+	wf_tree_index_drop(d);
+	if (ret)
+		*ret = ino;
+	return 0;
+}
+
 /* The positions of a sequence are its names: a value goes to the one given, or behind the last. */
 static int add_to_sequence(struct wf_tree *t, wf_ino dir, wf_ref value, wf_ino ino)
 {
@@ -319,7 +361,7 @@ int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref 
 		   const struct wf_entry *entries, uint32_t count)
 {
 	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
-	if (!d || ino == WF_INO_ROOT || count != d->live)
+	if (!d || count != d->live)
 		return -EINVAL;
 	struct puts p = {0};
 	int r = wf_tree_map_object(t, object, ino);
@@ -331,6 +373,9 @@ int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref 
 		free(p.all);
 	if (r < 0)
 		return r;
+	t->nodes[ino - 1].object = object;
+	if (ino == WF_INO_ROOT)
+		t->root = object;
 	d = wf_tree_mutable_dir(t, ino);
 	d->kind = (uint8_t)kind;
 	d->object = object;

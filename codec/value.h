@@ -44,6 +44,8 @@ bool wf_value_is_settable(const struct wf_graph *g, wf_ref r);
 /* The object for the content of a key that has no type: of one line of text that ends in a newline a number, a bool, None or
  * a list, as JSON reads it, else a str without the newline. -EINVAL for what is no such line: that is bytes. */
 int wf_value_new(struct wf_graph *g, const char *text, size_t len, wf_ref *ret);
+/* A number, true, false, null or a list, as JSON says it, and nothing beside it but spaces. -EINVAL for anything else. */
+int wf_value_parse_json(struct wf_graph *g, const char *text, size_t len, wf_ref *ret);
 /* One line of UTF-8 without control characters but tabs, and its newline. */
 bool wf_text_is_line(const char *text, size_t len);
 /* more_to_come: the last character may lack its end. */
@@ -51,6 +53,7 @@ bool wf_text_is_utf8(const char *text, size_t len, bool more_to_come);
 /* A number (true and false, too, for a bool) as the bytes of an element, little endian; false when the dtype has no such
  * number. Floating point is rounded, but not to infinity. */
 bool wf_number_encode(enum wf_dtype dtype, const char *s, size_t len, unsigned char ret[16]);
+bool wf_number_parse(const char *text, double *ret); /* a whole text as one number */
 /* The scalar 0 of the class numpy.NAME, WF_NIL when there is no such class, or no memory. */
 wf_ref wf_value_numpy_example(struct wf_graph *g, const char *name);
 /* Class name for user.torch.class: "int", "float", "collections.OrderedDict", "numpy.float64", ... of any object. */
@@ -58,6 +61,7 @@ void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 
 /* The name of a GLOBAL as Python 3 has it: "int" for __builtin__.long. */
 void wf_global_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
+bool wf_class_is(const struct wf_graph *g, wf_ref r, const char *name);
 
 /* A JSON string literal of UTF-8 bytes (non-ASCII kept, lone surrogates and control characters escaped). */
 void wf_json_string(struct wf_buffer *out, const char *s, size_t len);

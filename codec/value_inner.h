@@ -47,8 +47,6 @@ bool wf_value_has_numpy(const struct wf_graph *g, wf_ref r);
 /* A whole text as one number. Neither spaces nor hexadecimal. */
 bool wf_double_parse(const char *s, size_t len, double *ret);
 bool wf_complex_parse(const char *s, size_t len, double *ret_re, double *ret_im);
-/* A number, true, false, null or a list, as JSON says it, and nothing beside it but spaces. -EINVAL for anything else. */
-int wf_value_parse_json(struct wf_graph *g, const char *text, size_t len, wf_ref *ret);
 /* Bytes (a str where `like` is one) in the form that like has; WF_NIL: that of protocol 2. */
 wf_ref wf_value_bytes_like(struct wf_graph *g, wf_ref like, const char *text, size_t len, int *error);
 wf_ref wf_value_parse_numpy(struct wf_graph *g, wf_ref like, const char *s, size_t len, int *error);

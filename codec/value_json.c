@@ -164,3 +164,10 @@ void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size)
 	else
 		snprintf(buf, size, "%s", names[kind]);
 }
+
+bool wf_class_is(const struct wf_graph *g, wf_ref r, const char *name)
+{
+	char class[256];
+	wf_class_name(g, r, class, sizeof class);
+	return !strcmp(class, name);
+}

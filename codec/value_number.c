@@ -159,26 +159,28 @@ bool wf_number_encode(enum wf_dtype dtype, const char *s, size_t len, unsigned c
 	}
 }
 
+bool wf_number_parse(const char *text, double *ret)
+{
+	return wf_double_parse(text, strlen(text), ret);
+}
+
 /* ---- NumPy's scalars ---- */
 
 /* scalar(dtype, bytes) of the same dtype with another number. */
 wf_ref wf_value_parse_numpy(struct wf_graph *g, wf_ref like, const char *s, size_t len, int *error)
 {
 	unsigned char bytes[16] = {0}, swapped[16];
-	size_t n;
-	bool big;
+	struct wf_numpy_dtype d;
 	wf_ref dtype = wf_element(g, wf_call_args(g, like), 0), data = wf_element(g, wf_call_args(g, like), 1);
-	wf_ref name = wf_element(g, wf_call_args(g, dtype), 0);
-	const char *descr = wf_bytes(g, name, &n);
-	enum wf_dtype d = descr ? wf_dtype_from_numpy(descr, &big) : WF_DTYPE_INVALID;
-	size_t size = wf_dtype_info(d)->size_bytes;
 	*error = 0;
-	if (size == 0 || !wf_number_encode(d, s, len, bytes)) {
+	if (!wf_value_numpy_dtype(g, like, &d) || d.dtype == WF_DTYPE_INVALID)
+		*error = -EROFS;
+	else if (!wf_number_encode(d.dtype, s, len, bytes))
 		*error = -EINVAL;
+	if (*error < 0)
 		return WF_NIL;
-	}
-	bool swap = wf_str_equal(g, wf_element(g, wf_call_state(g, dtype), 1), ">");
-	size_t unit = swap ? wf_dtype_info(d)->swap_bytes : 1;
+	size_t size = wf_dtype_info(d.dtype)->size_bytes;
+	size_t unit = d.big_endian ? wf_dtype_info(d.dtype)->swap_bytes : 1;
 	for (size_t i = 0; i < size; i++)
 		swapped[i] = bytes[i / unit * unit + (unit - 1 - i % unit)];
 	wf_ref args[2] = {dtype, wf_value_bytes_like(g, data, (const char *)swapped, size, error)};

@@ -181,7 +181,7 @@ static wf_ref parse_sequence(struct wf_graph *g, wf_ref like, const char *text, 
 	uint32_t n;
 	enum wf_meaning meaning = wf_value_meaning(g, like, &inner);
 	if (wf_is(g, like, WF_CALL))
-		shape = inner != WF_NIL ? inner : wf_call_args(g, like);
+		shape = inner != WF_NIL ? inner : wf_list(g);
 	wf_ref r = wf_json_parse(g, shape, text, len, false, error);
 	if (*error < 0)
 		return WF_NIL;

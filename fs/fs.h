@@ -26,6 +26,7 @@
 #define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
 
 struct fs_invalidator;
+struct fs_waiting;
 struct fs_control;
 struct fs_write_behind;
 struct fs_log_lines;
@@ -36,6 +37,7 @@ struct fs {
 	struct wf_checkpoint *checkpoint;
 	struct fuse_session *session;
 	struct fs_invalidator *invalidator;
+	struct fs_waiting *waiting;
 	struct fs_control *control;
 	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
 	struct fs_log_lines *log; /* what .weightfs/log shows */
@@ -151,3 +153,8 @@ void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
 int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name);
 /* Waits until the kernel knows of the changes so far, for a moment at most. Before an edit is answered. */
 void fs_settle(struct fs *fs);
+
+/* ---- waiting.c: sizes that were set without an opening are judged when no write follows, by a thread of its own ---- */
+int fs_waiting_start(struct fs *fs);
+void fs_waiting_stop(struct fs *fs); /* accepts that it was never started */
+void fs_waiting_begins(struct fs *fs);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "fs.h"
@@ -11,6 +12,12 @@
 static bool writes(const struct fuse_file_info *fi)
 {
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* An opening for writing; NULL for readers. Most requests do not say how the file was opened. */
+static struct wf_opening *opening(const struct fuse_file_info *fi)
+{
+	return fi ? (struct wf_opening *)(uintptr_t)fi->fh : NULL;
 }
 
 /* On a read-only mount open is answered once with ENOSYS: the kernel then opens by itself, for nothing there counts
@@ -33,16 +40,17 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_control_open(req, ino, fi);
 		return;
 	}
-	int r = wf_open_file(fs->checkpoint, (uint32_t)ino, writes(fi));
+	struct wf_opening *o = NULL;
+	int r = wf_open_file(fs->checkpoint, (uint32_t)ino, writes(fi), &o);
 	int error = fs_outcome(fs, ino, "open", NULL, r);
 	if (error) {
 		fuse_reply_err(req, error);
 		return;
 	}
+	fi->fh = (uintptr_t)o;
 	fi->keep_cache = 1; /* whatever changes a page elsewhere tells the kernel so */
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		wf_release(fs->checkpoint, (uint32_t)ino,
-			   writes(fi)); /* the caller was interrupted: no release will come */
+		wf_release(fs->checkpoint, (uint32_t)ino, o); /* the caller was interrupted: no release will come */
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -50,7 +58,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (fs_is_control(ino))
 		fs_control_release(fs_of(req), fi);
 	else if (fs_of(req)->writable) {
-		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, writes(fi));
+		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
 		fs_edited(fs_of(req)); /* the last one can settle content */
 	}
 	fuse_reply_err(req, 0);
@@ -99,7 +107,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		fs_control_write(req, ino, size);
 		return;
 	}
-	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size);
+	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, opening(fi), (uint64_t)off, buf, size);
 	fs_settle(fs);
 	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
 	if (error)
@@ -108,10 +116,10 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		fuse_reply_write(req, (size_t)n);
 }
 
-/* The request does not say how the file was opened; one that waits for nothing costs a look. */
+/* A reader's close ends nobody's text; a writer's that waits for nothing costs a look. */
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	int r = fs_is_control(ino) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino);
+	int r = fs_is_control(ino) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
 	fs_settle(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "close", NULL, r));
 }
@@ -121,7 +129,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	struct fs *fs = fs_of(req);
 	int r = 0;
 	if (!fs_is_control(ino) && fs->writable) {
-		r = wf_flush(fs->checkpoint, (uint32_t)ino); /* text that does not parse */
+		r = wf_flush(fs->checkpoint, (uint32_t)ino, opening(fi)); /* text that does not parse */
 		if (r == 0)
 			r = wf_sync(fs->checkpoint);
 	}
@@ -134,7 +142,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 {
 	int r = fs_is_control(ino)
 			? -EOPNOTSUPP
-			: wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, mode, (uint64_t)offset, (uint64_t)length);
+			: wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi), mode, (uint64_t)offset, (uint64_t)length);
 	fs_settle(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "fallocate", NULL, r));
 }

@@ -1,6 +1,7 @@
 /* Editing: every operation is one call of the codec. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
 #include <time.h>
 
@@ -139,10 +140,11 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 {
 	struct fs *fs = fs_of(req);
 	struct wf_stat st;
+	struct wf_opening *o = NULL;
 	bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0)
-		r = wf_open_file(fs->checkpoint, st.ino, writing);
+		r = wf_open_file(fs->checkpoint, st.ino, writing, &o);
 	if (r == 0)
 		keep_mode(req, mode, &st);
 	int error = fs_outcome(fs, parent, "create", name, r);
@@ -152,9 +154,10 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	}
 	struct fuse_entry_param e;
 	fs_fill_entry(fs, &st, fs_entry_timeout(fs, parent), &e);
+	fi->fh = (uintptr_t)o;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi) == -ENOENT)
-		wf_release(fs->checkpoint, st.ino, writing);
+		wf_release(fs->checkpoint, st.ino, o);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
@@ -174,6 +177,17 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 	reply_node(req, parent, "symlink", name, r, &st);
 }
 
+static int set_size(struct fs *fs, fuse_ino_t ino, off_t size, const struct fuse_file_info *fi)
+{
+	struct wf_opening *o = fi ? (struct wf_opening *)(uintptr_t)fi->fh : NULL;
+	if (size < 0)
+		return -EINVAL;
+	int r = wf_truncate(fs->checkpoint, (uint32_t)ino, o, (uint64_t)size);
+	if (r == 0 && !o)
+		fs_waiting_begins(fs);
+	return r;
+}
+
 /* Sizes are edits. Times, mode and owner are no part of a checkpoint, but cp -a, rsync and tar want to find again what they
  * set: it is kept as long as the mount. */
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
@@ -187,7 +201,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 		return;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		r = attr->st_size < 0 ? -EINVAL : wf_truncate(fs->checkpoint, (uint32_t)ino, (uint64_t)attr->st_size);
+		r = set_size(fs, ino, attr->st_size, fi);
 	if (r == 0)
 		r = set_looks(req, ino, attr, to_set);
 	if (r == 0)

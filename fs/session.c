@@ -269,6 +269,8 @@ static int serve(struct fs *fs, struct start *start)
 	int r = config ? fs_invalidator_start(fs) : -ENOMEM;
 	if (r == 0 && fs->writable)
 		r = fs_write_behind_start(fs);
+	if (r == 0 && fs->writable)
+		r = fs_waiting_start(fs);
 	if (r == 0) {
 		if (start->pipe >= 0) {
 			char ok = '\0';
@@ -338,6 +340,7 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 			int r = serve(fs, start);
 			fuse_session_unmount(fs->session);
 			fs_write_behind_stop(fs);
+			fs_waiting_stop(fs);
 			fs_invalidator_stop(fs);
 			int committed = commit_at_end(fs);
 			status = r < 0 || committed < 0;

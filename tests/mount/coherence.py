@@ -105,10 +105,17 @@ def sizes(w):
     write(f"{w.mnt}/sub/x", floats(5))
     same((os.stat(f"{w.mnt}/sub/x").st_size, read(f"{w.mnt}/sub/x")), (20, floats(5)), "a tensor that grew")
     same(os.getxattr(f"{w.mnt}/sub/x", "user.torch.shape"), b"[5]", "has its new shape")
-    write(f"{w.mnt}/sub/x", b"abc")
-    same((os.stat(f"{w.mnt}/sub/x").st_size, os.getxattr(f"{w.mnt}/sub/x", "user.torch.dtype")), (3, b"uint8"), "one that shrank to 3 bytes")
-    os.truncate(f"{w.mnt}/sub/x", 8)
-    same(read(f"{w.mnt}/sub/x"), b"abc\0\0\0\0\0", "truncate to more fills with zeros")
+    try:
+        write(f"{w.mnt}/sub/x", b"abc")
+        ok(False, "3 bytes are no rows of float32")
+    except OSError as e:
+        same(e.errno, errno.EINVAL, "3 bytes are no rows of float32")
+    same((os.stat(f"{w.mnt}/sub/x").st_size, read(f"{w.mnt}/sub/x")), (20, floats(5)), "and the old tensor is there as before")
+    write(f"{w.mnt}/sub/x", floats(1, 7))
+    fd = os.open(f"{w.mnt}/sub/x", os.O_WRONLY)
+    os.ftruncate(fd, 8)
+    os.close(fd)
+    same(read(f"{w.mnt}/sub/x"), floats(1, 7) + bytes(4), "truncate to more fills with zeros")
     os.setxattr(f"{w.mnt}/sub/x", "user.torch.dtype", b"int64")
     same(os.getxattr(f"{w.mnt}/sub/x", "user.numpy.descr"), b"<i8", "an attribute that follows from another one")
 

@@ -13,6 +13,7 @@ same seed repeats it. Prints TAP.
 import argparse
 import copy
 import ctypes
+import errno
 import json
 import os
 import random
@@ -456,19 +457,36 @@ class Round:
         self.trace.append(f"retype {where} {k} {new.dtype}")
 
     def edit_resize(self):
-        """Content of another size, as a shell's redirection writes it: a storage of its own."""
-        p = self.pick(torch.Tensor, names=False)
+        """Content of another size, as a shell's redirection writes it: rows are added or cut, in a storage of its own; a size
+        that is no whole number of rows is refused."""
+        p = self.pick((torch.Tensor, numpy.ndarray), names=False)
         if not p or isinstance(p[1][p[2]], torch.nn.Parameter):
             return
         where, m, k = p
-        n = self.rng.choice([1, 7, 3000])
-        data = bytes(self.rng.randrange(2) for _ in range(n * m[k].element_size()))
-        if n == m[k].numel():
+        t = m[k]
+        row = (t.numel() if isinstance(t, torch.Tensor) else t.size) // t.shape[0] * self.item(t) if len(t.shape) and t.shape[0] else \
+            self.item(t) if len(t.shape) == 1 else 0
+        n = self.rng.choice([1, 7, 300])
+        data = bytes(self.rng.randrange(2) for _ in range(n * row + (self.rng.random() < 0.3) if row else n * 40 + 3))
+        if len(data) == len(raw(t)):
             return
-        with open(self.path(where, k), "wb") as f:
-            f.write(data)
-        self.becomes(m[k], from_raw(data, m[k].dtype, (n,)))
+        try:
+            with open(self.path(where, k), "wb") as f:
+                f.write(data)
+        except OSError as e:
+            if e.errno != errno.EINVAL or (row and len(data) % row == 0):
+                raise
+            self.trace.append(f"resize {where} {k} {len(data)} refused")
+            return
+        if not row or len(data) % row:
+            raise Mismatch(f"{where} {k}: {len(data)} bytes were accepted for {list(t.shape)}")
+        shape = (len(data) // row, *t.shape[1:])
+        self.becomes(t, from_raw(data, t.dtype, shape) if isinstance(t, torch.Tensor) else numpy.frombuffer(data, t.dtype).reshape(shape).copy())
         self.trace.append(f"resize {where} {k} {n}")
+
+    @staticmethod
+    def item(t):
+        return t.element_size() if isinstance(t, torch.Tensor) else t.itemsize
 
     def edit_exchange(self):
         p, q = self.pick(None), self.pick(None)

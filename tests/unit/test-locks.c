@@ -41,7 +41,7 @@ static int setup(void **state)
 	assert_int_equal(system(command), 0);
 	assert_int_equal(wf_open(file, &o, &ck, &err), 0);
 	assert_int_equal(wf_create(ck, WF_ROOT, "big", &big), 0);
-	assert_int_equal(wf_write(ck, big.ino, 0, zeroes, CHUNK), CHUNK);
+	assert_int_equal(wf_write(ck, big.ino, NULL, 0, zeroes, CHUNK), CHUNK);
 	free(zeroes);
 	return 0;
 }
@@ -69,7 +69,7 @@ static void *writes(void *arg)
 {
 	char *buf = calloc(1, CHUNK / 4);
 	while (buf && !stop && calls < LIMIT) {
-		wf_write(ck, big.ino, 0, buf, CHUNK / 4);
+		wf_write(ck, big.ino, NULL, 0, buf, CHUNK / 4);
 		calls++;
 	}
 	free(buf);
@@ -89,7 +89,7 @@ static void among(void *(*others)(void *), bool reader)
 	unsigned int before = calls;
 	for (int i = 0; i < CALLS; i++) {
 		ssize_t n = reader ? wf_read(ck, big.ino, 0, small, sizeof small)
-				   : wf_write(ck, big.ino, 0, small, sizeof small);
+				   : wf_write(ck, big.ino, NULL, 0, small, sizeof small);
 		assert_int_equal(n, sizeof small);
 	}
 	unsigned int meanwhile = calls - before;
