@@ -227,7 +227,17 @@ static int unmount(const char *mount, int flags)
 	}
 	if (child < 0 || waitpid(child, &status, 0) < 0)
 		return -errno;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return -ENOPKG;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
+}
+
+static int fail_unmount(const char *mount, int r)
+{
+	if (r == -ENOPKG)
+		return wfctl_fail(mount, "not unmounted: fusermount3 is missing, through which everybody but root unmounts "
+					 "(package fuse3)");
+	return wfctl_fail_error(mount, r, NULL);
 }
 
 /* A mount whose daemon died; the kernel may still answer a plain stat. */
@@ -311,7 +321,7 @@ static int unmount_and_wait(const char *mount, const char *at, pid_t daemon, boo
 	if (r == 0 && (r = unmount(at, 0)) == -EBUSY)
 		r = fail_held(mount, committed ? "committed, but not unmounted" : "not unmounted", dev, daemon, at);
 	else if (r < 0)
-		wfctl_fail_error(mount, r, NULL);
+		fail_unmount(mount, r);
 	else if (wait_for_daemon(pidfd, daemon, dev) < 0)
 		r = fail_held(mount, committed ? "committed and unmounted here, but its daemon goes on"
 					       : "unmounted here, but its daemon goes on",
@@ -327,7 +337,7 @@ int wfctl_umount(int argc, char **argv)
 	const char *mount = argv[1];
 	if (is_dead(mount)) {
 		int r = unmount(mount, MNT_DETACH);
-		return r < 0 ? wfctl_fail_error(mount, r, NULL)
+		return r < 0 ? fail_unmount(mount, r)
 			     : wfctl_fail(mount,
 					  "unmounted, but its daemon had died: its last edits are not committed; the "
 					  "next mount shows those that had reached the log");

@@ -121,6 +121,8 @@ def in_the_way(w):
     write(f"{w.dir}/denied", b"#!/bin/sh\necho 'fusermount3: mount failed: Permission denied' >&2\nexit 1\n")
     everybody = DEVICE.format(mode=666)
     fake = f"chmod 4755 $D/denied && mount --bind $D/denied {helper}"
+    no_helper = ("mkdir -p $D/o && mount -t tmpfs t $D/o && mkdir $D/o/u $D/o/w && mknod $D/o/u/fusermount3 c 0 0 && mount -t overlay o "
+                 f"-o lowerdir={os.path.dirname(helper)},upperdir=$D/o/u,workdir=$D/o/w {os.path.dirname(helper)}")
     for what, words, setup, user in (
             ("without /dev/fuse", ["/dev/fuse is missing", "--device /dev/fuse --cap-add SYS_ADMIN", "wfctl works without"],
              "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3", ""),
@@ -131,8 +133,7 @@ def in_the_way(w):
             ("fusermount3 without setuid", ["fusermount3 is not setuid root", "chmod u+s"],
              f"{everybody} && cp {helper} $D/plain && chmod 755 $D/plain && mount --bind $D/plain {helper}", NOBODY),
             ("fusermount3 missing", ["fusermount3 is missing", "package fuse3"],
-             f"{everybody} && mkdir -p $D/o && mount -t tmpfs t $D/o && mkdir $D/o/u $D/o/w && mknod $D/o/u/fusermount3 c 0 0 && "
-             f"mount -t overlay o -o lowerdir={os.path.dirname(helper)},upperdir=$D/o/u,workdir=$D/o/w {os.path.dirname(helper)}", NOBODY),
+             f"{everybody} && {no_helper}", NOBODY),
             ("no new privileges", ["gain no privileges"], everybody, NOBODY + " --no-new-privs"),
             ("allow_other that fuse.conf does not allow", ["user_allow_other"], f"{everybody} && mount --bind /dev/null /etc/fuse.conf",
              NOBODY + " env OPTIONS=-oallow_other"),
@@ -151,6 +152,13 @@ def in_the_way(w):
         os.chown(w.mnt, 65534, 65534)
         r = run("unshare", "-m", "sh", "-c", f"D={w.dir}; ({setup}) || exit 9; cd $D; exec {user} sh -c 'exec bin/weightfs $OPTIONS m.pt mnt'")
         ok(one_line(r, 1, *words) and not w.mounts(), f"one line: {what}", r)
+    run("rm", "-rf", f"{w.dir}/fuse", f"{w.dir}/o")
+    r = run("unshare", "-m", "sh", "-c", f"D={w.dir}; cd $D; ({everybody}) && {NOBODY} bin/weightfs m.pt mnt && ({no_helper}) || {{ umount mnt; exit 9; }};"
+            f" {NOBODY} bin/wfctl umount mnt; status=$?; umount mnt; exit $status")
+    if r.returncode == 9:
+        skip("unmounting without fusermount3", "an overlay cannot be mounted here")
+    else:
+        ok(one_line(r, 1, "not unmounted: fusermount3 is missing"), "unmounting without fusermount3", r)
     r = run("unshare", "-m", "sh", "-c", f"mount -t tmpfs tmpfs /dev && cd {w.dir} && exec bin/wfctl ls m.pt")
     ok(r.returncode == 0 and r.stdout.startswith("fc.weight"), "wfctl works where /dev/fuse is missing", r)
 
