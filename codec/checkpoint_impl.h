@@ -101,6 +101,10 @@ void wf_checkpoint_free_locks(struct wf_checkpoint *ck);
 /* What waits in the overlay, which is there; during a commit, what waited when it began. The lock is held. */
 void wf_checkpoint_usage(struct wf_checkpoint *ck, struct wf_overlay_usage *ret);
 
+/* Waits until what was written into data files so far is on disk, without `lock`: who held it shared meanwhile would, as soon as
+ * somebody wants it exclusively, keep all readers out. 0, or what fdatasync said. */
+int wf_checkpoint_flush(struct wf_checkpoint *ck);
+
 /* What stat says about a node. The lock is held. */
 int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret);
 /* wf_read. The lock is held. */

@@ -474,9 +474,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 	atomic_store(&ck->progress.running, true);
 	/* no edit comes any more; reads go on while the disk is waited for, and what is left to sync under the lock is
 	 * little */
-	pthread_rwlock_rdlock(&ck->lock);
-	int r = wf_overlay_flush(ck->overlay);
-	pthread_rwlock_unlock(&ck->lock);
+	int r = wf_checkpoint_flush(ck);
 	r = r < 0 ? wf_fail(c.err, r, "cannot make the edits durable: %s", strerror(-r))
 		  : prepare(&c, mode, always, trim, &nothing);
 	if (r == 0 && !nothing)

@@ -325,10 +325,8 @@ int wf_sync(struct wf_checkpoint *ck)
 	if (!ck->writable || !ck->overlay)
 		return 0;
 	pthread_mutex_lock(&ck->commit_lock);
-	/* reads go on while the disk is waited for; what is written meanwhile is little */
-	pthread_rwlock_rdlock(&ck->lock);
-	int r = wf_overlay_flush(ck->overlay);
-	pthread_rwlock_unlock(&ck->lock);
+	/* reads go on while the disk is waited for; what is left then is little */
+	int r = wf_checkpoint_flush(ck);
 	pthread_rwlock_wrlock(&ck->lock);
 	if (r == 0)
 		r = wf_edits_log_scratch(ck);
@@ -346,11 +344,8 @@ int wf_sync_behind(struct wf_checkpoint *ck)
 	if (atomic_load(&ck->progress.running))
 		return -EAGAIN; /* it makes all of them durable, and edits wait for it */
 	/* without keeping edits away: what is written meanwhile is less each time */
-	for (int i = 0; r == 0 && i < 2; i++) {
-		pthread_rwlock_rdlock(&ck->lock);
-		r = wf_overlay_flush(ck->overlay);
-		pthread_rwlock_unlock(&ck->lock);
-	}
+	for (int i = 0; r == 0 && i < 2; i++)
+		r = wf_checkpoint_flush(ck);
 	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
 	if (r == 0)

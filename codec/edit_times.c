@@ -95,7 +95,7 @@ void wf_edit_replay_time(struct wf_checkpoint *ck)
 int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to)
 {
 	int r = 0;
-	if (!ck->writable || !ck->edits)
+	if (!ck->writable || !ck->overlay)
 		return -EROFS;
 	pthread_rwlock_wrlock(&ck->lock);
 	struct wf_looks *l = looks_of(ck, ino);

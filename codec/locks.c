@@ -1,5 +1,8 @@
 /* The checkpoint's locks; checkpoint_impl.h tells who takes which. */
+#include <errno.h>
+
 #include "checkpoint_impl.h"
+#include "util.h"
 
 void wf_checkpoint_make_locks(struct wf_checkpoint *ck)
 {
@@ -31,4 +34,25 @@ void wf_checkpoint_usage(struct wf_checkpoint *ck, struct wf_overlay_usage *ret)
 	}
 	wf_overlay_usage(ck->overlay, ret);
 	pthread_rwlock_unlock(&ck->overlay_lock);
+}
+
+int wf_checkpoint_flush(struct wf_checkpoint *ck)
+{
+	uint32_t number = 0;
+	for (;;) {
+		int raw_fd;
+		pthread_rwlock_rdlock(&ck->lock);
+		bool more = wf_overlay_next_unsynced(ck->overlay, &number, &raw_fd);
+		pthread_rwlock_unlock(&ck->lock);
+		if (!more)
+			return 0;
+		cleanup_fd int fd = raw_fd;
+		if (fdatasync(fd) == 0)
+			continue;
+		int r = -errno;
+		pthread_rwlock_rdlock(&ck->lock);
+		wf_overlay_sync_failed(ck->overlay, number - 1);
+		pthread_rwlock_unlock(&ck->lock);
+		return r;
+	}
 }

@@ -51,7 +51,7 @@
  * Durability: wf_overlay_sync makes the extents durable before the log that speaks of them, so that after a power loss
  * no record names bytes that are not there.
  *
- * Threads: under the checkpoint's lock: everything exclusively, but wf_overlay_file and wf_overlay_flush,
+ * Threads: under the checkpoint's lock: everything exclusively, but wf_overlay_file and wf_overlay_next_unsynced,
  * which lock inside.
  */
 #pragma once
@@ -120,9 +120,12 @@ int wf_overlay_prepare_removal(struct wf_overlay *ov);
  * it changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG,
  * or -EINVAL without wf_overlay_prepare. */
 int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
-/* The long part of wf_overlay_sync, with the checkpoint's lock held shared: what was written into data files so far is on
- * disk. Returns 0 or what fdatasync said. */
-int wf_overlay_flush(struct wf_overlay *ov);
+/* The long part of wf_overlay_sync, for a caller that does the waiting without a lock. Finds a data file from *number (0 at first) on
+ * that was written since the last sync: *ret_fd is the caller's to fdatasync and close, *number one more than the file's. Returns
+ * false after the last. */
+bool wf_overlay_next_unsynced(struct wf_overlay *ov, uint32_t *number, int *ret_fd);
+/* The fdatasync of that one failed, which must not be lost: it says so only once. */
+void wf_overlay_sync_failed(struct wf_overlay *ov, uint32_t number);
 /* Extents, then the log, then directories that have new names: all durable. The kernel tells of a failed write once and
  * forgets it: after a failure this stays an error until the file concerned was written anew, as another one. */
 int wf_overlay_sync(struct wf_overlay *ov);

@@ -155,24 +155,25 @@ void wf_overlay_trim_files(struct wf_overlay *ov)
 		wf_overlay_close_files(ov);
 }
 
-int wf_overlay_flush(struct wf_overlay *ov)
+bool wf_overlay_next_unsynced(struct wf_overlay *ov, uint32_t *number, int *ret_fd)
 {
-	int r = 0;
-	for (uint32_t i = 0; r == 0 && i < ov->files_count; i++) {
-		struct wf_data_file *f = &ov->files[i];
+	for (*ret_fd = -1; *ret_fd < 0 && *number < ov->files_count; ++*number) {
+		const struct wf_data_file *f = &ov->files[*number];
 		if (!f->touched || f->dropped)
 			continue;
 		pthread_mutex_lock(&ov->files_lock);
-		cleanup_fd int fd = f->fd >= 0 && !f->failed ? fcntl(f->fd, F_DUPFD_CLOEXEC, 0) : -1;
-		pthread_mutex_unlock(&ov->files_lock);
-		if (fd < 0 || fdatasync(fd) == 0)
-			continue;
-		r = -errno;
-		pthread_mutex_lock(&ov->files_lock);
-		f->failed = true;
+		*ret_fd = f->fd >= 0 && !f->failed ? fcntl(f->fd, F_DUPFD_CLOEXEC, 0) : -1;
 		pthread_mutex_unlock(&ov->files_lock);
 	}
-	return r;
+	return *ret_fd >= 0;
+}
+
+void wf_overlay_sync_failed(struct wf_overlay *ov, uint32_t number)
+{
+	pthread_mutex_lock(&ov->files_lock);
+	if (number < ov->files_count && ov->files[number].touched)
+		ov->files[number].failed = true;
+	pthread_mutex_unlock(&ov->files_lock);
 }
 
 /* Extents to another file; holes stay holes. */

@@ -120,7 +120,11 @@ def everything(w):
         status = json.loads(read(f"{m}/.weightfs/status"))
         if status["tensors"] < 52 or not read(f"{m}/.weightfs/summary").startswith(b"all \t"):
             raise ValueError(status)
+        for text in ("tensors.json", "globals", "log"):
+            read(f"{m}/.weightfs/{text}")
         os.listdir(f"{m}/sub")
+        os.listdir(f"{m}/.weightfs/archive")
+        os.listxattr(f"{m}/half")
         os.statvfs(m)
 
     def commits(n):
