@@ -60,6 +60,7 @@ static void free_file(struct wf_file *f)
 	free(f->old);
 	wf_said_clear(f);
 	free(f->looks);
+	free(f->home);
 	wf_buffer_free(&f->text);
 	free(f);
 }
@@ -195,6 +196,24 @@ void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 		free_file(f);
 		ck->edits->files[ino - 1] = NULL;
 	}
+}
+
+void wf_edit_renumber(struct wf_checkpoint *ck, wf_ino gone, wf_ino ino)
+{
+	struct wf_edits *e = ck->edits;
+	struct wf_file *f = wf_edit_known(ck, gone);
+	if (!f)
+		return;
+	struct wf_file *before = wf_edit_file(ck, ino); /* of the link */
+	if (before) {
+		wf_edit_forget_hidden(ck, before);
+		free_file(before);
+		e->files[ino - 1] = f;
+	} else {
+		wf_edit_forget_hidden(ck, f);
+		free_file(f);
+	}
+	e->files[gone - 1] = NULL;
 }
 
 /* ---- telling others ---- */

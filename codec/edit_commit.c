@@ -56,6 +56,8 @@ int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 		return 0;
 	int r = ck->edits->pending_count > 0 ? wf_overlay_prepare_removal(ck->overlay) : 0;
 	if (r == 0)
+		r = wf_edit_restore_backups(ck);
+	if (r == 0)
 		r = wf_edit_judge_all(ck);
 	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++)
 		r = fit_grown(ck, ino);
@@ -227,6 +229,7 @@ void wf_edits_committed(struct wf_checkpoint *ck)
 		free(e->refused[i]);
 	e->refused_count = 0;
 	wf_pasts_clear(e);
+	wf_edit_forget_homes(ck);
 	for (uint32_t i = 0; i < e->by_number_count; i++)
 		if (!wf_edits_is_kept(ck, e->by_number[i]))
 			e->by_number[i] = WF_NO_STORAGE;

@@ -165,6 +165,7 @@ static void entry_gone(void *ctx, wf_ino ino)
 
 static void now_directory(void *ctx, wf_ino gone, wf_ino ino)
 {
+	wf_edit_renumber(ctx, gone, ino);
 	wf_edit_tell_renamed(ctx, ino);
 }
 

@@ -104,6 +104,7 @@ struct wf_file {
 	struct wf_said *said;  /* attributes that decide what the content is to be; NULL: none */
 	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
 	struct wf_looks *looks; /* NULL: as the file's */
+	struct wf_home *home; /* of an entry of the checkpoint under a scratch name: where it stood (edit_home.c) */
 	struct wf_hidden *hidden; /* of a directory: entries that were removed, and are not gone (edit_hide.c) */
 	wf_ino dir;            /* where the entry was last seen: a guess */
 	uint32_t position;
@@ -167,6 +168,8 @@ int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
 void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending);
 void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino); /* nlink 0, and nobody has it open */
+/* A directory that went is what was a link to it: what is known of it goes over. */
+void wf_edit_renumber(struct wf_checkpoint *ck, wf_ino gone, wf_ino ino);
 void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t number);
 uint32_t wf_edit_number(const struct wf_checkpoint *ck, uint32_t storage);
@@ -205,6 +208,16 @@ bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
 /* The directory of dir's scratch entries, made when missing. */
 int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
 wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
+
+/* edit_home.c */
+/* A rename is done: from where, and to which directory. */
+int wf_edit_moved(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *from, const char *name, wf_ino to,
+		  const char *new_name);
+/* Whether the name was a key's a moment ago: it is one again, whatever it is called. */
+bool wf_edit_was_key(const struct wf_checkpoint *ck, wf_ino dir, const char *name);
+/* Before a commit: entries of which there is nothing but a backup have their names again. */
+int wf_edit_restore_backups(struct wf_checkpoint *ck);
+void wf_edit_forget_homes(struct wf_checkpoint *ck); /* the commit is done: what is under a scratch name is scratch */
 
 /* edit_refuse.c */
 /* Says why r is -EPERM, where names of one of the directories cannot change. */

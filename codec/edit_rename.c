@@ -252,6 +252,8 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 	if (exchanges)
 		return exchange(ck, &from, &onto);
 	r = rename_checked(ck, &m);
+	if (r == 0)
+		r = wf_edit_moved(ck, ino, &from, name, m.to, new_name);
 	if (r == 0 && m.heir && f->writers == 0)
 		wf_edit_forget_old(ck, ino);
 	/* under a name that says nothing it is new content */

@@ -371,7 +371,8 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 		r = wf_overlay_prepare(ck->overlay);
 	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++) {
 		struct wf_file *f = wf_edit_known(ck, ino);
-		if (!f || wf_tree_node(ck->tree, ino)->nlink == 0)
+		const struct wf_node *n = wf_tree_node(ck->tree, ino);
+		if (!f || !n || n->nlink == 0)
 			continue;
 		f->said_fits = wf_edit_said_is_true(ck, ino);
 		f->touched = f->pending != PENDING_NOT && (f->sized || (f->is_new && !f->judged));

@@ -352,7 +352,7 @@ def put_aside(w, mode):
     for edit in w.edits()[:3]:
         edit()
     for name in keep:
-        os.rename(os.path.join(w.mnt, name), os.path.join(w.mnt, name + "~"))
+        os.rename(os.path.join(w.mnt, name), os.path.join(w.mnt, name + ".aside~"))
     w.sync()
     return keep
 
@@ -372,11 +372,11 @@ def kill_with_scratch(mode, at, calls):
         names = os.listdir(w.mnt)
         if [name for name in names if name in keep] or "renamed" not in names:
             raise Mismatch(f"the next mount has {names}")
-        found = {name: open(os.path.join(w.mnt, name + "~"), "rb").read() for name in keep if name + "~" in names}
+        found = {name: open(os.path.join(w.mnt, name + ".aside~"), "rb").read() for name in keep if name + ".aside~" in names}
         if found != keep and (found or at < calls // 2 or committed):
             raise Mismatch(f"scratch entries are {sorted(found)}")
         for name in found:
-            os.rename(os.path.join(w.mnt, name + "~"), os.path.join(w.mnt, name))
+            os.rename(os.path.join(w.mnt, name + ".aside~"), os.path.join(w.mnt, name))
         seen = snapshot(w.mnt)
         w.umount()
         if w.read_back() != seen:

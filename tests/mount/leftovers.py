@@ -168,7 +168,83 @@ def trash():
         w.umount()
 
 
+def committed(w, how):
+    """The checkpoint after some edits, as (name, content) in order, and what the log says; by each way to commit."""
+    if how == "kill":
+        run("sync", w.mnt)
+        w.crash()
+    r = w.umount() if how == "umount" else run(w.wfctl, "commit", w.mnt)
+    ok(r.returncode == 0 and not r.stderr, f"  {how}", r)
+    log = "" if how == "umount" else read(f"{w.mnt}/.weightfs/log").decode()
+    live = None if how == "umount" else shown(w)
+    if how != "umount":
+        w.umount()
+    w.mount("-o", "ro")
+    found = shown(w)
+    w.umount()
+    if live is not None:
+        same(live, found, "  the mount says the same as the file")
+    return found, log
+
+
+def shown(w):
+    """All but what is under a scratch name."""
+    names = [n for n in os.listdir(w.mnt) if n in FIRST + ["v"]]
+    return [(n, sorted(set(os.listdir(f"{w.mnt}/{n}")) - {"w~"}) if os.path.isdir(f"{w.mnt}/{n}") else read(f"{w.mnt}/{n}")) for n in names]
+
+
+START = [("w", floats(2)), ("epoch", b"3\n"), ("d", ["k", "old~"]), (".#kept", b"7\n"), ("#kept#", b"8\n"), ("._w", floats(1, 4))]
+
+
+def replaced(name, content):
+    return [(n, content if n == name else c) for n, c in START]
+
+
+def without(*names):
+    return [e for e in START if e[0] not in names]
+
+
+# what, edits, the checkpoint then, of which names the log speaks
+INTERRUPTED = [
+    ("a tensor whose only name is its backup", [("mv", "w", "w~")], START, ["w"]),
+    ("a value", [("mv", "epoch", "epoch~")], START, ["epoch"]),
+    ("a directory", [("mv", "d", "d~")], START, ["d"]),
+    ("all of them", [("mv", "w", "w~"), ("mv", "epoch", "epoch~"), ("mv", "d", "d~"), ("mv", "._w", "._w~")], START, ["w", "epoch", "d", "._w"]),
+    ("a numbered backup", [("mv", "w", "w.~1~")], START, ["w"]),
+    ("a backup that was edited", [("mv", "epoch", "epoch~"), ("write", "epoch~", b"4\n")], replaced("epoch", b"4\n"), ["epoch"]),
+    ("a backup by way of another name", [("mv", "w", ".#w"), ("mv", ".#w", "w~")], START, ["w"]),
+    ("a backup of what replaced it", [("mv", "epoch", "epoch~"), ("write", "epoch", b"5\n")], replaced("epoch", b"5\n"), []),
+    ("no backup of that name", [("mv", "w", "v~")], without("w"), []),
+    ("another scratch name", [("mv", "w", ".#w"), ("mv", "epoch", "#epoch#")], without("w", "epoch"), []),
+    ("a backup in another directory", [("mv", "w", "d/w~")], without("w"), []),
+    ("a new file's backup", [("write", "new", b"1\n"), ("mv", "new", "new~")], START, []),
+    ("one that was removed", [("mv", "w", "w~"), ("rm", "w~")], without("w"), []),
+    ("one with another name", [("ln", "w", "v"), ("mv", "w", "w~")], [*without("w"), ("v", floats(2))], []),
+    ("a key with such a name", [("mv", "._w", "x"), ("mv", "x", "._w"), ("mv", "#kept#", ".#kept"), ("mv", ".#kept", "#kept#")], without(".#kept"), []),
+    ("one that is made anew", [("rm", "._w"), ("write", "._w", floats(1, 4))], START, []),
+    ("one that was moved back", [("mv", "w", "w~"), ("mv", "w~", "w"), ("mv", "d", "d~"), ("mv", "d~", "d")], START, []),
+    ("one whose name another entry took", [("mv", "epoch", "epoch~"), ("mv", "w", "epoch")], [("epoch", floats(2)), *without("w", "epoch")], []),
+]
+
+
+def backups():
+    for what, edits, wanted, names in INTERRUPTED:
+        for how in ("commit", "umount", "kill"):
+            with World(sys.argv[1], make) as w:
+                w.mount()
+                for call, name, *more in edits:
+                    path = f"{w.mnt}/{name}"
+                    {"mv": lambda: os.rename(path, f"{w.mnt}/{more[0]}"), "ln": lambda: os.link(path, f"{w.mnt}/{more[0]}"),
+                     "write": lambda: write(path, more[0]), "rm": lambda: os.unlink(path)}[call]()
+                found, log = committed(w, how)
+                same(found, wanted, f"{what}: {how}")
+                if how == "commit":
+                    same([n for n in names if f" is {n} again" not in log], [], "  the log says so")
+                    same(log.count(" again: "), len(names), "  and nothing else")
+
+
 each_form()
+backups()
 other_names()
 keys_of_the_file()
 links_stay_outside()

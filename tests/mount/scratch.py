@@ -13,6 +13,7 @@ from minicheckpoint import Storage, Tensor, save
 
 need_fuse()
 Described = namedtuple("Described", "number tensor")
+ASIDE = ".aside~"  # no editor's backup of the name before it: a commit leaves it where it is
 MOVED = ("epoch", "name", "betas", "again", "d", "t", "row", "tied", "pair", "pair2", "both", "both2")
 
 
@@ -44,11 +45,11 @@ def shown(mnt, where="", suffix=""):
     at, found = f"{mnt}/{where}", []
     for name in os.listdir(at):
         path = f"{at}/{name}"
-        plain = name.removesuffix("~")
+        plain = name.removesuffix(ASIDE)
         if plain in ("pair", "pair2"):
             found.append((plain, "pair", read(f"{path}/x")))
         elif os.path.islink(path):
-            found.append((plain, "link", os.readlink(path).replace("~", "")))
+            found.append((plain, "link", os.readlink(path).replace(ASIDE, "")))
         elif os.path.isdir(path):
             found.append((plain, os.getxattr(path, "user.torch.class"), shown(mnt, f"{where}/{name}")))
         else:
@@ -59,12 +60,12 @@ def shown(mnt, where="", suffix=""):
 
 def aside(w, names=MOVED):
     for name in names:
-        os.rename(f"{w.mnt}/{name}", f"{w.mnt}/{name}~")
+        os.rename(f"{w.mnt}/{name}", f"{w.mnt}/{name}{ASIDE}")
 
 
 def back(w, names=MOVED):
     for name in names:
-        os.rename(f"{w.mnt}/{name}~", f"{w.mnt}/{name}")
+        os.rename(f"{w.mnt}/{name}{ASIDE}", f"{w.mnt}/{name}")
 
 
 def commit(w, what="commits"):
@@ -96,7 +97,7 @@ for mode in ("replace", "append"):
         commit(w, "a second commit with nothing to do")
         write(f"{w.mnt}/w", floats(2, 9))
         commit(w, "and one with")
-        os.truncate(f"{w.mnt}/t~", 12)
+        os.truncate(f"{w.mnt}/t{ASIDE}", 12)
         write(f"{w.mnt}/w", floats(2))
         same(shown(w.mnt), parked, "after that one, too")
         back(w)
@@ -126,7 +127,7 @@ with World(sys.argv[1], make) as w:
     write(f"{w.mnt}/d/note~", b"in a directory's own scratch")
     aside(w, ("d", "w"))
     commit(w)
-    with open(f"{w.mnt}/w~", "r+b") as f, open(f"{w.mnt}/t", "r+b") as orphan:
+    with open(f"{w.mnt}/w{ASIDE}", "r+b") as f, open(f"{w.mnt}/t", "r+b") as orphan:
         f.write(floats(1, 77))
         os.unlink(f"{w.mnt}/t")
         commit(w, "commits with a file open that has no name")
@@ -139,9 +140,9 @@ with World(sys.argv[1], make) as w:
         run("sync", w.mnt)
         same((os.fstat(orphan.fileno()).st_size, os.pread(orphan.fileno(), 20, 0)), (40, floats(5, 50)), "written and resized")
     w.crash()
-    same((read(f"{w.mnt}/w~"), read(f"{w.mnt}/epoch"), read(f"{w.mnt}/d~/note~")),
+    same((read(f"{w.mnt}/w{ASIDE}"), read(f"{w.mnt}/epoch"), read(f"{w.mnt}/d{ASIDE}/note~")),
          (floats(1, 77) + floats(1, 1), b"4\n", b"in a directory's own scratch"), "edits of what is under scratch names are replayed")
-    same(os.getxattr(f"{w.mnt}/d~/list", "user.torch.class"), b"list", "a list is a list")
+    same(os.getxattr(f"{w.mnt}/d{ASIDE}/list", "user.torch.class"), b"list", "a list is a list")
     run(w.wfctl, "umount", w.mnt)
     same(run(w.wfctl, "verify", w.file).returncode, 0, "an unmount forgets what is under scratch names")
 

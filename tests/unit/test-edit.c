@@ -562,17 +562,17 @@ static void test_scratch(void **state)
 	assert_int_equal(make_dir(".Trash-0"), 0);
 	assert_int_equal(rename_to("k0", ".Trash-0/k0"), 0);
 	assert_true(wf_is_dirty(ck));
-	assert_int_equal(rename_to("k1", "k1~"), 0);
+	assert_int_equal(rename_to("k1", "k1.aside~"), 0);
 	survives();
 	expect_gone("k0");
 	expect_gone(".a.swp");
 	/* moved away, a commit in between, moved back: the content is still there */
 	float k2[3];
 	assert_int_equal(wf_read(ck, ino_of("k2"), 0, k2, 12), 12);
-	assert_int_equal(rename_to("k2", "k2~"), 0);
+	assert_int_equal(rename_to("k2", "k2.aside~"), 0);
 	assert_int_equal(wf_commit(ck, NULL), 0);
-	expect_bytes("k2~", k2, 12);
-	assert_int_equal(rename_to("k2~", "k2"), 0);
+	expect_bytes("k2.aside~", k2, 12);
+	assert_int_equal(rename_to("k2.aside~", "k2"), 0);
 	expect_bytes("k2", k2, 12);
 	expect("k2", "dtype", "float32");
 	survives();
