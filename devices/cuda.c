@@ -14,10 +14,22 @@
 #include "gather_kernel.h"
 #include "view.h"
 
+/* The context, with all memory in it, is of no use after these: each later call gives the same again. */
+bool cuda_is_fatal(cu_result r)
+{
+	static const short fatal[] = {4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999};
+	for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
+		if (fatal[i] == r)
+			return true;
+	return false;
+}
+
 int cuda_status(struct cuda_device *d, cu_result r)
 {
 	if (r != CU_SUCCESS)
 		atomic_store(&d->failure, r);
+	if (cuda_is_fatal(r))
+		atomic_store(&d->lost, true);
 	return r == CU_SUCCESS ? 0 : r == CU_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
 }
 
@@ -27,8 +39,12 @@ int cuda_enter(struct cuda_device *d)
 {
 	cu_result r = CU_SUCCESS;
 	pthread_mutex_lock(&d->lock);
-	if (!d->context)
+	if (!d->context) {
+		/* waiting threads sleep: there are more of them than cores */
+		if (d->cu->context_flags)
+			d->cu->context_flags(d->device, CU_CTX_SCHED_BLOCKING_SYNC);
 		r = d->cu->context_retain(&d->context, d->device);
+	}
 	cu_context context = d->context;
 	pthread_mutex_unlock(&d->lock);
 	if (r == CU_SUCCESS)
@@ -61,47 +77,25 @@ static int cuda_describe(struct device *base, struct dev_info *ret)
 		 u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 	info.free_bytes = free_bytes;
 	info.total_bytes = total_bytes;
+	snprintf(info.loading, sizeof info.loading, "%s", d->settings.text);
 	*ret = info;
 	return 0;
-}
-
-static int cuda_alloc(struct device *base, uint64_t size_bytes, struct dev_memory *ret)
-{
-	struct cuda_device *d = cuda_self(base);
-	cu_deviceptr p;
-	int r = cuda_enter(d);
-	if (r < 0)
-		return r;
-	/* at least one byte: the driver refuses empty allocations, and an empty storage needs an address as well */
-	r = cuda_status(d, d->cu->alloc(&p, size_bytes ? size_bytes : 1));
-	if (r < 0)
-		return r;
-	*ret = (struct dev_memory){.address = p, .size_bytes = size_bytes};
-	return 0;
-}
-
-static void cuda_free(struct device *base, struct dev_memory *m)
-{
-	struct cuda_device *d = cuda_self(base);
-	if (m->address && cuda_enter(d) == 0)
-		d->cu->free(m->address);
-	*m = (struct dev_memory){0};
 }
 
 static int cuda_copy_in(struct device *base, const struct dev_memory *m, uint64_t offset, const void *src, size_t len)
 {
 	struct cuda_device *d = cuda_self(base);
 	struct cuda_window *w[2];
-	unsigned int windows = len > CUDA_WINDOW_BYTES ? 2 : 1;
+	unsigned int windows = len > CUDA_COPY_BYTES ? 2 : 1;
 	if (!dev_range_inside(m, offset, len))
 		return -ERANGE;
 	int r = cuda_enter(d);
-	if (r < 0 || len == 0 || (r = cuda_ring_take(d, w, windows)) < 0)
+	if (r < 0 || len == 0 || (r = cuda_ring_take(d, &d->copies, w, windows)) < 0)
 		return r;
 	cu_result e = CU_SUCCESS;
 	for (size_t done = 0, i = 0; done < len && e == CU_SUCCESS; i++) {
 		struct cuda_window *x = w[i & 1];
-		size_t n = len - done < CUDA_WINDOW_BYTES ? len - done : CUDA_WINDOW_BYTES;
+		size_t n = len - done < CUDA_COPY_BYTES ? len - done : CUDA_COPY_BYTES;
 		if (i >= 2)
 			e = d->cu->event_synchronize(x->done);
 		if (e != CU_SUCCESS)
@@ -124,7 +118,7 @@ static int cuda_copy_in(struct device *base, const struct dev_memory *m, uint64_
 static int copy_out_piece(struct cuda_device *d, cu_deviceptr from, void *dst, size_t len)
 {
 	struct cuda_window *w;
-	int r = cuda_ring_take(d, &w, 1);
+	int r = cuda_ring_take(d, &d->copies, &w, 1);
 	if (r < 0)
 		return r;
 	cu_result e = d->cu->copy_out(w->host, from, len, w->stream);
@@ -143,26 +137,26 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 	if (!dev_range_inside(m, offset, len))
 		return -ERANGE;
 	int r = cuda_enter(d);
-	if (r == 0 && len > 0 && len <= CUDA_WINDOW_BYTES)
+	if (r == 0 && len > 0 && len <= CUDA_COPY_BYTES)
 		return copy_out_piece(d, m->address + offset, dst, len);
-	if (r < 0 || len == 0 || (r = cuda_ring_take(d, w, 2)) < 0)
+	if (r < 0 || len == 0 || (r = cuda_ring_take(d, &d->copies, w, 2)) < 0)
 		return r;
 	cu_result e = CU_SUCCESS;
-	size_t pieces = (len + CUDA_WINDOW_BYTES - 1) / CUDA_WINDOW_BYTES;
+	size_t pieces = (len + CUDA_COPY_BYTES - 1) / CUDA_COPY_BYTES;
 	/* piece i is on its way while piece i - 1 is copied out of its window */
 	for (size_t i = 0; i <= pieces && e == CU_SUCCESS; i++) {
 		if (i < pieces) {
 			struct cuda_window *x = w[i & 1];
-			size_t at = i * CUDA_WINDOW_BYTES,
-			       n = len - at < CUDA_WINDOW_BYTES ? len - at : CUDA_WINDOW_BYTES;
+			size_t at = i * CUDA_COPY_BYTES,
+			       n = len - at < CUDA_COPY_BYTES ? len - at : CUDA_COPY_BYTES;
 			e = d->cu->copy_out(x->host, m->address + offset + at, n, x->stream);
 			if (e == CU_SUCCESS)
 				e = d->cu->event_record(x->done, x->stream);
 		}
 		if (i > 0 && e == CU_SUCCESS) {
 			struct cuda_window *x = w[(i - 1) & 1];
-			size_t at = (i - 1) * CUDA_WINDOW_BYTES,
-			       n = len - at < CUDA_WINDOW_BYTES ? len - at : CUDA_WINDOW_BYTES;
+			size_t at = (i - 1) * CUDA_COPY_BYTES,
+			       n = len - at < CUDA_COPY_BYTES ? len - at : CUDA_COPY_BYTES;
 			e = d->cu->event_synchronize(x->done);
 			if (e == CU_SUCCESS)
 				memcpy((char *)dst + at, x->host, n);
@@ -176,6 +170,22 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 	return cuda_status(d, e);
 }
 
+static int cuda_copy(struct device *base, const struct dev_memory *to, uint64_t to_offset, const struct dev_memory *from,
+		     uint64_t from_offset, uint64_t len)
+{
+	struct cuda_device *d = cuda_self(base);
+	struct cuda_window *w;
+	if (!dev_range_inside(to, to_offset, len) || !dev_range_inside(from, from_offset, len))
+		return -ERANGE;
+	int r = cuda_enter(d);
+	if (r < 0 || len == 0 || (r = cuda_ring_take(d, &d->copies, &w, 1)) < 0) /* for its stream */
+		return r;
+	cu_result e = d->cu->copy_inside(to->address + to_offset, from->address + from_offset, len, w->stream);
+	cu_result last = cuda_ring_settle(d, w);
+	cuda_ring_give(d, &w, 1);
+	return cuda_status(d, e == CU_SUCCESS ? last : e);
+}
+
 /* ---- gather ---- */
 
 static int load_kernels(struct cuda_device *d)
@@ -186,8 +196,8 @@ static int load_kernels(struct cuda_device *d)
 	if (d->gather_status == 0) {
 		if (!image)
 			d->gather_status = -EOPNOTSUPP;
-		else if (d->cu->module_load(&d->module, image) != CU_SUCCESS)
-			d->gather_status = -EOPNOTSUPP; /* no code for this architecture: the slow way works */
+		else if (cuda_status(d, d->cu->module_load(&d->module, image)) < 0)
+			d->gather_status = -EOPNOTSUPP; /* no code for this architecture, say: the slow way works */
 		else
 			d->gather_status = cuda_status(d, d->cu->module_function(&d->gather, d->module, "weightfs_gather"));
 		if (d->gather_status == 0)
@@ -215,12 +225,12 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 	if (!dev_view_inside(v, m, first_elem, n_elems))
 		return -ERANGE;
 	int r = cuda_enter(d);
-	if (r < 0 || n_elems == 0 || (r = load_kernels(d)) < 0 || (r = cuda_ring_take(d, &w, 1)) < 0)
+	if (r < 0 || n_elems == 0 || (r = load_kernels(d)) < 0 || (r = cuda_ring_take(d, &d->copies, &w, 1)) < 0)
 		return r;
 	/* gathered on the device window by window, so that the memory there stays small whatever the view's size; it is
 	 * kept, since freeing device memory waits for everything that runs on the device */
-	uint64_t step = CUDA_WINDOW_BYTES / v->element_bytes;
-	if (!w->scratch && (r = cuda_status(d, d->cu->alloc(&w->scratch, CUDA_WINDOW_BYTES))) == -ENOMEM)
+	uint64_t step = CUDA_COPY_BYTES / v->element_bytes;
+	if (!w->scratch && (r = cuda_status(d, d->cu->alloc(&w->scratch, CUDA_COPY_BYTES))) == -ENOMEM)
 		r = -EOPNOTSUPP; /* the storages have taken all there was: the slow way works */
 	struct dev_gather_args args = {.source = m->address + v->offset_bytes,
 				       .destination = w->scratch,
@@ -244,22 +254,7 @@ static int cuda_gather(struct device *base, const struct dev_memory *m, const st
 	return r;
 }
 
-/* ---- share, close, open ---- */
-
-static int cuda_share(struct device *base, const struct dev_memory *m, struct dev_share *ret)
-{
-	struct cuda_device *d = cuda_self(base);
-	struct cu_ipc_mem_handle handle;
-	int r = cuda_enter(d);
-	if (r < 0)
-		return r;
-	r = cuda_status(d, d->cu->ipc_get_handle(&handle, m->address));
-	if (r < 0)
-		return r;
-	memcpy(ret->handle, handle.reserved, sizeof ret->handle);
-	ret->offset_bytes = 0; /* ours is the base of its own allocation */
-	return 0;
-}
+/* ---- close, open ---- */
 
 static const char *cuda_why(struct device *base)
 {
@@ -268,17 +263,27 @@ static const char *cuda_why(struct device *base)
 	return r == CU_SUCCESS ? NULL : dev_cuda_error_name(d->cu, r);
 }
 
+bool cuda_lost(struct device *base)
+{
+	return atomic_load(&cuda_self(base)->lost);
+}
+
 static void cuda_close(struct device *base)
 {
 	struct cuda_device *d = cuda_self(base);
-	if (d->context && cuda_enter(d) == 0) {
-		cuda_ring_close(d);
-		if (d->module)
-			d->cu->module_unload(d->module);
+	cuda_memory_close(d);
+	if (d->context) {
+		if (cuda_enter(d) == 0) {
+			cuda_ring_close(d, &d->copies);
+			cuda_ring_close(d, &d->loads);
+			if (d->module)
+				d->cu->module_unload(d->module);
+		}
 		d->cu->context_set(NULL);
 		d->cu->context_release(d->device);
 	}
-	free(d->ring);
+	cuda_ring_free(&d->copies);
+	cuda_ring_free(&d->loads);
 	pthread_cond_destroy(&d->freed);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
@@ -290,10 +295,12 @@ static const struct dev_ops cuda_ops = {
 	.free = cuda_free,
 	.copy_in = cuda_copy_in,
 	.copy_out = cuda_copy_out,
+	.copy = cuda_copy,
 	.gather = cuda_gather,
 	.load = cuda_load,
 	.share = cuda_share,
 	.why = cuda_why,
+	.lost = cuda_lost,
 	.close = cuda_close,
 };
 
@@ -320,6 +327,13 @@ int dev_cuda_open(int ordinal, struct device **ret, const char **ret_why)
 		free(d);
 		return -ENODEV;
 	}
+	char pci[32] = "";
+	if (cu->pci_bus_id)
+		cu->pci_bus_id(pci, sizeof pci, d->device);
+	cuda_settings_init(&d->settings, pci);
+	d->copies = (struct cuda_ring){.count = CUDA_COPY_WINDOWS, .window_bytes = CUDA_COPY_BYTES};
+	d->loads = (struct cuda_ring){.count = d->settings.threads * d->settings.depth,
+				      .window_bytes = d->settings.window_bytes};
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->freed, NULL);
 	*ret = &d->base;

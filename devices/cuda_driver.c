@@ -60,6 +60,9 @@ static int load(void)
 	}
 	DEV_CUDA_FUNCTIONS(F)
 #undef F
+#define F(member, name, parameters) driver.table.member = (cu_result(*) parameters)find(library, v1, v2, #name);
+	DEV_CUDA_OPTIONAL_FUNCTIONS(F)
+#undef F
 	cu_result r = driver.table.init(0);
 	if (r == CU_SUCCESS)
 		r = driver.table.get_device_count(&driver.table.device_count);

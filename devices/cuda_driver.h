@@ -32,11 +32,40 @@ struct cu_ipc_mem_handle {
 	char reserved[64];
 };
 
+typedef unsigned long long cu_vmm_handle;
+
+/* Memory that is made, mapped and exported in separate steps. */
+enum cu_handle_type { CU_HANDLE_TYPE_NONE = 0, CU_HANDLE_TYPE_POSIX_FD = 1 };
+enum cu_granularity { CU_GRANULARITY_MINIMUM = 0 };
+struct cu_location {
+	int type; /* 1: a device */
+	int id;
+};
+struct cu_allocation_prop {
+	int type; /* 1: pinned */
+	int handle_types;
+	struct cu_location location;
+	void *win32_meta_data;
+	struct {
+		unsigned char compression, rdma;
+		unsigned short usage;
+		unsigned char reserved[4];
+	} flags;
+};
+struct cu_access_desc {
+	struct cu_location location;
+	int flags; /* 1: read, 3: read and write */
+};
+
 #define CU_SUCCESS 0
 #define CU_ERROR_OUT_OF_MEMORY 2
 #define CU_ERROR_STUB_LIBRARY 34
 #define CU_ERROR_NO_DEVICE 100
+#define CU_ERROR_INVALID_VALUE 1
+#define CU_ERROR_NOT_SUPPORTED 801
 #define CU_STREAM_NON_BLOCKING 1u
+#define CU_EVENT_BLOCKING_SYNC 1u
+#define CU_CTX_SCHED_BLOCKING_SYNC 4u
 #define CU_EVENT_DISABLE_TIMING 2u
 
 /* member, exported name (the version whose signature this is), parameters */
@@ -58,6 +87,7 @@ struct cu_ipc_mem_handle {
 	F(host_unregister, cuMemHostUnregister, (void *p))                                                        \
 	F(copy_in, cuMemcpyHtoDAsync_v2, (cu_deviceptr dst, const void *src, size_t size, cu_stream s))           \
 	F(copy_out, cuMemcpyDtoHAsync_v2, (void *dst, cu_deviceptr src, size_t size, cu_stream s))                \
+	F(copy_inside, cuMemcpyDtoDAsync_v2, (cu_deviceptr dst, cu_deviceptr src, size_t size, cu_stream s))              \
 	F(stream_create, cuStreamCreate, (cu_stream * ret, unsigned int flags))                                   \
 	F(stream_synchronize, cuStreamSynchronize, (cu_stream s))                                                 \
 	F(stream_destroy, cuStreamDestroy_v2, (cu_stream s))                                                      \
@@ -74,9 +104,29 @@ struct cu_ipc_mem_handle {
 	   unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, cu_stream s, void **parameters, \
 	   void **extra))
 
+/* What older drivers lack: the member is NULL there, and there is another way. */
+#define DEV_CUDA_OPTIONAL_FUNCTIONS(F)                                                                                  \
+	F(context_flags, cuDevicePrimaryCtxSetFlags_v2, (cu_device d, unsigned int flags))                              \
+	F(pci_bus_id, cuDeviceGetPCIBusId, (char *ret, int len, cu_device d))                                           \
+	F(vmm_granularity, cuMemGetAllocationGranularity,                                                               \
+	  (size_t * ret, const struct cu_allocation_prop *prop, enum cu_granularity option))                                            \
+	F(vmm_create, cuMemCreate,                                                                                      \
+	  (cu_vmm_handle * ret, size_t size, const struct cu_allocation_prop *prop, unsigned long long flags))          \
+	F(vmm_release, cuMemRelease, (cu_vmm_handle h))                                                                 \
+	F(vmm_reserve, cuMemAddressReserve,                                                                             \
+	  (cu_deviceptr * ret, size_t size, size_t alignment, cu_deviceptr address, unsigned long long flags))          \
+	F(vmm_unreserve, cuMemAddressFree, (cu_deviceptr p, size_t size))                                               \
+	F(vmm_map, cuMemMap, (cu_deviceptr p, size_t size, size_t offset, cu_vmm_handle h, unsigned long long flags))   \
+	F(vmm_unmap, cuMemUnmap, (cu_deviceptr p, size_t size))                                                         \
+	F(vmm_access, cuMemSetAccess,                                                                                   \
+	  (cu_deviceptr p, size_t size, const struct cu_access_desc *desc, size_t count))                               \
+	F(vmm_export, cuMemExportToShareableHandle,                                                                     \
+	  (void *ret, cu_vmm_handle h, enum cu_handle_type type, unsigned long long flags))
+
 struct dev_cuda_driver {
 #define F(member, name, parameters) cu_result(*member) parameters;
 	DEV_CUDA_FUNCTIONS(F)
+	DEV_CUDA_OPTIONAL_FUNCTIONS(F)
 #undef F
 	int device_count;
 };

@@ -61,6 +61,15 @@ static int host_copy_out(struct device *d, const struct dev_memory *m, uint64_t 
 	return 0;
 }
 
+static int host_copy(struct device *d, const struct dev_memory *to, uint64_t to_offset, const struct dev_memory *from,
+		     uint64_t from_offset, uint64_t len)
+{
+	if (!dev_range_inside(to, to_offset, len) || !dev_range_inside(from, from_offset, len))
+		return -ERANGE;
+	memcpy(bytes(to) + to_offset, bytes(from) + from_offset, len);
+	return 0;
+}
+
 static int host_gather(struct device *d, const struct dev_memory *m, const struct dev_view *v, uint64_t first_elem,
 		       uint64_t n_elems, void *dst)
 {
@@ -84,7 +93,7 @@ static int host_load(struct device *d, const struct dev_memory *m, const struct 
 {
 	struct dev_pieces pieces;
 	struct dev_piece piece;
-	int r = dev_pieces_init(&pieces, segments, n, m->size_bytes);
+	int r = dev_pieces_init(&pieces, segments, n, m->size_bytes, false);
 	if (r < 0)
 		return r;
 	while (r == 0 && dev_pieces_next(&pieces, PIECE_BYTES, &piece))
@@ -103,6 +112,11 @@ static const char *host_why(struct device *d)
 	return NULL;
 }
 
+static bool host_lost(struct device *d)
+{
+	return false;
+}
+
 static void host_close(struct device *d)
 {
 	free(d);
@@ -114,10 +128,12 @@ static const struct dev_ops host_ops = {
 	.free = host_free,
 	.copy_in = host_copy_in,
 	.copy_out = host_copy_out,
+	.copy = host_copy,
 	.gather = host_gather,
 	.load = host_load,
 	.share = host_share,
 	.why = host_why,
+	.lost = host_lost,
 	.close = host_close,
 };
 

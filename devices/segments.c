@@ -5,6 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "direct.h"
+
+#define MAX_DIRECT_FILES 64
+
 static int by_memory(const void *a, const void *b, void *ctx)
 {
 	const struct dev_segment *s = ctx;
@@ -12,7 +16,35 @@ static int by_memory(const void *a, const void *b, void *ctx)
 	return x->memory_offset < y->memory_offset ? -1 : x->memory_offset > y->memory_offset;
 }
 
-int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, size_t n, uint64_t memory_bytes)
+/* Most segments are of one file, and all of a shard stand together: only neighbours are compared. */
+static int open_direct(struct dev_pieces *p)
+{
+	p->files = calloc(p->n ? p->n : 1, sizeof *p->files);
+	p->direct = calloc(p->n ? p->n : 1, sizeof *p->direct);
+	if (!p->files || !p->direct)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->n; i++) {
+		int fd = p->segments[p->order[i]].fd;
+		size_t k = p->file_count;
+		while (k > 0 && p->files[k - 1] != fd)
+			k--;
+		if (k > 0 || p->file_count == MAX_DIRECT_FILES)
+			continue;
+		p->files[p->file_count] = fd;
+		p->direct[p->file_count++] = dev_direct_open(fd);
+	}
+	return 0;
+}
+
+static int direct_of(const struct dev_pieces *p, int fd)
+{
+	for (size_t k = 0; k < p->file_count; k++)
+		if (p->files[k] == fd)
+			return p->direct[k];
+	return -1;
+}
+
+int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, size_t n, uint64_t memory_bytes, bool direct)
 {
 	size_t *order = calloc(n ? n : 1, sizeof *order);
 	if (!order)
@@ -34,12 +66,20 @@ int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, si
 	}
 	*p = (struct dev_pieces){.segments = segments, .order = order, .n = used};
 	pthread_mutex_init(&p->lock, NULL);
-	return 0;
+	int r = direct ? open_direct(p) : 0;
+	if (r < 0)
+		dev_pieces_free(p);
+	return r;
 }
 
 void dev_pieces_free(struct dev_pieces *p)
 {
+	for (size_t k = 0; k < p->file_count; k++)
+		if (p->direct[k] >= 0)
+			close(p->direct[k]);
 	pthread_mutex_destroy(&p->lock);
+	free(p->files);
+	free(p->direct);
 	free(p->order);
 }
 
@@ -76,23 +116,6 @@ bool dev_pieces_next(struct dev_pieces *p, uint64_t max, struct dev_piece *ret)
 	return more;
 }
 
-static int read_exactly(int fd, uint64_t offset, char *buf, uint64_t len)
-{
-	while (len > 0) {
-		ssize_t n = pread(fd, buf, len, (off_t)offset);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0)
-			return -EUCLEAN;
-		if (n > 0) {
-			buf += n;
-			offset += (uint64_t)n;
-			len -= (uint64_t)n;
-		}
-	}
-	return 0;
-}
-
 /* The part [*from, *to) of segment i that lies in the piece; false when none does. */
 static bool part(const struct dev_pieces *p, size_t i, const struct dev_piece *piece, uint64_t *from, uint64_t *to)
 {
@@ -105,21 +128,31 @@ static bool part(const struct dev_pieces *p, size_t i, const struct dev_piece *p
 	return true;
 }
 
+/* The segments from i on that lie in the file as they lie in the memory are one run, its short gaps included: [*from, *to) of
+ * the memory. Returns the last of them. */
+static size_t run_from(const struct dev_pieces *p, size_t i, const struct dev_piece *piece, uint64_t *to)
+{
+	const struct dev_segment *s = segment(p, i);
+	uint64_t delta = s->file_offset - s->memory_offset /* modulo 2^64 */, next_from, next_to;
+	while (part(p, i + 1, piece, &next_from, &next_to) && segment(p, i + 1)->fd == s->fd &&
+	       segment(p, i + 1)->file_offset - segment(p, i + 1)->memory_offset == delta) {
+		*to = next_to;
+		i++;
+	}
+	return i;
+}
+
 int dev_piece_read(const struct dev_pieces *p, const struct dev_piece *piece, void *buf,
 		   int (*seen)(void *, size_t, uint64_t, const void *, size_t), void *ctx)
 {
 	char *out = buf;
-	uint64_t from, to, next_from, next_to, filled = piece->memory_offset;
+	uint64_t from, to, filled = piece->memory_offset;
 	for (size_t i = piece->first; part(p, i, piece, &from, &to); i++) {
 		const struct dev_segment *s = segment(p, i);
-		uint64_t delta = s->file_offset - s->memory_offset; /* modulo 2^64 */
+		uint64_t delta = s->file_offset - s->memory_offset;
 		memset(out + (filled - piece->memory_offset), 0, from - filled);
-		while (part(p, i + 1, piece, &next_from, &next_to) && segment(p, i + 1)->fd == s->fd &&
-		       segment(p, i + 1)->file_offset - segment(p, i + 1)->memory_offset == delta) {
-			to = next_to;
-			i++;
-		}
-		int r = read_exactly(s->fd, from + delta, out + (from - piece->memory_offset), to - from);
+		i = run_from(p, i, piece, &to);
+		int r = dev_direct_read(s->fd, direct_of(p, s->fd), from + delta, out + (from - piece->memory_offset), to - from);
 		if (r < 0)
 			return r;
 		filled = to;
@@ -131,4 +164,22 @@ int dev_piece_read(const struct dev_pieces *p, const struct dev_piece *piece, vo
 			return r;
 	}
 	return 0;
+}
+
+int dev_piece_read_window(const struct dev_pieces *p, const struct dev_piece *piece, void *window,
+			  int (*seen)(void *, size_t, uint64_t, const void *, size_t), void *ctx, void **ret_data)
+{
+	uint64_t from, to, shift = 0;
+	/* so that the first run that is worth it stands at the place of its block; others may not, and are read as ever */
+	for (size_t i = piece->first; part(p, i, piece, &from, &to); i++) {
+		const struct dev_segment *s = segment(p, i);
+		i = run_from(p, i, piece, &to);
+		if (to - from >= DIRECT_LEAST_BYTES && direct_of(p, s->fd) >= 0) {
+			uint64_t offset = s->file_offset + (from - s->memory_offset);
+			shift = (offset - (from - piece->memory_offset)) % DIRECT_BLOCK_BYTES;
+			break;
+		}
+	}
+	*ret_data = (char *)window + shift;
+	return dev_piece_read(p, piece, *ret_data, seen, ctx);
 }

@@ -26,11 +26,14 @@ struct dev_pieces {
 	size_t n;
 	size_t at;     /* next segment to hand out ... */
 	uint64_t done; /* ... and how much of the run that starts there was handed out */
+	int *files, *direct; /* [file_count]: the segments' descriptors and, beside them, those for direct reads */
+	size_t file_count;
 	pthread_mutex_t lock;
 };
 
-/* Returns: 0; -ERANGE a segment leaves [0, memory_bytes) or overlaps another; -ENOMEM. Segments stay borrowed. */
-int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, size_t n, uint64_t memory_bytes);
+/* direct: what is not in the page cache is read past it (direct.h), where the file system can.
+ * Returns: 0; -ERANGE a segment leaves [0, memory_bytes) or overlaps another; -ENOMEM. Segments stay borrowed. */
+int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, size_t n, uint64_t memory_bytes, bool direct);
 void dev_pieces_free(struct dev_pieces *p);
 /* The next piece of at most max bytes; false when all are handed out. */
 bool dev_pieces_next(struct dev_pieces *p, uint64_t max, struct dev_piece *ret);
@@ -38,3 +41,8 @@ bool dev_pieces_next(struct dev_pieces *p, uint64_t max, struct dev_piece *ret);
  * Returns: 0; -EUCLEAN the file ended early; the error of pread; what seen() returned. */
 int dev_piece_read(const struct dev_pieces *p, const struct dev_piece *piece, void *buf,
 		   int (*seen)(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len), void *ctx);
+/* The same into a window, which starts at a multiple of DIRECT_BLOCK_BYTES and has room for two blocks more than the piece:
+ * *ret_data is where in it the piece is, so that direct reads can be made. */
+int dev_piece_read_window(const struct dev_pieces *p, const struct dev_piece *piece, void *window,
+			  int (*seen)(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len), void *ctx,
+			  void **ret_data);

@@ -244,7 +244,8 @@ static void hold(struct job *j)
 	printf("hold %s ", info.uuid);
 	for (size_t i = 0; i < sizeof share.handle; i++)
 		printf("%02x", share.handle[i]);
-	printf(" %llu %llu\n", (unsigned long long)share.offset_bytes, (unsigned long long)j->memory_bytes);
+	printf(" %s %llu %llu\n", share.socket[0] ? share.socket : "-", (unsigned long long)share.offset_bytes,
+	       (unsigned long long)j->memory_bytes);
 	fflush(stdout);
 	while (getchar() != EOF)
 		;

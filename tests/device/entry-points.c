@@ -7,6 +7,7 @@ int main(void)
 {
 #define F(member, name, parameters) puts(#name);
 	DEV_CUDA_FUNCTIONS(F)
+	DEV_CUDA_OPTIONAL_FUNCTIONS(F)
 	puts("cuGetProcAddress");
 	puts("cuGetProcAddress_v2");
 	return 0;

@@ -10,7 +10,12 @@
  * was in flight, a leak at exit.
  *
  * FAKE_CUDA=devices=2,memory=64M,fail=cuMemAlloc_v2:3:2,delay=200,report=FILE
- *   fail=NAME:N:CODE   the Nth call of NAME returns CODE (several times, separated by ';')
+ *   fail=NAME:N:CODE   the Nth call of NAME returns CODE (several times, separated by ';'); after one that a context does
+ *                      not survive every call gives it, until the context is released and made anew
+ *   vmm=0              memory cannot be made by steps (cuMemCreate)
+ *   ipc_once=1         a block of memory is opened once in a process, as older drivers want it
+ *   arch=80            kernels need code for that architecture, or an older one's PTX
+ *   cost=USEC          each call takes that long
  *   delay=USEC         a stream waits up to that long before each operation (default 50)
  *   instant=1          copies and kernels do nothing and take no time, and an event is over when it is recorded: what
  * is left is the caller's own cost report=FILE        at exit: a line "NAME CALLS" for each entry point, and bytes
@@ -24,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct fake fake = {
@@ -68,6 +74,14 @@ static void configure(void)
 			fake.device_memory = strtoull(value, NULL, 10) << 20;
 		else if (!strcmp(item, "delay"))
 			fake.delay_usec = (unsigned int)atoi(value);
+		else if (!strcmp(item, "ipc_once"))
+			fake.ipc_once = atoi(value) != 0;
+		else if (!strcmp(item, "vmm"))
+			fake.no_vmm = atoi(value) == 0;
+		else if (!strcmp(item, "arch"))
+			fake.arch = atoi(value);
+		else if (!strcmp(item, "cost"))
+			fake.cost_usec = (unsigned int)atoi(value);
 		else if (!strcmp(item, "instant"))
 			fake.instant = atoi(value) != 0;
 		else if (!strcmp(item, "report"))
@@ -96,11 +110,25 @@ static void at_exit(void)
 			fake.pageable_copies);
 		fclose(report);
 	}
-	bool leak = fake_memory_leaks() || fake.streams || fake.events;
+	bool leak = fake_memory_leaks() | fake_vmm_leaks() || fake_vmm_leaks() || fake.streams || fake.events;
 	for (int i = 0; i < DEVICES_MAX; i++)
 		leak |= fake.contexts[i].references != 0;
 	if (leak && !getenv("FAKE_CUDA_NO_LEAK_CHECK"))
 		fake_die("memory, streams, events, pinned memory or a context are left at exit", "exit");
+}
+
+static bool is_fatal(CUresult r)
+{
+	return r == CUDA_ERROR_ILLEGAL_ADDRESS || r == CUDA_ERROR_LAUNCH_FAILED || r == CUDA_ERROR_ECC_UNCORRECTABLE;
+}
+
+static void spend(unsigned int usec)
+{
+	struct timespec start, t;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	while ((t.tv_sec - start.tv_sec) * 1000000 + (t.tv_nsec - start.tv_nsec) / 1000 < (long)usec);
 }
 
 bool fake_enter(const char *name, bool needs_context, CUresult *ret)
@@ -117,16 +145,45 @@ bool fake_enter(const char *name, bool needs_context, CUresult *ret)
 	while (i < 63 && counters[i].name && strcmp(counters[i].name, name))
 		i++;
 	counters[i].name = name;
+	if (fake.cost_usec)
+		spend(fake.cost_usec);
 	unsigned long n = ++counters[i].calls;
 	for (size_t f = 0; f < failure_count; f++)
 		if (failures[f].at == n && !strcmp(failures[f].name, name)) {
 			*ret = (CUresult)failures[f].code;
+			if (needs_context && is_fatal(*ret))
+				fake_current->poison = *ret;
 			return true;
 		}
+	if (needs_context && fake_current->poison) {
+		*ret = fake_current->poison;
+		return true;
+	}
 	return false;
 }
 
 /* ---- devices and contexts ---- */
+
+/* "1,0", or UUIDs as far as they are given ("GPU-2222"): which devices there are, and in which order. */
+static void see_devices(void)
+{
+	const char *text = getenv("CUDA_VISIBLE_DEVICES");
+	int all = fake.device_count, n = 0;
+	for (int i = 0; i < DEVICES_MAX; i++)
+		fake.visible[i] = i;
+	if (!text)
+		return;
+	while (*text && n < DEVICES_MAX) {
+		unsigned int byte;
+		int device = sscanf(text, "GPU-%2x", &byte) == 1 ? (int)(byte / 0x11) - 1 : atoi(text);
+		if (device < 0 || device >= all)
+			break;
+		fake.visible[n++] = device;
+		text += strcspn(text, ",");
+		text += *text == ',';
+	}
+	fake.device_count = n;
+}
 
 CUresult CUDAAPI cuInit(unsigned int flags)
 {
@@ -134,6 +191,7 @@ CUresult CUDAAPI cuInit(unsigned int flags)
 	if (!fake.initialised) {
 		fake.owner = getpid();
 		configure();
+		see_devices();
 		fake_memory_init();
 		atexit(at_exit);
 		fake.initialised = true;
@@ -156,6 +214,11 @@ CUresult CUDAAPI cuGetErrorName(CUresult error, const char **ret)
 	       : error == CUDA_ERROR_ILLEGAL_ADDRESS    ? "CUDA_ERROR_ILLEGAL_ADDRESS"
 	       : error == CUDA_ERROR_LAUNCH_FAILED      ? "CUDA_ERROR_LAUNCH_FAILED"
 	       : error == CUDA_ERROR_STUB_LIBRARY       ? "CUDA_ERROR_STUB_LIBRARY"
+	       : error == CUDA_ERROR_NOT_SUPPORTED      ? "CUDA_ERROR_NOT_SUPPORTED"
+	       : error == CUDA_ERROR_ALREADY_MAPPED     ? "CUDA_ERROR_ALREADY_MAPPED"
+	       : error == CUDA_ERROR_NO_BINARY_FOR_GPU  ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
+	       : error == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED ? "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED"
+	       : error == CUDA_ERROR_ECC_UNCORRECTABLE  ? "CUDA_ERROR_ECC_UNCORRECTABLE"
 	       : error == CUDA_ERROR_DEVICE_UNAVAILABLE ? "CUDA_ERROR_DEVICE_UNAVAILABLE"
 							: "CUDA_ERROR_UNKNOWN";
 	return CUDA_SUCCESS;
@@ -181,31 +244,57 @@ CUresult CUDAAPI cuDeviceGet(CUdevice *ret, int ordinal)
 CUresult CUDAAPI cuDeviceGetName(char *ret, int len, CUdevice d)
 {
 	ENTER(false)
-	snprintf(ret, (size_t)len, "Double of a GPU, number %d", d);
+	snprintf(ret, (size_t)len, "Double of a GPU, number %d", fake.visible[d]);
 	LEAVE
 }
 
 CUresult CUDAAPI cuDeviceGetUuid(CUuuid *ret, CUdevice d)
 {
 	ENTER(false)
-	memset(ret, 0x11 * (d + 1), sizeof *ret);
+	memset(ret, 0x11 * (fake.visible[d] + 1), sizeof *ret);
+	LEAVE
+}
+
+CUresult CUDAAPI cuDeviceGetPCIBusId(char *ret, int len, CUdevice d)
+{
+	ENTER(false)
+	snprintf(ret, (size_t)len, "0000:00:%02X.0", fake.visible[d]);
+	LEAVE
+}
+
+CUresult CUDAAPI cuDevicePrimaryCtxSetFlags(CUdevice d, unsigned int flags)
+{
+	ENTER(false)
+	if (flags > CU_CTX_FLAGS_MASK)
+		result = CUDA_ERROR_INVALID_VALUE;
 	LEAVE
 }
 
 CUresult CUDAAPI cuDevicePrimaryCtxRetain(CUcontext *ret, CUdevice d)
 {
 	ENTER(false)
-	fake.contexts[d].device = d;
-	fake.contexts[d].references++;
-	*ret = &fake.contexts[d];
+	struct CUctx_st *c = &fake.contexts[fake.visible[d]];
+	c->device = fake.visible[d];
+	c->references++;
+	*ret = c;
 	LEAVE
 }
 
+/* With the last reference a context that has failed goes, and all that was in it; from a sound one everything must be gone. */
 CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice d)
 {
 	ENTER(false)
-	if (fake.contexts[d].references-- <= 0)
+	struct CUctx_st *c = &fake.contexts[fake.visible[d]];
+	if (c->references-- <= 0)
 		fake_die("released more often than retained", __func__);
+	if (c->references == 0 && c->poison) {
+		pthread_mutex_unlock(&fake.lock);
+		fake_streams_drop(c);
+		pthread_mutex_lock(&fake.lock);
+		fake_memory_drop(c->device);
+		fake_vmm_drop(c->device);
+		c->poison = CUDA_SUCCESS;
+	}
 	LEAVE
 }
 
@@ -238,6 +327,19 @@ CUresult CUDAAPI cuGetProcAddress(const char *symbol, void **ret, int version, c
 		ENTRY(cuDeviceGetUuid),
 		ENTRY(cuDevicePrimaryCtxRetain),
 		ENTRY(cuDevicePrimaryCtxRelease),
+		ENTRY(cuDevicePrimaryCtxSetFlags),
+		ENTRY(cuDeviceGetPCIBusId),
+		ENTRY(cuMemGetAllocationGranularity),
+		ENTRY(cuMemCreate),
+		ENTRY(cuMemRelease),
+		ENTRY(cuMemAddressReserve),
+		ENTRY(cuMemAddressFree),
+		ENTRY(cuMemMap),
+		ENTRY(cuMemUnmap),
+		ENTRY(cuMemSetAccess),
+		ENTRY(cuMemExportToShareableHandle),
+		ENTRY(cuMemImportFromShareableHandle),
+		ENTRY(cuCtxSynchronize),
 		ENTRY(cuCtxSetCurrent),
 		ENTRY(cuMemGetInfo),
 		ENTRY(cuMemAlloc),
@@ -247,6 +349,7 @@ CUresult CUDAAPI cuGetProcAddress(const char *symbol, void **ret, int version, c
 		ENTRY(cuMemcpyDtoH),
 		ENTRY(cuMemcpyHtoDAsync),
 		ENTRY(cuMemcpyDtoHAsync),
+		ENTRY(cuMemcpyDtoDAsync),
 		ENTRY(cuStreamCreate),
 		ENTRY(cuStreamSynchronize),
 		ENTRY(cuStreamDestroy),

@@ -11,7 +11,7 @@
 void weightfs_gather(const struct dev_gather_args a); /* gather.cu, compiled for the host */
 
 struct operation {
-	enum { COPY_IN, COPY_OUT, RECORD, LAUNCH } kind;
+	enum { COPY_IN, COPY_OUT, COPY_INSIDE, RECORD, LAUNCH } kind;
 	void *host;
 	CUdeviceptr device;
 	size_t size;
@@ -24,6 +24,8 @@ struct operation {
 
 struct CUevent_st {
 	uint64_t recorded, completed;
+	struct CUctx_st *context;
+	struct CUevent_st *next;
 };
 
 struct CUstream_st {
@@ -31,7 +33,12 @@ struct CUstream_st {
 	struct operation *first, **last;
 	bool busy, stop;
 	unsigned int seed;
+	struct CUctx_st *context;
+	struct CUstream_st *next;
 };
+
+static CUstream all_streams;
+static CUevent all_events;
 
 static uint64_t sum(const void *data, size_t size)
 {
@@ -59,6 +66,10 @@ static void execute(struct operation *o)
 	case COPY_OUT:
 		memcpy(o->host, fake_translate(o->device, o->size, "cuMemcpyDtoHAsync_v2"), o->size);
 		fake.bytes_out += o->size;
+		break;
+	case COPY_INSIDE:
+		memmove(fake_translate(o->device, o->size, "cuMemcpyDtoDAsync_v2"),
+			fake_translate((CUdeviceptr)(uintptr_t)o->host, o->size, "cuMemcpyDtoDAsync_v2"), o->size);
 		break;
 	case LAUNCH:
 		weightfs_gather(o->gather);
@@ -121,6 +132,9 @@ CUresult CUDAAPI cuStreamCreate(CUstream *ret, unsigned int flags)
 	CUstream s = calloc(1, sizeof *s);
 	s->last = &s->first;
 	s->seed = (unsigned int)fake.streams++;
+	s->context = fake_current;
+	s->next = all_streams;
+	all_streams = s;
 	pthread_create(&s->thread, NULL, stream_thread, s);
 	*ret = s;
 	LEAVE
@@ -134,24 +148,66 @@ CUresult CUDAAPI cuStreamSynchronize(CUstream s)
 	LEAVE
 }
 
-CUresult CUDAAPI cuStreamDestroy(CUstream s)
+/* The lock is held, and let go of while the thread ends. */
+static void destroy_stream(CUstream s)
 {
-	pthread_t thread = s->thread;
-	ENTER(true)
+	CUstream *at = &all_streams;
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
 	s->stop = true;
 	pthread_cond_broadcast(&fake.changed);
 	pthread_mutex_unlock(&fake.lock);
-	pthread_join(thread, NULL);
+	pthread_join(s->thread, NULL);
 	pthread_mutex_lock(&fake.lock);
 	fake.streams--;
 	free(s);
+}
+
+static void destroy_event(CUevent e)
+{
+	CUevent *at = &all_events;
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	fake.events--;
+	free(e);
+}
+
+void fake_streams_drop(struct CUctx_st *context)
+{
+	pthread_mutex_lock(&fake.lock);
+	for (CUstream s = all_streams; s;) {
+		bool its = s->context == context;
+		CUstream gone = s;
+		s = s->next;
+		if (its) {
+			destroy_stream(gone);
+			s = all_streams; /* the list may have changed meanwhile */
+		}
+	}
+	for (CUevent e = all_events, next; e; e = next) {
+		next = e->next;
+		if (e->context == context)
+			destroy_event(e);
+	}
+	pthread_mutex_unlock(&fake.lock);
+}
+
+CUresult CUDAAPI cuStreamDestroy(CUstream s)
+{
+	ENTER(true)
+	destroy_stream(s);
 	LEAVE
 }
 
 CUresult CUDAAPI cuEventCreate(CUevent *ret, unsigned int flags)
 {
 	ENTER(true)
-	*ret = calloc(1, sizeof **ret);
+	CUevent e = calloc(1, sizeof *e);
+	e->context = fake_current;
+	e->next = all_events;
+	all_events = *ret = e;
 	fake.events++;
 	LEAVE
 }
@@ -174,8 +230,7 @@ CUresult CUDAAPI cuEventSynchronize(CUevent e)
 CUresult CUDAAPI cuEventDestroy(CUevent e)
 {
 	ENTER(true)
-	fake.events--;
-	free(e);
+	destroy_event(e);
 	LEAVE
 }
 
@@ -189,6 +244,10 @@ CUresult CUDAAPI cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t size
 {
 	ENTER(true)
 	fake_translate(dst, size, __func__);
+	if (!fake_is_writable(dst)) {
+		result = CUDA_ERROR_INVALID_VALUE;
+		goto out;
+	}
 	count_pageable(src, size);
 	submit(s, (struct operation){.kind = COPY_IN,
 				     .host = (void *)src,
@@ -209,12 +268,43 @@ CUresult CUDAAPI cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t size, CUst
 	LEAVE
 }
 
+CUresult CUDAAPI cuMemcpyDtoDAsync(CUdeviceptr dst, CUdeviceptr src, size_t size, CUstream s)
+{
+	ENTER(true)
+	fake_translate(src, size, __func__);
+	fake_translate(dst, size, __func__);
+	if (!fake_is_writable(dst))
+		result = CUDA_ERROR_INVALID_VALUE;
+	else
+		submit(s, (struct operation){.kind = COPY_INSIDE, .host = (void *)(uintptr_t)src, .device = dst, .size = size});
+	LEAVE
+}
+
+CUresult CUDAAPI cuMemcpyHtoD(CUdeviceptr dst, const void *src, size_t size)
+{
+	ENTER(true)
+	unsigned char *host = fake_translate(dst, size, __func__);
+	if (!fake_is_writable(dst))
+		result = CUDA_ERROR_INVALID_VALUE;
+	else
+		memcpy(host, src, size);
+	LEAVE
+}
+
 /* Complete on return; streams that do not block, as all of ours, go on beside it. */
 CUresult CUDAAPI cuMemcpyDtoH(void *dst, CUdeviceptr src, size_t size)
 {
 	ENTER(true)
 	memcpy(dst, fake_translate(src, size, __func__), size);
 	fake.bytes_out += size;
+	LEAVE
+}
+
+CUresult CUDAAPI cuCtxSynchronize(void)
+{
+	ENTER(true)
+	while (fake.pending_operations)
+		pthread_cond_wait(&fake.changed, &fake.lock);
 	LEAVE
 }
 
@@ -226,6 +316,10 @@ CUresult CUDAAPI cuModuleLoadData(CUmodule *ret, const void *image)
 	/* a fat binary begins with this number (fatbinary_section.h); anything else is no image */
 	if (!image || *(const unsigned int *)image != 0xba55ed50) {
 		result = CUDA_ERROR_INVALID_IMAGE;
+		goto out;
+	}
+	if (fake.arch && fake.arch < 75) { /* older than the toolkit's oldest: neither code nor PTX runs there */
+		result = CUDA_ERROR_NO_BINARY_FOR_GPU;
 		goto out;
 	}
 	*ret = (CUmodule)&fake.contexts;

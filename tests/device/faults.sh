@@ -10,8 +10,11 @@ n=0 failed=0
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}exitcode=98" UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}exitcode=98"
 for name in cuDeviceGet cuDevicePrimaryCtxRetain cuCtxSetCurrent cuMemAlloc_v2 cuMemHostRegister_v2 cuStreamCreate cuEventCreate \
 	cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuEventRecord cuEventSynchronize cuStreamSynchronize cuModuleLoadData \
-	cuModuleGetFunction cuLaunchKernel cuIpcGetMemHandle cuMemGetInfo_v2 cuDeviceGetUuid_v2; do
+	cuModuleGetFunction cuLaunchKernel cuIpcGetMemHandle cuMemGetInfo_v2 cuDeviceGetUuid_v2 cuMemCreate \
+	cuMemExportToShareableHandle cuMemAddressReserve cuMemMap cuMemSetAccess; do
 	bad=
+	# memory is made by steps where it can be
+	case $name in cuMemAlloc_v2 | cuIpcGetMemHandle) export WEIGHTFS_SHARE=ipc ;; *) unset WEIGHTFS_SHARE ;; esac
 	for at in 1 4; do
 		# without a current context nothing can be freed: the one case in which something is left at exit
 		[ $name = cuCtxSetCurrent ] && export FAKE_CUDA_NO_LEAK_CHECK=1 || unset FAKE_CUDA_NO_LEAK_CHECK
@@ -27,6 +30,24 @@ for name in cuDeviceGet cuDevicePrimaryCtxRetain cuCtxSetCurrent cuMemAlloc_v2 c
 	n=$((n + 1))
 	if [ -z "$bad" ]; then echo "ok $n - $name fails"; else echo "not ok $n - $name fails:$bad"; failed=1; fi
 done
+unset WEIGHTFS_SHARE FAKE_CUDA_NO_LEAK_CHECK
+# a driver that cannot: the other way, and its reason is told
+for name in cuMemGetAllocationGranularity cuMemCreate cuMemExportToShareableHandle cuMemAddressReserve cuMemMap cuMemSetAccess; do
+	out=$(FAKE_CUDA="delay=0,fail=$name:1:801" timeout 60 "$test_device" cuda "$open_handle" 2>&1)
+	status=$?
+	n=$((n + 1))
+	case $status$out in
+	0*"by CUDA IPC handles, which are writable ($name: CUDA_ERROR_NOT_SUPPORTED)"*) echo "ok $n - without $name handles are the way" ;;
+	*) echo "not ok $n - without $name handles are the way: status $status"; failed=1 ;;
+	esac
+done
+out=$(FAKE_CUDA="delay=0,arch=50" timeout 60 "$test_device" cuda "$open_handle" 2>&1)
+status=$?
+n=$((n + 1))
+case $status$out in
+0*"# SKIP no device kernels: CUDA_ERROR_NO_BINARY_FOR_GPU"*) echo "ok $n - a GPU that has no kernels" ;;
+*) echo "not ok $n - a GPU that has no kernels: status $status"; failed=1 ;;
+esac
 FAKE_CUDA="memory=8" timeout 60 "$test_device" cuda "$open_handle" >/dev/null 2>&1
 status=$?
 n=$((n + 1))
