@@ -133,7 +133,11 @@ bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino);
  * explains them), and keeps its storage on the device until wf_unshare.
  * Returns: 0; -ENOENT not shared; -ENOMEM no room on the device; -EUCLEAN; -EIO. */
 int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json, struct wf_lease **ret);
+/* The same for all tensors in one text, the lines of tensors.json: everything that map_location sends to a device that shares is
+ * placed there and stays until wf_unshare. *ret_lease is NULL when nothing is on one. */
+int wf_share_all(struct wf_checkpoint *ck, struct wf_buffer *ret_json, struct wf_lease **ret_lease);
 void wf_unshare(struct wf_checkpoint *ck, struct wf_lease *lease);
+bool wf_is_leased(struct wf_checkpoint *ck);
 
 /* ---- whole-checkpoint texts ---- */
 /* The tutorial's table: key, tab, torch.Size([...]); for a value its text (a str as JSON, bytes as Python writes them, long ones

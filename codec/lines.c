@@ -49,6 +49,7 @@ void wf_line_file_free(struct wf_line_file *f)
 {
 	wf_buffer_free(&f->name);
 	wf_buffer_free(&f->id);
+	wf_buffer_free(&f->cuda);
 }
 
 /* Where the elements stand one after the other in the checkpoint's file. */
@@ -61,6 +62,25 @@ static void put_file(struct wf_buffer *out, const struct wf_line *l)
 	wf_buffer_append(out, l->file->name.data, l->file->name.len);
 	put_number(out, ", \"file_offset\": ", offset);
 	wf_buffer_append(out, l->file->id.data, l->file->id.len);
+}
+
+/* How to map the storage from the device that it is leased on. Most of it is the same for all of a slab. */
+static void put_cuda(struct wf_buffer *out, const struct wf_line *l)
+{
+	struct wf_line_file *f = l->file;
+	struct wf_shared shared;
+	if (!l->ck->placement || l->tensor->storage == WF_NO_STORAGE ||
+	    !wf_placement_leased(l->ck->placement, l->tensor->storage, &shared) || (l->ck->edits && wf_edits_holds(l->ck, l->ino)))
+		return;
+	if (f->share != shared.share) {
+		f->cuda.len = 0;
+		wf_share_json(&shared, &f->cuda);
+		f->share = shared.share;
+	}
+	wf_buffer_puts(out, ", \"cuda\": {");
+	wf_buffer_append(out, f->cuda.data, f->cuda.len);
+	put_number(out, ", \"offset\": ", shared.start + wf_layout_start(l->tensor));
+	wf_buffer_putc(out, '}');
 }
 
 static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const struct wf_tensor_row *row)
@@ -82,6 +102,7 @@ static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const str
 	if (t->kind == WF_TENSOR_META)
 		return;
 	put_string(out, ", \"device\": ", device ? device : "file");
+	put_cuda(out, l);
 	put_file(out, l);
 }
 

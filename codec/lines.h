@@ -9,6 +9,8 @@
 /* What the lines of all tensors that stand in the file have in common: made once, for there can be 100,000. */
 struct wf_line_file {
 	struct wf_buffer name; /* its path */
+	const struct dev_share *share; /* that `cuda` is of; NULL: none yet */
+	struct wf_buffer cuda; /* how to map its memory, the offset left out */
 	struct wf_buffer id;   /* device, inode, size and time of change: who maps the file compares them first */
 };
 void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck);
@@ -30,5 +32,8 @@ struct wf_line {
 	const struct wf_dir *dir; /* of the name */
 	uint32_t position;        /* of the name in dir */
 	const struct wf_tensor *tensor;
-	const struct wf_line_file *file;
+	struct wf_line_file *file;
 };
+
+/* "uuid": ..., "handle": ..., "socket": ...: how another process maps the memory of a share (share.c). */
+void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out);

@@ -208,6 +208,20 @@ static void device_field(void *ctx, const char *name, uint64_t bytes)
 	wf_buffer_printf(out, "%s\"%s\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", name, (unsigned long long)bytes);
 }
 
+static void device_memory(void *ctx, const struct wf_device_status *d)
+{
+	struct wf_buffer *out = ctx;
+	wf_buffer_printf(out, "%s\"%s\": {\"free\": %llu, \"total\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", d->name,
+			 (unsigned long long)d->free_bytes, (unsigned long long)d->total_bytes);
+	const char *const texts[][2] = {{"description", d->description}, {"loading", d->loading}, {"sharing", d->sharing}};
+	for (size_t i = 0; i < WF_ARRAY_SIZE(texts); i++)
+		if (texts[i][1][0]) {
+			wf_buffer_printf(out, ", \"%s\": ", texts[i][0]);
+			wf_json_string(out, texts[i][1], strlen(texts[i][1]));
+		}
+	wf_buffer_putc(out, '}');
+}
+
 int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
 	struct wf_totals totals;
@@ -239,6 +253,9 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		wf_buffer_printf(ret, "  \"relocated\": %s,\n  \"devices\": {", ck->relocated ? "true" : "false");
 		if (wf_buffer_status(ret) == 0)
 			wf_placement_bytes(ck->placement, device_field, ret);
+		wf_buffer_puts(ret, "},\n  \"device_memory\": {");
+		if (wf_buffer_status(ret) == 0)
+			wf_placement_devices(ck->placement, device_memory, ret);
 		wf_buffer_puts(ret, "},\n");
 	}
 	if (atomic_load(&ck->progress.running))

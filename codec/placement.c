@@ -27,8 +27,8 @@ const char *placement_why(const struct place_device *d, int r)
 	return text ? text : strerror(-r);
 }
 
-/* Loads a storage whose room is reserved. load_lock is held. */
-static int load_reserved(struct wf_placement *p, uint32_t storage)
+/* Loads a storage whose room is reserved. The gate is held shared. */
+static int load_reserved(struct wf_placement *p, uint32_t storage, enum place_state *ret_state)
 {
 	struct place place = placement_look(p, storage);
 	struct placement_item item = {.storage = storage, .offset = place.offset};
@@ -36,34 +36,57 @@ static int load_reserved(struct wf_placement *p, uint32_t storage)
 	if (r == 0 && item.bad)
 		placement_log(p, "storage %s: its bytes do not have the CRC that their record tells",
 			      wf_storage_key(p->ss, storage));
-	if (r == 0)
-		placement_set_state(p, storage, item.bad ? PLACE_BAD : PLACE_READY);
+	*ret_state = item.bad ? PLACE_BAD : PLACE_READY;
 	return r;
 }
 
-/* First use. Returns what became of it in *ret. */
+/* A device operation for a storage gave r: it stays in the file, or all of the device's do where that was the end of it. */
+static void give_up(struct wf_placement *p, struct place_device *d, uint32_t storage, int r, const char *what)
+{
+	pthread_mutex_lock(&p->lock);
+	if (d->device && d->device->ops->lost(d->device))
+		placement_lose(p, d);
+	else
+		placement_log(p, "storage %s %s: %s: %s", wf_storage_key(p->ss, storage), what, d->name,
+			      d->device ? placement_why(d, r) : strerror(-r));
+	if (storage < p->place_count)
+		p->places[storage].state = PLACE_FILE;
+	pthread_cond_broadcast(&p->loaded);
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* First use: by this thread, or waiting for the one that is at it. Returns what became of it in *ret. */
 static void place_now(struct wf_placement *p, struct place_device *d, uint32_t storage, struct place *ret)
 {
-	pthread_mutex_lock(&p->load_lock);
-	*ret = placement_look(p, storage);
-	if (ret->state == PLACE_OPEN) {
-		int r = placement_reserve(p, d, storage);
+	enum place_state state = PLACE_FILE;
+	int ready = placement_ready(p, d), r = ready;
+	pthread_mutex_lock(&p->lock);
+	while (storage < p->place_count && p->places[storage].state == PLACE_LOADING)
+		pthread_cond_wait(&p->loaded, &p->lock);
+	struct place *place = placement_place(p, storage);
+	bool mine = place && place->state == PLACE_OPEN;
+	if (mine && r == 0)
+		r = placement_reserve(p, d, storage);
+	if (mine && r == 0)
+		p->places[storage].state = PLACE_LOADING;
+	pthread_mutex_unlock(&p->lock);
+	if (mine && r == 0) {
+		pthread_rwlock_rdlock(&p->gate);
+		r = load_reserved(p, storage, &state);
+		pthread_rwlock_unlock(&p->gate);
 		if (r == 0)
-			r = load_reserved(p, storage);
-		if (r < 0) {
-			placement_log(p, "storage %s stays in the file: %s: %s", wf_storage_key(p->ss, storage), d->name,
-				      placement_why(d, r));
-			placement_set_state(p, storage, PLACE_FILE);
-		}
-		*ret = placement_look(p, storage);
+			placement_set_state(p, storage, state);
 	}
-	pthread_mutex_unlock(&p->load_lock);
+	if (mine && r < 0)
+		give_up(p, d, storage, r, "stays in the file");
+	*ret = placement_look(p, storage);
 }
 
 struct place placement_find(struct wf_placement *p, uint32_t storage)
 {
 	struct place place = placement_look(p, storage);
-	struct place_device *d = place.state == PLACE_OPEN ? placement_target(p, storage) : NULL;
+	struct place_device *d =
+		place.state == PLACE_OPEN || place.state == PLACE_LOADING ? placement_target(p, storage) : NULL;
 	if (d)
 		place_now(p, d, storage, &place);
 	return place;
@@ -74,13 +97,13 @@ bool wf_placement_has(struct wf_placement *p, uint32_t storage)
 	if (!p || !atomic_load(&p->active))
 		return false;
 	struct place place = placement_look(p, storage);
-	return place.state == PLACE_READY || place.state == PLACE_BAD ||
+	return place.state == PLACE_READY || place.state == PLACE_BAD || place.state == PLACE_LOADING ||
 	       (place.state == PLACE_OPEN && placement_target(p, storage));
 }
 
 /* ---- reading ---- */
 
-static int gather(const struct place *at, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len)
+static int gather(struct wf_placement *p, const struct place *at, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len)
 {
 	struct place_device *d = at->slab->device;
 	uint32_t element = wf_dtype_info(t->dtype)->size_bytes;
@@ -92,78 +115,111 @@ static int gather(const struct place *at, const struct wf_tensor *t, uint64_t of
 		v.stride_elems[i] = (uint64_t)t->stride[i];
 	}
 	int r = d->device->ops->gather(d->device, &at->slab->memory, &v, offset / element, len / element, buf);
-	if (r == -EOPNOTSUPP)
-		d->no_gather = true; /* one way only, and every thread finds the same */
+	if (r == -EOPNOTSUPP && !d->no_gather) { /* one way only, and every thread finds the same */
+		const char *why = d->device->ops->why(d->device);
+		d->no_gather = true;
+		placement_log(p, "%s: views that are not contiguous are read from the file: %s", d->name,
+			      why ? why : "this program was built without device kernels");
+	}
 	return r;
+}
+
+/* From the device. The gate is held shared, so that the place stays. Returns as the device; 1: not from there. */
+static int read_placed(struct wf_placement *p, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len,
+		       struct place_device **ret_device)
+{
+	struct place at = placement_look(p, t->storage);
+	/* the logical values of a conjugate or negative view are worked out from the file */
+	if (at.state != PLACE_READY || t->conj || t->neg || t->swap)
+		return 1;
+	struct device *d = at.slab->device->device;
+	*ret_device = at.slab->device;
+	return t->contiguous ? d->ops->copy_out(d, &at.slab->memory, at.offset + wf_layout_start(t) + offset, buf, len)
+			     : gather(p, &at, t, offset, buf, len);
 }
 
 int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len)
 {
+	struct place_device *d = NULL;
 	if (!p || !atomic_load(&p->active) || t->storage == WF_NO_STORAGE)
 		return 0;
-	struct place at = placement_find(p, t->storage);
-	if (at.state == PLACE_BAD)
+	if (placement_find(p, t->storage).state == PLACE_BAD)
 		return -EUCLEAN;
-	/* the logical values of a conjugate or negative view are worked out from the file */
-	if (at.state != PLACE_READY || t->conj || t->neg || t->swap)
-		return 0;
-	struct device *d = at.slab->device->device;
-	int r = t->contiguous
-			? d->ops->copy_out(d, &at.slab->memory, at.offset + wf_layout_start(t) + offset, buf, len)
-			: gather(&at, t, offset, buf, len);
-	if (r == 0)
-		return 1;
-	if (r != -EOPNOTSUPP) {
-		placement_log(p, "storage %s is read from the file from now on: %s: %s", wf_storage_key(p->ss, t->storage),
-			      at.slab->device->name, placement_why(at.slab->device, r));
-		placement_set_state(p, t->storage, PLACE_FILE);
-	}
-	return 0;
+	pthread_rwlock_rdlock(&p->gate);
+	int r = read_placed(p, t, offset, buf, len, &d);
+	pthread_rwlock_unlock(&p->gate);
+	if (r < 0 && r != -EOPNOTSUPP)
+		give_up(p, d, t->storage, r, "is read from the file from now on");
+	return r == 0;
 }
 
 /* ---- keeping up with edits ---- */
 
 static void written(void *ctx, uint32_t storage, uint64_t offset, const void *data, size_t len)
 {
-	struct wf_placement *p = ctx;
-	struct place at = placement_look(p, storage);
-	if (at.state != PLACE_READY)
-		return;
 	static const char zeroes[64 << 10];
-	struct device *d = at.slab->device->device;
+	struct wf_placement *p = ctx;
 	int r = 0;
-	for (size_t n; r == 0 && len > 0; offset += n, len -= n) {
+	pthread_rwlock_rdlock(&p->gate);
+	struct place at = placement_look(p, storage);
+	struct place_device *d = at.state == PLACE_READY ? at.slab->device : NULL;
+	for (size_t n; d && r == 0 && len > 0; offset += n, len -= n) {
 		n = data ? len : WF_MIN(len, sizeof zeroes);
-		r = d->ops->copy_in(d, &at.slab->memory, at.offset + offset, data ? data : zeroes, n);
+		r = d->device->ops->copy_in(d->device, &at.slab->memory, at.offset + offset, data ? data : zeroes, n);
 	}
-	if (r < 0) {
-		placement_log(p, "storage %s is in the file alone from now on: %s: %s", wf_storage_key(p->ss, storage),
-			      at.slab->device->name, placement_why(at.slab->device, r));
-		placement_set_state(p, storage, PLACE_FILE);
-	}
+	pthread_rwlock_unlock(&p->gate);
+	if (r < 0)
+		give_up(p, d, storage, r, "is in the file alone from now on");
 }
 
 /* Its room is given up; whoever has leased the old bytes keeps those. */
 static void resized(void *ctx, uint32_t storage)
 {
 	struct wf_placement *p = ctx;
+	pthread_rwlock_wrlock(&p->gate);
 	pthread_mutex_lock(&p->lock);
 	if (storage < p->place_count) {
 		placement_leave(p->places[storage].slab);
 		p->places[storage] = (struct place){0};
 	}
 	pthread_mutex_unlock(&p->lock);
+	pthread_rwlock_unlock(&p->gate);
 }
 
+/* The checkpoint's lock is held exclusively in these: nothing is read or loaded, but leases end. */
 static int move_to_file(struct wf_placement *p, uint32_t storage)
 {
 	pthread_mutex_lock(&p->lock);
 	struct place *place = placement_place(p, storage);
 	int r = !place ? -ENOMEM : place->leases > 0 ? -EBUSY : 0;
+	if (r == 0)
+		place->state = PLACE_FILE;
+	pthread_mutex_unlock(&p->lock);
 	if (r == 0) {
-		placement_leave(place->slab);
-		*place = (struct place){.state = PLACE_FILE};
+		pthread_rwlock_wrlock(&p->gate);
+		placement_compact(p);
+		pthread_rwlock_unlock(&p->gate);
 	}
+	return r;
+}
+
+/* Into memory of its own: *ret is where, or nothing changed. */
+static int load_alone(struct wf_placement *p, uint32_t storage, struct place_device *d, struct slab **ret)
+{
+	struct placement_item item = {.storage = storage};
+	pthread_mutex_lock(&p->lock);
+	int r = placement_reserve_own(p, d, storage, ret);
+	pthread_mutex_unlock(&p->lock);
+	if (r < 0)
+		return r;
+	r = placement_load(p, d, &(*ret)->memory, &item, 1, NULL, NULL);
+	r = r == 0 && item.bad ? -EUCLEAN : r;
+	if (r == 0)
+		return 0;
+	pthread_mutex_lock(&p->lock);
+	placement_leave(*ret);
+	if (d->device->ops->lost(d->device))
+		placement_lose(p, d);
 	pthread_mutex_unlock(&p->lock);
 	return r;
 }
@@ -172,33 +228,29 @@ static int move_to_device(struct wf_placement *p, uint32_t storage, struct place
 {
 	struct slab *slab = NULL;
 	struct place now = placement_look(p, storage);
-	const char *why;
-	if (now.state == PLACE_READY && now.slab->device == d)
+	if (now.state == PLACE_READY && now.slab->device == d && !d->device->ops->lost(d->device))
 		return 0;
 	if (now.leases > 0)
 		return -EBUSY;
-	int r = placement_open(p, d, &why);
-	if (r < 0) {
-		placement_log(p, "%s: %s", d->name, why);
-		return -ENODEV;
-	}
-	r = placement_reserve_own(p, d, storage, &slab);
+	int r = placement_ready(p, d);
+	if (r == 0)
+		r = load_alone(p, storage, d, &slab);
 	if (r < 0)
 		return r;
-	struct placement_item item = {.storage = storage};
-	r = placement_load(p, d, &slab->memory, &item, 1, NULL, NULL);
+	pthread_rwlock_wrlock(&p->gate);
 	pthread_mutex_lock(&p->lock);
 	struct place *place = placement_place(p, storage);
-	if (r == 0 && (!place || item.bad))
-		r = place ? -EUCLEAN : -ENOMEM;
-	if (r == 0) {
+	if (place) {
 		placement_leave(place->slab);
 		*place = (struct place){.state = PLACE_READY, .slab = slab};
 		atomic_store(&p->active, true);
 	} else {
 		placement_leave(slab);
+		r = -ENOMEM;
 	}
 	pthread_mutex_unlock(&p->lock);
+	placement_compact(p);
+	pthread_rwlock_unlock(&p->gate);
 	return r;
 }
 
@@ -212,58 +264,20 @@ int wf_placement_move(struct wf_placement *p, uint32_t storage, const char *to)
 	struct place_device *d = placement_named(p, to, strlen(to));
 	if (!d)
 		return -EINVAL;
-	pthread_mutex_lock(&p->load_lock);
-	int r = move_to_device(p, storage, d);
-	pthread_mutex_unlock(&p->load_lock);
-	return r;
+	return move_to_device(p, storage, d);
 }
 
 /* ---- all at once ---- */
 
-static int preload_device(struct wf_placement *p, struct place_device *d, void (*progress)(void *, uint64_t, uint64_t),
-			  void *ctx, struct wf_error *err)
+static bool any_device(const struct place_device *d)
 {
-	uint64_t bytes = 0;
-	struct dev_info info = {0};
-	uint32_t n = 0;
-	pthread_mutex_lock(&p->lock);
-	int r = placement_reserve_all(p, d, &bytes);
-	pthread_mutex_unlock(&p->lock);
-	if (r < 0) {
-		d->device->ops->describe(d->device, &info);
-		return wf_fail(err, r, "%s: %s: the storages need %llu bytes, %llu of %llu are free", d->name,
-			       placement_why(d, r), (unsigned long long)bytes, (unsigned long long)info.free_bytes,
-			       (unsigned long long)info.total_bytes);
-	}
-	struct placement_item *items = calloc(p->place_count + 1, sizeof *items);
-	const struct dev_memory *memory = NULL;
-	for (uint32_t i = 0; items && i < p->place_count; i++)
-		if (p->places[i].slab && p->places[i].slab->device == d) {
-			memory = &p->places[i].slab->memory;
-			items[n++] = (struct placement_item){.storage = i, .offset = p->places[i].offset};
-		}
-	r = !items ? -ENOMEM : n ? placement_load(p, d, memory, items, n, progress, ctx) : 0;
-	if (r < 0)
-		wf_fail(err, r, "%s: the storages cannot be loaded: %s", d->name, placement_why(d, r));
-	for (uint32_t k = 0; r == 0 && k < n; k++) {
-		if (items[k].bad)
-			r = wf_fail(err, -EUCLEAN, "storage %s: its bytes do not have the CRC that their record tells",
-				    wf_storage_key(p->ss, items[k].storage));
-		else
-			placement_set_state(p, items[k].storage, PLACE_READY);
-	}
-	free(items);
-	return r;
+	return true;
 }
 
 int wf_placement_preload(struct wf_placement *p, void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes),
 			 void *ctx, struct wf_error *err)
 {
-	int r = 0;
-	for (uint32_t i = 0; r == 0 && i < p->device_count; i++)
-		if (p->devices[i].target)
-			r = preload_device(p, &p->devices[i], progress, ctx, err);
-	return r;
+	return placement_load_devices(p, any_device, progress, ctx, err);
 }
 
 /* ---- asking ---- */
@@ -284,8 +298,13 @@ int wf_placement_new(const struct wf_placement_options *options, struct wf_stora
 	p->options = *options;
 	p->ss = ss;
 	p->mirror = (struct wf_storage_mirror){.written = written, .resized = resized, .ctx = p};
-	pthread_mutex_init(&p->load_lock, NULL);
+	pthread_rwlockattr_t writers_first;
+	pthread_rwlockattr_init(&writers_first);
+	pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&p->gate, &writers_first);
+	pthread_rwlockattr_destroy(&writers_first);
 	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->loaded, NULL);
 	int r = options->map_location ? placement_parse(p, options->map_location, err) : 0;
 	for (uint32_t i = 0; r == 0 && i < p->device_count; i++) {
 		const char *why;
@@ -307,12 +326,7 @@ int wf_placement_new(const struct wf_placement_options *options, struct wf_stora
 
 bool wf_placement_is_leased(struct wf_placement *p)
 {
-	bool leased = false;
-	pthread_mutex_lock(&p->lock);
-	for (uint32_t i = 0; i < p->place_count; i++)
-		leased |= p->places[i].leases > 0;
-	pthread_mutex_unlock(&p->lock);
-	return leased;
+	return atomic_load(&p->lease_count) > 0;
 }
 
 static void give_up_places(struct wf_placement *p)
@@ -326,12 +340,14 @@ static void give_up_places(struct wf_placement *p)
 
 void wf_placement_start_over(struct wf_placement *p, struct wf_storages *ss)
 {
+	pthread_rwlock_wrlock(&p->gate);
 	pthread_mutex_lock(&p->lock);
 	give_up_places(p);
 	for (uint32_t i = 0; i < p->device_count; i++)
 		p->devices[i].shared_tried = false;
 	p->ss = ss;
 	pthread_mutex_unlock(&p->lock);
+	pthread_rwlock_unlock(&p->gate);
 	wf_storages_set_mirror(ss, &p->mirror);
 }
 
@@ -346,8 +362,9 @@ void wf_placement_free(struct wf_placement *p)
 			p->devices[i].device->ops->close(p->devices[i].device);
 	for (uint32_t i = 0; i < p->rule_count; i++)
 		free(p->rules[i].from);
+	pthread_cond_destroy(&p->loaded);
 	pthread_mutex_destroy(&p->lock);
-	pthread_mutex_destroy(&p->load_lock);
+	pthread_rwlock_destroy(&p->gate);
 	free(p->rules);
 	free(p);
 }

@@ -9,8 +9,11 @@
  * map_location, as in torch: "cpu", "cuda" (which is "cuda:0") or "cuda:N" for every storage; or FROM=TO joined by ';',
  * which changes the named tags and leaves the others. The tags of the graph are changed at once, in memory.
  *
- * Threads: wf_placement_read, _device, _bytes, _lease and _release from any, beside each other, with the checkpoint's
- * lock held shared (_release without any); the rest with it held exclusively.
+ * A device that fails for good (a poisoned context) costs a line in the log: all its storages are read from the file, and the
+ * next one to be placed finds it started anew, once nobody leases what was on it.
+ *
+ * Threads: wf_placement_read, _device, _devices, _bytes, _lease, _lease_all, _leased and _release from any, beside each other, with
+ * the checkpoint's lock held shared (_release without any); the rest with it held exclusively.
  */
 #pragma once
 
@@ -70,16 +73,32 @@ const char *wf_placement_device(struct wf_placement *p, uint32_t storage);
 /* Moves a storage: "file", "cpu", "cuda" or "cuda:N". Returns: 0; -EINVAL no such name; -EBUSY it is leased; -ENODEV;
  * -ENOMEM; -EIO; it is where it was then. */
 int wf_placement_move(struct wf_placement *p, uint32_t storage, const char *to);
+/* What the devices in use say of themselves. */
+struct wf_device_status {
+	const char *name, *description;
+	const char *loading, *sharing; /* in words; "": not yet known */
+	uint64_t free_bytes, total_bytes;
+};
+void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const struct wf_device_status *status), void *ctx);
 /* Calls each() for the file and every device in use with the bytes of the storages there. */
 void wf_placement_bytes(struct wf_placement *p, void (*each)(void *ctx, const char *name, uint64_t bytes), void *ctx);
 
 /* ---- sharing with other processes ---- */
 /* Whether a lease can be had: the storage is, or will be, on a device that shares. */
 bool wf_placement_shares(struct wf_placement *p, uint32_t storage);
-/* Places the storage and keeps it there until the lease is released. *ret_start: where it starts in what the handle
- * opens. Returns: 0; -EOPNOTSUPP; -ENOMEM there is no room on the device; -EUCLEAN; -EIO. */
-int wf_placement_lease(struct wf_placement *p, uint32_t storage, struct wf_lease **ret, struct dev_share *ret_share,
-		       uint64_t *ret_start);
+/* Places the storage and keeps it there until the lease is released. Returns: 0; -EOPNOTSUPP; -ENOMEM there is no room on the
+ * device; -EUCLEAN; -EIO. */
+int wf_placement_lease(struct wf_placement *p, uint32_t storage, struct wf_lease **ret);
+/* The same for every storage that is, or is to be, on a device that shares; what cannot be placed stays in the file. *ret is
+ * NULL when there is none. Returns 0 or -ENOMEM. */
+int wf_placement_lease_all(struct wf_placement *p, struct wf_lease **ret);
 void wf_placement_release(struct wf_placement *p, struct wf_lease *lease);
-/* The UUID of the leased storage's device into buf. Returns 0 or -EIO. */
-int wf_placement_uuid(const struct wf_lease *lease, char *buf, size_t size);
+
+/* How another process maps a storage. Valid while it is leased. */
+struct wf_shared {
+	const char *device, *uuid;
+	const struct dev_share *share;
+	uint64_t start; /* where the storage starts in what the handle opens */
+};
+/* false when the storage is not leased. */
+bool wf_placement_leased(struct wf_placement *p, uint32_t storage, struct wf_shared *ret);

@@ -1,6 +1,10 @@
-/* The inside of struct wf_placement, shared by placement.c (what is where), placement_map.c (what map_location means),
- * placement_slab.c (memory), placement_load.c (how bytes get there) and placement_lease.c (who asks). Nobody else
- * includes it. */
+/* The inside of struct wf_placement, shared by placement.c (reads, edits, moves, the whole), placement_map.c (what map_location
+ * means), placement_slab.c (memory), placement_device.c (devices that come and fail), placement_load.c (how bytes get there),
+ * placement_all.c (everything at once) and placement_lease.c (who asks). Nobody else includes it.
+ *
+ * Locks, in this order: the checkpoint's; `gate`, shared by who uses a device or its memory, exclusive for who takes memory
+ * away or a device anew; `lock`, for the places. Loads of different storages run side by side: each is PLACE_LOADING meanwhile.
+ */
 #pragma once
 
 #include <pthread.h>
@@ -17,20 +21,28 @@ struct place_device {
 	bool target;           /* map_location leads here */
 	bool shared_tried;     /* the slab of all its storages was asked for, whatever came of it */
 	bool no_gather;        /* has no kernels: strided views are read from the file */
+	bool lost_told;        /* that it failed for good is in the log */
+	uint32_t slabs;        /* allocations on it */
+	char uuid[48];         /* from its first lease on */
+	char sharing[160];     /* how, or why not; from the first lease on */
 };
 
 /* One allocation, and who uses it: places that point to it, and leases. */
 struct slab {
 	struct place_device *device;
 	struct dev_memory memory;
-	uint32_t users;
+	uint32_t users, leases;
+	uint64_t live_bytes; /* while it is counted */
+	int share_status; /* 1: not asked yet; 0: share is what the device said; a negative errno */
+	struct dev_share share;
 };
 
 enum place_state {
-	PLACE_OPEN,  /* nothing decided: its tag says whether the first read places it */
-	PLACE_READY, /* on the slab's device */
-	PLACE_FILE,  /* stays in the file: moved there, no room on the device, or the device failed */
-	PLACE_BAD,   /* its bytes failed their CRC */
+	PLACE_OPEN,    /* nothing decided: its tag says whether the first read places it */
+	PLACE_LOADING, /* by some thread; the others wait for `loaded` */
+	PLACE_READY,   /* on the slab's device */
+	PLACE_FILE,    /* stays in the file: moved there, no room on the device, or the device failed */
+	PLACE_BAD,     /* its bytes failed their CRC */
 };
 
 struct place {
@@ -40,9 +52,13 @@ struct place {
 	uint64_t offset;
 };
 
+/* The storages that somebody outside has mapped, each with the memory that it was in then. */
 struct wf_lease {
-	uint32_t storage;
-	struct slab *slab;
+	uint32_t n;
+	struct leased {
+		uint32_t storage;
+		struct slab *slab;
+	} of[];
 };
 
 /* FROM=TO; from NULL: every tag. */
@@ -59,12 +75,14 @@ struct wf_placement {
 	uint32_t relocated;
 	struct place_device devices[MAX_DEVICES];
 	uint32_t device_count;
-	atomic_bool active;         /* something is or can be placed: reads look further only then */
-	pthread_mutex_t load_lock;  /* one load at a time; taken before `lock` */
-	pthread_mutex_t lock;       /* the places, users of slabs, devices */
+	atomic_bool active;    /* something is or can be placed: reads look further only then */
+	pthread_rwlock_t gate;
+	pthread_mutex_t lock;  /* the places, slabs, devices */
+	pthread_cond_t loaded; /* a place is PLACE_LOADING no more */
 	struct wf_storage_mirror mirror;
-	struct place *places;       /* [storage] */
+	struct place *places;  /* [storage] */
 	uint32_t place_count;
+	atomic_uint lease_count;
 };
 
 void placement_log(const struct wf_placement *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -75,17 +93,29 @@ const char *placement_why(const struct place_device *d, int r);
 /* Where the storage is, placing it when its tag says so. */
 struct place placement_find(struct wf_placement *p, uint32_t storage);
 
-/* placement_slab.c */
-struct place *placement_place(struct wf_placement *p, uint32_t storage); /* p->lock is held. NULL: no memory */
+/* placement_slab.c; p->lock is held, but for placement_look and _set_state */
+struct place *placement_place(struct wf_placement *p, uint32_t storage); /* NULL: no memory */
 struct place placement_look(struct wf_placement *p, uint32_t storage);
-void placement_set_state(struct wf_placement *p, uint32_t storage, enum place_state state);
-/* Room for every storage that map_location sends to this device, in one allocation. Both locks are held. */
+void placement_set_state(struct wf_placement *p, uint32_t storage, enum place_state state); /* wakes who waits */
+/* Room for every storage that map_location sends to this device and that is nowhere, in one allocation. */
 int placement_reserve_all(struct wf_placement *p, struct place_device *d, uint64_t *ret_bytes);
 int placement_reserve_own(struct wf_placement *p, struct place_device *d, uint32_t storage, struct slab **ret);
-/* A place for this storage, among all of its device or alone. load_lock is held. */
+/* A place for this storage, among all of its device or alone. */
 int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t storage);
-/* One user less. p->lock is held, and no reader is in the memory if this was its last user. */
+/* One user less. The gate is held exclusively if this may have been its last user, or the checkpoint's lock is. */
 void placement_leave(struct slab *s);
+/* Gives memory back that no storage is in any more: of storages that went to the file, and of slabs of which they were a part,
+ * by moving the rest together. The gate is held exclusively. */
+void placement_compact(struct wf_placement *p);
+
+/* placement_device.c */
+/* Opens the device where it is not. After a failure that it does not survive it is closed and opened anew, once nobody
+ * leases what was on it. Takes the gate and p->lock. Returns: 0; -EBUSY; -ENODEV with a reason in the log. */
+int placement_ready(struct wf_placement *p, struct place_device *d);
+/* The device has failed for good: all of its storages are in the file from now on. Tells it once. p->lock is held. */
+void placement_lose(struct wf_placement *p, struct place_device *d);
+/* What the device says of the slab's share, asked once and logged. The gate is held shared, and p->lock. */
+int placement_share(struct wf_placement *p, struct slab *s);
 
 /* placement_map.c */
 /* Returns: 0; -EINVAL with a sentence. Devices are named, not opened. */
@@ -106,3 +136,9 @@ struct placement_item {
  * gave. */
 int placement_load(struct wf_placement *p, struct place_device *d, const struct dev_memory *m,
 		   struct placement_item *items, uint32_t n, void (*progress)(void *, uint64_t, uint64_t), void *ctx);
+
+/* placement_all.c */
+/* Places all storages of these devices, each device by a thread of its own. Where err is given a failure ends it, else what
+ * cannot be placed stays in the file, with a line in the log. */
+int placement_load_devices(struct wf_placement *p, bool (*wanted)(const struct place_device *d),
+			   void (*progress)(void *, uint64_t, uint64_t), void *ctx, struct wf_error *err);

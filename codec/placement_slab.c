@@ -6,6 +6,8 @@
 #include "placement_inner.h"
 #include "util.h"
 
+#define DEAD_BYTES (2ull << 20) /* what is worth moving the rest for: a page of the device */
+
 struct place *placement_place(struct wf_placement *p, uint32_t storage)
 {
 	if (storage >= p->place_count) {
@@ -35,6 +37,7 @@ void placement_set_state(struct wf_placement *p, uint32_t storage, enum place_st
 	pthread_mutex_lock(&p->lock);
 	if (storage < p->place_count)
 		p->places[storage].state = state;
+	pthread_cond_broadcast(&p->loaded);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -50,6 +53,8 @@ static int new_slab(struct place_device *d, uint64_t size_bytes, uint32_t users,
 	}
 	s->device = d;
 	s->users = users;
+	s->share_status = 1;
+	d->slabs++;
 	*ret = s;
 	return 0;
 }
@@ -59,7 +64,13 @@ void placement_leave(struct slab *s)
 	if (!s || --s->users > 0)
 		return;
 	s->device->device->ops->free(s->device->device, &s->memory);
+	s->device->slabs--;
 	free(s);
+}
+
+static uint64_t room_for(const struct wf_placement *p, uint32_t storage)
+{
+	return (wf_storage_get(p->ss, storage)->size_bytes + WF_PLACE_ALIGN - 1) & ~(uint64_t)(WF_PLACE_ALIGN - 1);
 }
 
 int placement_reserve_all(struct wf_placement *p, struct place_device *d, uint64_t *ret_bytes)
@@ -73,10 +84,8 @@ int placement_reserve_all(struct wf_placement *p, struct place_device *d, uint64
 	for (uint32_t i = 0; i < n; i++) {
 		if (p->places[i].slab || p->places[i].state != PLACE_OPEN || placement_target(p, i) != d)
 			continue;
-		uint64_t bytes =
-			(wf_storage_get(p->ss, i)->size_bytes + WF_PLACE_ALIGN - 1) & ~(uint64_t)(WF_PLACE_ALIGN - 1);
 		p->places[i].offset = size;
-		if (wf_add_u64(size, bytes, &size))
+		if (wf_add_u64(size, room_for(p, i), &size))
 			return -E2BIG;
 		users++;
 	}
@@ -99,7 +108,6 @@ int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t s
 {
 	uint64_t bytes;
 	int r = 0;
-	pthread_mutex_lock(&p->lock);
 	if (!d->shared_tried && (r = placement_reserve_all(p, d, &bytes)) < 0)
 		placement_log(p, "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
 			      placement_why(d, r));
@@ -109,6 +117,87 @@ int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t s
 		r = placement_reserve_own(p, d, storage, &place->slab);
 		place->offset = 0;
 	}
-	pthread_mutex_unlock(&p->lock);
 	return r;
+}
+
+/* ---- memory that nobody needs any more ---- */
+
+/* How much of each slab is in use. */
+static void count_live(struct wf_placement *p)
+{
+	for (uint32_t i = 0; i < p->place_count; i++)
+		if (p->places[i].slab)
+			p->places[i].slab->live_bytes = 0;
+	for (uint32_t i = 0; i < p->place_count; i++)
+		if (p->places[i].slab)
+			p->places[i].slab->live_bytes += room_for(p, i);
+}
+
+/* The storages of a slab, in the order of the table, which is that of their places in it. Neighbours go together. */
+static int copy_places(const struct wf_placement *p, const struct slab *from, const struct slab *to)
+{
+	const struct device *d = from->device->device;
+	uint64_t at = 0, start = 0, old_start = 0, old_end = 0;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < p->place_count; i++) {
+		const struct place *place = &p->places[i];
+		if (place->slab != from)
+			continue;
+		if (place->offset != old_end) {
+			r = d->ops->copy((struct device *)d, &to->memory, start, &from->memory, old_start, at - start);
+			start = at;
+			old_start = place->offset;
+		}
+		old_end = place->offset + room_for(p, i);
+		at += room_for(p, i);
+	}
+	/* the last storage ends where the memory does, not at a multiple of the alignment */
+	uint64_t rest = WF_MIN(at, to->memory.size_bytes) - start;
+	rest = WF_MIN(rest, from->memory.size_bytes - old_start);
+	return r < 0 ? r : d->ops->copy((struct device *)d, &to->memory, start, &from->memory, old_start, rest);
+}
+
+static int move_together(struct wf_placement *p, struct slab *from)
+{
+	struct slab *to;
+	uint64_t at = 0;
+	int r = new_slab(from->device, from->live_bytes, from->users, &to);
+	if (r == 0 && (r = copy_places(p, from, to)) < 0) {
+		to->users = 1;
+		placement_leave(to);
+	}
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < p->place_count; i++)
+		if (p->places[i].slab == from) {
+			p->places[i].slab = to;
+			p->places[i].offset = at;
+			at += room_for(p, i);
+		}
+	from->users = 1;
+	placement_leave(from);
+	return 0;
+}
+
+void placement_compact(struct wf_placement *p)
+{
+	pthread_mutex_lock(&p->lock);
+	for (uint32_t i = 0; i < p->place_count; i++)
+		if (p->places[i].slab && p->places[i].state == PLACE_FILE && p->places[i].leases == 0) {
+			placement_leave(p->places[i].slab);
+			p->places[i].slab = NULL;
+		}
+	count_live(p);
+	for (uint32_t i = 0; i < p->place_count; i++) {
+		struct slab *s = p->places[i].slab;
+		if (!s || s->leases > 0 || s->live_bytes + DEAD_BYTES > s->memory.size_bytes || s->device->device->ops->lost(s->device->device))
+			continue;
+		struct place_device *d = s->device;
+		int r = move_together(p, s);
+		if (r < 0) {
+			s->live_bytes = s->memory.size_bytes; /* is not tried again in this pass */
+			placement_log(p, "%s: the memory of storages that left it is kept for now: %s", d->name, placement_why(d, r));
+		}
+	}
+	pthread_mutex_unlock(&p->lock);
 }

@@ -5,6 +5,7 @@
 #include "checkpoint_impl.h"
 #include "devices/device.h"
 #include "layout.h"
+#include "lines.h"
 #include "value.h"
 
 /* The tensor of a node whose content is in the graph. */
@@ -26,24 +27,43 @@ bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino)
 	return shared;
 }
 
-static void describe(const struct wf_checkpoint *ck, const struct wf_tensor *t, const char *uuid,
-		     const struct dev_share *share, uint64_t start, struct wf_buffer *out)
+static void put_handle(struct wf_buffer *out, const struct dev_share *share)
 {
-	wf_buffer_printf(out, "{\n  \"device\": \"%s\",\n  \"uuid\": \"%s\",\n  \"handle\": \"",
-			 wf_placement_device(ck->placement, t->storage), uuid);
-	for (size_t i = 0; i < sizeof share->handle; i++)
-		wf_buffer_printf(out, "%02x", share->handle[i]);
-	wf_buffer_printf(out, "\",\n  \"offset\": %llu,\n  \"bytes\": %llu,\n  \"dtype\": \"%s\",\n",
-			 (unsigned long long)(start + wf_layout_start(t)), (unsigned long long)t->size_bytes,
+	static const char digits[] = "0123456789abcdef";
+	for (size_t i = 0; i < sizeof share->handle; i++) {
+		wf_buffer_putc(out, digits[share->handle[i] >> 4]);
+		wf_buffer_putc(out, digits[share->handle[i] & 15]);
+	}
+}
+
+void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out)
+{
+	wf_buffer_puts(out, "\"uuid\": \"");
+	wf_buffer_puts(out, shared->uuid);
+	wf_buffer_puts(out, "\", \"handle\": \"");
+	put_handle(out, shared->share);
+	wf_buffer_putc(out, '"');
+	if (shared->share->socket[0]) {
+		wf_buffer_puts(out, ", \"socket\": ");
+		wf_json_string(out, shared->share->socket, strlen(shared->share->socket));
+	}
+}
+
+static void describe(const struct wf_checkpoint *ck, const struct wf_tensor *t, const struct wf_shared *shared,
+		     struct wf_buffer *out)
+{
+	wf_buffer_printf(out, "{\"device\": \"%s\", ", shared->device);
+	wf_share_json(shared, out);
+	wf_buffer_printf(out, ", \"offset\": %llu, \"bytes\": %llu, \"dtype\": \"%s\", \"shape\": ",
+			 (unsigned long long)(shared->start + wf_layout_start(t)), (unsigned long long)t->size_bytes,
 			 wf_dtype_info(t->dtype)->name);
-	wf_buffer_puts(out, "  \"shape\": ");
 	wf_json_ints(out, t->shape, t->ndim);
-	wf_buffer_puts(out, ",\n  \"stride\": ");
+	wf_buffer_puts(out, ", \"stride\": ");
 	wf_json_ints(out, t->stride, t->ndim);
 	wf_buffer_printf(out,
-			 ",\n  \"storage_start\": %llu,\n  \"storage_bytes\": %llu,\n  \"storage_offset\": %llu,\n"
-			 "  \"conj\": %s,\n  \"neg\": %s,\n  \"requires_grad\": %s\n}\n",
-			 (unsigned long long)start,
+			 ", \"storage_start\": %llu, \"storage_bytes\": %llu, \"storage_offset\": %llu, \"conj\": %s, "
+			 "\"neg\": %s, \"requires_grad\": %s}\n",
+			 (unsigned long long)shared->start,
 			 (unsigned long long)wf_storage_get(ck->storages, t->storage)->size_bytes,
 			 (unsigned long long)t->offset_elems, t->conj ? "true" : "false", t->neg ? "true" : "false",
 			 t->requires_grad ? "true" : "false");
@@ -52,20 +72,18 @@ static void describe(const struct wf_checkpoint *ck, const struct wf_tensor *t, 
 int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json, struct wf_lease **ret)
 {
 	struct wf_tensor t;
-	struct wf_lease *lease;
-	struct dev_share share;
-	uint64_t start;
-	char uuid[64];
+	struct wf_lease *lease = NULL;
+	struct wf_shared shared;
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = tensor_of(ck, ino, &t);
 	if (r == 0 && !wf_placement_shares(ck->placement, t.storage))
 		r = -ENOENT;
 	if (r == 0)
-		r = wf_placement_lease(ck->placement, t.storage, &lease, &share, &start);
+		r = wf_placement_lease(ck->placement, t.storage, &lease);
 	if (r == 0) {
-		r = wf_placement_uuid(lease, uuid, sizeof uuid);
+		r = wf_placement_leased(ck->placement, t.storage, &shared) ? 0 : -EIO; /* it failed meanwhile */
 		if (r == 0) {
-			describe(ck, &t, uuid, &share, start, ret_json);
+			describe(ck, &t, &shared, ret_json);
 			r = wf_buffer_status(ret_json);
 		}
 		if (r < 0)
@@ -77,7 +95,25 @@ int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json,
 	return r;
 }
 
+int wf_share_all(struct wf_checkpoint *ck, struct wf_buffer *ret_json, struct wf_lease **ret)
+{
+	*ret = NULL;
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = ck->placement ? wf_placement_lease_all(ck->placement, ret) : 0;
+	pthread_rwlock_unlock(&ck->lock);
+	if (r == 0)
+		r = wf_tensors_json(ck, ret_json);
+	if (r < 0 && *ret)
+		wf_unshare(ck, *ret);
+	return r;
+}
+
 void wf_unshare(struct wf_checkpoint *ck, struct wf_lease *lease)
 {
 	wf_placement_release(ck->placement, lease);
+}
+
+bool wf_is_leased(struct wf_checkpoint *ck)
+{
+	return ck->placement && wf_placement_is_leased(ck->placement);
 }

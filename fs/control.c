@@ -22,6 +22,7 @@
 #include "codec/buffer.h"
 #include "control.h"
 #include "fs.h"
+#include "signals.h"
 
 enum { NODE_ROOT, NODE_STATUS, NODE_SUMMARY, NODE_GLOBALS, NODE_TENSORS, NODE_LOG, NODE_COMMIT, NODE_DISCARD, NODE_FIXED };
 
@@ -37,7 +38,8 @@ static bool is_command(uint64_t node)
 /* What an open text file shows: made when it was opened, the same for every read of that handle. */
 struct open_text {
 	struct wf_buffer text;
-	struct wf_lease *lease; /* of a file in cuda/ */
+	struct wf_lease *lease; /* of a file in cuda/, and of tensors.json */
+	pid_t opener;
 	struct open_text *next, **link; /* the kernel need not release what is open when the session ends */
 };
 
@@ -246,17 +248,19 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 
 /* ---- content ---- */
 
-static int open_text(struct fs *fs, fuse_ino_t ino, struct open_text **ret)
+static int open_text(struct fs *fs, fuse_ino_t ino, pid_t opener, struct open_text **ret)
 {
 	struct open_text *o = calloc(1, sizeof *o);
 	if (!o)
 		return -ENOMEM;
 	int r = fs_is_cuda(ino) ? wf_share(fs->checkpoint, (uint32_t)(ino - FS_CUDA), &o->text, &o->lease)
+		: ino == FS_CONTROL + NODE_TENSORS ? wf_share_all(fs->checkpoint, &o->text, &o->lease)
 				: make_text(fs, (int)(ino - FS_CONTROL), &o->text);
 	if (r < 0) {
 		free_text(fs, o);
 		return r;
 	}
+	o->opener = opener;
 	pthread_mutex_lock(&fs->control->lock);
 	o->next = fs->control->open;
 	o->link = &fs->control->open;
@@ -282,7 +286,7 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->direct_io = is_text || is_command(node); /* the size that stat told may be an older text's */
 	if (is_text) {
 		struct open_text *o = NULL;
-		int r = open_text(fs, ino, &o);
+		int r = open_text(fs, ino, fuse_req_ctx(req)->pid, &o);
 		if (r < 0) {
 			fuse_reply_err(req, fs_errno(fs, ino, r));
 			return;
@@ -304,7 +308,21 @@ void fs_control_release(struct fs *fs, struct fuse_file_info *fi)
 	if (o->next)
 		o->next->link = o->link;
 	pthread_mutex_unlock(&fs->control->lock);
+	bool leased = o->lease;
 	free_text(fs, o);
+	if (leased)
+		fs_signals_lease_ended(fs);
+}
+
+void fs_control_lease_holders(struct fs *fs, char *buf, size_t size)
+{
+	size_t n = 0;
+	pthread_mutex_lock(&fs->control->lock);
+	for (const struct open_text *o = fs->control->open; o && n + 16 < size; o = o->next)
+		if (o->lease)
+			n += (size_t)snprintf(buf + n, size - n, "%s%d", n ? ", " : "", (int)o->opener);
+	pthread_mutex_unlock(&fs->control->lock);
+	buf[n] = '\0';
 }
 
 /* From a copy: once the kernel has the answer, another thread may be told that the file is closed and free the text,

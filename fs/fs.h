@@ -29,6 +29,7 @@ struct fs_invalidator;
 struct fs_waiting;
 struct fs_control;
 struct fs_write_behind;
+struct fs_signals;
 struct fs_log_lines;
 struct wf_buffer;
 
@@ -40,6 +41,7 @@ struct fs {
 	struct fs_waiting *waiting;
 	struct fs_control *control;
 	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
+	struct fs_signals *signals;
 	struct fs_log_lines *log; /* what .weightfs/log shows */
 	/* Opens a device for the codec: main.c, which alone knows them. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
@@ -125,6 +127,8 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size);
 void fs_control_release(struct fs *fs, struct fuse_file_info *fi);
+/* The numbers of the processes that hold leases, for people. */
+void fs_control_lease_holders(struct fs *fs, char *buf, size_t size);
 void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
 
 /* ---- cuda.c: .weightfs/cuda ---- */

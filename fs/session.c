@@ -18,6 +18,7 @@
 #include "mounting.h"
 #include "places.h"
 #include "say.h"
+#include "signals.h"
 
 #define READ_AHEAD_KIB 1024
 #define THREADS_MAX 64
@@ -329,22 +330,20 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 	if (!fs->session)
 		return 2; /* libfuse has named the option that it does not know */
 	int status = 1;
-	if (fuse_set_signal_handlers(fs->session) == 0) {
-		signal(SIGHUP, SIG_IGN);
-		signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
-		fs_detach_dead_mount(fs->options.mountpoint);
-		if (fs_mount(fs->session, fs->options.mountpoint) == 0) {
-			if (start->pipe < 0)
-				raise_read_ahead(fs->options.mountpoint);
-			int r = serve(fs, start);
-			fuse_session_unmount(fs->session);
-			fs_write_behind_stop(fs);
-			fs_waiting_stop(fs);
-			fs_invalidator_stop(fs);
-			int committed = commit_at_end(fs);
-			status = r < 0 || committed < 0;
-		}
-		fuse_remove_signal_handlers(fs->session);
+	fs_signals_serve(fs);
+	signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
+	fs_detach_dead_mount(fs->options.mountpoint);
+	if (fs_mount(fs->session, fs->options.mountpoint) == 0) {
+		if (start->pipe < 0)
+			raise_read_ahead(fs->options.mountpoint);
+		int r = serve(fs, start);
+		fs_signals_stop(fs);
+		fuse_session_unmount(fs->session);
+		fs_write_behind_stop(fs);
+		fs_waiting_stop(fs);
+		fs_invalidator_stop(fs);
+		int committed = commit_at_end(fs);
+		status = r < 0 || committed < 0;
 	}
 	fuse_session_destroy(fs->session);
 	return status;
@@ -386,6 +385,9 @@ static void raise_file_limit(void)
 static int run(struct fs *fs, struct start *start)
 {
 	raise_file_limit();
+	int r = fs_signals_start(fs);
+	if (r < 0)
+		return fail("signals", strerror(-r));
 	fs->log = fs_log_new();
 	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
 	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new())))
@@ -395,6 +397,7 @@ static int run(struct fs *fs, struct start *start)
 		status = fail("/", strerror(errno));
 	if (status == 0)
 		status = mount_and_serve(fs, start);
+	fs_signals_stop(fs);
 	fs_control_free(fs);
 	wf_close(fs->checkpoint);
 	if (fs->beside >= 0)

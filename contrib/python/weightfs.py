@@ -1,11 +1,13 @@
-"""A mounted checkpoint as the object that torch.load would give, without copying its tensors.
+"""A mounted checkpoint as the object that torch.load would give.
 
     import weightfs
     model.load_state_dict(weightfs.load("mnt"), assign=True)
 
-Tensors on a CUDA device of the mount (-o map_location=cuda) are mapped from the daemon through CUDA IPC; every other tensor is mapped from
-its file. A mapped storage holds the mount busy, and a device storage where it is (its lease), for as long as a tensor uses it; before torch
-2.1, which cannot tell when that ends, until the process ends. Needs torch, and NumPy where the checkpoint holds NumPy objects.
+Tensors that stand unchanged in the checkpoint are one private mapping of that file, and all others mappings of the mount's files: pages are read
+when they are used, and changes stay in this process. Tensors on a CUDA device of the mount (-o map_location=cuda) are copied from the daemon's
+memory, on the device, and are then this process's own. With copy=False they share that memory: nothing is copied, the mount is busy and the
+memory leased for as long as a tensor uses it, and it must not be written to (weightfs_cuda says what happens then). Needs torch, and NumPy where
+the checkpoint holds NumPy objects.
 
 What differs from torch.load: nothing is ever imported, so that a module is an OrderedDict of its state_dict, an object one of its attributes,
 a tensor subclass a torch.Tensor, and what the mount shows as a description an Opaque. Sparse, nested and per-channel quantised tensors are a
@@ -14,20 +16,19 @@ tuples. Quantised tensors of 2 and 4 bits are their packed bytes. A view whose b
 storage of its own.
 """
 import collections
-import functools
+import ctypes
 import hashlib
 import json
 import mmap
 import os
-import weakref
 from collections import OrderedDict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from weightfs_cuda import Driver, cuda_entries, open_entry
+from weightfs_cuda import Manifest, Tensor
 
-__all__ = ["load", "Parts", "Opaque", "cuda_entries"]
+__all__ = ["load", "Parts", "Opaque"]
 
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # a private mapping counts against no memory limit until it is written to
 
@@ -43,7 +44,8 @@ CONTAINERS = {"dict": dict, "collections.OrderedDict": OrderedDict, "collections
               "collections.defaultdict": dict, "collections.deque": collections.deque, "torch.Tensor": Parts,
               "torch.nn.parameter.Parameter": Parts}
 INTEGERS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8"}  # what stores them
-FOREVER = []  # leases, where nobody tells when a storage goes
+ALIGN_BYTES = 16        # what torch's own memory has at least, and its kernels may rely on
+SMALL_BYTES = 1 << 20  # storages up to here are copied many at a time
 
 
 def _attribute(path, name, default=None):
@@ -58,23 +60,6 @@ def _untyped(tensor):
         return tensor.untyped_storage()
     storage = tensor.storage()
     return storage.untyped() if hasattr(storage, "untyped") else storage._untyped()
-
-
-def _storages_tell_their_end():
-    """Whether a storage's Python object lives as long as the storage does, as it does since torch 2.1."""
-    tensor, ended = torch.zeros(1), []
-    weakref.finalize(_untyped(tensor), ended.append, True).atexit = False
-    return not ended
-
-
-STORAGES_TELL_THEIR_END = _storages_tell_their_end()
-
-
-def _keep(lease, storage):
-    if STORAGES_TELL_THEIR_END:
-        weakref.finalize(storage, lease.close).atexit = False
-    else:
-        FOREVER.append(lease)
 
 
 # ---- plain values ----
@@ -115,26 +100,60 @@ def _value(path, kind):
 # ---- tensors in files ----
 
 class _File:
-    """A tensor's file, and what its attributes say."""
+    """A tensor's file, and what is known of it: by its line of the manifest, or by its attributes where it has none."""
 
     def __init__(self, said):
-        path = self.path = said.path
-        self.kind, self.dtype = said.kind, said.dtype
-        self.shape = json.loads(_attribute(path, "user.torch.shape"))
-        self.requires_grad = _attribute(path, "user.torch.requires_grad") == "true"
-        offset = _attribute(path, "user.torch.file_offset")
-        self.start = int(offset) if offset else None  # in the checkpoint: where the bytes stand there as they are
-        self.is_meta = offset is None and _attribute(path, "user.torch.location") == "meta"
-        self.size = 0 if self.is_meta else os.path.getsize(path)
+        path, line = said.path, said.line
+        self.path, self.kind, self.dtype = path, said.kind, said.dtype
+        if line:
+            self.shape, self.stride, self.requires_grad = line["shape"], line["stride"], line.get("requires_grad", False)
+            self.is_meta = line.get("location") == "meta"
+            self.size = 0 if self.is_meta else line["bytes"]
+            self.start, self.checkpoint = line.get("file_offset"), (line["file"], tuple(line["file_id"])) if "file" in line else None
+        else:
+            self.shape, self.stride = (json.loads(_attribute(path, f"user.torch.{name}")) for name in ("shape", "stride"))
+            self.requires_grad = _attribute(path, "user.torch.requires_grad") == "true"
+            offset = _attribute(path, "user.torch.file_offset")
+            self.is_meta = offset is None and _attribute(path, "user.torch.location") == "meta"
+            self.size = 0 if self.is_meta else os.path.getsize(path)
+            self.start, self.checkpoint = int(offset) if offset else None, None
 
     def holds(self, other):
-        return self.start <= other.start and other.start + other.size <= self.start + self.size
+        return self.checkpoint == other.checkpoint and self.start <= other.start and other.start + other.size <= self.start + self.size
 
     def map(self, writable):
         with open(self.path, "r+b" if writable else "rb") as f:
             # shared: writes reach the mount; private: they stay in this process
             flags = mmap.MAP_SHARED if writable else mmap.MAP_PRIVATE | MAP_NORESERVE
             return mmap.mmap(f.fileno(), self.size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def _map_checkpoint(file, file_id):
+    """All of the checkpoint, privately; None where this process cannot reach that file, or a commit has replaced it since."""
+    try:
+        with open(file, "rb") as f:
+            st = os.fstat(f.fileno())
+            if (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns) != file_id:
+                return None
+            return mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE | MAP_NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError:
+        return None
+
+
+class _Memory:
+    """The bytes behind files: of the checkpoint, which is mapped once, or of the mount."""
+
+    def __init__(self, writable):
+        self.writable, self.checkpoints = writable, {}
+
+    def bytes(self, file):
+        """A uint8 tensor of them."""
+        if file.checkpoint and not self.writable and file.start % ALIGN_BYTES == 0:  # legacy files put tensors anywhere
+            if file.checkpoint not in self.checkpoints:
+                self.checkpoints[file.checkpoint] = _map_checkpoint(*file.checkpoint)
+            if self.checkpoints[file.checkpoint]:
+                return torch.frombuffer(self.checkpoints[file.checkpoint], dtype=torch.uint8, count=file.size, offset=file.start)
+        return torch.frombuffer(file.map(self.writable), dtype=torch.uint8)
 
 
 def _torch_dtype(name, path):
@@ -188,8 +207,8 @@ def _array(file, writable):
 
 def _tensors(files, writable):
     """{path: tensor}. Where the bytes of one file lie inside those of another, both share the larger one's storage."""
-    result = {}
-    standing = sorted((f for f in files if f.start is not None and f.size), key=lambda f: (f.start, -f.size))
+    result, memory = {}, _Memory(writable)
+    standing = sorted((f for f in files if f.start is not None and f.size), key=lambda f: (str(f.checkpoint), f.start, -f.size))
     holder, inside = None, {}
     for file in standing:
         if holder is None or not holder.holds(file):
@@ -199,8 +218,7 @@ def _tensors(files, writable):
     for file in files:
         if file.is_meta:
             dtype = _torch_dtype(file.dtype, file.path)
-            stride = json.loads(_attribute(file.path, "user.torch.stride"))
-            result[file.path] = _dressed(torch.empty_strided(file.shape, stride, dtype=dtype, device="meta"), file.kind, file.requires_grad)
+            result[file.path] = _dressed(torch.empty_strided(file.shape, file.stride, dtype=dtype, device="meta"), file.kind, file.requires_grad)
             continue
         if file.kind == "numpy.ndarray":
             result[file.path] = _array(file, writable)
@@ -208,7 +226,7 @@ def _tensors(files, writable):
         base, storage = inside.get(file.path, file), None
         if file.size:
             if base.path not in storages:
-                storages[base.path] = _untyped(torch.frombuffer(base.map(writable), dtype=torch.uint8))
+                storages[base.path] = _untyped(memory.bytes(base))
             storage = storages[base.path]
         result[file.path] = _finished(file, _view(file, storage, file.start - base.start if base is not file else 0))
     return result
@@ -216,41 +234,77 @@ def _tensors(files, writable):
 
 # ---- tensors on a device ----
 
-@functools.lru_cache(maxsize=None)
-def _device_index(uuid):
-    """The number of a GPU in this process. The driver is asked and not torch, for it is the daemon's source as well."""
-    return Driver().ordinal(uuid)
+def _open_storage(mapping, start, size):
+    """A storage over a part of the daemon's memory, which stays mapped and leased as long as the storage lives."""
+    device = f"cuda:{mapping.ordinal}"
+    if size == 0:
+        return _untyped(torch.empty(0, dtype=torch.uint8, device=device))
+    return _untyped(torch.from_dlpack(Tensor(mapping, mapping.address + start, mapping.ordinal, "uint8", [size], [1])))
 
 
-def _open_storage(entry):
-    index = _device_index(entry["uuid"])
-    torch.cuda.init()
-    if entry["storage_bytes"] == 0:
-        return torch.UntypedStorage(0, device=f"cuda:{index}")
-    # The bare 64-byte handle is understood by every torch; the reference counter's name is one that no counter has, and
-    # without event_sync the event handle is never opened.
-    return torch.UntypedStorage._new_shared_cuda(index, bytes.fromhex(entry["handle"]), entry["storage_bytes"], entry["storage_start"],
-                                                 b"weightfs-none", 0, b"", False)
+def _copy_storages(shared):
+    """Storages of this process's own with the same bytes. All copies are complete on return."""
+    def of(storage):
+        return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, 0, [storage.nbytes()], [1])
+
+    sources = [of(storage) for storage in shared]
+    copies = [torch.empty_like(source) for source in sources]
+    small = [(copy, source) for copy, source in zip(copies, sources) if source.numel() <= SMALL_BYTES]
+    large = [(copy, source) for copy, source in zip(copies, sources) if source.numel() > SMALL_BYTES]
+    if small and hasattr(torch, "_foreach_copy_"):  # one launch for many; else one each
+        for device in {copy.device for copy, _ in small}:
+            pairs = [pair for pair in small if pair[0].device == device]
+            torch._foreach_copy_([copy for copy, _ in pairs], [source for _, source in pairs])
+        small = []
+    for copy, source in small + large:
+        copy.copy_(source, non_blocking=True)
+    for device in {copy.device for copy in copies if copy.is_cuda}:
+        torch.cuda.synchronize(device)
+    return [_untyped(copy) for copy in copies]
 
 
-def _from_device(entry, lease, storages):
-    """A tensor over the daemon's device memory. The storage's first lease stays open as long as the storage lives."""
-    key = entry["uuid"], entry["handle"], entry["storage_start"], entry["storage_bytes"]  # an empty one starts where the next does
-    if key in storages:
-        lease.close()
-    else:
-        try:
-            storages[key] = _open_storage(entry)
-        except BaseException:
-            lease.close()
-            raise
-        _keep(lease, storages[key])
-    storage = storages[key]
-    tensor = torch.empty(0, dtype=_torch_dtype(entry["dtype"], lease.name), device=storage.device)
-    tensor.set_(storage, entry["storage_offset"], entry["shape"], entry["stride"])
-    if entry["conj"]:
-        tensor = tensor.conj()
-    return torch._neg_view(tensor) if entry["neg"] else tensor
+def _storage_of(line):
+    """What is one storage: an empty one starts where the next does."""
+    start = line["cuda"]["offset"] - line["storage_offset"] * _element_bytes(line)
+    return line["cuda"]["uuid"], line["cuda"]["handle"], start, line["storage_bytes"]
+
+
+def _element_bytes(line):
+    numel = 1
+    for size in line["shape"]:
+        numel *= size
+    return line["bytes"] // numel if numel else torch.empty(0, dtype=_torch_dtype(line["dtype"], line["path"])).element_size()
+
+
+def _device_tensors(manifest, said, copy):
+    """{path: tensor} of what the manifest has on devices."""
+    if not said:
+        return {}
+    if torch.cuda.is_available():
+        torch.cuda.init()
+    keys = {entry.path: _storage_of(entry.line) for entry in said}
+    shared = {}
+    for entry in said:
+        key = keys[entry.path]
+        if key not in shared:
+            shared[key] = _open_storage(manifest.mapping(entry.line["cuda"]), key[2], key[3])
+    if copy:
+        shared = dict(zip(shared, _copy_storages(list(shared.values()))))
+    result = {}
+    for entry in said:
+        line, storage = entry.line, shared[keys[entry.path]]
+        tensor = torch.empty(0, dtype=_torch_dtype(line["dtype"], entry.path), device=storage.device)
+        tensor.set_(storage, line["storage_offset"], line["shape"], line["stride"])
+        tensor = tensor.conj() if line.get("conj") else tensor
+        tensor = torch._neg_view(tensor) if line.get("neg") else tensor
+        result[entry.path] = _dressed(tensor, entry.kind, line.get("requires_grad", False))
+    return result
+
+
+def _placed(tensor, line):
+    """Of a device whose memory is not shared: read through the mount, and put there."""
+    device = line.get("device", "file") if line else "file"
+    return tensor.to(device) if device.startswith("cuda") and torch.cuda.is_available() else tensor
 
 
 # ---- the tree ----
@@ -300,10 +354,18 @@ class _Unnamed:
 
 
 class _Said:
-    """What the mount says of one entry of a directory; the value itself where it is a plain one."""
+    """What is known of one entry of a directory: by its line of the manifest where it is a tensor, else by its attributes; the value itself
+    where it is a plain one."""
 
-    def __init__(self, entry):
-        self.path, self.inode, self.is_link = entry.path, entry.inode(), entry.is_symlink()
+    def __init__(self, entry, line):
+        self.path, self.inode, self.line = entry.path, entry.inode(), line
+        if line:
+            if "error" in line:
+                raise ValueError(f"{entry.path}: {line['error']}")
+            self.is_link = self.is_dir = False
+            self.key, self.kind, self.dtype = _hashable(line["key"]), line["class"], line["dtype"]
+            return
+        self.is_link = entry.is_symlink()
         self.is_dir = not self.is_link and entry.is_dir()
         self.key = _said_key(entry)
         self.kind = "" if self.is_link else _attribute(self.path, "user.torch.class", "")
@@ -318,9 +380,9 @@ class _Tree:
 
     SLICE = 64  # what one thread asks the mount about at a time
 
-    def __init__(self, mount, writable, pool):
-        self.root, self.writable, self.pool = os.path.realpath(mount), writable, pool
-        self.has_devices = os.path.isdir(os.path.join(self.root, ".weightfs", "cuda"))
+    def __init__(self, mount, writable, copy, pool, manifest):
+        self.root, self.writable, self.copy, self.pool, self.manifest = os.path.realpath(mount), writable, copy, pool, manifest
+        self.lines = {line["path"]: line for line in manifest.lines}
         self.places = {}                           # directory -> its container
         self.todo, self.links, self.tuples = [], [], []
         self.used_at = {}                          # id of a list that becomes a tuple -> [(container, key)]
@@ -344,11 +406,17 @@ class _Tree:
         container[key] = value
         self.used_at.setdefault(id(value), []).append((container, key))
 
+    def line(self, path):
+        return self.lines.get(path[len(self.root):].lstrip("/"))
+
+    def describe(self, entry):
+        return _Said(entry, self.line(entry.path))
+
     def enter(self, directory):
         container, first_link, first_wanted = self.places[directory], len(self.links), len(self.wanted)
         is_sequence = isinstance(container, (list, collections.deque))
         with os.scandir(directory) as entries:
-            described = self.each(_Said, list(entries))
+            described = self.each(self.describe, list(entries))
         for said in described:
             key = said.key
             if is_sequence:
@@ -381,23 +449,14 @@ class _Tree:
         else:
             container[key] = said.value
 
-    def find(self, said):
-        """(what the tensor's entry on a device says, its lease), or its file."""
-        if self.has_devices:
-            entry, lease = open_entry(self.root, os.path.relpath(said.path, self.root))
-            if entry:
-                return entry, lease
-        return _File(said)
-
     def tensors(self):
         """{path: tensor}"""
-        result, in_files, storages = {}, [], {}
-        for said, found in zip(self.files.values(), self.each(self.find, list(self.files.values()))):
-            if isinstance(found, _File):
-                in_files.append(found)
-            else:
-                result[said.path] = _dressed(_from_device(*found, storages), said.kind, found[0]["requires_grad"])
-        return {**result, **_tensors(in_files, self.writable)}
+        on_devices = [said for said in self.files.values() if said.line and "cuda" in said.line]
+        result = _device_tensors(self.manifest, on_devices, self.copy)
+        in_files = self.each(_File, [said for said in self.files.values() if said.path not in result])
+        for path, tensor in _tensors(in_files, self.writable).items():
+            result[path] = _placed(tensor, self.line(path)) if isinstance(tensor, torch.Tensor) else tensor
+        return result
 
     def load(self, start):
         if os.path.isdir(start):
@@ -414,7 +473,7 @@ class _Tree:
             with os.scandir(os.path.dirname(start)) as entries:
                 entry = next(e for e in entries if e.name == os.path.basename(start))
             result = {}
-            self.place(result, "value", _Said(entry))
+            self.place(result, "value", self.describe(entry))
         tensors = self.tensors()
         for container, key, inode in self.wanted:
             container[key] = tensors[self.files[inode].path]
@@ -428,12 +487,25 @@ class _Tree:
         return final.get(id(result), result)
 
 
-def load(mount, prefix="", writable=False):
+def _write_back(mount):
+    """What is written through mappings, in whatever process, is in the kernel's memory until then; the manifest knows of it afterwards."""
+    if os.statvfs(mount).f_flag & os.ST_RDONLY:
+        return
+    directory = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        ctypes.CDLL(None, use_errno=True).syncfs(directory)
+    finally:
+        os.close(directory)
+
+
+def load(mount, prefix="", writable=False, copy=True):
     """What torch.load gives for the checkpoint mounted there, or for the part at `prefix` (a path below the mount).
 
     writable: tensors in files share their pages with the mount, so that changes become edits of the checkpoint; otherwise changes stay
-    in this process. Tensors on a device share the daemon's memory, which is a copy: they must not be changed.
+    in this process. copy: tensors on a device are copied there, one copy for each storage; otherwise they share the daemon's memory, which
+    must not be changed, and hold the mount busy.
     """
     mount = os.path.realpath(mount)
-    with ThreadPoolExecutor(8) as pool:
-        return _Tree(mount, writable, pool).load(os.path.join(mount, prefix) if prefix else mount)
+    _write_back(mount)
+    with ThreadPoolExecutor(8) as pool, Manifest(mount) as manifest:
+        return _Tree(mount, writable, copy, pool, manifest).load(os.path.join(mount, prefix) if prefix else mount)

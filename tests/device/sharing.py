@@ -4,18 +4,24 @@
 Usage: sharing.py BUILD_DIRECTORY      a driver (or its double) is found as the daemon finds it
 Prints TAP.
 """
+import ctypes
+import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import OrderedDict
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path[:0] = [os.path.join(TOP, "tests", "mount"), os.path.join(TOP, "contrib", "python")]
+sys.path += [os.path.join(TOP, "tests", "mount"), os.path.join(TOP, "contrib", "python")]  # behind the library: a test has the name of a module of it
 
 from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted  # noqa: E402
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
-from weightfs_cuda import CudaError, Driver, cuda_entries, open_entry  # noqa: E402
+import weightfs_cuda  # noqa: E402
+from weightfs_cuda import CudaError, Driver, Manifest  # noqa: E402
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -36,10 +42,10 @@ def make(path):
 class Mounted:
     """A daemon in the foreground; leaving waits for its end, which must be a good one: the double looks for what was left."""
 
-    def __init__(self, w, options):
+    def __init__(self, w, options, **env):
         self.w = w
         self.daemon = subprocess.Popen([w.weightfs, "-f", "-o", options, w.file, w.mnt], stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.PIPE, text=True)
+                                       stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
         wait_mounted(w)
 
     def __enter__(self):
@@ -47,81 +53,187 @@ class Mounted:
 
     def __exit__(self, *why):
         run("umount", self.w.mnt)
-        err = self.daemon.communicate(timeout=120)[1]
-        ok(self.daemon.returncode == 0, "the daemon ends well", (self.daemon.returncode, err))
+        self.w.said = self.log = self.daemon.communicate(timeout=120)[1]
+        ok(self.daemon.returncode == 0, "the daemon ends well", (self.daemon.returncode, self.log))
 
 
-def row_major(entry, data):
-    """The elements of a view in row-major order, from the bytes between its first element and its last."""
-    at, sizes = [0], entry["shape"]
+def storage_start(line):
+    return line["cuda"]["offset"] - line["storage_offset"] * element_bytes(line)
+
+
+def element_bytes(line):
+    return {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint8": 1}[line["dtype"]]
+
+
+def device_bytes(manifest, line):
+    """The elements of a tensor in row-major order."""
+    at, sizes, size = [0], line["shape"], element_bytes(line)
     if 0 in sizes:
         return b""
-    for size, step in zip(sizes, entry["stride"]):
-        at = [a + i * step for a in at for i in range(size)]
-    element = entry["bytes"] // len(at)
-    return b"".join(data[a * element:(a + 1) * element] for a in at)
+    for n, step in zip(sizes, line["stride"]):
+        at = [a + i * step for a in at for i in range(n)]
+    data = manifest.mapping(line["cuda"]).read(line["cuda"]["offset"], (max(at) + 1) * size)
+    return b"".join(data[a * size:(a + 1) * size] for a in at) if len(at) > 1 else data
 
 
-def attr(path, name):
-    return os.getxattr(path, "user.torch." + name).decode()
-
-
-def everything(w, driver):
-    with Mounted(w, "map_location=cuda:0,ro") as mnt:
+def everything(w, way):
+    with Mounted(w, "map_location=cuda:0,ro", WEIGHTFS_SHARE=way) as mnt:
         same(w.status()["devices"].get("cuda:0"), 0, "nothing is on the device before it is used")
-        found = list(cuda_entries(mnt))
-        names = sorted(where for where, _, _ in found)
-        wanted = sorted(["w", "tied", "t", "row", "none", "0-d", "a%2Fb", "sub/large", *(f"layer.{i}" for i in range(SMALL))])
-        same(names, wanted, "every tensor whose name leaves room for .json is listed")
-        ok(w.status()["devices"]["cuda:0"] > 6_000_000, "opening the entries has loaded them", w.status())
-        same(len({e["handle"] for _, e, _ in found}), 1, "all are in one slab")
-        same({e["uuid"] for _, e, _ in found}, {driver.uuid(0)}, "its device is the driver's first")
-        bad = [where for where, e, _ in found if row_major(e, driver.read(e)) != read(f"{mnt}/{where}")]
-        same(bad, [], "the mapped bytes are those of the files")
-        bad = [where for where, e, _ in found if e["dtype"] != attr(f"{mnt}/{where}", "dtype") or
-               str(e["shape"]) != attr(f"{mnt}/{where}", "shape") or str(e["stride"]) != attr(f"{mnt}/{where}", "stride") or
-               str(e["storage_offset"]) != attr(f"{mnt}/{where}", "storage_offset")]
-        same(bad, [], "and what is said of them is what the attributes say")
-        entries = {where: e for where, e, _ in found}
-        same({entries[n]["storage_start"] for n in ("w", "tied", "t")}, {entries["row"]["storage_start"]}, "views are in one storage")
-        same(entries["row"]["offset"] - entries["w"]["offset"], 4 * 5 * 30, "where their offsets say")
-        ranges = sorted({(e["storage_start"], e["storage_start"] + e["storage_bytes"]) for e in entries.values() if e["storage_bytes"]})
-        ok(all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:])), "storages do not overlap")
-        for _, _, lease in found:
-            lease.close()
-        driver.close()
+        with Manifest(mnt) as m:
+            lines = {line["path"]: line for line in m.lines}
+            same(len(lines), 9 + SMALL, "every tensor has a line")
+            same([p for p, line in lines.items() if line["device"] != "cuda:0" or "cuda" not in line], [], "opening the manifest has loaded all")
+            same(len({line["cuda"]["handle"] for line in m.lines}), 1, "all are in one slab")
+            same({"socket" in line["cuda"] for line in m.lines}, {way != "ipc"}, f"which is shared the way it was asked for ({way})")
+            same({line["cuda"]["uuid"] for line in m.lines}, {Driver().uuid(0)}, "its device is the driver's first")
+            same([p for p, line in lines.items() if device_bytes(m, line) != read(f"{mnt}/{p}")], [], "the mapped bytes are those of the files")
+            same({storage_start(lines[n]) for n in ("w", "tied", "t")}, {storage_start(lines["row"])}, "views are in one storage")
+            ranges = sorted({(storage_start(x), storage_start(x) + x["storage_bytes"]) for x in m.lines if x["storage_bytes"]})
+            ok(all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:])), "storages do not overlap")
+            refused = m.mapping(m.lines[0]["cuda"]).driver.cu.cuMemcpyHtoD_v2
+            refused.argtypes = [ctypes.c_uint64, ctypes.c_char_p, ctypes.c_size_t]
+            written = refused(m.mapping(m.lines[0]["cuda"]).address, b"x", 0 if way == "ipc" else 1)
+            ok(way == "ipc" or written != 0, "memory that came by a descriptor cannot be written", written)
+    ok(("by CUDA IPC handles" if way == "ipc" else "by descriptors") in w.said, "the log says which way", w.said)
 
 
-def writing(w, driver):
+def unshared(w):
+    with Mounted(w, "map_location=cuda:0,ro", WEIGHTFS_SHARE="none") as mnt, Manifest(mnt) as m:
+        same([line["path"] for line in m.lines if "cuda" in line], [], "nothing tells how to map it where it is not shared")
+        same({line["device"] for line in m.lines}, {"cuda:0"}, "though it is on the device")
+    ok("WEIGHTFS_SHARE=none" in w.said, "and the log says why", w.said)
+
+
+def writing(w):
     with Mounted(w, "map_location=cuda:0") as mnt:
-        entry, lease = open_entry(mnt, "w")
-        view, lease_of_view = open_entry(mnt, "t")
-        with open(f"{mnt}/w", "r+b", buffering=0) as f:
-            f.write(b"changed!")
-            os.fsync(f.fileno())
-        same(driver.read(entry)[:12], read(f"{mnt}/w")[:12], "a write through the mount is seen by who has mapped the tensor")
-        same(row_major(view, driver.read(view)), read(f"{mnt}/t"), "also where it is a view")
-        same(open_entry(mnt, "epoch"), (None, None), "a number has no entry")
-        lease.close()
-        lease_of_view.close()
-        driver.close()
+        with Manifest(mnt) as m:
+            lines = {line["path"]: line for line in m.lines}
+            with open(f"{mnt}/w", "r+b", buffering=0) as f:
+                f.write(b"changed!")
+                os.fsync(f.fileno())
+            same(device_bytes(m, lines["w"])[:12], read(f"{mnt}/w")[:12], "a write through the mount is seen by who has mapped the tensor")
+            same(device_bytes(m, lines["t"]), read(f"{mnt}/t"), "also where it is a view")
+            ok("file" not in next(x for x in Manifest(mnt).lines if x["path"] == "w"), "which stands in the file no more")
+        with open(f"{mnt}/.weightfs/cuda/w.json") as lease:
+            entry = json.load(lease)
+            same(set(entry) >= {"device", "uuid", "handle", "offset", "bytes", "dtype", "shape", "stride", "storage_start"}, True,
+                 "one tensor alone can be leased")
+        same(os.path.exists(f"{mnt}/.weightfs/cuda/epoch.json"), False, "a number has no entry")
 
 
-def numbering(w, driver):
+def objects(w):
+    """What CuPy, JAX and torch are given."""
+    with Mounted(w, "map_location=cuda:0,ro") as mnt:
+        tensors = weightfs_cuda.open_tensors(mnt)
+        same((len(tensors), tensors["row"].shape, tensors["row"].dtype), (9 + SMALL, (30,), "float32"), "all tensors as objects")
+        told = tensors["t"].__cuda_array_interface__
+        same((told["typestr"], told["shape"], told["strides"], told["data"]), ("<f4", (30, 70), (4, 120), (tensors["w"].address, False)),
+             "__cuda_array_interface__")
+        same(tensors["none"].__cuda_array_interface__["data"][0], 0, "an empty one has no address")
+        same(tensors["w"].__dlpack_device__(), (2, 0), "__dlpack_device__")
+        capsule = tensors["w"].__dlpack__(stream=1)
+        get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+        t = ctypes.cast(get(capsule, b"dltensor"), ctypes.POINTER(weightfs_cuda._DLManaged)).contents.tensor
+        same((t.data, t.ndim, t.code, t.bits, t.shape[0], t.shape[1], t.strides[0]), (tensors["w"].address, 2, 2, 32, 70, 30, 30), "__dlpack__")
+        same(len(weightfs_cuda.ALIVE), 1, "it is kept while somebody has it")
+        del capsule
+        same(len(weightfs_cuda.ALIVE), 0, "and let go of with the capsule that nobody took")
+        row = tensors["row"]
+        tensors.clear()
+        same(run("umount", mnt).returncode != 0, True, "one tensor is enough to hold the mount")
+        del row
+        told = None
+
+
+def visible(w):
     """The daemon's cuda:0 may be this process's cuda:1."""
-    if driver.device_count() < 2:
+    if Driver().device_count() < 2:
         return skip("two devices", "the driver has one")
-    with Mounted(w, "map_location=cuda:1,ro") as mnt:
-        entry, lease = open_entry(mnt, "w")
-        same((entry["device"], entry["uuid"]), ("cuda:1", driver.uuid(1)), "the entry names its device")
-        same(row_major(entry, driver.read(entry)), read(f"{mnt}/w"), "which is found by its UUID")
+    with Mounted(w, "map_location=cuda:0,ro", CUDA_VISIBLE_DEVICES="1,0") as mnt, Manifest(mnt) as m:
+        line = next(x for x in m.lines if x["path"] == "w")
+        same((line["device"], line["cuda"]["uuid"], m.mapping(line["cuda"]).ordinal), ("cuda:0", Driver().uuid(1), 1), "devices are known by UUID")
+        same(device_bytes(m, line), read(f"{mnt}/w"), "and the bytes are the tensor's")
         try:
-            driver.open({**entry, "uuid": "GPU-00000000-0000-0000-0000-000000000000", "handle": "00" * 64})
+            m.mapping({**line["cuda"], "uuid": "GPU-00000000-0000-0000-0000-000000000000", "handle": "00" * 64})
             ok(False, "an unknown device is refused")
         except CudaError as e:
             ok("not visible" in str(e), "an unknown device is refused", e)
-        lease.close()
-        driver.close()
+
+
+def side_by_side(w):
+    if Driver().device_count() < 2:
+        return skip("two devices side by side", "the driver has one")
+    with Mounted(w, "map_location=cuda:7=cuda:1;cpu=cuda:0,preload,ro") as mnt, Manifest(mnt) as m:
+        same({(line["device"], line["cuda"]["uuid"]) for line in m.lines}, {(f"cuda:{i}", Driver().uuid(i)) for i in (0, 1)}, "two devices are loaded")
+        same([x["path"] for x in m.lines if device_bytes(m, x) != read(f"{mnt}/{x['path']}")], [], "with the right bytes")
+
+
+def a_killed_consumer(w):
+    with Mounted(w, "map_location=cuda:0") as mnt:
+        code = "import sys, weightfs_cuda; t = weightfs_cuda.open_tensors(sys.argv[1]); print(len(t), flush=True); sys.stdin.read()"
+        consumer = subprocess.Popen([sys.executable, "-c", code, mnt], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                    env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python")})
+        same(int(consumer.stdout.readline()), 9 + SMALL, "another process maps all")
+        ok(run("setfattr", "-n", "user.torch.device", "-v", "file", f"{mnt}/w").returncode != 0 if shutil.which("setfattr") else True, "it holds them")
+        consumer.send_signal(signal.SIGKILL)
+        consumer.wait()
+        until = time.monotonic() + 20
+        while True:
+            try:
+                os.setxattr(f"{mnt}/w", "user.torch.device", b"file")
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    return ok(False, "its end is noticed")
+                time.sleep(0.01)
+        ok(True, "its end is noticed")
+
+
+def a_container(w):
+    """A consumer with a PID namespace of its own."""
+    enter = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if not shutil.which("unshare") or run(*enter, "true").returncode:
+        return skip("a PID namespace of its own", "unshare does not work here")
+    with Mounted(w, "map_location=cuda:0,ro") as mnt:
+        code = ("import sys, weightfs_cuda; m = weightfs_cuda.Manifest(sys.argv[1]); line = m.lines[0]; "
+                "print(m.mapping(line['cuda']).read(line['cuda']['offset'], 16).hex())")
+        r = run(*enter, sys.executable, "-c", code, mnt, env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python"),
+                                                              "FAKE_CUDA_NO_LEAK_CHECK": "1"})
+        same(r.stdout.strip(), read(f"{mnt}/w")[:16].hex(), "maps the memory, too")
+        if r.returncode:
+            print("# " + r.stderr.replace("\n", "\n# "))
+    with Mounted(w, "map_location=cuda:0,ro") as mnt, Manifest(mnt) as m:
+        try:
+            m.mapping({**m.lines[0]["cuda"], "socket": "/nowhere/weightfs.sock"})
+            ok(False, "one that does not see the socket is told so")
+        except CudaError as e:
+            ok("WEIGHTFS_SOCKET_DIR" in str(e), "one that does not see the socket is told so", e)
+
+
+def counted(report):
+    """What the double has counted, which it writes when its process ends."""
+    return {name: int(n) for name, n in map(str.split, read(report).decode().splitlines())}
+
+
+def many(w):
+    """10,000 tensors: the driver is called a few times, however many there are."""
+    report = os.path.join(w.dir, "consumer.report")
+    with Mounted(w, "map_location=cuda:0,preload,ro", FAKE_CUDA="") as mnt:
+        code = ("import sys, weightfs_cuda; t = weightfs_cuda.open_tensors(sys.argv[1]); "
+                "print(len(t), len(__import__('os').listdir('/proc/self/fd')))")
+        r = run(sys.executable, "-c", code, mnt, env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python"),
+                                                      "FAKE_CUDA": f"report={report}", "FAKE_CUDA_NO_LEAK_CHECK": "1"})
+        tensors, files = map(int, r.stdout.split())
+        same(tensors, 10000, "10,000 tensors are mapped")
+        ok(files < 12, "with a few descriptors", files)
+        if not os.path.exists(report):
+            return skip("calls of the driver", "only its double counts")
+        calls = sum(n for name, n in counted(report).items() if name.startswith("cu"))
+        ok(calls <= 20, "and at most 20 calls of the driver", counted(report))
+
+
+def make_many(path):
+    save(path, OrderedDict((f"layer.{i}", Tensor("int32", (3,), random.Random(i).randbytes(12))) for i in range(10000)))
 
 
 def main():
@@ -131,13 +243,16 @@ def main():
     except CudaError as e:
         why = str(e)
     if why:
-        skip("sharing through CUDA IPC", why)
+        skip("sharing device memory", why)
         done()
     print(f"# {driver.uuid(0)}")
-    for case in (everything, writing, numbering):
-        print(f"# {case.__name__}", flush=True)
-        with World(BUILD, make) as w:
-            case(w, driver)
+    cases = [(everything, make, "descriptor"), (everything, make, "ipc"), *((case, make) for case in (
+        unshared, writing, objects, visible, side_by_side, a_killed_consumer, a_container)), (many, make_many)]
+    for case, maker, *more in cases:
+        print(f"# {case.__name__} {' '.join(more)}", flush=True)
+        with World(BUILD, maker) as w:
+            case(w, *more)
+    weightfs_cuda.the_driver().close()
     done()
 
 

@@ -21,11 +21,11 @@ except ImportError:
     print("1..0 # SKIP torch is not installed")
     sys.exit(0)
 
+import held  # noqa: E402
 import weightfs  # noqa: E402
 from storages import write_list  # noqa: E402
-from weightfs_cuda import CudaError, Driver  # noqa: E402
+from weightfs_cuda import CudaError, Driver, the_driver  # noqa: E402
 
-ALIGN_BYTES = 512  # contrib/bench/device.c
 count = failed = 0
 
 
@@ -36,22 +36,9 @@ def ok(good, what, detail=""):
     print(f"{'' if good else 'not '}ok {count} - {what}" + (f"\n#   {detail}" if not good else ""), flush=True)
 
 
-def entries(found, wanted, uuid, handle, start):
-    """An entry as .weightfs/cuda has them for each tensor: they have a storage each, in the order of the file."""
-    for (_, _, size), (key, tensor) in zip(found, wanted.items()):
-        yield key, {"uuid": uuid, "handle": handle, "offset": start, "bytes": size, "storage_start": start, "storage_bytes": size,
-                    "storage_offset": 0, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape),
-                    "stride": list(tensor.stride()), "conj": False, "neg": False, "requires_grad": False}
-        start += -(-size // ALIGN_BYTES) * ALIGN_BYTES
-
-
-def replace_torch(driver):
-    def open_storage(entry):
-        if weightfs._device_index(entry["uuid"]) != driver.ordinal(entry["uuid"]):
-            raise AssertionError("another device")
-        raw = driver.read({**entry, "offset": entry["storage_start"], "bytes": entry["storage_bytes"], "shape": [entry["storage_bytes"]],
-                           "stride": [1]})
-        return weightfs._untyped(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
+def replace_torch():
+    def open_storage(mapping, start, size):
+        return weightfs._untyped(torch.frombuffer(bytearray(mapping.read(start, size)), dtype=torch.uint8))
 
     weightfs._open_storage = open_storage
 
@@ -70,7 +57,7 @@ def main():
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
     print(f"# {'a GPU' if device != 'cpu' else 'the double of the driver'}, torch {torch.__version__}")
     if device == "cpu":
-        replace_torch(driver)
+        replace_torch()
     with tempfile.TemporaryDirectory(prefix="weightfs-ipc-") as work:
         file, listed = os.path.join(work, "m.pt"), os.path.join(work, "list")
         torch.save({f"layer.{i}": torch.arange(i * 37 + 1).to(d).reshape(1, -1) for i, d in enumerate(
@@ -79,18 +66,20 @@ def main():
         wanted = torch.load(file, map_location=device)
         holder = subprocess.Popen([sys.argv[1], "cuda", listed, "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = next((text.split() for text in holder.stdout if text.startswith("hold ")), [])
-        ok(len(line) == 5 and line[1] == driver.uuid(0), "another process holds the storages", line)
-        started, storages = time.perf_counter(), {}
-        got = {key: weightfs._from_device(entry, open(os.devnull), storages)
-               for key, entry in entries(found, wanted, line[1], line[2], int(line[3]))}
-        print(f"# {len(got)} tensors in {1000 * (time.perf_counter() - started):.1f} ms")
-        bad = [key for key, t in wanted.items() if not torch.equal(got[key], t) or got[key].device != t.device]
-        ok(not bad, "torch finds the same tensors there", bad)
+        ok(len(line) == 6 and line[1] == driver.uuid(0), "another process holds the storages", line)
+        storages = {key: (size, str(t.dtype).removeprefix("torch."), t.shape, t.stride())
+                    for (_, _, size), (key, t) in zip(found, wanted.items())}
+        for copy in (False, True):
+            started = time.perf_counter()
+            got = held.load(" ".join(line), storages, copy)
+            print(f"# {len(got)} tensors, {'copied' if copy else 'shared'}, in {1000 * (time.perf_counter() - started):.1f} ms")
+            bad = [key for key, t in wanted.items() if not torch.equal(got[key], t) or got[key].device != t.device]
+            ok(not bad, f"torch finds the same tensors there ({'copied' if copy else 'shared'})", bad)
         if device != "cpu":
             got["layer.0"].fill_(3)
-            ok(bool((got["layer.0"] == 3).all()), "it is memory, not a copy that is made on reading")
+            ok(bool((got["layer.0"] == 3).all()), "a copy can be written")
         got.clear()
-        storages.clear()
+        the_driver().close()
         driver.close()
         holder.communicate()
         ok(holder.returncode == 0, "the other process ends well", holder.returncode)

@@ -101,7 +101,7 @@ def options(w):
     same(stat.S_IMODE(os.stat(f"{w.mnt}/opt").st_mode), 0o700, "umask of directories")
     w.umount()
     w.mount("-s")
-    same(len(os.listdir(f"/proc/{w.daemon().pid}/task")) <= 3, True, "-s serves from one thread (the others tell the kernel of changes, and write the log)")
+    same(len(os.listdir(f"/proc/{w.daemon().pid}/task")) <= 4, True, "-s serves from one thread (the others tell the kernel of changes, write the log, and wait for signals)")
     same(read(f"{w.mnt}/opt/lr"), b"0.1\n", "-s reads")
     w.umount()
     if ROOT:

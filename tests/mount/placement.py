@@ -9,8 +9,10 @@ import json
 import mmap
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections import OrderedDict
 
@@ -222,17 +224,69 @@ def leasing(w):
             same(device(f"{w.mnt}/w"), DEVICE, "opening it has placed the storage")
             same(error_of(lambda: os.setxattr(f"{w.mnt}/w", "user.torch.device", b"file")), errno.EBUSY,
                  "a leased storage stays where it is")
-            write(f"{w.mnt}/w", matrix()[:1000])
-            same(direct(f"{w.mnt}/w"), matrix()[:1000], "content of another size takes another place")
+            write(f"{w.mnt}/w", matrix()[:100 * 4 * COLUMNS])
+            same(direct(f"{w.mnt}/w"), matrix()[:100 * 4 * COLUMNS], "content of another size takes another place")
         os.setxattr(f"{w.mnt}/row", "user.torch.device", b"file")
         same(device(f"{w.mnt}/row"), "file", "a released one moves")
         same(error_of(lambda: open(f"{w.mnt}/.weightfs/cuda/row.json")), errno.ENOENT, "and has no file any more")
         same(error_of(lambda: open(f"{w.mnt}/.weightfs/cuda/epoch.json")), errno.ENOENT, "nor has a number")
+    with Mounted(w, f"map_location={DEVICE}"):
+        whole, lease = direct(f"{w.mnt}/large"), open(f"{w.mnt}/.weightfs/cuda/large.json")
+        os.truncate(f"{w.mnt}/large", 4 * COLUMNS)
+        same(error_of(lambda: write(f"{w.mnt}/.weightfs/discard", b"1")), errno.EBUSY, "what is leased cannot be discarded, also where it is cut")
+        lease.close()
+        until(lambda: error_of(lambda: write(f"{w.mnt}/.weightfs/discard", b"1")) == 0, "afterwards it can")
+        ok(direct(f"{w.mnt}/large") == whole, "and is whole again")
     with Mounted(w, f"map_location={DEVICE},ro") as m:
         lease = open(f"{w.mnt}/.weightfs/cuda/w.json")
         run("umount", "-l", w.mnt)
         lease.close()
         m.daemon.wait(60)
+    for file in ("cuda/w.json", "tensors.json"):
+        with Mounted(w, f"map_location={DEVICE},ro") as m:
+            lease = open(f"{w.mnt}/.weightfs/{file}")
+            m.daemon.send_signal(signal.SIGTERM)
+            until(lambda: b"leased no more" in read(f"{w.mnt}/.weightfs/log"), f"{file}: SIGTERM waits for the lease, and the log says so")
+            ok(direct(f"{w.mnt}/large") == whole, "meanwhile all goes on")
+            lease.close()
+            same(m.daemon.wait(60), 0, "the daemon ends with the lease")
+    with Mounted(w, f"map_location={DEVICE},ro") as m:
+        lease = open(f"{w.mnt}/.weightfs/tensors.json")
+        m.daemon.send_signal(signal.SIGTERM)
+        until(lambda: b"leased no more" in read(f"{w.mnt}/.weightfs/log"), "a lease is waited for")
+        m.daemon.send_signal(signal.SIGTERM)
+        same(m.daemon.wait(60), 0, "but not after a second signal")
+        lease.close()
+
+
+def until(condition, what):
+    """The kernel tells of a closed file some moments after its close, and a signal takes its time."""
+    end = time.monotonic() + 20
+    while not (good := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    ok(good, what)
+
+
+def memory_used(w):
+    return sum(d["total"] - d["free"] for d in w.status()["device_memory"].values())
+
+
+def giving_back(w):
+    """What goes to the file gives its bytes on the device back, one by one, though all came in one piece."""
+    if DEVICE == "cpu":
+        return
+    with Mounted(w, f"map_location={DEVICE},preload"):
+        before, freed = memory_used(w), []
+        for name in ("large", "w"):
+            os.setxattr(f"{w.mnt}/{name}", "user.torch.device", b"file")
+            freed.append(before - memory_used(w))
+        ok(8_000_000 <= freed[0] <= 12_000_000, "a storage that is moved to the file frees its bytes", (before, freed))
+        same((direct(f"{w.mnt}/w"), device(f"{w.mnt}/w")), (matrix(), "file"), "and is read from there")
+        same((direct(f"{w.mnt}/opt/m"), device(f"{w.mnt}/opt/m")), (read(f"{w.mnt}/opt/m"), DEVICE), "the others stay, with their bytes")
+        lease = open(f"{w.mnt}/.weightfs/cuda/opt/m.json")
+        os.setxattr(f"{w.mnt}/large", "user.torch.device", DEVICE.encode())
+        same(direct(f"{w.mnt}/large"), random.Random(2).randbytes(9_000_001), "it can come back")
+        lease.close()
 
 
 def troubles(w):
@@ -251,7 +305,18 @@ def troubles(w):
     with Mounted(w, f"map_location={DEVICE},preload,ro", {"FAKE_CUDA": "memory=12"}):
         same(direct(f"{w.mnt}/t"), transposed(matrix()), "a strided view where the storages have left no room to gather it in")
         same((device(f"{w.mnt}/t"), direct(f"{w.mnt}/w")), (DEVICE, matrix()), "its storage stays on the device")
-    for call in ("cuMemcpyDtoHAsync_v2:2", "cuLaunchKernel:1", "cuMemcpyHtoDAsync_v2:2", "cuMemAlloc_v2:1",
+    with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": "delay=0,fail=cuMemcpyDtoHAsync_v2:3:700"}) as m:
+        same(direct(f"{w.mnt}/w"), matrix(), "before the device fails for good")
+        lease = open(f"{w.mnt}/.weightfs/cuda/w.json")
+        same([direct(f"{w.mnt}/w") for _ in range(4)], [matrix()] * 4, "and after it")
+        same(device(f"{w.mnt}/w"), "file", "its storages are in the file then")
+        same(error_of(lambda: os.setxattr(f"{w.mnt}/large", "user.torch.device", DEVICE.encode())), errno.EBUSY,
+             "it is not started anew while a lease is held")
+        lease.close()
+        until(lambda: error_of(lambda: os.setxattr(f"{w.mnt}/large", "user.torch.device", DEVICE.encode())) == 0, "afterwards it is")
+        same((device(f"{w.mnt}/large"), direct(f"{w.mnt}/large")), (DEVICE, random.Random(2).randbytes(9_000_001)), "and works")
+    ok(m.log.count("CUDA_ERROR_ILLEGAL_ADDRESS") == 1 and "leased" in m.log, "the log says it once, and that something was leased", m.log)
+    for call in ("cuMemcpyDtoHAsync_v2:2", "cuLaunchKernel:1", "cuMemcpyHtoDAsync_v2:2", "cuMemCreate:1",
                  "cuStreamSynchronize:1"):
         with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": f"delay=0,fail={call}:719"}) as m:
             good = direct(f"{w.mnt}/w") == matrix() and direct(f"{w.mnt}/t") == transposed(matrix())
@@ -275,7 +340,7 @@ def main():
                 skip("placement on a GPU", r.stderr.strip().split(": ", 2)[-1])
                 done()
             w.umount()
-    for case in (reading, remaps, editing, unmounting, preloading, deflated, leasing, troubles):
+    for case in (reading, remaps, editing, unmounting, preloading, deflated, leasing, giving_back, troubles):
         print(f"# {case.__name__}", flush=True)
         with World(BUILD, make) as w:
             case(w)
