@@ -87,6 +87,8 @@ static void put(const char *s, size_t len)
 static bool is_json(const char *text, size_t len)
 {
 	static const char *const words[] = {"true", "false", "null", "{}"};
+	if (!text)
+		return false;
 	for (int i = 0; i < 4; i++)
 		if (len == strlen(words[i]) && !memcmp(text, words[i], len))
 			return true;
