@@ -1,7 +1,6 @@
 #include "err.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,6 +30,7 @@ static int fail_v(struct wf_error *err, int code, const char *record, uint64_t o
 		text[0] = '\0';
 	err->code = code;
 	err->offset = offset;
+	err->cut = false;
 	set_record(err, record);
 	memcpy(err->text, text, sizeof text);
 	return code;

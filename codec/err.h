@@ -17,6 +17,7 @@
 #pragma once
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WF_ERROR_NO_OFFSET UINT64_MAX
@@ -24,6 +25,7 @@
 struct wf_error {
 	int code;          /* negative errno, 0 while nothing failed */
 	uint64_t offset;   /* byte offset inside the record, or WF_ERROR_NO_OFFSET */
+	bool cut;          /* the bytes ended where more should be: the file may be truncated */
 	char record[128];  /* record or entry name, shortened; empty when the whole file is meant */
 	char text[384];    /* one sentence without a final newline */
 };

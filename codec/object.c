@@ -148,6 +148,7 @@ int wf_graph_new(struct wf_graph **ret)
 
 	if (!g)
 		return -ENOMEM;
+	g->protocol = 2;
 	if (!add_chunks(g, 1)) {
 		free(g->chunks);
 		free(g);
@@ -222,6 +223,16 @@ void wf_graph_set_source(struct wf_graph *g, struct wf_source *s)
 struct wf_source *wf_graph_source(const struct wf_graph *g)
 {
 	return g->source;
+}
+
+uint8_t wf_graph_protocol(const struct wf_graph *g)
+{
+	return g->protocol;
+}
+
+void wf_graph_set_protocol(struct wf_graph *g, uint8_t protocol)
+{
+	g->protocol = protocol;
 }
 
 const char *wf_graph_lossy(const struct wf_graph *g)

@@ -81,6 +81,9 @@ uint32_t wf_graph_expansions(const struct wf_graph *g);
 /* Strings longer than WF_INLINE_MAX refer to this source (the pickle's); the graph takes a reference. */
 void wf_graph_set_source(struct wf_graph *g, struct wf_source *s);
 struct wf_source *wf_graph_source(const struct wf_graph *g);
+/* The protocol of the pickle that was read last: 0 to 5; 2 before that. */
+uint8_t wf_graph_protocol(const struct wf_graph *g);
+void wf_graph_set_protocol(struct wf_graph *g, uint8_t protocol);
 /* Why a pickle written from this graph would not mean what the pickle read did (a fixed sentence, for a message), or
  * NULL when it would. */
 const char *wf_graph_lossy(const struct wf_graph *g);
@@ -138,6 +141,7 @@ wf_ref wf_dict_get(const struct wf_graph *g, wf_ref dict, const char *s);
 /* Module and name of a GLOBAL as C strings ("" otherwise); names with a NUL inside are refused by the reader. */
 const char *wf_global_module(const struct wf_graph *g, wf_ref r);
 const char *wf_global_name(const struct wf_graph *g, wf_ref r);
+wf_ref wf_global_part(const struct wf_graph *g, wf_ref r, int part); /* 0: the module's, 1: the name's WF_STR */
 bool wf_is_global(const struct wf_graph *g, wf_ref r, const char *module, const char *name);
 /* true when a dotted name is a path of attributes (Outer.Inner): so it is in pickles of protocol 4 and later only. */
 bool wf_global_nested(const struct wf_graph *g, wf_ref r);

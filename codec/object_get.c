@@ -190,6 +190,12 @@ const char *wf_global_name(const struct wf_graph *g, wf_ref r)
 	return o ? wf_bytes(g, wf_object_refs(o)[0], NULL) : "";
 }
 
+wf_ref wf_global_part(const struct wf_graph *g, wf_ref r, int part)
+{
+	const struct wf_object *o = wf_object_of(g, r, WF_GLOBAL);
+	return !o ? WF_NIL : part ? wf_object_refs(o)[0] : o->n;
+}
+
 bool wf_is_global(const struct wf_graph *g, wf_ref r, const char *module, const char *name)
 {
 	return wf_object_of(g, r, WF_GLOBAL) && strcmp(wf_global_name(g, r), name) == 0 &&

@@ -54,6 +54,7 @@ struct wf_graph {
 	uint64_t seed[2];
 	struct wf_source *source;
 	const char *lossy;
+	uint8_t protocol;
 	_Atomic uint32_t expansions; /* the one field that changes while readers hold the graph */
 };
 

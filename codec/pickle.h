@@ -5,11 +5,11 @@
  * Reader: protocols 0 to 5, every opcode except EXT1/2/4, NEXT_BUFFER, READONLY_BUFFER and PERSID (refused with
  * -EOPNOTSUPP). Iterative; the stack, the memo and the marks are bounded by the bytes read and by the limits below.
  * Every error names the offset (in the source) of the opcode that broke a rule. Text lines of protocol 0 are limited to
- * 128 KiB, names to 4 KiB. INST and OBJ without arguments become NEWOBJ, which is what they mean to Python 3.
+ * 256 MiB, numbers to 128 KiB, names to 4 KiB. INST and OBJ become the nearest call, which knows that it was one.
  *
- * Writer: protocol 2, and of that only what weights_only accepts, unless the graph holds what that cannot express
- * (strings of 4 GiB and more, NEWOBJ_EX, Python 2 strings of 256 bytes and more, sets added to the result of a call, and
- * immutable objects that contain themselves). It memoises what CPython's pickler does, containers before they are filled and in batches
+ * Writer: protocols 0 to 5. Of protocol 2 only what weights_only accepts, unless the graph holds what that cannot
+ * express (strings of 4 GiB and more, NEWOBJ_EX, OBJ, Python 2 strings of 256 bytes and more, sets added to the result of
+ * a call, and immutable objects that contain themselves). It memoises what CPython's pickler does, containers before they are filled and in batches
  * of 1000, so that a graph read from torch's own protocol-2 pickle is written back byte for byte. Iterative.
  *
  * Threads: none of its own; reading needs the graph exclusively, writing only reads it.
@@ -50,6 +50,7 @@ struct wf_pickle_writer {
 	/* Takes the next bytes. Returns 0 or a negative errno, which ends the writing. */
 	int (*write)(void *ctx, const void *data, size_t len);
 	void *ctx;
+	bool as_read; /* in the protocol of the pickle that the graph was read from; else in protocol 2 */
 };
 
 /* Writes root as one pickle. Returns: 0, -ENOMEM, -EOPNOTSUPP (an object no opcode can express, or a graph that is

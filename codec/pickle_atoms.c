@@ -12,11 +12,14 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "buffer.h"
 #include "number.h"
 #include "util.h"
 
-/* A line must fit the cursor's window; torch never writes protocol 0, and what old Python wrote is short. */
+/* A line of a number, which must fit the cursor's window. */
 #define MAX_LINE (128u << 10)
+/* A line of text, which is decoded into memory. */
+#define MAX_TEXT_LINE (256u << 20)
 /* What Python itself converts from text unless told otherwise (sys.set_int_max_str_digits). */
 #define MAX_DIGITS 4300
 #define MAX_NAME 4096
@@ -72,6 +75,7 @@ int wf_pickle_number(struct pickle_machine *m, uint8_t op)
 	}
 	if (!in->ok)
 		return wf_pickle_cut(m);
+	m->binary = true;
 	return wf_pickle_push(m, op == OP_BINFLOAT ? wf_float(m->g, f) : wf_int(m->g, v));
 }
 
@@ -263,9 +267,9 @@ int wf_pickle_string(struct pickle_machine *m, uint8_t op)
 		return wf_pickle_cut(m);
 	if (op == OP_BINSTRING && n > INT32_MAX)
 		return wf_pickle_broken(m, "BINSTRING with a negative length (%" PRId32 ")", (int32_t)n);
+	m->binary = true;
 	if (n > wf_cursor_left(in))
-		return wf_pickle_broken(m, "%s of %" PRIu64 " bytes where %" PRIu64 " are left", m->op_name, n,
-					wf_cursor_left(in));
+		return wf_pickle_short(m, n);
 	if (n > WF_INLINE_MAX)
 		return long_string(m, forms[f].kind, n);
 	const void *data = wf_cursor_view(in, (size_t)n);
@@ -393,15 +397,39 @@ static int string_line(struct pickle_machine *m, const char *s, size_t n)
 	return wf_pickle_push(m, wf_string(m->g, WF_PYSTR, out, len));
 }
 
+/* The bytes of an array are one line: it may be far longer than the cursor's window. */
+static int text_line(struct pickle_machine *m, struct wf_buffer *text)
+{
+	size_t step = 4096;
+
+	for (;;) {
+		size_t n = (size_t)WF_MIN(wf_cursor_left(&m->in), step);
+		const char *p = n ? wf_cursor_view(&m->in, n) : NULL;
+		if (!p)
+			return wf_pickle_cut(m);
+		const char *end = memchr(p, '\n', n);
+		wf_buffer_append(text, p, end ? (size_t)(end - p) : n);
+		if (wf_buffer_status(text) < 0)
+			return wf_pickle_no_room(m);
+		if (end) {
+			m->in.pos -= n - (size_t)(end - p) - 1; /* inside the window */
+			return 0;
+		}
+		if (text->len > MAX_TEXT_LINE)
+			return wf_pickle_refused(m, -E2BIG, "%s with a line of more than %u MiB", m->op_name,
+						 MAX_TEXT_LINE >> 20);
+		step = 64u << 10;
+	}
+}
+
 int wf_pickle_text_string(struct pickle_machine *m, uint8_t op)
 {
-	const char *s;
-	size_t n;
-	int rc = line(m, MAX_LINE, &s, &n);
+	cleanup_with(wf_buffer_free) struct wf_buffer text = WF_BUFFER_INIT;
+	int rc = text_line(m, &text);
 
 	if (rc < 0)
 		return rc;
-	return op == OP_STRING ? string_line(m, s, n) : unicode_line(m, s, n);
+	return op == OP_STRING ? string_line(m, text.data, text.len) : unicode_line(m, text.data, text.len);
 }
 
 int wf_pickle_check_name(struct pickle_machine *m, const char *name, size_t len)

@@ -7,7 +7,7 @@
 
 #define PICKLE_OUT_BYTES (64u << 10)
 
-/* What protocol 2 has no opcode for is a call of one of these. */
+/* What the older protocols have no opcode for is a call of one of these. */
 enum pickle_helper {
 	HELPER_ENCODE, /* _codecs.encode, for bytes */
 	HELPER_LATIN1, /* its second argument */
@@ -25,6 +25,7 @@ struct pickle_out {
 	struct wf_error *err;
 	unsigned char *buf;
 	size_t len;
+	uint8_t protocol;
 	int failed;     /* the first failure; nothing is written after it */
 	uint32_t *memo; /* by ref: memo index + 1 */
 	uint32_t next_memo;
@@ -33,12 +34,26 @@ struct pickle_out {
 
 void wf_emit(struct pickle_out *o, const void *data, size_t len);
 void wf_emit_op(struct pickle_out *o, uint8_t op);
+void wf_emit_u8(struct pickle_out *o, uint8_t op, uint8_t v);
+void wf_emit_u32(struct pickle_out *o, uint8_t op, uint32_t v);
+void wf_emit_u64(struct pickle_out *o, uint8_t op, uint64_t v);
+void wf_emit_fail(struct pickle_out *o, int code); /* the first one stays */
 int wf_emit_flush(struct pickle_out *o);
 
 bool wf_emit_is_memoised(const struct pickle_out *o, wf_ref r);
 void wf_emit_put(struct pickle_out *o, wf_ref r); /* WF_NIL: an object that is in no graph takes a memo index too */
 void wf_emit_get(struct pickle_out *o, wf_ref r);
 
+void wf_emit_put_index(struct pickle_out *o); /* the next one */
+void wf_emit_get_index(struct pickle_out *o, uint32_t index);
+
+/* EMPTY_TUPLE, EMPTY_LIST or EMPTY_DICT, or what protocol 0 has for it. */
+void wf_emit_empty(struct pickle_out *o, uint8_t op);
+/* A tuple of n > 0 elements: before them, whether that wrote a MARK; and behind them. */
+bool wf_emit_tuple_mark(struct pickle_out *o, uint32_t n);
+void wf_emit_tuple(struct pickle_out *o, uint32_t n);
+
+void wf_emit_bool(struct pickle_out *o, bool v);
 void wf_emit_int(struct pickle_out *o, int64_t v);
 void wf_emit_long(struct pickle_out *o, wf_ref r);
 void wf_emit_float(struct pickle_out *o, double v);

@@ -114,6 +114,7 @@ struct pickle_machine {
 	const char *op_name;
 	uint8_t protocol;
 	uint8_t last_op;
+	bool binary;   /* an opcode that protocol 0 does not have was met */
 	bool dropped;  /* the result of a REDUCE was thrown away by the last opcode */
 	bool external; /* long strings may stay in the source */
 	bool stopped;
@@ -124,6 +125,8 @@ int wf_pickle_broken(struct pickle_machine *m, const char *fmt, ...) __attribute
 int wf_pickle_refused(struct pickle_machine *m, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The input ended, or could not be read. */
 int wf_pickle_cut(struct pickle_machine *m);
+/* The opcode has n bytes, and fewer are left. */
+int wf_pickle_short(struct pickle_machine *m, uint64_t n);
 /* Memory or the graph's limit. */
 int wf_pickle_no_room(struct pickle_machine *m);
 /* Puts r on the stack; WF_NIL stands for a constructor that failed. */

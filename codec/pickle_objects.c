@@ -36,6 +36,7 @@ int wf_pickle_constant(struct pickle_machine *m, uint8_t op)
 {
 	struct wf_graph *g = m->g;
 
+	m->binary |= op == OP_EMPTY_TUPLE || op == OP_EMPTY_LIST || op == OP_EMPTY_DICT;
 	switch (op) {
 	case OP_NONE:
 		return wf_pickle_push(m, wf_none(g));

@@ -53,9 +53,20 @@ int wf_pickle_cut(struct pickle_machine *m)
 	if (m->in.error != -EUCLEAN)
 		return wf_pickle_refused(m, m->in.error, "reading the pickle failed: %s",
 					 strerrordesc_np(-m->in.error));
-	if (!m->op_name)
-		return wf_pickle_broken(m, "the pickle ends without STOP");
-	return wf_pickle_broken(m, "the pickle ends inside %s", m->op_name);
+	if (m->op_name)
+		wf_pickle_broken(m, "the pickle ends inside %s", m->op_name);
+	else
+		wf_pickle_broken(m, "the pickle ends without STOP");
+	m->err->cut = true;
+	return -EUCLEAN;
+}
+
+int wf_pickle_short(struct pickle_machine *m, uint64_t n)
+{
+	wf_pickle_broken(m, "%s of %" PRIu64 " bytes where %" PRIu64 " are left", m->op_name, n,
+			 wf_cursor_left(&m->in));
+	m->err->cut = true;
+	return -EUCLEAN;
 }
 
 int wf_pickle_no_room(struct pickle_machine *m)
@@ -159,6 +170,7 @@ static int run_put(struct pickle_machine *m, uint8_t op)
 	uint64_t index = 0;
 	int rc = 0;
 
+	m->binary |= op != OP_PUT;
 	switch (op) {
 	case OP_BINPUT:
 		index = wf_cursor_u8(&m->in);
@@ -215,6 +227,9 @@ static int run_proto(struct pickle_machine *m, uint8_t op)
 		return wf_pickle_cut(m);
 	if (v > 5)
 		return wf_pickle_refused(m, -EOPNOTSUPP, "pickle protocol %u; 5 is the last one known", v);
+	/* some names mean something else in another protocol */
+	if (m->last_op && v != m->protocol)
+		wf_graph_set_lossy(m->g, "it changes its protocol on the way");
 	m->protocol = v;
 	return 0;
 }
@@ -225,10 +240,7 @@ static int run_frame(struct pickle_machine *m, uint8_t op)
 
 	if (!m->in.ok)
 		return wf_pickle_cut(m);
-	if (n > wf_cursor_left(&m->in))
-		return wf_pickle_broken(m, "FRAME of %" PRIu64 " bytes where %" PRIu64 " are left", n,
-					wf_cursor_left(&m->in));
-	return 0;
+	return n > wf_cursor_left(&m->in) ? wf_pickle_short(m, n) : 0;
 }
 
 static int run_stop(struct pickle_machine *m, uint8_t op)
@@ -388,6 +400,7 @@ int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset
 	/* Equal keys are only looked for when all items are there: their keys may be objects still being filled. */
 	if (wf_graph_settle(g, before) < 0)
 		return wf_pickle_no_room(&m);
+	wf_graph_set_protocol(g, m.protocol ? m.protocol : m.binary);
 	*ret_root = m.stack[m.depth - 1];
 	*ret_end = m.in.pos;
 	return 0;

@@ -1,4 +1,4 @@
-/* Object graph to opcodes, as CPython's protocol 2 pickler writes them.
+/* Object graph to opcodes, as CPython's pickler writes them; this is protocol 2, and others differ in the opcodes only:
  *
  *   PROTO 2 | object | STOP
  *
@@ -6,6 +6,8 @@
  *   dict    EMPTY_DICT, put, then 1000 items at a time:     MARK k v ... SETITEMS, a single one:  k v SETITEM
  *   tuple   up to 3:  x ... TUPLE1..3, put     more:  MARK ... TUPLE, put
  *   call    function, arguments, REDUCE, put, then elements, items, state BUILD
+ *
+ * Protocol 0 has no batches. From 4 on sets have opcodes of their own.
  *
  * A list or dict of its own counts as single by its length; elements and items of a call by what is left of them, and
  * after an exact multiple of 1000 a dict of its own gets one more, empty batch. All three are CPython's ways.
@@ -180,16 +182,29 @@ static int save_argument(struct writer *w, wf_ref r)
 		return rc;
 	if (!is_flat(w, r))
 		return save(w, r);
-	wf_emit_op(&w->out, wf_is(w->out.g, r, WF_LIST) ? OP_EMPTY_LIST : OP_EMPTY_DICT);
+	wf_emit_empty(&w->out, wf_is(w->out.g, r, WF_LIST) ? OP_EMPTY_LIST : OP_EMPTY_DICT);
 	wf_emit_put(&w->out, WF_NIL);
 	return push_batch(w, r, true);
 }
 
 static int save_container(struct writer *w, wf_ref r, uint8_t op)
 {
-	wf_emit_op(&w->out, op);
+	wf_emit_empty(&w->out, op);
 	wf_emit_put(&w->out, r);
 	return push_batch(w, r, true);
+}
+
+static int save_set(struct writer *w, wf_ref r)
+{
+	uint32_t n;
+
+	if (w->out.protocol < 4 || wf_is(w->out.g, r, WF_FROZENSET)) {
+		wf_elements(w->out.g, r, &n);
+		return enter(w, (struct frame){.kind = FRAME_SET, .ref = r, .total = n}, n);
+	}
+	wf_emit_op(&w->out, OP_EMPTY_SET);
+	wf_emit_put(&w->out, r);
+	return push_batch(w, r, false);
 }
 
 static int save_tuple(struct writer *w, wf_ref r)
@@ -198,11 +213,10 @@ static int save_tuple(struct writer *w, wf_ref r)
 
 	wf_elements(w->out.g, r, &n);
 	if (n == 0) {
-		wf_emit_op(&w->out, OP_EMPTY_TUPLE);
+		wf_emit_empty(&w->out, OP_EMPTY_TUPLE);
 		return 0;
 	}
-	if (n > 3)
-		wf_emit_op(&w->out, OP_MARK);
+	wf_emit_tuple_mark(&w->out, n);
 	return enter(w, (struct frame){.kind = FRAME_TUPLE, .ref = r, .total = n}, n);
 }
 
@@ -210,7 +224,6 @@ static int save(struct writer *w, wf_ref r)
 {
 	struct pickle_out *o = &w->out;
 	int64_t v;
-	uint32_t n;
 
 	if (r == WF_NIL)
 		return wf_fail(o->err, -EOPNOTSUPP, "an object with a missing part cannot be written");
@@ -223,7 +236,7 @@ static int save(struct writer *w, wf_ref r)
 		wf_emit_op(o, OP_NONE);
 		break;
 	case WF_BOOL:
-		wf_emit_op(o, wf_bool_value(o->g, r) ? OP_NEWTRUE : OP_NEWFALSE);
+		wf_emit_bool(o, wf_bool_value(o->g, r));
 		break;
 	case WF_INT:
 		wf_int_value(o->g, r, &v);
@@ -252,8 +265,7 @@ static int save(struct writer *w, wf_ref r)
 		return save_container(w, r, OP_EMPTY_DICT);
 	case WF_SET:
 	case WF_FROZENSET:
-		wf_elements(o->g, r, &n);
-		return enter(w, (struct frame){.kind = FRAME_SET, .ref = r}, n);
+		return save_set(w, r);
 	case WF_CALL:
 		return enter(w, (struct frame){.kind = FRAME_CALL, .ref = r}, 1);
 	case WF_PERSID:
@@ -273,13 +285,14 @@ static int step_tuple(struct writer *w, struct frame *f)
 		return f->args ? save_argument(w, part) : save(w, part);
 	}
 	if (wf_emit_is_memoised(o, f->ref)) {
-		for (uint32_t i = 0; f->total <= 3 && i < f->total; i++)
-			wf_emit_op(o, OP_POP);
-		if (f->total > 3)
+		bool marked = o->protocol < 2 || f->total > 3, at_once = marked && o->protocol > 0;
+		if (at_once)
 			wf_emit_op(o, OP_POP_MARK);
+		for (uint32_t i = 0; !at_once && i < f->total + marked; i++)
+			wf_emit_op(o, OP_POP);
 		wf_emit_get(o, f->ref);
 	} else {
-		wf_emit_op(o, f->total > 3 ? OP_TUPLE : (uint8_t)(OP_TUPLE1 + f->total - 1));
+		wf_emit_tuple(o, f->total);
 		wf_emit_put(o, f->ref);
 	}
 	return pop(w);
@@ -320,7 +333,8 @@ static int step_batch(struct writer *w, struct frame *f)
 		if (f->done == f->total)
 			return leave_batch(w, f);
 		uint32_t counted = f->own ? f->total : f->total - f->done;
-		f->stage = counted == 1 && many != OP_ADDITEMS ? BATCH_SINGLE : BATCH_INSIDE;
+		bool single = counted == 1 || o->protocol == 0;
+		f->stage = single && many != OP_ADDITEMS ? BATCH_SINGLE : BATCH_INSIDE;
 		if (f->stage == BATCH_INSIDE)
 			wf_emit_op(o, OP_MARK);
 		f->round = f->done;
@@ -433,18 +447,41 @@ static int step_call(struct writer *w, struct frame *f)
 	}
 }
 
-/* Protocol 2 has no opcodes for sets: set([...]), with a list that no other object knows. */
+static int step_frozenset(struct writer *w, struct frame *f)
+{
+	struct pickle_out *o = &w->out;
+
+	if (f->stage == 0) {
+		f->stage = 1;
+		wf_emit_op(o, OP_MARK);
+	}
+	if (f->at < f->total)
+		return save(w, wf_element(o->g, f->ref, f->at++));
+	if (wf_emit_is_memoised(o, f->ref)) {
+		wf_emit_op(o, OP_POP_MARK);
+		wf_emit_get(o, f->ref);
+	} else {
+		wf_emit_op(o, OP_FROZENSET);
+		wf_emit_put(o, f->ref);
+	}
+	return pop(w);
+}
+
+/* Before protocol 4 there are no opcodes for sets: set([...]), with a list that no other object knows. */
 static int step_set(struct writer *w, struct frame *f)
 {
 	struct pickle_out *o = &w->out;
 
+	if (o->protocol >= 4)
+		return step_frozenset(w, f);
 	if (f->stage++ == 0) {
 		wf_emit_helper(o, wf_is(o->g, f->ref, WF_SET) ? HELPER_SET : HELPER_FROZENSET);
-		wf_emit_op(o, OP_EMPTY_LIST);
+		wf_emit_tuple_mark(o, 1);
+		wf_emit_empty(o, OP_EMPTY_LIST);
 		wf_emit_put(o, WF_NIL);
 		return push_batch(w, f->ref, true);
 	}
-	wf_emit_op(o, OP_TUPLE1);
+	wf_emit_tuple(o, 1);
 	wf_emit_put(o, WF_NIL);
 	finish_result(w, f->ref, OP_REDUCE);
 	return pop(w);
@@ -492,12 +529,14 @@ int wf_pickle_write(const struct wf_graph *g, wf_ref root, const struct wf_pickl
 
 	if (wf_graph_lossy(g))
 		return wf_fail(err, -EOPNOTSUPP, "this pickle can be read but not written: %s", wf_graph_lossy(g));
+	w.out.protocol = hooks->as_read ? wf_graph_protocol(g) : 2;
 	w.out.memo = calloc(limit, sizeof *w.out.memo);
 	w.entered = calloc(limit / 8 + 1, 1);
 	w.out.buf = malloc(PICKLE_OUT_BYTES);
 	if (!w.out.memo || !w.entered || !w.out.buf)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	wf_emit(&w.out, "\x80\x02", 2);
+	if (w.out.protocol >= 2)
+		wf_emit_u8(&w.out, OP_PROTO, w.out.protocol);
 	int rc = save(&w, root);
 	while (rc == 0 && w.depth)
 		rc = step(&w);

@@ -1,6 +1,6 @@
-/* Reads the pickle in a file and writes it to standard output:  pickle-roundtrip FILE [OFFSET [LENGTH]]
+/* Reads the pickle in a file and writes it to standard output:  pickle-roundtrip [-r] FILE [OFFSET [LENGTH]]
  *
- * Without LENGTH the pickle may end anywhere; the offset after its STOP goes to standard error. */
+ * With -r in the protocol in which it was read, otherwise in protocol 2. Without LENGTH the pickle may end anywhere; the offset after its STOP goes to standard error. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,13 +16,16 @@ static int put(void *ctx, const void *data, size_t len)
 int main(int argc, char **argv)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
-	const struct wf_pickle_writer writer = {NULL, put, stdout};
+	const bool as_read = argc > 1 && strcmp(argv[1], "-r") == 0;
+	const struct wf_pickle_writer writer = {.write = put, .ctx = stdout, .as_read = as_read};
 	struct wf_error err = {0};
 	struct wf_graph *g = NULL;
 	char text[1024];
 	uint64_t end = 0;
 	wf_ref root;
 
+	argc -= as_read;
+	argv += as_read;
 	if (argc < 2)
 		return 2;
 	int rc = wf_source_open_file(argv[1], &source, &err);
