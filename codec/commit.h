@@ -2,7 +2,7 @@
  *
  * - commit_plan.c: the records of the new file in order, keys, the pickle's size and sum; nothing is written.
  * - commit_zip.c: a whole archive in torch's layout, or an append: pickle, changed records, a new directory.
- * - legacy_write.c: a whole legacy stream.
+ * - legacy_write.c: a whole legacy stream. plain_write.c: a pickle by itself.
  * - commit_bytes.c: the bytes of one changed storage.
  * - commit_check.c: what was written, read again.
  * - commit.c: which of them, the overlay's protocol, the new base (commit_file.c: the temporary file).
@@ -57,9 +57,15 @@ struct wf_moved_bytes {
 	wf_ref array, from;
 };
 
+/* A call that became another one, and what it was. */
+struct wf_call_before {
+	wf_ref call, func, args, state;
+};
+
 struct wf_plan {
 	struct wf_commit_input in;
-	bool legacy;        /* else a zip is written */
+	bool legacy;        /* a legacy stream is written, ... */
+	bool plain;         /* ... or a pickle; else a zip */
 	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
 	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
 	bool keep_pickle;   /* data.pkl is a KEEP part (TorchScript of which bytes alone changed) */
@@ -79,6 +85,8 @@ struct wf_plan {
 	bool pickle_kept;
 	struct wf_moved_bytes *moved;
 	uint32_t moved_count;
+	struct wf_call_before *calls;
+	uint32_t call_count;
 	uint64_t new_bytes; /* of pickle, texts and changed storages */
 	uint64_t kept_bytes;
 };
@@ -115,8 +123,9 @@ int wf_commit_locate(const struct wf_plan *plan, uint32_t record, int *ret_fd, u
 /* Where a zip (an append that begins at `at`) will end, but for padding that makes cloning possible. */
 uint64_t wf_zip_end_of(const struct wf_plan *plan, bool append, uint64_t at);
 
-/* Writes a whole zip or legacy stream to o, from its start. */
+/* Writes a whole zip, legacy stream or pickle to o, from its start. */
 int wf_replace_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 int wf_replace_legacy(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+int wf_replace_plain(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 /* Writes new records and a directory behind the file's end, where o stands. */
 int wf_append_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);

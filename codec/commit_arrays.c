@@ -15,14 +15,16 @@ static int make_bytes(struct wf_plan *p, uint32_t i, wf_ref *ret, struct wf_erro
 	if (s->size_bytes > WF_GRAPH_MAX_BYTES / 4)
 		return wf_fail(err, -E2BIG, "an array of %llu bytes inside the pickle is too large to be changed",
 			       (unsigned long long)s->size_bytes);
-	size_t n = (size_t)s->size_bytes;
-	cleanup_free unsigned char *bytes = malloc(n + 1);
+	size_t n = (size_t)s->size_bytes, head = s->skip_bytes;
+	cleanup_free unsigned char *bytes = malloc(head + n + 1);
 	if (!bytes)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	int r = wf_storage_read(p->in.storages, i, 0, bytes, n);
+	int r = wf_storage_read(p->in.storages, i, 0, bytes + head, n);
+	if (r == 0 && head > 0)
+		r = wf_storage_read_head(p->in.storages, i, bytes);
 	if (r < 0)
 		return wf_fail(err, r, "cannot read the changed bytes of an array: %s", strerror(-r));
-	wf_ref made = wf_string(p->in.graph, array ? WF_BYTEARRAY : WF_BYTES, bytes, n);
+	wf_ref made = wf_string(p->in.graph, array ? WF_BYTEARRAY : WF_BYTES, bytes, head + n);
 	if (made == WF_NIL)
 		return wf_fail(err, -E2BIG, "the changed array does not fit the limit of the program's object table");
 	*ret = made;
@@ -67,4 +69,5 @@ void wf_plan_undo(struct wf_plan *p)
 		const struct wf_moved_bytes *m = &p->moved[--p->moved_count];
 		wf_numpy_set_bytes(p->in.graph, m->array, m->from);
 	}
+	wf_plan_undo_inline(p);
 }

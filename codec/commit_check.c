@@ -91,7 +91,7 @@ static uint64_t part_bytes(const struct wf_plan *p, const struct wf_part *part)
 
 static int check_records(const struct wf_plan *p, const struct wf_container *c, uint32_t *records, struct wf_error *err)
 {
-	if (!p->legacy && wf_container_count(c) != p->count)
+	if (!p->legacy && !p->plain && wf_container_count(c) != p->count)
 		return wf_fail(err, -EUCLEAN, "the file just written is wrong: %u records instead of %u",
 			       wf_container_count(c), p->count);
 	for (uint32_t i = 0; i < p->count; i++) {
@@ -111,7 +111,7 @@ static int check_records(const struct wf_plan *p, const struct wf_container *c, 
 
 int wf_commit_check(const struct wf_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err)
 {
-	/* a legacy stream has records only when its pickle was read */
-	int r = p->legacy || p->pickle_bytes <= CHECKED_PICKLE_BYTES ? check_pickle(p, written, err) : 0;
+	/* a legacy stream and a plain pickle have records only when their pickle was read */
+	int r = p->legacy || p->plain || p->pickle_bytes <= CHECKED_PICKLE_BYTES ? check_pickle(p, written, err) : 0;
 	return r < 0 ? r : check_records(p, written, records, err);
 }

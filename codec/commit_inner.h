@@ -31,6 +31,10 @@ int wf_plan_flatten_views(struct wf_plan *p, struct wf_error *err);
 /* commit_arrays.c: arrays that changed inside the pickle get their bytes as new objects of the graph. */
 int wf_plan_move_bytes(struct wf_plan *p, struct wf_error *err);
 
+/* commit_inline.c: tensors over storages that the pickle names (p->live), in a format without records */
+int wf_plan_inline(struct wf_plan *p, struct wf_error *err);
+void wf_plan_undo_inline(struct wf_plan *p);
+
 /* commit_layout.c */
 /* Whether torch computes the places of the old file's storages (exact), and their alignment. */
 void wf_plan_read_layout(struct wf_plan *p);

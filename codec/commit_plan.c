@@ -113,7 +113,8 @@ int wf_plan_write_pickle(const struct wf_plan *p, struct wf_out *o, struct wf_er
 	if (p->pickle_kept)
 		return wf_out_write(o, p->pickle.data, p->pickle.len);
 	struct replay w = {.plan = p, .out = o};
-	const struct wf_pickle_writer hooks = {.persid = replay_id, .write = replay_write, .ctx = &w};
+	const struct wf_pickle_writer hooks = {
+		.persid = replay_id, .write = replay_write, .ctx = &w, .as_read = true};
 	int r = wf_pickle_write(p->in.graph, p->in.root, &hooks, err);
 	if (r == 0 && (w.bytes != p->pickle_bytes || w.crc32 != p->pickle_crc32))
 		r = wf_fail(err, -ESTALE, "the pickle changed while it was written");
@@ -329,21 +330,25 @@ static int plan_names(struct wf_plan *p, struct wf_naming *n, struct survey *s, 
 			return r;
 	}
 	if (p->ids.count) {
-		const struct wf_pickle_writer hooks = {.persid = planned_id, .write = measure_planned, .ctx = p};
+		const struct wf_pickle_writer hooks = {
+			.persid = planned_id, .write = measure_planned, .ctx = p, .as_read = true};
 		r = run_pickle(p, &hooks, err);
 		if (r < 0)
 			return r;
 	}
 	enum wf_container_kind kind = wf_container_kind_of(p->in.container);
-	r = p->legacy ? legacy_parts(p, n) : kind == WF_CONTAINER_TAR ? tar_parts(p, n) : zip_parts(p, n);
+	r = p->plain                   ? 0
+	    : p->legacy                ? legacy_parts(p, n)
+	    : kind == WF_CONTAINER_TAR ? tar_parts(p, n)
+				       : zip_parts(p, n);
 	if (r < 0)
 		return wf_fail(err, r, "out of memory");
-	return p->legacy ? 0 : plan_serialization_id(p, n, err);
+	return p->legacy || p->plain ? 0 : plan_serialization_id(p, n, err);
 }
 
 static void count_bytes(struct wf_plan *p)
 {
-	p->new_bytes = p->legacy ? p->pickle_bytes : 0;
+	p->new_bytes = p->legacy || p->plain ? p->pickle_bytes : 0;
 	for (uint32_t i = 0; i < p->count; i++) {
 		const struct wf_part *part = &p->parts[i];
 		if (part->kind == WF_PART_KEEP)
@@ -353,6 +358,26 @@ static void count_bytes(struct wf_plan *p)
 		else
 			p->new_bytes += part->kind == WF_PART_PICKLE ? p->pickle_bytes : 40;
 	}
+}
+
+static int survey_pickle(struct wf_plan *p, struct survey *s, struct wf_error *err)
+{
+	const struct wf_pickle_writer hooks = {
+		.persid = survey_persid, .write = measure_survey, .ctx = s, .as_read = true};
+	return run_pickle(p, &hooks, err);
+}
+
+/* Puts the storages that the pickle would name into it. */
+static int make_inline(struct wf_plan *p, struct survey *s, struct wf_error *err)
+{
+	int r = survey_pickle(p, s, err);
+	if (r < 0 || p->order_count == 0)
+		return r;
+	r = wf_plan_inline(p, err);
+	for (uint32_t k = 0; k < p->order_count; k++)
+		p->live[p->order[k]] = false;
+	p->order_count = s->count = 0;
+	return r;
 }
 
 static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
@@ -365,6 +390,8 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 	if (!p->live || !p->order || !n->owner || !n->name)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
+	if (r == 0 && p->plain)
+		r = make_inline(p, s, err);
 	if (r == 0)
 		r = wf_plan_move_bytes(p, err);
 	if (r < 0)
@@ -381,11 +408,12 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 				p->order[p->order_count++] = i;
 		}
 	} else {
-		const struct wf_pickle_writer hooks = {.persid = survey_persid, .write = measure_survey, .ctx = s};
-		r = run_pickle(p, &hooks, err);
+		r = survey_pickle(p, s, err);
 		if (r < 0)
 			return r;
 	}
+	if (p->plain && p->order_count > 0)
+		return wf_fail(err, -EOPNOTSUPP, "a plain pickle cannot hold a storage that is no tensor");
 	r = plan_names(p, n, s, append, err);
 	if (r == 0)
 		count_bytes(p);
@@ -398,6 +426,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 	*plan = (struct wf_plan){
 		.in = *in,
 		.legacy = kind == WF_CONTAINER_LEGACY,
+		.plain = kind == WF_CONTAINER_PICKLE,
 		.keep_pickle = kind == WF_CONTAINER_TORCHSCRIPT && !in->reformed,
 		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
@@ -427,7 +456,7 @@ void wf_plan_adopt(struct wf_plan *p)
 		memcpy(&persid, p->ids.keys[k].bytes, sizeof persid);
 		wf_persid_set_id(p->in.graph, persid, (wf_ref)p->ids.keys[k].value);
 	}
-	p->moved_count = 0; /* what is in the graph now is what was written */
+	p->moved_count = p->call_count = 0; /* what is in the graph now is what was written */
 }
 
 void wf_plan_free(struct wf_plan *p)
@@ -439,6 +468,7 @@ void wf_plan_free(struct wf_plan *p)
 	free(p->order);
 	free(p->live);
 	free(p->moved);
+	free(p->calls);
 	wf_key_map_free(&p->ids);
 	wf_buffer_free(&p->pickle);
 	*p = (struct wf_plan){0};

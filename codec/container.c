@@ -291,6 +291,8 @@ int wf_container_open(struct wf_source *file, struct wf_container **ret, struct 
 	int r = wf_tar_open(file, ret, err);
 	if (r == 1)
 		r = wf_legacy_open(file, ret, err);
+	if (r == 1)
+		r = wf_plain_open(file, ret, err);
 	return r == 1 ? wf_lookalike(file, err) : r;
 }
 
@@ -306,6 +308,7 @@ const char *wf_container_kind_name(const struct wf_container *c)
 		[WF_CONTAINER_TORCHSCRIPT] = "torchscript",
 		[WF_CONTAINER_LEGACY] = "legacy",
 		[WF_CONTAINER_TAR] = "tar",
+		[WF_CONTAINER_PICKLE] = "pickle",
 	};
 	return names[c->kind];
 }

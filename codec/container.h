@@ -4,6 +4,7 @@
  *   zip      torch >= 1.6 and TorchScript: records data.pkl, data/KEY, ... under one prefix (zip_read.c draws it)
  *   legacy   0.1.10 to 1.5: magic, protocol, sys_info, object, keys, storages in one stream (legacy_read.c)
  *   tar      0.1.1 to 0.1.9: members storages, tensors, pickle (tar_read.c)
+ *   pickle   what pickle.dump wrote: one object with all its bytes (plain_read.c)
  *
  * The bytes decide which, never the extension. A container is immutable once open, so that readers need no lock.
  * Calling sequence: wf_container_open, wf_container_load_graph once, then look up and read; wf_container_free.
@@ -17,7 +18,13 @@
 #include "object.h"
 #include "source.h"
 
-enum wf_container_kind { WF_CONTAINER_ZIP, WF_CONTAINER_TORCHSCRIPT, WF_CONTAINER_LEGACY, WF_CONTAINER_TAR };
+enum wf_container_kind {
+	WF_CONTAINER_ZIP,
+	WF_CONTAINER_TORCHSCRIPT,
+	WF_CONTAINER_LEGACY,
+	WF_CONTAINER_TAR,
+	WF_CONTAINER_PICKLE
+};
 
 /* A named piece of the container: a zip record, a tar member, or a part of the legacy stream ("magic", "object",
  * "keys", "storage/KEY" ...). */
@@ -45,7 +52,7 @@ int wf_container_open(struct wf_source *file, struct wf_container **ret, struct 
 void wf_container_free(struct wf_container *c);
 
 enum wf_container_kind wf_container_kind_of(const struct wf_container *c);
-const char *wf_container_kind_name(const struct wf_container *c); /* "zip", "torchscript", "legacy", "tar" */
+const char *wf_container_kind_name(const struct wf_container *c); /* "zip", "torchscript", "legacy", "tar", "pickle" */
 struct wf_source *wf_container_file(const struct wf_container *c);  /* borrowed */
 const char *wf_container_prefix(const struct wf_container *c);      /* zip: without the slash; "" otherwise */
 bool wf_container_big_endian(const struct wf_container *c);         /* byteorder record says big */

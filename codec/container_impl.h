@@ -101,12 +101,15 @@ struct wf_zip_directory {
 int wf_zip_find_directory(struct wf_source *file, struct wf_zip_directory *ret, struct wf_error *err);
 
 int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
-/* The two below return 1 when the file is something else. */
+/* The three below return 1 when the file is something else. */
 int wf_legacy_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 int wf_tar_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
+int wf_plain_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 
 /* Says in err what a file is that is no checkpoint. Returns the code: -EMEDIUMTYPE, -EOPNOTSUPP for a relative of ours
  * that the program does not read, or the error of reading. */
 int wf_lookalike(struct wf_source *file, struct wf_error *err);
+/* The same for a pickle that could not be read (code, and err says why) as far as g has it. */
+int wf_lookalike_pickle(struct wf_source *file, const struct wf_graph *g, int code, struct wf_error *err);
 /* The same for a zip archive, from the names in its directory. 0 when they tell nothing. */
 int wf_lookalike_zip(struct wf_source *file, const struct wf_zip_directory *directory, struct wf_error *err);

@@ -168,6 +168,30 @@ int wf_lookalike(struct wf_source *file, struct wf_error *err)
 	return r < 0 ? r : binary(head, len, size, err);
 }
 
+/* ---- pickles ---- */
+
+static bool names_global(const struct wf_graph *g, const char *module)
+{
+	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
+		if (wf_is(g, o, WF_GLOBAL) && strcmp(wf_global_module(g, o), module) == 0)
+			return true;
+	return false;
+}
+
+int wf_lookalike_pickle(struct wf_source *file, const struct wf_graph *g, int code, struct wf_error *err)
+{
+	if (!err || code != -EUCLEAN)
+		return code;
+	if (names_global(g, "joblib.numpy_pickle"))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a joblib dump, whose arrays stand between the opcodes (joblib.load it, and write "
+			       "it with pickle.dump or torch.save)");
+	if (err->cut)
+		return wf_fail_at(err, code, NULL, err->offset, "truncated or incomplete: a Python pickle, and %s",
+				  err->text);
+	return wf_fail_at(err, code, NULL, err->offset, "a damaged Python pickle: %s", err->text);
+}
+
 /* ---- zip archives ---- */
 
 enum name_match { WHOLE, BASENAME, SUFFIX };

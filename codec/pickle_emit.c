@@ -122,6 +122,10 @@ void wf_emit_get(struct pickle_out *o, wf_ref r)
 
 /* ---- numbers ---- */
 
+/* Python reads at most 4300 digits from text. A longer int has the opcode of protocol 2 in the earlier ones, too: no
+ * reader holds opcodes to the protocol that a pickle says it has. */
+#define MAX_DECIMAL_BYTES 1700u
+
 static void emit_long_bytes(struct pickle_out *o, const void *bytes, size_t len)
 {
 	if (len < 256)
@@ -162,14 +166,48 @@ void wf_emit_int(struct pickle_out *o, int64_t v)
 	}
 }
 
-/* In protocols 0 and 1, too: a pickle says its protocol for whoever wants to know, and no reader holds opcodes to it.
- * Python itself refuses long lines of digits. */
+/* Little-endian two's complement to decimal, back to front; text has room for 3 digits a byte and a sign. */
+static char *decimal(const char *bytes, size_t len, unsigned char *magnitude, char *end)
+{
+	bool negative = len > 0 && bytes[len - 1] < 0;
+	unsigned int carry = negative;
+
+	for (size_t i = 0; i < len; i++) {
+		carry += (unsigned char)(negative ? ~bytes[i] : bytes[i]);
+		magnitude[i] = (unsigned char)carry;
+		carry >>= 8;
+	}
+	*--end = '\0';
+	*--end = 'L';
+	while (len > 0 && magnitude[len - 1] == 0)
+		len--;
+	while (len > 0) {
+		unsigned int rest = 0;
+		for (size_t i = len; i-- > 0;) {
+			rest = rest << 8 | magnitude[i];
+			magnitude[i] = (unsigned char)(rest / 10);
+			rest %= 10;
+		}
+		*--end = (char)('0' + rest);
+		while (len > 0 && magnitude[len - 1] == 0)
+			len--;
+	}
+	if (negative)
+		*--end = '-';
+	return end;
+}
+
 void wf_emit_long(struct pickle_out *o, wf_ref r)
 {
+	unsigned char magnitude[MAX_DECIMAL_BYTES];
+	char text[3 * MAX_DECIMAL_BYTES + 3];
 	size_t len;
 	const char *bytes = wf_bytes(o->g, r, &len);
 
-	emit_long_bytes(o, bytes, len);
+	if (o->protocol < 2 && len <= MAX_DECIMAL_BYTES)
+		emit_line(o, OP_LONG, decimal(bytes, len, magnitude, text + sizeof text));
+	else
+		emit_long_bytes(o, bytes, len);
 }
 
 void wf_emit_float(struct pickle_out *o, double v)

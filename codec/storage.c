@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "storage_inner.h"
+#include "storage_nested.h"
 #include "tensor.h"
 #include "util.h"
 
@@ -153,7 +154,7 @@ static int reserve_storage(struct wf_storages *ss)
 {
 	if (ss->count < ss->capacity)
 		return 0;
-	uint32_t capacity = ss->capacity ? ss->capacity + ss->capacity / 2 : 16;
+	uint32_t capacity = ss->capacity + ss->capacity / 2 + 16;
 	struct wf_storage *all = reallocarray(ss->all, capacity, sizeof *all);
 	if (!all)
 		return -ENOMEM;
@@ -310,12 +311,47 @@ static int add_array(struct wf_storages *ss, wf_ref array, wf_ref data)
 	return 0;
 }
 
+/* A torch storage whose bytes stand inside the pickle. */
+static int add_nested(struct wf_storages *ss, wf_ref call)
+{
+	struct wf_nested nested = {0};
+	struct wf_error why = {0};
+	uint64_t bytes;
+	int bad = wf_nested_parse(ss->graph, call, &nested, &why), r = reserve(ss);
+
+	if (r < 0 || bad == -ENOMEM)
+		return -ENOMEM;
+	if (bad == 0) {
+		bytes = wf_string_size(ss->graph, nested.data);
+		if (wf_is(ss->graph, nested.data, WF_STR))
+			bad = wf_storage_measure_text(ss->graph, nested.data, &bytes);
+		if (bad == 0 && (bytes < nested.skip_bytes || bytes - nested.skip_bytes < nested.size_bytes))
+			bad = wf_fail(&why, -EUCLEAN, "the bytes of a storage in the pickle end too early");
+	}
+	uint32_t i = ss->count++;
+	ss->all[i] = (struct wf_storage){.persid = call,
+					 .array = call,
+					 .data = nested.data,
+					 .skip_bytes = (uint16_t)nested.skip_bytes,
+					 .size_bytes = bad ? 0 : nested.size_bytes,
+					 .base_bytes = bad ? 0 : nested.size_bytes,
+					 .record = WF_NO_RECORD,
+					 .dtype = (uint8_t)(bad ? WF_UINT8 : nested.dtype),
+					 .untyped = bad || nested.untyped};
+	if (bad)
+		wf_storage_problem_is(ss, i, bad, "%s", why.text[0] ? why.text : "the bytes of a storage cannot be read");
+	map_object(ss, call, i);
+	return 0;
+}
+
 static int add_object(struct wf_storages *ss, wf_ref o)
 {
 	if (wf_is(ss->graph, o, WF_PERSID))
 		return add_persid(ss, o);
 	if (!wf_is(ss->graph, o, WF_CALL))
 		return 0;
+	if (wf_is_nested_storage(ss->graph, o))
+		return add_nested(ss, o);
 	wf_ref data = wf_numpy_data(ss->graph, o);
 	return data == WF_NIL ? 0 : add_array(ss, o, data);
 }
@@ -434,6 +470,8 @@ const char *wf_storage_key(const struct wf_storages *ss, uint32_t i)
 
 const char *wf_storage_location(const struct wf_storages *ss, uint32_t i)
 {
+	if (i < ss->count && ss->all[i].array != WF_NIL)
+		return "cpu";
 	return id_text(ss, i, 3);
 }
 
@@ -463,6 +501,13 @@ int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, u
 	map_object(ss, persid, i);
 	*ret = i;
 	return 0;
+}
+
+int wf_storages_add_array(struct wf_storages *ss, wf_ref array)
+{
+	if (!wf_is(ss->graph, array, WF_CALL) || wf_storage_of(ss, array) != WF_NO_STORAGE)
+		return -EINVAL;
+	return add_object(ss, array);
 }
 
 int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit)

@@ -30,9 +30,11 @@
 #define WF_RECORD_KEPT (WF_NO_RECORD - 1) /* for wf_storages_rebase */
 
 struct wf_storage {
-	wf_ref persid;         /* the first PERSID object that names it; WF_NIL for bytes inside the pickle */
-	wf_ref array;          /* the ndarray whose bytes it is, when they stand inside the pickle, else WF_NIL */
-	wf_ref data;           /* of an ndarray: the string object with its bytes (a WF_STR means them in latin-1) */
+	wf_ref persid;         /* the first PERSID object that names it, or the call of one inside the pickle; WF_NIL for an
+	                        * ndarray's bytes */
+	wf_ref array;          /* the ndarray whose bytes it is, or the call (storage_nested.h), when they stand inside the
+	                        * pickle, else WF_NIL */
+	wf_ref data;           /* of those: the string object with the bytes (a WF_STR means them in latin-1) */
 	uint32_t persids;      /* PERSID objects that name it: with one, a tensor over it is its only view */
 	uint64_t size_bytes;   /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
 	uint64_t base_bytes;   /* size of the base; 0 for a new storage */
@@ -40,8 +42,9 @@ struct wf_storage {
 	int bad;               /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
 	uint32_t problem;      /* for wf_storage_problem */
 	uint8_t dtype;         /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
-	bool untyped;          /* class is UntypedStorage */
-	bool resized;          /* since the base, maybe back to its size */
+	bool untyped : 1;      /* class is UntypedStorage */
+	bool resized : 1;      /* since the base, maybe back to its size */
+	uint16_t skip_bytes;   /* of `data`, to the first element */
 	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
 };
 
@@ -65,6 +68,8 @@ const char *wf_storage_location(const struct wf_storages *ss, uint32_t i);
 
 /* Base bytes merged with what was written. Returns 0; -EUCLEAN (range); `bad`; or the source's error. */
 int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
+/* The skip_bytes of a storage inside the pickle. */
+int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf);
 /* Where [offset, offset + *ret_len) lies unchanged in the file: *ret_len is cut to the clean, stored run that starts at
  * offset. false when offset itself is not such a byte. */
 bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
@@ -99,7 +104,9 @@ int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_
 /* A new storage of zero bytes with that PERSID (made by the caller). Its key may be that of another: a commit gives it one
  * of its own. Returns 0; -EINVAL object is none; -EEXIST it has a storage; -ENOMEM. */
 int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret);
-/* A storage for the bytes of each ndarray that was made since wf_graph_limit returned limit. 0 or -ENOMEM. */
+/* A storage for the bytes of an ndarray or the call of a storage inside the pickle, where it has none. 0, -EINVAL, -ENOMEM. */
+int wf_storages_add_array(struct wf_storages *ss, wf_ref array);
+/* The same for each ndarray that was made since wf_graph_limit returned limit. 0 or -ENOMEM. */
 int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit);
 /* Grows with zeroes or cuts. What was cut off does not come back. */
 int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);

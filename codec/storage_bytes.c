@@ -24,11 +24,26 @@ static int read_base(struct wf_storages *ss, uint32_t i, uint64_t offset, void *
 {
 	const struct wf_storage *s = &ss->all[i];
 
+	if (s->array != WF_NIL)
+		offset += s->skip_bytes;
 	if (s->array != WF_NIL && !wf_is(ss->graph, s->data, WF_STR))
 		return wf_string_read(ss->graph, s->data, offset, buf, len);
 	if (s->array != WF_NIL || wf_container_record(ss->container, s->record)->method != 0)
 		return wf_storage_read_decoded(ss, i, offset, buf, len);
 	return read_stored(ss, s, offset, buf, len);
+}
+
+int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	size_t len = 0;
+
+	if (!s || s->array == WF_NIL || s->bad)
+		return s && s->bad ? s->bad : -EINVAL;
+	if (!wf_is(ss->graph, s->data, WF_STR))
+		return wf_string_read(ss->graph, s->data, 0, buf, s->skip_bytes);
+	int r = wf_storage_text_head(ss->graph, s->data, buf, s->skip_bytes, &len);
+	return r == 0 && len < s->skip_bytes ? -EUCLEAN : r;
 }
 
 /* The size of the elements that stand reversed in this storage's record; 1 for none. */

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "numpy_dtype.h"
 #include "storage.h"
 #include "storage_inner.h"
 #include "tensor.h"
@@ -28,7 +29,7 @@ static void rebase(struct wf_storages *ss, uint32_t i, uint32_t record_index)
 	const struct wf_record *record = wf_container_record(ss->container, record_index);
 
 	if (s->array != WF_NIL) {
-		wf_ref data = wf_numpy_data(ss->graph, s->array);
+		wf_ref data = wf_bytes_object(ss->graph, wf_numpy_bytes(ss->graph, s->array));
 		if (data == s->data)
 			return; /* not written anew: untouched, or no longer part of the checkpoint */
 		s->data = data;

@@ -75,6 +75,24 @@ int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_
 	return 0;
 }
 
+int wf_storage_text_head(const struct wf_graph *g, wf_ref str, unsigned char *buf, size_t max, size_t *ret_len)
+{
+	struct text t;
+	size_t n = 0;
+
+	text_init(&t, g, str, 0);
+	while (n < max) {
+		int c = next_byte(&t);
+		if (c < 0 && c != -ENODATA)
+			return c;
+		if (c < 0)
+			break;
+		buf[n++] = (unsigned char)c;
+	}
+	*ret_len = n;
+	return 0;
+}
+
 static int find_steps(const struct wf_graph *g, wf_ref str, uint64_t size_bytes, uint64_t **ret)
 {
 	cleanup_free uint64_t *steps = calloc(size_bytes / TEXT_STEP + 1, sizeof *steps);
@@ -185,7 +203,7 @@ static int decode(struct wf_storages *ss, uint32_t i, struct wf_decoded *d)
 	const struct wf_storage *s = &ss->all[i];
 
 	if (s->array != WF_NIL)
-		return find_steps(ss->graph, s->data, s->base_bytes, &d->steps);
+		return find_steps(ss->graph, s->data, s->skip_bytes + s->base_bytes, &d->steps);
 	/* the whole record, also where the storage was cut since: an element that the cut goes through is swapped whole
 	 */
 	uint64_t bytes = wf_container_record(ss->container, s->record)->size_bytes;

@@ -62,6 +62,8 @@ int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset,
 void wf_storages_forget_decoded(struct wf_storages *ss);
 /* How many bytes the text of a latin-1 encoded array stands for. -EUCLEAN where it holds a character that is none. */
 int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_bytes);
+/* The first bytes that such a text stands for, at most max. */
+int wf_storage_text_head(const struct wf_graph *g, wf_ref str, unsigned char *buf, size_t max, size_t *ret_len);
 /* Makes the storage bad, unless it is already, with a sentence for wf_storage_problem. */
 void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "storage_nested.h"
 #include "tensor_inner.h"
 #include "util.h"
 
@@ -43,7 +44,7 @@ static int read_storage(struct decoding *d, wf_ref persid)
 	uint64_t end;
 	bool untyped;
 
-	if (!wf_is_storage(d->g, persid))
+	if (!wf_is_nested_storage(d->g, persid) && !wf_is_storage(d->g, persid))
 		return wf_fail(d->err, -EUCLEAN, "its first argument is not a storage");
 	t->storage = wf_storage_of(d->ss, persid);
 	const struct wf_storage *s = wf_storage_get(d->ss, t->storage);

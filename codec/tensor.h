@@ -98,7 +98,11 @@ const char *wf_numpy_module(const struct wf_graph *g); /* where the pickle has _
  * t now. The form (v2, v3, qtensor, Parameter around it, state, hooks, metadata) stays, but v2 <-> v3 where dtype asks. */
 int wf_tensor_update(struct wf_graph *g, const struct wf_tensor *t, wf_ref persid);
 int wf_tensor_set_requires_grad(struct wf_graph *g, const struct wf_tensor *t, bool requires_grad);
-/* What stands for an ndarray's bytes in the graph: a WF_BYTES or WF_BYTEARRAY, or a call that makes them; and other ones in
+/* Makes an ndarray in C order of a REDUCE call, whatever it was, with these bytes (a WF_BYTES). -EINVAL: NumPy has no such
+ * dtype, or the call is of another form. */
+int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim,
+		    wf_ref bytes);
+/* What stands for the bytes of an ndarray, or of a storage inside the pickle, in the graph: a WF_BYTES or WF_BYTEARRAY, or a call that makes them; and other ones in
  * their place. They are to be as many as dtype and shape ask. -EINVAL array is none. */
 wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array);
 int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "storage_nested.h"
 #include "tensor_inner.h"
 #include "util.h"
 
@@ -57,6 +58,9 @@ static wf_ref dtype_global(struct wf_graph *g, enum wf_dtype dtype)
 static bool wants_v3(const struct wf_graph *g, enum wf_dtype dtype, wf_ref persid)
 {
 	bool untyped = false;
+	struct wf_nested nested;
+	if (wf_is_nested_storage(g, persid))
+		return wf_nested_parse(g, persid, &nested, NULL) == 0 && (nested.untyped || nested.dtype != dtype);
 	wf_ref class = wf_class_of(g, wf_element(g, wf_persid_id(g, persid), 1));
 	enum wf_dtype of_class = wf_dtype_from_storage_class(wf_global_name(g, class), &untyped);
 

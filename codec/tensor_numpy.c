@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "numpy_dtype.h"
+#include "storage_nested.h"
 #include "tensor_inner.h"
 #include "util.h"
 
@@ -231,6 +232,8 @@ wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array)
 {
 	struct parts p;
 
+	if (wf_is_nested_storage(g, array))
+		return wf_element(g, wf_call_args(g, array), 0);
 	if (!wf_is(g, array, WF_CALL) || !split(g, array, &p))
 		return WF_NIL;
 	return p.place == IN_STATE ? wf_element(g, wf_call_state(g, array), 4)
@@ -241,6 +244,10 @@ int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes)
 {
 	struct parts p;
 
+	if (wf_is_nested_storage(g, array)) {
+		wf_ref args = wf_tuple(g, &bytes, 1);
+		return args == WF_NIL ? made(g, args) : wf_call_set_args(g, array, args);
+	}
 	if (!wf_is(g, array, WF_CALL) || !split(g, array, &p))
 		return -EINVAL;
 	p.data = bytes;
@@ -271,4 +278,41 @@ int wf_numpy_update(struct wf_graph *g, const struct wf_tensor *t)
 	p.shape = wf_tuple(g, items, t->ndim);
 	p.data = wf_numpy_bytes(g, t->rebuild);
 	return put(g, t->rebuild, &p);
+}
+
+/* numpy.core or numpy._core, as in the rest of the pickle. The first loads with every NumPy. */
+static const char *multiarray(const struct wf_graph *g)
+{
+	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
+		if (wf_is_global(g, o, "numpy._core.multiarray", "_reconstruct"))
+			return "numpy._core.multiarray";
+	return "numpy.core.multiarray";
+}
+
+int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim,
+		    wf_ref bytes)
+{
+	wf_ref zero = wf_int(g, 0), items[WF_MAX_NDIM];
+
+	if (!wf_is(g, call, WF_CALL) || wf_call_form_of(g, call) != WF_CALL_REDUCE || ndim > WF_MAX_NDIM ||
+	    !wf_dtype_info(dtype)->numpy_descr)
+		return -EINVAL;
+	for (uint32_t d = 0; d < ndim; d++)
+		if ((items[d] = wf_int(g, shape[d])) == WF_NIL)
+			return made(g, WF_NIL);
+	wf_ref func = wf_global_named(g, multiarray(g), "_reconstruct");
+	wf_ref args[3] = {wf_global_named(g, "numpy", "ndarray"), wf_tuple(g, &zero, 1),
+			  wf_string(g, WF_BYTES, "b", 1)};
+	wf_ref of_dtype = wf_global_named(g, "numpy", "dtype");
+	wf_ref state[5] = {wf_int(g, 1), wf_tuple(g, items, ndim),
+			   of_dtype == WF_NIL ? WF_NIL : make_dtype(g, of_dtype, dtype, false), wf_bool(g, false), bytes};
+	if (wf_graph_failed(g) < 0 || state[2] == WF_NIL)
+		return made(g, WF_NIL);
+	wf_ref new_args = wf_tuple(g, args, 3), new_state = wf_tuple(g, state, 5);
+	if (func == WF_NIL || new_args == WF_NIL || new_state == WF_NIL)
+		return made(g, WF_NIL);
+	int r = wf_call_set_state(g, call, new_state); /* the one that can fail */
+	if (r == 0)
+		r = wf_call_set_func(g, call, func);
+	return r < 0 ? r : wf_call_set_args(g, call, new_args);
 }

@@ -284,7 +284,30 @@ look_alike("zeroes.pt", [], bytes(4096))
 look_alike("json.pt", ["JSON"], b'{"model_type": "bert"}\n')
 look_alike("npy.pt", ["NumPy"], b"\x93NUMPY\x01\0" + struct.pack("<H", 54) + b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}\n" + F4)
 look_alike("hdf5.pt", ["HDF5"], b"\x89HDF\r\n\x1a\n" + bytes(64))
-look_alike("plain-pickle.pt", ["pickle"], pickle(dictionary((text("a"), integer(1)))))
+
+
+# ---- plain pickles ----
+
+case("good-plain-pickle.pt", good={"a": b"1\n"})(lambda: pickle(dictionary((text("a"), integer(1)))))
+case("good-plain-pickle-followed.pt", good={"a": b"1\n"})(lambda: pickle(dictionary((text("a"), integer(1)))) * 2 + b"and more")
+case("good-plain-pickle-0.pt", good={"a": b"1\n", "text": "x\u20ac\n".encode()})(lambda: b"(dp0\nVa\np1\nI1\nsVtext\np2\nVx\\u20ac\\u000a\np3\ns.")
+case("good-plain-pickle-1.pt", good={"a": b"1\n"})(lambda: b"}q\0" + text("a") + b"q\1K\1s.")
+case("bad-plain-pickle-cut.pt", ["truncated", "pickle"])(lambda: pickle(dictionary((text("a"), integer(1))))[:-3])
+case("bad-plain-pickle-damaged.pt", ["damaged", "pickle"])(lambda: P + b"}" + text("a") + b"\xff.")
+
+
+def numpy_array(data, shape=(4,), form="f4"):
+    """An ndarray as NumPy pickles it; data is the expression for its bytes."""
+    zero, minus = integer(0), b"J\xff\xff\xff\xff"
+    state = b"(" + integer(3) + text("<") + NONE * 3 + minus * 2 + zero + b"t"
+    return (call(glob("numpy.core.multiarray", "_reconstruct"), glob("numpy", "ndarray"), sequence(zero), py2("b")) + b"(" + integer(1) +
+            sequence(*map(integer, shape)) + call(glob("numpy", "dtype"), text(form), FALSE, TRUE) + state + b"b" + FALSE + data + b"tb")
+
+
+case("good-plain-pickle-python2.pt", good={"w": F4})(lambda: pickle(dictionary((py2("w"), numpy_array(py2(F4.decode("latin1")))))))
+case("good-plain-pickle-latin1.pt", good={"w": F4})(
+    lambda: pickle(dictionary((text("w"), numpy_array(call(glob("_codecs", "encode"), text(F4.decode("latin1")), text("latin1")))))))
+case("bad-plain-pickle-ids.pt", ["data.pkl", "archive"])(lambda: pickle(dictionary((text("w"), W))))
 
 
 def main():

@@ -115,7 +115,7 @@ def load(path, how=None, **options):
             return Loose(torch._C._pickle_load_obj(f.read()))
     if how == "pickle":
         with open(path, "rb") as f:
-            return pickle.load(f, **options)
+            return Loose(pickle.load(f, **options)) if options else pickle.load(f)
     if VERSION >= (1, 13):
         options.setdefault("weights_only", False)
     obj = torch.load(path, **options)
@@ -136,7 +136,8 @@ def is_script(path):
 
 def modes(path):
     """Ways in which this file loads, and (of the loose ones) shows what torch.load does."""
-    tries = [{}, {"encoding": "latin1"}, {"encoding": "bytes"}, {"how": "pickle"}]
+    tries = [{}, {"encoding": "latin1"}, {"encoding": "bytes"}, {"how": "pickle"}, {"how": "pickle", "encoding": "latin1"},
+             {"how": "pickle", "encoding": "bytes"}]
     if VERSION >= (1, 13):
         tries += [{"weights_only": True}]
     if VERSION >= (2, 1):
@@ -149,7 +150,7 @@ def modes(path):
         tries += [{"how": "jit"}]
     good, plain = [], None
     for options in tries:
-        if options.get("how") == "pickle" and plain is not None:
+        if options.get("how") == "pickle" and {} in good:
             continue  # a legacy stream begins with a pickle, too
         try:
             with warnings.catch_warnings():
@@ -157,7 +158,7 @@ def modes(path):
                 obj = load(path, **options)
             if isinstance(obj, Loose):
                 same(plain, obj)
-            elif not options:
+            elif plain is None:
                 plain = obj
             good.append(options)
         except Exception:

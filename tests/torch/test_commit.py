@@ -444,6 +444,66 @@ def other_kinds():
     test("a tar becomes a zip", body)
 
 
+def array_edits(make):
+    """EDITS of a dict whose values at `a` and `w` are of 100 and 2 x 3 float32, made by `make`."""
+    def new(d):
+        d["new"] = make(np.arange(5, dtype=np.float32) + 7)
+        return d
+
+    def poked(d):
+        np.asarray(d["w"]).reshape(-1)[1] = 100
+        return d
+
+    def filled(d):
+        np.asarray(d["a"])[:] = np.arange(100, dtype=np.float32) - 9
+        return d
+    return [
+        ("nothing", [], lambda d: d),
+        ("rename", ["rename", "w", "v"], lambda d: renamed(d, "w", "v")),
+        ("remove", ["remove", "a"], lambda d: without(d, "a")),
+        ("write a few bytes", ["poke", "w", 4, "0000c842"], poked),
+        ("write all bytes", ["write", "a", 0, 100, -9], filled),
+        ("add", ["add", "new", 5, 7], new),
+        ("all at once", ["add", "new", 5, 7, "remove", "a", "poke", "w", 4, "0000c842", "rename", "w", "v"],
+         lambda d: renamed(poked(without(new(d), "a")), "w", "v")),
+    ]
+
+
+def plain_pickles():
+    import pickle
+    import pickletools
+    path = os.path.join(WORK, "plain.pkl")
+
+    def first(p):
+        with open(p, "rb") as f:
+            data = f.read()
+        ops = [(op, arg) for op, arg, _ in pickletools.genops(data)]
+        return ops[0][1] if ops[0][0].name == "PROTO" else max(op.proto for op, _ in ops)
+    for kind, make in (("arrays", np.array), ("tensors", torch.tensor)):
+        obj = {"a": make(np.arange(100, dtype=np.float32)), "w": make(np.arange(6, dtype=np.float32).reshape(2, 3) * 1e30),
+               "big": make(np.arange(40000, dtype=np.int64) * 0x0180_0a0d_5c27), "epoch": 3, "lr": 0.5, "name": "xé\n", "none": None,
+               "on": True, "list": [1, [2.5]], "huge": 2 ** 80}
+        for protocol in range(6):
+            for name, operations, apply in array_edits(make):
+                def body():
+                    with open(path, "wb") as f:
+                        pickle.dump(obj, f, protocol)
+                        f.write(b"what follows")
+                    out = edit("replace", path, *operations)
+                    ways = modes(path)
+                    if {"how": "pickle"} not in ways:
+                        raise AssertionError(f"it loads in {ways}")
+                    want = apply(load(path, how="pickle"))
+                    for options in ways:
+                        same(want, load(out, **options))
+                    if first(out) != protocol:
+                        raise AssertionError(f"protocol {first(out)}")
+                    with open(out, "rb") as f:
+                        if not f.read().endswith(b".what follows"):
+                            raise AssertionError("what followed the pickle is lost")
+                test(f"plain pickle of {kind}, protocol {protocol}: {name}", body)
+
+
 def main():
     path = os.path.join(WORK, "zip.pt")
     torch.save(plain(), path)
@@ -461,6 +521,7 @@ def main():
             torch.save(plain(), path)
         each_edit("alignment of 4096", path, ("replace", "append"))
     other_kinds()
+    plain_pickles()
     print(f"1..{done}")
     shutil.rmtree(WORK)
     sys.exit(failed > 0)

@@ -191,6 +191,7 @@ static int try_write(struct opened *f, enum way way, const char *in_path, const 
 	assert_int_equal(wf_out_init(&o, fd, way == APPEND ? wf_source_size(f->source) : 0, NULL), 0);
 	wf_out_probe_clone(&o, fd);
 	r = way == APPEND ? wf_append_zip(&plan, &o, err)
+	    : plan.plain  ? wf_replace_plain(&plan, &o, err)
 	    : plan.legacy ? wf_replace_legacy(&plan, &o, err)
 			  : wf_replace_zip(&plan, &o, err);
 	wf_out_free(&o);
