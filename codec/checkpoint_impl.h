@@ -38,6 +38,8 @@ struct wf_commit_progress {
 	_Atomic uint64_t append_bytes; /* what commit=append would write, where that is far less; else 0 */
 };
 
+enum wf_rewritable { WF_REWRITABLE_UNKNOWN, WF_REWRITABLE, WF_VERBATIM };
+
 struct wf_checkpoint {
 	char *path;   /* resolved, absolute */
 	char *output; /* where commits go, absolute; NULL: path */
@@ -61,6 +63,8 @@ struct wf_checkpoint {
 	struct wf_graph *graph;
 	struct wf_storages *storages;
 	struct wf_tree *tree;
+	enum wf_rewritable rewritable;
+	const char *why_verbatim; /* a sentence, where it is WF_VERBATIM */
 	struct wf_placement *placement; /* NULL where there are no devices */
 	bool relocated;                 /* map_location has changed location tags, which no commit has recorded yet */
 	struct wf_overlay *overlay; /* NULL when overlays are ignored; the same as long as the checkpoint is open */
@@ -112,3 +116,9 @@ ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset
 
 /* wf_getxattr with the lock held. */
 int wf_attribute_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, struct wf_buffer *ret);
+
+/* Whether the pickle can be written anew with the same meaning (rewrite.c). Found out at the first call, which has to
+ * come before the graph is changed; the lock is held exclusively then. */
+bool wf_checkpoint_rewritable(struct wf_checkpoint *ck);
+/* Refuses an edit that would change a pickle which cannot: -EPERM. */
+int wf_refuse_rewrite(struct wf_checkpoint *ck);

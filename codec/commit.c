@@ -99,10 +99,17 @@ static int choose(struct commit *c, enum wf_commit_mode mode)
 static int plan(struct commit *c)
 {
 	struct wf_checkpoint *ck = c->ck;
+	bool verbatim = !wf_checkpoint_rewritable(ck);
+	if (verbatim && (c->windows || (ck->edits && wf_edits_structural(ck))))
+		return wf_fail(c->err, -EOPNOTSUPP, "this pickle can be read but not written: %s", ck->why_verbatim);
+	if (verbatim && ck->relocated)
+		wf_checkpoint_log(ck, "the pickle is kept as it is, because %s: the locations of map_location are not recorded",
+				  ck->why_verbatim);
 	const struct wf_commit_input in = {.graph = ck->graph,
 					   .storages = ck->storages,
 					   .container = ck->container,
 					   .root = wf_tree_root(ck->tree),
+					   .verbatim = verbatim,
 					   .reformed = ck->relocated || (ck->edits && wf_edits_reformed(ck)),
 					   .windows = c->windows};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != REPLACE, c->err);

@@ -32,6 +32,7 @@ struct wf_commit_input {
 	struct wf_storages *storages;
 	struct wf_container *container;
 	wf_ref root;
+	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
 	bool reformed;                   /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 };
@@ -68,7 +69,7 @@ struct wf_plan {
 	bool plain;         /* ... or a pickle; else a zip */
 	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
 	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
-	bool keep_pickle;   /* data.pkl is a KEEP part (TorchScript of which bytes alone changed) */
+	bool keep_pickle;   /* the pickle is copied: verbatim, or TorchScript of which bytes alone changed */
 	const char *prefix; /* zip; the old container's, or "archive" */
 	uint32_t alignment;
 	struct wf_part *parts;

@@ -318,9 +318,11 @@ static int plan_serialization_id(struct wf_plan *p, const struct wf_naming *n, s
 static int plan_names(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
 {
 	wf_plan_find_owners(p, n);
-	bool wanted = p->exact;
+	bool wanted = p->exact, script = wf_container_kind_of(p->in.container) == WF_CONTAINER_TORCHSCRIPT;
 	p->exact = wanted && !append && wf_plan_can_be_exact(p, n);
-	p->keep_layout = p->keep_pickle || p->exact || (append && wanted && wf_plan_layout_holds(p, n));
+	p->keep_layout = (p->keep_pickle && script) || p->exact || (append && wanted && wf_plan_layout_holds(p, n));
+	/* every record keeps its size and its place among the others, and no id can be changed */
+	p->exact &= !p->in.verbatim;
 	int r = wf_plan_name_storages(p, n);
 	if (r < 0)
 		return wf_fail(err, r, "out of memory");
@@ -390,7 +392,7 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 	if (!p->live || !p->order || !n->owner || !n->name)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
-	if (r == 0 && p->plain)
+	if (r == 0 && p->plain && !p->keep_pickle)
 		r = make_inline(p, s, err);
 	if (r == 0)
 		r = wf_plan_move_bytes(p, err);
@@ -399,8 +401,7 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 	if (p->keep_pickle) {
 		if (p->moved_count)
 			return wf_fail(err, -EOPNOTSUPP,
-				       "array data inside the pickle of a TorchScript archive cannot be "
-				       "changed");
+				       "array data inside a pickle that is kept as it is cannot be changed");
 		for (uint32_t i = 0; i < count; i++) {
 			/* a new one is nothing that the pickle names */
 			p->live[i] = wf_storage_get(p->in.storages, i)->record != WF_NO_RECORD;
@@ -427,7 +428,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		.in = *in,
 		.legacy = kind == WF_CONTAINER_LEGACY,
 		.plain = kind == WF_CONTAINER_PICKLE,
-		.keep_pickle = kind == WF_CONTAINER_TORCHSCRIPT && !in->reformed,
+		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->reformed),
 		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
 		.ids = {.seed = wf_hash_seed(plan)},

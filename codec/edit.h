@@ -62,6 +62,8 @@ void wf_edits_unsettle(struct wf_checkpoint *ck); /* what was left out is there 
 void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);
 /* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
 bool wf_edits_reformed(const struct wf_checkpoint *ck);
+/* Whether an edit since the last commit changes the pickle: always so but for bytes of tensors. */
+bool wf_edits_structural(const struct wf_checkpoint *ck);
 /* What scratch entries and orphans name, and the new file does not hold (live: by storage, what it does), goes to data
  * files that outlive the commit. Called with everything planned and before anything is written; leaves nothing to undo.
  * Bytes that cannot be read are not worth a failed commit. -ENOSPC, -ENOMEM, ... */

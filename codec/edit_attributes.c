@@ -308,6 +308,9 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
 	if (only_reports(name))
 		return 0;
+	int kept = wf_edit_check_pickle(ck, ino);
+	if (kept < 0)
+		return kept;
 	if (n->type == WF_NODE_DIR)
 		return strcmp(name, "user.torch.class") ? 0 : apply_and_record(ck, ino, name, value);
 	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)

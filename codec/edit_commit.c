@@ -189,6 +189,11 @@ bool wf_edits_keep_file(void *ctx, uint32_t number)
 
 /* ---- afterwards ---- */
 
+bool wf_edits_structural(const struct wf_checkpoint *ck)
+{
+	return ck->edits->structural;
+}
+
 bool wf_edits_reformed(const struct wf_checkpoint *ck)
 {
 	return ck->edits->reformed;
@@ -221,7 +226,7 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 void wf_edits_committed(struct wf_checkpoint *ck)
 {
 	struct wf_edits *e = ck->edits;
-	e->reformed = false;
+	e->reformed = e->structural = false;
 	set_aside(ck, false);
 	for (wf_ino ino = 1; ino <= e->files_count; ino++)
 		after_commit(ck, ino);

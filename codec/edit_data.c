@@ -112,6 +112,8 @@ static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_open
 		return -EINVAL;
 	if (f->pending == PENDING_NOT && n->type == WF_NODE_TENSOR) {
 		int r = wf_edit_tensor(ck, ino, &t);
+		if (r == 0)
+			r = wf_edit_check_bytes(ck, ino, &t);
 		if (r < 0)
 			return r;
 		ck->edits->writing = ino;

@@ -135,6 +135,7 @@ struct wf_edits {
 	struct wf_buffer payload;
 	wf_ino writing; /* the file that wf_storage_write is called for */
 	bool reformed; /* wf_edits_reformed */
+	bool structural; /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
 	uint32_t refused_count;
 	struct wf_pasts *pasts; /* edit_past.c; NULL: nothing to remember */
@@ -283,6 +284,10 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* -
 int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir);
 /* Appends the payload as a record; nothing during a replay. */
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
+/* An edit of this file would change the pickle: -EPERM where that is kept as it is (rewrite.c). */
+int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
+/* The same for the bytes of a tensor: those of an array stand in the pickle. */
+int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
 
 /* edit_scratch.c */

@@ -137,8 +137,9 @@ static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
 	bool same = r == 0 && !in_place && wf_form_same(form, &t);
 	bool array = t.kind == WF_TENSOR_NUMPY;
 	bool alone = in_place || (wf_edit_sole_view(ck, &t) && t.contiguous);
-	if (same && !alone && (array || !wf_layout_overlaps(&t))) {
-		/* other views see it; the old bytes are gone then */
+	bool kept = wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck);
+	if (same && (!alone || kept) && (array || !wf_layout_overlaps(&t))) {
+		/* other views see it, or the pickle has no place for another storage; the old bytes are gone then */
 		r = write_back(ck, ino, &t, f->storage);
 		return r;
 	}
@@ -296,7 +297,7 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 		return made < 0 ? made : w->said && !empty ? -EINVAL : 0;
 	}
 	int back = wf_edit_restore(ck, ino);
-	return back < 0 ? back : empty ? 0 : r == -EFBIG ? r : -EINVAL;
+	return back < 0 ? back : empty ? 0 : r == -EFBIG || r == -EPERM ? r : -EINVAL;
 }
 
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino)

@@ -102,7 +102,7 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 	int r = 0;
 	if (f->touched && !failed)
 		r = wf_edit_judge(ck, ino);
-	if (r == -EINVAL || r == -EFBIG)
+	if (r == -EINVAL || r == -EFBIG || r == -EPERM)
 		note_refused(ck, ino);
 	if (failed)
 		wf_edit_restore(ck, ino);

@@ -249,9 +249,13 @@ int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 		return -ENOMEM;
 	if (f->pending != PENDING_NOT)
 		return 0;
-	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE)
-		return hold_text(ck, ino, keep);
+	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE) {
+		int kept = wf_edit_check_pickle(ck, ino);
+		return kept < 0 ? kept : hold_text(ck, ino, keep);
+	}
 	int r = wf_edit_tensor(ck, ino, &t);
+	if (r == 0)
+		r = wf_edit_check_bytes(ck, ino, &t);
 	if (r < 0)
 		return r;
 	if (t.kind == WF_TENSOR_META || t.kind == WF_TENSOR_STORAGE)
@@ -387,7 +391,9 @@ static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle ho
 
 int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
 {
-	int r = record_settle(ck, ino, how, form);
+	int r = how == SETTLE_SWITCH ? wf_edit_check_pickle(ck, ino) : 0;
+	if (r == 0)
+		r = record_settle(ck, ino, how, form);
 	return r < 0 ? r : wf_apply_settle(ck, ino, how, form);
 }
 

@@ -156,10 +156,49 @@ int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir)
 	return r;
 }
 
+/* Records of edits that a commit writes a new pickle for. */
+static bool changes_pickle(enum wf_edit_record type)
+{
+	switch (type) {
+	case EDIT_RENAME:
+	case EDIT_UNLINK:
+	case EDIT_RMDIR:
+	case EDIT_MKDIR:
+	case EDIT_CREATE:
+	case EDIT_LINK:
+	case EDIT_SYMLINK:
+	case EDIT_SYMLINK_TO:
+	case EDIT_VALUE:
+	case EDIT_SET:
+	case EDIT_ATTRIBUTE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino)
+{
+	bool kept = !ck->edits->replaying && wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck);
+	return kept ? wf_refuse_rewrite(ck) : 0;
+}
+
+int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t)
+{
+	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
+	return s && s->array != WF_NIL ? wf_edit_check_pickle(ck, ino) : 0;
+}
+
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending)
 {
 	struct wf_edits *e = ck->edits;
 	e->changes++;
+	if (pending && changes_pickle(type)) {
+		/* what an earlier program accepted stays, and the commit says that it cannot be written */
+		if (!wf_checkpoint_rewritable(ck) && !e->replaying)
+			return wf_refuse_rewrite(ck);
+		e->structural = true;
+	}
 	if (e->replaying)
 		return 0;
 	int r = wf_buffer_status(&e->payload);

@@ -235,6 +235,16 @@ void wf_graph_set_protocol(struct wf_graph *g, uint8_t protocol)
 	g->protocol = protocol;
 }
 
+uint64_t wf_graph_trace(const struct wf_graph *g)
+{
+	return g->trace;
+}
+
+void wf_graph_set_trace(struct wf_graph *g, uint64_t trace)
+{
+	g->trace = trace;
+}
+
 const char *wf_graph_lossy(const struct wf_graph *g)
 {
 	return g->lossy;

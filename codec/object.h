@@ -84,6 +84,9 @@ struct wf_source *wf_graph_source(const struct wf_graph *g);
 /* The protocol of the pickle that was read last: 0 to 5; 2 before that. */
 uint8_t wf_graph_protocol(const struct wf_graph *g);
 void wf_graph_set_protocol(struct wf_graph *g, uint8_t protocol);
+/* What the pickle that was read last did, in its order, as one number (pickle.h: wf_pickle_faithful). */
+uint64_t wf_graph_trace(const struct wf_graph *g);
+void wf_graph_set_trace(struct wf_graph *g, uint64_t trace);
 /* Why a pickle written from this graph would not mean what the pickle read did (a fixed sentence, for a message), or
  * NULL when it would. */
 const char *wf_graph_lossy(const struct wf_graph *g);

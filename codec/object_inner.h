@@ -55,6 +55,7 @@ struct wf_graph {
 	struct wf_source *source;
 	const char *lossy;
 	uint8_t protocol;
+	uint64_t trace;
 	_Atomic uint32_t expansions; /* the one field that changes while readers hold the graph */
 };
 

@@ -2,7 +2,7 @@
  *
  * Source of the opcode facts: CPython's Lib/pickletools.py; of what torch accepts: torch/_weights_only_unpickler.py.
  *
- * Reader: protocols 0 to 5, every opcode except EXT1/2/4, NEXT_BUFFER, READONLY_BUFFER and PERSID (refused with
+ * Reader: protocols 0 to 5, every opcode except NEXT_BUFFER, READONLY_BUFFER and PERSID (refused with
  * -EOPNOTSUPP). Iterative; the stack, the memo and the marks are bounded by the bytes read and by the limits below.
  * Every error names the offset (in the source) of the opcode that broke a rule. Text lines of protocol 0 are limited to
  * 256 MiB, numbers to 128 KiB, names to 4 KiB. INST and OBJ become the nearest call, which knows that it was one.
@@ -11,6 +11,9 @@
  * express (strings of 4 GiB and more, NEWOBJ_EX, OBJ, Python 2 strings of 256 bytes and more, sets added to the result of
  * a call, and immutable objects that contain themselves). It memoises what CPython's pickler does, containers before they are filled and in batches
  * of 1000, so that a graph read from torch's own protocol-2 pickle is written back byte for byte. Iterative.
+ *
+ * Not every pickle can be written again from its graph: where a call was made only for what it does, or an object was
+ * changed after another one had seen it, the order in which it all happened is lost. wf_pickle_faithful tells.
  *
  * Threads: none of its own; reading needs the graph exclusively, writing only reads it.
  */
@@ -57,6 +60,12 @@ struct wf_pickle_writer {
  * lossy), -E2BIG (objects that contain themselves in too many ways), or the error of write or of a source that an
  * external string lies in. */
 int wf_pickle_write(const struct wf_graph *g, wf_ref root, const struct wf_pickle_writer *writer, struct wf_error *err);
+
+/* Whether a pickle written from the graph as it was read would do what the one read did: the same calls, each with the
+ * same arguments as far as they are filled by then, and states set, in the same order. Both are traced, the written one
+ * goes nowhere. Returns 1; 0 with the reason in *ret_why (a fixed sentence, for a message); -ENOMEM. A source of errors
+ * (external strings that cannot be read) makes it 0. */
+int wf_pickle_faithful(const struct wf_graph *g, wf_ref root, const char **ret_why);
 
 /* The same into memory. */
 int wf_pickle_write_buffer(const struct wf_graph *g, wf_ref root, wf_ref (*persid)(void *, wf_ref, wf_ref), void *ctx,

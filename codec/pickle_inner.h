@@ -98,6 +98,21 @@ int wf_pickle_memo_put(struct pickle_memo *m, uint32_t index, wf_ref value);
 wf_ref wf_pickle_memo_get(const struct pickle_memo *m, uint64_t index);
 void wf_pickle_memo_free(struct pickle_memo *m);
 
+/* What reading and writing a pickle have in common, for its trace: an object that a call made, that was given a state, or
+ * that was taken from the memo with so much in it. */
+#define PICKLE_TRACE_CALL (UINT64_C(1) << 40)
+#define PICKLE_TRACE_BUILD (UINT64_C(2) << 40)
+#define PICKLE_TRACE_SEEN (UINT64_C(3) << 40)
+#define PICKLE_TRACE_ROUNDS 64u /* further rounds of changes are not counted */
+
+static inline bool wf_pickle_can_change(const struct wf_graph *g, wf_ref r)
+{
+	return wf_is(g, r, WF_CALL) || wf_is(g, r, WF_LIST) || wf_is(g, r, WF_DICT) || wf_is(g, r, WF_SET);
+}
+
+/* How much has been put into an object: elements, items, states. */
+uint64_t wf_pickle_filled(const struct wf_graph *g, wf_ref r);
+
 struct pickle_machine {
 	struct wf_graph *g;
 	struct wf_cursor in;
@@ -115,7 +130,10 @@ struct pickle_machine {
 	uint8_t protocol;
 	uint8_t last_op;
 	bool binary;   /* an opcode that protocol 0 does not have was met */
-	bool dropped;  /* the result of a REDUCE was thrown away by the last opcode */
+	uint64_t trace, before_call; /* before_call: without the last call */
+	wf_ref last_call;
+	bool dropped;  /* the result of a call was thrown away by the last opcode */
+	bool just_dropped; /* ... by the one before */
 	bool external; /* long strings may stay in the source */
 	bool stopped;
 };
@@ -129,6 +147,9 @@ int wf_pickle_cut(struct pickle_machine *m);
 int wf_pickle_short(struct pickle_machine *m, uint64_t n);
 /* Memory or the graph's limit. */
 int wf_pickle_no_room(struct pickle_machine *m);
+/* Notes the call that made r, and that r was used again. */
+void wf_pickle_trace_call(struct pickle_machine *m, wf_ref r);
+void wf_pickle_trace_seen(struct pickle_machine *m, wf_ref r);
 /* Puts r on the stack; WF_NIL stands for a constructor that failed. */
 int wf_pickle_push(struct pickle_machine *m, wf_ref r);
 

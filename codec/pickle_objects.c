@@ -254,7 +254,9 @@ int wf_pickle_call(struct pickle_machine *m, uint8_t op)
 	if (kwargs && !wf_is(m->g, kwargs, WF_DICT) && !wf_is(m->g, kwargs, WF_CALL))
 		return wf_pickle_broken(m, "NEWOBJ_EX with a %s for its keyword arguments, not a dict",
 					kind_name(m, kwargs));
-	return collapse(m, m->depth - n, wf_call(m->g, form, from[0], from[1], kwargs));
+	wf_ref made = wf_call(m->g, form, from[0], from[1], kwargs);
+	wf_pickle_trace_call(m, made);
+	return collapse(m, m->depth - n, made);
 }
 
 /* INST and OBJ of Python 2: without arguments they make the object and do not call its initialiser, as NEWOBJ does. */
@@ -282,6 +284,7 @@ int wf_pickle_instance(struct pickle_machine *m, uint8_t op)
 	enum wf_call_form form = m->depth > first ? WF_CALL_REDUCE : WF_CALL_NEWOBJ;
 	wf_ref made = wf_call(m->g, form, class, args, WF_NIL);
 	wf_call_set_by_mark(m->g, made);
+	wf_pickle_trace_call(m, made);
 	return collapse(m, start, made);
 }
 
@@ -296,6 +299,7 @@ int wf_pickle_build(struct pickle_machine *m, uint8_t op)
 		return wf_pickle_broken(m, "BUILD on a %s", kind_name(m, object));
 	if (wf_call_build(m->g, object, m->stack[m->depth - 1]) < 0)
 		return wf_pickle_no_room(m);
+	m->trace = wf_hash_mix(m->g, m->trace, PICKLE_TRACE_BUILD | object);
 	m->depth--;
 	return 0;
 }

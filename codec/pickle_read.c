@@ -135,6 +135,11 @@ int wf_pickle_take_mark(struct pickle_machine *m, uint32_t *ret_start)
 	return 0;
 }
 
+static bool is_call(uint8_t op)
+{
+	return op == OP_REDUCE || op == OP_NEWOBJ || op == OP_NEWOBJ_EX || op == OP_OBJ || op == OP_INST;
+}
+
 static int run_pop(struct pickle_machine *m, uint8_t op)
 {
 	uint32_t start = 0;
@@ -153,14 +158,17 @@ static int run_pop(struct pickle_machine *m, uint8_t op)
 	if (rc < 0)
 		return rc;
 	m->depth--;
-	m->dropped = m->last_op == OP_REDUCE;
+	m->dropped = is_call(m->last_op);
 	return 0;
 }
 
 static int run_dup(struct pickle_machine *m, uint8_t op)
 {
 	int rc = wf_pickle_need(m, 1);
-	return rc < 0 ? rc : wf_pickle_push(m, m->stack[m->depth - 1]);
+	if (rc < 0)
+		return rc;
+	wf_pickle_trace_seen(m, m->stack[m->depth - 1]);
+	return wf_pickle_push(m, m->stack[m->depth - 1]);
 }
 
 /* ---- memo ---- */
@@ -214,6 +222,7 @@ static int run_get(struct pickle_machine *m, uint8_t op)
 	wf_ref r = wf_pickle_memo_get(&m->memo, index);
 	if (!r)
 		return wf_pickle_broken(m, "%s of the unset memo index %" PRIu64, m->op_name, index);
+	wf_pickle_trace_seen(m, r);
 	return wf_pickle_push(m, r);
 }
 
@@ -248,6 +257,21 @@ static int run_stop(struct pickle_machine *m, uint8_t op)
 	int rc = wf_pickle_need(m, 1);
 	m->stopped = rc == 0;
 	return rc;
+}
+
+/* A class by a number of copyreg's: which one, only the process that wrote it knows. */
+static int run_extension(struct pickle_machine *m, uint8_t op)
+{
+	char number[24];
+	uint32_t code = op == OP_EXT1   ? wf_cursor_u8(&m->in)
+			: op == OP_EXT2 ? wf_cursor_u16(&m->in)
+					: wf_cursor_u32(&m->in);
+
+	if (!m->in.ok)
+		return wf_pickle_cut(m);
+	snprintf(number, sizeof number, "extension %" PRIu32, code);
+	wf_graph_set_lossy(m->g, "it names a class by a number of copyreg's");
+	return wf_pickle_push(m, wf_global_named(m->g, "copyreg", number));
 }
 
 static int run_refuse(struct pickle_machine *m, uint8_t op)
@@ -325,9 +349,9 @@ static const struct {
 	OP(PROTO, run_proto),
 	OP(FRAME, run_frame),
 	OP(PERSID, run_refuse),
-	OP(EXT1, run_refuse),
-	OP(EXT2, run_refuse),
-	OP(EXT4, run_refuse),
+	OP(EXT1, run_extension),
+	OP(EXT2, run_extension),
+	OP(EXT4, run_extension),
 	OP(NEXT_BUFFER, run_refuse),
 	OP(READONLY_BUFFER, run_refuse),
 #undef OP
@@ -352,6 +376,7 @@ static int step(struct pickle_machine *m)
 	 * the call was made for what it does, and there is no object to remember it by. */
 	if (m->dropped && !is_get(op))
 		wf_graph_set_lossy(m->g, "it calls a function only for what that does, and drops the result");
+	m->just_dropped = m->dropped;
 	m->dropped = false;
 	int rc = opcodes[op].run(m, op);
 	m->last_op = op;
@@ -400,6 +425,7 @@ int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset
 	/* Equal keys are only looked for when all items are there: their keys may be objects still being filled. */
 	if (wf_graph_settle(g, before) < 0)
 		return wf_pickle_no_room(&m);
+	wf_graph_set_trace(g, m.trace);
 	wf_graph_set_protocol(g, m.protocol ? m.protocol : m.binary);
 	*ret_root = m.stack[m.depth - 1];
 	*ret_end = m.in.pos;

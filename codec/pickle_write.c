@@ -19,44 +19,20 @@
 
 #include <errno.h>
 
-#include "pickle_emit.h"
+#include "pickle_writer.h"
 #include "util.h"
 
 #define BATCH 1000u
 /* Elements that may be written again because the object around them contains itself. */
 #define MAX_REPEATS (4u << 20)
 
-enum frame_kind { FRAME_TUPLE, FRAME_BATCH, FRAME_CALL, FRAME_SET, FRAME_PERSID };
-
-struct frame {
-	uint8_t kind;
-	uint8_t stage;
-	bool own;   /* a batch of a list or dict of its own, not of a call */
-	bool again; /* begun while the same object was being written already */
-	bool args;  /* arguments of a call that was begun again */
-	wf_ref ref;
-	uint32_t at;    /* position of the next element */
-	uint32_t done;  /* elements written, removed ones not counted */
-	uint32_t total; /* elements to write */
-	uint32_t round; /* of a call's effects */
-};
-
-struct writer {
-	struct pickle_out out;
-	struct frame *frames;
-	uint32_t depth;
-	uint32_t cap;
-	uint64_t repeats;
-	unsigned char *entered; /* by ref, a bit: writing has begun; for lists and dicts: and has not ended */
-};
-
-static int push(struct writer *w, struct frame f)
+static int push(struct pickle_writer *w, struct pickle_frame f)
 {
 	if (w->depth == w->cap) {
 		uint32_t cap = w->cap ? 2 * w->cap : 64;
 		if (cap > WF_GRAPH_MAX_BYTES / sizeof *w->frames)
 			return wf_fail(w->out.err, -E2BIG, "objects nested deeper than %u", w->cap);
-		struct frame *frames = realloc(w->frames, cap * sizeof *frames);
+		struct pickle_frame *frames = realloc(w->frames, cap * sizeof *frames);
 		if (!frames)
 			return wf_fail(w->out.err, -ENOMEM, "out of memory");
 		w->frames = frames;
@@ -66,18 +42,18 @@ static int push(struct writer *w, struct frame f)
 	return 0;
 }
 
-static int pop(struct writer *w)
+static int pop(struct pickle_writer *w)
 {
 	w->depth--;
 	return 0;
 }
 
-static bool is_entered(const struct writer *w, wf_ref r)
+static bool is_entered(const struct pickle_writer *w, wf_ref r)
 {
 	return !wf_is_constant(w->out.g, r) && w->entered[r >> 3] >> (r & 7) & 1;
 }
 
-static int charge_repeat(struct writer *w, uint32_t parts)
+static int charge_repeat(struct pickle_writer *w, uint32_t parts)
 {
 	w->repeats += (uint64_t)parts + 1;
 	if (w->repeats > MAX_REPEATS)
@@ -86,7 +62,7 @@ static int charge_repeat(struct writer *w, uint32_t parts)
 }
 
 /* Every object that is not memoised before its parts are written comes through here. */
-static int enter(struct writer *w, struct frame f, uint32_t parts)
+static int enter(struct pickle_writer *w, struct pickle_frame f, uint32_t parts)
 {
 	if (is_entered(w, f.ref)) {
 		int rc = charge_repeat(w, parts);
@@ -113,12 +89,12 @@ static uint32_t count_live(const struct wf_graph *g, wf_ref r)
 	return live;
 }
 
-static bool is_filled(const struct writer *w, wf_ref r)
+static bool is_filled(const struct pickle_writer *w, wf_ref r)
 {
 	return wf_is(w->out.g, r, WF_LIST) || wf_is(w->out.g, r, WF_DICT);
 }
 
-static int enter_batch(struct writer *w, struct frame f)
+static int enter_batch(struct pickle_writer *w, struct pickle_frame f)
 {
 	if (is_filled(w, f.ref)) {
 		f.again = is_entered(w, f.ref);
@@ -127,25 +103,25 @@ static int enter_batch(struct writer *w, struct frame f)
 	return push(w, f);
 }
 
-static int leave_batch(struct writer *w, const struct frame *f)
+static int leave_batch(struct pickle_writer *w, const struct pickle_frame *f)
 {
 	if (is_filled(w, f->ref) && !f->again)
 		w->entered[f->ref >> 3] &= (unsigned char)~(1u << (f->ref & 7));
 	return pop(w);
 }
 
-static int push_batch(struct writer *w, wf_ref container, bool own)
+static int push_batch(struct pickle_writer *w, wf_ref container, bool own)
 {
 	uint32_t total = container ? count_live(w->out.g, container) : 0;
 
 	if (total == 0)
 		return 0;
-	return enter_batch(w, (struct frame){.kind = FRAME_BATCH, .ref = container, .own = own, .total = total});
+	return enter_batch(w, (struct pickle_frame){.kind = FRAME_BATCH, .ref = container, .own = own, .total = total});
 }
 
-static int save(struct writer *w, wf_ref r);
+static int save(struct pickle_writer *w, wf_ref r);
 
-static bool is_at_hand(const struct writer *w, wf_ref r)
+static bool is_at_hand(const struct pickle_writer *w, wf_ref r)
 {
 	enum wf_kind kind = wf_kind_of(w->out.g, r);
 
@@ -153,7 +129,7 @@ static bool is_at_hand(const struct writer *w, wf_ref r)
 }
 
 /* Whether all that a list or dict holds can be written without going deeper. */
-static bool is_flat(const struct writer *w, wf_ref r)
+static bool is_flat(const struct pickle_writer *w, wf_ref r)
 {
 	uint32_t n, m;
 	const wf_ref *refs = wf_elements(w->out.g, r, &n);
@@ -168,12 +144,12 @@ static bool is_flat(const struct writer *w, wf_ref r)
 	return true;
 }
 
-static int save(struct writer *w, wf_ref r);
+static int save(struct pickle_writer *w, wf_ref r);
 
 /* An argument of a call that is being written already. A list that is still being filled would be passed as far as it
  * is now. Where all its elements exist, a second list goes in its place, as CPython makes one for every frozenset;
  * otherwise the call was made with the unfinished list. */
-static int save_argument(struct writer *w, wf_ref r)
+static int save_argument(struct pickle_writer *w, wf_ref r)
 {
 	if (!is_filled(w, r) || !is_entered(w, r))
 		return save(w, r);
@@ -187,27 +163,27 @@ static int save_argument(struct writer *w, wf_ref r)
 	return push_batch(w, r, true);
 }
 
-static int save_container(struct writer *w, wf_ref r, uint8_t op)
+static int save_container(struct pickle_writer *w, wf_ref r, uint8_t op)
 {
 	wf_emit_empty(&w->out, op);
 	wf_emit_put(&w->out, r);
 	return push_batch(w, r, true);
 }
 
-static int save_set(struct writer *w, wf_ref r)
+static int save_set(struct pickle_writer *w, wf_ref r)
 {
 	uint32_t n;
 
 	if (w->out.protocol < 4 || wf_is(w->out.g, r, WF_FROZENSET)) {
 		wf_elements(w->out.g, r, &n);
-		return enter(w, (struct frame){.kind = FRAME_SET, .ref = r, .total = n}, n);
+		return enter(w, (struct pickle_frame){.kind = FRAME_SET, .ref = r, .total = n}, n);
 	}
 	wf_emit_op(&w->out, OP_EMPTY_SET);
 	wf_emit_put(&w->out, r);
 	return push_batch(w, r, false);
 }
 
-static int save_tuple(struct writer *w, wf_ref r)
+static int save_tuple(struct pickle_writer *w, wf_ref r)
 {
 	uint32_t n;
 
@@ -217,10 +193,10 @@ static int save_tuple(struct writer *w, wf_ref r)
 		return 0;
 	}
 	wf_emit_tuple_mark(&w->out, n);
-	return enter(w, (struct frame){.kind = FRAME_TUPLE, .ref = r, .total = n}, n);
+	return enter(w, (struct pickle_frame){.kind = FRAME_TUPLE, .ref = r, .total = n}, n);
 }
 
-static int save(struct writer *w, wf_ref r)
+static int save(struct pickle_writer *w, wf_ref r)
 {
 	struct pickle_out *o = &w->out;
 	int64_t v;
@@ -228,6 +204,7 @@ static int save(struct writer *w, wf_ref r)
 	if (r == WF_NIL)
 		return wf_fail(o->err, -EOPNOTSUPP, "an object with a missing part cannot be written");
 	if (wf_emit_is_memoised(o, r)) {
+		wf_pickle_write_trace_seen(w, r);
 		wf_emit_get(o, r);
 		return o->failed;
 	}
@@ -267,16 +244,16 @@ static int save(struct writer *w, wf_ref r)
 	case WF_FROZENSET:
 		return save_set(w, r);
 	case WF_CALL:
-		return enter(w, (struct frame){.kind = FRAME_CALL, .ref = r}, 1);
+		return enter(w, (struct pickle_frame){.kind = FRAME_CALL, .ref = r}, 1);
 	case WF_PERSID:
-		return push(w, (struct frame){.kind = FRAME_PERSID, .ref = r});
+		return push(w, (struct pickle_frame){.kind = FRAME_PERSID, .ref = r});
 	default:
 		return wf_fail(o->err, -EOPNOTSUPP, "an object of an unknown kind cannot be written");
 	}
 	return o->failed;
 }
 
-static int step_tuple(struct writer *w, struct frame *f)
+static int step_tuple(struct pickle_writer *w, struct pickle_frame *f)
 {
 	struct pickle_out *o = &w->out;
 
@@ -299,7 +276,7 @@ static int step_tuple(struct writer *w, struct frame *f)
 }
 
 /* One element or one key and its value; the frame may have moved afterwards. */
-static int save_part(struct writer *w, struct frame *f)
+static int save_part(struct pickle_writer *w, struct pickle_frame *f)
 {
 	const struct wf_graph *g = w->out.g;
 	uint32_t n;
@@ -318,9 +295,7 @@ static int save_part(struct writer *w, struct frame *f)
 	return save(w, items[f->at++ / 2].key);
 }
 
-enum batch_stage { BATCH_BETWEEN, BATCH_INSIDE, BATCH_SINGLE };
-
-static int step_batch(struct writer *w, struct frame *f)
+static int step_batch(struct pickle_writer *w, struct pickle_frame *f)
 {
 	struct pickle_out *o = &w->out;
 	enum wf_kind kind = wf_kind_of(o->g, f->ref);
@@ -359,26 +334,17 @@ static int step_batch(struct writer *w, struct frame *f)
 	return o->failed;
 }
 
-enum call_stage {
-	CALL_FUNC,
-	CALL_ARGS,
-	CALL_KWARGS,
-	CALL_RESULT,
-	CALL_LIST,
-	CALL_SET,
-	CALL_DICT,
-	CALL_STATE,
-	CALL_BUILD
-};
-
 /* The result of a call: memoised, unless it contains itself and was finished inside. Returns whether it goes on. */
-static bool finish_result(struct writer *w, wf_ref r, uint8_t op)
+static bool finish_result(struct pickle_writer *w, wf_ref r, uint8_t op)
 {
 	struct pickle_out *o = &w->out;
 
 	wf_emit_op(o, op);
+	if (wf_is(o->g, r, WF_CALL))
+		wf_pickle_write_trace(w, PICKLE_TRACE_CALL | r);
 	if (wf_emit_is_memoised(o, r)) {
 		wf_emit_op(o, OP_POP);
+		wf_pickle_write_trace_seen(w, r);
 		wf_emit_get(o, r);
 		return false;
 	}
@@ -386,7 +352,7 @@ static bool finish_result(struct writer *w, wf_ref r, uint8_t op)
 	return true;
 }
 
-static int save_args(struct writer *w, wf_ref args, bool again)
+static int save_args(struct pickle_writer *w, wf_ref args, bool again)
 {
 	uint32_t depth = w->depth;
 	int rc = save(w, args);
@@ -397,7 +363,7 @@ static int save_args(struct writer *w, wf_ref args, bool again)
 }
 
 /* OBJ takes its arguments from the stack, one at a time. */
-static int save_marked_args(struct writer *w, struct frame *f)
+static int save_marked_args(struct pickle_writer *w, struct pickle_frame *f)
 {
 	wf_ref arg = wf_element(w->out.g, wf_call_args(w->out.g, f->ref), f->at);
 
@@ -408,7 +374,7 @@ static int save_marked_args(struct writer *w, struct frame *f)
 	return save(w, arg);
 }
 
-static int step_call(struct writer *w, struct frame *f)
+static int step_call(struct pickle_writer *w, struct pickle_frame *f)
 {
 	static const uint8_t ops[] = {OP_REDUCE, OP_NEWOBJ, OP_NEWOBJ_EX};
 	const struct wf_graph *g = w->out.g;
@@ -439,15 +405,17 @@ static int step_call(struct writer *w, struct frame *f)
 	case CALL_STATE:
 		return e.state ? save(w, e.state) : 0;
 	default:
-		if (e.state)
+		if (e.state) {
 			wf_emit_op(&w->out, OP_BUILD);
+			wf_pickle_write_trace(w, PICKLE_TRACE_BUILD | f->ref);
+		}
 		f->round++;
 		f->stage = CALL_LIST;
 		return w->out.failed;
 	}
 }
 
-static int step_frozenset(struct writer *w, struct frame *f)
+static int step_frozenset(struct pickle_writer *w, struct pickle_frame *f)
 {
 	struct pickle_out *o = &w->out;
 
@@ -468,7 +436,7 @@ static int step_frozenset(struct writer *w, struct frame *f)
 }
 
 /* Before protocol 4 there are no opcodes for sets: set([...]), with a list that no other object knows. */
-static int step_set(struct writer *w, struct frame *f)
+static int step_set(struct pickle_writer *w, struct pickle_frame *f)
 {
 	struct pickle_out *o = &w->out;
 
@@ -487,7 +455,7 @@ static int step_set(struct writer *w, struct frame *f)
 	return pop(w);
 }
 
-static int step_persid(struct writer *w, struct frame *f)
+static int step_persid(struct pickle_writer *w, struct pickle_frame *f)
 {
 	struct pickle_out *o = &w->out;
 
@@ -503,18 +471,18 @@ static int step_persid(struct writer *w, struct frame *f)
 	return pop(w);
 }
 
-static int step(struct writer *w)
+static int step(struct pickle_writer *w)
 {
-	static int (*const steps[])(struct writer *, struct frame *) = {
+	static int (*const steps[])(struct pickle_writer *, struct pickle_frame *) = {
 		[FRAME_TUPLE] = step_tuple, [FRAME_BATCH] = step_batch,   [FRAME_CALL] = step_call,
 		[FRAME_SET] = step_set,     [FRAME_PERSID] = step_persid,
 	};
-	struct frame *f = &w->frames[w->depth - 1];
+	struct pickle_frame *f = &w->frames[w->depth - 1];
 	int rc = steps[f->kind](w, f);
 	return rc < 0 ? rc : w->out.failed;
 }
 
-static void writer_free(struct writer *w)
+void wf_pickle_writer_free(struct pickle_writer *w)
 {
 	free(w->out.buf);
 	free(w->out.memo);
@@ -522,28 +490,34 @@ static void writer_free(struct writer *w)
 	free(w->entered);
 }
 
+int wf_pickle_write_all(struct pickle_writer *w, wf_ref root)
+{
+	uint32_t limit = wf_graph_limit(w->out.g);
+
+	w->out.protocol = w->out.hooks->as_read ? wf_graph_protocol(w->out.g) : 2;
+	w->out.memo = calloc(limit, sizeof *w->out.memo);
+	w->entered = calloc(limit / 8 + 1, 1);
+	w->out.buf = malloc(PICKLE_OUT_BYTES);
+	if (!w->out.memo || !w->entered || !w->out.buf)
+		return wf_fail(w->out.err, -ENOMEM, "out of memory");
+	if (w->out.protocol >= 2)
+		wf_emit_u8(&w->out, OP_PROTO, w->out.protocol);
+	int rc = save(w, root);
+	while (rc == 0 && w->depth && w->looked_for < PICKLE_MAX_LOOKED_FOR)
+		rc = step(w);
+	if (rc < 0)
+		return rc;
+	wf_emit_op(&w->out, OP_STOP);
+	return wf_emit_flush(&w->out);
+}
+
 int wf_pickle_write(const struct wf_graph *g, wf_ref root, const struct wf_pickle_writer *hooks, struct wf_error *err)
 {
-	cleanup_with(writer_free) struct writer w = {.out = {.g = g, .hooks = hooks, .err = err}};
-	uint32_t limit = wf_graph_limit(g);
+	cleanup_with(wf_pickle_writer_free) struct pickle_writer w = {.out = {.g = g, .hooks = hooks, .err = err}};
 
 	if (wf_graph_lossy(g))
 		return wf_fail(err, -EOPNOTSUPP, "this pickle can be read but not written: %s", wf_graph_lossy(g));
-	w.out.protocol = hooks->as_read ? wf_graph_protocol(g) : 2;
-	w.out.memo = calloc(limit, sizeof *w.out.memo);
-	w.entered = calloc(limit / 8 + 1, 1);
-	w.out.buf = malloc(PICKLE_OUT_BYTES);
-	if (!w.out.memo || !w.entered || !w.out.buf)
-		return wf_fail(err, -ENOMEM, "out of memory");
-	if (w.out.protocol >= 2)
-		wf_emit_u8(&w.out, OP_PROTO, w.out.protocol);
-	int rc = save(&w, root);
-	while (rc == 0 && w.depth)
-		rc = step(&w);
-	if (rc < 0)
-		return rc;
-	wf_emit_op(&w.out, OP_STOP);
-	return wf_emit_flush(&w.out);
+	return wf_pickle_write_all(&w, root);
 }
 
 struct memory_writer {

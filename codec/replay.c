@@ -320,6 +320,7 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 {
 	struct wf_checkpoint *ck = ctx;
 	struct reader in = {payload, len, false};
+	wf_checkpoint_rewritable(ck); /* before the graph is changed */
 	switch (type) {
 	case EDIT_RENAME:
 	case EDIT_HEIR:

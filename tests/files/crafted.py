@@ -233,10 +233,10 @@ refused("pickle-long-huge.pt", ["offset"], P + b"\x8b" + struct.pack("<I", 0x7ff
 refused("pickle-frame.pt", ["offset"], b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"}.")
 refused("pickle-protocol.pt", ["protocol"], b"\x80\x63}.")
 refused("pickle-odd-setitems.pt", ["offset"], P + b"}(" + text("a") + b"u.")
-refused("pickle-ext.pt", ["offset"], P + b"\x82\x01.")
 refused("pickle-buffer.pt", ["offset"], b"\x80\x05\x97.")
 refused("pickle-global-name.pt", ["offset"], P + b"c" + b"m" * 5000 + b"\n")
 
+case("good-pickle-ext.pt")(lambda: archive(dictionary((text("w"), W), (text("e"), b"\x82\x01)R"), (text("f"), b"\x84\x01\0\0\1)R")), STORAGES[:1]))
 # as Python's own reader: what is left on the stack does not matter, and what would be made is only told
 case("good-pickle-two-objects.pt", good={})(lambda: archive(b"}}", []))
 case("good-pickle-inst.pt")(lambda: archive(b"(ios\nsystem\n", []))

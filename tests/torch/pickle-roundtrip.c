@@ -1,6 +1,7 @@
 /* Reads the pickle in a file and writes it to standard output:  pickle-roundtrip [-r] FILE [OFFSET [LENGTH]]
  *
- * With -r in the protocol in which it was read, otherwise in protocol 2. Without LENGTH the pickle may end anywhere; the offset after its STOP goes to standard error. */
+ * With -r in the protocol in which it was read, otherwise in protocol 2. Without LENGTH the pickle may end anywhere; the offset after its STOP goes to standard error, and behind it "faithful",
+ * or why what is written does not do what was read. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,10 +37,12 @@ int main(int argc, char **argv)
 		uint64_t len = argc > 3 ? strtoull(argv[3], NULL, 10) : wf_source_size(source) - offset;
 		rc = wf_pickle_read(g, source, offset, len, NULL, &root, &end, &err);
 	}
+	const char *why = "";
+	int faithful = rc == 0 ? wf_pickle_faithful(g, root, &why) : 0;
 	if (rc == 0)
 		rc = wf_pickle_write(g, root, &writer, &err);
 	if (rc == 0)
-		fprintf(stderr, "%" PRIu64 "\n", end);
+		fprintf(stderr, "%" PRIu64 " %s\n", end, faithful == 1 ? "faithful" : why);
 	else
 		fprintf(stderr, "%s\n", wf_error_format(&err, text, sizeof text));
 	wf_graph_free(g);

@@ -52,7 +52,10 @@ def roundtrip(data, offset=0, as_read=False):
         p = subprocess.run([TOOL, *["-r"] * as_read, f.name, str(offset)], capture_output=True)
     if p.returncode:
         raise RuntimeError(p.stderr.decode().strip())
-    return p.stdout, int(p.stderr)
+    end, faithful = p.stderr.decode().split(" ", 1)
+    if faithful != "faithful\n":
+        raise RuntimeError(f"written anew it would mean something else: {faithful}")
+    return p.stdout, int(end)
 
 
 def check_same(name, data, want=None):

@@ -409,6 +409,61 @@ static void test_edited(void **state)
 	wf_graph_free(g);
 }
 
+/* Whether what is written does what was read. */
+static void test_faithful(void **state)
+{
+	static const struct {
+		const char *data;
+		size_t len;
+		int faithful;
+	} cases[] = {
+		{LIT("}."), 1},
+		{LIT("cm\nn\n)R."), 1},
+		{LIT("cm\nn\n)RNb."), 1},
+		/* the same call twice, one object twice, a call nobody has */
+		{LIT("cm\nn\n)Rcm\nn\n)R\x86."), 1},
+		{LIT("cm\nn\n)Rq\0h\0\x86."), 1},
+		{LIT("cm\nn\n)Rcm\nn\n)R."), 0},
+		{LIT("cm\nn\n)R0N."), 0},
+		{LIT("cm\nn\n)\x81" "0N."), 0},
+		{LIT("(im\nn\n0N."), 0},
+		{LIT("cm\nn\n)Rq\0" "0cm\no\n)Rh\0\x86."), 0}, /* made first, used second */
+		{LIT("cm\nn\n)Rq\0cm\nset\nh\0N\x86R0h\0\x86."), 0},      /* dropped, and the object again */
+		/* filled before another object sees it, and afterwards */
+		{LIT("]q\0Nacm\nn\nh\0\x85R\x86."), 1},
+		{LIT("]q\0cm\nn\nh\0\x85Rh\0Na0\x86."), 0},
+		{LIT("cm\nn\n)Rq\0Nbcm\nn\nh\0\x85R\x86."), 1},
+		{LIT("cm\nn\n)Rq\0cm\nn\nh\0\x85Rh\0Nb0\x86."), 0},
+		{LIT("cm\nn\n)Rq\0cm\nn\nh\0\x85Rh\0NNs0\x86."), 0},
+		{LIT("cm\nn\n)R2Nb\x86."), 0},
+		/* contains itself */
+		{LIT("]q\0h\0a."), 1},
+		{LIT("]q\0cm\nn\nh\0\x85Ra."), 1},
+		{LIT("}q\0Ncm\nn\nh\0\x85Rs."), 1},
+		{LIT("cm\nn\n)Rq\0}Nh\0sb."), 1},
+		{LIT("]q\0cm\nn\nh\0\x85RaNa."), 1}, /* seen empty */
+		{LIT("]q\0Nacm\nn\nh\0\x85Ra."), 0}, /* seen with one element; a batch would come later */
+		{LIT("\x82\1."), 0},
+		{LIT("\x80\2N\x80\4\x85."), 0},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct wf_error err = {0};
+		const char *why = NULL;
+		struct wf_graph *g;
+		wf_ref root;
+		if (kit_read(cases[i].data, cases[i].len, &g, &root, &err) < 0) {
+			if (cases[i].faithful)
+				fail_msg("case %zu: %s", i, err.text);
+			continue;
+		}
+		int r = wf_pickle_faithful(g, root, &why);
+		if (r != cases[i].faithful)
+			fail_msg("case %zu: %d, %s", i, r, why ? why : "");
+		assert_true(r == 1 || why[0]);
+		wf_graph_free(g);
+	}
+}
+
 static void test_lossy(void **state)
 {
 	struct wf_buffer out = WF_BUFFER_INIT;
@@ -428,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_repeats),         cmocka_unit_test(test_deep),
 		cmocka_unit_test(test_doubling),        cmocka_unit_test(test_long_strings),
 		cmocka_unit_test(test_edited),          cmocka_unit_test(test_lossy),
+		cmocka_unit_test(test_faithful),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Checkpoints whose pickle cannot be written anew with the same meaning: bytes of tensors are edited, the pickle is copied byte for byte,
+and whatever would change it is refused when it is tried, with the reason in the log. Judged by torch.load.
+
+Usage: test_verbatim.py BUILD_DIRECTORY. Prints TAP; skips itself where /dev/fuse is missing.
+"""
+import copyreg
+import os
+import pickletools
+import struct
+import sys
+import zipfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "mount"), os.path.join(HERE, "..", "files")]
+from kit import World, done, need_fuse, ok, read, run, same, write  # noqa: E402
+
+need_fuse()
+
+from craft import call, checkpoint, dictionary, get, glob, integer, legacy, storage, tensor, text, zip_file  # noqa: E402
+from judge import load  # noqa: E402
+
+copyreg.add_extension("collections", "OrderedDict", 240)
+
+
+def put(index):
+    return b"q" + bytes([index])
+
+
+ORDERED = glob("collections", "OrderedDict")
+EMPTY_LIST = b"]"
+
+
+def apply(obj, state):
+    obj.update(state)
+
+
+# what the pickle says beside the tensors, and whether it can be written anew
+KINDS = {
+    # cloudpickle: a function that sets the state, whose result is dropped; the object is used again right behind it
+    "a state setter": (False, [("x", ORDERED + b")R" + put(200) + glob("__main__", "apply") + get(200) +
+                                dictionary((text("a"), integer(1))) + b"\x86R0"), ("y", get(200))]),
+    # dill: calls made for what they do, after all
+    "a call for its effect": (False, [("x", ORDERED + b")R" + put(200) + glob("operator", "setitem") + get(200) + text("k") + integer(3) +
+                                       b"\x87R00" + get(200))]),
+    "an argument that is filled later": (False, [("x", EMPTY_LIST + put(200) + b"0" + call(glob("__builtin__", "tuple"), get(200))),
+                                                 ("y", get(200) + integer(5) + b"a")]),
+    "an object that is filled later": (False, [("x", ORDERED + b")R" + put(200) + b"0" + call(glob("__builtin__", "len"), get(200))),
+                                               ("y", get(200) + text("k") + integer(5) + b"s")]),
+    "a list and items in turn": (True, [("x", ORDERED + b")R" + text("k") + integer(5) + b"s" + text("j") + integer(6) + b"s")]),
+    "copyreg's extensions": (False, [("x", b"\x82\xf0)R")]),
+    "protocols in turn": (False, [("x", b"\x80\x04" + text("a") + b"\x80\x02")]),
+    "a call left on the stack": (False, [("x", integer(1))]),
+    "INST": (True, [("x", b"(icollections\nOrderedDict\n")]),
+    "OBJ": (True, [("x", b"(" + glob("collections", "OrderedDict") + b"o")]),
+    "a dropped list": (True, [("x", EMPTY_LIST + b"0" + integer(1))]),
+    "calls that are shared": (True, [("x", ORDERED + b")R" + put(200)), ("y", get(200)), ("z", call(glob("__builtin__", "len"), get(200)))]),
+    "a list with itself inside": (True, [("x", EMPTY_LIST + put(200) + get(200) + b"a")]),
+}
+W, V = struct.pack("<4f", 1, 2, 3, 4), struct.pack("<3q", 7, 8, 9)
+NEW_V = struct.pack("<3q", 70, 80, 90)
+
+
+def make(path, kind, items, legacy_stream):
+    expression = dictionary((text("w"), tensor(storage("Float", "0", 4), (2, 2))), (text("v"), tensor(storage("Long", "1", 3), (3,))),
+                            (text("epoch"), integer(3)), *((text(k), v) for k, v in items))
+    if kind == "a call left on the stack":
+        expression = call(glob("collections", "OrderedDict")) + expression
+    if legacy_stream:
+        expression = expression.replace(text("cpu") + integer(4) + b"t", text("cpu") + integer(4) + b"Nt").replace(
+            text("cpu") + integer(3) + b"t", text("cpu") + integer(3) + b"Nt")
+        write(path, legacy(expression, [("0", 4, W), ("1", 3, V)]))
+    else:
+        write(path, zip_file(checkpoint(expression, [("0", W), ("1", V)])))
+
+
+def shown(path):
+    """What torch loads, but for the tensors' bytes."""
+    obj = load(path)
+    return {k: repr(v) for k, v in obj.items() if k not in ("w", "v")}, obj["w"].tolist(), obj["v"].tolist()
+
+
+def pickle_of(path, legacy_stream):
+    if legacy_stream:
+        with open(path, "rb") as f:
+            for _ in range(4):
+                start = f.tell()
+                list(pickletools.genops(f))
+            return read(path)[start:f.tell()]
+    with zipfile.ZipFile(path) as z:
+        return z.read("archive/data.pkl")
+
+
+def edit_bytes(w, legacy_stream, options):
+    before, pkl = shown(w.file), pickle_of(w.file, legacy_stream)
+    w.mount(*options)
+    r = run("sh", "-c", "printf '\\0\\0\\200\\077' | dd of=mnt/w bs=4 seek=2 conv=notrunc status=none && cp v.bin mnt/v && "
+            "printf ')rest' > mnt/.v.swp && rm mnt/.v.swp", cwd=w.dir)
+    ok(r.returncode == 0, "  bytes are edited", r)
+    r = run(w.wfctl, "umount", w.mnt)
+    ok(r.returncode == 0, "  and committed", r)
+    same(shown(w.file), (before[0], [[1.0, 2.0], [1.0, 4.0]], [70, 80, 90]), "  torch loads them, and the rest as before")
+    return pickle_of(w.file, legacy_stream) == pkl
+
+
+REFUSED = ["mv mnt/w mnt/weight", "rm mnt/v", "mkdir mnt/d", "echo 5 > mnt/n", "echo 4 > mnt/epoch", "ln mnt/w mnt/u", "rm -r mnt/x",
+           "setfattr -n user.torch.shape -v '[4]' mnt/w", "setfattr -n user.torch.requires_grad -v true mnt/w", "cp w.bin mnt/v",
+           "dd if=w.bin of=mnt/v bs=8 count=1 status=none", "truncate -s 8 mnt/w", "cp -a mnt/w mnt/copy"]
+
+
+def refuse_the_rest(w):
+    before = shown(w.file)
+    w.mount()
+    for command in REFUSED:
+        r = run("sh", "-c", command, cwd=w.dir)
+        ok(r.returncode != 0 and "not permitted" in r.stderr, f"  {command} is refused", r)
+        log = read(f"{w.mnt}/.weightfs/log").decode().splitlines()
+        ok("kept as it is" in "".join(log[-2:]), "    with the reason", log[-3:])
+    r = run("setfattr", "-n", "user.torch.shape", "-v", "[2, 2]", f"{w.mnt}/w")
+    ok(r.returncode == 0, "  an attribute that is there may be set", r)
+    r = run(w.wfctl, "umount", w.mnt)
+    ok(r.returncode == 0 and shown(w.file) == before, "  and the checkpoint is as it was", r)
+
+
+def rewrite(w):
+    before = shown(w.file)
+    w.mount()
+    r = run("sh", "-c", "mv mnt/w mnt/weight && mv mnt/weight mnt/w && echo 4 > mnt/epoch", cwd=w.dir)
+    ok(r.returncode == 0, "  it can be written anew", r)
+    r = run(w.wfctl, "umount", w.mnt)
+    after = shown(w.file)
+    ok(r.returncode == 0 and after == (dict(before[0], epoch="4"), before[1], before[2]), "  with the same meaning", (r, before, after))
+
+
+with World(sys.argv[1], lambda path: None) as world:
+    write(os.path.join(world.dir, "v.bin"), NEW_V)
+    write(os.path.join(world.dir, "w.bin"), W)
+    for kind, (rewritable, items) in KINDS.items():
+        for legacy_stream in (False, True):
+            ok(True, f"{kind}, {'legacy' if legacy_stream else 'zip'}")
+            make(world.file, kind, items, legacy_stream)
+            kept = edit_bytes(world, legacy_stream, [] if legacy_stream or kind != "a state setter" else ["-o", "commit=append"])
+            if rewritable:
+                rewrite(world)
+            else:
+                ok(kept, "  the pickle is the same, byte for byte")
+                refuse_the_rest(world)
+done()
