@@ -11,6 +11,7 @@
 
 #include "checkpoint_impl.h"
 #include "layout.h"
+#include "lookalike.h"
 #include "util.h"
 #include "value.h"
 
@@ -55,6 +56,8 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 	ck->path = realpath(path, NULL);
 	if (!ck->path)
 		return wf_fail(err, -errno, "%s", strerror(errno));
+	if (stat(ck->path, &st) == 0 && S_ISDIR(st.st_mode))
+		return wf_lookalike_directory(ck->path, err);
 	if (o->output) {
 		/* the output need not exist yet; a link that does is followed, so that a commit replaces what it points
 		 * to */

@@ -295,7 +295,7 @@ static int plan_serialization_id(struct wf_plan *p, const struct wf_naming *n, s
 		if (r == 0)
 			r = wf_source_read(s, 0, text, 40);
 		wf_source_unref(s);
-		if (r == 0 && strspn(text, "0123456789") == 40 && same_names(p, n)) {
+		if (r == 0 && strspn(text, "0123456789") == 40 && !record->twice && same_names(p, n)) {
 			char *left = wf_plan_own_name(p, strndup(text, 20));
 			if (!left)
 				return wf_fail(err, -ENOMEM, "out of memory");
@@ -306,9 +306,10 @@ static int plan_serialization_id(struct wf_plan *p, const struct wf_naming *n, s
 						 .text = left};
 			return 0;
 		}
+		/* there may be another one */
 		memmove(part, part + 1, (p->count - i - 1) * sizeof *part);
 		p->count--;
-		return 0;
+		i--;
 	}
 	return 0;
 }

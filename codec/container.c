@@ -166,6 +166,19 @@ static uint32_t find_joined(const struct wf_container *c, const char *folder, co
 	return WF_NO_RECORD;
 }
 
+/* What loading needs may be there only once: PyTorch's choice among records of one name depends on how many there are. */
+static bool is_needed(const struct wf_container *c, const char *name)
+{
+	static const char *const needed[] = {"data.pkl",   "constants.pkl",   "version", ".data/version",
+					     "byteorder", ".format_version", ".storage_alignment"};
+	for (size_t i = 0; i < WF_ARRAY_SIZE(needed); i++)
+		if (strlen(needed[i]) == strlen(name) && same_name(c, needed[i], name, strlen(name)))
+			return true;
+	size_t n = strlen(name), folder = strlen(c->storage_folder);
+	return c->kind != WF_CONTAINER_ZIP || strncmp(name, "code/", 5) == 0 || (n > folder && same_name(c, name, c->storage_folder, folder)) ||
+	       (n > 4 && same_name(c, name + n - 4, ".pkl", 4));
+}
+
 int wf_container_index(struct wf_container *c, struct wf_error *err)
 {
 	uint32_t size = 16;
@@ -178,8 +191,12 @@ int wf_container_index(struct wf_container *c, struct wf_error *err)
 	for (uint32_t i = 0; i < c->count; i++) {
 		const char *name = c->records[i].name;
 		uint32_t slot = 0;
-		/* PyTorch's choice among records of one name depends on how many records there are */
-		if (find_joined(c, "", name, strlen(name), &slot) != WF_NO_RECORD)
+		uint32_t first = find_joined(c, "", name, strlen(name), &slot);
+		if (first != WF_NO_RECORD && !is_needed(c, name)) {
+			c->records[first].twice = c->records[i].twice = true;
+			continue;
+		}
+		if (first != WF_NO_RECORD)
 			return wf_fail_at(err, -EUCLEAN, name, WF_ERROR_NO_OFFSET, "two records have this name%s",
 					  c->fold_case ? " (upper and lower case are the same)" : "");
 		c->index[slot] = i + 1;

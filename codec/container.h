@@ -36,6 +36,7 @@ struct wf_record {
 	uint32_t crc32;         /* zip: of the inflated bytes as the directory says */
 	uint16_t method;        /* 0 stored, 8 deflated */
 	bool has_crc;
+	bool twice;             /* zip: another record that no tensor needs has this name, too */
 	uint8_t problem;        /* which rule `bad` stands for: for the readers of the formats */
 	int bad;                /* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside);
 	                         * wf_container_locate and wf_container_open_record tell the reason */

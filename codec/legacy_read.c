@@ -195,6 +195,16 @@ static int add_storages(struct data *d, const struct wf_graph *g, wf_ref keys, s
 	return wf_container_index(c, err);
 }
 
+/* A part of the stream that cannot be read. One that ends too early is a matter of the file, not of its pickles. */
+static int bad_part(int r, const char *part, struct wf_error *err)
+{
+	if (err && err->cut)
+		return wf_fail_at(err, r, part, err->offset,
+				  "truncated or incomplete: a legacy checkpoint of which the rest is missing; %s", err->text);
+	wf_error_where(err, part);
+	return r;
+}
+
 static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_map *classes, wf_ref *ret_root,
 		      struct wf_error *err)
 {
@@ -205,22 +215,16 @@ static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_
 	uint64_t size = wf_source_size(c->file), object = l->sys_info_offset;
 	wf_ref ignored, keys_root, root;
 	int r = read_aside(c->file, &object, UINT64_MAX, &aside, &ignored, err);
-	if (r < 0) {
-		wf_error_where(err, "sys_info");
-		return r;
-	}
+	if (r < 0)
+		return bad_part(r, "sys_info", err);
 	uint64_t keys = object;
 	r = wf_read_part(g, c->file, object, size - object, &keys, UINT64_MAX, &reader, &root, err);
-	if (r < 0) {
-		wf_error_where(err, "object");
-		return r;
-	}
+	if (r < 0)
+		return bad_part(r, "object", err);
 	uint64_t end = keys;
 	r = read_aside(c->file, &end, UINT64_MAX, &keys_graph, &keys_root, err);
-	if (r < 0) {
-		wf_error_where(err, "keys");
-		return r;
-	}
+	if (r < 0)
+		return bad_part(r, "keys", err);
 	const struct {
 		const char *name;
 		uint64_t start, end;
@@ -270,10 +274,8 @@ int wf_legacy_open(struct wf_source *file, struct wf_container **ret, struct wf_
 
 	uint64_t sys_info = protocol;
 	r = read_aside(file, &sys_info, SMALL_PICKLE_BYTES, &version_graph, &root, err);
-	if (r < 0) {
-		wf_error_where(err, "protocol");
-		return r;
-	}
+	if (r < 0)
+		return bad_part(r, "protocol", err);
 	int64_t version = 0;
 	if (!wf_is(version_graph, root, WF_INT) || !wf_int_value(version_graph, root, &version))
 		return wf_fail_at(err, -EUCLEAN, "protocol", WF_ERROR_NO_OFFSET,

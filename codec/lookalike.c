@@ -1,17 +1,15 @@
 /* What people hand to a checkpoint reader that is no checkpoint, by its first bytes. The error of a checkpoint reader
  * is where they learn that a download failed; "corrupt" would send them the wrong way. */
-#include "container_impl.h"
+#include "lookalike.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <strings.h>
 
-#include "cursor.h"
 #include "util.h"
 
 #define HEAD_BYTES 4096u
-#define MAX_NAMES 10000u /* of a zip's directory: what tells stands early */
 
 struct signature {
 	const char *magic;
@@ -33,25 +31,41 @@ static const struct signature signatures[] = {
 	NOT_OURS(0, "version https://git-lfs.github.com/spec/",
 		 "this is a git-lfs pointer, not the checkpoint itself (fetch it with `git lfs pull`)"),
 	NOT_OURS(0, "\0GITCRYPT\0", "this file is encrypted by git-crypt (unlock the repository first)"),
+	NOT_OURS(0, "/annex/objects/", "this is a git-annex pointer, not the checkpoint itself (fetch it with `git annex get`)"),
+	NOT_OURS(0, "../../blobs/",
+		 "this is a link of the Hugging Face cache that was saved as text: copy the file that it names (cp -L)"),
 	NOT_OURS(0, "GGUF", "this is a GGUF model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "lmgg", "this is a GGML model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "tjgg", "this is a GGML model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "fmgg", "this is a GGML model, not a PyTorch checkpoint"),
+	NOT_OURS(0, "algg", "this is a GGML model (LoRA), not a PyTorch checkpoint"),
+	NOT_OURS(0, "ftrt", "this is a TensorRT engine, not a PyTorch checkpoint (it is built from one, and there is no way back)"),
+	NOT_OURS(0, "ptrt", "this is a TensorRT engine, not a PyTorch checkpoint (it is built from one, and there is no way back)"),
+	NOT_OURS(0, "RKNN", "this is a Rockchip model (RKNN), not a PyTorch checkpoint"),
+	NOT_OURS(0, "7767517\n", "this is an ncnn model, not a PyTorch checkpoint"),
+	NOT_OURS(0, "\x12\1\0\0\0\0\0\0", "these are MXNet parameters, not a PyTorch checkpoint"),
+	NOT_OURS(0, "PAR1", "this is a Parquet table, not a checkpoint"),
+	NOT_OURS(0, "ARROW1", "this is an Arrow table, not a checkpoint"),
+	NOT_OURS(0, "SQLite format 3", "this is an SQLite data base, not a checkpoint"),
+	NOT_OURS(0, "MZ\x90\0", "this is a program for Windows, not a checkpoint"),
+	NOT_OURS(0, "GIF8", "this is a GIF image, not a checkpoint"),
+	NOT_OURS(0, "\x5d\0\0\x80\0", "this is LZMA-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or unpack it)"),
+	NOT_OURS(0, "\x5d\0\0\0\4", "this is LZMA-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or unpack it)"),
 	NOT_OURS(0, "7z\xbc\xaf\x27\x1c", "this is a 7z archive, not a checkpoint (unpack it first)"),
-	NOT_OURS(0, "\x1f\x8b", "this is gzip-compressed, not a checkpoint itself (unpack it first)"),
-	NOT_OURS(0, "BZh", "this is bzip2-compressed, not a checkpoint itself (unpack it first)"),
+	NOT_OURS(0, "\x1f\x8b", "this is gzip-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
+	NOT_OURS(0, "BZh", "this is bzip2-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
 	NOT_OURS(0,
 		 "\xfd"
 		 "7zXZ\0",
-		 "this is xz-compressed, not a checkpoint itself (unpack it first)"),
+		 "this is xz-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
 	NOT_OURS(0, "\x28\xb5\x2f\xfd", "this is zstd-compressed, not a checkpoint itself (unpack it first)"),
-	NOT_OURS(0, "\x04\x22\x4d\x18", "this is lz4-compressed, not a checkpoint itself (unpack it first)"),
+	NOT_OURS(0, "\x04\x22\x4d\x18", "this is lz4-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
 	NOT_OURS(0, "Rar!\x1a\x07", "this is a RAR archive, not a checkpoint (unpack it first)"),
 	NOT_OURS(257, "ustar", "this is a tar archive, not a checkpoint (unpack it first)"),
 	NOT_OURS(0, "PK\5\6", "this is an empty zip archive"),
 	NOT_OURS(0, "PK\7\x8", "this is a part of a zip archive in several parts"),
-	NOT_OURS(0, "\x89HDF\r\n\x1a\n", "this is an HDF5 file (Keras writes such), not a PyTorch checkpoint"),
-	NOT_OURS(0, "\x93NUMPY", "this is a NumPy array (.npy), not a PyTorch checkpoint"),
+	NOT_OURS(0, "\x89HDF\r\n\x1a\n", "this is an HDF5 file (Keras writes such), not a PyTorch checkpoint (h5py opens it)"),
+	NOT_OURS(0, "\x93NUMPY", "this is a NumPy array (.npy), not a PyTorch checkpoint (np.load reads it)"),
 	NOT_OURS(0,
 		 "\x7f"
 		 "ELF",
@@ -62,7 +76,8 @@ static const struct signature signatures[] = {
 	NOT_OURS(0, "\0\5\x16\7", "this is a macOS resource fork (AppleDouble), not the checkpoint beside it"),
 	NOT_OURS(0, "bplist00", "this is a macOS property list, not a checkpoint"),
 	NOT_OURS(4, "TFL3", "this is a TensorFlow Lite model, not a PyTorch checkpoint"),
-	NOT_OURS(4, "ET12", "this is an ExecuTorch program, not a PyTorch checkpoint"),
+	NOT_OURS(4, "ET12", "this is an ExecuTorch program (.pte), not a PyTorch checkpoint"),
+	NOT_OURS(4, "FT01", "these are ExecuTorch's tensors (.ptd), not a PyTorch checkpoint"),
 	NOT_READ(4, "PTMF", "this is a PyTorch mobile model (flatbuffer), which is not supported"),
 	NOT_READ(0, "PYTORCH1",
 		 "this is a container of a PyTorch preview before 1.0, which PyTorch itself no longer reads"),
@@ -79,13 +94,39 @@ static bool find_text(const unsigned char *head, size_t len, const char *what)
 	return memmem(head, len, what, strlen(what)) != NULL;
 }
 
-/* All of it printable ASCII or bytes as UTF-8 has them, and white space. */
+/* All of it printable UTF-8 and white space; the last character may be cut. */
 static bool is_text(const unsigned char *head, size_t len)
 {
-	for (size_t i = 0; i < len; i++)
-		if ((head[i] < 0x20 && !isspace(head[i])) || head[i] == 0x7f || head[i] == 0xc0 || head[i] >= 0xf8)
+	for (size_t i = 0; i < len;) {
+		unsigned char c = head[i++];
+		unsigned int more = c < 0xc2 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+		if ((c < 0x20 && !isspace(c)) || (c >= 0x7f && c < 0xc2) || c >= 0xf5)
 			return false;
+		for (; more > 0 && i < len; more--)
+			if ((head[i++] & 0xc0) != 0x80)
+				return false;
+	}
 	return true;
+}
+
+/* The text formats of other programs. */
+static int text_of_program(const unsigned char *head, size_t len, const char *s, size_t n, struct wf_error *err)
+{
+	if (find_text(head, len, "layer {") || find_text(head, len, "layers {") || find_text(head, len, "layer{"))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a Caffe network description (prototxt), which holds no weights: they are in the "
+			       ".caffemodel");
+	if (starts_with_word(s, n, "[net]") || starts_with_word(s, n, "[network]"))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a Darknet network description (.cfg), which holds no weights: they are in the .weights");
+	if (find_text(head, len, "outs:") && find_text(head, len, "md5:"))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a DVC pointer, not the checkpoint itself (fetch it with `dvc pull`)");
+	if (n > 4 && isdigit((unsigned char)s[0]) && s[1] == '\n' && find_text(head, len, "V 1\n") &&
+	    find_text(head, len, "torch."))
+		return wf_fail(err, -EMEDIUMTYPE, "this is a file of Torch 7 (Lua, .t7), not a PyTorch checkpoint "
+						  "(torchfile, from PyPI, reads it)");
+	return 0;
 }
 
 static int markup_or_text(const unsigned char *head, size_t len, struct wf_error *err)
@@ -108,10 +149,18 @@ static int markup_or_text(const unsigned char *head, size_t len, struct wf_error
 		return wf_fail(err, -EMEDIUMTYPE,
 			       "this is an XML document, not a checkpoint (the answer of a server that refused the "
 			       "download?)");
+	int named = text_of_program(head, len, s, n, err);
+	if (named < 0)
+		return named;
 	if (*s == '{' || *s == '[') {
+		if (find_text(head, len, "\"error\""))
+			return wf_fail(err, -EMEDIUMTYPE,
+				       "this is JSON text with an error in it, not a checkpoint (the answer of a server that "
+				       "refused the download?)");
 		if (find_text(head, len, "\"weight_map\""))
 			return wf_fail(err, -EMEDIUMTYPE,
-				       "this is the index of a checkpoint in several files, not one of the files");
+				       "this is the index of a checkpoint in several files, not one of the files: open "
+				       "those that it names, one by one");
 		return wf_fail(err, -EMEDIUMTYPE, "this is JSON text, not a checkpoint");
 	}
 	char line[44];
@@ -124,17 +173,71 @@ static int markup_or_text(const unsigned char *head, size_t len, struct wf_error
 	return wf_fail(err, -EMEDIUMTYPE, "this is a text file that starts with \"%s\", not a checkpoint", line);
 }
 
-static int binary(const unsigned char *head, size_t len, uint64_t size, struct wf_error *err)
+static uint32_t u32_at(const unsigned char *head, size_t len, size_t at)
 {
+	return at + 4 <= len ? wf_le32(head + at) : UINT32_MAX;
+}
+
+/* A protobuf of another framework: which one its first fields or names in it tell. */
+static int protobuf(const unsigned char *head, size_t len, struct wf_error *err)
+{
+	bool named = len >= 4 && head[0] == 0x0a && head[1] < 128 && (size_t)head[1] + 4 < len;
+	for (size_t i = 2; named && i < 2u + head[1]; i++)
+		named = head[i] >= 0x20 && head[i] < 0x7f;
+	const unsigned char *next = named ? head + 2 + head[1] : head;
+	/* a name, then layers: field 2 in the old format, 100 in the new one */
+	if (named && ((next[0] == 0x12 && find_text(head, len, "data")) || (next[0] == 0xa2 && next[1] == 0x06)))
+		return wf_fail(err, -EMEDIUMTYPE, "this is a Caffe model (.caffemodel), not a PyTorch checkpoint");
+	if (len < 12 || (head[0] != 8 && head[0] != 0x0a))
+		return 0;
+	if (find_text(head, len, "saved_model") || find_text(head, len, "serve\"") ||
+	    (head[0] == 8 && head[1] == 1 && head[2] == 0x12 && find_text(head, len, "tensorflow")) ||
+	    find_text(head, len, "\x05serve"))
+		return wf_fail(err, -EMEDIUMTYPE, "this is a TensorFlow SavedModel (saved_model.pb), not a PyTorch checkpoint");
+	if (head[0] == 0x0a && find_text(head, len, "Placeholder"))
+		return wf_fail(err, -EMEDIUMTYPE, "this is a TensorFlow graph (.pb), not a PyTorch checkpoint");
+	if (head[0] == 8 && (find_text(head, len, "coremltools") || find_text(head, len, "com.github.apple")))
+		return wf_fail(err, -EMEDIUMTYPE, "this is a Core ML model (.mlmodel), not a PyTorch checkpoint");
+	/* ir_version, then the producer's name, its version, or at once the graph */
+	bool version = head[0] == 8 && head[1] >= 1 && head[1] <= 32;
+	bool producer = version && head[2] == 0x12 && (size_t)head[3] + 5 <= len && head[3] >= 2 && isalpha(head[4]);
+	if (producer || (version && head[2] == 0x3a && (find_text(head, len, "onnx") || find_text(head, len, "input") ||
+							find_text(head, len, "Conv") || find_text(head, len, "Gemm"))))
+		return wf_fail(err, -EMEDIUMTYPE, "this is an ONNX model, not a PyTorch checkpoint");
+	return 0;
+}
+
+/* Formats without a magic number, by the numbers that they begin with. */
+static int headless(const unsigned char *head, size_t len, uint64_t size, struct wf_error *err)
+{
+	uint32_t a = u32_at(head, len, 0), b = u32_at(head, len, 4), c = u32_at(head, len, 8);
 	if (len >= 10 && wf_le64(head) <= 100000000 && wf_le64(head) <= size - 8 && wf_le64(head) >= 2 &&
 	    head[8] == '{' && (head[9] == '"' || head[9] == '}' || isspace(head[9])))
-		return wf_fail(err, -EMEDIUMTYPE, "this is a safetensors file, not a PyTorch checkpoint");
-	/* ONNX is a protobuf: ir_version, then producer_name */
-	if (len >= 12 && head[0] == 8 && head[2] == 0x12 && head[3] >= 5 &&
-	    (memcmp(head + 4, "pytorch", 7) == 0 || find_text(head, len, "ONNX") || find_text(head, len, "onnx")))
-		return wf_fail(err, -EMEDIUMTYPE, "this is an ONNX model, not a PyTorch checkpoint");
-	if (len >= 2 && head[0] == 0x80 && head[1] <= 5)
-		return wf_fail(err, -EMEDIUMTYPE, "this is a Python pickle, but not one that torch.save wrote");
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a safetensors file, which this version does not mount "
+			       "(safetensors.torch.load_file reads it, and torch.save makes a checkpoint of that)");
+	/* a type (3 a table, 4 a torch object), its number, and for an object the length of "V 1" */
+	if ((a == 4 && b == 1 && c == 3 && find_text(head, len, "V 1")) || (a == 3 && b == 1 && find_text(head, len, "torch.")))
+		return wf_fail(err, -EMEDIUMTYPE, "this is a file of Torch 7 (Lua, .t7), not a PyTorch checkpoint "
+						  "(torchfile, from PyPI, reads it)");
+	/* version 0.1 or 0.2, a revision, images seen, then floats */
+	if (size > 64 && a == 0 && (b == 1 || b == 2) && c <= 5)
+		return wf_fail(err, -EMEDIUMTYPE, "these are weights of Darknet (YOLO), not a PyTorch checkpoint");
+	if (len >= 2 && (head[0] & 0x0f) == 8 && head[0] >> 4 <= 7 && (head[0] * 256u + head[1]) % 31 == 0 &&
+	    !(head[1] & 0x20))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is zlib-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or "
+			       "unpack it)");
+	/* a map whose first key is a short text */
+	if (len >= 8 && ((head[0] > 0x80 && head[0] <= 0x8f && head[1] > 0xa0 && head[1] <= 0xbf) ||
+			 (head[0] == 0xde && head[3] > 0xa0 && head[3] <= 0xbf)))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is MessagePack (Flax writes such), not a PyTorch checkpoint (flax.serialization reads it)");
+	return 0;
+}
+
+static int binary(const unsigned char *head, size_t len, uint64_t size, struct wf_error *err)
+{
 	bool zeroes = true;
 	for (size_t i = 0; i < len && zeroes; i++)
 		zeroes = head[i] == 0;
@@ -143,6 +246,13 @@ static int binary(const unsigned char *head, size_t len, uint64_t size, struct w
 			       "this file starts with %zu zero bytes: not a checkpoint (a download that was never "
 			       "finished?)",
 			       len);
+	int r = headless(head, len, size, err);
+	if (r == 0)
+		r = protobuf(head, len, err);
+	if (r < 0)
+		return r;
+	if (len >= 2 && head[0] == 0x80 && head[1] <= 5)
+		return wf_fail(err, -EMEDIUMTYPE, "this is a Python pickle that cannot be read");
 	char hex[8 * 3 + 1] = "";
 	for (size_t i = 0; i < WF_MIN(len, 8u); i++)
 		snprintf(hex + i * 3, sizeof hex - i * 3, "%02x%s", head[i], i + 1 < WF_MIN(len, 8u) ? " " : "");
@@ -159,112 +269,16 @@ int wf_lookalike(struct wf_source *file, struct wf_error *err)
 	int r = wf_source_read(file, 0, head, len);
 	if (r < 0)
 		return wf_fail(err, r, "cannot read the file: %s", strerror(-r));
+	r = wf_lookalike_mangled(file, err);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < WF_ARRAY_SIZE(signatures); i++) {
 		const struct signature *s = &signatures[i];
 		if ((size_t)s->offset + s->len <= len && memcmp(head + s->offset, s->magic, s->len) == 0)
 			return wf_fail(err, s->code, "%s", s->text);
 	}
-	r = markup_or_text(head, len, err);
+	r = wf_lookalike_prefixed(file, head, len, err);
+	if (r == 0)
+		r = markup_or_text(head, len, err);
 	return r < 0 ? r : binary(head, len, size, err);
-}
-
-/* ---- pickles ---- */
-
-static bool names_global(const struct wf_graph *g, const char *module)
-{
-	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
-		if (wf_is(g, o, WF_GLOBAL) && strcmp(wf_global_module(g, o), module) == 0)
-			return true;
-	return false;
-}
-
-int wf_lookalike_pickle(struct wf_source *file, const struct wf_graph *g, int code, struct wf_error *err)
-{
-	if (!err || code != -EUCLEAN)
-		return code;
-	if (names_global(g, "joblib.numpy_pickle"))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is a joblib dump, whose arrays stand between the opcodes (joblib.load it, and write "
-			       "it with pickle.dump or torch.save)");
-	if (err->cut)
-		return wf_fail_at(err, code, NULL, err->offset, "truncated or incomplete: a Python pickle, and %s",
-				  err->text);
-	return wf_fail_at(err, code, NULL, err->offset, "a damaged Python pickle: %s", err->text);
-}
-
-/* ---- zip archives ---- */
-
-enum name_match { WHOLE, BASENAME, SUFFIX };
-
-struct zip_marker {
-	enum name_match match;
-	const char *name;
-	int code;
-	const char *before, *after; /* of the record's name in the sentence */
-};
-
-#define CONTAINS(suffix)                                                              \
-	{                                                                             \
-		SUFFIX, suffix, -EMEDIUMTYPE, "this is a zip archive that contains ", \
-			", not a checkpoint itself (unpack it first)"                 \
-	}
-
-/* In the order of what they tell: the first that any record fits is taken. */
-static const struct zip_marker zip_markers[] = {
-	{WHOLE, "MAR-INF/MANIFEST.json", -EMEDIUMTYPE, "this is a TorchServe model archive (",
-	 " is there), not a checkpoint (unpack it; the checkpoint is inside)"},
-	{BASENAME, "serialized_exported_program.json", -EOPNOTSUPP, "this is a torch.export program (",
-	 " is there), which is not supported"},
-	{BASENAME, "archive_format", -EOPNOTSUPP, "this is a torch.export archive (",
-	 " is there), which is not supported"},
-	{SUFFIX, ".data/extern_modules", -EOPNOTSUPP, "this is a torch.package archive (",
-	 " is there), which is not supported"},
-	{BASENAME, "model.json", -EOPNOTSUPP, "this is a TorchScript archive of PyTorch 1.0 (",
-	 " is there), which is not supported"},
-	{BASENAME, "model.weights.h5", -EMEDIUMTYPE, "this is a Keras model (", " is there), not a PyTorch checkpoint"},
-	{SUFFIX, ".npy", -EMEDIUMTYPE, "this is a NumPy archive (.npz with ", "), not a PyTorch checkpoint"},
-	CONTAINS(".pth"),
-	CONTAINS(".pt"),
-	CONTAINS(".ckpt"),
-	CONTAINS(".pth.tar"),
-	CONTAINS(".bin"),
-	CONTAINS(".safetensors"),
-	{WHOLE, "META-INF/MANIFEST.MF", -EMEDIUMTYPE, "this is a Java archive (", " is there), not a checkpoint"},
-	{WHOLE, "[Content_Types].xml", -EMEDIUMTYPE, "this is an office document (", " is there), not a checkpoint"},
-};
-
-static bool marks(const struct zip_marker *m, const char *name, size_t len)
-{
-	size_t n = strlen(m->name);
-	if (len < n || memcmp(name + len - n, m->name, n) != 0)
-		return false;
-	return len == n || m->match == SUFFIX || (m->match == BASENAME && name[len - n - 1] == '/');
-}
-
-int wf_lookalike_zip(struct wf_source *file, const struct wf_zip_directory *directory, struct wf_error *err)
-{
-	struct wf_cursor c;
-	size_t best = WF_ARRAY_SIZE(zip_markers);
-	char found[128] = "";
-	if (wf_cursor_init_source(&c, file, directory->offset, directory->size_bytes) < 0)
-		return 0;
-	for (uint64_t i = 0; i < directory->entries && i < MAX_NAMES && best > 0; i++) {
-		const unsigned char *fixed = wf_cursor_view(&c, 46);
-		if (!fixed || wf_le32(fixed) != 0x02014b50)
-			break;
-		size_t len = wf_le16(fixed + 28);
-		uint64_t rest = (uint64_t)wf_le16(fixed + 30) + wf_le16(fixed + 32);
-		const char *name = wf_cursor_view(&c, len);
-		for (size_t m = 0; name && m < best; m++)
-			if (marks(&zip_markers[m], name, len)) {
-				best = m;
-				snprintf(found, sizeof found, "%.*s", (int)WF_MIN(len, sizeof found - 1), name);
-			}
-		wf_cursor_skip(&c, rest);
-	}
-	wf_cursor_free(&c);
-	if (best == WF_ARRAY_SIZE(zip_markers))
-		return 0;
-	const struct zip_marker *m = &zip_markers[best];
-	return wf_fail(err, m->code, "%s%s%s", m->before, found, m->after);
 }

@@ -75,6 +75,8 @@ static void check_record(struct verify *v, uint32_t i)
 	if (r == 0)
 		r = sum_record(v, source, record, &crc, &err);
 	wf_source_unref(source);
+	if (record->twice && wf_container_find(c, record->name) == i)
+		tell(v, true, "%s: two records have this name, and which one is read depends on the reader", record->name);
 	wf_error_where(&err, record->name);
 	if (r < 0)
 		tell(v, true, "%s", wf_error_format(&err, text, sizeof text));

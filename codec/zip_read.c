@@ -18,7 +18,7 @@
  * names, of which it takes either. Of a local header only the two lengths are used, as there. libzip has no part in
  * this: it does not tell where data lie, and it would keep about 200 bytes a record.
  */
-#include "container_impl.h"
+#include "lookalike.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -489,7 +489,7 @@ static int open_directory(struct zip *z, const struct wf_zip_directory *d, struc
 	return wf_fail(err, -EUCLEAN, "it has no record \"%s/data.pkl\", which holds the object", c->prefix);
 }
 
-int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
+static int open_zip(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
 {
 	struct wf_zip_directory d;
 	int r = wf_zip_find_directory(file, &d, err);
@@ -525,4 +525,10 @@ int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_err
 		return r;
 	*ret = steal_pointer(&c);
 	return 0;
+}
+
+int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
+{
+	int r = open_zip(file, ret, err);
+	return r < 0 ? wf_lookalike_damaged_zip(file, r, err) : r;
 }
