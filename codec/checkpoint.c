@@ -224,6 +224,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->log_ctx = options->log_ctx;
 	ck->changed = options->changed;
 	ck->renamed = options->renamed;
+	ck->became_directory = options->became_directory;
 	ck->changed_ctx = options->changed_ctx;
 	wf_checkpoint_make_locks(ck);
 	int r = resolve_paths(ck, path, options, err);

@@ -39,6 +39,8 @@ struct wf_open_options {
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
 	/* A name stands for another inode though no edit of that name was asked for. As above. */
 	void (*renamed)(void *ctx, uint32_t dir, const char *name);
+	/* What was a link to a directory that is being removed is the directory now. As above. */
+	void (*became_directory)(void *ctx, uint32_t ino);
 	void *changed_ctx;
 	/* Where storages are placed, as torch.load's map_location (placement.h); NULL: they stay in the file. A commit records
 	 * the new locations. preload: all of them now, else each at its first read. verify: hold what is loaded against the
@@ -197,6 +199,8 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
  * remove the object. Where no rmdir of it follows within 5 seconds of the last removal, they are there again. */
 int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+/* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
+int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
 /* A new empty file. -EEXIST. */
 int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);

@@ -51,6 +51,7 @@ struct wf_checkpoint {
 	void *refused_ctx;
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
 	void (*renamed)(void *ctx, uint32_t dir, const char *name);
+	void (*became_directory)(void *ctx, uint32_t ino);
 	void *changed_ctx;
 
 	pthread_rwlock_t lock;       /* graph, storages, tree, edits */

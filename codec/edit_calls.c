@@ -34,18 +34,28 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 	return r;
 }
 
-int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name)
+static int remove_directory(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole)
 {
 	int r = wf_edit_begin_removal(ck);
 	if (r < 0)
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);
-	r = wf_apply_rmdir(ck, dir, name);
+	r = wf_apply_rmdir(ck, dir, name, whole);
 	if (r == 0)
 		wf_edit_stamp_names(ck, &e);
 	wf_edit_explain(ck, r, e.dir, e.new_dir);
 	wf_edit_end(ck);
 	return r;
+}
+
+int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name)
+{
+	return remove_directory(ck, dir, name, false);
+}
+
+int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name)
+{
+	return remove_directory(ck, dir, name, true);
 }
 
 static int stat_and_end(struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino ino, struct wf_stat *ret)

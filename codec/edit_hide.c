@@ -165,8 +165,11 @@ static void entry_gone(void *ctx, wf_ino ino)
 
 static void now_directory(void *ctx, wf_ino gone, wf_ino ino)
 {
-	wf_edit_renumber(ctx, gone, ino);
-	wf_edit_tell_renamed(ctx, ino);
+	struct wf_checkpoint *ck = ctx;
+	wf_edit_renumber(ck, gone, ino);
+	wf_edit_tell_renamed(ck, ino);
+	if (ck->became_directory && !ck->edits->replaying)
+		ck->became_directory(ck->changed_ctx, ino);
 }
 
 /* The object has gone, or stands whole at another place. */

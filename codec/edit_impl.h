@@ -264,7 +264,7 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		    unsigned int flags, const bool *heir);
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
 int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
-int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole); /* whole: empty or not */
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret);
 int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object);

@@ -121,7 +121,7 @@ int wf_edit_compact(struct wf_checkpoint *ck)
 	return r < 0 ? r : wf_tree_compact(ck->tree);
 }
 
-int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name)
+int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole)
 {
 	struct wf_place p;
 	int r = wf_edit_find(ck, dir, name, &p);
@@ -129,7 +129,7 @@ int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 		return r;
 	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR && !ck->edits->replaying)
 		return -ENOTDIR;
-	if (!ck->edits->replaying && !wf_edit_is_empty(ck, wf_edit_entry(ck, &p)->ino))
+	if (!whole && !wf_edit_is_empty(ck, wf_edit_entry(ck, &p)->ino))
 		return -ENOTEMPTY;
 	if (!wf_edit_removable(ck, &p))
 		return wf_edit_hide(ck, &p);

@@ -189,7 +189,7 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	case EDIT_UNLINK:
 	case EDIT_RMDIR:
 		e = wf_edit_before(ck, dir, name, dir, NULL);
-		r = type == EDIT_UNLINK ? wf_apply_unlink(ck, dir, name) : wf_apply_rmdir(ck, dir, name);
+		r = type == EDIT_UNLINK ? wf_apply_unlink(ck, dir, name) : wf_apply_rmdir(ck, dir, name, true);
 		if (r == 0)
 			wf_edit_stamp_names(ck, &e);
 		return r;

@@ -27,6 +27,7 @@
 
 struct fs_invalidator;
 struct fs_waiting;
+struct fs_was_links;
 struct fs_control;
 struct fs_write_behind;
 struct fs_signals;
@@ -39,6 +40,7 @@ struct fs {
 	struct fuse_session *session;
 	struct fs_invalidator *invalidator;
 	struct fs_waiting *waiting;
+	struct fs_was_links *was_links; /* NULL on a read-only mount */
 	struct fs_control *control;
 	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
 	struct fs_signals *signals;
@@ -75,6 +77,16 @@ int fs_errno(struct fs *fs, fuse_ino_t ino, int error);
 int fs_outcome(struct fs *fs, fuse_ino_t ino, const char *call, const char *name, int r);
 /* For struct wf_open_options.refused. */
 void fs_note_reason(void *ctx, int code, const char *reason);
+
+/* ---- was_link.c: links that became directories under the eyes of who removes them ---- */
+struct fs_was_links *fs_was_links_new(void);
+void fs_was_links_free(struct fs_was_links *l); /* accepts NULL */
+/* Around a call of the codec that removes something; NULL: it is over. */
+void fs_removing_for(fuse_req_t req);
+void fs_became_directory(void *ctx, uint32_t ino); /* for struct wf_open_options */
+/* Whether the caller still sees a link there; for the last time: from now on it sees the directory. */
+bool fs_sees_link(fuse_req_t req, uint32_t ino, bool for_the_last_time);
+void fs_show_link(fuse_req_t req, struct wf_stat *st); /* makes it one, for such a caller */
 
 /* struct stat of a codec node. */
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);

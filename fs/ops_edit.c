@@ -106,14 +106,28 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply(req, parent, "unlink", name,
-	      fs_is_fixed(parent, name) ? -EPERM : wf_unlink(fs_of(req)->checkpoint, (uint32_t)parent, name));
+	struct wf_checkpoint *ck = fs_of(req)->checkpoint;
+	struct wf_stat st;
+	int r = -EPERM;
+	if (!fs_is_fixed(parent, name)) {
+		fs_removing_for(req);
+		r = wf_unlink(ck, (uint32_t)parent, name);
+		if (r == -EISDIR && wf_lookup(ck, (uint32_t)parent, name, &st) == 0 && fs_sees_link(req, st.ino, true))
+			r = wf_remove_whole(ck, (uint32_t)parent, name);
+		fs_removing_for(NULL);
+	}
+	reply(req, parent, "unlink", name, r);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	reply(req, parent, "rmdir", name,
-	      fs_is_fixed(parent, name) ? -EPERM : wf_rmdir(fs_of(req)->checkpoint, (uint32_t)parent, name));
+	int r = -EPERM;
+	if (!fs_is_fixed(parent, name)) {
+		fs_removing_for(req);
+		r = wf_rmdir(fs_of(req)->checkpoint, (uint32_t)parent, name);
+		fs_removing_for(NULL);
+	}
+	reply(req, parent, "rmdir", name, r);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)

@@ -94,6 +94,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	int r = wf_lookup(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0) {
+		fs_show_link(req, &st);
 		fs_reply_entry(req, parent, &st);
 	} else if (r == -ENOENT) {
 		/* a negative entry: what is not there does not appear but through us */
@@ -120,6 +121,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_err(req, fs_errno(fs, ino, r));
 		return;
 	}
+	fs_show_link(req, &st);
 	fs_stat(fs, &st, &attr);
 	fuse_reply_attr(req, &attr, FS_TIMEOUT);
 }
@@ -127,6 +129,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	struct wf_buffer target = WF_BUFFER_INIT;
+	if (fs_sees_link(req, (uint32_t)ino, true)) { /* the name, again, which is a directory by the next look */
+		wf_path_of(fs_of(req)->checkpoint, (uint32_t)ino, &target);
+		const char *path = target.data ? target.data : "", *slash = strrchr(path, '/');
+		fuse_reply_readlink(req, slash ? slash + 1 : path);
+		wf_buffer_free(&target);
+		return;
+	}
 	int r = wf_readlink(fs_of(req)->checkpoint, (uint32_t)ino, &target);
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
@@ -153,7 +162,9 @@ static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_
 {
 	struct fs_page *p = ctx;
 	struct fuse_entry_param e;
-	fs_fill_entry(fs_of(p->req), st, p->entry_timeout, &e);
+	struct wf_stat shown = *st;
+	fs_show_link(p->req, &shown);
+	fs_fill_entry(fs_of(p->req), &shown, p->entry_timeout, &e);
 	return fs_page_add(p, name, &e, (off_t)next + 2);
 }
 

@@ -128,6 +128,7 @@ static int open_checkpoint(struct fs *fs)
 					  .commit_mode = o->commit_mode,
 					  .changed = fs_invalidate,
 					  .renamed = entry_changed,
+					  .became_directory = fs_became_directory,
 					  .changed_ctx = fs,
 					  .map_location = o->map_location,
 					  .preload = o->preload,
@@ -390,7 +391,8 @@ static int run(struct fs *fs, struct start *start)
 		return fail("signals", strerror(-r));
 	fs->log = fs_log_new();
 	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
-	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new())))
+	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new()) ||
+			    (fs->writable && !(fs->was_links = fs_was_links_new()))))
 		status = fail(fs->options.checkpoint, strerror(ENOMEM));
 	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
 	if (status == 0 && start->pipe >= 0 && chdir("/") < 0)
@@ -399,6 +401,7 @@ static int run(struct fs *fs, struct start *start)
 		status = mount_and_serve(fs, start);
 	fs_signals_stop(fs);
 	fs_control_free(fs);
+	fs_was_links_free(fs->was_links);
 	wf_close(fs->checkpoint);
 	if (fs->beside >= 0)
 		close(fs->beside);

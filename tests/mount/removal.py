@@ -145,6 +145,30 @@ def shared_ones(w):
     w.umount()
 
 
+def links_on_the_way(w):
+    """rm has seen a link that becomes the directory while it goes on."""
+    both, empty, pair = {"t": tensor(1)}, {}, (tensor(1), 2)
+    save(w.file, OrderedDict([("d", {"a": both, "b": both, "e": empty, "f": empty, "p": pair, "q": pair}), ("x", both), ("y", {"p": pair}),
+                              ("t", (both, pair, tensor(1))), ("keep", 1)]))
+    w.mount()
+    r = run("rm", "-r", f"{w.mnt}/d")
+    ok(r.returncode == 0 and not r.stderr, "containers that are held twice inside", r)
+    same((os.path.islink(f"{w.mnt}/x"), read(f"{w.mnt}/y/p/0")), (False, floats(1)), "others see the directories at once")
+    r = run("rm", "-r", f"{w.mnt}/x", f"{w.mnt}/t", f"{w.mnt}/y")
+    ok(r.returncode == 0 and not r.stderr and os.listdir(w.mnt) == ["keep"], "and outside", r)
+    run("sync", w.mnt)
+    w.crash()
+    same(os.listdir(w.mnt), ["keep"], "the log says the same")
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "and a commit")
+    save(w.file, OrderedDict([("a", empty), ("b", empty), ("c", pair), ("d", pair)]))
+    w.mount()
+    os.rmdir(f"{w.mnt}/a")
+    same((os.listdir(f"{w.mnt}/b"), os.path.isdir(f"{w.mnt}/b")), ([], True), "who removed one and looks into the other finds the directory")
+    write(f"{w.mnt}/b/new", b"1\n")
+    same((os.path.islink(f"{w.mnt}/b"), read(f"{w.mnt}/b/new")), (False, b"1\n"), "which it is from then on")
+    w.umount()
+
+
 def while_in_use(w):
     w.mount()
     with open(f"{w.mnt}/pair/0", "r+b") as f, open(f"{w.mnt}/holder/2", "rb") as g:
@@ -204,7 +228,7 @@ def many_entries(w):
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "is committed")
 
 
-for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
+for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
     with World(sys.argv[1], content) as world:
         test(world)
 done()

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Random removals, whole and in part, of nested mappings, lists and tuples that share parts, between commits and kills; the same in Python,
+and torch.load, as the oracle.
+
+Usage: test_random_removals.py BUILD_DIRECTORY [--seconds S] [--from SEED]. Prints TAP; a failed round names its seed.
+"""
+import argparse
+import os
+import random
+import shutil
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
+from kit import World, done, need_fuse, ok, run, write  # noqa: E402
+
+need_fuse()
+import torch  # noqa: E402
+import judge  # noqa: E402
+
+
+def make(rng, depth, made):
+    """A random value; containers that were made before come again."""
+    if made and rng.random() < 0.15:
+        return rng.choice(made)
+    kind = rng.choice(["tensor", "tuple", "dict", "list", "int", "sparse"] if depth < 4 else ["tensor", "int"])
+    if kind == "tensor":
+        value = torch.arange(float(rng.randrange(1, 5))) + rng.randrange(9)
+    elif kind == "int":
+        return rng.randrange(100)
+    elif kind == "sparse":
+        value = torch.eye(rng.randrange(2, 4)).to_sparse()
+    elif kind == "dict":
+        value = {f"k{i}": make(rng, depth + 1, made) for i in range(rng.randrange(4))}
+    else:  # one tensor at least: else it is a line of text
+        parts = [torch.ones(1) * rng.randrange(9)] + [make(rng, depth + 1, made) for _ in range(rng.randrange(4))]
+        value = tuple(parts) if kind == "tuple" else parts
+    made.append(value)
+    return value
+
+
+class Round:
+    def __init__(self, w, seed):
+        self.w, self.rng, self.trace, self.count = w, random.Random(seed), [], 0
+        made = []
+        self.model = {f"k{i}": make(self.rng, 0, made) for i in range(8)}
+        self.partly = {}  # inode of an object that must go whole -> what was removed from it
+
+    def entries(self, only=None):
+        """(path, container, key) of every entry that is no link, of the containers that are directories."""
+        found, todo = [], [("", self.model)]
+        while todo:
+            at, obj = todo.pop()
+            items = obj.items() if isinstance(obj, dict) else enumerate(obj) if isinstance(obj, (list, tuple)) else ()
+            for key, value in list(items):
+                path = f"{at}/{key}"
+                full = self.w.mnt + path
+                if only is None or isinstance(obj, only):
+                    found.append((path, obj, key))
+                if os.path.isdir(full) and not os.path.islink(full):
+                    todo.append((path, value))
+        return [e for e in found if os.path.lexists(self.w.mnt + e[0])]
+
+    def empty(self, path, obj):
+        """What rm -r does on its way in: only mappings and lists lose single entries."""
+        full = self.w.mnt + path
+        if os.path.islink(full) or not os.path.isdir(full):
+            return
+        for key, value in list(obj.items() if isinstance(obj, dict) else enumerate(obj) if isinstance(obj, (list, tuple)) else ()):
+            self.empty(f"{path}/{key}", value)
+        if isinstance(obj, (dict, list)):
+            self.forced |= isinstance(obj, list) and len(obj) > 0
+            obj.clear()
+
+    def remove(self, path, obj):
+        self.forced = False
+        self.empty(path, obj)
+        full = self.w.mnt + path
+        if os.path.islink(full) or not os.path.isdir(full):
+            os.unlink(full)
+        elif self.rng.random() < 0.5:
+            shutil.rmtree(full)
+        else:
+            r = run("rm", "-r", full)
+            if r.returncode:
+                raise AssertionError(r.stderr)
+
+    def still_there(self):
+        return {os.lstat(os.path.join(at, d)).st_ino for at, dirs, _ in os.walk(self.w.mnt) for d in dirs}
+
+    def remove_whole(self):
+        found = self.entries(dict)
+        if len(found) < 3:
+            return
+        path, container, key = self.rng.choice(found)
+        self.trace.append(f"rm -r {path}")
+        self.remove(path, container[key])
+        del container[key]
+        there = self.still_there()
+        self.partly = {ino: names for ino, names in self.partly.items() if ino in there}
+
+    def remove_part(self):
+        found = self.entries(tuple)
+        if not found:
+            return
+        path, _, key = self.rng.choice(found)
+        top, obj, parts = None, self.model, path[1:].split("/")
+        for i, part in enumerate(parts[:-1]):  # the outermost tuple without a mapping or list between
+            obj = obj[part] if isinstance(obj, dict) else obj[int(part)]
+            top = (top or "/" + "/".join(parts[:i + 1])) if isinstance(obj, tuple) else None
+        self.trace.append(f"rm -r {path} (in {top})")
+        self.remove(path, obj[key])
+        self.partly.setdefault(os.lstat(self.w.mnt + top).st_ino, []).append(path)
+
+    def add(self):
+        self.count += 1
+        write(f"{self.w.mnt}/n{self.count}", b"%d\n" % self.count)
+        self.model[f"n{self.count}"] = self.count
+        self.trace.append("add")
+
+    def judge_commit(self, r, what):
+        self.trace.append(what)
+        if (r.returncode, bool(r.stderr)) != ((1, True) if self.partly else (0, False)):
+            raise AssertionError(f"{what} says {r.returncode} {r.stderr!r}, but {self.partly} was removed in part")
+        self.partly = {}
+
+    def commit(self):
+        self.judge_commit(run(self.w.wfctl, "commit", self.w.mnt), "commit")
+
+    def kill(self):
+        self.trace.append("kill")
+        run("sync", self.w.mnt)
+        self.w.crash()
+        self.partly = {}
+
+    def run(self, mode):
+        torch.save(self.model, self.w.file)
+        self.w.mount("-o", f"commit={mode}")
+        for _ in range(25):
+            self.rng.choices([self.remove_whole, self.remove_part, self.add, self.commit, self.kill], [8, 8, 2, 2, 1])[0]()
+        self.judge_commit(run(self.w.wfctl, "umount", self.w.mnt), "umount")
+        judge.same(judge.load(self.w.file), self.model)
+        r = run(self.w.wfctl, "verify", self.w.file)
+        if r.returncode:
+            raise AssertionError(r.stdout + r.stderr)
+
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("build")
+arguments.add_argument("--seconds", type=float, default=15)
+arguments.add_argument("--from", type=int, default=int(time.time()), dest="first")
+options = arguments.parse_args()
+end, seed, failed = time.monotonic() + options.seconds, options.first, 0
+while time.monotonic() < end and failed < 3:
+    with World(options.build, lambda path: None) as world:
+        current = Round(world, seed)
+        try:
+            current.run(("replace", "append", "auto")[seed % 3])
+        except Exception as e:
+            failed += 1
+            ok(False, f"round {seed}", f"{e!r}\n" + "\n".join(current.trace[-16:]))
+    seed += 1
+ok(failed == 0, f"{seed - options.first} rounds from {options.first} on: {failed} failed")
+done()
