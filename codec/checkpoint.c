@@ -92,10 +92,11 @@ static int open_source(struct wf_checkpoint *ck, struct wf_error *err)
 	return r < 0 ? wf_fail(err, r, "%s", strerror(-r)) : 0;
 }
 
-static int open_overlay(struct wf_checkpoint *ck, struct wf_error *err)
+static int open_overlay(struct wf_checkpoint *ck, const char *edits_of, struct wf_error *err)
 {
 	struct wf_overlay_options o = {.checkpoint = ck->path,
 				       .output = ck->output,
+				       .edits_of = edits_of,
 				       .writable = ck->writable,
 				       .log = ck->log,
 				       .log_ctx = ck->log_ctx};
@@ -220,6 +221,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		return wf_fail(err, -ENOMEM, "out of memory");
 	ck->writable = options->writable;
 	ck->commit_mode = options->commit_mode;
+	ck->onto = options->edits_of != NULL;
 	ck->log = options->log;
 	ck->log_ctx = options->log_ctx;
 	ck->changed = options->changed;
@@ -231,7 +233,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	/* before the file is read: a crash may have left an append half done, and the overlay knows how much of it
 	 * counts */
 	if (r == 0 && !options->ignore_overlay)
-		r = open_overlay(ck, err);
+		r = open_overlay(ck, options->edits_of, err);
 	if (r == 0 && stat(ck->path, &ck->opened) < 0)
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)

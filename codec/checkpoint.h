@@ -32,6 +32,7 @@ struct wf_open_options {
 	bool writable;            /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
 	bool ignore_overlay;      /* the tools' view of the plain file */
 	const char *output;       /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
+	const char *edits_of; /* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */
 	enum wf_commit_mode commit_mode;
 	/* An inode's content or attributes changed by an edit to another one (a view of the same storage, a tie broken, a
 	 * commit): cached pages of [offset, offset + len) are stale. len 0: everything. Called with the checkpoint's lock
@@ -252,5 +253,10 @@ int wf_revert(struct wf_checkpoint *ck, struct wf_error *err);
 int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
 /* Drops the overlay of the checkpoint at path. -ENOENT when it has none, -EBUSY while it is mounted. */
 int wf_discard(const char *path, struct wf_error *err);
+/* Commits the edits that wait beside the file at path (which may have been changed, or be gone) to another file, where every name
+ * that they touch must be there with the same dtype and shape; all or nothing. They are gone from beside path then.
+ * Returns: 0; -ENOENT there are none; -ESTALE something is different; -EEXIST the other file has edits of its own; -EBUSY; what
+ * wf_commit returns. */
+int wf_commit_onto(const char *path, const char *onto, struct wf_error *err);
 /* Rewrites without dead bytes; trim: each storage cut to what its views use. */
 int wf_repack(const char *path, bool trim, struct wf_error *err);

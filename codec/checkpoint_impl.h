@@ -44,6 +44,7 @@ struct wf_checkpoint {
 	char *path;   /* resolved, absolute */
 	char *output; /* where commits go, absolute; NULL: path */
 	enum wf_commit_mode commit_mode;
+	bool onto; /* the edits were made on another file: what they touch must be the same here */
 	atomic_bool writable; /* becomes false when a commit could not clear its overlay */
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;

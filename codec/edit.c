@@ -295,6 +295,7 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	wf_pasts_clear(e);
 	free(e->viewers);
 	free(e->kept);
+	free(e->touched);
 	free(e->storage_of_record);
 	wf_buffer_free(&e->pieces);
 	free(e->last_path);

@@ -357,6 +357,9 @@ int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const 
 		text[len] = '\0';
 		while (len > 0 && text[len - 1] == '\n')
 			text[--len] = '\0';
+		r = wf_edit_touch_file(ck, ino); /* what stands there is going to change before it is named */
+	}
+	if (r == 0) {
 		r = strcmp(name, "user.torch.device") ? set_attribute(ck, ino, name, text) : set_device(ck, ino, text);
 		if (r == 0)
 			wf_edit_stamp(ck, ino, false);

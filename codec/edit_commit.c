@@ -243,6 +243,7 @@ void wf_edits_committed(struct wf_checkpoint *ck)
 		e->unnamed[i] = wf_edits_is_kept(ck, i);
 		e->numbers[i] = e->unnamed[i] ? e->numbers[i] : WF_NO_NUMBER;
 	}
+	wf_edit_forget_touched(e);
 	e->changes++;
 	e->generation++; /* a list's names are numbered anew */
 	e->scratch_unlogged = e->shadow_count > 0;

@@ -136,6 +136,8 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 		wf_overlay_touched(ck->overlay, number);
 		tell_viewers(ck, storage, offset, len);
 	}
+	if (e->writing != WF_NO_INO) /* a view of a storage whose data file has its name from another view */
+		wf_edit_touch_file(ck, e->writing);
 	/* nobody in the tree can see what an orphan writes into a storage that is its own: there is nothing to log */
 	if (e->unnamed[storage]) {
 		int r = name_number(ck, storage, e->writing);

@@ -15,6 +15,8 @@
  *   SAID      path, name, value: an attribute for content that is still to come
  *   HEIR      u32 flags, path, path: a rename whose file was judged before, by what stands or stood at the new name
  *
+ *   TOUCH     path, text: what stands there, before the first edit that names it
+ *
  * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base:
  * there another place of a shared container may be the directory and this one the link, and a list that lost its last
  * tensor is a file of text. Replay takes the one for the other.
@@ -54,6 +56,8 @@ enum wf_edit_record {
 	EDIT_SAID = 20,
 	EDIT_HEIR = 21,
 	EDIT_SYMLINK_TO = 22,
+	EDIT_TOUCH = 40,
+	/* 41 is the overlay's own: why a commit failed */
 };
 
 #define WF_NO_NUMBER UINT32_MAX
@@ -146,6 +150,7 @@ struct wf_edits {
 	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
 	/* replay: the directory of the last path */
 	char *last_path;
+	struct wf_error *replay_error; /* replay: what wf_fail is told */
 	wf_ino last_dir;
 	uint32_t last_generation;
 	struct wf_buffer pieces;     /* replay: of the next OBJECT */
@@ -154,6 +159,8 @@ struct wf_edits {
 	uint32_t viewed, viewers_count;
 	uint64_t viewed_at, changes;
 	wf_ino *viewers;
+	uint64_t *touched; /* bit by ino: the log has said what stood there (edit_touch.c) */
+	uint32_t touched_bits;
 	bool *kept; /* storage -> the last commit left it out, and its bytes are all in its data file; [kept_count] */
 	uint32_t kept_count;
 };
@@ -289,6 +296,13 @@ int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
 /* The same for the bytes of a tensor: those of an array stand in the pickle. */
 int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
+
+/* edit_touch.c */
+/* An edit is about to name the entry: nothing where there is none, or where it is new. */
+int wf_edit_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_edit_touch_file(struct wf_checkpoint *ck, wf_ino ino); /* in its first place */
+int wf_replay_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name, const char *form, size_t len);
+void wf_edit_forget_touched(struct wf_edits *e); /* a new log begins */
 
 /* edit_scratch.c */
 #define WF_RECORD_ID "record"

@@ -117,7 +117,9 @@ int wf_put_path(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir, const
 	const char *path;
 	if (ck->edits->replaying)
 		return 0;
-	int r = dir_path(ck, dir, &path);
+	int r = wf_edit_touch(ck, dir, name);
+	if (r == 0)
+		r = dir_path(ck, dir, &path);
 	if (r < 0)
 		return r;
 	size_t a = strlen(path), c = strlen(name);

@@ -42,10 +42,12 @@ static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 	if (!ov->checkpoint || !ov->target)
 		return -ENOMEM;
 	ov->elsewhere = strcmp(ov->checkpoint, ov->target) != 0;
-	if (asprintf(&ov->directory, "%s.weightfs", ov->target) < 0) {
+	cleanup_free char *beside = o->edits_of ? absolute(o->edits_of) : strdup(ov->target);
+	if (!beside || asprintf(&ov->directory, "%s.weightfs", beside) < 0) {
 		ov->directory = NULL;
 		return -ENOMEM;
 	}
+	ov->onto = o->edits_of != NULL;
 	return 0;
 }
 
@@ -79,7 +81,7 @@ static int open_all(struct wf_overlay *ov, struct wf_error *err)
 	if (r == 0 && (r = wf_overlay_find_files(ov)) < 0)
 		wf_fail(err, r, "%s/data: %s", ov->directory, strerror(-r));
 	if (r == 0)
-		r = wf_overlay_settle_state(ov, err);
+		r = ov->onto ? wf_overlay_settle_onto(ov, err) : wf_overlay_settle_state(ov, err);
 	return r < 0 ? do_without(ov, r, err) : 0;
 }
 

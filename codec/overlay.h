@@ -77,6 +77,7 @@ struct wf_overlay;
 struct wf_overlay_options {
 	const char *checkpoint; /* resolved path of the file that is opened */
 	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
+	const char *edits_of;   /* the overlay beside that path, whose edits are for another state of the file; or NULL */
 	bool writable;          /* take the locks, repair; false: look only */
 	void (*log)(void *ctx, const char *line); /* may be NULL */
 	void *log_ctx;
@@ -86,7 +87,9 @@ struct wf_overlay_options {
  * error. */
 int wf_overlay_base_of(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
 
-/* Returns: 0 (also when there is no overlay); -EBUSY another writer holds it (the text names its pid); -ESTALE the
+/* With edits_of: the edits are replayed all or not at all, and must have been made by a version that says what they touch. -ENOENT
+ * there are none; -EBUSY; -ESTALE a commit of them was cut short and has to be settled with their own file first.
+ * Returns: 0 (also when there is no overlay); -EBUSY another writer holds it (the text names its pid); -ESTALE the
  * edits belong to another state of the file (the text says what to do); -EPERM the directory is not ours; -EOPNOTSUPP a
  * log of another version; -EUCLEAN a header that is no log's; or the system's error. A reader goes on without an overlay
  * that it cannot use, with a log line (wf_overlay_unused). */

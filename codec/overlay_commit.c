@@ -308,6 +308,37 @@ int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
 	return r < 0 ? wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r)) : 0;
 }
 
+int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
+{
+	enum mark_kind kind;
+	struct wf_overlay_base mark, header;
+	bool found = false;
+	int r = wf_overlay_base_of(ov->file_fd, UINT64_MAX, &ov->base);
+	if (r < 0)
+		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
+	if (ov->dir_fd < 0)
+		return wf_fail(err, -ENOENT, "there is no %s with edits", ov->directory);
+	r = read_mark(ov, &kind, &mark, err);
+	if (r < 0)
+		return r;
+	if (kind == MARK_APPEND)
+		return wf_fail(err, -ESTALE, "%s has the mark of an unfinished append: mount its own file first, which settles that",
+			       ov->directory);
+	if (kind == MARK_REPLACE && wf_overlay_base_equal(&ov->base, &mark))
+		return wf_fail(err, -ESTALE, "the edits in %s are in %s already", ov->directory, ov->checkpoint);
+	r = wf_overlay_read_header(ov, &header, &found, err);
+	if (r < 0)
+		return r;
+	if (!found)
+		return wf_fail(err, -ENOENT, "%s has no edits that wait for a commit", ov->directory);
+	if (ov->log_version < 2)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "the edits in %s were made by an older version, which did not write down what they touch",
+			       ov->directory);
+	ov->replayed = false;
+	return 0;
+}
+
 /* ---- committing ---- */
 
 int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,

@@ -22,6 +22,8 @@ struct wf_overlay {
 	char *checkpoint; /* of the file that the base is: the output after a commit there */
 	char *target, *directory;
 	bool elsewhere; /* target is not the checkpoint */
+	bool onto;      /* the edits were made on another file */
+	uint32_t log_version;
 	bool writable;
 	void (*log_line)(void *ctx, const char *line);
 	void *log_ctx;
@@ -112,6 +114,8 @@ void wf_overlay_know_content(struct wf_overlay *ov);
 /* Holds file, mark and log against each other, finishes or undoes a commit that was cut short (a writer) or looks past
  * it (a reader), and sets ov->base. */
 int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err);
+/* The same for edits that were made on another file: their log is taken as it is. */
+int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err);
 /* Whether a mark says that the edits are in the file at the target already. */
 bool wf_overlay_is_done(const struct wf_overlay *ov);
 /* For a discard: cuts the target back when an append was under way. */

@@ -115,6 +115,7 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 			       ov->directory, wf_le32(h + 16), LOG_VERSION);
 	if (wf_le32(h + 92) != crc32(0, h, 92))
 		return wf_fail(err, -EUCLEAN, "%s/log: the header's checksum does not match", ov->directory);
+	ov->log_version = wf_le32(h + 16);
 	*ret = (struct wf_overlay_base){.dev = wf_le64(h + 24),
 					.ino = wf_le64(h + 32),
 					.size_bytes = wf_le64(h + 40),

@@ -222,6 +222,18 @@ int wf_overlay_scan_log(struct wf_overlay *ov, uint64_t *ret_edits)
 	return r;
 }
 
+/* Edits for another file are applied all or not at all. */
+static int refuse_all(const struct wf_overlay *ov, int refused, struct wf_error *err)
+{
+	unsigned long long number = ov->sequence;
+	if (err && err->code && err->code == refused)
+		return refused; /* it has said why */
+	if (!refused)
+		return wf_fail(err, -EUCLEAN, "%s/log: edit %llu is damaged", ov->directory, number);
+	return wf_fail(err, refused == -ENOENT || refused == -EINVAL ? -ESTALE : refused,
+		       "edit %llu of %s does not fit %s: %s", number, ov->directory, ov->checkpoint, strerror(-refused));
+}
+
 int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *, uint8_t, const void *, size_t), void *ctx,
 		      struct wf_error *err)
 {
@@ -246,6 +258,10 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *, uint8_t, const
 		if (refused == -ENOMEM) {
 			r = refused;
 			break;
+		}
+		if ((state == RECORD_BAD || refused) && ov->onto) {
+			end_reading(&l);
+			return refuse_all(ov, refused, err);
 		}
 		if (state != RECORD_GOOD || refused) {
 			r = end_replay(ov, &l, state, refused);

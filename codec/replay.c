@@ -316,6 +316,20 @@ static int replay_object(struct wf_checkpoint *ck, struct reader *in)
 	return r < 0 ? r : wf_replay_object(ck, dir, name, before, in->p, in->left);
 }
 
+static int replay_touch(struct wf_checkpoint *ck, struct reader *in)
+{
+	char name[WF_NAME_MAX + 1];
+	wf_ino dir;
+	size_t len;
+	int r = take_place(ck, in, &dir, name);
+	const char *form = r == 0 ? take_text(in, &len) : NULL;
+	if (r == 0 && (in->failed || in->left))
+		r = -EINVAL;
+	if (r < 0) /* of no account but where it is to be compared */
+		return ck->onto || r == -EINVAL ? r : 0;
+	return wf_replay_touch(ck, dir, name, form, len);
+}
+
 static int replay_record(void *ctx, uint8_t type, const void *payload, size_t len)
 {
 	struct wf_checkpoint *ck = ctx;
@@ -347,9 +361,13 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 		return wf_edit_compact(ck);
 	case EDIT_SCRATCH:
 		return wf_replay_scratch(ck);
+	case EDIT_TOUCH:
+		return replay_touch(ck, &in);
 	case EDIT_PIECE:
 		return replay_piece(ck, &in);
 	case EDIT_OBJECT:
+		if (ck->onto) /* its storages are records of its own checkpoint; an edit that needs it is refused */
+			return 0;
 		return replay_object(ck, &in);
 	default:
 		return -EOPNOTSUPP;
@@ -360,6 +378,7 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_edits *e = ck->edits;
 	e->replaying = true;
+	e->replay_error = err;
 	wf_edit_replay_time(ck);
 	int r = wf_overlay_replay(ck->overlay, replay_record, ck, err);
 	if (r < 0) {

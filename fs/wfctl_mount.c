@@ -163,25 +163,55 @@ int wfctl_status(int argc, char **argv)
 	return r < 0 ? wfctl_fail_error(argv[1], r, NULL) : WFCTL_OK;
 }
 
-int wfctl_commit(int argc, char **argv)
+static int commit_onto(const char *path, const char *onto)
+{
+	struct wf_error err = {0};
+	int r, waited = 0;
+	if (wfctl_is_mount(path))
+		return wfctl_fail(path, "is mounted: unmount it first, which keeps the edits when its own commit fails");
+	do
+		r = wf_commit_onto(path, onto, &err);
+	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
+	return r < 0 ? wfctl_fail_error(onto, r, &err) : WFCTL_OK;
+}
+
+static int commit_path(const char *path)
 {
 	struct wf_open_options options = {.writable = true};
 	struct wf_checkpoint *ck;
 	struct wf_error err = {0};
-	if (wfctl_is_mount(argv[1])) {
-		push_dirty_pages(argv[1]);
-		int r = commit_mount(argv[1]);
-		return r < 0 ? fail_commit(argv[1], r) : WFCTL_OK;
+	if (wfctl_is_mount(path)) {
+		push_dirty_pages(path);
+		int r = commit_mount(path);
+		return r < 0 ? fail_commit(path, r) : WFCTL_OK;
 	}
 	int r, waited = 0;
 	do
-		r = wf_open(argv[1], &options, &ck, &err);
-	while (r == -EBUSY && fs_wait_for_holder(argv[1], &waited));
+		r = wf_open(path, &options, &ck, &err);
+	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
 	if (r == 0) {
 		r = wf_commit(ck, &err);
 		wf_close(ck);
 	}
-	return r < 0 ? wfctl_fail_error(argv[1], r, &err) : WFCTL_OK;
+	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+}
+
+int wfctl_commit(int argc, char **argv)
+{
+	static const struct option options[] = {{"onto", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
+	const char *onto = NULL;
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		if (c != 'o')
+			return WFCTL_USAGE;
+		onto = optarg;
+	}
+	if (argc - optind != 1)
+		return WFCTL_USAGE;
+	if (onto && wfctl_check_place(WFCTL_FILE, onto) != WFCTL_OK)
+		return WFCTL_FAILED;
+	if (!onto && wfctl_check_place(WFCTL_EITHER, argv[optind]) != WFCTL_OK)
+		return WFCTL_FAILED;
+	return onto ? commit_onto(argv[optind], onto) : commit_path(argv[optind]);
 }
 
 static int discard_mount(const char *mount)

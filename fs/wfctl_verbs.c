@@ -37,12 +37,14 @@ const struct wfctl_verb wfctl_verbs[] = {
 	},
 	{
 		.name = "commit",
-		.arguments = "PATH",
+		.arguments = "[--onto=FILE] PATH",
 		.summary = "write the pending edits into the checkpoint",
 		.text = "PATH is a mount point, or a checkpoint that is not mounted. Returns when the checkpoint is written; on a\n"
 			"terminal a long commit shows how far it is. When it fails, the edits stay as they are.",
-		.example = "  wfctl commit mnt\n",
-		.place = WFCTL_EITHER,
+		.options = "  --onto=FILE        the edits that wait beside PATH, which someone else changed, go into FILE (PATH as\n"
+			   "                     it is now, or another checkpoint): all of them where every name that they touch\n"
+			   "                     is there with the same dtype and shape, else none\n",
+		.example = "  wfctl commit mnt\n  wfctl commit --onto=model.pt model.pt\n",
 		.run = wfctl_commit,
 	},
 	{

@@ -18,7 +18,8 @@ _wfctl()
 	case $verb in
 	ls) options='-a --all -l --long --json' ;;
 	repack) options='--trim' ;;
-	verify | status | commit | discard | umount) ;;
+	commit) options='--onto' ;;
+	verify | status | discard | umount) ;;
 	esac
 	if ((cword == 1)); then
 		COMPREPLY=($(compgen -W 'ls verify status commit discard umount repack help -h --help -V --version' -- "$cur"))

@@ -1,0 +1,36 @@
+/* Edits that were made on one file, committed to another one. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint_impl.h"
+#include "util.h"
+
+/* Two sets of edits for one file cannot be told apart afterwards. */
+static int check_own_edits(const char *path, const char *onto, struct wf_error *err)
+{
+	cleanup_free char *from = realpath(path, NULL), *to = realpath(onto, NULL);
+	uint64_t edits = 0;
+	char why[64];
+	if (!to)
+		return wf_fail(err, -errno, "%s: %s", onto, strerror(errno));
+	if (from && !strcmp(from, to))
+		return 0;
+	int r = wf_overlay_look(to, &edits, why, sizeof why, err);
+	if (r == 0 && edits > 0)
+		r = wf_fail(err, -EEXIST, "%s has edits of its own that wait for a commit", to);
+	return r;
+}
+
+int wf_commit_onto(const char *path, const char *onto, struct wf_error *err)
+{
+	const struct wf_open_options options = {.writable = true, .edits_of = path};
+	struct wf_checkpoint *ck = NULL;
+	int r = check_own_edits(path, onto, err);
+	if (r == 0)
+		r = wf_open(onto, &options, &ck, err);
+	if (r == 0)
+		r = wf_commit(ck, err);
+	wf_close(ck);
+	return r;
+}
