@@ -266,4 +266,9 @@ void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint
 	for (uint32_t i = 0; i < ov->files_count; i++)
 		if (ov->files[i].present && !(keep && keep(ctx, i)))
 			remove_file(ov, i);
+	/* numbers begin anew as far as they can: a mount that stays for months must not run out of them */
+	pthread_mutex_lock(&ov->files_lock);
+	while (ov->files_count > 0 && !ov->files[ov->files_count - 1].present && !(keep && keep(ctx, ov->files_count - 1)))
+		ov->files_count--;
+	pthread_mutex_unlock(&ov->files_lock);
 }

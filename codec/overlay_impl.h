@@ -6,7 +6,7 @@
 #include "buffer.h"
 #include "overlay.h"
 
-#define WF_OVERLAY_MAX_FILES (1u << 24) /* data files: a broken log cannot ask for a larger table */
+#define WF_OVERLAY_MAX_FILES (1u << 22) /* data files: a directory cannot ask for a larger table */
 #define WF_OVERLAY_MAX_RECORD (96u << 20)
 #define WF_OVERLAY_BUFFER (1u << 20) /* records kept in memory between two syncs */
 
