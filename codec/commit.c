@@ -76,13 +76,19 @@ static int choose(struct commit *c, enum wf_commit_mode mode)
 	if (mode == WF_COMMIT_APPEND && is_zip(ck->container) && targets_itself(ck)) {
 		c->strategy = APPEND;
 		const char *path = wf_overlay_target(ck->overlay);
-		c->target_fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-		return c->target_fd < 0 ? wf_fail(c->err, -errno, "cannot write to %s: %s", path, strerror(errno)) : 0;
+		int fd = wf_overlay_open_target(ck->overlay, O_RDWR);
+		if (fd < 0)
+			return wf_fail(c->err, fd, "cannot write to %s: %s", path, strerror(-fd));
+		c->target_fd = fd;
+		return 0;
 	}
 	if (mode == WF_COMMIT_APPEND)
 		wf_checkpoint_log(ck,
 				  "commit=append is for zip checkpoints written to themselves; a new file is written");
-	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), c->err);
+	int home = wf_overlay_open_home(ck->overlay);
+	if (home < 0)
+		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay), strerror(-home));
+	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
 	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container))
 		return r;
 	/* a clone shares its dead bytes with the old file, but not for ever */
@@ -194,16 +200,22 @@ static int write_file(struct commit *c, int fd, uint64_t at)
 
 /* ---- what was written ---- */
 
-static int open_written(struct commit *c, const char *path)
+/* fd: for reading, taken over; or a negative errno. */
+static int open_written(struct commit *c, int raw_fd)
 {
+	cleanup_fd int fd = raw_fd;
 	uint32_t n = wf_storages_count(c->ck->storages);
 	c->records = malloc(WF_MAX(n, 1u) * sizeof *c->records);
 	if (!c->records)
 		return wf_fail(c->err, -ENOMEM, "out of memory");
 	memset(c->records, 0xff, n * sizeof *c->records);
-	int r = wf_source_open_file(path, &c->source, c->err);
-	if (r == 0)
-		r = wf_container_open(c->source, &c->container, c->err);
+	if (fd < 0)
+		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
+	int r = wf_source_from_fd(fd, &c->source, c->err);
+	if (r < 0)
+		return r;
+	steal_fd(&fd);
+	r = wf_container_open(c->source, &c->container, c->err);
 	return r < 0 ? r : wf_commit_check(&c->plan, c->container, c->records, c->err);
 }
 
@@ -347,7 +359,7 @@ static int commit_to_new_file(struct commit *c)
 	if (r == 0)
 		r = write_file(c, c->file.fd, at);
 	if (r == 0)
-		r = open_written(c, c->file.path);
+		r = open_written(c, wf_new_file_reopen(&c->file));
 	if (r < 0)
 		return r;
 	take_overlay(ck);
@@ -366,7 +378,7 @@ static int append(struct commit *c)
 	uint64_t at = wf_source_size(wf_container_file(ck->container));
 	int r = write_file(c, c->target_fd, at);
 	if (r == 0)
-		r = open_written(c, wf_overlay_target(ck->overlay));
+		r = open_written(c, wf_overlay_open_target(ck->overlay, O_RDONLY));
 	return r;
 }
 

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -31,9 +32,10 @@ static void make_stem(const char *target, char stem[NAME_MAX + 1])
 }
 
 /* A file that nobody holds locked is what a crash left over. */
-static void remove_orphans(const char *directory, const char *stem)
+static void remove_orphans(int directory, const char *stem)
 {
-	DIR *d = opendir(directory);
+	int list = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = list < 0 ? NULL : fdopendir(list);
 	size_t len = strlen(stem);
 	struct dirent *e;
 	while (d && (e = readdir(d))) {
@@ -45,9 +47,35 @@ static void remove_orphans(const char *directory, const char *stem)
 	}
 	if (d)
 		closedir(d);
+	else if (list >= 0)
+		close(list);
 }
 
-int wf_new_file_open(struct wf_new_file *f, const char *target, struct wf_error *err)
+static const char *name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+/* mkostemp in an open directory: the path ends in XXXXXX. */
+static int make_temporary(int directory, char *path)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	unsigned char random[RANDOM_LEN];
+	char *end = path + strlen(path) - RANDOM_LEN;
+	for (int attempt = 0; attempt < 100; attempt++) {
+		if (getrandom(random, sizeof random, 0) != sizeof random)
+			return -EAGAIN;
+		for (int i = 0; i < RANDOM_LEN; i++)
+			end[i] = letters[random[i] % (sizeof letters - 1)];
+		int fd = openat(directory, name_of(path), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd >= 0 || errno != EEXIST)
+			return fd < 0 ? -errno : fd;
+	}
+	return -EEXIST;
+}
+
+int wf_new_file_open(struct wf_new_file *f, const char *target, int home, struct wf_error *err)
 {
 	char stem[NAME_MAX + 1];
 	*f = (struct wf_new_file)WF_NEW_FILE_INIT;
@@ -57,18 +85,20 @@ int wf_new_file_open(struct wf_new_file *f, const char *target, struct wf_error 
 	if (!f->target || !f->directory || asprintf(&f->path, "%s/%sXXXXXX", f->directory, stem) < 0) {
 		f->path = NULL;
 		wf_new_file_free(f);
+		close(home);
 		return wf_fail(err, -ENOMEM, "out of memory");
 	}
-	remove_orphans(f->directory, stem);
-	f->fd = mkostemp(f->path, O_CLOEXEC);
-	if (f->fd < 0) {
-		int r = -errno;
+	f->home = home;
+	remove_orphans(f->home, stem);
+	int r = make_temporary(f->home, f->path);
+	if (r < 0) {
 		free(f->path);
 		f->path = NULL;
 		wf_fail(err, r, "cannot make a new file in %s: %s", f->directory, strerror(-r));
 		wf_new_file_free(f);
 		return r;
 	}
+	f->fd = r;
 	flock(f->fd, LOCK_EX | LOCK_NB); /* where locks do not work, orphans are never found free either */
 	return 0;
 }
@@ -76,9 +106,11 @@ int wf_new_file_open(struct wf_new_file *f, const char *target, struct wf_error 
 void wf_new_file_free(struct wf_new_file *f)
 {
 	if (f->path)
-		unlink(f->path);
+		unlinkat(f->home, name_of(f->path), 0);
 	if (f->fd >= 0)
 		close(f->fd);
+	if (f->home >= 0)
+		close(f->home);
 	free(f->path);
 	free(f->directory);
 	free(f->target);
@@ -141,12 +173,15 @@ int wf_new_file_dress(const struct wf_new_file *f, int like, struct wf_error *er
 		     : 0;
 }
 
-int wf_sync_directory_of(const char *path)
+int wf_new_file_reopen(const struct wf_new_file *f)
 {
-	cleanup_free char *directory = directory_of(path);
-	if (!directory)
-		return -ENOMEM;
-	cleanup_fd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(f->home, name_of(f->path), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+static int sync_directory(int directory)
+{
+	cleanup_fd int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	/* some file systems have nothing to sync there and say so */
@@ -156,11 +191,11 @@ int wf_sync_directory_of(const char *path)
 int wf_new_file_rename(struct wf_new_file *f, bool *ret_renamed, struct wf_error *err)
 {
 	*ret_renamed = false;
-	if (rename(f->path, f->target) < 0)
+	if (renameat(f->home, name_of(f->path), f->home, name_of(f->target)) < 0)
 		return wf_fail(err, -errno, "cannot rename the new file to %s: %s", f->target, strerror(errno));
 	*ret_renamed = true;
 	free(f->path);
 	f->path = NULL;
-	int r = wf_sync_directory_of(f->target);
+	int r = sync_directory(f->home);
 	return r < 0 ? wf_fail(err, r, "cannot make the new name durable: %s", strerror(-r)) : 0;
 }

@@ -97,6 +97,8 @@ int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay 
 	ov->sequence = 1;
 	pthread_mutex_init(&ov->files_lock, NULL);
 	int r = make_paths(ov, options);
+	if (r == 0)
+		wf_overlay_open_homes(ov);
 	r = r < 0 ? wf_fail(err, r, "out of memory") : open_all(ov, err);
 	if (r < 0) {
 		ov->writable = false; /* nothing is ours to write or remove */
@@ -144,6 +146,7 @@ void wf_overlay_close(struct wf_overlay *ov)
 			/* the room that was reserved stays taken */
 		}
 	}
+	wf_overlay_close_homes(ov);
 	free_all(ov);
 	free(ov);
 }

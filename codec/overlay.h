@@ -102,6 +102,9 @@ void wf_overlay_close(struct wf_overlay *ov);
 const struct wf_overlay_base *wf_overlay_base(const struct wf_overlay *ov);
 /* Where commits go: the output, or the checkpoint. Valid until close. */
 const char *wf_overlay_target(const struct wf_overlay *ov);
+/* Opens it, or its directory (O_PATH), as it was found when the overlay was opened. The descriptor, or -errno. */
+int wf_overlay_open_target(const struct wf_overlay *ov, int flags);
+int wf_overlay_open_home(const struct wf_overlay *ov);
 const char *wf_overlay_directory(const struct wf_overlay *ov);
 bool wf_overlay_writable(const struct wf_overlay *ov);
 /* The file that the base is: the checkpoint, or after a commit to an output that one. Valid until the next commit. */

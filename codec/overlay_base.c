@@ -67,8 +67,8 @@ void wf_overlay_know_content(struct wf_overlay *ov)
 int wf_overlay_check_base(struct wf_overlay *ov, struct wf_error *err)
 {
 	struct wf_overlay_base now;
-	cleanup_fd int fd = open(ov->checkpoint, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int r = fd < 0 ? -errno : wf_overlay_base_look(fd, UINT64_MAX, &now);
+	cleanup_fd int fd = wf_overlay_open_checkpoint(ov, O_RDONLY);
+	int r = fd < 0 ? fd : wf_overlay_base_look(fd, UINT64_MAX, &now);
 	if (r == 0 && now.dev == ov->base.dev && now.ino == ov->base.ino && same_times(&now, &ov->base) &&
 	    now.size_bytes == ov->base.size_bytes && now.edges_crc32 == ov->base.edges_crc32)
 		return 0;

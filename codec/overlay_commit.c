@@ -123,9 +123,9 @@ static bool ends_whole(int fd)
 static int open_grown(const struct wf_overlay *ov, const struct wf_overlay_base *b, int flags, int *ret_fd)
 {
 	struct wf_overlay_base start;
-	cleanup_fd int fd = open(ov->target, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	cleanup_fd int fd = wf_overlay_open_target(ov, flags);
 	if (fd < 0)
-		return errno == ENOENT ? -ESTALE : -errno;
+		return fd == -ENOENT ? -ESTALE : fd;
 	int r = wf_overlay_base_of(fd, b->size_bytes, &start);
 	if (r < 0)
 		return r == -EIO ? -ESTALE : r;
@@ -190,8 +190,8 @@ int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err)
 
 static int target_now(const struct wf_overlay *ov, struct wf_overlay_base *ret)
 {
-	cleanup_fd int fd = open(ov->target, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	return fd < 0 ? -errno : wf_overlay_base_of(fd, UINT64_MAX, ret);
+	cleanup_fd int fd = wf_overlay_open_target(ov, O_RDONLY);
+	return fd < 0 ? fd : wf_overlay_base_of(fd, UINT64_MAX, ret);
 }
 
 bool wf_overlay_is_done(const struct wf_overlay *ov)

@@ -16,15 +16,18 @@
 /* The directory that the overlay stands in. */
 static int open_parent(const struct wf_overlay *ov, int *ret_fd)
 {
-	cleanup_free char *parent = strdup(ov->directory);
-	if (!parent)
-		return -ENOMEM;
-	*strrchr(parent, '/') = '\0';
-	*ret_fd = open(parent[0] ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int home = wf_overlay_open_home(ov);
+	if (home < 0)
+		return home;
+	*ret_fd = openat(home, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	/* one that may be passed through but not listed */
-	if (*ret_fd < 0 && errno == EACCES)
-		*ret_fd = open(parent[0] ? parent : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return *ret_fd < 0 ? -errno : 0;
+	if (*ret_fd < 0 && errno == EACCES) {
+		*ret_fd = home;
+		return 0;
+	}
+	int r = *ret_fd < 0 ? -errno : 0;
+	close(home);
+	return r;
 }
 
 static const char *own_name(const struct wf_overlay *ov)
@@ -36,8 +39,9 @@ static const char *own_name(const struct wf_overlay *ov)
 static const char *stranger(const struct wf_overlay *ov, const struct stat *st, char *buf, size_t size)
 {
 	struct stat file;
-	int r = ov->elsewhere || ov->file_fd < 0 ? stat(ov->target, &file) : fstat(ov->file_fd, &file);
-	bool owners = r == 0 && file.st_uid == st->st_uid;
+	bool by_name = ov->elsewhere || ov->file_fd < 0;
+	cleanup_fd int target = by_name ? wf_overlay_open_target(ov, O_PATH) : -1;
+	bool owners = fstat(by_name ? target : ov->file_fd, &file) == 0 && file.st_uid == st->st_uid;
 	if (st->st_uid != 0 && st->st_uid != geteuid() && !owners) {
 		snprintf(buf, size, "belongs to user %u, who is neither root, you, nor the checkpoint's owner",
 			 (unsigned int)st->st_uid);

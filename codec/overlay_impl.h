@@ -29,6 +29,9 @@ struct wf_overlay {
 	void *log_ctx;
 
 	struct wf_overlay_base base;
+	/* The directories of the target and, where that is elsewhere, of the checkpoint: names in them are found whatever is mounted over
+	 * the paths later, be it our own mount. 0: not open, the paths are good enough. */
+	int home_fd, source_home_fd;
 	int file_fd;      /* the checkpoint, flock'ed by a writer */
 	int dir_fd;       /* the directory; -1 until there is one */
 	int data_fd;      /* data/; -1 until there is one */
@@ -120,6 +123,13 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err);
 bool wf_overlay_is_done(const struct wf_overlay *ov);
 /* For a discard: cuts the target back when an append was under way. */
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err);
+
+/* overlay_home.c */
+/* Opens the two directories. Where that does not work, whoever needs them says so. */
+void wf_overlay_open_homes(struct wf_overlay *ov);
+void wf_overlay_close_homes(struct wf_overlay *ov);
+/* Opens the checkpoint that the base is of (the output after a commit there). The descriptor, or -errno. */
+int wf_overlay_open_checkpoint(const struct wf_overlay *ov, int flags);
 
 /* overlay_dir.c */
 /* Opens the directory and data/ where they are there and ours. -EPERM with a text when they are not. */

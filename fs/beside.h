@@ -8,6 +8,7 @@
  * memory) says what cannot be written and why. */
 int fs_beside_open(const char *checkpoint, const char *output, int *ret_directory, char **ret_why);
 
-/* A mount over the place would make the daemon ask itself for it, and wait for ever. Returns which of the two files the mount point
- * hides, NULL: none. By what directories are, not by their names: links and bind mounts do not matter. */
+/* A mount over the place hides it from everybody but the daemon, which has it open: from wfctl, and from the next mount after a crash.
+ * Returns which of the two files the mount point hides, NULL: none. By what directories are, not by their names: links and bind mounts
+ * do not matter. */
 const char *fs_beside_hidden_by(const char *mountpoint, const char *checkpoint, const char *output);

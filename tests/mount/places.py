@@ -2,10 +2,10 @@
 """Where a mount may be and where its edits go: what cannot work is refused, or read-only, when it is mounted, and never hangs at
 the first edit.
 
-A mount over the directory in which its own edits are kept would make the daemon ask itself. Usage: places.py BUILD_DIR. Prints TAP.
+A mount that would hide the directory in which its own edits are kept is refused; one that comes to be hidden goes on. Usage: places.py BUILD_DIR. Prints TAP.
 """
 import os
-import stat
+import subprocess
 import sys
 
 from kit import World, done, need_fuse, ok, read, run, same, skip, small_checkpoint, write
@@ -68,6 +68,67 @@ def hidden(w):
     w.mount()
     same(read(f"{w.mnt}/epoch"), b"4\n", "a directory beside it is none of these, and the edits are still there")
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "unmounts")
+
+
+def bounded(w, device, what, *command):
+    """A command on a mount that may wait for itself: after 20 seconds that is a failure, and the mount is taken down."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        out, _ = child.communicate(timeout=20)
+        return ok(child.returncode == 0, what, out)
+    except subprocess.TimeoutExpired:
+        ok(False, what, "it waits for ever")
+        if not os.path.exists(f"/sys/fs/fuse/connections/{device}"):
+            run("mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections")
+        write(f"/sys/fs/fuse/connections/{device}/abort", b"1")
+        child.wait()
+        return False
+
+
+def later(w):
+    """The directory is covered, or renamed, while the checkpoint is mounted: it is still the one where edits go."""
+    d, other = w.dir, f"{w.dir}/other.pt"
+    small_checkpoint(other)
+
+    def own():
+        run("mount", "--bind", w.mnt, f"{d}/d")
+        return lambda: run("umount", f"{d}/d")
+
+    def foreign():
+        r = run(w.weightfs, other, f"{d}/d")
+        ok(r.returncode == 0, "another checkpoint is mounted over the directory", r)
+        return lambda: same(run(w.wfctl, "umount", f"{d}/d").returncode, 0, "the other one unmounts")
+
+    def renamed():
+        os.rename(f"{d}/d", f"{d}/e")
+        return lambda: os.rename(f"{d}/e", f"{d}/d")
+
+    number = 20
+    for what, cover in (("our own mount over it", own), ("another mount over it", foreign), ("renamed", renamed)):
+        for options in ((), ("-o", "commit=append"), ("-o", f"output={d}/d/o.pt")):
+            number += 1
+            name = " ".join((what,) + tuple(o.replace(d, "") for o in options if o != "-o"))
+            w.mount(*options)
+            daemon, device = w.daemon(), os.minor(os.stat(w.mnt).st_dev)
+            uncover = cover()
+            good = bounded(w, device, f"{name}: the first edit", "sh", "-c", f"echo {number} > {w.mnt}/epoch && sync {w.mnt}")
+            good = good and bounded(w, device, f"{name}: a commit", w.wfctl, "commit", w.mnt)
+            good = good and bounded(w, device, f"{name}: an edit after it", "sh", "-c", f"echo {number + 100} > {w.mnt}/epoch")
+            uncover()
+            if good:
+                r = run(w.wfctl, "umount", w.mnt)
+                ok(r.returncode == 0, f"{name}: unmounts", r)
+            daemon.wait(20)
+            target = f"{d}/d/o.pt" if "output" in name else w.file
+            run(w.weightfs, "-o", "ro", target, w.mnt)
+            same(read(f"{w.mnt}/epoch"), f"{number + 100}\n".encode(), f"{name}: the file has it")
+            run("umount", w.mnt)
+            same(sorted(os.listdir(f"{d}/d")), sorted({"m.pt", "inside"} | ({"o.pt"} if "output" in name else set())), f"{name}: nothing else is left")
+            if "output" in name:
+                os.unlink(f"{d}/d/o.pt")
+    run(w.weightfs, "-o", "ro", other, w.mnt)
+    same([n for n in os.listdir(w.mnt) if "weightfs" in n], [], "the other checkpoint has got no keys")
+    run("umount", w.mnt)
 
 
 def allowed(w):
@@ -138,7 +199,7 @@ def unwritable(w):
             run(*(word.replace("{}", "-" if lock[0] == "chattr" else "+") for word in lock))
 
 
-for case in (hidden, allowed, unwritable):
+for case in (hidden, allowed, unwritable) + ((later,) if ROOT else ()):
     with World(BUILD) as world:
         print(f"# {case.__name__}", flush=True)
         prepare(world)

@@ -23,6 +23,11 @@ def umount(w, path=None, cwd=None):
         return subprocess.CompletedProcess(e.cmd, 124, "", "does not end")
 
 
+def went(r):
+    """A test beside this one can have a mount name space at this moment, and with it the mount: its daemon ends later then."""
+    return r.returncode == 0 or "unmounted here, but its daemon goes on" in r.stderr
+
+
 def committed(w, value):
     """What the checkpoint itself says."""
     os.makedirs(f"{w.dir}/look", exist_ok=True)
@@ -114,8 +119,7 @@ def table(w, prepare, goes):
     release()
     if not goes or path != w.mnt:
         r = umount(w)
-        # a test beside this one can have a mount name space at this moment: then it is the one that is named
-        ok(r.returncode == 0 or "in another mount name space" in r.stderr, f"{what}: afterwards it unmounts", r)
+        ok(went(r), f"{what}: afterwards it unmounts", r)
     ok(daemon.wait(10) and not w.mounts(), f"{what}: and the daemon ends")
 
 
@@ -123,17 +127,18 @@ def itself(w):
     w.mount()
     write(f"{w.mnt}/epoch", b"5\n")
     r = umount(w, ".", cwd=w.mnt)
-    ok(r.returncode == 0 and not w.mounts(), "wfctl umount . unmounts: it does not stand in its own way", r)
+    ok((r.returncode == 0 or "daemon goes on" in r.stderr) and not w.mounts(), "wfctl umount . unmounts: it does not stand in its own way", r)
     w.mount("-o", "ro")
     w.mount("-o", "ro")
     r = umount(w)
-    ok(r.returncode == 0 and len(w.mounts()) == 1 and read(f"{w.mnt}/epoch") == b"5\n", "of two mounts on one directory the upper one goes", r)
+    ok(went(r) and len(w.mounts()) == 1 and read(f"{w.mnt}/epoch") == b"5\n", "of two mounts on one directory the upper one goes", r)
     p = waiting(w, "sh", "-c", f"exec 3<{w.mnt}/epoch; echo; read x")
     r = umount(w)
     ok(r.returncode == 1 and ": not unmounted: process" in r.stderr, "a read-only mount has nothing to commit", r)
     end(p)
+    daemon = w.daemon()
     r = umount(w)
-    ok(r.returncode == 0 and not w.mounts(), "and goes", r)
+    ok(went(r) and not w.mounts() and daemon.wait(20), "and goes", r)
 
 
 for holder, goes_all_the_same, needs_root in HOLDERS:
