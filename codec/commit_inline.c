@@ -138,14 +138,6 @@ static int nest_tensors(struct wf_plan *p, const wf_ref *objects, uint32_t n, st
 
 /* ---- the whole ---- */
 
-static bool holds_torch(const struct wf_graph *g)
-{
-	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
-		if (wf_is_nested_storage(g, o))
-			return true;
-	return false;
-}
-
 int wf_plan_inline(struct wf_plan *p, struct wf_error *err)
 {
 	const struct wf_graph *g = p->in.graph;
@@ -164,5 +156,5 @@ int wf_plan_inline(struct wf_plan *p, struct wf_error *err)
 		}
 		objects[n++] = o;
 	}
-	return holds_torch(g) ? nest_tensors(p, objects, n, err) : make_arrays(p, objects, n, err);
+	return wf_holds_nested_storage(g) ? nest_tensors(p, objects, n, err) : make_arrays(p, objects, n, err);
 }

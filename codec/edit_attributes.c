@@ -59,11 +59,12 @@ static int set_dtype(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, 
 		return -EINVAL;
 	if (dtype == t->dtype)
 		return 0;
-	if (t->kind != WF_TENSOR_DENSE || t->conj || t->neg)
+	bool array = t->kind == WF_TENSOR_NUMPY && t->contiguous && !t->swap;
+	if ((t->kind != WF_TENSOR_DENSE && !array) || t->conj || t->neg)
 		return -EINVAL;
 	int r = view_dtype(t, dtype);
-	if (r < 0)
-		return r;
+	if (r < 0 || array)
+		return r < 0 ? r : wf_edit_reform(ck, ino, t);
 	/* one storage has one class, and torch.save refuses views of it that disagree; untyped ones say their own dtype
 	 */
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
@@ -308,6 +309,11 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
 	if (only_reports(name))
 		return 0;
+	if (!strcmp(name, "user.torch.dtype") && !wf_container_holds(ck->container, ck->graph, wf_dtype_from_name(value)))
+		return wf_refuse(ck, -EINVAL, "%s cannot hold elements of %s",
+				 wf_container_kind_of(ck->container) == WF_CONTAINER_LEGACY ? "a checkpoint of the legacy format"
+											    : "this pickle",
+				 value);
 	int kept = wf_edit_check_pickle(ck, ino);
 	if (kept < 0)
 		return kept;

@@ -212,7 +212,7 @@ static int reform_object(struct reform *f, wf_ref object)
 	if (r < 0 && t.rebuild == WF_NIL)
 		return r;
 	t.dtype = f->to->dtype;
-	t.storage = f->to->storage;
+	t.storage = t.kind == WF_TENSOR_NUMPY ? t.storage : f->to->storage; /* the bytes of an array are its own */
 	t.offset_elems = f->to->offset_elems;
 	t.ndim = f->to->ndim;
 	memcpy(t.shape, f->to->shape, t.ndim * sizeof *t.shape);
@@ -230,19 +230,27 @@ static int reform_entry(void *ctx, wf_ino dir, uint32_t position)
 	return reform_object(f, wf_tree_dir(f->ck->tree, dir)->entries[position].value);
 }
 
+/* An array says another shape or dtype of the bytes that it has. */
+static bool is_same_array(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t)
+{
+	struct wf_tensor now;
+	return t->kind == WF_TENSOR_NUMPY && wf_edit_tensor(ck, ino, &now) == 0 && now.storage == t->storage;
+}
+
 int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 {
 	struct reform f = {ck, t, WF_NIL};
 	note_shape(ck, ino);
 	ck->edits->reformed = true;
 	bool quantised = t->quantizer != WF_NIL && !wf_dtype_info(t->dtype)->quantised;
-	int r = t->kind != WF_TENSOR_DENSE || t->conj || t->neg || quantised
+	bool array = is_same_array(ck, ino, t);
+	int r = (t->kind != WF_TENSOR_DENSE && !array) || t->conj || t->neg || quantised
 			? -EINVAL
 			: wf_edit_each_entry(ck, ino, reform_entry, &f);
 	/* a name that was removed may have been the one whose object the node holds */
 	if (r == 0)
 		r = reform_object(&f, wf_tree_node(ck->tree, ino)->object);
-	if (r != -EINVAL)
+	if (r != -EINVAL || array)
 		return r;
 	/* a form that cannot say it: a plain tensor takes its place */
 	wf_ref object;

@@ -24,6 +24,24 @@ bool wf_is_nested_storage(const struct wf_graph *g, wf_ref r)
 	return wf_is(g, r, WF_CALL) && wf_call_is(g, r, "torch.storage", "_load_from_bytes");
 }
 
+bool wf_holds_nested_storage(const struct wf_graph *g)
+{
+	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
+		if (wf_is_nested_storage(g, o))
+			return true;
+	return false;
+}
+
+bool wf_container_holds(const struct wf_container *c, const struct wf_graph *g, enum wf_dtype dtype)
+{
+	const struct wf_dtype_info *info = wf_dtype_info(dtype);
+	enum wf_container_kind kind = wf_container_kind_of(c);
+	if (dtype == WF_DTYPE_INVALID || (kind != WF_CONTAINER_LEGACY && kind != WF_CONTAINER_PICKLE))
+		return true;
+	bool torch = kind == WF_CONTAINER_LEGACY || wf_holds_nested_storage(g);
+	return torch ? info->storage_class != NULL : info->numpy_descr != NULL;
+}
+
 /* ---- reading ---- */
 
 static int read_head(const struct wf_graph *g, wf_ref data, unsigned char *head, size_t *ret_len)

@@ -15,6 +15,8 @@
 /* By the called function's name. */
 bool wf_is_nested_storage(const struct wf_graph *g, wf_ref r);
 
+bool wf_holds_nested_storage(const struct wf_graph *g); /* any */
+
 struct wf_nested {
 	wf_ref data;         /* the string object with the stream (a WF_STR means it in latin-1) */
 	uint32_t skip_bytes; /* of the stream, to the elements */
