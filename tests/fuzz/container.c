@@ -1,9 +1,10 @@
-/* A file of any bytes: opened as a container, its graph loaded, every record read. */
+/* A file of any bytes: opened as a container, its graph loaded, every record and storage read. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "codec/container.h"
+#include "codec/storage.h"
 
 #define MAX_RECORDS 64u
 #define MAX_RECORD_BYTES (1u << 20)
@@ -24,6 +25,23 @@ static void read_record(const struct wf_container *c, uint32_t i)
 	wf_source_unref(s);
 }
 
+/* Storages of the container, and those that stand inside a pickle. */
+static void read_storages(struct wf_container *c, struct wf_graph *g)
+{
+	static char buf[4096];
+	struct wf_storages *ss = NULL;
+	if (wf_storages_new(g, c, &ss, NULL) < 0)
+		return;
+	for (uint32_t i = 0; i < wf_storages_count(ss) && i < MAX_RECORDS; i++) {
+		uint64_t len = wf_storage_get(ss, i)->size_bytes;
+		size_t n = len < sizeof buf ? (size_t)len : sizeof buf;
+		if (len <= MAX_RECORD_BYTES)
+			wf_storage_read(ss, i, len - n, buf, n);
+		wf_storage_read(ss, i, 0, buf, n);
+	}
+	wf_storages_free(ss);
+}
+
 static void load(struct wf_container *c, uint32_t record)
 {
 	struct wf_graph *g = NULL;
@@ -38,6 +56,8 @@ static void load(struct wf_container *c, uint32_t record)
 		if (key)
 			wf_container_storage_record(c, key, len);
 	}
+	if (r == 0 && record == WF_NO_RECORD)
+		read_storages(c, g);
 	wf_graph_free(g);
 }
 

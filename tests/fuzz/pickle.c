@@ -46,6 +46,38 @@ static void look(const struct wf_graph *g)
 	}
 }
 
+static int append(void *ctx, const void *data, size_t len)
+{
+	wf_buffer_append(ctx, data, len);
+	return wf_buffer_status(ctx);
+}
+
+/* In its own protocol: what is written reads again, and is written so again. A pickle that can be written anew with the same
+ * meaning makes one that can, too. */
+static void rewrite_as_read(const struct wf_graph *g, wf_ref root)
+{
+	struct wf_buffer first = WF_BUFFER_INIT, second = WF_BUFFER_INIT;
+	struct wf_pickle_writer hooks = {.write = append, .ctx = &first, .as_read = true};
+	struct wf_error err = {0};
+	const char *why;
+	wf_ref again = WF_NIL;
+	bool faithful = wf_pickle_faithful(g, root, &why) == 1;
+	int rc = wf_pickle_write(g, root, &hooks, &err);
+	if (rc < 0 && faithful)
+		abort();
+	struct wf_graph *copy = rc == 0 ? read_pickle(first.data, first.len, &again, &err) : NULL;
+	hooks.ctx = &second;
+	if (rc == 0 && (!copy || wf_pickle_write(copy, again, &hooks, &err) < 0))
+		abort();
+	if (first.len != second.len || (first.len && memcmp(first.data, second.data, first.len) != 0))
+		abort();
+	if (faithful && wf_pickle_faithful(copy, again, &why) != 1)
+		abort();
+	wf_graph_free(copy);
+	wf_buffer_free(&first);
+	wf_buffer_free(&second);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct wf_buffer first = WF_BUFFER_INIT, second = WF_BUFFER_INIT;
@@ -56,6 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!g)
 		return 0;
 	look(g);
+	rewrite_as_read(g, root);
 	int rc = wf_pickle_write_buffer(g, root, NULL, NULL, &first, &err);
 	wf_graph_free(g);
 	if (rc == 0) {
