@@ -31,15 +31,17 @@ KINDS = ("tuple", "module", "sparse", "csr", "quantised", "list", "tuples", "sha
 INNER = (("list", 0), ("dict", "inner"), ("dict", "sparse"))
 
 
-def bottom_up(path):
-    """As a program that knows nothing of rm."""
-    for at, dirs, files in os.walk(path, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(at, name))
-        for name in dirs:
-            inner = os.path.join(at, name)
-            os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
-    os.rmdir(path)
+# a program that knows nothing of rm
+BOTTOM_UP = """
+import os, sys
+for at, dirs, files in os.walk(sys.argv[1], topdown=False):
+    for name in files:
+        os.unlink(os.path.join(at, name))
+    for name in dirs:
+        inner = os.path.join(at, name)
+        os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
+os.rmdir(sys.argv[1])
+"""
 
 
 def with_open_files(path):
@@ -61,7 +63,7 @@ def command(*words):
 
 
 TOOLS = {"rm -r": command("rm", "-r", "PATH"), "rm -rf": command("rm", "-rf", "PATH"), "find -delete": command("find", "PATH", "-delete"),
-         "rmtree": shutil.rmtree, "bottom up": bottom_up, "with open files": with_open_files}
+         "rmtree": shutil.rmtree, "bottom up": command(sys.executable, "-c", BOTTOM_UP, "PATH"), "with open files": with_open_files}
 
 
 def take(obj, key):
