@@ -168,6 +168,16 @@ int wf_record_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 		   int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_record_stat *st), void *ctx);
 ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t node, uint64_t offset, void *buf, size_t len); /* as stored */
 
+/* ---- the whole graph of objects, for .weightfs/objects ---- */
+/* Its root directory: for reading it is a directory as any other. Names and values being edited, the next call makes it anew,
+ * and numbers given before are gone (-ENOENT). -ENOMEM, -E2BIG. */
+int wf_objects(struct wf_checkpoint *ck, uint32_t *ret);
+/* Tensors that stand only there. -EBUSY: not known during a commit. */
+struct wf_unseen {
+	uint64_t tensors, bytes;
+};
+int wf_count_unseen(struct wf_checkpoint *ck, struct wf_unseen *ret);
+
 /* ---- listing for the tools ---- */
 struct wf_line;
 struct wf_tensor_row {

@@ -75,6 +75,11 @@ struct wf_checkpoint {
 	uint32_t generation;    /* wf_generation */
 	struct stat opened;     /* of the file that was opened: its time is that of all that is not edited */
 
+	uint32_t objects_after; /* wf_tree_objects; under commit_lock and `lock` */
+	struct wf_unseen unseen; /* as it was when the tree had so many changes; under `lock` */
+	uint32_t unseen_of;
+	bool unseen_known;
+
 	pthread_mutex_t archive_lock; /* makes the tree of records; `lock` is held by then */
 	struct wf_archive *archive;   /* NULL until somebody looks, and after a commit */
 

@@ -226,6 +226,8 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
 	struct wf_totals totals;
 	struct wf_overlay_usage usage = {0};
+	struct wf_unseen unseen;
+	bool counted = wf_count_unseen(ck, &unseen) == 0;
 	pthread_rwlock_rdlock(&ck->lock);
 	count_totals(ck, &totals);
 	if (ck->overlay)
@@ -242,6 +244,9 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
 		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,
 		(unsigned long long)totals.tensor_bytes, (unsigned long long)totals.file_bytes);
+	if (counted)
+		wf_buffer_printf(ret, "  \"only_in_objects\": {\"tensors\": %llu, \"bytes\": %llu},\n",
+				 (unsigned long long)unseen.tensors, (unsigned long long)unseen.bytes);
 	wf_buffer_printf(
 		ret,
 		"  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",

@@ -30,6 +30,7 @@ static int swap(struct wf_checkpoint *ck, struct wf_base *fresh, struct wf_edits
 		wf_placement_start_over(ck->placement, fresh->storages);
 	wf_base_swap(ck, fresh);
 	ck->relocated = ck->placement && wf_placement_relocated(ck->placement) > 0;
+	ck->unseen_known = false;
 	wf_archive_free(ck->archive);
 	ck->archive = NULL;
 	return 0;

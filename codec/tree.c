@@ -30,6 +30,7 @@ void wf_tree_free(struct wf_tree *t)
 	free(t->nodes);
 	free(t->by_object);
 	free(t->ties);
+	wf_tree_free(t->objects);
 	free(t->text_sizes);
 	wf_state_dicts_free(&t->state_dicts);
 	pthread_mutex_destroy(&t->index_lock);
@@ -40,7 +41,9 @@ void wf_tree_free(struct wf_tree *t)
 
 const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino)
 {
-	return ino >= 1 && ino <= t->node_count && t->nodes[ino - 1].type != WF_NODE_GONE ? &t->nodes[ino - 1] : NULL;
+	t = wf_tree_of(t, ino);
+	uint32_t at = t ? ino - t->base - 1 : 0; /* wraps around for what is below the first */
+	return t && at < t->node_count && t->nodes[at].type != WF_NODE_GONE ? &t->nodes[at] : NULL;
 }
 
 bool wf_tree_has_doubtful(const struct wf_tree *t)
@@ -55,14 +58,13 @@ uint32_t wf_tree_node_count(const struct wf_tree *t)
 
 struct wf_dir *wf_tree_mutable_dir(struct wf_tree *t, wf_ino ino)
 {
-	const struct wf_node *n = wf_tree_node(t, ino);
-	return n && n->type == WF_NODE_DIR ? &t->dirs[n->dir] : NULL;
+	return (struct wf_dir *)wf_tree_dir(t, ino);
 }
 
 const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino)
 {
 	const struct wf_node *n = wf_tree_node(t, ino);
-	return n && n->type == WF_NODE_DIR ? &t->dirs[n->dir] : NULL;
+	return n && n->type == WF_NODE_DIR ? &wf_tree_of(t, ino)->dirs[n->dir] : NULL;
 }
 
 static uint32_t object_slot(const struct wf_tree *t, wf_ref object)
@@ -128,7 +130,7 @@ static wf_ino mapped(const struct wf_tree *t, wf_ref object)
 wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object)
 {
 	wf_ino ino = mapped(t, object);
-	return ino == WF_INO_PLAIN ? WF_NO_INO : ino;
+	return ino >= WF_INO_EMPTY_HANDED ? WF_NO_INO : ino;
 }
 
 bool wf_tree_is_long(const struct wf_graph *g, wf_ref r)
@@ -147,6 +149,11 @@ bool wf_tree_is_long(const struct wf_graph *g, wf_ref r)
 bool wf_tree_is_known_plain(const struct wf_tree *t, wf_ref object)
 {
 	return mapped(t, object) == WF_INO_PLAIN;
+}
+
+bool wf_tree_holds_nothing(const struct wf_tree *t, wf_ref object)
+{
+	return mapped(t, object) >= WF_INO_EMPTY_HANDED;
 }
 
 /* ---- sizes of texts ---- */
@@ -272,7 +279,7 @@ int wf_tree_lookup(struct wf_tree *t, wf_ino ino, const char *name, uint32_t *re
 static bool entry_of(const struct wf_tree *t, wf_ino ino, const struct wf_dir **ret_dir, uint32_t *ret_position)
 {
 	const struct wf_node *n = wf_tree_node(t, ino);
-	const struct wf_dir *d = n && ino != WF_INO_ROOT ? wf_tree_dir(t, n->parent) : NULL;
+	const struct wf_dir *d = n && n->parent != ino ? wf_tree_dir(t, n->parent) : NULL;
 	for (uint32_t i = 0; d && i < d->count; i++)
 		if (d->entries[i].ino == ino) {
 			*ret_dir = d;
@@ -287,7 +294,7 @@ static bool entry_of(const struct wf_tree *t, wf_ino ino, const struct wf_dir **
 static int ancestors(const struct wf_tree *t, wf_ino ino, wf_ino *chain, int max)
 {
 	int n = 0;
-	while (ino != WF_INO_ROOT) {
+	while (ino != t->base + WF_INO_ROOT) {
 		const struct wf_node *node = wf_tree_node(t, ino);
 		if (!node || n == max)
 			return -ENAMETOOLONG;
@@ -322,6 +329,7 @@ static int append_path(const struct wf_tree *t, const wf_ino *chain, int n, stru
 
 void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out)
 {
+	t = wf_tree_of(t, ino) ? wf_tree_of(t, ino) : t;
 	wf_ino *chain = malloc((PATH_LIMIT / 2 + 1) * sizeof *chain);
 	int n = chain ? ancestors(t, ino, chain, PATH_LIMIT / 2 + 1) : -ENOMEM;
 	if (n < 0 || append_path(t, chain, n, out) < 0)
@@ -335,6 +343,7 @@ int wf_tree_link_target(const struct wf_tree *t, wf_ino link, struct wf_buffer *
 	const struct wf_node *node = wf_tree_node(t, link);
 	if (!node || node->type != WF_NODE_LINK)
 		return -EINVAL;
+	t = wf_tree_of(t, link);
 	if (wf_is(t->graph, node->object, WF_STR)) {
 		size_t len;
 		const char *text = wf_bytes(t->graph, node->object, &len);

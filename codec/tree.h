@@ -33,6 +33,7 @@
 typedef uint32_t wf_ino;
 #define WF_INO_ROOT ((wf_ino)1)
 #define WF_NO_INO ((wf_ino)0)
+#define WF_INO_OBJECTS ((wf_ino)1 << 31) /* numbers with this bit are of the unabridged tree */
 
 enum wf_node_type {
 	WF_NODE_GONE,
@@ -97,6 +98,17 @@ void wf_tree_free(struct wf_tree *t);
 wf_ref wf_tree_root(const struct wf_tree *t);
 /* After a commit: the container that the names belong to now. */
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c);
+
+/* The unabridged tree: the whole graph of objects, each as its parts (modules, too), with numbers of its own that everything
+ * below takes for reading; edits do not. Made at the first call and again after edits of names and values; then the old numbers
+ * are gone. *after: the last number used for it, 0 at first. Makes objects in the graph. Returns 0, -ENOMEM, -E2BIG. */
+int wf_tree_objects(struct wf_tree *t, uint32_t *after, wf_ino *ret_root);
+/* Whether it is there and up to date. */
+bool wf_tree_has_objects(const struct wf_tree *t, wf_ino *ret_root);
+/* The tensors of the unabridged tree that stand in no other place, and their bytes. */
+void wf_tree_count_unseen(const struct wf_tree *t, uint64_t *ret_tensors, uint64_t *ret_bytes);
+void wf_tree_drop_objects(struct wf_tree *t);
+uint32_t wf_tree_changes(const struct wf_tree *t); /* a number that edits of names and values change */
 
 const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino); /* NULL for unknown and GONE ones */
 /* false: every tensor could be decoded when its node was made, and need not be asked again. */

@@ -25,6 +25,7 @@ static int need_container(struct wf_tree *t, struct wf_dir *d)
 
 int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key)
 {
+	t->changes++;
 	struct wf_dir *d;
 	struct wf_entry *e = entry(t, dir, position, &d);
 	if (!e)
@@ -41,6 +42,7 @@ int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new
 
 int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino)
 {
+	t->changes++;
 	struct wf_dir *d;
 	struct wf_entry *e = entry(t, dir, position, &d);
 	if (!e)
@@ -60,6 +62,7 @@ int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref val
 
 int wf_tree_exchange(struct wf_tree *t, wf_ino dir, uint32_t a, uint32_t b)
 {
+	t->changes++;
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
 	if (!d || a >= d->count || b >= d->count)
 		return -ENOENT;
@@ -79,6 +82,7 @@ int wf_tree_exchange(struct wf_tree *t, wf_ino dir, uint32_t a, uint32_t b)
 
 int wf_tree_fill(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino, wf_ino *ret)
 {
+	t->changes++;
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
 	if (!d || position >= d->count || d->entries[position].ino != WF_NO_INO)
 		return -ENOENT;
@@ -114,6 +118,7 @@ static int add_to_sequence(struct wf_tree *t, wf_ino dir, wf_ref value, wf_ino i
 
 int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino, wf_ino *ret)
 {
+	t->changes++;
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
 	if (!d)
 		return -ENOTDIR;
@@ -146,6 +151,7 @@ int wf_tree_add(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino 
 
 void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position)
 {
+	t->changes++;
 	struct wf_entry *a = &wf_tree_mutable_dir(t, dir)->entries[position];
 	struct wf_entry *b = &wf_tree_mutable_dir(t, link_dir)->entries[link_position];
 	wf_ino ino = a->ino;
@@ -330,6 +336,7 @@ static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref va
 
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)
 {
+	t->changes++;
 	struct wf_dir *d;
 	struct wf_entry *e = entry(t, dir, position, &d);
 	if (!e)
@@ -360,6 +367,7 @@ int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
 int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
 		   const struct wf_entry *entries, uint32_t count)
 {
+	t->changes++;
 	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
 	if (!d || count != d->live)
 		return -EINVAL;
@@ -422,6 +430,7 @@ static int compact_list(struct wf_tree *t, struct wf_dir *d)
 
 int wf_tree_compact(struct wf_tree *t)
 {
+	t->changes++;
 	for (uint32_t i = 0; i < t->dir_count; i++) {
 		int r = compact_list(t, &t->dirs[i]);
 		if (r < 0)

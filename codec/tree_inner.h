@@ -1,4 +1,4 @@
-/* What tree.c, tree_shape.c, tree_walk.c, tree_names.c and tree_edit.c share. Nobody else includes it. */
+/* What tree.c, tree_parts.c, tree_shape.c, tree_walk.c, tree_names.c and tree_edit.c share. Nobody else includes it. */
 #pragma once
 
 #include <pthread.h>
@@ -12,11 +12,15 @@ struct wf_text_size {
 };
 
 struct wf_tree {
+	uint32_t base;           /* numbers of nodes begin above it */
+	uint32_t changes;        /* of names and values, so far */
+	struct wf_tree *objects; /* the unabridged tree, NULL until somebody looks; only the tree itself has one */
+	uint32_t objects_of;     /* `changes` when it was made */
 	wf_ref root; /* what the checkpoint is: another object when it cannot be changed itself */
 	struct wf_graph *graph;
 	struct wf_storages *storages;
 	struct wf_container *container; /* for TorchScript's code; borrowed */
-	struct wf_node *nodes;          /* nodes[ino - 1] */
+	struct wf_node *nodes;          /* nodes[ino - base - 1] */
 	uint32_t node_count, node_capacity;
 	struct wf_dir *dirs;
 	uint32_t dir_count, dir_capacity;
@@ -46,9 +50,17 @@ struct wf_tree {
 
 /* In by_object: a long list that was found to be text, which need not be found out at its next place. */
 #define WF_INO_PLAIN UINT32_MAX
+#define WF_INO_EMPTY_HANDED (UINT32_MAX - 1) /* one that holds no tensor, mapping or object, though it is no text */
+bool wf_tree_holds_nothing(const struct wf_tree *t, wf_ref object); /* known to be one of both */
 /* A sequence that takes time to be looked through. */
 bool wf_tree_is_long(const struct wf_graph *g, wf_ref r);
 bool wf_tree_is_known_plain(const struct wf_tree *t, wf_ref object);
+
+/* The tree that a number belongs to. */
+static inline const struct wf_tree *wf_tree_of(const struct wf_tree *t, wf_ino ino)
+{
+	return ino & WF_INO_OBJECTS && !(t->base & WF_INO_OBJECTS) ? t->objects : t;
+}
 
 /* What an object is shown as. */
 enum wf_shape {
@@ -65,9 +77,23 @@ enum wf_shape {
 /* *ret_container: the DICT, LIST, TUPLE or SET that holds a mapping's items or a sequence's elements. */
 enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_container);
 
-/* Enters the parts of such an object. */
+/* tree_parts.c: whether r is, or holds, a tensor, a mapping or an object; a class that is a mapping of its own. */
+bool wf_tree_holds(struct wf_tree *t, wf_ref r);
+bool wf_tree_is_mapping_class(const struct wf_graph *g, wf_ref r);
+/* What the directory of an object would have: fixed entries, mappings whose items are entries, the last of these. */
+struct wf_part_count {
+	uint32_t named, mappings;
+	wf_ref mapping;
+};
+void wf_tree_count_parts(struct wf_tree *t, wf_ref object, struct wf_part_count *ret);
+/* Enters them. */
 int wf_tree_push_parts(struct wf_tree *t, wf_ino dir, wf_ref object);
 
+/* tree_walk.c: a tree of nothing; and its nodes, from the root on. */
+struct wf_tree *wf_tree_blank(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root);
+int wf_tree_make_nodes(struct wf_tree *t, uint32_t after);
+/* The node that shows the same data as this tensor, or WF_NO_INO. */
+wf_ino wf_tree_find_tie(const struct wf_tree *t, const struct wf_tensor *a);
 int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret);
 int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino);
 struct wf_dir *wf_tree_mutable_dir(struct wf_tree *t, wf_ino ino); /* NULL when it is none */

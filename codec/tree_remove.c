@@ -128,6 +128,7 @@ int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position, const struc
 		return -ENOENT;
 	if (d->read_only_names || (d->kind == WF_DIR_SEQUENCE && !wf_is(t->graph, d->container, WF_LIST)))
 		return -EPERM;
+	t->changes++;
 	wf_ino ino = d->entries[position].ino;
 	const struct wf_node *n = &t->nodes[ino - 1];
 	struct going g = {.t = t, .watcher = watcher};

@@ -32,7 +32,7 @@ int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, w
 		return r;
 	t->nodes[t->node_count++] = (struct wf_node){.type = (uint8_t)type, .object = object, .parent = parent};
 	t->links += type == WF_NODE_LINK;
-	*ret = t->node_count;
+	*ret = t->base + t->node_count;
 	return 0;
 }
 
@@ -41,7 +41,7 @@ int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_
 	int r = reserve((void **)&t->dirs, &t->dir_capacity, t->dir_count + 1, sizeof *t->dirs);
 	if (r < 0)
 		return r;
-	t->nodes[ino - 1].dir = t->dir_count;
+	t->nodes[ino - t->base - 1].dir = t->dir_count;
 	t->dirs[t->dir_count++] = (struct wf_dir){.kind = (uint8_t)kind,
 						  .ino = ino,
 						  .object = object,
@@ -85,10 +85,25 @@ static int grow_ties(struct wf_tree *t)
 	return 0;
 }
 
+wf_ino wf_tree_find_tie(const struct wf_tree *t, const struct wf_tensor *a)
+{
+	struct wf_tensor b;
+	if (t->ties_size == 0)
+		return WF_NO_INO;
+	uint32_t hash = (uint32_t)wf_tensor_tie_hash(t->graph, a), at = hash & (t->ties_size - 1);
+	for (; t->ties[at].ino != WF_NO_INO; at = (at + 1) & (t->ties_size - 1)) {
+		const struct wf_node *n = wf_tree_node(t, t->ties[at].ino);
+		if (t->ties[at].hash == hash && n && n->nlink > 0 && n->type == WF_NODE_TENSOR &&
+		    wf_tensor_decode(t->graph, t->storages, n->object, &b, NULL) == 0 && wf_tensor_tied(a, &b))
+			return t->ties[at].ino;
+	}
+	return WF_NO_INO;
+}
+
 /* The node that shows the same data as this tensor, entering it when there is none: then *ret stays WF_NO_INO. */
 static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *ret)
 {
-	struct wf_tensor a, b;
+	struct wf_tensor a;
 	*ret = WF_NO_INO;
 	if (wf_tensor_decode(t->graph, t->storages, object, &a, NULL) < 0) {
 		t->doubtful = true;
@@ -99,15 +114,12 @@ static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *r
 	int r = grow_ties(t);
 	if (r < 0)
 		return r;
+	*ret = wf_tree_find_tie(t, &a);
+	if (*ret != WF_NO_INO)
+		return 0;
 	uint32_t hash = (uint32_t)wf_tensor_tie_hash(t->graph, &a), at = hash & (t->ties_size - 1);
-	for (; t->ties[at].ino != WF_NO_INO; at = (at + 1) & (t->ties_size - 1)) {
-		const struct wf_node *n = wf_tree_node(t, t->ties[at].ino);
-		if (t->ties[at].hash == hash && n && n->nlink > 0 && n->type == WF_NODE_TENSOR &&
-		    wf_tensor_decode(t->graph, t->storages, n->object, &b, NULL) == 0 && wf_tensor_tied(&a, &b)) {
-			*ret = t->ties[at].ino;
-			return 0;
-		}
-	}
+	while (t->ties[at].ino != WF_NO_INO)
+		at = (at + 1) & (t->ties_size - 1);
 	t->ties[at].hash = hash;
 	t->ties[at].ino = entering;
 	t->ties_used++;
@@ -152,7 +164,7 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
 		return wf_tree_new_node(t, WF_NODE_LINK, container, parent, ret);
 	if (shape == WF_SHAPE_TENSOR) {
-		int r = find_tie(t, value, t->node_count + 1, &tie);
+		int r = find_tie(t, value, t->base + t->node_count + 1, &tie);
 		if (r == 0 && tie == WF_NO_INO)
 			r = wf_tree_new_node(t, WF_NODE_TENSOR, value, parent, &tie);
 		if (r == 0)
@@ -289,7 +301,7 @@ static int walk(struct wf_tree *t, wf_ino dir)
 		if (r < 0)
 			break;
 		wf_tree_mutable_dir(t, parent)->entries[position].ino = ino;
-		t->nodes[ino - 1].nlink++;
+		t->nodes[ino - t->base - 1].nlink++;
 		if (!open)
 			continue;
 		r = push_entries(t, ino);
@@ -321,7 +333,7 @@ int wf_tree_expand(struct wf_tree *t, wf_ino ino)
 		r = wf_tree_map_object(t, object, ino);
 	if (r < 0)
 		return r;
-	t->nodes[ino - 1].type = WF_NODE_DIR;
+	t->nodes[ino - t->base - 1].type = WF_NODE_DIR;
 	return walk(t, ino);
 }
 
@@ -336,14 +348,11 @@ static int skip_numbers(struct wf_tree *t, uint32_t after)
 	return r;
 }
 
-int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
-		struct wf_tree **ret, struct wf_error *err)
+struct wf_tree *wf_tree_blank(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root)
 {
 	struct wf_tree *t = calloc(1, sizeof *t);
-	wf_ref container;
-	wf_ino ino;
 	if (!t)
-		return wf_fail(err, -ENOMEM, "out of memory");
+		return NULL;
 	t->graph = g;
 	t->storages = ss;
 	t->container = c;
@@ -352,24 +361,31 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 	t->looks = (16u << 20) + wf_graph_bytes(g) / 4;
 	wf_state_dicts_init(&t->state_dicts, g, c);
 	pthread_mutex_init(&t->index_lock, NULL);
+	return t;
+}
+
+int wf_tree_make_nodes(struct wf_tree *t, uint32_t after)
+{
+	wf_ref container, root = t->root;
+	wf_ino ino;
 	enum wf_shape shape = wf_tree_shape(t, root, &container);
 	bool whole = shape == WF_SHAPE_OBJECT || shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE ||
 		     shape == WF_SHAPE_MODULE || shape == WF_SHAPE_COMPONENTS;
 	int r;
 	if (whole) {
 		bool open;
-		r = make_node(t, WF_INO_ROOT, root, &ino, &open);
+		r = make_node(t, t->base + WF_INO_ROOT, root, &ino, &open);
 		if (r == 0)
 			r = skip_numbers(t, after);
 		if (r == 0 && open)
 			r = walk(t, ino);
 	} else { /* a root that is no container: one entry `value` */
-		r = wf_tree_new_node(t, WF_NODE_DIR, WF_NIL, WF_INO_ROOT, &ino);
+		r = wf_tree_new_node(t, WF_NODE_DIR, WF_NIL, t->base + WF_INO_ROOT, &ino);
 		if (r == 0)
 			r = wf_tree_new_dir(t, WF_DIR_FIXED, WF_NIL, WF_NIL, ino);
 		if (r == 0)
 			r = skip_numbers(t, after);
-		wf_ref name = wf_str(g, "value");
+		wf_ref name = wf_str(t->graph, "value");
 		if (r == 0)
 			r = name == WF_NIL ? -ENOMEM : wf_tree_push(t, ino, name, root, WF_NO_INO);
 		wf_ino value = WF_NO_INO;
@@ -377,17 +393,24 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 			r = wf_tree_grow(t, ino, root, &value);
 		if (r == 0) {
 			wf_tree_mutable_dir(t, ino)->entries[0].ino = value;
-			t->nodes[value - 1].nlink++;
+			t->nodes[value - t->base - 1].nlink++;
 		}
 	}
 	wf_state_dicts_free(&t->state_dicts);
-	if (r == 0 && wf_graph_failed(g) < 0)
-		r = wf_graph_failed(g);
+	if (r == 0)
+		t->nodes[WF_INO_ROOT - 1].nlink = 1;
+	return r == 0 ? wf_graph_failed(t->graph) : r;
+}
+
+int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
+		struct wf_tree **ret, struct wf_error *err)
+{
+	struct wf_tree *t = wf_tree_blank(g, ss, c, root);
+	int r = t ? wf_tree_make_nodes(t, after) : -ENOMEM;
 	if (r < 0) {
 		wf_tree_free(t);
 		return wf_fail(err, r, "the tree of names: %s", strerror(-r));
 	}
-	t->nodes[WF_INO_ROOT - 1].nlink = 1;
 	*ret = t;
 	return 0;
 }

@@ -6,6 +6,7 @@
  *   commit, discard            any write commits the edits, or drops them; its errno says whether that worked
  *   cuda/                      how to map tensors that are on a device (cuda.c)
  *   archive/                   the container's records as they are stored (archive.c)
+ *   objects/                   the whole graph of objects (objects.c)
  *
  * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes
  * them, but for the log, which is made anew at each read.
@@ -135,6 +136,8 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 		return fs_cuda_stat(fs, ino, ret);
 	if (fs_is_archive(ino))
 		return fs_archive_stat(fs, ino, ret);
+	if (fs_is_objects(ino))
+		return fs_objects_stat(fs, ino, ret);
 	int r = wf_getattr(fs->checkpoint, WF_ROOT, &root);
 	if (r < 0)
 		return r;
@@ -187,10 +190,11 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
 	fuse_ino_t ino = 0;
+	int r = 0;
 	if (!strcmp(name, "."))
 		ino = parent;
 	else if (!strcmp(name, ".."))
-		ino = parent_of(parent);
+		ino = fs_is_objects(parent) ? fs_objects_parent(fs, parent) : parent_of(parent);
 	else if (!fs_is_control(parent))
 		ino = FS_CONTROL;
 	else if (parent == FS_CONTROL) {
@@ -201,12 +205,16 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 			ino = FS_ARCHIVE + WF_RECORD_TOP;
 		if (!strcmp(name, "cuda"))
 			ino = FS_CUDA + WF_ROOT;
+		if (!strcmp(name, "objects"))
+			ino = FS_OBJECTS;
 	} else if (fs_is_cuda(parent)) {
 		fs_cuda_lookup(fs, parent, name, &ino);
+	} else if (fs_is_objects(parent)) {
+		r = fs_objects_lookup(fs, parent, name, &ino);
 	} else {
 		fs_archive_lookup(fs, parent, name, &ino);
 	}
-	int r = ino ? fill(fs, ino, &e) : -ENOENT;
+	r = r < 0 ? r : ino ? fill(fs, ino, &e) : -ENOENT;
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs, parent, r));
 	else
@@ -219,12 +227,12 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static int list_fixed(struct fs_page *p, off_t off)
 {
 	int r = 0;
-	for (int i = 1; r == 0 && i < NODE_FIXED + 2; i++) {
-		const char *name = i < NODE_FIXED ? fixed_names[i] : i == NODE_FIXED ? "archive" : "cuda";
+	static const char *const directories[] = {"archive", "cuda", "objects"};
+	static const fuse_ino_t numbers[] = {FS_ARCHIVE + WF_RECORD_TOP, FS_CUDA + WF_ROOT, FS_OBJECTS};
+	for (int i = 1; r == 0 && i < NODE_FIXED + 3; i++) {
+		const char *name = i < NODE_FIXED ? fixed_names[i] : directories[i - NODE_FIXED];
 		struct fuse_entry_param e;
-		fuse_ino_t ino = i < NODE_FIXED    ? FS_CONTROL + (fuse_ino_t)i
-				 : i == NODE_FIXED ? FS_ARCHIVE + WF_RECORD_TOP
-						   : FS_CUDA + WF_ROOT;
+		fuse_ino_t ino = i < NODE_FIXED ? FS_CONTROL + (fuse_ino_t)i : numbers[i - NODE_FIXED];
 		if (i > off && fill(fs_of(p->req), ino, &e) == 0)
 			r = fs_page_add(p, name, &e, i);
 	}
@@ -238,6 +246,7 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 		: ino == FS_CONTROL  ? list_fixed(&p, off)
 		: fs_is_cuda(ino)    ? fs_cuda_readdir(&p, ino, off)
 		: fs_is_archive(ino) ? fs_archive_readdir(&p, ino, off)
+		: fs_is_objects(ino) ? fs_objects_readdir(&p, ino, off)
 				     : -ENOTDIR;
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
@@ -350,11 +359,12 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 	const struct wf_buffer *text = open ? &open->text : NULL;
 	if (text) {
 		reply_part(req, text, size, off);
-	} else if (fs_is_archive(ino)) {
+	} else if (fs_is_archive(ino) || fs_is_objects(ino)) {
 		char *buf = malloc(size);
-		ssize_t n =
-			buf ? wf_record_read(fs->checkpoint, (uint32_t)(ino - FS_ARCHIVE), (uint64_t)off, buf, size)
-			    : -ENOMEM;
+		ssize_t n = !buf ? -ENOMEM
+			    : fs_is_objects(ino)
+				    ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size)
+				    : wf_record_read(fs->checkpoint, (uint32_t)(ino - FS_ARCHIVE), (uint64_t)off, buf, size);
 		if (n < 0)
 			fuse_reply_err(req, fs_errno(fs, ino, (int)n));
 		else

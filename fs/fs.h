@@ -22,6 +22,7 @@
 #define FS_CONTROL (1ull << 32)
 #define FS_ARCHIVE (FS_CONTROL + (1ull << 31)) /* and up: .weightfs/archive and what is in it (archive.c) */
 #define FS_CUDA (1ull << 33) /* and up: .weightfs/cuda and what is in it (cuda.c) */
+#define FS_OBJECTS (3ull << 32) /* and up: .weightfs/objects; the low half is the codec's number */
 #define FS_CONTROL_NAME ".weightfs"
 #define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
 
@@ -126,7 +127,11 @@ static inline bool fs_is_archive(fuse_ino_t ino)
 }
 static inline bool fs_is_cuda(fuse_ino_t ino)
 {
-	return ino >= FS_CUDA;
+	return ino >= FS_CUDA && ino < FS_OBJECTS;
+}
+static inline bool fs_is_objects(fuse_ino_t ino)
+{
+	return ino >= FS_OBJECTS;
 }
 /* An entry that edits do not touch: the hidden directory, or one in it. */
 static inline bool fs_is_fixed(fuse_ino_t parent, const char *name)
@@ -148,6 +153,14 @@ int fs_cuda_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
 int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
 /* Fills a page with the entries behind off. */
 int fs_cuda_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
+
+/* ---- objects.c: .weightfs/objects ---- */
+/* The codec's number. -ENOMEM, -E2BIG: the tree cannot be made. */
+int fs_objects_node(struct fs *fs, fuse_ino_t ino, uint32_t *ret);
+fuse_ino_t fs_objects_parent(struct fs *fs, fuse_ino_t ino);
+int fs_objects_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
+int fs_objects_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
+int fs_objects_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
 
 /* ---- archive.c: .weightfs/archive ---- */
 int fs_archive_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);

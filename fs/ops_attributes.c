@@ -17,14 +17,24 @@ static void reply(fuse_req_t req, fuse_ino_t ino, int r, const struct wf_buffer 
 		fuse_reply_buf(req, value->data, value->len);
 }
 
+/* The codec's node that has attributes; -ENODATA: nothing of .weightfs but objects/ has any. */
+static int subject(struct fs *fs, fuse_ino_t ino, uint32_t *ret)
+{
+	if (fs_is_objects(ino))
+		return fs_objects_node(fs, ino, ret);
+	*ret = (uint32_t)ino;
+	return fs_is_control(ino) ? -ENODATA : 0;
+}
+
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct wf_buffer value = WF_BUFFER_INIT;
 	/* ls -l asks for security.selinux and the ACLs of every file, but no more of a device where the answer is "not supported":
 	 * that saves two requests a file */
-	int r = strncmp(name, "user.", 5) != 0 ? -EOPNOTSUPP :
-		fs_is_control(ino)	       ? -ENODATA :
-						 wf_getxattr(fs_of(req)->checkpoint, (uint32_t)ino, name, &value);
+	uint32_t node;
+	int r = strncmp(name, "user.", 5) != 0 ? -EOPNOTSUPP : subject(fs_of(req), ino, &node);
+	if (r == 0)
+		r = wf_getxattr(fs_of(req)->checkpoint, node, name, &value);
 	reply(req, ino, r, &value, size);
 	wf_buffer_free(&value);
 }
@@ -38,7 +48,9 @@ static int collect(void *ctx, const char *name)
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct wf_buffer names = WF_BUFFER_INIT;
-	int r = fs_is_control(ino) ? 0 : wf_listxattr(fs_of(req)->checkpoint, (uint32_t)ino, collect, &names);
+	uint32_t node;
+	int r = subject(fs_of(req), ino, &node);
+	r = r == -ENODATA ? 0 : r < 0 ? r : wf_listxattr(fs_of(req)->checkpoint, node, collect, &names);
 	reply(req, ino, r < 0 ? r : wf_buffer_status(&names), &names, size);
 	wf_buffer_free(&names);
 }

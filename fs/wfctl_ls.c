@@ -171,6 +171,14 @@ static void tell_values(const struct wfctl_rows *r)
 		printf("no tensors; %lu value%s (-a shows %s)\n", values, values == 1 ? "" : "s", values == 1 ? "it" : "them");
 }
 
+/* What the view of a module or the like leaves out. */
+static void tell_unseen(const struct wfctl_rows *r)
+{
+	bool one = r->unseen_tensors == 1;
+	printf("%llu more tensor%s of %llu byte%s stand%s only in .weightfs/objects of a mount\n", r->unseen_tensors, one ? "" : "s",
+	       r->unseen_bytes, r->unseen_bytes == 1 ? "" : "s", one ? "s" : "");
+}
+
 /* Returns how many lines there were. */
 static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *ret_unreadable)
 {
@@ -224,6 +232,8 @@ int wfctl_ls(int argc, char **argv)
 	size_t lines = r == WFCTL_OK ? show(&rows, form, all, &unreadable) : 0;
 	if (r == WFCTL_OK && lines == 0 && form != FORM_JSON && !all)
 		tell_values(&rows);
+	if (r == WFCTL_OK && form != FORM_JSON && !rows.keyed && rows.unseen_tensors > 0)
+		tell_unseen(&rows);
 	wfctl_rows_free(&rows);
 	return unreadable ? wfctl_fail(path, "not every tensor can be read") : r;
 }

@@ -35,6 +35,21 @@ static int read_text(const char *mount, const char *name, struct wf_buffer *out)
 	return r;
 }
 
+/* A daemon that is older, or that commits, does not tell. */
+static int read_unseen(const char *path, struct wfctl_rows *r)
+{
+	struct wf_buffer status = WF_BUFFER_INIT;
+	int failed = read_text(path, "status", &status);
+	const char *end = status.data + status.len, *at = failed == 0 ? fs_json_member(status.data, end, "only_in_objects") : NULL;
+	const char *tensors = at ? fs_json_member(at, end, "tensors") : NULL, *bytes = at ? fs_json_member(at, end, "bytes") : NULL;
+	if (tensors && bytes) {
+		r->unseen_tensors = strtoull(tensors, NULL, 10);
+		r->unseen_bytes = strtoull(bytes, NULL, 10);
+	}
+	wf_buffer_free(&status);
+	return failed;
+}
+
 static int read_texts(const char *path, bool with_values, struct wfctl_rows *r)
 {
 	int failed = 0;
@@ -42,13 +57,20 @@ static int read_texts(const char *path, bool with_values, struct wfctl_rows *r)
 		failed = read_text(path, "tensors.json", &r->json);
 		if (failed == 0 && (with_values || r->json.len == 0))
 			failed = read_text(path, "summary", &r->summary);
+		if (failed == 0)
+			failed = read_unseen(path, r);
 	} else {
+		struct wf_unseen unseen;
 		struct wf_checkpoint *ck = wfctl_open(path, false);
 		if (!ck)
 			return WFCTL_FAILED;
 		failed = wf_tensors_json(ck, &r->json);
 		if (failed == 0 && (with_values || r->json.len == 0))
 			failed = wf_summary(ck, &r->summary);
+		if (failed == 0 && (failed = wf_count_unseen(ck, &unseen)) == 0) {
+			r->unseen_tensors = unseen.tensors;
+			r->unseen_bytes = unseen.bytes;
+		}
 		wf_close(ck);
 	}
 	return failed < 0 ? wfctl_fail_error(path, failed, NULL) : WFCTL_OK;

@@ -23,6 +23,7 @@ struct wfctl_rows {
 	struct wfctl_row *rows;
 	size_t count;
 	bool keyed; /* a KEY has chosen */
+	unsigned long long unseen_tensors, unseen_bytes; /* that stand only in .weightfs/objects */
 };
 
 /* path: a mount point or a checkpoint. with_values: of all entries, not only tensors, and with their texts; so it is, too, where

@@ -38,6 +38,7 @@ def run(program, *arguments):
     def limit():
         if not SANITIZED:
             resource.setrlimit(resource.RLIMIT_DATA, (PEAK_BYTES, PEAK_BYTES))
+            resource.setrlimit(resource.RLIMIT_STACK, (2 << 20, 2 << 20)) # of each thread, which counts as data
     try:
         r = subprocess.run([os.path.join(BUILD, "fs", program), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, timeout=SECONDS * (4 if SANITIZED else 1), preexec_fn=limit)
@@ -154,7 +155,7 @@ def check_damaged(file, case, mnt):
 
 def walk(mnt):
     """Every name with its attributes; what may be shown at many places is to be so in a moment."""
-    for what in (mnt,):
+    for what in (mnt, os.path.join(mnt, ".weightfs/objects")):
         try:
             r = subprocess.run(["find", what, "-printf", "%s\\n"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
         except subprocess.TimeoutExpired:
