@@ -5,6 +5,7 @@
 
 #include "checkpoint_impl.h"
 #include "layout.h"
+#include "numpy_dtype.h"
 #include "util.h"
 #include "value.h"
 
@@ -14,25 +15,31 @@ struct subject {
 	struct wf_checkpoint *ck;
 	wf_ino ino;
 	const struct wf_node *node;
-	bool is_tensor; /* decodes */
+	bool is_tensor;  /* decodes */
+	bool is_objects; /* an array of objects, of which t has the shape alone */
 	struct wf_tensor t;
 };
 
 static int get_dtype(const struct subject *s, struct wf_buffer *out)
 {
-	wf_buffer_puts(out, wf_dtype_info(s->t.dtype)->name);
+	if (s->is_objects)
+		wf_buffer_puts(out, "object");
+	else
+		wf_tensor_dtype_name(s->ck->graph, &s->t, out);
 	return 0;
 }
 
 static int get_shape(const struct subject *s, struct wf_buffer *out)
 {
-	wf_json_ints(out, s->t.shape, s->t.ndim);
+	wf_json_ints(out, s->t.shape, wf_tensor_shown_ndim(&s->t));
 	return 0;
 }
 
 static int get_stride(const struct subject *s, struct wf_buffer *out)
 {
-	wf_json_ints(out, s->t.stride, s->t.ndim);
+	int64_t stride[WF_MAX_NDIM];
+	wf_tensor_shown_stride(&s->t, stride);
+	wf_json_ints(out, stride, wf_tensor_shown_ndim(&s->t));
 	return 0;
 }
 
@@ -79,7 +86,11 @@ static int get_requires_grad(const struct subject *s, struct wf_buffer *out)
 
 static int get_descr(const struct subject *s, struct wf_buffer *out)
 {
-	const char *descr = wf_dtype_info(s->t.dtype)->numpy_descr;
+	const char *descr = s->is_objects ? "|O" : wf_dtype_info(s->t.dtype)->numpy_descr;
+	if (!s->is_objects && s->t.record != WF_NIL) {
+		wf_numpy_dtype_descr(s->ck->graph, s->t.record, out);
+		return 0;
+	}
 	if (!descr)
 		return -ENODATA;
 	wf_buffer_puts(out, descr);
@@ -135,7 +146,9 @@ static int get_class(const struct subject *s, struct wf_buffer *out)
 	if (!s->is_tensor && object != WF_NIL && wf_tensor_components(s->ck->graph, object, names, parts))
 		/* sparse, nested, quantised per channel: one tensor, though shown as a directory */
 		snprintf(name, sizeof name, "torch.%s",
-			 strstr(wf_global_name(s->ck->graph, wf_call_func(s->ck->graph, object)), "arameter") ? "nn.parameter.Parameter" : "Tensor");
+			 strstr(wf_global_name(s->ck->graph, wf_call_func(s->ck->graph, object)), "arameter")
+				 ? "nn.parameter.Parameter"
+				 : "Tensor");
 	else if (s->is_tensor)
 		shown = wf_tensor_class(s->ck->graph, &s->t, name, sizeof name);
 	else if (object == WF_NIL)
@@ -167,25 +180,30 @@ static int get_key(const struct subject *s, struct wf_buffer *out)
 
 static const struct {
 	const char *name;
-	bool tensors_only;
+	enum { ANYTHING, TENSORS, ARRAYS } of; /* ARRAYS: of objects, too */
 	int (*get)(const struct subject *s, struct wf_buffer *out);
 } attributes[] = {
-	{"user.torch.dtype", true, get_dtype},
-	{"user.torch.shape", true, get_shape},
-	{"user.torch.stride", true, get_stride},
-	{"user.torch.storage", true, get_storage},
-	{"user.torch.storage_offset", true, get_storage_offset},
-	{"user.torch.location", true, get_location},
-	{"user.torch.device", true, get_device},
-	{"user.torch.requires_grad", true, get_requires_grad},
-	{"user.torch.class", false, get_class},
-	{"user.torch.key", false, get_key},
-	{"user.torch.file_offset", true, get_file_offset},
-	{"user.torch.qscheme", true, get_qscheme},
-	{"user.torch.scale", true, get_scale},
-	{"user.torch.zero_point", true, get_zero_point},
-	{"user.numpy.descr", true, get_descr},
+	{"user.torch.dtype", ARRAYS, get_dtype},
+	{"user.torch.shape", ARRAYS, get_shape},
+	{"user.torch.stride", TENSORS, get_stride},
+	{"user.torch.storage", TENSORS, get_storage},
+	{"user.torch.storage_offset", TENSORS, get_storage_offset},
+	{"user.torch.location", TENSORS, get_location},
+	{"user.torch.device", TENSORS, get_device},
+	{"user.torch.requires_grad", TENSORS, get_requires_grad},
+	{"user.torch.class", ANYTHING, get_class},
+	{"user.torch.key", ANYTHING, get_key},
+	{"user.torch.file_offset", TENSORS, get_file_offset},
+	{"user.torch.qscheme", TENSORS, get_qscheme},
+	{"user.torch.scale", TENSORS, get_scale},
+	{"user.torch.zero_point", TENSORS, get_zero_point},
+	{"user.numpy.descr", ARRAYS, get_descr},
 };
+
+static bool has(const struct subject *s, size_t i)
+{
+	return attributes[i].of == ANYTHING || s->is_tensor || (attributes[i].of == ARRAYS && s->is_objects);
+}
 
 static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
 {
@@ -199,6 +217,11 @@ static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
 			(ck->edits && wf_edits_holds(ck, ino)));
 	if (s->is_tensor)
 		wf_edits_form(ck, ino, &s->t);
+	s->is_objects = false;
+	if (!s->is_tensor && s->node->object != WF_NIL && s->node->type != WF_NODE_LINK) {
+		s->is_objects = wf_numpy_objects(ck->graph, s->node->object, s->t.shape, &s->t.ndim) != WF_NIL;
+		s->t.record = WF_NIL;
+	}
 	return 0;
 }
 
@@ -210,7 +233,7 @@ int wf_attribute_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, st
 		if (i == WF_ARRAY_SIZE(attributes))
 			r = -ENODATA;
 		else if (!strcmp(attributes[i].name, name)) {
-			r = attributes[i].tensors_only && !s.is_tensor ? -ENODATA : attributes[i].get(&s, ret);
+			r = !has(&s, i) ? -ENODATA : attributes[i].get(&s, ret);
 			break;
 		}
 	}
@@ -234,7 +257,7 @@ int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, 
 	size_t count = r == 0 && s.node->type == WF_NODE_LINK ? 0 : WF_ARRAY_SIZE(attributes);
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		struct wf_buffer text = WF_BUFFER_INIT;
-		if ((s.is_tensor || !attributes[i].tensors_only) && attributes[i].get(&s, &text) == 0)
+		if (has(&s, i) && attributes[i].get(&s, &text) == 0)
 			r = each(ctx, attributes[i].name);
 		wf_buffer_free(&text);
 	}

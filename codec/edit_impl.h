@@ -408,6 +408,7 @@ struct wf_wanted {
 	bool array, bare, parameter, requires_grad;
 	const char *location; /* NULL: cpu */
 	wf_ref quantizer;
+	wf_ref record;        /* dtype of an array whose elements are no numbers (tensor.h), or WF_NIL */
 };
 const struct wf_past *wf_edit_past_of(struct wf_checkpoint *ck, wf_ino ino); /* what the file's name remembers */
 /* onto: an entry that the file is about to replace, or NULL; past: likewise a name's. */

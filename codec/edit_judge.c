@@ -104,6 +104,8 @@ static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	wf_ref bytes = r == 0 ? wf_string(ck->graph, WF_BYTES, content, size) : WF_NIL;
 	if (r == 0)
 		r = bytes == WF_NIL ? -ENOMEM : wf_numpy_make(ck->graph, form->dtype, form->shape, form->ndim, bytes, &array);
+	if (r == 0 && w->record != WF_NIL)
+		r = wf_numpy_set_record(ck->graph, array, w->record);
 	if (r == 0)
 		r = wf_storages_add_arrays(ck->storages, limit);
 	return r < 0 ? r : wf_edit_become(ck, ino, array, w->place);

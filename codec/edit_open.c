@@ -17,6 +17,9 @@ static int note_open(struct wf_checkpoint *ck, wf_ino ino, bool for_writing)
 		r = n ? -ENOMEM : -ENOENT;
 	else if (for_writing && n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
 		r = n->type == WF_NODE_DIR ? -EISDIR : -EPERM;
+	else if (for_writing && n->type == WF_NODE_VALUE && n->object != WF_NIL && f->pending == PENDING_NOT &&
+		 !wf_value_is_settable(ck->graph, n->object))
+		r = wf_refuse(ck, -EPERM, "a value of its class cannot be given as text; remove it and make a new one");
 	if (r == 0) {
 		f->openers++;
 		f->writers += for_writing;

@@ -15,6 +15,7 @@ static void want_tensor(struct wf_checkpoint *ck, const struct wf_tensor *t, str
 	w->kind = WANT_TENSOR;
 	w->form = wf_form_of_tensor(t);
 	w->array = t->kind == WF_TENSOR_NUMPY;
+	w->record = t->record;
 	w->bare = t->kind == WF_TENSOR_STORAGE;
 	w->parameter = t->parameter;
 	w->requires_grad = t->requires_grad;

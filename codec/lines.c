@@ -87,8 +87,10 @@ static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const str
 {
 	const struct wf_tensor *t = l->tensor;
 	const char *device = wf_placement_device(l->ck->placement, t->storage);
+	int64_t stride[WF_MAX_NDIM];
 	wf_buffer_puts(out, ", \"stride\": ");
-	wf_json_ints(out, t->stride, t->ndim);
+	wf_tensor_shown_stride(t, stride);
+	wf_json_ints(out, stride, wf_tensor_shown_ndim(t));
 	if (row->storage[0])
 		put_string(out, ", \"storage\": ", row->storage);
 	put_number(out, ", \"storage_offset\": ", t->offset_elems);

@@ -18,7 +18,7 @@ struct frame {
 
 struct listing {
 	struct wf_checkpoint *ck;
-	struct wf_buffer path, shape;
+	struct wf_buffer path, shape, dtype;
 	struct frame *stack;
 	uint32_t depth, capacity;
 	struct wf_line_file file;
@@ -53,9 +53,11 @@ static int tell_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, 
 		.line = &line};
 	row.error = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err);
 	shape->len = 0;
-	wf_json_ints(shape, t.shape, row.error == 0 ? t.ndim : 0);
+	wf_json_ints(shape, t.shape, row.error == 0 ? wf_tensor_shown_ndim(&t) : 0);
 	if (row.error == 0) {
-		row.dtype = wf_dtype_info(t.dtype)->name;
+		l->dtype.len = 0;
+		wf_tensor_dtype_name(ck->graph, &t, &l->dtype);
+		row.dtype = wf_buffer_status(&l->dtype) == 0 ? l->dtype.data : "";
 		row.size_bytes = t.size_bytes;
 		row.location = t.kind == WF_TENSOR_META    ? "meta"
 			       : t.kind == WF_TENSOR_NUMPY ? "cpu"
@@ -114,6 +116,7 @@ int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w)
 	free(l.stack);
 	wf_buffer_free(&l.path);
 	wf_buffer_free(&l.shape);
+	wf_buffer_free(&l.dtype);
 	wf_line_file_free(&l.file);
 	return r < 0 ? r : 0;
 }

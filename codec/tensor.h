@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "buffer.h"
 #include "dtype.h"
 #include "err.h"
 #include "object.h"
@@ -43,11 +44,35 @@ struct wf_tensor {
 	                              in those that _rebuild_from_type_v2 passes on); the PERSID itself for a bare storage */
 	wf_ref type;               /* class GLOBAL when it is not plain torch.Tensor, else WF_NIL */
 	wf_ref quantizer;          /* the quantizer tuple, or WF_NIL */
+	wf_ref record;             /* NUMPY only: a dtype that torch does not have (texts, dates, records, long doubles). Then
+	                              dtype is uint8, and the last dimension counts the bytes of an element; else WF_NIL */
 };
+
+/* As NumPy counts them: without the bytes of an element. */
+static inline uint32_t wf_tensor_shown_ndim(const struct wf_tensor *t)
+{
+	return t->ndim - (t->record != WF_NIL);
+}
+/* In elements, as NumPy counts these. */
+static inline void wf_tensor_shown_stride(const struct wf_tensor *t, int64_t ret[WF_MAX_NDIM])
+{
+	uint32_t ndim = wf_tensor_shown_ndim(t);
+	int64_t element = ndim < t->ndim && t->shape[ndim] > 0 ? t->shape[ndim] : 1;
+	for (uint32_t i = 0; i < ndim; i++)
+		ret[i] = t->stride[i] / element;
+}
+/* "float32"; NumPy's name where torch has no such dtype: "str96", "datetime64[D]". */
+void wf_tensor_dtype_name(const struct wf_graph *g, const struct wf_tensor *t, struct wf_buffer *out);
 
 /* The string object that holds an ndarray's bytes inside the pickle (a WF_STR: in latin-1; a call of bytes() where there are
  * none); WF_NIL when r is no array of a dtype of ours. */
 wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r);
+
+/* The list of the elements of an array of objects, and its shape; WF_NIL when r is no such array. */
+wf_ref wf_numpy_objects(const struct wf_graph *g, wf_ref r, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim);
+/* A masked array, whose data are shown as an array: the last two elements of its state are the mask's bytes and the value
+ * that fills it. */
+bool wf_numpy_is_masked(const struct wf_graph *g, wf_ref r);
 
 /* What a tensor has beside its data, and what a tensor subclass that wraps tensors is made of. */
 struct wf_tensor_parts {
@@ -109,4 +134,6 @@ int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const 
 /* What stands for the bytes of an ndarray, or of a storage inside the pickle, in the graph: a WF_BYTES or WF_BYTEARRAY, or a call that makes them; and other ones in
  * their place. They are to be as many as dtype and shape ask. -EINVAL array is none. */
 wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array);
+/* An array of uint8 becomes one of elements that are no numbers: rows of its last dimension. -EINVAL: that has another size. */
+int wf_numpy_set_record(struct wf_graph *g, wf_ref array, wf_ref dtype);
 int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "numpy_dtype.h"
 #include "tensor_inner.h"
 
 bool wf_is_storage(const struct wf_graph *g, wf_ref r)
@@ -227,4 +228,14 @@ const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t,
 	if (t->kind == WF_TENSOR_NUMPY && t->object == t->rebuild)
 		return "numpy.ndarray";
 	return t->parameter ? "torch.nn.parameter.Parameter" : "torch.Tensor";
+}
+
+void wf_tensor_dtype_name(const struct wf_graph *g, const struct wf_tensor *t, struct wf_buffer *out)
+{
+	struct wf_numpy_dtype d;
+
+	if (t->record != WF_NIL && wf_numpy_dtype_of(g, t->record, &d))
+		wf_numpy_dtype_name(g, t->record, &d, out);
+	else
+		wf_buffer_puts(out, wf_dtype_info(t->dtype)->name);
 }

@@ -23,6 +23,7 @@ struct parts {
 	wf_ref shape, dtype, data, class;
 	bool fortran;
 	enum place place;
+	uint32_t count; /* of the elements of the tuple that they stand in */
 };
 
 static bool is_function(const struct wf_graph *g, wf_ref func, const char *name, const char *old_module,
@@ -31,6 +32,9 @@ static bool is_function(const struct wf_graph *g, wf_ref func, const char *name,
 	return wf_is_global(g, func, old_module, name) || wf_is_global(g, func, new_module, name);
 }
 
+/* A masked array has two more parts: (..., bytes of the data, bytes of the mask, fill value). */
+#define MASKED_PARTS 7u
+
 static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
 {
 	uint32_t n;
@@ -38,59 +42,69 @@ static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
 	const char *name = wf_global_name(g, func);
 
 	/* asked of every call in the pickle */
-	if (strcmp(name, "_reconstruct") != 0 && strcmp(name, "_frombuffer") != 0)
+	if (strcmp(name, "_reconstruct") != 0 && strcmp(name, "_frombuffer") != 0 &&
+	    strcmp(name, "_mareconstruct") != 0)
 		return false;
-	if (is_function(g, func, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray")) {
+	if (is_function(g, func, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray") ||
+	    wf_is_global(g, func, "numpy.ma.core", "_mareconstruct")) {
 		const wf_ref *e = wf_elements(g, wf_call_state(g, r), &n);
-		if (n != 5)
+		if (n != (*name == '_' && name[1] == 'm' ? MASKED_PARTS : 5u))
 			return false;
 		*ret = (struct parts){.shape = e[1],
 				      .dtype = e[2],
 				      .fortran = wf_bool_value(g, e[3]),
-				      .data = wf_bytes_object(g, e[4]),
+				      .data = e[4],
 				      .class = wf_element(g, args, 0),
-				      .place = IN_STATE};
+				      .place = IN_STATE,
+				      .count = n};
 	} else if (is_function(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric")) {
 		const wf_ref *e = wf_elements(g, args, &n);
 		if (n != 4)
 			return false;
-		*ret = (struct parts){.data = wf_bytes_object(g, e[0]),
+		*ret = (struct parts){.data = e[0],
 				      .dtype = e[1],
 				      .shape = e[2],
 				      .fortran = wf_str_equal(g, e[3], "F"),
-				      .place = IN_ARGS};
+				      .place = IN_ARGS,
+				      .count = n};
 	} else {
 		return false;
 	}
-	return ret->data != WF_NIL;
+	return true;
 }
 
-/* dtype('f4', False, True) with its state (3, '<', ...): the order stands in the state, in old files in the name. */
-static enum wf_dtype numpy_dtype(const struct wf_graph *g, wf_ref r, bool *ret_big_endian)
+bool wf_numpy_is_masked(const struct wf_graph *g, wf_ref r)
 {
-	size_t len;
+	return !strcmp(wf_global_name(g, wf_call_func(g, r)), "_mareconstruct") && wf_numpy_data(g, r) != WF_NIL;
+}
 
-	if (!wf_call_is(g, r, "numpy", "dtype"))
-		return WF_DTYPE_INVALID;
-	wf_ref name = wf_element(g, wf_call_args(g, r), 0), order = wf_element(g, wf_call_state(g, r), 1);
-	const char *text = wf_is(g, name, WF_STR) || wf_is(g, name, WF_PYSTR) ? wf_bytes(g, name, &len) : NULL;
-	if (!text)
-		return WF_DTYPE_INVALID;
-	enum wf_dtype d = wf_dtype_from_numpy(text, ret_big_endian);
-	if (order != WF_NIL)
-		*ret_big_endian = wf_str_equal(g, order, ">");
-	*ret_big_endian = *ret_big_endian && wf_dtype_info(d)->swap_bytes > 1;
-	return d;
+wf_ref wf_numpy_objects(const struct wf_graph *g, wf_ref r, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim)
+{
+	struct parts p;
+	struct wf_numpy_dtype d;
+
+	if (!wf_is(g, r, WF_CALL) || !split(g, r, &p) || !wf_is(g, p.data, WF_LIST) ||
+	    !wf_numpy_dtype_of(g, p.dtype, &d) || d.kind != 'O')
+		return WF_NIL;
+	int ndim = wf_int_tuple(g, p.shape, shape);
+	*ret_ndim = ndim < 0 ? 0 : (uint32_t)ndim;
+	return ndim < 0 ? WF_NIL : p.data;
+}
+
+/* The dtype of an array with bytes. */
+static bool array_dtype(const struct wf_graph *g, const struct parts *p, struct wf_numpy_dtype *ret)
+{
+	return wf_numpy_dtype_of(g, p->dtype, ret) && ret->kind != 'O';
 }
 
 wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r)
 {
 	struct parts p;
-	bool big;
+	struct wf_numpy_dtype d;
 
-	if (!wf_is(g, r, WF_CALL) || !split(g, r, &p) || numpy_dtype(g, p.dtype, &big) == WF_DTYPE_INVALID)
+	if (!wf_is(g, r, WF_CALL) || !split(g, r, &p) || !array_dtype(g, &p, &d))
 		return WF_NIL;
-	return p.data;
+	return wf_bytes_object(g, p.data);
 }
 
 void wf_numpy_class(const struct wf_graph *g, wf_ref r, struct wf_tensor *t)
@@ -106,11 +120,13 @@ int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_r
 		    struct wf_error *err)
 {
 	struct parts p;
+	struct wf_numpy_dtype dtype;
 
-	if (!split(g, r, &p))
+	if (!split(g, r, &p) || !array_dtype(g, &p, &dtype))
 		return wf_fail(err, -EUCLEAN, "an ndarray without its state");
 	t->rebuild = r;
-	t->dtype = numpy_dtype(g, p.dtype, &t->swap);
+	t->dtype = dtype.dtype;
+	t->swap = dtype.big_endian && dtype.dtype != WF_DTYPE_INVALID;
 	wf_numpy_class(g, r, t);
 	int ndim = wf_int_tuple(g, p.shape, t->shape);
 	if (ndim < 0)
@@ -119,8 +135,18 @@ int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_r
 	t->ndim = (uint32_t)ndim;
 	t->storage = wf_storage_of(ss, r);
 	uint64_t step = 1;
-	for (uint32_t i = 0; i < t->ndim; i++) {
-		uint32_t d = p.fortran ? i : t->ndim - 1 - i;
+	if (t->dtype == WF_DTYPE_INVALID) { /* texts, dates, records: an element is a row of bytes, as they stand */
+		if (ndim == WF_MAX_NDIM)
+			return wf_fail(err, -EOPNOTSUPP, "an ndarray of %d dimensions whose elements are no numbers",
+				       ndim);
+		t->dtype = WF_UINT8;
+		t->record = p.dtype;
+		t->shape[t->ndim] = dtype.item_bytes;
+		t->stride[t->ndim++] = 1;
+		step = WF_MAX(dtype.item_bytes, 1u);
+	}
+	for (uint32_t i = 0; i < (uint32_t)ndim; i++) {
+		uint32_t d = p.fortran ? i : (uint32_t)ndim - 1 - i;
 		t->stride[d] = (int64_t)step;
 		if (wf_mul_u64(step, t->shape[d] ? (uint64_t)t->shape[d] : 1, &step) || step > INT64_MAX)
 			return wf_fail(err, -EUCLEAN, "an ndarray whose sizes multiply past any file");
@@ -141,7 +167,7 @@ static int made(const struct wf_graph *g, wf_ref r)
 static int put(struct wf_graph *g, wf_ref array, const struct parts *p)
 {
 	uint32_t n;
-	wf_ref e[5];
+	wf_ref e[MASKED_PARTS];
 	bool state = p->place == IN_STATE;
 	const wf_ref *old = wf_elements(g, state ? wf_call_state(g, array) : wf_call_args(g, array), &n);
 
@@ -162,10 +188,11 @@ static int put(struct wf_graph *g, wf_ref array, const struct parts *p)
 /* Whether the strides of t are those of a dense array in that order. */
 static bool in_order(const struct wf_tensor *t, bool fortran)
 {
-	uint64_t step = 1;
+	uint32_t ndim = wf_tensor_shown_ndim(t);
+	uint64_t step = ndim < t->ndim ? (uint64_t)t->shape[ndim] : 1;
 
-	for (uint32_t i = 0; i < t->ndim && t->numel > 0; i++) {
-		uint32_t d = fortran ? i : t->ndim - 1 - i;
+	for (uint32_t i = 0; i < ndim && t->numel > 0; i++) {
+		uint32_t d = fortran ? i : ndim - 1 - i;
 		if (t->shape[d] != 1 && (uint64_t)t->stride[d] != step)
 			return false;
 		step *= (uint64_t)t->shape[d];
@@ -203,7 +230,8 @@ const char *wf_numpy_module(const struct wf_graph *g)
 }
 
 /* numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b') BUILD (1, shape, dtype, False, bytes) */
-int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim, wf_ref data, wf_ref *ret)
+int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim, wf_ref data,
+		  wf_ref *ret)
 {
 	wf_ref items[WF_MAX_NDIM], zero = wf_int(g, 0);
 	if (!wf_dtype_info(dtype)->numpy_descr || wf_dtype_info(dtype)->quantised)
@@ -212,9 +240,11 @@ int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape,
 		if ((items[d] = wf_int(g, shape[d])) == WF_NIL)
 			return made(g, WF_NIL);
 	wf_ref latin1[2] = {wf_str(g, "b"), wf_str(g, "latin1")};
-	wf_ref letter = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "_codecs", "encode"), wf_tuple(g, latin1, 2), WF_NIL);
+	wf_ref letter =
+		wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "_codecs", "encode"), wf_tuple(g, latin1, 2), WF_NIL);
 	wf_ref args[3] = {wf_global_named(g, "numpy", "ndarray"), wf_tuple(g, &zero, 1), letter};
-	wf_ref state[5] = {wf_int(g, 1), wf_tuple(g, items, ndim), wf_numpy_dtype_object(g, dtype), wf_bool(g, false), data};
+	wf_ref state[5] = {wf_int(g, 1), wf_tuple(g, items, ndim), wf_numpy_dtype_object(g, dtype), wf_bool(g, false),
+			   data};
 	wf_ref func = wf_global_named(g, wf_numpy_module(g), "_reconstruct");
 	if (wf_graph_failed(g) < 0 || state[2] == WF_NIL)
 		return made(g, WF_NIL);
@@ -258,24 +288,28 @@ int wf_numpy_update(struct wf_graph *g, const struct wf_tensor *t)
 {
 	struct parts p;
 	wf_ref items[WF_MAX_NDIM];
-	bool big;
+	struct wf_numpy_dtype dtype;
+	uint32_t ndim = wf_tensor_shown_ndim(t);
 
-	if (!split(g, t->rebuild, &p) || t->offset_elems != 0)
+	if (!split(g, t->rebuild, &p) || !array_dtype(g, &p, &dtype) || t->offset_elems != 0)
+		return -EINVAL;
+	bool record = dtype.dtype == WF_DTYPE_INVALID; /* its rows can change, its elements cannot */
+	if (record && (t->dtype != WF_UINT8 || t->record == WF_NIL || (uint64_t)t->shape[ndim] != dtype.item_bytes))
 		return -EINVAL;
 	if (!in_order(t, p.fortran)) {
 		p.fortran = !p.fortran;
 		if (!in_order(t, p.fortran))
 			return -EINVAL;
 	}
-	if (numpy_dtype(g, p.dtype, &big) != t->dtype || big != t->swap) {
+	if (!record && (dtype.dtype != t->dtype || dtype.big_endian != t->swap)) {
 		if (!wf_dtype_info(t->dtype)->numpy_descr)
 			return -EINVAL;
 		p.dtype = make_dtype(g, wf_call_func(g, p.dtype), t->dtype, t->swap);
 	}
-	for (uint32_t d = 0; d < t->ndim; d++)
+	for (uint32_t d = 0; d < ndim; d++)
 		if ((items[d] = wf_int(g, t->shape[d])) == WF_NIL)
 			return made(g, WF_NIL);
-	p.shape = wf_tuple(g, items, t->ndim);
+	p.shape = wf_tuple(g, items, ndim);
 	p.data = wf_numpy_bytes(g, t->rebuild);
 	return put(g, t->rebuild, &p);
 }
@@ -315,4 +349,21 @@ int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const 
 	if (r == 0)
 		r = wf_call_set_func(g, call, func);
 	return r < 0 ? r : wf_call_set_args(g, call, new_args);
+}
+
+int wf_numpy_set_record(struct wf_graph *g, wf_ref array, wf_ref dtype)
+{
+	struct parts p;
+	struct wf_numpy_dtype d;
+	uint32_t n;
+	int64_t bytes;
+
+	if (!split(g, array, &p) || !wf_numpy_dtype_of(g, dtype, &d))
+		return -EINVAL;
+	const wf_ref *sizes = wf_elements(g, p.shape, &n);
+	if (n == 0 || !wf_int_value(g, sizes[n - 1], &bytes) || bytes != d.item_bytes)
+		return -EINVAL;
+	p.dtype = dtype;
+	p.shape = wf_tuple(g, sizes, n - 1);
+	return put(g, array, &p);
 }

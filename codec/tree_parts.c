@@ -308,6 +308,15 @@ static wf_ref jagged(const struct wf_graph *g, const struct wf_tensor_parts *s)
 	return !strcmp(wf_global_name(g, s->func), "_rebuild_njt") && wf_is(g, dict, WF_DICT) ? dict : WF_NIL;
 }
 
+static int add_masked(struct parts *p, wf_ref object)
+{
+	wf_ref state = wf_call_state(p->g, object);
+	int r = add(p, "data", object);
+	if (r == 0)
+		r = add(p, "mask", wf_element(p->g, state, 5));
+	return r == 0 ? add(p, "fill_value", wf_element(p->g, state, 6)) : r;
+}
+
 static int add_parts(struct parts *p, wf_ref object)
 {
 	struct wf_tensor_parts s;
@@ -316,6 +325,8 @@ static int add_parts(struct parts *p, wf_ref object)
 		r = add_mapping(p, "items", object);
 		return r == 0 ? add_keys(p, object) : r;
 	}
+	if (wf_numpy_is_masked(p->g, object))
+		return add_masked(p, object);
 	if (!wf_tensor_parts_of(p->g, object, &s))
 		return add_call(p, object);
 	if (!p->t->unabridged && jagged(p->g, &s) != WF_NIL)

@@ -84,11 +84,15 @@ static enum wf_shape shape_of_call(struct wf_tree *t, wf_ref object, wf_ref *ret
 {
 	struct wf_graph *g = t->graph;
 	struct wf_tensor_parts s;
+	int64_t shape[WF_MAX_NDIM];
+	uint32_t ndim;
 	struct wf_effects e;
 	bool whole = t->unabridged && wf_call_effects(g, object, 0, &e) &&
 		     (e.state != WF_NIL || wf_call_effects(g, object, 1, &e));
 	if (wf_tensor_parts_of(g, object, &s))
 		return shape_of_parts(t, object, false, ret_container);
+	if ((*ret_container = wf_numpy_objects(g, object, shape, &ndim)) != WF_NIL)
+		return WF_SHAPE_SEQUENCE;
 	if (tagged(g, object) != WF_NIL) {
 		*ret_container = tagged(g, object);
 		return wf_is(g, *ret_container, WF_DICT) ? WF_SHAPE_MAPPING : WF_SHAPE_SEQUENCE;
@@ -114,7 +118,7 @@ enum wf_shape wf_tree_shape(struct wf_tree *t, wf_ref object, wf_ref *ret_contai
 	if (wf_is_tensor(g, object)) { /* first, because it is nearly everything; none of these is a module */
 		bool attributes = t->unabridged && wf_tensor_parts_of(g, object, &s) &&
 				  (wf_tree_holds(t, s.state) || wf_tree_holds(t, s.built));
-		return attributes ? WF_SHAPE_OBJECT : WF_SHAPE_TENSOR;
+		return attributes || wf_numpy_is_masked(g, object) ? WF_SHAPE_OBJECT : WF_SHAPE_TENSOR;
 	}
 	switch (wf_kind_of(g, object)) {
 	case WF_DICT:

@@ -142,6 +142,8 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 {
 	wf_ref container;
 	wf_ino tie;
+	int64_t sizes[WF_MAX_NDIM];
+	uint32_t ndim;
 	*ret_open = false;
 	const struct wf_dir *above = wf_tree_dir(t, parent);
 	/* int_repr of a tensor that is quantised per channel, or a tensor beside its attributes: the same object */
@@ -187,6 +189,8 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 				    : shape == WF_SHAPE_SEQUENCE ? WF_DIR_SEQUENCE
 								 : WF_DIR_FIXED,
 				    value, container, *ret);
+	if (r == 0 && wf_is(t->graph, value, WF_CALL) && wf_numpy_objects(t->graph, value, sizes, &ndim) != WF_NIL)
+		wf_tree_mutable_dir(t, *ret)->read_only_names = true; /* there are as many elements as its shape says */
 	if (r == 0)
 		r = wf_tree_map_object(t, value, *ret);
 	if (r == 0 && container != value && container != WF_NIL)

@@ -289,6 +289,7 @@ bool wf_value_is_settable(const struct wf_graph *g, wf_ref r)
 	case WF_MEANS_BYTES_FILE:
 	case WF_MEANS_TEXT_FILE:
 	case WF_MEANS_LIST:
+	case WF_MEANS_ARRAY:
 		return false;
 	case WF_MEANS_NUMPY_SCALAR:
 		return numpy_form(g, r) != WF_VALUE_RAW;

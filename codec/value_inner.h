@@ -22,6 +22,7 @@ enum wf_meaning {
 	WF_MEANS_TIME,         /* of the module datetime */
 	WF_MEANS_BYTES_FILE,   /* io.BytesIO(): inner is an expression for its bytes */
 	WF_MEANS_TEXT_FILE,    /* io.StringIO(): inner is the str */
+	WF_MEANS_ARRAY,        /* a NumPy array of objects: inner is the list of them */
 	WF_MEANS_LIST,         /* torch.jit._pickle.build_intlist([...]) of the C++ pickler: inner is the list */
 };
 

@@ -126,6 +126,9 @@ static void call_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size
 	case WF_MEANS_LIST:
 		snprintf(buf, size, "list");
 		return;
+	case WF_MEANS_ARRAY:
+		wf_global_class_name(g, wf_class_of(g, wf_element(g, wf_call_args(g, r), 0)), buf, size);
+		return;
 	default:
 		break;
 	}

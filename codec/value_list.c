@@ -36,7 +36,7 @@ wf_ref wf_value_sequence(const struct wf_graph *g, wf_ref r)
 		return r;
 	case WF_CALL: {
 		enum wf_meaning m = wf_value_meaning(g, r, &inner);
-		if (m == WF_MEANS_SIZE || m == WF_MEANS_SET || m == WF_MEANS_LIST)
+		if (m == WF_MEANS_SIZE || m == WF_MEANS_SET || m == WF_MEANS_LIST || m == WF_MEANS_ARRAY)
 			return inner == WF_NIL ? wf_call_args(g, r) : inner;
 		return WF_NIL;
 	}

@@ -1,6 +1,7 @@
 /* What a call in a pickle stands for, where that is a value with a text. Known by name alone: nothing is run. */
 #include <string.h>
 
+#include "tensor.h"
 #include "value_inner.h"
 
 #define MAX_PATH_PARTS 4096
@@ -45,14 +46,20 @@ enum wf_meaning wf_value_meaning(const struct wf_graph *g, wf_ref r, wf_ref *ret
 {
 	wf_ref func = wf_call_func(g, r), args = wf_call_args(g, r);
 	struct wf_numpy_dtype dtype;
+	int64_t shape[WF_MAX_NDIM];
+	wf_ref objects;
 	uint32_t n;
-	wf_elements(g, args, &n);
 	*ret_inner = wf_element(g, args, 0);
 	if (!wf_is(g, r, WF_CALL))
 		return wf_is(g, r, WF_GLOBAL) && wf_dtype_from_global(g, r) != WF_DTYPE_INVALID ? WF_MEANS_DTYPE
 												: WF_MEANS_ITSELF;
 	if (wf_numpy_dtype_of(g, r, &dtype))
 		return WF_MEANS_NUMPY_DTYPE;
+	if ((objects = wf_numpy_objects(g, r, shape, &n)) != WF_NIL) {
+		*ret_inner = objects;
+		return WF_MEANS_ARRAY;
+	}
+	wf_elements(g, args, &n);
 	if (wf_call_state(g, r) != WF_NIL || wf_call_dict(g, r) != WF_NIL)
 		return in_memory_file(g, r, ret_inner);
 	if ((is_builtin(g, func, "set") || is_builtin(g, func, "frozenset")) && n <= 1)
@@ -105,6 +112,7 @@ enum wf_value_form wf_value_glance(const struct wf_graph *g, wf_ref r, wf_ref *r
 	case WF_MEANS_SET:
 	case WF_MEANS_SIZE:
 	case WF_MEANS_LIST:
+	case WF_MEANS_ARRAY:
 		*ret_sequence = inner == WF_NIL ? wf_call_args(g, r) : inner;
 		return WF_VALUE_JSON;
 	default:
