@@ -374,6 +374,19 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	}
 }
 
+/* A new file whose content became an object of its own was judged, which the log says of other kinds of content only. One
+ * that stands in for a backup shows the backup's object. */
+static void note_judged(struct wf_checkpoint *ck)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->files_count; i++) {
+		struct wf_file *f = e->files[i];
+		const struct wf_node *n = f ? wf_tree_node(ck->tree, i + 1) : NULL;
+		if (n && f->is_new && f->pending == PENDING_NOT && n->type == WF_NODE_TENSOR)
+			f->judged |= wf_tree_ino_of(ck->tree, n->object) == i + 1;
+	}
+}
+
 int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_edits *e = ck->edits;
@@ -400,6 +413,7 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 		if (r == -EINVAL || r == -EFBIG)
 			r = 0;
 	}
+	note_judged(ck);
 	e->replaying = false;
 	return r < 0 ? wf_fail(err, r, "the edits that wait for a commit: %s", strerror(-r)) : 0;
 }
