@@ -16,9 +16,13 @@
 /* The directory that the overlay stands in. */
 static int open_parent(const struct wf_overlay *ov, int *ret_fd)
 {
-	int home = wf_overlay_open_home(ov);
+	/* the home of edits for another file is not that of the target */
+	cleanup_free char *beside = ov->onto ? strndup(ov->directory, (size_t)(strrchr(ov->directory, '/') + 1 - ov->directory)) : NULL;
+	if (ov->onto && !beside)
+		return -ENOMEM;
+	int home = ov->onto ? open(beside, O_PATH | O_DIRECTORY | O_CLOEXEC) : wf_overlay_open_home(ov);
 	if (home < 0)
-		return home;
+		return ov->onto ? -errno : home;
 	*ret_fd = openat(home, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	/* one that may be passed through but not listed */
 	if (*ret_fd < 0 && errno == EACCES) {

@@ -178,8 +178,12 @@ def other_states():
         ok(r.returncode == 1 and r.stderr.count("\n") == 1, "a mount is no overlay", r)
         os.rename(w.file, f"{w.file}.away")
         w.umount()
+        os.mkdir(f"{w.dir}/elsewhere")
+        os.rename(other, f"{w.dir}/elsewhere/other.pt")
+        other = f"{w.dir}/elsewhere/other.pt"
         r = run(w.wfctl, "commit", "--onto", other, w.file)
-        ok(r.returncode == 0 and not os.path.exists(f"{w.file}.weightfs"), "their own file may be gone", r)
+        ok(r.returncode == 0 and not os.path.exists(f"{w.file}.weightfs"), "their own file may be gone, and the other one elsewhere", r)
+        same(os.listdir(f"{w.dir}/elsewhere"), ["other.pt"], "nothing is left beside that")
     for name, edit in EDITS.items(): # after a commit and a second mount the log says what it touches, too
         with World() as w:
             w.mount()
