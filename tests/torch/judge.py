@@ -9,6 +9,7 @@ A way is a dict of torch.load's options, or {"how": ...}: "fake" (FakeTensorMode
 and numbers of torch.load under keys of other types: same() compares what both can say.
 """
 import pickle
+import pickletools
 import warnings
 import zipfile
 
@@ -27,15 +28,17 @@ class Loose:
     def __init__(self, obj, fake=False):
         self.obj, self.fake = obj, fake
 
-    def leaves(self, obj, path=""):
+    def leaves(self, obj, path="", above=()):
         if isinstance(obj, torch.nn.Module):
             obj = obj.state_dict()
+        if id(obj) in above or len(above) > 50:
+            return  # it contains itself
         if isinstance(obj, dict):
             for k, v in obj.items():
-                yield from self.leaves(v, f"{path}/{k.decode('latin1') if isinstance(k, bytes) else k}")
+                yield from self.leaves(v, f"{path}/{k.decode('latin1') if isinstance(k, bytes) else k}", (*above, id(obj)))
         elif isinstance(obj, (list, tuple)):
             for i, v in enumerate(obj):
-                yield from self.leaves(v, f"{path}/{i}")
+                yield from self.leaves(v, f"{path}/{i}", (*above, id(obj)))
         elif isinstance(obj, torch.Tensor) and obj.layout == torch.strided:
             yield path, (obj.dtype, tuple(obj.shape)) if self.fake or obj.is_meta else bits(obj)
         elif isinstance(obj, np.ndarray):
@@ -134,6 +137,15 @@ def is_script(path):
         return False
 
 
+def for_cpp(path):
+    """Whether torch::pickle_load can be asked: of classes that it does not know it may crash."""
+    with zipfile.ZipFile(path) as z:
+        names = [n for n in z.namelist() if n.endswith("/data.pkl")]
+        globals_ = {arg for op, arg, _ in pickletools.genops(z.read(names[0])) if op.name == "GLOBAL"} if len(names) == 1 else {"?"}
+    return all(g in ("torch._utils _rebuild_tensor_v2", "collections OrderedDict") or g.startswith("torch.jit._pickle ") or
+               g.startswith("torch ") and g.endswith("Storage") for g in globals_)
+
+
 def modes(path):
     """Ways in which this file loads, and (of the loose ones) shows what torch.load does."""
     tries = [{}, {"encoding": "latin1"}, {"encoding": "bytes"}, {"how": "pickle"}, {"how": "pickle", "encoding": "latin1"},
@@ -144,7 +156,7 @@ def modes(path):
         tries += [{"mmap": True}, {"mmap": True, "weights_only": True}]
     if VERSION >= (2, 6) and not (is_zip(path) and is_script(path)):
         tries += [{"how": "fake"}]
-    if is_zip(path) and hasattr(torch._C, "_pickle_load_obj"):
+    if is_zip(path) and hasattr(torch._C, "_pickle_load_obj") and not is_script(path) and for_cpp(path):
         tries += [{"how": "C++"}]
     if is_zip(path) and is_script(path):
         tries += [{"how": "jit"}]
@@ -152,6 +164,8 @@ def modes(path):
     for options in tries:
         if options.get("how") == "pickle" and {} in good:
             continue  # a legacy stream begins with a pickle, too
+        if options.get("how") == "C++" and any(again in repr(plain) for again in ("[...]", "{...}")):
+            continue  # the C++ reader never ends on what contains itself
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -5,7 +5,7 @@ import os
 import pickle
 import sys
 
-from common import HERE, LEGACY, Workflow, compare, done, load, ok, skip, torch
+from common import HERE, LEGACY, Loose, Workflow, compare, done, load, ok, skip, torch
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(HERE)), "files"))
 import cases  # noqa: E402
@@ -55,6 +55,9 @@ for name, make in cases.CASES.items():
         try:
             for options in w.loads["model.pt"]:
                 new = load(w.file, **options)
+                if isinstance(new, Loose):
+                    compare({"epoch": 4, "object": old}, new)
+                    continue
                 same_object(old, new["object"])
                 if new["epoch"] != 4:
                     problem = "epoch is not 4"

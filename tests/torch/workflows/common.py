@@ -18,7 +18,7 @@ except ImportError:
     print("1..0 # SKIP torch is not installed")
     sys.exit(0)
 
-from judge import VERSION, load, modes, same as compare  # noqa: E402,F401
+from judge import VERSION, Loose, load, modes, same as compare  # noqa: E402,F401
 from kit import World, done, need_fuse, ok, read, run, same, skip, write  # noqa: E402,F401
 from models import Net, fill  # noqa: E402
 
