@@ -51,13 +51,17 @@ void wf_double_text(double v, char *buf)
 void wf_long_double_text(long double v, char *buf)
 {
 	int precision = 17;
+	char digits[64];
 	locale_t before = enter_c_locale();
 	if (isnan(v) || isinf(v) || (long double)(double)v == v)
 		layout((double)v, buf);
-	else
+	else {
+		/* an array of its own: under the sanitizers gcc takes buf for NULL otherwise */
 		do
-			snprintf(buf, 64, "%.*Lg", precision, v);
-		while (strtold(buf, NULL) != v && ++precision < 22);
+			snprintf(digits, sizeof digits, "%.*Lg", precision, v);
+		while (strtold(digits, NULL) != v && ++precision < 22);
+		memcpy(buf, digits, sizeof digits);
+	}
 	leave_c_locale(before);
 }
 
