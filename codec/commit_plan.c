@@ -371,7 +371,7 @@ static int survey_pickle(struct wf_plan *p, struct survey *s, struct wf_error *e
 }
 
 /* Puts the storages that the pickle would name into it. */
-static int make_inline(struct wf_plan *p, struct survey *s, struct wf_error *err)
+static int make_inline(struct wf_plan *p, struct wf_naming *n, struct survey *s, struct wf_error *err)
 {
 	int r = survey_pickle(p, s, err);
 	if (r < 0 || p->order_count == 0)
@@ -380,7 +380,18 @@ static int make_inline(struct wf_plan *p, struct survey *s, struct wf_error *err
 	for (uint32_t k = 0; k < p->order_count; k++)
 		p->live[p->order[k]] = false;
 	p->order_count = s->count = 0;
-	return r;
+	/* what was put into the pickle are storages of their own: the tables by storage are longer now */
+	uint32_t count = wf_storages_count(p->in.storages);
+	bool *live = calloc(WF_MAX(count, 1u), sizeof *live);
+	uint32_t *order = calloc(WF_MAX(count, 1u), sizeof *order);
+	const char **name = calloc(WF_MAX(count, 1u), sizeof *name);
+	free(p->live);
+	free(p->order);
+	free(n->name);
+	p->live = live;
+	p->order = order;
+	n->name = name;
+	return r == 0 && (!live || !order || !name) ? wf_fail(err, -ENOMEM, "out of memory") : r;
 }
 
 static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
@@ -394,7 +405,7 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 		return wf_fail(err, -ENOMEM, "out of memory");
 	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
 	if (r == 0 && p->plain && !p->keep_pickle)
-		r = make_inline(p, s, err);
+		r = make_inline(p, n, s, err);
 	if (r == 0)
 		r = wf_plan_move_bytes(p, err);
 	if (r < 0)
