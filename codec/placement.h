@@ -10,7 +10,7 @@
  * which changes the named tags and leaves the others. The tags of the graph are changed at once, in memory.
  *
  * A device that fails for good (a poisoned context) costs a line in the log: all its storages are read from the file, and the
- * next one to be placed finds it started anew, once nobody leases what was on it.
+ * next one to be placed finds it started anew, once nobody leases what was on it, if the driver can do that in one process.
  *
  * Threads: wf_placement_read, _device, _devices, _bytes, _lease, _lease_all, _leased and _release from any, beside each other, with
  * the checkpoint's lock held shared (_release without any); the rest with it held exclusively.

@@ -26,8 +26,13 @@ static int close_lost(struct wf_placement *p, struct place_device *d)
 		return -EBUSY;
 	d->device->ops->close(d->device);
 	d->device = NULL;
+	d->dead = d->again && !atomic_load(&d->worked);
+	d->again = true;
+	atomic_store(&d->worked, false);
 	d->shared_tried = d->no_gather = d->lost_told = false;
-	return 0;
+	if (d->dead)
+		placement_log(p, "%s: does not work again in this process: unmount and mount to use it", d->name);
+	return d->dead ? -ENODEV : 0;
 }
 
 int placement_ready(struct wf_placement *p, struct place_device *d)
@@ -35,10 +40,10 @@ int placement_ready(struct wf_placement *p, struct place_device *d)
 	const char *why = "";
 	int r = 0;
 	pthread_mutex_lock(&p->lock);
-	bool good = d->device && !is_lost(d);
+	bool good = d->device && !is_lost(d), dead = d->dead;
 	pthread_mutex_unlock(&p->lock);
-	if (good)
-		return 0;
+	if (good || dead)
+		return good ? 0 : -ENODEV;
 	pthread_rwlock_wrlock(&p->gate);
 	pthread_mutex_lock(&p->lock);
 	if (is_lost(d))

@@ -22,6 +22,9 @@ struct place_device {
 	bool shared_tried;     /* the slab of all its storages was asked for, whatever came of it */
 	bool no_gather;        /* has no kernels: strided views are read from the file */
 	bool lost_told;        /* that it failed for good is in the log */
+	bool again;            /* it was opened anew after that */
+	atomic_bool worked;    /* something was loaded since it was opened */
+	bool dead;             /* that did not help: it is not tried again */
 	uint32_t slabs;        /* allocations on it */
 	char uuid[48];         /* from its first lease on */
 	char sharing[160];     /* how, or why not; from the first lease on */

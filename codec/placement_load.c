@@ -167,6 +167,8 @@ int placement_load(struct wf_placement *p, struct place_device *d, const struct 
 		check_segments(&l, items);
 	if (r == 0)
 		r = load_rest(&l, d, m, items, n);
+	if (r == 0)
+		atomic_store(&d->worked, true);
 	pthread_mutex_destroy(&l.lock);
 	free(l.parts);
 	free(l.item_of);

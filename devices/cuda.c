@@ -37,6 +37,11 @@ int cuda_status(struct cuda_device *d, cu_result r)
 
 int cuda_enter(struct cuda_device *d)
 {
+	return atomic_load(&d->lost) ? -EIO : cuda_enter_lost(d);
+}
+
+int cuda_enter_lost(struct cuda_device *d)
+{
 	cu_result r = CU_SUCCESS;
 	pthread_mutex_lock(&d->lock);
 	if (!d->context) {
@@ -273,7 +278,7 @@ static void cuda_close(struct device *base)
 	struct cuda_device *d = cuda_self(base);
 	cuda_memory_close(d);
 	if (d->context) {
-		if (cuda_enter(d) == 0) {
+		if (cuda_enter_lost(d) == 0) {
 			cuda_ring_close(d, &d->copies);
 			cuda_ring_close(d, &d->loads);
 			if (d->module)
@@ -281,6 +286,8 @@ static void cuda_close(struct device *base)
 		}
 		d->cu->context_set(NULL);
 		d->cu->context_release(d->device);
+		if (cuda_lost(base) && d->cu->context_reset)
+			d->cu->context_reset(d->device); /* somebody else in this process may hold it, too */
 	}
 	cuda_ring_free(&d->copies);
 	cuda_ring_free(&d->loads);

@@ -107,6 +107,7 @@ struct cu_access_desc {
 /* What older drivers lack: the member is NULL there, and there is another way. */
 #define DEV_CUDA_OPTIONAL_FUNCTIONS(F)                                                                                  \
 	F(context_flags, cuDevicePrimaryCtxSetFlags_v2, (cu_device d, unsigned int flags))                              \
+	F(context_reset, cuDevicePrimaryCtxReset_v2, (cu_device d))                                                     \
 	F(pci_bus_id, cuDeviceGetPCIBusId, (char *ret, int len, cu_device d))                                           \
 	F(vmm_granularity, cuMemGetAllocationGranularity,                                                               \
 	  (size_t * ret, const struct cu_allocation_prop *prop, enum cu_granularity option))                                            \

@@ -174,7 +174,7 @@ void cuda_free(struct device *base, struct dev_memory *m)
 		dev_descriptors_withdraw(d->descriptors, b->share.handle);
 	if (b->fd >= 0)
 		close(b->fd);
-	if (cuda_enter(d) == 0) { /* in a lost context these fail, and are of no consequence */
+	if (cuda_enter_lost(d) == 0) { /* in a lost context these fail, and are of no consequence */
 		if (b->is_vmm) {
 			unmap(d, b->address, b->size_bytes, true);
 			d->cu->vmm_release(b->vmm);

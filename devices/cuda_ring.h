@@ -78,6 +78,8 @@ bool cuda_is_fatal(cu_result r);
 
 /* Makes the context current for this thread, and the context itself at the first call. Returns: 0; -ENOMEM; -EIO. */
 int cuda_enter(struct cuda_device *d);
+/* The same for giving things back, also on a device that is lost: memory that was made by steps is not the context's. */
+int cuda_enter_lost(struct cuda_device *d);
 
 /* Takes `want` windows, waiting until that many are free at once: a caller never waits while it holds some. The context
  * is current. Returns: 0; -ENOMEM; -EIO. */

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int dev_direct_open(int fd)
@@ -31,18 +33,39 @@ static int read_exactly(int fd, uint64_t offset, char *buf, uint64_t len)
 	return 0;
 }
 
-/* How much from the start the page cache gives without waiting. */
-static uint64_t read_cached(int fd, uint64_t offset, char *buf, uint64_t len)
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+
+/* mincore() of a mapping, for kernels before 6.5. */
+static uint64_t resident_pages(int fd, uint64_t offset, uint64_t len)
 {
-	uint64_t got = 0;
-	while (got < len) {
-		struct iovec part = {buf + got, len - got};
-		ssize_t n = preadv2(fd, &part, 1, (off_t)(offset + got), RWF_NOWAIT);
-		if (n <= 0)
-			break;
-		got += (uint64_t)n;
-	}
-	return got;
+	uint64_t start = offset / DIRECT_BLOCK_BYTES * DIRECT_BLOCK_BYTES, n = 0;
+	size_t pages = (offset + len - start + DIRECT_BLOCK_BYTES - 1) / DIRECT_BLOCK_BYTES;
+	void *p = mmap(NULL, pages * DIRECT_BLOCK_BYTES, PROT_READ, MAP_SHARED, fd, (off_t)start);
+	unsigned char *resident = malloc(pages);
+	if (p == MAP_FAILED || !resident || mincore(p, pages * DIRECT_BLOCK_BYTES, resident) < 0)
+		n = pages; /* nobody knows: the page cache it is */
+	else
+		for (size_t i = 0; i < pages; i++)
+			n += resident[i] & 1;
+	if (p != MAP_FAILED)
+		munmap(p, pages * DIRECT_BLOCK_BYTES);
+	free(resident);
+	return n;
+}
+
+/* Not by trying: a read that must not wait starts the kernel's reading ahead, and then the drive reads everything twice. */
+bool dev_direct_is_cold(int fd, uint64_t offset, uint64_t len)
+{
+	struct {
+		uint64_t offset, len;
+	} range = {offset, len};
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} counted;
+	uint64_t cached = syscall(SYS_cachestat, fd, &range, &counted, 0) == 0 ? counted.cached : resident_pages(fd, offset, len);
+	return cached * 2 * DIRECT_BLOCK_BYTES < len;
 }
 
 /* Whole blocks around [offset, offset + len). Returns how many of the wanted bytes are there. */
@@ -70,11 +93,8 @@ static uint64_t read_blocks(int direct, uint64_t offset, char *buf, uint64_t len
 int dev_direct_read(int fd, int direct, uint64_t offset, char *buf, uint64_t len)
 {
 	uint64_t got = 0;
-	if (direct >= 0 && len >= DIRECT_LEAST_BYTES) {
-		got = read_cached(fd, offset, buf, len);
-		/* the cache ends at a page of the file, so that what is left stays as well placed as the whole */
-		if (len - got >= DIRECT_LEAST_BYTES && (uintptr_t)(buf + got) % DIRECT_BLOCK_BYTES == (offset + got) % DIRECT_BLOCK_BYTES)
-			got += read_blocks(direct, offset + got, buf + got, len - got);
-	}
+	if (direct >= 0 && len >= DIRECT_LEAST_BYTES && (uintptr_t)buf % DIRECT_BLOCK_BYTES == offset % DIRECT_BLOCK_BYTES &&
+	    dev_direct_is_cold(fd, offset, len))
+		got = read_blocks(direct, offset, buf, len);
 	return read_exactly(fd, offset + got, buf + got, len - got);
 }

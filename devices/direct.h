@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,8 @@
 
 /* A second descriptor of the file that fd has, for direct reads; -1 where the file system has none. */
 int dev_direct_open(int fd);
+/* Whether most of a range is not in the page cache. */
+bool dev_direct_is_cold(int fd, uint64_t offset, uint64_t len);
 /* Reads exactly len bytes at offset into buf. direct: from dev_direct_open, or -1.
  * Returns: 0; -EUCLEAN the file ends early; the error of pread. */
 int dev_direct_read(int fd, int direct, uint64_t offset, char *buf, uint64_t len);

@@ -170,12 +170,15 @@ int dev_piece_read_window(const struct dev_pieces *p, const struct dev_piece *pi
 			  int (*seen)(void *, size_t, uint64_t, const void *, size_t), void *ctx, void **ret_data)
 {
 	uint64_t from, to, shift = 0;
-	/* so that the first run that is worth it stands at the place of its block; others may not, and are read as ever */
+	/* So that the first run that is worth it stands at the place of its block; others may not, and are read as ever. What is
+	 * cached starts where the window does: the engine is slower from addresses that are not aligned. */
 	for (size_t i = piece->first; part(p, i, piece, &from, &to); i++) {
 		const struct dev_segment *s = segment(p, i);
 		i = run_from(p, i, piece, &to);
 		if (to - from >= DIRECT_LEAST_BYTES && direct_of(p, s->fd) >= 0) {
 			uint64_t offset = s->file_offset + (from - s->memory_offset);
+			if (!dev_direct_is_cold(s->fd, offset, to - from))
+				break;
 			shift = (offset - (from - piece->memory_offset)) % DIRECT_BLOCK_BYTES;
 			break;
 		}

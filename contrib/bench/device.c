@@ -4,12 +4,17 @@
  *
  * LIST is a file: the checkpoint's path on the first line, then "OFFSET BYTES" of each storage
  * (contrib/bench/storages.py writes it). They go into one allocation in this order, each at a multiple of ALIGN_BYTES,
- * as in a mount. load [N]    loads all, N times (default 1): "load SECONDS BYTES" each time read [N]    reads all back
- * in pieces of READ_BYTES with N threads (default 1): "read SECONDS BYTES" ceiling     copies as many bytes from pinned
- * memory to the device: "ceiling SECONDS BYTES" memcpy [N]  copies the same bytes of the file's mapping into buffers of
- * the ring's size with N threads, and no device: "memcpy SECONDS BYTES" hold        loads all, prints "hold UUID HANDLE
- * OFFSET BYTES", and lives until standard input ends and at the end "memory BASE PEAK": resident KiB before the load,
- * with the device's context made, and at most.
+ * as in a mount. What is printed, with the number of bytes where it says BYTES:
+ *
+ *   device NAME, loading SETTINGS, context SECONDS   before all others
+ *   load [N]      loads all, N times (default 1): "alloc SECONDS" and "load SECONDS BYTES", which includes it, each time
+ *   read [N]      reads all back in pieces of READ_BYTES with N threads (default 1): "read SECONDS BYTES"
+ *   ceiling       copies as many bytes from pinned memory to the device: "ceiling SECONDS BYTES"
+ *   ceiling-out   and back: "ceiling-out SECONDS BYTES"
+ *   memcpy [N]    copies as many bytes into buffers of the ring's size with N threads, and no device: "memcpy SECONDS BYTES"
+ *   hold          loads all, prints "hold UUID HANDLE SOCKET OFFSET BYTES", and lives until standard input ends
+ *   memory BASE PEAK                                 at the end: resident KiB before the load, with the device's context made,
+ *                                                    and at most
  */
 #include "devices/device.h"
 
@@ -116,6 +121,8 @@ static void load(struct job *j, bool print)
 	const struct dev_ops *ops = j->device->ops;
 	double start = now();
 	int r = ops->alloc(j->device, j->memory_bytes, &j->memory);
+	if (print)
+		printf("alloc %.6f\n", now() - start);
 	if (r == 0)
 		r = ops->load(j->device, &j->memory, j->segments, j->n, NULL, NULL);
 	if (r < 0)
@@ -197,7 +204,7 @@ static void copy_memory(struct job *j, unsigned int threads)
 
 /* ---- the driver alone ---- */
 
-static void ceiling(struct job *j)
+static void ceiling(struct job *j, bool out)
 {
 	const struct dev_cuda_driver *cu;
 	const char *why;
@@ -215,9 +222,11 @@ static void ceiling(struct job *j)
 	if (e == CU_SUCCESS)
 		e = cu->stream_create(&stream, CU_STREAM_NON_BLOCKING);
 	double start = now();
-	for (uint64_t at = 0; at < j->memory_bytes && e == CU_SUCCESS; at += PINNED_BYTES)
-		e = cu->copy_in(j->memory.address + at, pinned,
-				j->memory_bytes - at < PINNED_BYTES ? j->memory_bytes - at : PINNED_BYTES, stream);
+	for (uint64_t at = 0; at < j->memory_bytes && e == CU_SUCCESS; at += PINNED_BYTES) {
+		size_t n = j->memory_bytes - at < PINNED_BYTES ? j->memory_bytes - at : PINNED_BYTES;
+		e = out ? cu->copy_out(pinned, j->memory.address + at, n, stream)
+			: cu->copy_in(j->memory.address + at, pinned, n, stream);
+	}
 	if (e == CU_SUCCESS)
 		e = cu->stream_synchronize(stream);
 	double seconds = now() - start;
@@ -225,7 +234,7 @@ static void ceiling(struct job *j)
 		fprintf(stderr, "device: ceiling: %s\n", dev_cuda_error_name(cu, e));
 		exit(1);
 	}
-	printf("ceiling %.6f %llu\n", seconds, (unsigned long long)j->memory_bytes);
+	printf("%s %.6f %llu\n", out ? "ceiling-out" : "ceiling", seconds, (unsigned long long)j->memory_bytes);
 	cu->stream_destroy(stream);
 	cu->host_unregister(pinned);
 	free(pinned);
@@ -255,7 +264,7 @@ int main(int argc, char **argv)
 {
 	struct job j = {0};
 	if (argc < 4 || argc > 5) {
-		fprintf(stderr, "usage: device DEVICE LIST load|read|ceiling|memcpy|hold [N]\n");
+		fprintf(stderr, "usage: device DEVICE LIST load|read|ceiling|ceiling-out|memcpy|hold [N]\n");
 		return 2;
 	}
 	unsigned int n = argc == 5 ? (unsigned int)atoi(argv[4]) : 1;
@@ -266,12 +275,15 @@ int main(int argc, char **argv)
 		copy_memory(&j, n);
 		return 0;
 	}
+	double start = now();
 	open_device(&j, argv[1]);
 	if (j.device->ops->alloc(j.device, 1, &j.memory) == 0) /* makes the context */
 		j.device->ops->free(j.device, &j.memory);
+	double context = now() - start;
 	struct dev_info info;
 	if (j.device->ops->describe(j.device, &info) == 0)
 		printf("device %s\n", info.description);
+	printf("loading %s\ncontext %.6f\n", info.loading, context);
 	long base = memory_kib("VmRSS:");
 	if (!strcmp(argv[3], "load"))
 		for (; n > 0; n--) {
@@ -281,8 +293,8 @@ int main(int argc, char **argv)
 		}
 	else if (!strcmp(argv[3], "read"))
 		read_back(&j, n);
-	else if (!strcmp(argv[3], "ceiling") && strcmp(argv[1], "cpu"))
-		ceiling(&j);
+	else if (!strncmp(argv[3], "ceiling", 7) && strcmp(argv[1], "cpu"))
+		ceiling(&j, !strcmp(argv[3], "ceiling-out"));
 	else if (!strcmp(argv[3], "hold"))
 		hold(&j);
 	else

@@ -11,7 +11,7 @@
  *
  * FAKE_CUDA=devices=2,memory=64M,fail=cuMemAlloc_v2:3:2,delay=200,report=FILE
  *   fail=NAME:N:CODE   the Nth call of NAME returns CODE (several times, separated by ';'); after one that a context does
- *                      not survive every call gives it, until the context is released and made anew
+ *                      not survive every call gives it, until the context is released and made anew; after 700 in every context
  *   vmm=0              memory cannot be made by steps (cuMemCreate)
  *   ipc_once=1         a block of memory is opened once in a process, as older drivers want it
  *   arch=80            kernels need code for that architecture, or an older one's PTX
@@ -153,10 +153,12 @@ bool fake_enter(const char *name, bool needs_context, CUresult *ret)
 			*ret = (CUresult)failures[f].code;
 			if (needs_context && is_fatal(*ret))
 				fake_current->poison = *ret;
+			if (needs_context && *ret == CUDA_ERROR_ILLEGAL_ADDRESS)
+				fake.dead = *ret; /* as on an H200 with driver 580: a new context of this process gives it again */
 			return true;
 		}
-	if (needs_context && fake_current->poison) {
-		*ret = fake_current->poison;
+	if (needs_context && (fake_current->poison || fake.dead)) {
+		*ret = fake_current->poison ? fake_current->poison : fake.dead;
 		return true;
 	}
 	return false;
@@ -287,7 +289,7 @@ CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice d)
 	struct CUctx_st *c = &fake.contexts[fake.visible[d]];
 	if (c->references-- <= 0)
 		fake_die("released more often than retained", __func__);
-	if (c->references == 0 && c->poison) {
+	if (c->references == 0 && (c->poison || fake.dead)) {
 		pthread_mutex_unlock(&fake.lock);
 		fake_streams_drop(c);
 		pthread_mutex_lock(&fake.lock);
@@ -295,6 +297,14 @@ CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice d)
 		fake_vmm_drop(c->device);
 		c->poison = CUDA_SUCCESS;
 	}
+	LEAVE
+}
+
+CUresult CUDAAPI cuDevicePrimaryCtxReset(CUdevice d)
+{
+	ENTER(false)
+	if (fake.contexts[fake.visible[d]].references)
+		fake_die("a context that is in use was reset", __func__);
 	LEAVE
 }
 
@@ -328,6 +338,7 @@ CUresult CUDAAPI cuGetProcAddress(const char *symbol, void **ret, int version, c
 		ENTRY(cuDevicePrimaryCtxRetain),
 		ENTRY(cuDevicePrimaryCtxRelease),
 		ENTRY(cuDevicePrimaryCtxSetFlags),
+		ENTRY(cuDevicePrimaryCtxReset),
 		ENTRY(cuDeviceGetPCIBusId),
 		ENTRY(cuMemGetAllocationGranularity),
 		ENTRY(cuMemCreate),

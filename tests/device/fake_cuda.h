@@ -44,6 +44,7 @@ struct fake {
 	unsigned int delay_usec;
 	bool instant;
 	bool ipc_once;          /* a handle whose block is open already gives CUDA_ERROR_ALREADY_MAPPED, as older drivers do */
+	CUresult dead;          /* an error that this process does not survive, in whatever context */
 	bool no_vmm;            /* memory is not to be had by steps */
 	int arch;               /* kernels for less are refused; 0: all run */
 	unsigned int cost_usec; /* of each call */

@@ -101,6 +101,7 @@ def check(w, device):
     state = weightfs.load(w.mnt)
     compare(dict(leaves(state)), dict(leaves(wanted)), device, "a copy")
     same(moves(f"{w.mnt}/half"), 0, "what was copied is leased no more")
+    os.setxattr(f"{w.mnt}/half", "user.torch.device", b"cuda:0")
     state["base"].fill_(9)
     same(float(weightfs.load(w.mnt)["base"][0, 1]), 1.0, "and is this process's own")
     state = weightfs.load(w.mnt, copy=False)

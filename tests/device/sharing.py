@@ -225,7 +225,7 @@ def many(w):
                                                       "FAKE_CUDA": f"report={report}", "FAKE_CUDA_NO_LEAK_CHECK": "1"})
         tensors, files = map(int, r.stdout.split())
         same(tensors, 10000, "10,000 tensors are mapped")
-        ok(files < 12, "with a few descriptors", files)
+        ok(files < (12 if os.path.exists(report) else 100), "with a few descriptors (of which a real driver has some)", files)
         if not os.path.exists(report):
             return skip("calls of the driver", "only its double counts")
         calls = sum(n for name, n in counted(report).items() if name.startswith("cu"))

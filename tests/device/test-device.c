@@ -267,8 +267,47 @@ static void test_share(struct device *d, const char *opener)
 	d->ops->free(d, &m);
 }
 
+/* On a GPU only: a kernel reads where no memory is. Nothing on the device can be reached then; closed and opened again it works,
+ * also for a thread that has used it before. */
+static int test_lost(void)
+{
+	struct device *d;
+	const char *why = "";
+	struct dev_memory m = { 0 }, nowhere = { .address = 4096, .size_bytes = 1 << 20 };
+	struct dev_view v = { .element_bytes = 4, .ndim = 1, .shape = { 64 }, .stride_elems = { 1 } };
+	unsigned char in[256], out[256];
+	memset(in, 7, sizeof in);
+	if (dev_cuda_open(0, &d, &why) < 0) {
+		printf("1..0 # SKIP %s\n", why);
+		return 0;
+	}
+	ok(d->ops->alloc(d, 4096, &m) == 0 && d->ops->copy_in(d, &m, 0, in, sizeof in) == 0 && !d->ops->lost(d), "a device that works");
+	int r = d->ops->gather(d, &nowhere, &v, 0, 64, out);
+	why = d->ops->why(d);
+	ok(r == -EIO && d->ops->lost(d), "a kernel that reads where no memory is ends it");
+	printf("# the driver said %s\n", why ? why : "nothing");
+	ok(d->ops->copy_out(d, &m, 0, out, sizeof out) == -EIO && d->ops->alloc(d, 4096, &nowhere) < 0, "nothing on it can be reached then");
+	d->ops->free(d, &m);
+	d->ops->close(d);
+	bool good = dev_cuda_open(0, &d, &why) == 0;
+	r = good ? d->ops->alloc(d, 4096, &m) : -ENODEV;
+	good = r == 0 && d->ops->copy_in(d, &m, 0, in, sizeof in) == 0 && d->ops->copy_out(d, &m, 0, out, sizeof out) == 0 &&
+	       !memcmp(in, out, sizeof in);
+	why = r == -ENODEV ? why : d->ops->why(d);
+	printf("# opened again it %s%s%s\n", good ? "works" : "does not: alloc gives ", good ? "" : strerror(-r), why ? why : "");
+	ok(good || (r < 0 && why), "opened again it works, or the driver's words are told");
+	if (r != -ENODEV) {
+		d->ops->free(d, &m);
+		d->ops->close(d);
+	}
+	printf("1..%d\n", count);
+	return failed != 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 2 && !strcmp(argv[1], "lost"))
+		return test_lost();
 	struct device *host, *d;
 	const char *why = "";
 	if (argc != 3 || dev_host_open(&host) < 0)

@@ -305,7 +305,7 @@ def troubles(w):
     with Mounted(w, f"map_location={DEVICE},preload,ro", {"FAKE_CUDA": "memory=12"}):
         same(direct(f"{w.mnt}/t"), transposed(matrix()), "a strided view where the storages have left no room to gather it in")
         same((device(f"{w.mnt}/t"), direct(f"{w.mnt}/w")), (DEVICE, matrix()), "its storage stays on the device")
-    with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": "delay=0,fail=cuMemcpyDtoHAsync_v2:3:700"}) as m:
+    with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": "delay=0,fail=cuMemcpyDtoHAsync_v2:3:719"}) as m:
         same(direct(f"{w.mnt}/w"), matrix(), "before the device fails for good")
         lease = open(f"{w.mnt}/.weightfs/cuda/w.json")
         same([direct(f"{w.mnt}/w") for _ in range(4)], [matrix()] * 4, "and after it")
@@ -315,7 +315,13 @@ def troubles(w):
         lease.close()
         until(lambda: error_of(lambda: os.setxattr(f"{w.mnt}/large", "user.torch.device", DEVICE.encode())) == 0, "afterwards it is")
         same((device(f"{w.mnt}/large"), direct(f"{w.mnt}/large")), (DEVICE, random.Random(2).randbytes(9_000_001)), "and works")
-    ok(m.log.count("CUDA_ERROR_ILLEGAL_ADDRESS") == 1 and "leased" in m.log, "the log says it once, and that something was leased", m.log)
+    ok(m.log.count("CUDA_ERROR_LAUNCH_FAILED") == 1 and "leased" in m.log, "the log says it once, and that something was leased", m.log)
+    with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": "delay=0,fail=cuMemcpyDtoHAsync_v2:3:700"}) as m:
+        same([direct(f"{w.mnt}/w") for _ in range(4)], [matrix()] * 4, "a failure that the process does not survive on the device")
+        move = lambda: error_of(lambda: os.setxattr(f"{w.mnt}/large", "user.torch.device", DEVICE.encode()))  # noqa: E731
+        same([move() for _ in range(3)], [errno.EIO, errno.ENODEV, errno.ENODEV], "is tried anew once")
+        ok(direct(f"{w.mnt}/large") == random.Random(2).randbytes(9_000_001), "and everything is read from the file")
+    ok("does not work again in this process" in m.log, "which the log says", m.log)
     for call in ("cuMemcpyDtoHAsync_v2:2", "cuLaunchKernel:1", "cuMemcpyHtoDAsync_v2:2", "cuMemCreate:1",
                  "cuStreamSynchronize:1"):
         with Mounted(w, f"map_location={DEVICE}", {"FAKE_CUDA": f"delay=0,fail={call}:719"}) as m:
