@@ -205,6 +205,14 @@ int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, c
 
 /* ---- the front door ---- */
 
+static bool has_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_buffer now = WF_BUFFER_INIT;
+	bool has = wf_attribute_text(ck, ino, name, &now) == 0 && now.data && !strcmp(now.data, value);
+	wf_buffer_free(&now);
+	return has;
+}
+
 /* Where the bytes are now is no part of the checkpoint: nothing is logged. */
 static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
@@ -212,7 +220,7 @@ static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	/* tools that copy attributes set it, too, on what has no place yet */
-	if ((f && (f->is_new || f->pending != PENDING_NOT)) || (!ck->placement && !strcmp(value, "file")))
+	if ((f && (f->is_new || f->pending != PENDING_NOT)) || has_text(ck, ino, "user.torch.device", value))
 		return 0;
 	int r = !ck->placement || n->type != WF_NODE_TENSOR ? -EOPNOTSUPP : wf_edit_tensor(ck, ino, &t);
 	if (r < 0)
@@ -263,8 +271,8 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 	struct wf_file *f = wf_edit_known(ck, ino);
 	bool there = wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR && f->pending == PENDING_NOT &&
 		     strcmp(name, "user.torch.class") != 0;
-	/* a shape that waits for its dtype is not to be lost to a view of what there is so far */
-	if (there && (f->said_fits || !wf_said(f, SAID_SHAPE)) && apply_and_record(ck, ino, name, value) == 0)
+	/* a shape that waits for its dtype, or a dtype for its scale, is not to be lost to a view of what there is so far */
+	if (there && (f->said_fits || !f->said) && apply_and_record(ck, ino, name, value) == 0)
 		return say_as_it_is(ck, ino, name, value);
 	int r = wf_edit_say(ck, ino, name, value);
 	f->said_fits = false;
@@ -275,19 +283,9 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 	return r == -EINVAL ? 0 : r;
 }
 
-static bool has_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
-{
-	struct wf_buffer now = WF_BUFFER_INIT;
-	bool has = wf_attribute_text(ck, ino, "user.torch.class", &now) == 0 && now.data && !strcmp(now.data, value);
-	wf_buffer_free(&now);
-	return has;
-}
-
 /* A value of another class: its text is read anew. */
 static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
-	if (has_class(ck, ino, value))
-		return 0;
 	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_VALUE || wf_class_example(ck->graph, value) == WF_NIL)
 		return -EINVAL;
 	struct wf_wanted w = {.kind = WANT_VALUE, .insists = true, .said = true, .like = wf_class_example(ck->graph, value)};
@@ -324,7 +322,10 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 	int r = wf_said_check(name, value);
 	if (r < 0)
 		return r;
-	if (f->is_new || f->pending != PENDING_NOT || wf_edit_size(ck, ino) == 0)
+	bool waits = f->is_new || f->pending != PENDING_NOT || wf_edit_size(ck, ino) == 0;
+	if (!waits && has_text(ck, ino, name, value))
+		return 0;
+	if (waits)
 		return set_for_content(ck, ino, name, value);
 	if (!strcmp(name, "user.torch.class"))
 		r = set_class(ck, ino, value);

@@ -40,8 +40,11 @@ static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wan
 	const char *shown = own ? own : f->text.data ? f->text.data : "";
 	if (r == 0)
 		r = wf_value_parse(ck->graph, w->like, shown, size, &object);
-	if (r == 0 && w->said && wf_is(ck->graph, w->like, WF_NONE) && !wf_is(ck->graph, object, WF_NONE))
-		r = -EINVAL;
+	if (r == 0 && w->said) {
+		char klass[256]; /* that was said, and an int stays one */
+		wf_class_name(ck->graph, w->like, klass, sizeof klass);
+		r = wf_class_is(ck->graph, object, klass) ? 0 : -EINVAL;
+	}
 	return r < 0 ? r : wf_edit_become(ck, ino, object, w->place);
 }
 

@@ -69,7 +69,8 @@ static int stand_for(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, wf_
 		return 0; /* the backup is gone, too */
 	f->storage = storage;
 	wf_edit_set_pending(ck, f, PENDING_BYTES);
-	return wf_edit_set_object(ck, ino, object);
+	int r = wf_edit_set_object(ck, ino, object);
+	return r < 0 ? r : wf_edit_take_place(ck, ino);
 }
 
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret)

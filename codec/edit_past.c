@@ -71,7 +71,7 @@ int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char 
 	if (wf_edit_is_scratch(ck, p->dir) || (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE))
 		return 0;
 	struct wf_past *past = wf_past_of(ck, p->dir, name);
-	bool typed = f && (f->said || f->place_taken);
+	bool typed = f && f->judged && (f->said || f->place_taken);
 	if (f && f->is_new && !typed)
 		return 0; /* it has no type of its own: what the name remembers already goes on */
 	if (!past)

@@ -81,19 +81,26 @@ static int take_place(struct wf_checkpoint *ck, const struct wf_place *from, con
 	return r;
 }
 
-/* A file that was moved away and is its old name's again stands where it stood. */
-static int back_in_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name)
+/* Where a file stood that was moved away and gets its name back, also over what was made in its place meanwhile; UINT32_MAX
+ * for any other. */
+static uint32_t place_of_return(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, wf_ino to,
+				const char *name)
+{
+	const struct wf_past *past = wf_past_of(ck, to, name);
+	return !past || past->ino != ino ? UINT32_MAX : onto ? onto->position : past->position;
+}
+
+static int back_in_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name, uint32_t position)
 {
 	struct wf_place p;
-	const struct wf_past *past = wf_past_of(ck, dir, name);
-	if (!past || past->ino != ino || wf_edit_find(ck, dir, name, &p) < 0)
+	if (wf_edit_find(ck, dir, name, &p) < 0)
 		return 0;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
-	if (d->kind != WF_DIR_MAPPING || past->position >= d->count || d->entries[past->position].ino != WF_NO_INO)
+	if (d->kind != WF_DIR_MAPPING || position >= d->count || d->entries[position].ino != WF_NO_INO)
 		return 0;
-	int r = wf_tree_exchange(ck->tree, p.dir, past->position, p.position);
+	int r = wf_tree_exchange(ck->tree, p.dir, position, p.position);
 	if (r == 0)
-		wf_edit_note_place(ck, ino, p.dir, past->position);
+		wf_edit_note_place(ck, ino, p.dir, position);
 	return r;
 }
 
@@ -122,6 +129,7 @@ static int rename_checked(struct wf_checkpoint *ck, const struct move *m)
 {
 	wf_ino ino = wf_edit_entry(ck, &m->from)->ino;
 	bool scratch = wf_edit_is_scratch(ck, m->to), was_scratch = wf_edit_is_scratch(ck, m->from.dir);
+	uint32_t place = m->is_new || m->is_dir ? UINT32_MAX : place_of_return(ck, ino, m->onto, m->to, m->new_name);
 	int r = wf_edit_record(ck, m->heir ? EDIT_HEIR : EDIT_RENAME, !scratch || !was_scratch);
 	if (r == 0 && !m->is_dir)
 		r = wf_past_keep(ck, &m->from, m->name, scratch);
@@ -144,11 +152,11 @@ static int rename_checked(struct wf_checkpoint *ck, const struct move *m)
 		if (r == 0 && scratch != was_scratch)
 			wf_edit_keep_places(ck);
 	}
-	if (r < 0 || m->is_dir || m->onto || scratch)
+	if (r < 0 || m->is_dir || scratch)
 		return r;
 	if (m->is_new)
-		return m->heir ? wf_edit_take_place(ck, ino) : 0;
-	r = back_in_place(ck, ino, m->to, m->new_name);
+		return m->heir && !m->onto ? wf_edit_take_place(ck, ino) : 0;
+	r = back_in_place(ck, ino, m->to, m->new_name, place);
 	wf_past_forget(ck, m->to, m->new_name);
 	return r;
 }

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Copies with their attributes from one mount into another, over entries of every other type, and to new names: what the
+attributes say is what arrives, whatever stood there and whatever order a tool sets them in.
+
+Usage: test_copying.py BUILD_DIR. Prints TAP.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import OrderedDict
+
+try:
+    import numpy
+    import torch
+except ImportError:
+    print("1..0 # SKIP torch is not installed")
+    sys.exit(0)
+
+import warnings
+
+import judge
+
+warnings.simplefilter("ignore")
+
+if not os.path.exists("/dev/fuse"):
+    print("1..0 # SKIP /dev/fuse is missing")
+    sys.exit(0)
+
+WEIGHTFS, WFCTL = (os.path.join(sys.argv[1], "fs", name) for name in ("weightfs", "wfctl"))
+count = failures = 0
+
+
+def ok(good, what, detail=""):
+    global count, failures
+    count += 1
+    failures += not good
+    print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
+    if not good:
+        print("\n".join(f"#   {line[:400]}" for line in str(detail).splitlines()[:20]), flush=True)
+
+
+def values():
+    """One of each kind."""
+    return OrderedDict([
+        ("int", 7), ("float", 2.5), ("bool", False), ("none", None), ("str", "no newline"), ("bytes", b"\xff\0x"), ("list", [1, 2.5, "x"]),
+        ("tuple", (0.9, 0.999)), ("complex", 1 + 2j), ("np_float", numpy.float64(0.25)), ("np_int", numpy.int32(-4)), ("np_bool", numpy.bool_(True)),
+        ("zero_d", torch.tensor(7.0)), ("tensor", torch.arange(6, dtype=torch.int64).reshape(2, 3)), ("half", torch.arange(4).to(torch.bfloat16)),
+        ("empty", torch.zeros(0, 3)), ("uint16", torch.arange(3).to(torch.uint16) if hasattr(torch, "uint16") else torch.arange(3)),
+        ("param", torch.nn.Parameter(torch.ones(2, 2))), ("frozen", torch.nn.Parameter(torch.ones(3), requires_grad=False)),
+        ("grad", torch.ones(2).requires_grad_()), ("array", numpy.arange(6, dtype="f8").reshape(3, 2)),
+        ("quantised", torch.quantize_per_tensor(torch.tensor([1.0, 2.0, 3.0]), 0.5, 3, torch.quint8))])
+
+
+# what is refused aloud: a whole line of text that a shell could have written as well, over a value that it cannot be
+CP = {"cp -a": 'cp -a "$S" "$T"', "tar --xattrs": 'tar -C "$SD" --xattrs --xattrs-include="user.*" -cf - "$SB" | tar -C "$TD" --xattrs --xattrs-include="user.*" --transform "s/.*/$TB/" -xf -',
+      "bsdtar": 'bsdtar -C "$SD" --xattrs -cf - "$SB" | bsdtar -C "$TD" -s ",.*,$TB," --xattrs -xf -', "rsync -aX": 'rsync -aXI "$S" "$T"'}
+
+
+class Mounts:
+    def __init__(self, work, target):
+        self.dir = tempfile.mkdtemp(dir=work)
+        for name, what in (("donor", values()), ("target", target)):
+            os.mkdir(os.path.join(self.dir, name))
+            torch.save(what, os.path.join(self.dir, f"{name}.pt"))
+        subprocess.run([WEIGHTFS, "-o", "ro", "donor.pt", "donor"], cwd=self.dir, check=True)
+        subprocess.run([WEIGHTFS, "target.pt", "target"], cwd=self.dir, check=True)
+
+    def copy(self, command, source, target):
+        s, t = os.path.join(self.dir, "donor", source), os.path.join(self.dir, "target", target)
+        env = {**os.environ, "S": s, "T": t, "SD": os.path.dirname(s), "SB": source, "TD": os.path.dirname(t), "TB": target}
+        return subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+
+    def end(self):
+        for name in ("donor", "target"):
+            r = subprocess.run([WFCTL, "umount", name], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if r.returncode:
+                raise AssertionError(f"umount: {r.stdout}")
+        return judge.load(os.path.join(self.dir, "target.pt"))
+
+
+def difference(got, wanted):
+    if list(got) != list(wanted):
+        return f"keys {list(got)}, not {list(wanted)}"
+    bad = []
+    for k in wanted:
+        try:
+            judge.same(got[k], wanted[k], k)
+        except AssertionError as e:
+            bad.append(str(e))
+    return "\n".join(bad)
+
+
+def over_everything(work, tool, command):
+    """Each kind over each kind."""
+    kinds = values()
+    target = OrderedDict((f"{old}.{new}", value) for old, value in kinds.items() for new in kinds)
+    m = Mounts(work, target)
+    wanted, refused = OrderedDict(target), []
+    for name in target:
+        new = name.split(".")[1]
+        r = m.copy(command, new, name)
+        if r.returncode and not os.path.exists(os.path.join(m.dir, "target", name)):
+            refused.append(f"{name}: gone; {r.stdout}")
+        if r.returncode:
+            refused.append(name)
+        else:
+            wanted[name] = kinds[new]
+    ok(not refused, f"{tool}: nothing is refused", "\n".join(f"{x}" for x in refused))
+    found = difference(m.end(), wanted)
+    ok(not found, f"{tool}: each kind over each kind", found)
+
+
+def to_new_names(work, tool, command):
+    m = Mounts(work, {"first": 1})
+    said = []
+    for name in values():
+        r = m.copy(command, name, name)
+        if r.returncode:
+            said.append(f"{name}: {r.stdout}")
+    found = difference(m.end(), {"first": 1, **values()})
+    ok(not found and not said, f"{tool}: to new names", f"{found}\n{said}")
+
+
+def whole(work, command, what):
+    m = Mounts(work, {"int": "other", "tensor": 5, "param": torch.zeros(7), "array": None})
+    r = subprocess.run(["bash", "-c", command], cwd=m.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ok(r.returncode == 0, f"{what}: exit status", r)
+    got = m.end()
+    found = difference({k: got.get(k) for k in values()}, dict(values()))
+    ok(not found and len(got) == len(values()), f"{what}: all of it", found)
+
+
+def inplace(work):
+    """Over entries of the same type the data changes, and the attributes are the same."""
+    m = Mounts(work, OrderedDict((k, torch.nn.Parameter(torch.zeros_like(v), requires_grad=v.requires_grad) if isinstance(v, torch.nn.Parameter)
+                                  else numpy.zeros_like(v) if isinstance(v, numpy.ndarray) else True if v is False else 1 if isinstance(v, int) else v) for k, v in values().items()))
+    r = subprocess.run(["rsync", "-aX", "-I", "--inplace", "donor/", "target/"], cwd=m.dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ok(r.returncode == 0, "rsync -aX --inplace: exit status", r)
+    found = difference(m.end(), values())
+    ok(not found, "rsync -aX --inplace: all of it", found)
+
+
+def main():
+    work = tempfile.mkdtemp(prefix="weightfs-copying-", dir="/var/tmp")
+    try:
+        for tool, command in CP.items():
+            if not shutil.which(tool.split()[0]):
+                global count
+                count += 1
+                print(f"ok {count} - {tool} # SKIP it is not installed")
+                continue
+            to_new_names(work, tool, command)
+            over_everything(work, tool, command)
+        whole(work, "cp -a donor/. target/", "cp -a of the whole mount")
+        whole(work, "tar -C donor --xattrs --xattrs-include='user.*' -cf - . | tar -C target --xattrs --xattrs-include='user.*' -xf -", "tar of the whole mount")
+        if shutil.which("rsync"):
+            whole(work, "rsync -aX -I donor/ target/", "rsync -aX of the whole mount")
+            inplace(work)
+    finally:
+        for line in open("/proc/self/mounts").read().splitlines():
+            if line.split()[1].startswith(work):
+                subprocess.run(["umount", "-l", line.split()[1]])
+        shutil.rmtree(work, ignore_errors=True)
+    print(f"1..{count}")
+    sys.exit(1 if failures else 0)
+
+
+main()
