@@ -157,23 +157,6 @@ void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage)
 	ck->edits->quiet = false;
 }
 
-/* Whether a file that is to replace a backup has the backup's object until its content fits. */
-static bool stands_in(const struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
-{
-	const struct wf_edits *e = ck->edits;
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (!e->pasts)
-		return false;
-	if (f && f->is_new && !f->judged)
-		return true;
-	for (uint32_t i = 0; i < e->files_count; i++) {
-		const struct wf_node *n = e->files[i] && e->files[i]->is_new ? wf_tree_node(ck->tree, i + 1) : NULL;
-		if (n && i + 1 != ino && n->nlink > 0 && n->object == object)
-			return true;
-	}
-	return false;
-}
-
 void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -188,7 +171,7 @@ void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 	/* what was written into a storage that only this file viewed is not needed any more */
 	if (n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && wf_edit_sole_view(ck, &t) &&
 	    wf_storage_get(ck->storages, t.storage)->base_bytes == 0 &&
-	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) && !stands_in(ck, ino, n->object))
+	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) && !wf_past_holds(ck, n->object))
 		wf_edit_drop_storage(ck, t.storage);
 	if (f) {
 		wf_edit_set_pending(ck, f, PENDING_NOT);

@@ -175,6 +175,21 @@ static bool is_known(const char *name)
 	return only_reports(name) || !strcmp(name, "user.torch.device") || wf_said_check(name, "0") != -ENODATA;
 }
 
+/* A tensor becomes a Parameter, or no more than a tensor. */
+static int set_tensor_class(struct wf_checkpoint *ck, wf_ino ino, bool parameter)
+{
+	struct wf_tensor t;
+	wf_ref object;
+	int r = wf_edit_tensor(ck, ino, &t);
+	if (r < 0)
+		return r;
+	if (t.kind != WF_TENSOR_DENSE || !t.contiguous || t.conj || t.neg || t.type != WF_NIL || t.quantizer != WF_NIL)
+		return -EINVAL;
+	t.parameter = parameter;
+	r = wf_edit_make_object(ck, &t, &object);
+	return r < 0 ? r : wf_edit_set_object(ck, ino, object);
+}
+
 /* An attribute of a tensor that is all there, as Tensor.view and reshape would do it. */
 static int apply_to_tensor(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
@@ -188,6 +203,10 @@ static int apply_to_tensor(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 		return set_shape(ck, ino, &t, value);
 	if (!strcmp(name, "user.torch.location"))
 		return set_location(ck, &t, value);
+	if (!strcmp(name, "user.torch.class") && !strncmp(value, "torch.", 6))
+		return !strcmp(value, "torch.Tensor") || !strcmp(value, "torch.nn.parameter.Parameter")
+			       ? set_tensor_class(ck, ino, strcmp(value, "torch.Tensor") != 0)
+			       : -EINVAL;
 	return strcmp(name, "user.torch.requires_grad") ? -EINVAL : set_requires_grad(ck, ino, &t, value);
 }
 
@@ -327,7 +346,7 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return 0;
 	if (waits)
 		return set_for_content(ck, ino, name, value);
-	if (!strcmp(name, "user.torch.class"))
+	if (!strcmp(name, "user.torch.class") && n->type == WF_NODE_VALUE)
 		r = set_class(ck, ino, value);
 	else
 		r = apply_and_record(ck, ino, name, value);

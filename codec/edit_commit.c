@@ -207,7 +207,7 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 		return;
 	free(f->was);
 	f->was = NULL;
-	f->is_new = f->judged = f->place_taken = false;
+	f->is_new = f->judged = f->stand_in = false;
 	wf_said_clear(f);
 	free(f->old); /* what it names may be gone */
 	f->old = NULL;

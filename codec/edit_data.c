@@ -61,7 +61,7 @@ static bool can_be_written(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_wanted w;
-	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) || (f->is_new && !f->place_taken && !ck->edits->pasts && !f->said))
+	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) || (f->is_new && !ck->edits->pasts && !f->said))
 		return true;
 	if (offset == 0 && buf[len - 1] == '\n' && memchr(buf, '\n', len) == buf + len - 1 && wf_text_is_line(buf, len) &&
 	    !wf_edit_line_fits(ck, ino, buf, len, o->flushed))

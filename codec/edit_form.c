@@ -155,10 +155,8 @@ void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out)
 		const struct wf_node *n = f ? wf_tree_node(ck->tree, ino) : NULL;
 		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR)
 			continue;
-		const struct wf_past *past = f->is_new ? wf_edit_past_of(ck, ino) : NULL;
-		const struct wf_form *was = f->is_new ? (past ? past->form : NULL) : f->was;
-		if (was)
-			report_shape(ck, ino, was, &first, out);
+		if (f->was)
+			report_shape(ck, ino, f->was, &first, out);
 	}
 	wf_buffer_puts(out, "],\n  \"refused\": [");
 	for (uint32_t i = 0; i < e->refused_count; i++) {

@@ -100,7 +100,7 @@ struct wf_file {
 	bool aside;            /* while a commit writes: it is not in the graph */
 	bool failed;           /* the last opening for writing had a write that failed */
 	bool said_fits;        /* the content has been what attributes say: rows can be added to it */
-	bool place_taken;      /* it stands where its name remembered, and has the type that it remembered */
+	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */
 	struct wf_buffer text; /* of PENDING_TEXT */
@@ -363,12 +363,13 @@ int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, s
 /* edit_set.c: an object for content that was judged, and its record */
 int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
 int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
-int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino); /* that its name remembers, with the type */
+/* A new file has the type that its name remembers, and its place: it is that entry from now on. */
+int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino);
 wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err); /* replay: a storage by its data file */
 
 /* edit_past.c: until the next commit a name remembers what stood there */
 struct wf_past {
-	wf_ref object;         /* what stood there */
+	wf_ref key, object;    /* what stood there; key: WF_NIL in a list */
 	struct wf_form *form;  /* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
 	uint32_t position;     /* in the order of the mapping, or the list */
 	wf_ino ino;            /* the file, which may come back */
@@ -379,6 +380,7 @@ struct wf_past *wf_past_of(const struct wf_checkpoint *ck, wf_ino dir, const cha
 void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir); /* the order of its entries is another: no place is known */
 void wf_past_forget(struct wf_checkpoint *ck, wf_ino dir, const char *name); /* another entry has it */
 void wf_pasts_clear(struct wf_edits *e);
+bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object); /* of a backup, which a file in its place may show, too */
 
 /* edit_said.c: attributes for content that is still to come */
 enum wf_said_name { SAID_CLASS, SAID_DTYPE, SAID_SHAPE, SAID_LOCATION, SAID_GRAD, SAID_QSCHEME, SAID_SCALE, SAID_ZERO, SAID_COUNT };

@@ -160,7 +160,7 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 	unsigned char before[16];
 	uint32_t storage;
 	wf_ref object = WF_NIL;
-	if (!f->is_new && !w->said && old && wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
+	if (!f->is_new && !f->stand_in && !w->said && old && wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
 		struct wf_tensor t = *old;
 		int r = wf_tensor_read(ck->storages, &t, 0, before, size);
 		ck->edits->writing = ino;
@@ -221,7 +221,7 @@ static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	if (text == ONE_LINE || !fits)
 		return -EINVAL;
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f->is_new && !w->said && w->like == wf_tree_node(ck->tree, ino)->object)
+	if (!f->is_new && !f->stand_in && !w->said && w->like == wf_tree_node(ck->tree, ino)->object)
 		return fill(ck, ino, w, &form);
 	if (w->array)
 		return become_array(ck, ino, w, &form);
@@ -246,7 +246,7 @@ static int become_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	if (r < 0)
 		return r;
 	/* most are that already */
-	if (f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage && !t.parameter &&
+	if (!w->place && f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage && !t.parameter &&
 	    t.dtype == WF_UINT8) {
 		f->judged = true;
 		return wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &plain.form);
@@ -291,6 +291,7 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 	r = w->kind == WANT_VALUE ? judge_value(ck, ino, w) : w->kind == WANT_TENSOR ? judge_tensor(ck, ino, w) : judge_new(ck, ino, w);
 	if (!refused(r)) {
 		f->judged |= r == 0;
+		f->stand_in &= r < 0;
 		f->said_fits |= r == 0 && w->said;
 		return r;
 	}
@@ -317,7 +318,6 @@ int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f || !f->is_new || !f->judged)
 		return 0; /* it is judged when it is closed */
-	f->place_taken = false;
 	int r = wf_edit_judge(ck, ino);
 	if (f->writers == 0)
 		r = wf_edit_end_writing(ck, ino);

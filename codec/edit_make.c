@@ -68,6 +68,7 @@ static int stand_for(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, wf_
 	if (wf_is_tensor(ck->graph, object) && wf_tensor_decode(ck->graph, ck->storages, object, &t, NULL) < 0)
 		return 0; /* the backup is gone, too */
 	f->storage = storage;
+	f->stand_in = f->anew = true;
 	wf_edit_set_pending(ck, f, PENDING_BYTES);
 	int r = wf_edit_set_object(ck, ino, object);
 	return r < 0 ? r : wf_edit_take_place(ck, ino);

@@ -56,6 +56,11 @@ int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_
 		/* behind the last, or where an element was */
 		return strcmp(back, name) && !hole_of(ck, d, name) ? -EINVAL : 0;
 	}
+	const struct wf_past *past = wf_past_of(ck, dir, name);
+	if (past && past->key != WF_NIL) {
+		*ret_key = past->key; /* the name alone does not tell 7 from "7" */
+		return 0;
+	}
 	if (wf_tree_keeps_key(ck->tree, old, name)) {
 		*ret_key = old;
 		return 0;

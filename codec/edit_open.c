@@ -103,7 +103,8 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_file *f = wf_edit_known(ck, ino);
 	bool failed = f->failed;
 	int r = 0;
-	if (f->touched && !failed)
+	/* an empty file that was made and never written is judged, too: it may be what a tensor without elements was */
+	if ((f->touched || (f->is_new && !f->judged && wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR)) && !failed)
 		r = wf_edit_judge(ck, ino);
 	if (r == -EINVAL || r == -EFBIG || r == -EPERM)
 		note_refused(ck, ino);
@@ -162,7 +163,7 @@ static bool ends_something(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->said);
+	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->said || (f->is_new && !f->judged));
 	pthread_rwlock_unlock(&ck->lock);
 	return ends;
 }

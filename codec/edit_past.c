@@ -71,7 +71,7 @@ int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char 
 	if (wf_edit_is_scratch(ck, p->dir) || (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE))
 		return 0;
 	struct wf_past *past = wf_past_of(ck, p->dir, name);
-	bool typed = f && f->judged && (f->said || f->place_taken);
+	bool typed = f && f->judged && f->said;
 	if (f && f->is_new && !typed)
 		return 0; /* it has no type of its own: what the name remembers already goes on */
 	if (!past)
@@ -79,7 +79,7 @@ int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char 
 	if (!past)
 		return -ENOMEM;
 	free(past->form);
-	*past = (struct wf_past){.object = n->object, .position = p->position, .scratch = scratch,
+	*past = (struct wf_past){.key = wf_edit_entry(ck, p)->key, .object = n->object, .position = p->position, .scratch = scratch,
 				 .ino = wf_edit_entry(ck, p)->ino};
 	if (n->type != WF_NODE_TENSOR || (wf_edit_tensor(ck, wf_edit_entry(ck, p)->ino, &t) < 0 && t.rebuild == WF_NIL))
 		return 0;
@@ -122,4 +122,13 @@ void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir)
 		if (k->value && !memcmp(k->bytes, &dir, sizeof dir))
 			pasts->all[k->value - 1].position = UINT32_MAX;
 	}
+}
+
+bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object)
+{
+	const struct wf_pasts *pasts = ck->edits->pasts;
+	for (uint32_t i = 0; pasts && i < pasts->count; i++)
+		if (pasts->all[i].scratch && pasts->all[i].object == object)
+			return true;
+	return false;
 }

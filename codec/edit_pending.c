@@ -15,6 +15,7 @@ struct wf_old {
 	wf_ref object;
 	bool is_tensor;
 	bool was_new, was_judged;
+	bool shared; /* with the backup in whose place it stands */
 	struct wf_tensor t;
 	uint8_t element[16];
 	uint32_t element_bytes; /* 0: the element of a 0-d tensor was not overwritten */
@@ -36,6 +37,7 @@ int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino)
 	old->object = n->object;
 	old->was_new = f->is_new;
 	old->was_judged = f->judged;
+	old->shared = f->stand_in;
 	/* where only the storage is to blame, the form is there as declared */
 	old->is_tensor = n->type == WF_NODE_TENSOR && (wf_edit_tensor(ck, ino, &old->t) == 0 || old->t.rebuild != WF_NIL);
 	f->old = old;
@@ -81,8 +83,7 @@ void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino)
 	if (!f || !f->old)
 		return;
 	struct wf_old *old = steal_pointer(&f->old);
-	/* another name may still hold what this one showed before it was judged to be something else */
-	if (old->is_tensor && old->t.kind == WF_TENSOR_DENSE && wf_tree_node(ck->tree, ino))
+	if (old->is_tensor && !old->shared && old->t.kind == WF_TENSOR_DENSE && wf_tree_node(ck->tree, ino))
 		drop_unused(ck, ino, old->t.storage);
 	free(old);
 }
@@ -121,6 +122,13 @@ int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f || !f->old || is_old(ck, ino, f->old))
 		return 0;
+	if (!f->old->is_tensor) { /* a log need not have heard of what was before, for text is held in memory */
+		bool was_new = f->old->was_new, was_judged = f->old->was_judged;
+		int set = wf_edit_become(ck, ino, f->old->object, false);
+		f->is_new = was_new;
+		f->judged = was_judged;
+		return set;
+	}
 	int r = wf_edit_settle_as(ck, ino, SETTLE_RESTORE, &none);
 	if (r == 0 && f->old->element_bytes) {
 		ck->edits->writing = ino;
@@ -327,9 +335,11 @@ static int switch_storage(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *
 	r = wf_storage_set_form(ck->storages, f->storage, form->dtype, NULL);
 	if (r == 0)
 		r = wf_edit_reform(ck, ino, &t);
-	if (r == 0)
-		wf_edit_set_pending(ck, f, PENDING_NOT);
-	return r;
+	if (r < 0)
+		return r;
+	f->judged = true;
+	wf_edit_set_pending(ck, f, PENDING_NOT);
+	return 0;
 }
 
 static int abandon(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f)

@@ -121,7 +121,7 @@ static int rename_onto(struct wf_checkpoint *ck, const struct move *m)
 	struct wf_file *f = wf_edit_known(ck, wf_edit_entry(ck, &m->from)->ino);
 	if (r < 0 || !m->is_new || m->is_dir || wf_tree_dir(ck->tree, m->to)->kind != WF_DIR_MAPPING)
 		return r < 0 ? r : wf_edit_take_entry(ck, m->onto);
-	f->place_taken |= m->heir;
+	f->is_new &= !m->heir; /* it is that entry from now on */
 	return take_place(ck, &m->from, m->onto);
 }
 

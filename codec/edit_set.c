@@ -66,14 +66,16 @@ int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino)
 	char name[WF_NAME_MAX + 1];
 	struct wf_place p;
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (f->place_taken || wf_edit_place_of(ck, ino, &p) < 0)
+	if (!f->is_new || wf_edit_place_of(ck, ino, &p) < 0)
 		return 0;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
 	struct wf_past *past = wf_tree_name(ck->tree, d, p.position, name) ? wf_past_of(ck, p.dir, name) : NULL;
 	if (!past)
 		return 0;
-	/* what fitted once is the entry: later content has to fit */
-	f->place_taken = past->scratch = true;
+	/* None takes anything, each time */
+	f->is_new = wf_is(ck->graph, past->object, WF_NONE);
+	if (!f->is_new && !f->was)
+		f->was = steal_pointer(&past->form);
 	if (d->kind != WF_DIR_MAPPING || past->position >= d->count || past->position == p.position)
 		return 0;
 	wf_ino there = d->entries[past->position].ino;

@@ -147,6 +147,16 @@ static int say(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_want
 	return 0;
 }
 
+/* Attributes that an entry has already: its ties and views stay. */
+static bool says_nothing_new(const struct wf_wanted *was, const struct wf_wanted *now)
+{
+	return was->kind == WANT_TENSOR && now->kind == WANT_TENSOR && now->free_dim < 0 && was->form.dtype == now->form.dtype &&
+	       was->form.ndim == now->form.ndim &&
+	       !memcmp(was->form.shape, now->form.shape, now->form.ndim * sizeof *now->form.shape) && was->array == now->array &&
+	       was->bare == now->bare && was->parameter == now->parameter && was->requires_grad == now->requires_grad &&
+	       was->quantizer == now->quantizer && !strcmp(was->location ? was->location : "cpu", now->location ? now->location : "cpu");
+}
+
 /* ---- the whole ---- */
 
 int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
@@ -174,7 +184,10 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 	} else {
 		want_old(ck, ino, ret);
 	}
+	const struct wf_wanted base = *ret;
 	int r = f && f->said ? say(ck, f, ret) : 0;
+	if (r == 0 && says_nothing_new(&base, ret))
+		*ret = base;
 	ret->said &= f && !f->said_fits; /* they have come true: that is its type now, as of any other entry */
 	return r;
 }
