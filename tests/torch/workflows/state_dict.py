@@ -16,7 +16,7 @@ with Workflow() as w:
         same(w.sh("ls mnt").split(), sorted(KEYS), "ls: the keys")
         same(w.sh("wfctl ls model.pt fc"), "".join(x for x in lines.splitlines(True) if x.startswith("fc")), "wfctl ls with a prefix")
         same(w.sh("wfctl ls model.pt fc1.bias"), "fc1.bias \t torch.Size([120])\n", "wfctl ls with a key")
-        w.refused("wfctl ls model.pt fd", "no key begins with fd")
+        w.refused("wfctl ls model.pt fd", "no key is, fits or begins with fd")
         said = dict(line.split("=", 1) for line in w.sh("getfattr -d mnt/conv1.weight").splitlines() if "=" in line)
         wanted = {"user.torch.dtype": '"float32"', "user.torch.shape": '"[6, 3, 5, 5]"', "user.torch.stride": '"[75, 25, 5, 1]"',
                   "user.torch.storage_offset": '"0"', "user.torch.location": '"cpu"', "user.torch.device": '"file"',
