@@ -9,7 +9,7 @@
 
 #define ALLOCATIONS_MAX 4096
 #define PINNED_MAX 64
-#define RESERVED_BYTES (1ull << 40)
+#define RESERVED_BYTES (1ull << 38)
 #define GRANULE_BYTES (2ull << 20)
 #define SMALL_BYTES (1ull << 20) /* up to here allocations share blocks, as the driver has it */
 #define BLOCKS_MAX 256
