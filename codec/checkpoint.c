@@ -1,4 +1,4 @@
-#include "checkpoint.h"
+#include "codec/checkpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,11 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "checkpoint_impl.h"
-#include "layout.h"
-#include "lookalike.h"
-#include "util.h"
-#include "value.h"
+#include "codec/edit/state.h"
+#include "codec/tensor/layout.h"
+#include "codec/container/lookalike.h"
+#include "codec/bytes/util.h"
+#include "codec/value/text.h"
 
 #define BAD_TENSORS_TOLD 20 /* lines in the log at open; the rest is counted */
 

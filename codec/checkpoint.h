@@ -1,4 +1,5 @@
-/* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only.
+/* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only. It brings
+ * what its callers need with it: options and stat (edit/types.h), edits (edit/calls.h), commits (commit/calls.h), errors and buffers.
  *
  * Calling sequence: wf_open; stat, lookup, list, read and, when writable, edit from any thread; wf_commit when asked;
  * wf_close (which does not commit). wf_open replays the edits of an overlay that an earlier mount left behind.
@@ -17,74 +18,10 @@
 #include <sys/types.h>
 #include <time.h>
 
-#include "err.h"
-
-struct device; /* devices/device.h */
-struct wf_checkpoint;
-struct wf_buffer;
-struct wf_lease;
-
-#define WF_ROOT 1u
-
-enum wf_commit_mode { WF_COMMIT_AUTO, WF_COMMIT_REPLACE, WF_COMMIT_APPEND };
-
-struct wf_open_options {
-	bool writable;            /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
-	bool ignore_overlay;      /* the tools' view of the plain file */
-	const char *output;       /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
-	const char *edits_of; /* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */
-	enum wf_commit_mode commit_mode;
-	/* An inode's content or attributes changed by an edit to another one (a view of the same storage, a tie broken, a
-	 * commit): cached pages of [offset, offset + len) are stale. len 0: everything. Called with the checkpoint's lock
-	 * held: must not call back and must not wait for the kernel. May be NULL. */
-	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
-	/* A name stands for another inode though no edit of that name was asked for. As above. */
-	void (*renamed)(void *ctx, uint32_t dir, const char *name);
-	/* What was a link to a directory that is being removed is the directory now. As above. */
-	void (*became_directory)(void *ctx, uint32_t ino);
-	void *changed_ctx;
-	/* Where storages are placed, as torch.load's map_location (placement.h); NULL: they stay in the file. A commit records
-	 * the new locations. preload: all of them now, else each at its first read. verify: hold what is loaded against the
-	 * CRC of its record. Borrowed during wf_open. */
-	const char *map_location;
-	bool preload, verify;
-	void (*preloaded)(void *ctx, uint64_t done_bytes, uint64_t total_bytes); /* from several threads; may be NULL */
-	void *preloaded_ctx;
-	/* Opens the device called "cpu" or "cuda:N". Returns 0, or a negative errno with a reason that is valid for ever. NULL:
-	 * there are no devices. */
-	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
-	void *device_ctx;
-	/* Told one line for the log (a tensor that cannot be read, an extent that was cut off); may be NULL. */
-	void (*log)(void *ctx, const char *line);
-	void *log_ctx;
-	/* Told why the call that is going on in this thread will be refused with that (negative) errno; may be NULL. As with
-	 * `changed`, the lock may be held. */
-	void (*refused)(void *ctx, int code, const char *reason);
-	void *refused_ctx;
-};
-
-enum wf_type { WF_DIRECTORY, WF_FILE, WF_SYMLINK };
-
-/* What stat shows and no checkpoint holds: it lasts as long as the mount. */
-struct wf_looks {
-	unsigned int set; /* WF_SET_...: what somebody set; mode, uid and gid mean something only then */
-	struct timespec atime, mtime, ctime;
-	mode_t mode; /* permission bits */
-	uid_t uid;
-	gid_t gid;
-};
-enum { WF_SET_ATIME = 1, WF_SET_MTIME = 2, WF_SET_MODE = 4, WF_SET_UID = 8, WF_SET_GID = 16 };
-
-struct wf_stat {
-	uint32_t ino;
-	enum wf_type type;
-	uint32_t nlink;
-	uint64_t size_bytes;      /* of a file's content, of a link's target; directories: number of entries */
-	bool writable;            /* its content can be written (mode bits) */
-	bool immutable_bytes;     /* content cannot change without an edit through us: may be cached for ever */
-	struct wf_looks looks;
-	uint64_t storage_bytes;   /* for st_blocks */
-};
+#include "codec/bytes/buffer.h"
+#include "codec/bytes/err.h"
+#include "codec/commit/calls.h"
+#include "codec/edit/calls.h"
 
 /* Returns: 0; -EMEDIUMTYPE, -EUCLEAN, -EOPNOTSUPP, -E2BIG with a text; -EBUSY when another writer holds the overlay (the
  * text names its pid); -ESTALE when the overlay belongs to another file; -EINVAL, -ENODEV, -ENOMEM when storages cannot be
@@ -124,11 +61,6 @@ ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *b
 int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
 	      uint64_t *ret_len);
 
-/* ---- extended attributes: the user.torch.* and user.numpy.* of the contract ---- */
-int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret); /* -ENODATA */
-/* Calls each() for every attribute name. */
-int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx);
-
 /* ---- sharing: a tensor on a device that other processes can map ---- */
 /* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. */
 bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino);
@@ -144,7 +76,7 @@ bool wf_is_leased(struct wf_checkpoint *ck);
 
 /* ---- whole-checkpoint texts ---- */
 /* The tutorial's table: key, tab, torch.Size([...]); for a value its text (a str as JSON, bytes as Python writes them, long ones
- * cut), for a link "-> target", for an empty container {} or []. Nothing in it moves a cursor (printable.h). */
+ * cut), for a link "-> target", for an empty container {} or []. Nothing in it moves a cursor (bytes/printable.h). */
 int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);
 int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
 int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* JSON */
@@ -153,7 +85,7 @@ struct wf_totals {
 };
 int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret);   /* for statfs and status */
 
-/* ---- the container's records as a tree, for .weightfs/archive (archive.h) ---- */
+/* ---- the container's records as a tree, for .weightfs/archive (tree/archive.h) ---- */
 #define WF_RECORD_TOP 0u
 struct wf_record_stat {
 	uint32_t node;
@@ -172,10 +104,7 @@ ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t node, uint64_t offset,
 /* Its root directory: for reading it is a directory as any other. Names and values being edited, the next call makes it anew,
  * and numbers given before are gone (-ENOENT). -ENOMEM, -E2BIG. */
 int wf_objects(struct wf_checkpoint *ck, uint32_t *ret);
-/* Tensors that stand only there. -EBUSY: not known during a commit. */
-struct wf_unseen {
-	uint64_t tensors, bytes;
-};
+/* What stands only there. -EBUSY: not known during a commit. */
 int wf_count_unseen(struct wf_checkpoint *ck, struct wf_unseen *ret);
 
 /* ---- listing for the tools ---- */
@@ -200,69 +129,7 @@ int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
 int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),
 	      void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes), void *ctx);
 
-/* ---- edits: -EROFS on a read-only checkpoint. Each is one record of the overlay's log. What they mean for the checkpoint is
- * the contract's table; names that editors leave behind (wf_name_is_scratch) stay outside it. ---- */
-/* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE. -EPERM for fixed names, -EINVAL for a directory into itself or a name that
- * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
-int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
-	      unsigned int flags);
-/* In an object whose entries cannot go one by one (a tuple, a module) unlink and rmdir hide an entry, so that rm -r can
- * remove the object. Where no rmdir of it follows within 5 seconds of the last removal, they are there again. */
-int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
-int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
-/* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
-int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
-int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
-/* A new empty file. -EEXIST. */
-int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
-int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret);
-/* A link to a directory of this mount is the same container at a second place; -EPERM for any other target, but for names
- * that editors leave behind: Emacs' locks are links to nowhere. */
-int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const char *name, struct wf_stat *ret);
-/* Handles: an opening for writing has a struct wf_opening, one for reading NULL. Content is judged at wf_flush and at the last
- * wf_release; the writer's bytes stay as they are until then, whatever a judgement said. An unlinked file lives until its
- * last release. */
-struct wf_opening;
-int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing, struct wf_opening **ret);
-void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
-/* -EINVAL: content that does not fit; the old one stays. */
-int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
-/* o: through which opening, or NULL where there is none. -EINVAL: a whole line that cannot be the value. */
-ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len);
-/* Without an opening, while somebody has it open for writing, a size of 0 is that of an open with O_TRUNC; while nobody has,
- * it waits some seconds for a write, and is judged by wf_judge_waiting. */
-int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t size_bytes);
-int64_t wf_judge_waiting(struct wf_checkpoint *ck); /* milliseconds until the next is due; -1: none waits */
-int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, int mode, uint64_t offset,
-		uint64_t len); /* fallocate(2) */
-int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags);
-int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
-/* Takes over what `set` says; ctime is now. No edit: nothing is logged or committed. -ENOENT, -EROFS, -ENOMEM. */
-int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to);
-/* Makes every edit so far durable in the overlay. */
-int wf_sync(struct wf_checkpoint *ck);
-/* The same, for a thread that does so every few seconds: judges nobody's unfinished content. -EAGAIN: a commit is going on. */
-int wf_sync_behind(struct wf_checkpoint *ck);
-bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
-
-/* Writes the edits into the checkpoint (or the output). Reads go on meanwhile, edits wait. On failure nothing changed and
- * the overlay is as it was. Returns: 0; or how many entries had been removed from objects that cannot lose single entries
- * and are still there: these are back, err names them, and all else is committed; -ESTALE the checkpoint was changed by someone else; -EOPNOTSUPP something the
- * format cannot hold, found before the first byte; -ENOSPC, -EIO, -EROFS ... */
-int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
-
-/* Drops the edits that no commit has written: the checkpoint is what its file says again. Every node but the root gets
- * another number; the old ones are gone. Returns: 0; -EBUSY a file is open, or a lease held; -ESTALE the file was changed
- * by someone else; -EROFS; -ENOMEM; or the system's error. After a failure everything is as it was. */
-int wf_revert(struct wf_checkpoint *ck, struct wf_error *err);
-
 /* ---- without a mount ---- */
-/* What waits beside the file at path (a checkpoint, or an output that need not exist), which is not opened: the number of edits,
- * and why the last commit failed (empty: it did not). Returns 0; -EPERM not ours; -EUCLEAN, -EOPNOTSUPP, or the system's
- * error. */
-int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
-/* Drops the overlay of the checkpoint at path. -ENOENT when it has none, -EBUSY while it is mounted. */
-int wf_discard(const char *path, struct wf_error *err);
 /* Commits the edits that wait beside the file at path (which may have been changed, or be gone) to another file, where every name
  * that they touch must be there with the same dtype and shape; all or nothing. They are gone from beside path then.
  * Returns: 0; -ENOENT there are none; -ESTALE something is different; -EEXIST the other file has edits of its own; -EBUSY; what

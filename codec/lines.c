@@ -1,9 +1,10 @@
-#include "lines.h"
+#include "codec/checkpoint.h"
+#include "codec/lines.h"
 
 #include <string.h>
 
-#include "layout.h"
-#include "value.h"
+#include "codec/tensor/layout.h"
+#include "codec/value/text.h"
 
 static void put_string(struct wf_buffer *out, const char *name, const char *value)
 {

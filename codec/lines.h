@@ -4,7 +4,8 @@
  */
 #pragma once
 
-#include "checkpoint_impl.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
 
 /* What the lines of all tensors that stand in the file have in common: made once, for there can be 100,000. */
 struct wf_line_file {

@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lines.h"
-#include "util.h"
-#include "value.h"
+#include "codec/checkpoint.h"
+#include "codec/lines.h"
+#include "codec/bytes/util.h"
+#include "codec/value/text.h"
 
 /* ---- every tensor, in tree order ---- */
 

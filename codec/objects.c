@@ -1,7 +1,8 @@
 /* .weightfs/objects: the whole graph of objects as directories, made when somebody looks. */
 #include <errno.h>
 
-#include "checkpoint_impl.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
 
 /* Making it makes objects in the graph, which is therefore nobody's meanwhile: no reader's, no editor's, no commit's.
  */

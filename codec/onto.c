@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint_impl.h"
-#include "util.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
+#include "codec/bytes/util.h"
 
 /* Two sets of edits for one file cannot be told apart afterwards. */
 static int check_own_edits(const char *path, const char *onto, struct wf_error *err)

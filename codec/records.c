@@ -1,8 +1,9 @@
 /* The front door's view of the container's records. */
 #include <errno.h>
 
-#include "checkpoint_impl.h"
-#include "util.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
+#include "codec/bytes/util.h"
 
 /* Locks, and makes the tree at the first call. Unlock in every case. */
 static int begin(struct wf_checkpoint *ck)

@@ -2,8 +2,9 @@
  * ever, and whatever would change the pickle is refused when it is tried. */
 #include <errno.h>
 
-#include "checkpoint_impl.h"
-#include "pickle.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
+#include "codec/pickle/pickle.h"
 
 bool wf_checkpoint_rewritable(struct wf_checkpoint *ck)
 {

@@ -2,11 +2,12 @@
 #include <errno.h>
 #include <string.h>
 
-#include "checkpoint_impl.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
 #include "devices/device.h"
-#include "layout.h"
-#include "lines.h"
-#include "value.h"
+#include "codec/tensor/layout.h"
+#include "codec/lines.h"
+#include "codec/value/text.h"
 
 /* The tensor of a node whose content is in the graph. */
 static int tensor_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_tensor *ret)

@@ -2,10 +2,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lines.h"
-#include "printable.h"
-#include "util.h"
-#include "value.h"
+#include "codec/checkpoint.h"
+#include "codec/lines.h"
+#include "codec/bytes/printable.h"
+#include "codec/bytes/util.h"
+#include "codec/value/text.h"
 
 #define SHOWN_BYTES 1000u /* of a value */
 

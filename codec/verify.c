@@ -6,8 +6,9 @@
 #include <zip.h>
 #include <zlib.h>
 
-#include "checkpoint_impl.h"
-#include "util.h"
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
+#include "codec/bytes/util.h"
 
 #define CHUNK (1u << 20)
 

@@ -5,7 +5,7 @@
  *   log                        the last lines that the daemon logged, and why calls were refused (log.c)
  *   commit, discard            any write commits the edits, or drops them; its errno says whether that worked
  *   cuda/                      how to map tensors that are on a device (cuda.c)
- *   archive/                   the container's records as they are stored (archive.c)
+ *   archive/                   the container's records as they are stored (tree/archive.c)
  *   objects/                   the whole graph of objects (objects.c)
  *
  * On a read-only mount no open arrives (ops_data.c), so texts are kept from the first use on: nothing there changes
@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "control.h"
 #include "fs.h"
 #include "signals.h"

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "fs.h"
 
 /* Whether this error of this node is new: a reader that tries again and again would fill the log. A small table, in

@@ -20,7 +20,7 @@
 #include <syslog.h>
 
 #define FS_CONTROL (1ull << 32)
-#define FS_ARCHIVE (FS_CONTROL + (1ull << 31)) /* and up: .weightfs/archive and what is in it (archive.c) */
+#define FS_ARCHIVE (FS_CONTROL + (1ull << 31)) /* and up: .weightfs/archive and what is in it (tree/archive.c) */
 #define FS_CUDA (1ull << 33) /* and up: .weightfs/cuda and what is in it (cuda.c) */
 #define FS_OBJECTS (3ull << 32) /* and up: .weightfs/objects; the low half is the codec's number */
 #define FS_CONTROL_NAME ".weightfs"
@@ -162,7 +162,7 @@ int fs_objects_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
 int fs_objects_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
 int fs_objects_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
 
-/* ---- archive.c: .weightfs/archive ---- */
+/* ---- tree/archive.c: .weightfs/archive ---- */
 int fs_archive_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
 int fs_archive_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
 int fs_archive_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);

@@ -11,7 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 
 #define NAMED_MAX 8  /* holders that are named; the others are counted */
 #define SPACES_MAX 64 /* mount name spaces that are looked at */

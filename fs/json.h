@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 
 /* The value of a member, up to `end`; NULL: it is not there. The name stands in quotes, which no string's inside has. */
 const char *fs_json_member(const char *text, const char *end, const char *name);

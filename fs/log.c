@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "fs.h"
 
 #define LINES_MAX 256u

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "fs.h"
 
 static void reply(fuse_req_t req, fuse_ino_t ino, int r, const struct wf_buffer *value, size_t size)

@@ -6,7 +6,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "fs.h"
 
 #define FREE_ENTRIES (1u << 20) /* names that can be made: there is no limit, but df wants a number */

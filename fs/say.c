@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 
 void fs_say_v(const char *program, const char *what, const char *fmt, va_list ap)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "json.h"
 #include "wfctl.h"
 #include "wfctl_rows.h"

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "busy.h"
 #include "holders.h"
 #include "wfctl.h"

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 
 /* All pieces are borrowed from the rows, and without a NUL at their end. */
 struct wfctl_row {

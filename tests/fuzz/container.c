@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec/container.h"
-#include "codec/storage.h"
+#include "codec/container/container.h"
+#include "codec/tensor/storage.h"
 
 #define MAX_RECORDS 64u
 #define MAX_RECORD_BYTES (1u << 20)

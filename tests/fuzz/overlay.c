@@ -10,8 +10,8 @@
 #include <zlib.h>
 
 #include "codec/checkpoint.h"
-#include "codec/overlay.h"
-#include "codec/util.h"
+#include "codec/overlay/overlay.h"
+#include "codec/bytes/util.h"
 #include "overlay.h"
 
 #define MAX_DATA_FILES 64u

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "codec/checkpoint.h"
-#include "codec/overlay.h"
+#include "codec/overlay/overlay.h"
 #include "overlay.h"
 
 #define EDITS 40

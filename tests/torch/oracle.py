@@ -24,7 +24,7 @@ warnings.filterwarnings("ignore")
 
 NUMPY_DTYPES = {"float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "complex64",
                 "complex128"}
-MAX_JSON_DEPTH = 64  # of lists shown as one text; value.c has the same
+MAX_JSON_DEPTH = 64  # of lists shown as one text; value/text.c has the same
 PACKED = {"quint4x2": 2, "quint2x4": 4}
 LAYOUTS = {torch.sparse_coo: ("indices", "values")}
 for names, components in ((("sparse_csr", "sparse_bsr"), ("crow_indices", "col_indices", "values")),

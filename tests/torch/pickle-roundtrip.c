@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "codec/pickle.h"
-#include "codec/util.h"
+#include "codec/pickle/pickle.h"
+#include "codec/bytes/util.h"
 
 static int put(void *ctx, const void *data, size_t len)
 {

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec/buffer.h"
-#include "codec/pickle.h"
+#include "codec/bytes/buffer.h"
+#include "codec/pickle/pickle.h"
 
 #define LIT(s) (s), sizeof(s) - 1
 

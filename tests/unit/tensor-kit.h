@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
-#include "codec/container.h"
-#include "codec/storage.h"
-#include "codec/tensor.h"
-#include "codec/util.h"
+#include "codec/container/container.h"
+#include "codec/tensor/storage.h"
+#include "codec/tensor/tensor.h"
+#include "codec/bytes/util.h"
 #include "zip-builder.h"
 
 #define KIT_MAX_FILES 16

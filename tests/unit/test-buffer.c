@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 
 static void test_append(void **state)
 {

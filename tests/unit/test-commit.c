@@ -10,12 +10,12 @@
 
 #include <cmocka.h>
 
-#include "codec/commit.h"
-#include "codec/crc32.h"
-#include "codec/layout.h"
-#include "codec/tensor.h"
-#include "codec/tree.h"
-#include "codec/util.h"
+#include "codec/commit/commit.h"
+#include "codec/bytes/crc32.h"
+#include "codec/tensor/layout.h"
+#include "codec/tensor/tensor.h"
+#include "codec/tree/tree.h"
+#include "codec/bytes/util.h"
 
 static char scratch[] = "/tmp/wf-test-commit-XXXXXX";
 static const char *files;

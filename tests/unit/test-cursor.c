@@ -5,8 +5,8 @@
 
 #include <cmocka.h>
 
-#include "codec/cursor.h"
-#include "codec/util.h"
+#include "codec/bytes/cursor.h"
+#include "codec/bytes/util.h"
 
 static unsigned char *pattern(size_t len)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "codec/dtype.h"
+#include "codec/object/dtype.h"
 
 static void table_is_whole(void **state)
 {

@@ -14,10 +14,10 @@
 
 #include <cmocka.h>
 
-#include "codec/buffer.h"
+#include "codec/bytes/buffer.h"
 #include "codec/checkpoint.h"
-#include "codec/names.h"
-#include "codec/util.h"
+#include "codec/value/names.h"
+#include "codec/bytes/util.h"
 
 static const char *files;
 static char dir[64], file[96];

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "codec/err.h"
+#include "codec/bytes/err.h"
 
 static void test_fill(void **state)
 {

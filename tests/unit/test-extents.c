@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "codec/extents.h"
+#include "codec/bytes/extents.h"
 
 #define UNIVERSE 256
 

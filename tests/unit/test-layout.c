@@ -1,6 +1,6 @@
 #include "tensor-kit.h"
 
-#include "codec/layout.h"
+#include "codec/tensor/layout.h"
 
 #define ELEMENTS 4096
 

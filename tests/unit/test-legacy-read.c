@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "codec/buffer.h"
-#include "codec/container.h"
-#include "codec/util.h"
+#include "codec/bytes/buffer.h"
+#include "codec/container/container.h"
+#include "codec/bytes/util.h"
 
 #define BYTES(b) b, sizeof(b) - 1
 

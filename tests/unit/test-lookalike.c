@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "codec/container.h"
-#include "codec/lookalike.h"
-#include "codec/util.h"
+#include "codec/container/container.h"
+#include "codec/container/lookalike.h"
+#include "codec/bytes/util.h"
 
 static const char *files;
 

@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "codec/buffer.h"
-#include "codec/number.h"
-#include "codec/value.h"
+#include "codec/bytes/buffer.h"
+#include "codec/bytes/number.h"
+#include "codec/value/text.h"
 
 static const struct {
 	double value;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "codec/object.h"
+#include "codec/object/object.h"
 
 static int setup(void **state)
 {

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "codec/overlay.h"
-#include "codec/util.h"
+#include "codec/overlay/overlay.h"
+#include "codec/bytes/util.h"
 
 static char dir[64], file[96], overlay[128];
 static char last_line[512];

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "codec/source.h"
-#include "codec/util.h"
+#include "codec/bytes/source.h"
+#include "codec/bytes/util.h"
 
 #define PLAIN_BYTES (3u << 20)
 

@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 
-#include "codec/storage_inner.h"
+#include "codec/tensor/storage_inner.h"
 
 static unsigned char content[400000];
 

@@ -1,6 +1,6 @@
 #include "tensor-kit.h"
 
-#include "codec/layout.h"
+#include "codec/tensor/layout.h"
 
 /* Storages of every test: key "f" 12 float32 (48 bytes), "u" 48 untyped bytes, "q" 12 quint8, "c" 4 complex64, "l" 6
  * int64, "p" 6 bytes of quint4x2. */

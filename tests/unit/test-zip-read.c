@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "codec/container.h"
-#include "codec/util.h"
+#include "codec/container/container.h"
+#include "codec/bytes/util.h"
 #include "zip-builder.h"
 
 #define EMPTY_DICT "\x80\x02}."

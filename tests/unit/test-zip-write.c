@@ -9,11 +9,11 @@
 
 #include <cmocka.h>
 
-#include "codec/container_impl.h"
-#include "codec/copy.h"
-#include "codec/crc32.h"
-#include "codec/util.h"
-#include "codec/zip_write.h"
+#include "codec/container/records.h"
+#include "codec/bytes/out.h"
+#include "codec/bytes/crc32.h"
+#include "codec/bytes/util.h"
+#include "codec/container/zip_write.h"
 
 static char scratch[] = "/tmp/wf-test-zip-write-XXXXXX";
 static const char *files; /* directory of files that torch wrote */

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "codec/buffer.h"
-#include "codec/source.h"
+#include "codec/bytes/buffer.h"
+#include "codec/bytes/source.h"
 
 struct zip_entry {
 	const char *name;

@@ -1,0 +1,62 @@
+/* Bytes by (offset, length): the file itself, a slice of it, memory, or an inflating stream.
+ *
+ * A source never maps the file: a file that shrinks under us must give an error, not SIGBUS.
+ * Calling sequence: wf_source_open_file / _slice / _memory / _inflate, any number of wf_source_read from any
+ * thread, wf_source_unref. Reference counted; a slice or inflating source holds its parent.
+ * Threads: read is safe from several threads (an inflating source locks inside).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "codec/bytes/err.h"
+
+struct wf_source;
+
+/* What identifies the state of a file; a commit or a read compares it with the present one. */
+struct wf_fingerprint {
+	uint64_t dev, ino, size_bytes;
+	int64_t mtime_sec, mtime_nsec;
+};
+
+/* Opens path for reading. Refuses what is not a regular file or block device (-EINVAL with a text). */
+int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err);
+/* Takes over fd on success. */
+int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err);
+/* Copies nothing and frees data with free() at the end when owned. */
+int wf_source_from_memory(void *data, size_t len, bool owned, struct wf_source **ret);
+/* offset + len must lie inside parent (-EUCLEAN otherwise). Takes its own reference on parent. */
+int wf_source_slice(struct wf_source *parent, uint64_t offset, uint64_t len, struct wf_source **ret);
+/* The bytes of parent (a raw deflate stream) inflated to exactly size_bytes; reads give -EUCLEAN where the stream
+ * is shorter, longer, or broken. Sequential reads go on where the last one ended; a read further back starts the
+ * stream again: bounded memory (one window), whatever the declared size. */
+int wf_source_inflate(struct wf_source *parent, uint64_t size_bytes, struct wf_source **ret);
+
+struct wf_source *wf_source_ref(struct wf_source *s);
+void wf_source_unref(struct wf_source *s); /* accepts NULL */
+void wf_source_unrefp(struct wf_source **s);
+
+uint64_t wf_source_size(const struct wf_source *s);
+
+/* Reads exactly len bytes at offset.
+ * Returns: 0; -EUCLEAN when the range leaves the source or a stream is broken; -EIO when the file has become
+ * shorter than it was at open; -ESTALE when its size, or its mtime and one of its edges, changed since open; or the
+ * error of pread. */
+int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len);
+
+/* Where the bytes [offset, ...) of s lie in a file, if they lie there unchanged: *ret_fd (borrowed, valid while s
+ * lives) and *ret_offset. Returns: true, or false for memory and inflated bytes. */
+bool wf_source_locate(struct wf_source *s, uint64_t offset, int *ret_fd, uint64_t *ret_offset);
+
+/* While on, the file may grow and get a new mtime: bytes are being appended to it by us, and those that were there stay.
+ * Off again, it is compared with its state at open as before (what was appended must have been cut off by then, or the
+ * file be opened anew). For files and slices of files; any thread. */
+void wf_source_allow_growth(struct wf_source *s, bool on);
+
+/* The file's fingerprint as it was at open (files and slices of files; zeroes otherwise). */
+void wf_source_fingerprint(const struct wf_source *s, struct wf_fingerprint *ret);
+void wf_fingerprint_from_stat(const struct stat *st, struct wf_fingerprint *ret);
+bool wf_fingerprint_equal(const struct wf_fingerprint *a, const struct wf_fingerprint *b);

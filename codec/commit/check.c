@@ -1,0 +1,117 @@
+/* The check of what was written, as torch would look at it. */
+#include "codec/commit/commit.h"
+
+#include <errno.h>
+
+#include "codec/bytes/util.h"
+
+/* Checking the written pickle builds its objects a second time; a very long one is taken on trust. */
+#define CHECKED_PICKLE_BYTES (16u << 20)
+
+static void graph_freep(struct wf_graph **g)
+{
+	wf_graph_free(*g);
+}
+
+/* What is wrong with a storage of the new file may have been wrong with it in the old one. */
+static int check_storage(const struct wf_plan *p, const struct wf_container *c, const struct wf_storages *ss, uint32_t i,
+			 struct wf_error *err)
+{
+	const struct wf_record *is = wf_container_record(c, wf_storage_get(ss, i)->record);
+	const char *key = wf_storage_key(ss, i);
+	uint32_t old = wf_container_storage_record(p->in.container, key, strlen(key));
+	const struct wf_record *was = wf_container_record(p->in.container, old);
+	if (was && (was->bad || was->size_bytes != is->size_bytes))
+		return 0;
+	return wf_fail_at(err, -EUCLEAN, key, WF_ERROR_NO_OFFSET, "the file just written is wrong: %s",
+			  wf_storage_problem(ss, i));
+}
+
+/* Storages without a record that the plan knows of. */
+static uint32_t missing_before(const struct wf_plan *p)
+{
+	uint32_t n = 0;
+	for (uint32_t k = 0; k < p->order_count; k++) {
+		const struct wf_storage *s = wf_storage_get(p->in.storages, p->order[k]);
+		n += s->bad && s->record == WF_NO_RECORD;
+	}
+	return n;
+}
+
+static int check_storages(const struct wf_plan *p, const struct wf_container *c, const struct wf_storages *ss,
+			  struct wf_error *err)
+{
+	uint32_t missing = 0, last = 0;
+	int r = 0;
+	for (uint32_t i = 0; r == 0 && i < wf_storages_count(ss); i++) {
+		const struct wf_storage *s = wf_storage_get(ss, i);
+		if (s->bad && s->record != WF_NO_RECORD)
+			r = check_storage(p, c, ss, i, err);
+		if (s->bad && s->record == WF_NO_RECORD && s->array == WF_NIL) {
+			missing++;
+			last = i;
+		}
+	}
+	if (r == 0 && missing > missing_before(p))
+		r = wf_fail_at(err, -EUCLEAN, wf_storage_key(ss, last), WF_ERROR_NO_OFFSET,
+			       "the file just written is wrong: %s", wf_storage_problem(ss, last));
+	return r;
+}
+
+/* The pickle reads, and the storages that it names are there with their sizes. */
+static int check_pickle(const struct wf_plan *p, struct wf_container *c, struct wf_error *err)
+{
+	cleanup_with(graph_freep) struct wf_graph *g = NULL;
+	struct wf_storages *ss = NULL;
+	wf_ref root;
+	int r = wf_graph_new(&g);
+	if (r == 0)
+		r = wf_container_load_graph(c, g, &root, err);
+	if (r == 0)
+		r = wf_storages_new(g, c, &ss, err);
+	if (r == 0)
+		r = check_storages(p, c, ss, err);
+	wf_storages_free(ss);
+	return r;
+}
+
+static uint64_t part_bytes(const struct wf_plan *p, const struct wf_part *part)
+{
+	switch ((enum wf_part_kind)part->kind) {
+	case WF_PART_KEEP:
+		return wf_container_record(p->in.container, part->record)->size_bytes;
+	case WF_PART_STORAGE:
+		return wf_plan_window(p, part->storage).size_bytes;
+	case WF_PART_PICKLE:
+		return p->pickle_bytes;
+	default:
+		return UINT64_MAX;
+	}
+}
+
+static int check_records(const struct wf_plan *p, const struct wf_container *c, uint32_t *records, struct wf_error *err)
+{
+	if (!p->legacy && !p->plain && wf_container_count(c) != p->count)
+		return wf_fail(err, -EUCLEAN, "the file just written is wrong: %u records instead of %u",
+			       wf_container_count(c), p->count);
+	for (uint32_t i = 0; i < p->count; i++) {
+		const struct wf_part *part = &p->parts[i];
+		uint32_t at = p->legacy ? wf_container_find(c, part->name) : i;
+		const struct wf_record *record = wf_container_record(c, at);
+		uint64_t size = part_bytes(p, part);
+		if (!record || strcmp(record->name, part->name) != 0 ||
+		    (size != UINT64_MAX && record->size_bytes != size))
+			return wf_fail_at(err, -EUCLEAN, part->name, WF_ERROR_NO_OFFSET,
+					  "the file just written is wrong: the record is not what was to be written");
+		if (part->storage != WF_NO_STORAGE)
+			records[part->storage] = at;
+	}
+	return 0;
+}
+
+int wf_commit_check(const struct wf_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err)
+{
+	/* a legacy stream and a plain pickle have records only when their pickle was read */
+	int r = p->legacy || p->plain || p->pickle_bytes <= CHECKED_PICKLE_BYTES ? check_pickle(p, written, err) : 0;
+	return r < 0 ? r : check_records(p, written, records, err);
+}

@@ -1,0 +1,132 @@
+/* Writing the live graph and storages as a checkpoint: what moves, what is copied, what is new; then the bytes.
+ *
+ * - commit/plan.c: the records of the new file in order, keys, the pickle's size and sum; nothing is written.
+ * - commit/zip.c: a whole archive in torch's layout, or an append: pickle, changed records, a new directory.
+ * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself.
+ * - commit/bytes.c: the bytes of one changed storage.
+ * - commit/check.c: what was written, read again.
+ * - commit/commit.c: which of them, the overlay's protocol, the new base (commit/file.c: the temporary file).
+ *
+ * Unchanged bytes are never decoded. A part of the graph changes before the commit is known to succeed (strings that
+ * hold array data, ids); wf_plan_undo takes that back.
+ *
+ * Threads: planning and undoing need graph and storages exclusively; writing only reads them.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec/bytes/buffer.h"
+#include "codec/commit/trim.h"
+#include "codec/container/records.h"
+#include "codec/bytes/out.h"
+#include "codec/bytes/err.h"
+#include "codec/object/object.h"
+#include "codec/tensor/storage.h"
+#include "codec/container/zip_write.h"
+
+/* What is to be written. All borrowed. */
+struct wf_commit_input {
+	struct wf_graph *graph;
+	struct wf_storages *storages;
+	struct wf_container *container;
+	wf_ref root;
+	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
+	bool reformed;                   /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
+	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
+};
+
+enum wf_part_kind {
+	WF_PART_KEEP,    /* a record as it stands, maybe under another name */
+	WF_PART_STORAGE, /* a storage whose bytes changed, or a new one */
+	WF_PART_PICKLE,
+	WF_PART_TEXT, /* a few bytes */
+};
+
+/* One record of the new file. */
+struct wf_part {
+	uint8_t kind;
+	uint32_t record;  /* of the old container: the bytes of KEEP; WF_NO_RECORD for a new one */
+	uint32_t storage; /* WF_NO_STORAGE where it is none */
+	const char *name; /* after the prefix; the old container's or the plan's */
+	const char *text; /* TEXT: the plan's */
+};
+
+/* An ndarray that got other bytes, and what stood for them before. */
+struct wf_moved_bytes {
+	wf_ref array, from;
+};
+
+/* A call that became another one, and what it was. */
+struct wf_call_before {
+	wf_ref call, func, args, state;
+};
+
+struct wf_plan {
+	struct wf_commit_input in;
+	bool legacy;        /* a legacy stream is written, ... */
+	bool plain;         /* ... or a pickle; else a zip */
+	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
+	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
+	bool keep_pickle;   /* the pickle is copied: verbatim, or TorchScript of which bytes alone changed */
+	const char *prefix; /* zip; the old container's, or "archive" */
+	uint32_t alignment;
+	struct wf_part *parts;
+	uint32_t count, capacity;
+	uint32_t *order; /* storages in the order in which the pickle names them */
+	uint32_t order_count;
+	bool *live;            /* by storage: the pickle names it */
+	struct wf_key_map ids; /* PERSID (its ref's bytes) -> id to write in place of its own */
+	char **names;          /* owned strings of parts */
+	uint32_t name_count;
+	uint64_t pickle_bytes;
+	uint32_t pickle_crc32;
+	struct wf_buffer pickle; /* the pickle itself, where it is small enough to keep */
+	bool pickle_kept;
+	struct wf_moved_bytes *moved;
+	uint32_t moved_count;
+	struct wf_call_before *calls;
+	uint32_t call_count;
+	uint64_t new_bytes; /* of pickle, texts and changed storages */
+	uint64_t kept_bytes;
+};
+
+/* append: records that stay keep their places and names. Returns: 0; -EOPNOTSUPP what the format cannot hold; -EUCLEAN;
+ * -E2BIG; -ENOMEM. Frees itself on failure. */
+int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool append, struct wf_error *err);
+/* Gives the arrays of the graph their bytes back; before wf_plan_free when the commit failed. */
+void wf_plan_undo(struct wf_plan *plan);
+/* The commit succeeded: ids and strings of the graph become those that were written. */
+void wf_plan_adopt(struct wf_plan *plan);
+void wf_plan_free(struct wf_plan *plan);
+/* Writes the pickle of the plan. */
+int wf_plan_write_pickle(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+
+/* What is written of a storage. */
+static inline struct wf_window wf_plan_window(const struct wf_plan *p, uint32_t storage)
+{
+	if (p->in.windows)
+		return p->in.windows[storage];
+	return (struct wf_window){.size_bytes = wf_storage_get(p->in.storages, storage)->size_bytes};
+}
+
+/* Writes the bytes of a storage, little endian or as the file's byte order asks; *ret_crc32 of what was written. */
+int wf_commit_storage(const struct wf_plan *plan, uint32_t storage, struct wf_out *o, uint32_t *ret_crc32,
+		      struct wf_error *err);
+/* Reads the finished file and holds it against the plan: every record is there, in its order, with its size, and every
+ * storage that the pickle names has one, but for those that had none before. Fills in records[storage]. -EUCLEAN. */
+int wf_commit_check(const struct wf_plan *plan, struct wf_container *written, uint32_t *records, struct wf_error *err);
+/* Whether a part can be copied: 0, or the reason why the record's bytes cannot be had. */
+int wf_commit_locate(const struct wf_plan *plan, uint32_t record, int *ret_fd, uint64_t *ret_offset,
+		     struct wf_error *err);
+
+/* Where a zip (an append that begins at `at`) will end, but for padding that makes cloning possible. */
+uint64_t wf_zip_end_of(const struct wf_plan *plan, bool append, uint64_t at);
+
+/* Writes a whole zip, legacy stream or pickle to o, from its start. */
+int wf_replace_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+int wf_replace_legacy(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+int wf_replace_plain(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+/* Writes new records and a directory behind the file's end, where o stands. */
+int wf_append_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);

@@ -1,0 +1,488 @@
+/* The plan of a commit: which records the new file has, under which names, and what the pickle will say.
+ *
+ * The pickle is written once without a place to go: that tells which storages it names, in which order, and how long it
+ * is, before the first byte of the file exists. Small ones are kept from that pass.
+ */
+#include "codec/commit/inner.h"
+
+#include <errno.h>
+
+#include "codec/bytes/crc32.h"
+#include "codec/pickle/pickle.h"
+#include "codec/bytes/util.h"
+
+#define KEPT_PICKLE_BYTES (8u << 20)
+
+/* ---- the pickle ---- */
+
+struct survey {
+	struct wf_plan *plan;
+	wf_ref *persids; /* met, in order */
+	uint32_t count, capacity;
+	int failed;
+};
+
+static wf_ref survey_persid(void *ctx, wf_ref persid, wf_ref id)
+{
+	struct survey *s = ctx;
+	struct wf_plan *p = s->plan;
+	uint32_t i = wf_storage_of(p->in.storages, persid);
+	if (i == WF_NO_STORAGE)
+		return id;
+	if (!p->live[i]) {
+		p->live[i] = true;
+		p->order[p->order_count++] = i;
+	}
+	if (s->count == s->capacity) {
+		uint32_t capacity = s->capacity ? 2 * s->capacity : 64;
+		wf_ref *more = reallocarray(s->persids, capacity, sizeof *more);
+		if (!more) {
+			s->failed = -ENOMEM;
+			return id;
+		}
+		s->persids = more;
+		s->capacity = capacity;
+	}
+	s->persids[s->count++] = persid;
+	return id;
+}
+
+static wf_ref planned_id(void *ctx, wf_ref persid, wf_ref id)
+{
+	const struct wf_plan *p = ctx;
+	const uint64_t *to = p->ids.count ? wf_key_map_get(&p->ids, &persid, sizeof persid) : NULL;
+	return to ? (wf_ref)*to : id;
+}
+
+static int measure(struct wf_plan *p, const void *data, size_t len)
+{
+	p->pickle_bytes += len;
+	p->pickle_crc32 = wf_crc32(p->pickle_crc32, data, len);
+	if (p->pickle_kept && p->pickle_bytes > KEPT_PICKLE_BYTES) {
+		p->pickle_kept = false;
+		wf_buffer_free(&p->pickle);
+	}
+	if (p->pickle_kept)
+		wf_buffer_append(&p->pickle, data, len);
+	return wf_buffer_status(&p->pickle);
+}
+
+static int measure_survey(void *ctx, const void *data, size_t len)
+{
+	struct survey *s = ctx;
+	return s->failed ? s->failed : measure(s->plan, data, len);
+}
+
+static int measure_planned(void *ctx, const void *data, size_t len)
+{
+	return measure(ctx, data, len);
+}
+
+static int run_pickle(struct wf_plan *p, const struct wf_pickle_writer *hooks, struct wf_error *err)
+{
+	wf_buffer_free(&p->pickle);
+	p->pickle_bytes = 0;
+	p->pickle_crc32 = 0;
+	p->pickle_kept = true;
+	return wf_pickle_write(p->in.graph, p->in.root, hooks, err);
+}
+
+struct replay {
+	const struct wf_plan *plan;
+	struct wf_out *out;
+	uint64_t bytes;
+	uint32_t crc32;
+};
+
+static wf_ref replay_id(void *ctx, wf_ref persid, wf_ref id)
+{
+	const struct replay *w = ctx;
+	return planned_id((void *)w->plan, persid, id);
+}
+
+static int replay_write(void *ctx, const void *data, size_t len)
+{
+	struct replay *w = ctx;
+	w->bytes += len;
+	w->crc32 = wf_crc32(w->crc32, data, len);
+	return wf_out_write(w->out, data, len);
+}
+
+int wf_plan_write_pickle(const struct wf_plan *p, struct wf_out *o, struct wf_error *err)
+{
+	if (p->pickle_kept)
+		return wf_out_write(o, p->pickle.data, p->pickle.len);
+	struct replay w = {.plan = p, .out = o};
+	const struct wf_pickle_writer hooks = {
+		.persid = replay_id, .write = replay_write, .ctx = &w, .as_read = true};
+	int r = wf_pickle_write(p->in.graph, p->in.root, &hooks, err);
+	if (r == 0 && (w.bytes != p->pickle_bytes || w.crc32 != p->pickle_crc32))
+		r = wf_fail(err, -ESTALE, "the pickle changed while it was written");
+	return r;
+}
+
+/* ---- records ---- */
+
+static int add_part(struct wf_plan *p, struct wf_part part)
+{
+	if (p->count == p->capacity) {
+		uint32_t capacity = p->capacity ? 2 * p->capacity : 64;
+		struct wf_part *parts = reallocarray(p->parts, capacity, sizeof *parts);
+		if (!parts)
+			return -ENOMEM;
+		p->parts = parts;
+		p->capacity = capacity;
+	}
+	p->parts[p->count++] = part;
+	return 0;
+}
+
+static int add_keep(struct wf_plan *p, uint32_t record)
+{
+	return add_part(p, (struct wf_part){.kind = WF_PART_KEEP,
+					    .record = record,
+					    .storage = WF_NO_STORAGE,
+					    .name = wf_container_record(p->in.container, record)->name});
+}
+
+static int add_text(struct wf_plan *p, const char *name, const char *text)
+{
+	return add_part(p, (struct wf_part){.kind = WF_PART_TEXT,
+					    .record = WF_NO_RECORD,
+					    .storage = WF_NO_STORAGE,
+					    .name = name,
+					    .text = text});
+}
+
+static int add_pickle(struct wf_plan *p)
+{
+	return add_part(p, (struct wf_part){.kind = WF_PART_PICKLE,
+					    .record = WF_NO_RECORD,
+					    .storage = WF_NO_STORAGE,
+					    .name = "data.pkl"});
+}
+
+static int add_storage(struct wf_plan *p, const struct wf_naming *n, uint32_t i)
+{
+	if (!n->name[i])
+		return 0;
+	bool changed = wf_plan_storage_changed(p, n, i);
+	return add_part(p, (struct wf_part){.kind = changed ? WF_PART_STORAGE : WF_PART_KEEP,
+					    .record = changed ? WF_NO_RECORD : wf_plan_own_record(p, n, i),
+					    .storage = i,
+					    .name = n->name[i]});
+}
+
+/* Storages that have no record of their own, in pickle order. */
+static int add_new_storages(struct wf_plan *p, const struct wf_naming *n)
+{
+	int r = 0;
+	for (uint32_t k = 0; k < p->order_count && r == 0; k++)
+		if (wf_plan_own_record(p, n, p->order[k]) == WF_NO_RECORD)
+			r = add_storage(p, n, p->order[k]);
+	return r;
+}
+
+static int add_all_storages(struct wf_plan *p, const struct wf_naming *n)
+{
+	int r = 0;
+	for (uint32_t k = 0; k < p->order_count && r == 0; k++)
+		r = add_storage(p, n, p->order[k]);
+	return r;
+}
+
+static bool is_layout_record(const char *name)
+{
+	return strcmp(name, ".format_version") == 0 || strcmp(name, ".storage_alignment") == 0;
+}
+
+static bool is_version_record(const char *name)
+{
+	return strcmp(name, "version") == 0 || strcmp(name, ".data/version") == 0;
+}
+
+/* In the order found; the storages where the first of them was (exact) or each in its place with new ones after the
+ * last. */
+static int zip_parts(struct wf_plan *p, const struct wf_naming *n)
+{
+	const struct wf_container *c = p->in.container;
+	uint32_t count = wf_container_count(c), last = WF_NO_RECORD;
+	bool storages_done = false;
+	int r = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (n->owner[i])
+			last = i;
+	for (uint32_t i = 0; i < count && r == 0; i++) {
+		const char *name = wf_container_record(c, i)->name;
+		bool here = last == WF_NO_RECORD ? is_version_record(name) && i > 0 : p->exact && n->owner[i];
+		if (here && !storages_done) {
+			r = add_all_storages(p, n);
+			storages_done = true;
+		}
+		if (r < 0)
+			return r;
+		if (n->owner[i]) {
+			if (!p->exact && p->live[n->owner[i] - 1])
+				r = add_storage(p, n, n->owner[i] - 1);
+		} else if (strcmp(name, "data.pkl") == 0 && !p->keep_pickle) {
+			r = add_pickle(p);
+		} else if (!is_layout_record(name) || p->keep_layout) {
+			r = add_keep(p, i);
+		}
+		if (r == 0 && i == last && !p->exact) {
+			r = add_new_storages(p, n);
+			storages_done = true;
+		}
+	}
+	return r == 0 && !storages_done ? add_all_storages(p, n) : r;
+}
+
+/* What torch 2.1 writes, for the tar of 2016. */
+static int tar_parts(struct wf_plan *p, const struct wf_naming *n)
+{
+	int r = add_pickle(p);
+	if (r == 0)
+		r = add_text(p, "byteorder", "little");
+	if (r == 0)
+		r = add_all_storages(p, n);
+	return r == 0 ? add_text(p, "version", "3\n") : r;
+}
+
+/* The storages of a legacy stream, in the order of its list of keys. */
+static int legacy_parts(struct wf_plan *p, const struct wf_naming *n)
+{
+	uint32_t count = 0;
+	const uint32_t *stream = wf_container_storage_order(p->in.container, &count);
+	int r = 0;
+	for (uint32_t k = 0; k < count && r == 0; k++) {
+		uint32_t owner = n->owner[stream[k]];
+		if (owner && p->live[owner - 1])
+			r = add_storage(p, n, owner - 1);
+	}
+	return r == 0 ? add_new_storages(p, n) : r;
+}
+
+/* Whether the names of the new file are those of the old one: the left half of .data/serialization_id is made of them.
+ */
+static bool same_names(const struct wf_plan *p, const struct wf_naming *n)
+{
+	if (p->count != wf_container_count(p->in.container))
+		return false;
+	for (uint32_t i = 0; i < p->count; i++) {
+		const struct wf_part *part = &p->parts[i];
+		if (part->storage != WF_NO_STORAGE && wf_plan_own_record(p, n, part->storage) == WF_NO_RECORD)
+			return false;
+		if (part->storage != WF_NO_STORAGE &&
+		    part->name != wf_container_record(p->in.container, wf_plan_own_record(p, n, part->storage))->name)
+			return false;
+	}
+	return true;
+}
+
+/* The id of the content is never checked by anybody, but an old one on new content would be a lie: the half that stands
+ * for names stays where they stay, the other one is computed while the records are written. */
+static int plan_serialization_id(struct wf_plan *p, const struct wf_naming *n, struct wf_error *err)
+{
+	for (uint32_t i = 0; i < p->count; i++) {
+		struct wf_part *part = &p->parts[i];
+		if (part->kind != WF_PART_KEEP || strcmp(part->name, ".data/serialization_id") != 0)
+			continue;
+		char text[41] = "";
+		struct wf_source *s = NULL;
+		const struct wf_record *record = wf_container_record(p->in.container, part->record);
+		int r = record->size_bytes == 40 ? wf_container_open_record(p->in.container, part->record, &s, NULL)
+						 : -EUCLEAN;
+		if (r == 0)
+			r = wf_source_read(s, 0, text, 40);
+		wf_source_unref(s);
+		if (r == 0 && strspn(text, "0123456789") == 40 && !record->twice && same_names(p, n)) {
+			char *left = wf_plan_own_name(p, strndup(text, 20));
+			if (!left)
+				return wf_fail(err, -ENOMEM, "out of memory");
+			*part = (struct wf_part){.kind = WF_PART_TEXT,
+						 .record = WF_NO_RECORD,
+						 .storage = WF_NO_STORAGE,
+						 .name = part->name,
+						 .text = left};
+			return 0;
+		}
+		/* there may be another one */
+		memmove(part, part + 1, (p->count - i - 1) * sizeof *part);
+		p->count--;
+		i--;
+	}
+	return 0;
+}
+
+/* ---- the whole ---- */
+
+static int plan_names(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
+{
+	wf_plan_find_owners(p, n);
+	bool wanted = p->exact, script = wf_container_kind_of(p->in.container) == WF_CONTAINER_TORCHSCRIPT;
+	p->exact = wanted && !append && wf_plan_can_be_exact(p, n);
+	p->keep_layout = (p->keep_pickle && script) || p->exact || (append && wanted && wf_plan_layout_holds(p, n));
+	/* every record keeps its size and its place among the others, and no id can be changed */
+	p->exact &= !p->in.verbatim;
+	int r = wf_plan_name_storages(p, n);
+	if (r < 0)
+		return wf_fail(err, r, "out of memory");
+	for (uint32_t k = 0; k < s->count; k++) {
+		r = wf_plan_id(p, n, s->persids[k], err);
+		if (r < 0)
+			return r;
+	}
+	if (p->ids.count) {
+		const struct wf_pickle_writer hooks = {
+			.persid = planned_id, .write = measure_planned, .ctx = p, .as_read = true};
+		r = run_pickle(p, &hooks, err);
+		if (r < 0)
+			return r;
+	}
+	enum wf_container_kind kind = wf_container_kind_of(p->in.container);
+	r = p->plain                   ? 0
+	    : p->legacy                ? legacy_parts(p, n)
+	    : kind == WF_CONTAINER_TAR ? tar_parts(p, n)
+				       : zip_parts(p, n);
+	if (r < 0)
+		return wf_fail(err, r, "out of memory");
+	return p->legacy || p->plain ? 0 : plan_serialization_id(p, n, err);
+}
+
+static void count_bytes(struct wf_plan *p)
+{
+	p->new_bytes = p->legacy || p->plain ? p->pickle_bytes : 0;
+	for (uint32_t i = 0; i < p->count; i++) {
+		const struct wf_part *part = &p->parts[i];
+		if (part->kind == WF_PART_KEEP)
+			p->kept_bytes += wf_container_record(p->in.container, part->record)->stored_bytes;
+		else if (part->kind == WF_PART_STORAGE)
+			p->new_bytes += wf_plan_window(p, part->storage).size_bytes;
+		else
+			p->new_bytes += part->kind == WF_PART_PICKLE ? p->pickle_bytes : 40;
+	}
+}
+
+static int survey_pickle(struct wf_plan *p, struct survey *s, struct wf_error *err)
+{
+	const struct wf_pickle_writer hooks = {
+		.persid = survey_persid, .write = measure_survey, .ctx = s, .as_read = true};
+	return run_pickle(p, &hooks, err);
+}
+
+/* Puts the storages that the pickle would name into it. */
+static int make_inline(struct wf_plan *p, struct wf_naming *n, struct survey *s, struct wf_error *err)
+{
+	int r = survey_pickle(p, s, err);
+	if (r < 0 || p->order_count == 0)
+		return r;
+	r = wf_plan_inline(p, err);
+	for (uint32_t k = 0; k < p->order_count; k++)
+		p->live[p->order[k]] = false;
+	p->order_count = s->count = 0;
+	/* what was put into the pickle are storages of their own: the tables by storage are longer now */
+	uint32_t count = wf_storages_count(p->in.storages);
+	bool *live = calloc(WF_MAX(count, 1u), sizeof *live);
+	uint32_t *order = calloc(WF_MAX(count, 1u), sizeof *order);
+	const char **name = calloc(WF_MAX(count, 1u), sizeof *name);
+	free(p->live);
+	free(p->order);
+	free(n->name);
+	p->live = live;
+	p->order = order;
+	n->name = name;
+	return r == 0 && (!live || !order || !name) ? wf_fail(err, -ENOMEM, "out of memory") : r;
+}
+
+static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
+{
+	uint32_t count = wf_storages_count(p->in.storages);
+	p->live = calloc(WF_MAX(count, 1u), sizeof *p->live);
+	p->order = calloc(WF_MAX(count, 1u), sizeof *p->order);
+	n->owner = calloc(WF_MAX(wf_container_count(p->in.container), 1u), sizeof *n->owner);
+	n->name = calloc(WF_MAX(count, 1u), sizeof *n->name);
+	if (!p->live || !p->order || !n->owner || !n->name)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
+	if (r == 0 && p->plain && !p->keep_pickle)
+		r = make_inline(p, n, s, err);
+	if (r == 0)
+		r = wf_plan_move_bytes(p, err);
+	if (r < 0)
+		return r;
+	if (p->keep_pickle) {
+		if (p->moved_count)
+			return wf_fail(err, -EOPNOTSUPP,
+				       "array data inside a pickle that is kept as it is cannot be changed");
+		for (uint32_t i = 0; i < count; i++) {
+			/* a new one is nothing that the pickle names */
+			p->live[i] = wf_storage_get(p->in.storages, i)->record != WF_NO_RECORD;
+			if (p->live[i])
+				p->order[p->order_count++] = i;
+		}
+	} else {
+		r = survey_pickle(p, s, err);
+		if (r < 0)
+			return r;
+	}
+	if (p->plain && p->order_count > 0)
+		return wf_fail(err, -EOPNOTSUPP, "a plain pickle cannot hold a storage that is no tensor");
+	r = plan_names(p, n, s, append, err);
+	if (r == 0)
+		count_bytes(p);
+	return r;
+}
+
+int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool append, struct wf_error *err)
+{
+	enum wf_container_kind kind = wf_container_kind_of(in->container);
+	*plan = (struct wf_plan){
+		.in = *in,
+		.legacy = kind == WF_CONTAINER_LEGACY,
+		.plain = kind == WF_CONTAINER_PICKLE,
+		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->reformed),
+		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
+		.alignment = WF_ZIP_ALIGNMENT,
+		.ids = {.seed = wf_hash_seed(plan)},
+	};
+	struct wf_naming n = {.used = {.seed = wf_hash_seed(&n)}};
+	struct survey s = {.plan = plan};
+	if (kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT)
+		wf_plan_read_layout(plan);
+	int r = make(plan, &n, &s, append, err);
+	free(n.owner);
+	free(n.name);
+	wf_key_map_free(&n.used);
+	free(s.persids);
+	if (r < 0) {
+		wf_plan_undo(plan);
+		wf_plan_free(plan);
+	}
+	return r;
+}
+
+void wf_plan_adopt(struct wf_plan *p)
+{
+	wf_plan_adopt_keys(p);
+	for (uint32_t k = 0; k < p->ids.count; k++) {
+		wf_ref persid;
+		memcpy(&persid, p->ids.keys[k].bytes, sizeof persid);
+		wf_persid_set_id(p->in.graph, persid, (wf_ref)p->ids.keys[k].value);
+	}
+	p->moved_count = p->call_count = 0; /* what is in the graph now is what was written */
+}
+
+void wf_plan_free(struct wf_plan *p)
+{
+	for (uint32_t i = 0; i < p->name_count; i++)
+		free(p->names[i]);
+	free(p->names);
+	free(p->parts);
+	free(p->order);
+	free(p->live);
+	free(p->moved);
+	free(p->calls);
+	wf_key_map_free(&p->ids);
+	wf_buffer_free(&p->pickle);
+	*p = (struct wf_plan){0};
+}

@@ -1,0 +1,112 @@
+/* What a directory is that was given as a checkpoint: the folder of an unpacked one, or of one in several files. */
+#include "codec/container/lookalike.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "codec/bytes/util.h"
+
+#define MAX_ENTRIES 10000u
+
+struct folder {
+	const char *path;
+	bool metadata, distcp, data_pkl, constants_pkl, version, index, saved_model, deepspeed, latest;
+	char inner[256]; /* the one folder in it */
+	unsigned int entries, folders;
+	char file[256]; /* the one checkpoint by its name */
+	unsigned int files;
+};
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static bool is_checkpoint_name(const char *name)
+{
+	static const char *const ends[] = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pt2", ".safetensors", ".tar"};
+	for (size_t i = 0; i < WF_ARRAY_SIZE(ends); i++)
+		if (ends_with(name, ends[i]))
+			return true;
+	return false;
+}
+
+static void look_at(struct folder *f, const struct dirent *e)
+{
+	f->entries++;
+	f->metadata |= strcmp(e->d_name, ".metadata") == 0;
+	f->distcp |= ends_with(e->d_name, ".distcp");
+	f->data_pkl |= strcmp(e->d_name, "data.pkl") == 0;
+	f->constants_pkl |= strcmp(e->d_name, "constants.pkl") == 0;
+	f->version |= strcmp(e->d_name, "version") == 0;
+	f->index |= ends_with(e->d_name, ".index.json");
+	f->saved_model |= strcmp(e->d_name, "saved_model.pb") == 0;
+	f->latest |= strcmp(e->d_name, "latest") == 0;
+	f->deepspeed |= ends_with(e->d_name, "_model_states.pt") || ends_with(e->d_name, "_optim_states.pt");
+	if (e->d_type == DT_DIR && f->folders++ == 0)
+		snprintf(f->inner, sizeof f->inner, "%s", e->d_name);
+	if (e->d_type != DT_DIR && is_checkpoint_name(e->d_name) && f->files++ == 0)
+		snprintf(f->file, sizeof f->file, "%s", e->d_name);
+}
+
+static int look(struct folder *f, struct wf_error *err)
+{
+	DIR *d = opendir(f->path);
+	if (!d)
+		return wf_fail(err, -errno, "this is a directory, and cannot be read: %s", strerror(errno));
+	for (const struct dirent *e = readdir(d); e && f->entries < MAX_ENTRIES; e = readdir(d))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			look_at(f, e);
+	closedir(d);
+	return 0;
+}
+
+static int unpacked(const char *path, struct wf_error *err)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	return wf_fail(err, -EMEDIUMTYPE,
+		       "this is the folder of an unpacked checkpoint: `cd %.*s && zip -0 -r model.pt %s` makes one file of it "
+		       "again",
+		       slash && slash > path ? (int)(slash - path) : 1, slash && slash > path ? path : slash ? "/" : ".", name);
+}
+
+int wf_lookalike_directory(const char *path, struct wf_error *err)
+{
+	struct folder f = {.path = path};
+	int r = look(&f, err);
+	if (r < 0)
+		return r;
+	if (f.data_pkl)
+		return unpacked(path, err);
+	if (f.metadata || f.distcp)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "this is a folder of torch.distributed.checkpoint, which this version does not open: `python -m "
+			       "torch.distributed.checkpoint.format_utils dcp_to_torch %s model.pt` makes one file of it",
+			       path);
+	if (f.deepspeed || (f.latest && f.folders > 0))
+		return wf_fail(err, -EOPNOTSUPP,
+			       "this is a folder of DeepSpeed, which this version does not open: open the files in it one by "
+			       "one, or make one file of them with the zero_to_fp32.py that stands there");
+	if (f.index)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "this is a folder with a checkpoint in several files (its index.json says which), which this "
+			       "version does not open as one: open them one by one");
+	if (f.saved_model)
+		return wf_fail(err, -EMEDIUMTYPE, "this is a TensorFlow SavedModel, not a PyTorch checkpoint");
+	if (f.folders == 1) {
+		cleanup_free char *inner = NULL, *pickle = NULL;
+		if (asprintf(&inner, "%s/%s", path, f.inner) < 0)
+			inner = NULL;
+		if (!inner || asprintf(&pickle, "%s/data.pkl", inner) < 0)
+			pickle = NULL;
+		if (pickle && access(pickle, F_OK) == 0)
+			return unpacked(inner, err);
+	}
+	if (f.files == 1)
+		return wf_fail(err, -EISDIR, "this is a directory, not a checkpoint (%s stands in it)", f.file);
+	return wf_fail(err, -EISDIR, "this is a directory, not a checkpoint");
+}

@@ -1,0 +1,534 @@
+/* The zip of torch.save (1.6 and later) and of TorchScript.
+ *
+ *   PREFIX/data.pkl   [local header 30 + name + extra][bytes][descriptor]     records, at multiples of 64
+ *   PREFIX/data/0     [local header][bytes][descriptor]
+ *   ...               (dead bytes may lie between them)
+ *   directory         46 + name + extra + comment a record: the truth about method, sizes and CRC
+ *   ZIP64 end record  56: 64-bit count, size and offset of the directory      torch writes it always,
+ *   ZIP64 locator     20: where that is                                       other writers when they must
+ *   end record        22 + comment, then at most 64 KiB of anything
+ *
+ * local header  0 "PK\3\4"  6 flags  8 method  14 crc  18 stored  22 size  26 name length  28 extra length
+ * directory     0 "PK\1\2"  8 flags  10 method 16 crc  20 stored  24 size  28 name length  30 extra length
+ *               32 comment length  34 disk  42 offset of the local header
+ * end record    0 "PK\5\6"  4 disk  6 directory's disk  8, 10 entries  12 directory size  16 offset  20 comment length
+ * ZIP64 end     0 "PK\6\6"  16 disk  20 directory's disk  24, 32 entries  40 directory size  48 offset
+ *
+ * What is refused is what PyTorch's reader (caffe2/serialize/inline_container.cc over miniz) refuses, and duplicate
+ * names, of which it takes either. Of a local header only the two lengths are used, as there. libzip has no part in
+ * this: it does not tell where data lie, and it would keep about 200 bytes a record.
+ */
+#include "codec/container/lookalike.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "codec/bytes/cursor.h"
+#include "codec/pickle/pickle.h"
+#include "codec/bytes/util.h"
+
+#define LOCAL_BYTES 30u
+#define ENTRY_BYTES 46u
+#define MIN_VERSION 1
+#define MAX_VERSION 10
+
+enum problem { FINE, ENCRYPTED, UNKNOWN_METHOD, TWO_SIZES, IMPOSSIBLE_RATIO, OUTSIDE, OVERLAPPING };
+
+struct zip {
+	struct wf_container base;
+	uint64_t directory_offset;
+	_Atomic uint32_t *data_start; /* from local header to data, a record; 0 before its first use */
+	bool foreign;                 /* what is wrong is that nothing of torch's is here */
+	uint32_t *next;               /* the record whose header follows a record's; NULL when that is simply i + 1 */
+};
+
+static const struct zip *zip_of(const struct wf_container *c)
+{
+	return (const struct zip *)c;
+}
+
+/* Replaces the 32-bit fields that overflow by those of the ZIP64 extra field, which holds only these, in this order. */
+static bool widen(const unsigned char *extra, size_t len, uint64_t *size, uint64_t *stored, uint64_t *header)
+{
+	uint64_t *const fields[] = {size, stored, header};
+	if (*size != UINT32_MAX && *stored != UINT32_MAX && *header != UINT32_MAX)
+		return true;
+	while (len >= 4) {
+		size_t n = wf_le16(extra + 2);
+		if (n > len - 4)
+			return false;
+		if (wf_le16(extra) == 1) {
+			const unsigned char *p = extra + 4;
+			for (size_t i = 0; i < WF_ARRAY_SIZE(fields); i++) {
+				if (*fields[i] != UINT32_MAX)
+					continue;
+				if (n < 8)
+					return false;
+				*fields[i] = wf_le64(p);
+				p += 8;
+				n -= 8;
+			}
+			return true;
+		}
+		extra += 4 + n;
+		len -= 4 + n;
+	}
+	/* No such field: then the size may truly be 2^32 - 1, which torch's reader allows. An offset may not. */
+	return *header != UINT32_MAX;
+}
+
+static void judge(struct wf_record *record, uint16_t flags, uint64_t directory_offset)
+{
+	uint64_t end;
+	if (flags & 0x2041) { /* encrypted, strongly encrypted, masked */
+		record->bad = -EOPNOTSUPP;
+		record->problem = ENCRYPTED;
+	} else if (record->method != 0 && record->method != 8) {
+		record->bad = -EOPNOTSUPP;
+		record->problem = UNKNOWN_METHOD;
+	} else if (record->method == 0 && record->stored_bytes != record->size_bytes) {
+		record->bad = -EUCLEAN;
+		record->problem = TWO_SIZES;
+	} else if (record->method == 8 && record->size_bytes / WF_DEFLATE_MAX_RATIO > record->stored_bytes) {
+		record->bad = -EUCLEAN;
+		record->problem = IMPOSSIBLE_RATIO;
+	}
+	if (wf_add_u64(record->header_offset, LOCAL_BYTES, &end) || wf_add_u64(end, record->stored_bytes, &end) ||
+	    end > directory_offset) {
+		record->bad = -EUCLEAN;
+		record->problem = OUTSIDE;
+	}
+}
+
+static int explain(const struct wf_container *c, const struct wf_record *record, struct wf_error *err)
+{
+	switch ((enum problem)record->problem) {
+	case ENCRYPTED:
+		return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET, "the record is encrypted");
+	case UNKNOWN_METHOD:
+		return wf_fail_at(
+			err, record->bad, record->name, WF_ERROR_NO_OFFSET,
+			"the record is compressed by method %u; only 0 (stored) and 8 (deflated) are supported",
+			record->method);
+	case TWO_SIZES:
+		return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET,
+				  "the record is stored, but as %" PRIu64 " bytes of %" PRIu64, record->stored_bytes,
+				  record->size_bytes);
+	case IMPOSSIBLE_RATIO:
+		return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET,
+				  "%" PRIu64 " deflated bytes cannot hold the %" PRIu64 " that the directory declares",
+				  record->stored_bytes, record->size_bytes);
+	case OUTSIDE:
+		return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET,
+				  "%" PRIu64 " bytes after a header at %" PRIu64
+				  " do not lie before the directory at %" PRIu64,
+				  record->stored_bytes, record->header_offset, zip_of(c)->directory_offset);
+	case OVERLAPPING:
+		return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET,
+				  "the record (header at %" PRIu64 ") overlaps another one", record->header_offset);
+	case FINE:
+		break;
+	}
+	return record->bad;
+}
+
+/* The first record's folder is the prefix, and every record must be in it. */
+static int check_prefix(struct zip *z, const char *name, size_t name_len, uint64_t number, struct wf_error *err)
+{
+	char shown[100];
+	size_t shown_len = WF_MIN(name_len, sizeof shown - 1);
+	memcpy(shown, name, shown_len);
+	shown[shown_len] = '\0';
+	if (number == 0) {
+		const char *slash = memchr(name, '/', name_len);
+		if (!slash) {
+			z->foreign = true;
+			return wf_fail_at(
+				err, -EUCLEAN, shown, WF_ERROR_NO_OFFSET,
+				"the record lies at the top; PyTorch wants all of them in one folder (zip the "
+				"folder, not its content)");
+		}
+		char *p = strndup(name, (size_t)(slash - name));
+		if (!p)
+			return wf_fail(err, -ENOMEM, "out of memory");
+		free(z->base.prefix);
+		z->base.prefix = p;
+	}
+	size_t prefix_len = strlen(z->base.prefix);
+	if (name_len <= prefix_len || memcmp(name, z->base.prefix, prefix_len) != 0 || name[prefix_len] != '/') {
+		z->foreign = true;
+		return wf_fail_at(err, -EUCLEAN, shown, WF_ERROR_NO_OFFSET,
+				  "the record is not in the folder \"%s/\" of the first one; PyTorch refuses such an "
+				  "archive",
+				  z->base.prefix);
+	}
+	return 0;
+}
+
+static int read_entry(struct zip *z, struct wf_cursor *cur, uint64_t number, struct wf_error *err)
+{
+	uint64_t at = cur->pos;
+	unsigned char fixed[ENTRY_BYTES];
+	wf_cursor_copy(cur, fixed, sizeof fixed);
+	size_t name_len = wf_le16(fixed + 28), extra_len = wf_le16(fixed + 30), comment_len = wf_le16(fixed + 32);
+	const char *name = wf_cursor_view(cur, name_len + extra_len);
+	if (!cur->ok && cur->error != -EUCLEAN)
+		return wf_fail_at(err, cur->error, NULL, at, "cannot read the directory: %s", strerror(-cur->error));
+	if (!cur->ok || wf_le32(fixed) != 0x02014b50)
+		return wf_fail_at(err, -EUCLEAN, NULL, at, "no directory entry where number %" PRIu64 " belongs",
+				  number);
+	if (memchr(name, '\0', name_len))
+		return wf_fail_at(err, -EUCLEAN, NULL, at, "the name of a record holds a NUL byte");
+
+	int r = check_prefix(z, name, name_len, number, err);
+	if (r < 0)
+		return r;
+	struct wf_record *record = NULL;
+	size_t prefix_len = strlen(z->base.prefix);
+	r = wf_container_add(&z->base, name + prefix_len + 1, name_len - prefix_len - 1, &record);
+	if (r < 0)
+		return wf_fail(err, r, "out of memory");
+	record->method = wf_le16(fixed + 10);
+	record->crc32 = wf_le32(fixed + 16);
+	record->has_crc = true;
+	record->stored_bytes = wf_le32(fixed + 20);
+	record->size_bytes = wf_le32(fixed + 24);
+	record->header_offset = wf_le32(fixed + 42);
+	if (!widen((const unsigned char *)name + name_len, extra_len, &record->size_bytes, &record->stored_bytes,
+		   &record->header_offset))
+		return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
+				  "its sizes do not fit 32 bits and the ZIP64 field for them is missing or broken");
+	if (wf_le16(fixed + 34) > 1)
+		return wf_fail_at(err, -EOPNOTSUPP, record->name, WF_ERROR_NO_OFFSET,
+				  "a zip archive in several parts is not supported");
+	judge(record, wf_le16(fixed + 8), z->directory_offset);
+	wf_cursor_skip(cur, comment_len); /* ends the view of name and extra */
+	return 0;
+}
+
+static int read_directory(struct zip *z, const struct wf_zip_directory *d, struct wf_error *err)
+{
+	struct wf_cursor cur;
+	int r = wf_cursor_init_source(&cur, z->base.file, d->offset, d->size_bytes);
+	if (r == 0)
+		r = wf_container_reserve(&z->base, (uint32_t)d->entries);
+	if (r < 0)
+		return wf_fail(err, r, "cannot read the directory: %s", strerror(-r));
+	for (uint64_t i = 0; i < d->entries && r == 0; i++)
+		r = read_entry(z, &cur, i, err);
+	wf_cursor_free(&cur);
+	return r;
+}
+
+static int by_header(const void *a, const void *b, void *ctx)
+{
+	const struct wf_record *records = ctx;
+	uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+	uint64_t x = records[i].header_offset, y = records[j].header_offset;
+	return x != y ? (x < y ? -1 : 1) : (i < j ? -1 : i > j);
+}
+
+static void mark_overlap(struct wf_record *record)
+{
+	if (record->bad)
+		return;
+	record->bad = -EUCLEAN;
+	record->problem = OVERLAPPING;
+}
+
+/* Two stored records may be one: torch reads such an archive, and nobody gains bytes by it, as with deflated ones. */
+static bool same_record(const struct wf_record *a, const struct wf_record *b)
+{
+	return a->header_offset == b->header_offset && a->stored_bytes == b->stored_bytes && a->method == 0 &&
+	       b->method == 0;
+}
+
+/* Marks records that share bytes, by the least space that each can take. Exactly how much is known when its local
+ * header is read; then `next` gives the bound. */
+static int find_overlaps(struct zip *z, struct wf_error *err)
+{
+	struct wf_record *records = z->base.records;
+	uint32_t n = z->base.count;
+	cleanup_free uint32_t *order = NULL;
+	bool in_order = true;
+	for (uint32_t i = 1; i < n && in_order; i++)
+		in_order = records[i - 1].header_offset < records[i].header_offset;
+	if (!in_order) {
+		order = malloc(n * sizeof *order);
+		z->next = malloc(n * sizeof *z->next);
+		if (!order || !z->next)
+			return wf_fail(err, -ENOMEM, "out of memory");
+		for (uint32_t i = 0; i < n; i++)
+			order[i] = i;
+		qsort_r(order, n, sizeof *order, by_header, records);
+		uint32_t following = WF_NO_RECORD;
+		for (uint32_t k = n; k-- > 0;) {
+			if (k + 1 < n && records[order[k]].header_offset != records[order[k + 1]].header_offset)
+				following = order[k + 1];
+			z->next[order[k]] = following;
+		}
+	}
+	struct wf_record *widest = NULL;
+	uint64_t widest_end = 0;
+	for (uint32_t k = 0; k < n; k++) {
+		struct wf_record *record = &records[order ? order[k] : k];
+		if (record->problem == OUTSIDE)
+			continue;
+		uint64_t end = record->header_offset + LOCAL_BYTES + record->stored_bytes;
+		if (widest && record->header_offset < widest_end && !same_record(record, widest)) {
+			mark_overlap(record);
+			mark_overlap(widest);
+		}
+		if (!widest || end > widest_end) {
+			widest = record;
+			widest_end = end;
+		}
+	}
+	return 0;
+}
+
+static int locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err)
+{
+	const struct zip *z = zip_of(c);
+	const struct wf_record *record = &c->records[i];
+	uint32_t start = atomic_load_explicit(&z->data_start[i], memory_order_relaxed);
+	if (start == 0) {
+		unsigned char local[LOCAL_BYTES];
+		int r = wf_source_read(c->file, record->header_offset, local, sizeof local);
+		if (r < 0)
+			return wf_fail_at(err, r, record->name, WF_ERROR_NO_OFFSET, "cannot read its header: %s",
+					  strerror(-r));
+		if (wf_le32(local) != 0x04034b50)
+			return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
+					  "there is no local header at %" PRIu64, record->header_offset);
+		start = LOCAL_BYTES + wf_le16(local + 26) + wf_le16(local + 28);
+		uint32_t next = z->next ? z->next[i] : i + 1;
+		uint64_t limit = next < c->count ? c->records[next].header_offset : z->directory_offset;
+		limit = WF_MIN(limit, z->directory_offset); /* the next one may lie outside */
+		if (limit - record->header_offset < start ||
+		    limit - record->header_offset - start < record->stored_bytes)
+			return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
+					  "its %" PRIu64 " bytes at %" PRIu64 " run into what follows at %" PRIu64,
+					  record->stored_bytes, record->header_offset + start, limit);
+		/* several threads may find the same number at once */
+		atomic_store_explicit(&z->data_start[i], start, memory_order_relaxed);
+	}
+	*ret_offset = record->header_offset + start;
+	return 0;
+}
+
+/* The start of a small record as text. */
+static int read_text(const struct wf_container *c, uint32_t i, char *buf, size_t size, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
+	int r = wf_container_open_record(c, i, &s, err);
+	if (r < 0)
+		return r;
+	size_t n = (size_t)WF_MIN(wf_source_size(s), (uint64_t)size - 1);
+	r = wf_source_read(s, 0, buf, n);
+	if (r < 0)
+		return wf_fail_at(err, r, c->records[i].name, 0, "cannot read the record: %s", strerror(-r));
+	buf[n] = '\0';
+	return 0;
+}
+
+/* As torch does: the number at the start counts, whatever follows. */
+static int check_version(const struct wf_container *c, struct wf_error *err)
+{
+	char text[64], *end;
+	uint32_t i = wf_container_find(c, ".data/version");
+	if (i == WF_NO_RECORD)
+		i = wf_container_find(c, "version");
+	if (i == WF_NO_RECORD)
+		return wf_fail(err, -EUCLEAN, "it has no record \"version\", without which PyTorch refuses an archive");
+	int r = read_text(c, i, text, sizeof text, err);
+	if (r < 0)
+		return r;
+	errno = 0;
+	unsigned long long version = strtoull(text, &end, 10);
+	if (end == text || errno != 0)
+		return wf_fail_at(err, -EUCLEAN, c->records[i].name, 0, "the record does not start with a number");
+	if (version < MIN_VERSION || version > MAX_VERSION)
+		return wf_fail_at(err, -EOPNOTSUPP, c->records[i].name, 0, "archive version %llu; %d to %d are known",
+				  version, MIN_VERSION, MAX_VERSION);
+	return 0;
+}
+
+static int check_byteorder(struct wf_container *c, struct wf_error *err)
+{
+	char text[8];
+	uint32_t i = wf_container_find(c, "byteorder");
+	if (i == WF_NO_RECORD)
+		return 0;
+	int r = read_text(c, i, text, sizeof text, err);
+	if (r < 0)
+		return r;
+	if (strcmp(text, "little") != 0 && strcmp(text, "big") != 0)
+		return wf_fail_at(err, -EUCLEAN, "byteorder", 0, "\"%s\" is neither \"little\" nor \"big\"", text);
+	c->big_endian = text[0] == 'b';
+	return 0;
+}
+
+static wf_ref storage_in_folder(struct wf_graph *g, wf_ref id, const char *folder)
+{
+	uint32_t n = 0;
+	size_t key_len = 0;
+	const wf_ref *items = wf_elements(g, id, &n);
+	const char *key = wf_bytes(g, items[2], &key_len);
+	char joined[512];
+	if (!key || n > 8 || strlen(folder) + 1 + key_len >= sizeof joined)
+		return id; /* then it names no record, and its storage says so */
+	wf_ref copy[8];
+	memcpy(copy, items, n * sizeof *items);
+	size_t len = (size_t)snprintf(joined, sizeof joined, "%s/", folder);
+	memcpy(joined + len, key, key_len);
+	copy[2] = wf_string(g, WF_STR, joined, len + key_len);
+	return copy[2] == WF_NIL ? WF_NIL : wf_tuple(g, copy, n);
+}
+
+/* ctx: the folder that keys are put into, or NULL */
+static wf_ref storage_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err)
+{
+	if (!wf_is_storage_id(g, id)) {
+		wf_fail(err, -EOPNOTSUPP, "a persistent id that is not ('storage', class, key, location, numel)");
+		return WF_NIL;
+	}
+	if (ctx)
+		id = storage_in_folder(g, id, ctx);
+	wf_ref r = id == WF_NIL ? WF_NIL : wf_persid(g, id);
+	if (r == WF_NIL)
+		wf_fail(err, wf_graph_failed(g), "the objects of the pickle do not fit the limit of %llu bytes",
+			WF_GRAPH_MAX_BYTES);
+	return r;
+}
+
+/* A stored pickle is read where it lies; a deflated one is inflated into memory first. */
+static int open_pickle(const struct wf_container *c, uint32_t i, struct wf_source **ret, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
+	const struct wf_record *record = &c->records[i];
+	int r = wf_container_open_record(c, i, &s, err);
+	if (r < 0)
+		return r;
+	if (record->method != 0) {
+		if (record->size_bytes > WF_CONTAINER_MAX_PICKLE_BYTES)
+			return wf_fail_at(err, -E2BIG, record->name, WF_ERROR_NO_OFFSET,
+					  "a deflated pickle of %" PRIu64 " bytes; at most %llu are supported",
+					  record->size_bytes, WF_CONTAINER_MAX_PICKLE_BYTES);
+		size_t size = (size_t)record->size_bytes;
+		cleanup_free void *data = malloc(WF_MAX(size, (size_t)1));
+		if (!data)
+			return wf_fail(err, -ENOMEM, "out of memory");
+		r = wf_source_read(s, 0, data, size);
+		if (r < 0)
+			return wf_fail_at(err, r, record->name, WF_ERROR_NO_OFFSET, "cannot inflate the record: %s",
+					  r == -EUCLEAN ? "the deflated bytes are broken" : strerror(-r));
+		wf_source_unref(steal_pointer(&s));
+		r = wf_source_from_memory(data, size, true, &s);
+		if (r < 0)
+			return wf_fail(err, r, "out of memory");
+		steal_pointer(&data);
+	}
+	*ret = steal_pointer(&s);
+	return 0;
+}
+
+static int load_graph(struct wf_container *c, uint32_t i, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
+	char folder[256] = "";
+	uint64_t end = 0;
+	if (i == WF_NO_RECORD)
+		i = wf_container_find(c, "data.pkl"); /* is there: wf_zip_open has seen it */
+	const char *name = c->records[i].name;
+	const char *dot = strrchr(name, '.');
+	if (dot && strcmp(name, "data.pkl") != 0)
+		snprintf(folder, sizeof folder, "%.*s", (int)(dot - name), name);
+	int r = open_pickle(c, i, &s, err);
+	if (r < 0)
+		return r;
+	const struct wf_pickle_reader reader = {.persid = storage_id, .ctx = folder[0] ? folder : NULL};
+	r = wf_pickle_read(g, s, 0, wf_source_size(s), &reader, ret_root, &end, err);
+	if (r < 0)
+		wf_error_where(err, name);
+	return r;
+}
+
+static void free_zip(struct wf_container *c)
+{
+	struct zip *z = (struct zip *)c;
+	free((void *)z->data_start);
+	free(z->next);
+}
+
+static const struct wf_container_ops ops = {
+	.locate = locate,
+	.explain = explain,
+	.load_graph = load_graph,
+	.free = free_zip,
+};
+
+static int open_directory(struct zip *z, const struct wf_zip_directory *d, struct wf_error *err)
+{
+	struct wf_container *c = &z->base;
+	z->directory_offset = d->offset;
+	c->fold_case = true;
+	int r = read_directory(z, d, err);
+	if (r == 0)
+		r = wf_container_index(c, err);
+	if (r < 0 || wf_container_find(c, "data.pkl") != WF_NO_RECORD)
+		return r;
+	for (uint32_t i = 0; i < c->count; i++)
+		if (strlen(c->records[i].name) > 9 && strcmp(strrchr(c->records[i].name, '\0') - 9, "/data.pkl") == 0)
+			return wf_fail_at(err, -EUCLEAN, c->records[i].name, WF_ERROR_NO_OFFSET,
+					  "the pickle is too deep; PyTorch wants it directly in the top folder \"%s/\"",
+					  c->prefix);
+	z->foreign = true;
+	return wf_fail(err, -EUCLEAN, "it has no record \"%s/data.pkl\", which holds the object", c->prefix);
+}
+
+static int open_zip(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
+{
+	struct wf_zip_directory d;
+	int r = wf_zip_find_directory(file, &d, err);
+	if (r < 0)
+		return r;
+	struct zip *z = calloc(1, sizeof *z);
+	if (!z)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	cleanup_with(wf_container_freep) struct wf_container *c = &z->base;
+	r = wf_container_init(c, &ops, WF_CONTAINER_ZIP, file);
+	if (r < 0)
+		return wf_fail(err, r, "out of memory");
+	r = open_directory(z, &d, err);
+	if (r < 0 && z->foreign) {
+		struct wf_error other = {0};
+		int named = wf_lookalike_zip(file, &d, &other);
+		if (named < 0)
+			return wf_fail(err, named, "%s", other.text);
+	}
+	if (r < 0)
+		return r;
+	z->data_start = calloc(c->count, sizeof *z->data_start);
+	if (!z->data_start)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	if (wf_container_find(c, "constants.pkl") != WF_NO_RECORD)
+		c->kind = WF_CONTAINER_TORCHSCRIPT;
+	r = find_overlaps(z, err);
+	if (r == 0)
+		r = check_version(c, err);
+	if (r == 0)
+		r = check_byteorder(c, err);
+	if (r < 0)
+		return r;
+	*ret = steal_pointer(&c);
+	return 0;
+}
+
+int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
+{
+	int r = open_zip(file, ret, err);
+	return r < 0 ? wf_lookalike_damaged_zip(file, r, err) : r;
+}

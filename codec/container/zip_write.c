@@ -1,0 +1,327 @@
+/* Zip archives as torch writes them.
+ *
+ *   local header   "PK\3\4"  needed  flags  method  time  date  crc  stored  size  name length  extra length
+ *                  0         4       6      8       10    12    14   18      22    26           28
+ *                  name, extra fields, bytes at a multiple of the alignment, descriptor
+ *   extra fields   [01 00 length size(u64) stored(u64) header offset(u64)]  "FB" length 'Z' ...
+ *                  the first only where a field overflows 32 bits; the second always, it makes the alignment
+ *   descriptor     "PK\7\8" crc stored size: 16 bytes, 24 with a ZIP64 field; only where the record is not empty
+ *   directory      "PK\1\2"  made by  needed  flags  method  time  date  crc  stored  size  name  extra  comment
+ *                  0         4        6       8      10      12    14    16   20      24    28    30     32
+ *                  disk  internal  external  header offset
+ *                  34    36        38        42              then name, ZIP64 field with what overflows
+ *   end            ZIP64 end record (56), locator (20), end record (22): always all three
+ *
+ * torch's values: needed, made by, time and date 0; flags UTF-8 and descriptor (0x0808), 0x0800 for an empty record; in
+ * the local header crc and sizes 0, and in its ZIP64 field stored 0 and, where it overflows, the header's own offset.
+ * Records of other writers, which have no descriptor flag, keep that form: sizes and crc in the local header.
+ */
+#include "codec/container/zip_write.h"
+
+#include <errno.h>
+
+#include "codec/bytes/util.h"
+
+#define LOCAL_BYTES 30u
+#define PAD_FIELD_BYTES 4u
+#define OVERFLOWS(v) ((v) >= UINT32_MAX)
+
+static unsigned char *put16(unsigned char *p, uint16_t v)
+{
+	memcpy(p, &v, sizeof v); /* little-endian hosts only */
+	return p + sizeof v;
+}
+
+static unsigned char *put32(unsigned char *p, uint32_t v)
+{
+	memcpy(p, &v, sizeof v);
+	return p + sizeof v;
+}
+
+static unsigned char *put64(unsigned char *p, uint64_t v)
+{
+	memcpy(p, &v, sizeof v);
+	return p + sizeof v;
+}
+
+void wf_zip_entry_init(struct wf_zip_entry *e, const char *name, size_t name_len, uint64_t size_bytes)
+{
+	*e = (struct wf_zip_entry){
+		.name = name,
+		.name_len = (uint16_t)name_len,
+		.flags = WF_ZIP_FLAG_UTF8 | (size_bytes > 0 ? WF_ZIP_FLAG_DESCRIPTOR : 0),
+		.stored_bytes = size_bytes,
+		.size_bytes = size_bytes,
+	};
+}
+
+/* Replaces what overflows by the ZIP64 field's values. */
+static bool widen(struct wf_zip_entry *e, const unsigned char *extra, size_t len)
+{
+	uint64_t *const fields[] = {&e->size_bytes, &e->stored_bytes, &e->header_offset};
+	while (len >= 4) {
+		size_t n = wf_le16(extra + 2);
+		if (n > len - 4)
+			return false;
+		if (wf_le16(extra) != 1) {
+			extra += 4 + n;
+			len -= 4 + n;
+			continue;
+		}
+		const unsigned char *p = extra + 4;
+		for (size_t i = 0; i < WF_ARRAY_SIZE(fields); i++) {
+			if (*fields[i] != UINT32_MAX)
+				continue;
+			if (n < 8)
+				return false;
+			*fields[i] = wf_le64(p);
+			p += 8;
+			n -= 8;
+		}
+		return true;
+	}
+	return e->header_offset != UINT32_MAX;
+}
+
+size_t wf_zip_entry_parse(struct wf_zip_entry *e, const unsigned char *p, size_t len)
+{
+	if (len < WF_ZIP_ENTRY_BYTES || wf_le32(p) != 0x02014b50)
+		return 0;
+	size_t name_len = wf_le16(p + 28), extra_len = wf_le16(p + 30), comment_len = wf_le16(p + 32);
+	if (len - WF_ZIP_ENTRY_BYTES < name_len + extra_len + comment_len)
+		return 0;
+	*e = (struct wf_zip_entry){
+		.name = (const char *)p + WF_ZIP_ENTRY_BYTES,
+		.name_len = (uint16_t)name_len,
+		.made_by = wf_le16(p + 4),
+		.needed = wf_le16(p + 6),
+		.flags = wf_le16(p + 8),
+		.method = wf_le16(p + 10),
+		.time = wf_le16(p + 12),
+		.date = wf_le16(p + 14),
+		.crc32 = wf_le32(p + 16),
+		.stored_bytes = wf_le32(p + 20),
+		.size_bytes = wf_le32(p + 24),
+		.internal = wf_le16(p + 36),
+		.external = wf_le32(p + 38),
+		.header_offset = wf_le32(p + 42),
+	};
+	if ((e->size_bytes == UINT32_MAX || e->stored_bytes == UINT32_MAX || e->header_offset == UINT32_MAX) &&
+	    !widen(e, p + WF_ZIP_ENTRY_BYTES + name_len, extra_len))
+		return 0;
+	return WF_ZIP_ENTRY_BYTES + name_len + extra_len + comment_len;
+}
+
+/* Bytes of the ZIP64 field in the local header. */
+static uint32_t local_zip64_bytes(const struct wf_zip_entry *e, uint64_t header_offset)
+{
+	bool sizes = OVERFLOWS(e->size_bytes) || OVERFLOWS(e->stored_bytes), offset = OVERFLOWS(header_offset);
+	return sizes || offset ? 4 + (sizes ? 16 : 0) + (offset ? 8 : 0) : 0;
+}
+
+static uint64_t descriptor_bytes(const struct wf_zip_entry *e, bool zip64)
+{
+	return !(e->flags & WF_ZIP_FLAG_DESCRIPTOR) ? 0 : zip64 ? 24 : 16;
+}
+
+void wf_zip_layout(const struct wf_zip_entry *e, uint64_t header_offset, uint32_t alignment, uint64_t block,
+		   uint64_t congruent, struct wf_zip_layout *ret)
+{
+	uint32_t zip64 = local_zip64_bytes(e, header_offset);
+	uint64_t start = header_offset + LOCAL_BYTES + e->name_len + zip64 + PAD_FIELD_BYTES;
+	uint64_t pad = -start & (alignment - 1);
+	if (block)
+		pad = (congruent - start) & (block - 1);
+	ret->pad = (uint16_t)pad;
+	ret->zip64 = zip64 > 0;
+	ret->data = start + pad;
+	ret->end = ret->data + e->stored_bytes + descriptor_bytes(e, ret->zip64);
+}
+
+size_t wf_zip_header(const struct wf_zip_entry *e, const struct wf_zip_layout *l, unsigned char *buf)
+{
+	uint64_t header_offset = l->data - l->pad - PAD_FIELD_BYTES - e->name_len - LOCAL_BYTES;
+	uint32_t zip64 = 0;
+	if (l->zip64) {
+		/* the field's length decides what is in it: the header starts that much earlier */
+		for (uint32_t try = 12; try <= 28; try += 8)
+			if (local_zip64_bytes(e, header_offset - try) == try)
+				zip64 = try;
+		header_offset -= zip64;
+	}
+	bool later = e->flags & WF_ZIP_FLAG_DESCRIPTOR || e->stored_bytes == 0;
+	bool wide = OVERFLOWS(e->size_bytes) || OVERFLOWS(e->stored_bytes);
+	uint32_t stored = later ? 0 : wide ? UINT32_MAX : (uint32_t)e->stored_bytes;
+	uint32_t size = later ? 0 : wide ? UINT32_MAX : (uint32_t)e->size_bytes;
+	unsigned char *p = put32(buf, 0x04034b50);
+	p = put16(p, e->needed);
+	p = put16(p, e->flags);
+	p = put16(p, e->method);
+	p = put16(p, e->time);
+	p = put16(p, e->date);
+	p = put32(p, later ? 0 : e->crc32);
+	p = put32(p, stored);
+	p = put32(p, size);
+	p = put16(p, e->name_len);
+	p = put16(p, (uint16_t)(zip64 + PAD_FIELD_BYTES + l->pad));
+	memcpy(p, e->name, e->name_len);
+	p += e->name_len;
+	if (zip64) {
+		p = put16(p, 1);
+		p = put16(p, (uint16_t)(zip64 - 4));
+		if (wide) {
+			p = put64(p, e->size_bytes);
+			p = put64(p, later ? 0 : e->stored_bytes);
+		}
+		if (OVERFLOWS(header_offset))
+			p = put64(p, header_offset);
+	}
+	*p++ = 'F';
+	*p++ = 'B';
+	p = put16(p, l->pad);
+	memset(p, 'Z', l->pad);
+	return (size_t)(p + l->pad - buf);
+}
+
+void wf_zip_writer_init(struct wf_zip_writer *w, struct wf_out *out, uint32_t alignment)
+{
+	*w = (struct wf_zip_writer){.out = out, .alignment = alignment};
+}
+
+void wf_zip_writer_free(struct wf_zip_writer *w)
+{
+	wf_buffer_free(&w->directory);
+}
+
+int wf_zip_begin(struct wf_zip_writer *w, struct wf_zip_entry *e, uint64_t block, uint64_t congruent)
+{
+	struct wf_zip_layout l;
+	cleanup_free unsigned char *header = NULL;
+	unsigned char small[4096];
+	e->header_offset = w->out->at;
+	wf_zip_layout(e, e->header_offset, w->alignment, block, congruent, &l);
+	size_t len = (size_t)(l.data - e->header_offset);
+	if (len > sizeof small) {
+		header = malloc(len);
+		if (!header)
+			return -ENOMEM;
+	}
+	unsigned char *p = header ? header : small;
+	return wf_out_write(w->out, p, wf_zip_header(e, &l, p));
+}
+
+uint64_t wf_zip_id_combine(uint64_t id, uint32_t crc32)
+{
+	return id ^ ((uint64_t)crc32 + 0x9e3779b9u + (id << 6) + (id >> 2));
+}
+
+/* The entry itself; its name has 16 bits and there is no comment. */
+static int enter(struct wf_zip_writer *w, const struct wf_zip_entry *e)
+{
+	unsigned char fixed[WF_ZIP_ENTRY_BYTES], extra[28];
+	unsigned char *x = extra + 4;
+	if (OVERFLOWS(e->size_bytes) || OVERFLOWS(e->stored_bytes)) {
+		/* both or none, as miniz writes them */
+		x = put64(x, e->size_bytes);
+		x = put64(x, e->stored_bytes);
+	}
+	bool wide = x != extra + 4;
+	if (OVERFLOWS(e->header_offset))
+		x = put64(x, e->header_offset);
+	size_t extra_len = x == extra + 4 ? 0 : (size_t)(x - extra);
+	put16(extra, 1);
+	put16(extra + 2, (uint16_t)(extra_len - 4));
+
+	unsigned char *p = put32(fixed, 0x02014b50);
+	p = put16(p, e->made_by);
+	p = put16(p, e->needed);
+	p = put16(p, e->flags);
+	p = put16(p, e->method);
+	p = put16(p, e->time);
+	p = put16(p, e->date);
+	p = put32(p, e->crc32);
+	p = put32(p, wide ? UINT32_MAX : (uint32_t)e->stored_bytes);
+	p = put32(p, wide ? UINT32_MAX : (uint32_t)e->size_bytes);
+	p = put16(p, e->name_len);
+	p = put16(p, (uint16_t)extra_len);
+	p = put16(p, 0); /* comment */
+	p = put16(p, 0); /* disk */
+	p = put16(p, e->internal);
+	p = put32(p, e->external);
+	put32(p, OVERFLOWS(e->header_offset) ? UINT32_MAX : (uint32_t)e->header_offset);
+	wf_buffer_append(&w->directory, fixed, sizeof fixed);
+	wf_buffer_append(&w->directory, e->name, e->name_len);
+	wf_buffer_append(&w->directory, extra, extra_len);
+	w->entries++;
+	if (e->stored_bytes > 0)
+		w->id = wf_zip_id_combine(w->id, e->crc32);
+	return wf_buffer_status(&w->directory);
+}
+
+int wf_zip_end(struct wf_zip_writer *w, const struct wf_zip_entry *e)
+{
+	if (e->flags & WF_ZIP_FLAG_DESCRIPTOR) {
+		unsigned char descriptor[24];
+		unsigned char *p = put32(descriptor, 0x08074b50);
+		p = put32(p, e->crc32);
+		if (local_zip64_bytes(e, e->header_offset) > 0) {
+			p = put64(p, e->stored_bytes);
+			p = put64(p, e->size_bytes);
+		} else {
+			p = put32(p, (uint32_t)e->stored_bytes);
+			p = put32(p, (uint32_t)e->size_bytes);
+		}
+		int r = wf_out_write(w->out, descriptor, (size_t)(p - descriptor));
+		if (r < 0)
+			return r;
+	}
+	return enter(w, e);
+}
+
+int wf_zip_keep(struct wf_zip_writer *w, const struct wf_zip_entry *e)
+{
+	return enter(w, e);
+}
+
+int wf_zip_keep_raw(struct wf_zip_writer *w, const struct wf_zip_entry *e, const unsigned char *raw, size_t len)
+{
+	wf_buffer_append(&w->directory, raw, len);
+	w->entries++;
+	if (e->stored_bytes > 0)
+		w->id = wf_zip_id_combine(w->id, e->crc32);
+	return wf_buffer_status(&w->directory);
+}
+
+int wf_zip_finish(struct wf_zip_writer *w)
+{
+	unsigned char end[WF_ZIP_END_BYTES];
+	uint64_t directory = w->out->at, size = w->directory.len, end64 = directory + size;
+	uint16_t entries16 = (uint16_t)WF_MIN(w->entries, (uint64_t)UINT16_MAX);
+	int r = wf_buffer_status(&w->directory);
+	if (r == 0)
+		r = wf_out_write(w->out, w->directory.data, w->directory.len);
+	if (r < 0)
+		return r;
+	unsigned char *p = put32(end, 0x06064b50);
+	p = put64(p, 44); /* bytes of this record that follow */
+	p = put16(p, 0x031e);
+	p = put16(p, 45);
+	p = put32(p, 0);
+	p = put32(p, 0);
+	p = put64(p, w->entries);
+	p = put64(p, w->entries);
+	p = put64(p, size);
+	p = put64(p, directory);
+	p = put32(p, 0x07064b50);
+	p = put32(p, 0);
+	p = put64(p, end64);
+	p = put32(p, 1);
+	p = put32(p, 0x06054b50);
+	p = put32(p, 0);
+	p = put16(p, entries16);
+	p = put16(p, entries16);
+	p = put32(p, (uint32_t)WF_MIN(size, (uint64_t)UINT32_MAX));
+	p = put32(p, (uint32_t)WF_MIN(directory, (uint64_t)UINT32_MAX));
+	p = put16(p, 0);
+	return wf_out_write(w->out, end, (size_t)(p - end));
+}

@@ -1,0 +1,75 @@
+/* The part of the front door that edits: what a user asks for, each call with its lock, its record and its effect.
+ *
+ * checkpoint.h brings it, and tells of threads and errors. Numbers of inodes are those of wf_stat.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "codec/bytes/err.h"
+#include "codec/edit/types.h"
+
+/* ---- edits: -EROFS on a read-only checkpoint. Each is one record of the overlay's log. What they mean for the checkpoint is
+ * the contract's table; names that editors leave behind (wf_name_is_scratch) stay outside it. ---- */
+/* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE. -EPERM for fixed names, -EINVAL for a directory into itself or a name that
+ * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
+int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
+	      unsigned int flags);
+/* In an object whose entries cannot go one by one (a tuple, a module) unlink and rmdir hide an entry, so that rm -r can
+ * remove the object. Where no rmdir of it follows within 5 seconds of the last removal, they are there again. */
+int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+/* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
+int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+/* A new empty file. -EEXIST. */
+int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret);
+/* A link to a directory of this mount is the same container at a second place; -EPERM for any other target, but for names
+ * that editors leave behind: Emacs' locks are links to nowhere. */
+int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const char *name, struct wf_stat *ret);
+/* Handles: an opening for writing has a struct wf_opening, one for reading NULL. Content is judged at wf_flush and at the last
+ * wf_release; the writer's bytes stay as they are until then, whatever a judgement said. An unlinked file lives until its
+ * last release. */
+struct wf_opening;
+int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing, struct wf_opening **ret);
+void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
+/* -EINVAL: content that does not fit; the old one stays. */
+int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
+/* o: through which opening, or NULL where there is none. -EINVAL: a whole line that cannot be the value. */
+ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len);
+/* Without an opening, while somebody has it open for writing, a size of 0 is that of an open with O_TRUNC; while nobody has,
+ * it waits some seconds for a write, and is judged by wf_judge_waiting. */
+int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t size_bytes);
+int64_t wf_judge_waiting(struct wf_checkpoint *ck); /* milliseconds until the next is due; -1: none waits */
+int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, int mode, uint64_t offset,
+		uint64_t len); /* fallocate(2) */
+int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags);
+int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
+/* Takes over what `set` says; ctime is now. No edit: nothing is logged or committed. -ENOENT, -EROFS, -ENOMEM. */
+int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to);
+/* Makes every edit so far durable in the overlay. */
+int wf_sync(struct wf_checkpoint *ck);
+/* The same, for a thread that does so every few seconds: judges nobody's unfinished content. -EAGAIN: a commit is going on. */
+int wf_sync_behind(struct wf_checkpoint *ck);
+bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
+
+/* ---- extended attributes: the user.torch.* and user.numpy.* of the contract ---- */
+int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret); /* -ENODATA */
+/* Calls each() for every attribute name. */
+int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx);
+
+/* Drops the edits that no commit has written: the checkpoint is what its file says again. Every node but the root gets
+ * another number; the old ones are gone. Returns: 0; -EBUSY a file is open, or a lease held; -ESTALE the file was changed
+ * by someone else; -EROFS; -ENOMEM; or the system's error. After a failure everything is as it was. */
+int wf_revert(struct wf_checkpoint *ck, struct wf_error *err);
+
+/* ---- without a mount ---- */
+/* What waits beside the file at path (a checkpoint, or an output that need not exist), which is not opened: the number of edits,
+ * and why the last commit failed (empty: it did not). Returns 0; -EPERM not ours; -EUCLEAN, -EOPNOTSUPP, or the system's
+ * error. */
+int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
+/* Drops the overlay of the checkpoint at path. -ENOENT when it has none, -EBUSY while it is mounted. */
+int wf_discard(const char *path, struct wf_error *err);

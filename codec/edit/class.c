@@ -1,0 +1,112 @@
+/* The class of a directory, and an int for a key that reads as one. cp -a makes a plain mapping first and sets the attributes
+ * afterwards. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/edit/inner.h"
+#include "codec/value/names.h"
+#include "codec/bytes/util.h"
+#include "codec/value/text.h"
+
+/* The entries of a mapping whose names are 0, 1, ..., in that order; NULL where they are not. */
+static struct wf_entry *in_number_order(struct wf_checkpoint *ck, const struct wf_dir *d)
+{
+	char name[WF_NAME_MAX + 1], number[16];
+	struct wf_entry *entries = calloc(d->live, sizeof *entries);
+	for (uint32_t i = 0; entries && i < d->count; i++) {
+		if (!wf_tree_name(ck->tree, d, i, name))
+			continue;
+		unsigned long n = strtoul(name, NULL, 10);
+		snprintf(number, sizeof number, "%lu", n);
+		if (n >= d->live || strcmp(name, number)) {
+			free(entries);
+			return NULL;
+		}
+		entries[n] = d->entries[i];
+	}
+	return entries;
+}
+
+static int make_sequence(struct wf_checkpoint *ck, wf_ino ino, bool list)
+{
+	const struct wf_dir *d = wf_tree_dir(ck->tree, ino);
+	uint32_t n = d->live;
+	cleanup_free struct wf_entry *entries = n ? in_number_order(ck, d) : NULL;
+	cleanup_free wf_ref *values = calloc(n + 1, sizeof *values);
+	if (!entries || !values)
+		return 0;
+	for (uint32_t i = 0; i < n; i++) {
+		values[i] = entries[i].value;
+		entries[i].key = WF_NIL;
+	}
+	wf_ref object = list ? wf_list(ck->graph) : wf_tuple(ck->graph, values, n);
+	int r = object == WF_NIL ? -ENOMEM : 0;
+	for (uint32_t i = 0; list && r == 0 && i < n; i++)
+		r = wf_list_append(ck->graph, object, values[i]);
+	wf_pasts_moved(ck, ino);
+	return r < 0 ? r : wf_tree_recast(ck->tree, ino, WF_DIR_SEQUENCE, object, object, entries, n);
+}
+
+static int make_mapping(struct wf_checkpoint *ck, wf_ino ino, bool ordered)
+{
+	struct wf_graph *g = ck->graph;
+	const struct wf_dir *d = wf_tree_dir(ck->tree, ino);
+	uint32_t n = 0;
+	cleanup_free struct wf_entry *entries = calloc(d->live + 1, sizeof *entries);
+	wf_ref object = wf_dict(g), container = object;
+	if (ordered) {
+		object = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "collections", "OrderedDict"),
+				 wf_tuple(g, NULL, 0), WF_NIL);
+		container = object == WF_NIL ? WF_NIL : wf_dict_target(g, object);
+	}
+	int r = entries && container != WF_NIL ? 0 : -ENOMEM;
+	for (uint32_t i = 0; r == 0 && i < d->count; i++) {
+		if (d->entries[i].ino == WF_NO_INO)
+			continue;
+		entries[n++] = d->entries[i];
+		r = wf_dict_append(g, container, d->entries[i].key, d->entries[i].value);
+	}
+	wf_pasts_moved(ck, ino);
+	return r < 0 ? r : wf_tree_recast(ck->tree, ino, WF_DIR_MAPPING, object, container, entries, n);
+}
+
+int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass)
+{
+	const struct wf_dir *d = wf_tree_dir(ck->tree, ino);
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	bool is_new = f && f->is_new;
+	if (wf_class_is(ck->graph, d->object, klass))
+		return 0;
+	if (d->kind != WF_DIR_MAPPING || d->read_only_names || wf_edit_is_scratch(ck, ino))
+		return is_new ? 0 : -EPERM;
+	/* a mapping of another class is more than its entries */
+	bool plain = wf_is(ck->graph, d->object, WF_DICT) || wf_class_is(ck->graph, d->object, "collections.OrderedDict");
+	if ((plain || is_new) && (!strcmp(klass, "dict") || !strcmp(klass, "collections.OrderedDict")))
+		return make_mapping(ck, ino, strcmp(klass, "dict") != 0);
+	if (!is_new)
+		return -EPERM;
+	if (!strcmp(klass, "list") || !strcmp(klass, "tuple"))
+		return make_sequence(ck, ino, !strcmp(klass, "list"));
+	return 0;
+}
+
+/* ---- keys ---- */
+
+int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_place p;
+	wf_ref key;
+	if (wf_tree_node(ck->tree, ino)->nlink != 1 || wf_edit_place_of(ck, ino, &p) < 0)
+		return 0;
+	const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
+	if (d->kind != WF_DIR_MAPPING || d->read_only_names || !wf_is(ck->graph, d->entries[p.position].key, WF_STR) ||
+	    !wf_tree_name(ck->tree, d, p.position, name) || strcmp(name, json) != 0)
+		return 0;
+	int r = wf_key_from_name(ck->graph, name, true, &key);
+	if (r < 0 || !wf_is(ck->graph, key, WF_INT))
+		return r == -ENOMEM ? r : 0;
+	return wf_tree_set_key(ck->tree, p.dir, p.position, key);
+}

@@ -1,0 +1,234 @@
+/* Removals inside an object whose entries cannot go one by one: a tuple, a sparse tensor, a module. `rm -r` takes them away
+ * before it takes the object, and a directory that refuses the first leaves nobody a way to the second. So a removal hides
+ * the entry, and the object's own rmdir, when nothing is left to be seen, removes it with all that it holds.
+ *
+ * Nothing of it is in the log, for nothing has changed until that rmdir. Where it does not follow within seconds the
+ * entries are there again: by the clock, which every look at a name asks; nobody need wake up for it. The next commit
+ * says which they were. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "codec/edit/inner.h"
+#include "codec/bytes/util.h"
+
+#define HIDDEN_SECONDS 5
+#define NAMES_TOLD 20 /* lines in the log for one commit; the rest is counted */
+
+/* Of an entry. */
+enum { SHOWN, HIDDEN, RETURNED };
+
+struct wf_hidden {
+	wf_ino top;        /* the outermost object: its rmdir is what is waited for */
+	int64_t last_nsec; /* of a top: the last removal in it */
+	uint32_t hidden;   /* entries in that state */
+	uint32_t count;
+	uint8_t states[];  /* by position; names of such a directory never change */
+};
+
+static int64_t now_nsec(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static struct wf_hidden *hidden_of(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	const struct wf_file *f = ck->edits && ck->edits->hiding_dirs > 0 ? wf_edit_known(ck, dir) : NULL;
+	return f ? f->hidden : NULL;
+}
+
+static bool in_time(const struct wf_checkpoint *ck, const struct wf_hidden *h)
+{
+	const struct wf_hidden *top = hidden_of(ck, h->top);
+	return top && now_nsec() - top->last_nsec <= HIDDEN_SECONDS * INT64_C(1000000000);
+}
+
+bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position)
+{
+	const struct wf_hidden *h = hidden_of(ck, dir);
+	return h && position < h->count && h->states[position] == HIDDEN && in_time(ck, h);
+}
+
+uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	const struct wf_hidden *h = hidden_of(ck, dir);
+	uint32_t live = wf_tree_dir(ck->tree, dir)->live;
+	return h && h->hidden > 0 && in_time(ck, h) ? live - h->hidden : live;
+}
+
+bool wf_edits_is_hiding(const struct wf_checkpoint *ck)
+{
+	return ck->edits && ck->edits->hiding_dirs > 0;
+}
+
+bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	return !d->read_only_names && (d->kind != WF_DIR_SEQUENCE || wf_is(ck->graph, d->container, WF_LIST));
+}
+
+/* The object that can be removed, with all that is around the directory and cannot. */
+static wf_ino top_of(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	while (dir != WF_INO_ROOT) {
+		wf_ino above = wf_tree_node(ck->tree, dir)->parent;
+		if (wf_edits_one_by_one(ck, above))
+			return dir;
+		dir = above;
+	}
+	return WF_NO_INO;
+}
+
+bool wf_edit_can_go(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	return top_of(ck, dir) != WF_NO_INO;
+}
+
+/* Made when missing; NULL: no memory. */
+static struct wf_hidden *need_hidden(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
+{
+	struct wf_file *f = wf_edit_file(ck, dir);
+	uint32_t count = wf_tree_dir(ck->tree, dir)->count;
+	if (f && !f->hidden) {
+		f->hidden = calloc(1, sizeof *f->hidden + count);
+		if (!f->hidden)
+			return NULL;
+		f->hidden->count = count;
+		ck->edits->hiding_dirs++;
+	}
+	if (f)
+		f->hidden->top = top;
+	return f ? f->hidden : NULL;
+}
+
+void wf_edit_forget_hidden(struct wf_checkpoint *ck, struct wf_file *f)
+{
+	if (f->hidden)
+		ck->edits->hiding_dirs--;
+	free(f->hidden);
+	f->hidden = NULL;
+}
+
+/* What was hidden in the object and came back stays so, whatever is removed from now on. */
+static void give_back(struct wf_checkpoint *ck, wf_ino top)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->files_count; i++) {
+		struct wf_hidden *h = e->files[i] ? e->files[i]->hidden : NULL;
+		if (!h || h->top != top || h->hidden == 0)
+			continue;
+		for (uint32_t k = 0; k < h->count; k++)
+			h->states[k] = h->states[k] == HIDDEN ? RETURNED : h->states[k];
+		h->hidden = 0;
+		wf_edit_changed(ck, i + 1);
+	}
+}
+
+int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	wf_ino top = top_of(ck, p->dir);
+	if (top == WF_NO_INO)
+		return -EPERM; /* the checkpoint itself: nobody can remove it around its entries */
+	struct wf_hidden *first = need_hidden(ck, top, top), *h = first ? need_hidden(ck, p->dir, top) : NULL;
+	if (!h)
+		return -ENOMEM;
+	if (!in_time(ck, first))
+		give_back(ck, top);
+	first->last_nsec = now_nsec();
+	h->hidden += h->states[p->position] != HIDDEN;
+	h->states[p->position] = HIDDEN;
+	return 0;
+}
+
+void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir)
+{
+	if (ck->edits->hiding_dirs == 0)
+		return;
+	for (;; dir = wf_edit_root_of(ck, dir)) {
+		struct wf_hidden *h = hidden_of(ck, dir);
+		if (h && h->top == dir && in_time(ck, h))
+			h->last_nsec = now_nsec();
+		if (dir == WF_INO_ROOT)
+			return;
+	}
+}
+
+/* ---- the removal of an object with all that it holds ---- */
+
+static void entry_gone(void *ctx, wf_ino ino)
+{
+	wf_edit_forget(ctx, ino);
+}
+
+static void now_directory(void *ctx, wf_ino gone, wf_ino ino)
+{
+	struct wf_checkpoint *ck = ctx;
+	wf_edit_renumber(ck, gone, ino);
+	wf_edit_tell_renamed(ck, ino);
+	if (ck->became_directory && !ck->edits->replaying)
+		ck->became_directory(ck->changed_ctx, ino);
+}
+
+/* The object has gone, or stands whole at another place. */
+static void end_of_hiding(struct wf_checkpoint *ck, wf_ino top)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; e->hiding_dirs > 0 && i < e->files_count; i++)
+		if (e->files[i] && e->files[i]->hidden && e->files[i]->hidden->top == top)
+			wf_edit_forget_hidden(ck, e->files[i]);
+}
+
+int wf_edit_remove_entry(struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	const struct wf_tree_watcher watcher = {.gone = entry_gone, .directory = now_directory, .ctx = ck};
+	wf_ino ino = wf_edit_entry(ck, p)->ino;
+	int r = wf_tree_remove(ck->tree, p->dir, p->position, &watcher);
+	if (r == 0)
+		end_of_hiding(ck, ino);
+	return r;
+}
+
+/* ---- a commit ---- */
+
+static void append_name(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, struct wf_buffer *out)
+{
+	char name[WF_NAME_MAX + 1];
+	wf_tree_path(ck->tree, dir, out);
+	if (wf_tree_name(ck->tree, wf_tree_dir(ck->tree, dir), position, name)) {
+		wf_buffer_putc(out, '/');
+		wf_buffer_puts(out, name);
+	}
+}
+
+static void tell_returned(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, uint32_t nth, struct wf_buffer *out)
+{
+	struct wf_buffer name = WF_BUFFER_INIT;
+	append_name(ck, dir, position, &name);
+	if (nth < NAMES_TOLD && name.data) {
+		wf_checkpoint_log(ck, "%s was removed and is back: the object that it belongs to was not removed", name.data);
+		wf_buffer_printf(out, "%s%s", nth ? ", " : "", name.data);
+	}
+	wf_buffer_free(&name);
+}
+
+uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names)
+{
+	struct wf_edits *e = ck->edits;
+	uint32_t returned = 0;
+	for (uint32_t i = 0; e && e->hiding_dirs > 0 && i < e->files_count; i++) {
+		struct wf_file *f = e->files[i];
+		if (!f || !f->hidden)
+			continue;
+		for (uint32_t k = 0; k < f->hidden->count; k++)
+			if (f->hidden->states[k] != SHOWN)
+				tell_returned(ck, i + 1, k, returned++, ret_names);
+		wf_edit_forget_hidden(ck, f);
+		wf_edit_changed(ck, i + 1);
+	}
+	if (returned > NAMES_TOLD)
+		wf_buffer_printf(ret_names, " and %u more", returned - NAMES_TOLD);
+	return returned;
+}

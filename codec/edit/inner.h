@@ -1,0 +1,453 @@
+/* The inside of edits, for the files of this folder.
+ *
+ * Each edit has one function that checks, one that changes (wf_apply_...), and a record; the log's replay calls the
+ * same two. Records (strings: u32 length and bytes; paths from the root, names joined with '/'):
+ *
+ *   RENAME    u32 flags, path, path            BIND     path, u32 number: the data file of that tensor's storage
+ *   UNLINK    path      RMDIR  path            WRITE    u32 number, u64 offset, u64 length
+ *   MKDIR     path                             RESIZE   u32 number, u64 size
+ *   CREATE    path, u32 number                 HOLD     path, u32 number, u8 flags (enum wf_hold)
+ *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
+ *   SYMLINK_TO path, target: a link to anywhere, which only a scratch name can be
+ *   SYMLINK   path of the directory, path      VALUE    path, text (nobody writes it any more)
+ *   ATTRIBUTE path, name, value                COMPACT  nothing: lists are numbered anew, for a commit that failed
+ *   SET       path, u8 takes the place that its name remembers, pickle: the object that the content was judged to be
+ *   SAID      path, name, value: an attribute for content that is still to come
+ *   HEIR      u32 flags, path, path: a rename whose file was judged before, by what stands or stood at the new name
+ *
+ *   TOUCH     path, text: what stands there, before the first edit that names it
+ *
+ * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base:
+ * there another place of a shared container may be the directory and this one the link, and a list that lost its last
+ * tensor is a file of text. Replay takes the one for the other.
+ *
+ * and what a commit leaves of the scratch entries in the log that it begins (edit/scratch.c):
+ *
+ *   SCRATCH   nothing: scratch entries that earlier records made are gone
+ *   PIECE     u64 offset, a part of the next pickle
+ *   OBJECT    path, u64 length of the pieces before, rest of the pickle. In place of 'storage' and its key the id of a
+ *             storage says "record" and its index in the checkpoint, or "data file" and its number.
+ */
+#pragma once
+
+#include "codec/edit/state.h"
+
+/* Append only: these numbers stand in logs. */
+enum wf_edit_record {
+	EDIT_RENAME = 1,
+	EDIT_UNLINK = 2,
+	EDIT_RMDIR = 3,
+	EDIT_MKDIR = 4,
+	EDIT_CREATE = 5,
+	EDIT_LINK = 6,
+	EDIT_SYMLINK = 7,
+	EDIT_BIND = 8,
+	EDIT_WRITE = 9,
+	EDIT_RESIZE = 10,
+	EDIT_HOLD = 11,
+	EDIT_SETTLE = 12,
+	EDIT_VALUE = 13,
+	EDIT_ATTRIBUTE = 14,
+	EDIT_COMPACT = 15,
+	EDIT_SCRATCH = 16,
+	EDIT_PIECE = 17,
+	EDIT_OBJECT = 18,
+	EDIT_SET = 19,
+	EDIT_SAID = 20,
+	EDIT_HEIR = 21,
+	EDIT_SYMLINK_TO = 22,
+	EDIT_TOUCH = 40,
+	/* 41 is the overlay's own: why a commit failed */
+};
+
+#define WF_NO_NUMBER UINT32_MAX
+#define WF_REFUSED_MAX 64u
+
+/* A dtype and a shape that the content of a file is to have, when its size fits. */
+struct wf_form {
+	enum wf_dtype dtype;
+	uint32_t ndim;
+	int64_t shape[WF_MAX_NDIM];
+};
+
+/* Where the content stands that readers see in place of what the node's object says: a data file of its own, or memory. */
+enum wf_pending { PENDING_NOT, PENDING_BYTES, PENDING_TEXT };
+
+enum wf_hold {
+	HOLD_IN_PLACE = 1, /* the data file is the tensor's own: it can only have grown */
+	HOLD_FIRST = 2,    /* what stands now is the old state that a failure brings back */
+	HOLD_SIZED = 4,    /* nobody has it open: a size was set, and is judged when nobody writes for a while */
+};
+
+struct wf_said;
+struct wf_old;
+
+/* An opening for writing. */
+struct wf_opening {
+	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
+	int failed;   /* what the last write that failed gave, or 0 */
+};
+
+/* What is known of a file beside its node; only files that were opened or edited have one. */
+struct wf_file {
+	uint32_t openers, writers; /* changed exclusively, or with `lock` shared and open_lock */
+	uint8_t pending;       /* enum wf_pending */
+	bool is_new;           /* made since the last commit, or None until then: each end of writing judges all of it anew */
+	bool judged;           /* of a new one: it was, once; until then a commit leaves it out while somebody writes */
+	bool anew;             /* the content began empty: text may stand for a number */
+	bool touched;          /* something was written, or a size set, since it was emptied or judged */
+	bool sized;            /* a size was set without an opening; judged at `due` */
+	bool aside;            /* while a commit writes: it is not in the graph */
+	bool failed;           /* the last opening for writing had a write that failed */
+	bool said_fits;        /* the content has been what attributes say: rows can be added to it */
+	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
+	int64_t due;           /* CLOCK_MONOTONIC, in ms */
+	uint32_t storage;      /* of PENDING_BYTES */
+	struct wf_buffer text; /* of PENDING_TEXT */
+	struct wf_form *was;   /* the shape at the last commit, where it has another one now; NULL: never changed */
+	struct wf_said *said;  /* attributes that decide what the content is to be; NULL: none */
+	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
+	struct wf_looks *looks; /* NULL: as the file's */
+	struct wf_home *home; /* of an entry of the checkpoint under a scratch name: where it stood (edit/home.c) */
+	struct wf_hidden *hidden; /* of a directory: entries that were removed, and are not gone (edit/hide.c) */
+	wf_ino dir;            /* where the entry was last seen: a guess */
+	uint32_t position;
+};
+
+struct wf_shadow {
+	wf_ino dir, shadow;
+};
+
+struct wf_edits {
+	_Atomic(struct wf_file *) *files; /* [ino - 1]; one is made with `lock` shared, too, and then with open_lock */
+	uint32_t files_count;
+	uint32_t pending_count;
+	uint32_t *numbers; /* storage -> data file; WF_NO_NUMBER: none */
+	uint32_t numbers_count;
+	bool *unnamed;       /* storage -> its number is in no record (yet): the next write makes one */
+	uint32_t *by_number; /* data file -> storage; WF_NO_STORAGE: none */
+	uint32_t by_number_count;
+	struct wf_shadow *shadows;
+	uint32_t shadow_count;
+	struct wf_dir_path {
+		uint32_t generation;
+		char *path; /* with a slash at its end */
+	} * paths;          /* [ino - 1] */
+	uint32_t paths_count;
+	uint32_t generation; /* of directory names */
+	uint64_t next_key;   /* for a new storage */
+	struct wf_buffer payload;
+	wf_ino writing; /* the file that wf_storage_write is called for */
+	bool reformed; /* wf_edits_reformed */
+	bool structural; /* wf_edits_structural */
+	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
+	uint32_t refused_count;
+	struct wf_pasts *pasts; /* edit/past.c; NULL: nothing to remember */
+	bool replaying;
+	uint32_t hiding_dirs; /* files that have `hidden` */
+	bool quiet;            /* what happens to a storage needs no record */
+	bool scratch_unlogged; /* a commit dropped the records that made the scratch files */
+	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
+	/* replay: the directory of the last path */
+	char *last_path;
+	struct wf_error *replay_error; /* replay: what wf_fail is told */
+	wf_ino last_dir;
+	uint32_t last_generation;
+	struct wf_buffer pieces;     /* replay: of the next OBJECT */
+	uint32_t *storage_of_record; /* replay: record of the container -> storage; NULL: not needed so far */
+	/* files that view one storage, for telling them of changes */
+	uint32_t viewed, viewers_count;
+	uint64_t viewed_at, changes;
+	wf_ino *viewers;
+	uint64_t *touched; /* bit by ino: the log has said what stood there (edit/touch.c) */
+	uint32_t touched_bits;
+	bool *kept; /* storage -> the last commit left it out, and its bytes are all in its data file; [kept_count] */
+	uint32_t kept_count;
+};
+
+/* edit/life.c */
+struct wf_edits *wf_edits_new(void); /* nothing edited; NULL: no memory */
+void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what is written into ss goes to the overlay */
+int wf_edit_begin(struct wf_checkpoint *ck); /* locks; on failure nothing is locked */
+int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only removes: on a full disk, too */
+void wf_edit_end(struct wf_checkpoint *ck);
+struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */
+int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */
+struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
+void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending);
+void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino); /* nlink 0, and nobody has it open */
+/* A directory that went is what was a link to it: what is known of it goes over. */
+void wf_edit_renumber(struct wf_checkpoint *ck, wf_ino gone, wf_ino ino);
+void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
+int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t number);
+uint32_t wf_edit_number(const struct wf_checkpoint *ck, uint32_t storage);
+uint32_t wf_edit_storage(const struct wf_checkpoint *ck, uint32_t number);
+wf_ref wf_edit_fresh_key(struct wf_checkpoint *ck); /* a str; WF_NIL: no memory */
+/* A new storage of zeroes with a fresh key, and its data file's number. */
+int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret);
+void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage);
+
+/* edit/places.c */
+struct wf_place {
+	wf_ino dir; /* the one that holds the entry: a shadow for scratch names */
+	uint32_t position;
+};
+/* -ENOENT, -ENOTDIR */
+int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret);
+/* Where ino has an entry; -ENOENT for an orphan. */
+int wf_edit_place_of(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret);
+bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a directory in a shadow */
+/* All entries of the file: calls each(); a non-zero answer ends it. */
+int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *ctx, wf_ino dir, uint32_t position),
+		       void *ctx);
+/* The entry at a place, and the node that it shows; borrowed until the next edit. */
+const struct wf_entry *wf_edit_entry(const struct wf_checkpoint *ck, const struct wf_place *p);
+const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct wf_place *p);
+/* After something went to a scratch name, or came from one: a container that a key of the checkpoint shows, too, has its
+ * place there, and is the link under the scratch name. Its edits are edits of the checkpoint. */
+void wf_edit_keep_places(struct wf_checkpoint *ck);
+/* Whether the file is, or the directory holds, a link that leads anywhere: no checkpoint can hold that. */
+bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino);
+/* The names of the inode stand for it though no edit named them. */
+void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino);
+/* A guess for the next wf_edit_place_of. */
+void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position);
+bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);
+/* The directory of dir's scratch entries, made when missing. */
+int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
+wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
+
+/* edit/home.c */
+/* A rename is done: from where, and to which directory. */
+int wf_edit_moved(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *from, const char *name, wf_ino to,
+		  const char *new_name);
+/* Whether the name was a key's a moment ago: it is one again, whatever it is called. */
+bool wf_edit_was_key(const struct wf_checkpoint *ck, wf_ino dir, const char *name);
+/* Before a commit: entries of which there is nothing but a backup have their names again. */
+int wf_edit_restore_backups(struct wf_checkpoint *ck);
+void wf_edit_forget_homes(struct wf_checkpoint *ck); /* the commit is done: what is under a scratch name is scratch */
+
+/* edit/refuse.c */
+/* Says why r is -EPERM, where names of one of the directories cannot change. */
+void wf_edit_explain(const struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino new_dir);
+
+/* edit/hide.c */
+/* Whether an object around the directory, or the directory itself, can be removed whole. */
+bool wf_edit_can_go(const struct wf_checkpoint *ck, wf_ino dir);
+/* Hides an entry of a directory whose entries cannot go one by one. -EPERM: what is around it cannot be removed either. */
+int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p);
+/* Something was removed there: whoever removes an object around it is still at work. */
+void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir);
+void wf_edit_forget_hidden(struct wf_checkpoint *ck, struct wf_file *f);
+/* Takes an entry away, with all that it holds. */
+int wf_edit_remove_entry(struct wf_checkpoint *ck, const struct wf_place *p);
+
+/* edit/times.c */
+/* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */
+void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content);
+void wf_edit_stamp_made(struct wf_checkpoint *ck, wf_ino dir, wf_ino ino); /* a new entry of the directory */
+/* An edit of one or two names: the directories, and the files that stood there before it. */
+struct wf_names_edit {
+	wf_ino dir, new_dir, file, replaced; /* WF_NO_INO: none */
+};
+struct wf_names_edit wf_edit_before(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir,
+				    const char *new_name); /* new_name may be NULL */
+void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e); /* it is done */
+void wf_edit_replay_time(struct wf_checkpoint *ck); /* before a replay */
+
+/* edit/names.c, edit/rename.c, edit/make.c: what a call and the replay of its record do */
+/* The directory that a new name goes into, and its key. old: the key that the entry has, which one that no name stands for
+ * keeps when it moves under the same name. */
+int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir, wf_ref *ret_key);
+/* A new entry: at the end, or in a list where its name says. */
+int wf_edit_add_entry(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref key, wf_ref value, wf_ino ino,
+		      struct wf_place *ret);
+bool wf_edit_pending_at(const struct wf_checkpoint *ck, wf_ino dir); /* whether a commit would write what is done there */
+/* Takes an entry away. A file that somebody has open lives on without a name. */
+int wf_edit_take_entry(struct wf_checkpoint *ck, const struct wf_place *p);
+bool wf_edit_removable(const struct wf_checkpoint *ck, const struct wf_place *p);
+bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir);
+int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
+		    unsigned int flags, const bool *heir);
+int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
+int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole); /* whole: empty or not */
+int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
+int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret);
+int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object);
+int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name);
+int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const char *name, wf_ino *ret);
+/* target is text that leads anywhere. -EPERM but for scratch names. */
+int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir, const char *name, wf_ino *ret);
+
+/* edit/record.c */
+struct wf_buffer *wf_edit_payload(struct wf_checkpoint *ck); /* empty */
+void wf_put_u8(struct wf_buffer *b, uint8_t v);
+void wf_put_u32(struct wf_buffer *b, uint32_t v);
+void wf_put_u64(struct wf_buffer *b, uint64_t v);
+void wf_put_text(struct wf_buffer *b, const void *text, size_t len);
+int wf_put_path(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir, const char *name);
+int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* -ENOENT for an orphan */
+int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir);
+/* Appends the payload as a record; nothing during a replay. */
+int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
+/* An edit of this file would change the pickle: -EPERM where that is kept as it is (rewrite.c). */
+int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
+/* The same for the bytes of a tensor: those of an array stand in the pickle. */
+int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);
+int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
+
+/* edit/touch.c */
+/* An edit is about to name the entry: nothing where there is none, or where it is new. */
+int wf_edit_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_edit_touch_file(struct wf_checkpoint *ck, wf_ino ino); /* in its first place */
+int wf_replay_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name, const char *form, size_t len);
+void wf_edit_forget_touched(struct wf_edits *e); /* a new log begins */
+
+/* edit/scratch.c */
+#define WF_RECORD_ID "record"
+#define WF_DATA_FILE_ID "data file"
+/* Pickles the scratch entries for nobody: each() is called for every PERSID that they name, with its id, and gives the
+ * id back. What no pickle can express is passed over. */
+int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, wf_ref persid, wf_ref id), void *ctx);
+
+/* edit/extents.c */
+bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
+void wf_edit_written(void *ck, uint32_t storage, uint64_t offset, uint64_t len);
+int wf_edit_open_extents(void *ck, uint32_t storage, int *ret_fd);
+/* The content of a tensor, and with it that of every other view of its storage. */
+void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
+int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret); /* decodes the node's object */
+bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t);
+
+/* edit/form.c: shapes, and the objects that say them */
+bool wf_form_fits(const struct wf_form *form, uint64_t size);
+/* A whole number of rows as wide as those of the form: dimension 0 follows. false where the size is none. */
+bool wf_form_rows(struct wf_form *form, uint64_t size);
+struct wf_form wf_form_of_tensor(const struct wf_tensor *t);
+void wf_form_set(struct wf_tensor *t, const struct wf_form *form, uint32_t storage); /* contiguous over the storage */
+bool wf_form_same(const struct wf_form *form, const struct wf_tensor *t);
+/* A tensor takes another form in all its entries; rest of *t as decoded but for storage, dtype, offset, shape and
+ * stride. */
+int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
+/* Another object in all entries of the file. */
+int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
+/* An object for a tensor, with the form, storage, parameter and requires_grad that t has. */
+int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret);
+
+/* edit/pending.c: content that waits to be judged, and the way back */
+/* The file's content from now on stands in memory (a value) or in a data file, which keeps its first `keep` bytes. */
+int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep);
+int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t flags);
+/* The text in memory goes to a data file: it grew long, or is to be a tensor. */
+int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
+/* Remembers what stands, once until wf_edit_forget_old. */
+int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino);
+void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino); /* it is not needed any more */
+const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f); /* NULL: it was none */
+wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino); /* what stood before the openings that go on */
+void wf_edit_keep_element(struct wf_file *f, const void *bytes, size_t len); /* of a 0-d tensor, before it is overwritten */
+/* The entry is the old one again; pending content stays. Nothing when nothing changed. */
+int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino);
+/* What is pending is forgotten: readers see what the object says. */
+int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino);
+enum wf_settle { SETTLE_SWITCH, SETTLE_WRITE_BACK, SETTLE_ABANDON, SETTLE_RESTORE };
+int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
+int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
+int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
+		      const struct wf_form *form); /* with its record */
+/* What a reader sees: pending content, or that of the object. */
+uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino);
+int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len);
+
+/* edit/set.c: an object for content that was judged, and its record */
+int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
+int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
+/* A new file has the type that its name remembers, and its place: it is that entry from now on. */
+int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino);
+wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err); /* replay: a storage by its data file */
+
+/* edit/past.c: until the next commit a name remembers what stood there */
+struct wf_past {
+	wf_ref key, object;    /* what stood there; key: WF_NIL in a list */
+	struct wf_form *form;  /* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
+	uint32_t position;     /* in the order of the mapping, or the list */
+	wf_ino ino;            /* the file, which may come back */
+	bool scratch;          /* it was moved to a scratch name, as a backup: what comes next replaces it */
+};
+int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char *name, bool scratch);
+struct wf_past *wf_past_of(const struct wf_checkpoint *ck, wf_ino dir, const char *name); /* NULL: nothing */
+void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir); /* the order of its entries is another: no place is known */
+void wf_past_forget(struct wf_checkpoint *ck, wf_ino dir, const char *name); /* another entry has it */
+void wf_pasts_clear(struct wf_edits *e);
+bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object); /* of a backup, which a file in its place may show, too */
+
+/* edit/said.c: attributes for content that is still to come */
+enum wf_said_name { SAID_CLASS, SAID_DTYPE, SAID_SHAPE, SAID_LOCATION, SAID_GRAD, SAID_QSCHEME, SAID_SCALE, SAID_ZERO, SAID_COUNT };
+/* -EINVAL: no such value; -ENODATA: not one of these. */
+int wf_said_check(const char *name, const char *value);
+int wf_apply_said(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+int wf_edit_say(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value); /* with its record */
+const char *wf_said(const struct wf_file *f, enum wf_said_name name); /* NULL: not said */
+void wf_said_clear(struct wf_file *f);
+int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free);
+int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);
+bool wf_is_location(const char *s);
+/* A value of the class that user.torch.class names, for wf_value_parse; WF_NIL for one that no text stands for. */
+wf_ref wf_class_example(struct wf_graph *g, const char *klass);
+
+/* edit/wanted.c: what content is to become, in the order in which it is asked: attributes, what it is renamed over, what stood
+ * there before, what its name remembers */
+struct wf_wanted {
+	enum { WANT_NEW, WANT_VALUE, WANT_TENSOR } kind;
+	bool insists;       /* content that does not fit is refused; else it is new content */
+	bool place;         /* it takes the place that its name remembers */
+	bool exact;         /* the form is what attributes say, and no other */
+	bool said;          /* attributes decide */
+	wf_ref like;        /* WANT_VALUE: parsed as this; WANT_TENSOR: of this kind, or WF_NIL */
+	struct wf_form form; /* WANT_TENSOR */
+	int free_dim;       /* of the form, which follows the size; -1: none */
+	bool array, bare, parameter, requires_grad;
+	const char *location; /* NULL: cpu */
+	wf_ref quantizer;
+	wf_ref record;        /* dtype of an array whose elements are no numbers (tensor/tensor.h), or WF_NIL */
+};
+const struct wf_past *wf_edit_past_of(struct wf_checkpoint *ck, wf_ino ino); /* what the file's name remembers */
+/* onto: an entry that the file is about to replace, or NULL; past: likewise a name's. */
+int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
+		   struct wf_wanted *ret);
+
+/* edit/judge.c */
+/* Gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
+int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);
+/* After a rename: a new file is judged by its new name. */
+int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
+bool wf_edit_said_is_true(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
+bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w); /* it became what was wanted */
+int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
+/* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */
+bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len, bool shell);
+
+/* edit/open.c */
+/* Nobody writes any more: what was pending is judged if need be, and goes. */
+int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
+bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino); /* edit/keep.c: new, and never judged: no commit writes it */
+int wf_edit_judge_all(struct wf_checkpoint *ck); /* what nobody has open for writing */
+
+/* edit/attributes.c */
+int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+/* edit/class.c: what cp -a sets on a new directory, an int for a key that reads as one. What cannot be taken over is left as
+ * it is, without an error. */
+int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
+int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);
+
+/* edit/replay.c */
+int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err);
+
+/* edit/replay_scratch.c: the records SCRATCH, PIECE and OBJECT; and the pickle of a record */
+int wf_replay_pickle(struct wf_checkpoint *ck, wf_ref (*persid)(void *, struct wf_graph *, wf_ref, struct wf_error *),
+		     const void *data, size_t len, wf_ref *ret);
+int wf_replay_scratch(struct wf_checkpoint *ck);
+int wf_replay_piece(struct wf_checkpoint *ck, uint64_t at, const void *data, size_t len);
+int wf_replay_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint64_t before, const void *data,
+		     size_t len);

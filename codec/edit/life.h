@@ -1,0 +1,78 @@
+/* Edits as the commit and the front door see them: their life from an opening to a close. Nothing here is for fs/ or the tools.
+ *
+ * One live truth: an edit changes graph, tree and storages in memory and appends one record to the overlay's log; the
+ * next wf_open replays the records through the same functions. Three things stand beside the tree:
+ *
+ * - pending content: what a writer has made of a file and nobody has judged yet (wf_flush and the last wf_release do), and
+ *   the bytes of new keys as they were written, until a commit.
+ * - shadows: a directory's scratch entries (*.swp, .nfs*, ...), a mapping of their own that the checkpoint never sees.
+ * - orphans: files unlinked while open.
+ *
+ * Threads: all with the checkpoint's lock held: the hooks for reading shared, the rest exclusively.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "codec/bytes/buffer.h"
+#include "codec/bytes/err.h"
+#include "codec/tree/tree.h"
+
+struct wf_checkpoint;
+struct wf_looks;
+struct wf_stat;
+
+/* After graph, storages and tree are there, with ck's overlay open: replays the log. A checkpoint without overlay
+ * (plain reading) needs no call. */
+int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err);
+void wf_edits_close(struct wf_checkpoint *ck);
+
+/* ---- hooks for reading ---- */
+/* Whether the content of ino stands here and not in the graph; the two below may be called only then. */
+bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino);
+uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
+ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
+/* Corrects dtype, shape and stride of a decoded tensor to what its pending content is going to mean. */
+void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
+/* Whether single entries of the directory can be removed: not those of a tuple or a module. */
+bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir);
+/* Whether the entry was removed, though its object is still there; and how many entries a directory shows. */
+bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position);
+uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir);
+bool wf_edits_is_hiding(const struct wf_checkpoint *ck); /* such an entry waits for the next commit, which is to name it */
+/* Times, mode and owner of a node; also without edits. */
+void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks *ret);
+/* The directory of a directory's scratch entries, WF_NO_INO when it has none; and the way back (shadow -> its
+ * directory). */
+wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);
+wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
+
+/* ---- commit ---- */
+/* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
+ * many they are. */
+uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names);
+/* Judges what nobody has open for writing and compacts the graph: afterwards the graph reachable from the root and the
+ * storages are what is to be written. What a writer has in its hands goes on: the commit takes what was judged last, and
+ * leaves out what never was. */
+int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);
+void wf_edits_unsettle(struct wf_checkpoint *ck); /* what was left out is there again; after a commit that failed */
+/* For wf_status: appends JSON. Shapes that are others than at the last commit, and content that was refused. */
+void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);
+/* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
+bool wf_edits_reformed(const struct wf_checkpoint *ck);
+/* Whether an edit since the last commit changes the pickle: always so but for bytes of tensors. */
+bool wf_edits_structural(const struct wf_checkpoint *ck);
+/* What scratch entries and orphans name, and the new file does not hold (live: by storage, what it does), goes to data
+ * files that outlive the commit. Called with everything planned and before anything is written; leaves nothing to undo.
+ * Bytes that cannot be read are not worth a failed commit. -ENOSPC, -ENOMEM, ... */
+int wf_edits_keep(struct wf_checkpoint *ck, const bool *live, struct wf_error *err);
+bool wf_edits_is_kept(const struct wf_checkpoint *ck, uint32_t storage);
+/* The commit is done (tree and storages rebased, wf_overlay_committed not yet called): new names are ordinary ones,
+ * lists are numbered anew, bindings of storages to data files forgotten but for scratch files. */
+void wf_edits_committed(struct wf_checkpoint *ck);
+/* Makes the scratch entries anew in the log that a commit began, once; it can be called again after a failure. */
+int wf_edits_log_scratch(struct wf_checkpoint *ck);
+/* For wf_overlay_committed: whether scratch files still need the data file. ctx is the struct wf_checkpoint. */
+bool wf_edits_keep_file(void *ck, uint32_t number);

@@ -1,0 +1,149 @@
+/* Edits of names: where a new one goes, and removing. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/edit/inner.h"
+#include "codec/bytes/util.h"
+
+/* ---- keys ---- */
+
+/* The hole of a list whose name remembers what stood there. */
+static const struct wf_past *hole_of(const struct wf_checkpoint *ck, const struct wf_dir *d, const char *name)
+{
+	const struct wf_past *past = wf_past_of(ck, d->ino, name);
+	return past && past->position < d->count && d->entries[past->position].ino == WF_NO_INO ? past : NULL;
+}
+
+int wf_edit_add_entry(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref key, wf_ref value, wf_ino ino,
+		     struct wf_place *ret)
+{
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	const struct wf_past *hole = d->kind == WF_DIR_SEQUENCE ? hole_of(ck, d, name) : NULL;
+	int r = hole ? wf_tree_fill(ck->tree, dir, hole->position, value, ino, &ino)
+		     : wf_tree_add(ck->tree, dir, key, value, ino, &ino);
+	if (r < 0)
+		return r;
+	*ret = (struct wf_place){dir, hole ? hole->position : wf_tree_dir(ck->tree, dir)->count - 1};
+	wf_edit_note_place(ck, ino, ret->dir, ret->position);
+	return 0;
+}
+
+int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir,
+		    wf_ref *ret_key)
+{
+	char back[WF_NAME_MAX + 1];
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	if (!d)
+		return wf_tree_node(ck->tree, dir) ? -ENOTDIR : -ENOENT;
+	if (wf_tree_node(ck->tree, dir)->nlink == 0)
+		return -ENOENT; /* removed while somebody stood in it */
+	if (wf_name_is_scratch(name) && !wf_edit_is_scratch(ck, dir) && !wf_edit_was_key(ck, dir, name)) {
+		int r = wf_edit_make_shadow(ck, dir, &dir);
+		if (r < 0)
+			return r;
+		d = wf_tree_dir(ck->tree, dir);
+	}
+	*ret_dir = dir;
+	if (d->read_only_names)
+		return -EPERM;
+	if (d->kind == WF_DIR_SEQUENCE) {
+		snprintf(back, sizeof back, "%u", d->count);
+		*ret_key = WF_NIL;
+		if (!wf_is(ck->graph, d->container, WF_LIST))
+			return -EPERM;
+		/* behind the last, or where an element was */
+		return strcmp(back, name) && !hole_of(ck, d, name) ? -EINVAL : 0;
+	}
+	const struct wf_past *past = wf_past_of(ck, dir, name);
+	if (past && past->key != WF_NIL) {
+		*ret_key = past->key; /* the name alone does not tell 7 from "7" */
+		return 0;
+	}
+	if (wf_tree_keeps_key(ck->tree, old, name)) {
+		*ret_key = old;
+		return 0;
+	}
+	return wf_tree_new_key(ck->tree, dir, name, ret_key);
+}
+
+bool wf_edit_pending_at(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	return !wf_edit_is_scratch(ck, dir);
+}
+
+/* ---- removing ---- */
+
+int wf_edit_take_entry(struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	int r = wf_edit_remove_entry(ck, p);
+	if (r == 0)
+		wf_edit_removed_in(ck, p->dir);
+	return r;
+}
+
+bool wf_edit_removable(const struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	return wf_edits_one_by_one(ck, p->dir);
+}
+
+bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	wf_ino shadow = wf_edits_shadow(ck, dir);
+	return wf_edits_shown(ck, dir) == 0 &&
+	       (shadow == WF_NO_INO || wf_tree_dir(ck->tree, shadow)->live == 0);
+}
+
+int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)
+{
+	struct wf_place p;
+	int r = wf_edit_find(ck, dir, name, &p);
+	if (r < 0)
+		return r;
+	if (wf_edit_node(ck, &p)->type == WF_NODE_DIR && !ck->edits->replaying)
+		return -EISDIR;
+	if (!wf_edit_removable(ck, &p))
+		return wf_edit_hide(ck, &p);
+	struct wf_buffer *b = wf_edit_payload(ck);
+	r = wf_put_path(ck, b, p.dir, name);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_UNLINK, wf_edit_pending_at(ck, p.dir));
+	if (r == 0)
+		r = wf_past_keep(ck, &p, name, false);
+	return r < 0 ? r : wf_edit_take_entry(ck, &p);
+}
+
+int wf_edit_compact(struct wf_checkpoint *ck)
+{
+	if (!wf_tree_has_holes(ck->tree))
+		return 0;
+	wf_edit_payload(ck);
+	int r = ck->edits->replaying ? 0 : wf_overlay_prepare(ck->overlay);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_COMPACT, false);
+	ck->edits->generation++;
+	return r < 0 ? r : wf_tree_compact(ck->tree);
+}
+
+int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole)
+{
+	struct wf_place p;
+	int r = wf_edit_find(ck, dir, name, &p);
+	if (r < 0)
+		return r;
+	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR && !ck->edits->replaying)
+		return -ENOTDIR;
+	if (!whole && !wf_edit_is_empty(ck, wf_edit_entry(ck, &p)->ino))
+		return -ENOTEMPTY;
+	if (!wf_edit_removable(ck, &p))
+		return wf_edit_hide(ck, &p);
+	struct wf_buffer *b = wf_edit_payload(ck);
+	r = wf_put_path(ck, b, p.dir, name);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_RMDIR, wf_edit_pending_at(ck, p.dir));
+	if (r == 0)
+		r = wf_edit_take_entry(ck, &p);
+	ck->edits->generation++;
+	return r;
+}

@@ -1,0 +1,465 @@
+/* Pending content: what a writer makes stands beside the graph until it is judged, and the old state can come back. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/edit/inner.h"
+#include "codec/tensor/layout.h"
+#include "codec/bytes/util.h"
+#include "codec/value/text.h"
+
+#define CHUNK (1u << 20)
+
+/* What an entry was before the first of overlapping openings changed it. */
+struct wf_old {
+	wf_ref object;
+	bool is_tensor;
+	bool was_new, was_judged;
+	bool shared; /* with the backup in whose place it stands */
+	struct wf_tensor t;
+	uint8_t element[16];
+	uint32_t element_bytes; /* 0: the element of a 0-d tensor was not overwritten */
+};
+
+/* ---- the old state ---- */
+
+int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_file(ck, ino);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (!f)
+		return -ENOMEM;
+	if (f->old)
+		return 0;
+	struct wf_old *old = calloc(1, sizeof *old);
+	if (!old)
+		return -ENOMEM;
+	old->object = n->object;
+	old->was_new = f->is_new;
+	old->was_judged = f->judged;
+	old->shared = f->stand_in;
+	/* where only the storage is to blame, the form is there as declared */
+	old->is_tensor = n->type == WF_NODE_TENSOR && (wf_edit_tensor(ck, ino, &old->t) == 0 || old->t.rebuild != WF_NIL);
+	f->old = old;
+	return 0;
+}
+
+const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f)
+{
+	return f && f->old && f->old->is_tensor ? &f->old->t : NULL;
+}
+
+wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f && f->old ? f->old->object : wf_tree_node(ck->tree, ino)->object;
+}
+
+void wf_edit_keep_element(struct wf_file *f, const void *bytes, size_t len)
+{
+	if (!f->old || f->old->element_bytes || len > sizeof f->old->element)
+		return;
+	memcpy(f->old->element, bytes, len);
+	f->old->element_bytes = (uint32_t)len;
+}
+
+/* A storage that nothing of the file needs any more and that no base has. */
+static void drop_unused(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
+	struct wf_tensor t;
+	if (!s || s->array != WF_NIL || s->base_bytes > 0 || s->persids > 1 || s->record != WF_NO_RECORD)
+		return;
+	if ((f->pending == PENDING_BYTES && f->storage == storage) ||
+	    (wf_edit_tensor(ck, ino, &t) == 0 && t.storage == storage))
+		return;
+	wf_edit_drop_storage(ck, storage);
+}
+
+void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || !f->old)
+		return;
+	struct wf_old *old = steal_pointer(&f->old);
+	if (old->is_tensor && !old->shared && old->t.kind == WF_TENSOR_DENSE && wf_tree_node(ck->tree, ino))
+		drop_unused(ck, ino, old->t.storage);
+	free(old);
+}
+
+static int restore_object(struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old)
+{
+	struct wf_tensor now;
+	struct wf_tensor t = old->t;
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (n->object != old->object)
+		return wf_edit_set_object(ck, ino, old->object);
+	if (!old->is_tensor || old->t.kind != WF_TENSOR_DENSE)
+		return 0;
+	int r = wf_edit_tensor(ck, ino, &now);
+	struct wf_form form = wf_form_of_tensor(&now);
+	if (r == 0 && now.storage == t.storage && now.offset_elems == t.offset_elems && wf_form_same(&form, &t) &&
+	    !memcmp(now.stride, t.stride, t.ndim * sizeof *t.stride))
+		return 0;
+	return wf_edit_reform(ck, ino, &t);
+}
+
+static bool is_old(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old)
+{
+	struct wf_tensor now;
+	if (wf_tree_node(ck->tree, ino)->object != old->object || old->element_bytes)
+		return false;
+	if (!old->is_tensor || wf_edit_tensor(ck, ino, &now) < 0)
+		return !old->is_tensor;
+	struct wf_form form = wf_form_of_tensor(&now);
+	return now.storage == old->t.storage && wf_form_same(&form, &old->t);
+}
+
+int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
+{
+	static const struct wf_form none = {.dtype = WF_UINT8};
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || !f->old || is_old(ck, ino, f->old))
+		return 0;
+	if (!f->old->is_tensor) { /* a log need not have heard of what was before, for text is held in memory */
+		bool was_new = f->old->was_new, was_judged = f->old->was_judged;
+		int set = wf_edit_become(ck, ino, f->old->object, false);
+		f->is_new = was_new;
+		f->judged = was_judged;
+		return set;
+	}
+	int r = wf_edit_settle_as(ck, ino, SETTLE_RESTORE, &none);
+	if (r == 0 && f->old->element_bytes) {
+		ck->edits->writing = ino;
+		r = wf_tensor_write(ck->storages, &f->old->t, 0, f->old->element, f->old->element_bytes);
+		f->old->element_bytes = 0;
+	}
+	return r;
+}
+
+/* ---- holding ---- */
+
+/* Content whose storage is all its own and that only grows: the judged part of it stays what it is. */
+static bool can_stay(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t, uint64_t keep)
+{
+	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f && f->is_new && t->dtype == WF_UINT8 && t->ndim == 1 && keep == t->size_bytes && wf_edit_sole_view(ck, t) &&
+	       t->offset_elems == 0 && s->base_bytes == 0 && s->size_bytes == t->size_bytes &&
+	       wf_edit_number(ck, t->storage) != WF_NO_NUMBER && !ck->edits->unnamed[t->storage];
+}
+
+static int record_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, uint8_t flags)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_file(ck, b, ino);
+	wf_put_u32(b, wf_edit_number(ck, storage));
+	wf_put_u8(b, flags);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_HOLD, wf_edit_pending(ck, ino));
+	if (r == -ENOENT) { /* an orphan: nothing to log */
+		ck->edits->unnamed[storage] |= !(flags & HOLD_IN_PLACE);
+		r = 0;
+	}
+	return r;
+}
+
+int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t flags)
+{
+	struct wf_tensor t = {.storage = WF_NO_STORAGE};
+	struct wf_file *f = wf_edit_file(ck, ino);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (!f)
+		return -ENOMEM;
+	if (flags & HOLD_FIRST && ck->edits->replaying) {
+		wf_edit_drop_pending(ck, ino); /* that opening ended without a record */
+		wf_edit_forget_old(ck, ino);
+	}
+	bool tensor = n->type == WF_NODE_TENSOR;
+	int r = tensor ? wf_edit_tensor(ck, ino, &t) : n->type == WF_NODE_VALUE ? 0 : -EINVAL;
+	if (r < 0)
+		return r;
+	if (f->pending != PENDING_NOT || t.kind == WF_TENSOR_META)
+		return -EINVAL;
+	r = wf_edit_keep_old(ck, ino);
+	if (r < 0)
+		return r;
+	uint32_t storage = t.storage;
+	const char *location = !tensor || t.kind == WF_TENSOR_NUMPY ? "cpu" : wf_storage_location(ck->storages, t.storage);
+	if (!(flags & HOLD_IN_PLACE))
+		r = wf_edit_new_storage(ck, 0, location, number, &storage);
+	else if (!tensor || wf_edit_storage(ck, number) != t.storage)
+		r = -EINVAL;
+	if (r == 0)
+		r = record_hold(ck, ino, storage, flags);
+	if (r < 0)
+		return r;
+	f->storage = storage;
+	f->sized = flags & HOLD_SIZED;
+	wf_edit_set_pending(ck, f, PENDING_BYTES);
+	return 0;
+}
+
+/* After a commit the log that begins has not heard of what is pending. */
+int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	struct wf_tensor t;
+	uint32_t n, storage = f->storage, number = wf_edit_number(ck, storage);
+	if (wf_tree_node(ck->tree, ino)->nlink == 0)
+		return -ENOENT; /* no name that a log could say */
+	bool in_place = wf_edit_tensor(ck, ino, &t) == 0 && t.storage == storage;
+	int r = record_hold(ck, ino, storage, HOLD_FIRST | (in_place ? HOLD_IN_PLACE : 0));
+	const struct wf_extent *all = wf_extents_all(wf_storage_get(ck->storages, storage)->dirty, &n);
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = wf_edit_record_write(ck, number, all[i].start, all[i].end - all[i].start, false);
+	if (r == 0)
+		ck->edits->unnamed[storage] = false;
+	return r;
+}
+
+static int copy_in(struct wf_checkpoint *ck, const struct wf_tensor *t, uint32_t storage, uint64_t len)
+{
+	cleanup_free char *buf = malloc(CHUNK);
+	int r = buf ? wf_storage_resize(ck->storages, storage, len) : -ENOMEM;
+	for (uint64_t at = 0; r == 0 && at < len; at += CHUNK) {
+		size_t n = WF_MIN(len - at, (uint64_t)CHUNK);
+		r = wf_tensor_read(ck->storages, t, at, buf, n);
+		if (r == 0)
+			r = wf_storage_write(ck->storages, storage, at, buf, n);
+	}
+	return r;
+}
+
+static uint8_t hold_flags(const struct wf_file *f)
+{
+	return (uint8_t)((f->old ? 0 : HOLD_FIRST) | (f->sized ? HOLD_SIZED : 0));
+}
+
+static int hold_text(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	int r = wf_edit_keep_old(ck, ino);
+	wf_buffer_free(&f->text);
+	if (r == 0 && keep > 0)
+		r = wf_value_text(ck->graph, wf_tree_node(ck->tree, ino)->object, &f->text);
+	if (r == 0)
+		wf_edit_set_pending(ck, f, PENDING_TEXT);
+	return r;
+}
+
+int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
+{
+	struct wf_tensor t;
+	struct wf_file *f = wf_edit_file(ck, ino);
+	if (!f)
+		return -ENOMEM;
+	if (f->pending != PENDING_NOT)
+		return 0;
+	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE) {
+		int kept = wf_edit_check_pickle(ck, ino);
+		return kept < 0 ? kept : hold_text(ck, ino, keep);
+	}
+	int r = wf_edit_tensor(ck, ino, &t);
+	if (r == 0)
+		r = wf_edit_check_bytes(ck, ino, &t);
+	if (r < 0)
+		return r;
+	if (t.kind == WF_TENSOR_META || t.kind == WF_TENSOR_STORAGE)
+		return -EOPNOTSUPP; /* no bytes; or a size that others rely on */
+	keep = WF_MIN(keep, t.size_bytes);
+	bool stay = can_stay(ck, ino, &t, keep);
+	uint32_t number = stay ? wf_edit_number(ck, t.storage) : wf_overlay_new_number(ck->overlay);
+	r = wf_apply_hold(ck, ino, number, hold_flags(f) | (stay ? HOLD_IN_PLACE : 0));
+	if (r == 0 && keep > 0 && !stay) {
+		ck->edits->writing = ino;
+		r = copy_in(ck, &t, f->storage, keep);
+		if (r < 0) /* a full disk */
+			wf_edit_drop_pending(ck, ino);
+	}
+	return r;
+}
+
+int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (f->pending != PENDING_TEXT)
+		return 0;
+	struct wf_buffer text = f->text;
+	wf_edit_set_pending(ck, f, PENDING_NOT);
+	int r = wf_apply_hold(ck, ino, wf_overlay_new_number(ck->overlay), HOLD_FIRST);
+	if (r < 0) {
+		wf_edit_set_pending(ck, f, PENDING_TEXT);
+		return r;
+	}
+	ck->edits->writing = ino;
+	r = wf_storage_resize(ck->storages, f->storage, text.len);
+	if (r == 0 && text.len > 0)
+		r = wf_storage_write(ck->storages, f->storage, 0, text.data, text.len);
+	if (r < 0) { /* a full disk: the text stays where it was */
+		wf_edit_drop_pending(ck, ino);
+		wf_edit_set_pending(ck, f, PENDING_TEXT);
+		return r;
+	}
+	f->text = (struct wf_buffer)WF_BUFFER_INIT;
+	wf_buffer_free(&text);
+	return 0;
+}
+
+int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino)
+{
+	static const struct wf_form none = {.dtype = WF_UINT8};
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || f->pending == PENDING_NOT)
+		return 0;
+	if (f->pending == PENDING_TEXT) {
+		wf_buffer_free(&f->text);
+		wf_edit_set_pending(ck, f, PENDING_NOT);
+		return 0;
+	}
+	return wf_edit_settle_as(ck, ino, SETTLE_ABANDON, &none);
+}
+
+/* ---- what becomes of it ---- */
+
+/* The data file becomes the tensor's storage. */
+static int switch_storage(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, const struct wf_form *form)
+{
+	struct wf_tensor t = {.rebuild = WF_NIL};
+	int r = wf_edit_tensor(ck, ino, &t);
+	/* a tensor whose storage shrank under it decodes with an error but in full */
+	if (r < 0 && t.rebuild == WF_NIL)
+		return r;
+	wf_form_set(&t, form, f->storage);
+	r = wf_storage_set_form(ck->storages, f->storage, form->dtype, NULL);
+	if (r == 0)
+		r = wf_edit_reform(ck, ino, &t);
+	if (r < 0)
+		return r;
+	f->judged = true;
+	wf_edit_set_pending(ck, f, PENDING_NOT);
+	return 0;
+}
+
+static int abandon(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f)
+{
+	struct wf_tensor t;
+	uint32_t content = f->storage;
+	wf_edit_set_pending(ck, f, PENDING_NOT);
+	f->storage = WF_NO_STORAGE;
+	if (wf_edit_tensor(ck, ino, &t) < 0 && t.storage == content)
+		return 0;
+	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_TENSOR || t.storage != content) {
+		wf_edit_drop_storage(ck, content);
+		return 0;
+	}
+	/* it grew where it was: what came behind the judged part goes */
+	ck->edits->quiet = true;
+	int r = wf_storage_resize(ck->storages, content, t.size_bytes);
+	ck->edits->quiet = false;
+	return r;
+}
+
+int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (how == SETTLE_RESTORE) {
+		if (!f || !f->old)
+			return -EINVAL;
+		f->is_new = f->old->was_new;
+		f->judged = f->old->was_judged;
+		return restore_object(ck, ino, f->old);
+	}
+	if (!f || f->pending != PENDING_BYTES)
+		return -EINVAL;
+	return how == SETTLE_SWITCH ? switch_storage(ck, ino, f, form) : abandon(ck, ino, f);
+}
+
+static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	int r = 0;
+	if (wf_tree_node(ck->tree, ino)->nlink == 0)
+		return 0; /* an orphan: nothing to log */
+	if (f->pending == PENDING_BYTES && ck->edits->unnamed[f->storage] && how != SETTLE_ABANDON)
+		r = wf_edit_log_pending(ck, ino);
+	else if (f->pending == PENDING_BYTES && ck->edits->unnamed[f->storage])
+		return 0; /* the log has not heard of it */
+	struct wf_buffer *b = wf_edit_payload(ck);
+	if (r == 0)
+		r = wf_put_file(ck, b, ino);
+	wf_put_u8(b, (uint8_t)how);
+	wf_put_u8(b, (uint8_t)form->dtype);
+	wf_put_u8(b, (uint8_t)form->ndim);
+	for (uint32_t i = 0; i < form->ndim; i++)
+		wf_put_u64(b, (uint64_t)form->shape[i]);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_SETTLE, wf_edit_pending(ck, ino));
+	return r;
+}
+
+int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
+{
+	int r = how == SETTLE_SWITCH ? wf_edit_check_pickle(ck, ino) : 0;
+	if (r == 0)
+		r = record_settle(ck, ino, how, form);
+	return r < 0 ? r : wf_apply_settle(ck, ino, how, form);
+}
+
+/* ---- what a reader sees ---- */
+
+bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f && f->pending != PENDING_NOT;
+}
+
+uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f->pending == PENDING_TEXT ? f->text.len : wf_storage_get(ck->storages, f->storage)->size_bytes;
+}
+
+ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	uint64_t size = wf_edits_size(ck, ino);
+	if (offset >= size)
+		return 0;
+	len = WF_MIN(len, size - offset);
+	if (f->pending == PENDING_TEXT) {
+		memcpy(buf, f->text.data + offset, len);
+		return (ssize_t)len;
+	}
+	int r = wf_storage_read(ck->storages, f->storage, offset, buf, len);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_stat st;
+	return wf_checkpoint_stat(ck, ino, &st) == 0 ? st.size_bytes : 0;
+}
+
+int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len)
+{
+	struct wf_tensor t;
+	if (wf_edits_holds(ck, ino)) {
+		ssize_t n = wf_edits_read(ck, ino, at, buf, len);
+		return n < 0 ? (int)n : 0;
+	}
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (n->type == WF_NODE_TENSOR) {
+		int r = wf_edit_tensor(ck, ino, &t);
+		return r < 0 ? r : wf_tensor_read(ck->storages, &t, at, buf, len);
+	}
+	struct wf_buffer text = WF_BUFFER_INIT;
+	int r = wf_value_text(ck->graph, n->object, &text);
+	if (r == 0 && (at > text.len || len > text.len - at))
+		r = -EINVAL;
+	if (r == 0 && len > 0)
+		memcpy(buf, text.data + at, len);
+	wf_buffer_free(&text);
+	return r;
+}

@@ -1,0 +1,204 @@
+/* Where entries are: by name, by file, in a directory or among its scratch entries. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/edit/inner.h"
+#include "codec/bytes/util.h"
+
+int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret)
+{
+	uint32_t position;
+	int r = wf_tree_lookup(ck->tree, dir, name, &position);
+	if (r == 0 && wf_edits_hides(ck, dir, position))
+		r = -ENOENT;
+	wf_ino shadow = r == -ENOENT ? wf_edits_shadow(ck, dir) : WF_NO_INO;
+	if (shadow != WF_NO_INO) {
+		dir = shadow;
+		r = wf_tree_lookup(ck->tree, dir, name, &position);
+	}
+	if (r == 0)
+		*ret = (struct wf_place){dir, position};
+	return r;
+}
+
+const struct wf_entry *wf_edit_entry(const struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	return &wf_tree_dir(ck->tree, p->dir)->entries[p->position];
+}
+
+const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	return wf_tree_node(ck->tree, wf_edit_entry(ck, p)->ino);
+}
+
+static bool holds_at(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, wf_ino ino)
+{
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	return d && position < d->count && d->entries[position].ino == ino;
+}
+
+int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *ctx, wf_ino dir, uint32_t position),
+		       void *ctx)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	uint32_t left = n ? n->nlink : 0;
+	if (left == 1 && f && holds_at(ck, f->dir, f->position, ino))
+		return each(ctx, f->dir, f->position);
+	/* the directory that the node names first, from its end: what is edited was often made a moment ago */
+	const struct wf_dir *first = n ? wf_tree_dir(ck->tree, n->parent) : NULL;
+	for (uint32_t k = first ? first->count : 0; left > 0 && k-- > 0;)
+		if (first->entries[k].ino == ino) {
+			wf_ino dir = first->ino;
+			int r = each(ctx, dir, k);
+			if (r != 0)
+				return r;
+			first = wf_tree_dir(ck->tree, dir);
+			left--;
+		}
+	for (uint32_t i = 0; left > 0 && i < wf_tree_dir_count(ck->tree); i++) {
+		const struct wf_dir *d = wf_tree_dir_at(ck->tree, i);
+		if (n->parent == d->ino)
+			continue;
+		for (uint32_t k = 0; left > 0 && k < d->count; k++)
+			if (d->entries[k].ino == ino) {
+				int r = each(ctx, d->ino, k);
+				if (r != 0)
+					return r;
+				d = wf_tree_dir_at(ck->tree, i);
+				left--;
+			}
+	}
+	return 0;
+}
+
+static int first_place(void *ctx, wf_ino dir, uint32_t position)
+{
+	*(struct wf_place *)ctx = (struct wf_place){dir, position};
+	return 1;
+}
+
+void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (f) {
+		f->dir = dir;
+		f->position = position;
+	}
+}
+
+int wf_edit_place_of(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (f && holds_at(ck, f->dir, f->position, ino)) {
+		*ret = (struct wf_place){f->dir, f->position};
+		return 0;
+	}
+	if (wf_edit_each_entry(ck, ino, first_place, ret) != 1)
+		return -ENOENT;
+	wf_edit_note_place(ck, ino, ret->dir, ret->position);
+	wf_tree_set_parent(ck->tree, ino, ret->dir);
+	return 0;
+}
+
+wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	wf_ino shadowed = wf_edits_shadowed(ck, dir);
+	const struct wf_node *n = wf_tree_node(ck->tree, dir);
+	return shadowed != WF_NO_INO ? shadowed : n ? n->parent : WF_INO_ROOT;
+}
+
+bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	while (dir != WF_INO_ROOT && ck->edits->shadow_count > 0) {
+		const struct wf_node *n = wf_tree_node(ck->tree, dir);
+		if (!n || wf_edits_shadowed(ck, dir) != WF_NO_INO)
+			return n != NULL;
+		dir = n->parent;
+	}
+	return false;
+}
+
+bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
+{
+	for (; dir != above; dir = wf_edit_root_of(ck, dir))
+		if (dir == WF_INO_ROOT)
+			return false;
+	return true;
+}
+
+bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	for (wf_ino link = 1; wf_tree_has_links(ck->tree) && link <= wf_tree_node_count(ck->tree); link++) {
+		const struct wf_node *n = wf_tree_node(ck->tree, link);
+		if (!n || n->type != WF_NODE_LINK || n->nlink == 0 || !wf_is(ck->graph, n->object, WF_STR))
+			continue;
+		if (link == ino || (wf_tree_dir(ck->tree, ino) && wf_edit_is_within(ck, n->parent, ino)))
+			return true;
+	}
+	return false;
+}
+
+struct outside {
+	const struct wf_checkpoint *ck;
+	struct wf_place place;
+};
+
+static int is_outside(void *ctx, wf_ino dir, uint32_t position)
+{
+	struct outside *o = ctx;
+	o->place = (struct wf_place){dir, position};
+	return !wf_edit_is_scratch(o->ck, dir);
+}
+
+static int tell_entry(void *ctx, wf_ino dir, uint32_t position)
+{
+	struct wf_checkpoint *ck = ctx;
+	char name[WF_NAME_MAX + 1];
+	wf_ino shadowed = wf_edits_shadowed(ck, dir);
+	if (wf_tree_name(ck->tree, wf_tree_dir(ck->tree, dir), position, name))
+		ck->renamed(ck->changed_ctx, shadowed != WF_NO_INO ? shadowed : dir, name);
+	return 0;
+}
+
+void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino)
+{
+	if (ck->renamed && !ck->edits->replaying)
+		wf_edit_each_entry(ck, ino, tell_entry, ck);
+}
+
+void wf_edit_keep_places(struct wf_checkpoint *ck)
+{
+	struct wf_place at;
+	for (wf_ino link = 1; wf_tree_has_links(ck->tree) && link <= wf_tree_node_count(ck->tree); link++) {
+		struct outside o = {.ck = ck};
+		const struct wf_node *n = wf_tree_node(ck->tree, link);
+		wf_ino dir = n && n->type == WF_NODE_LINK && n->nlink > 0 ? wf_tree_ino_of(ck->tree, n->object) : WF_NO_INO;
+		if (dir == WF_NO_INO || !wf_edit_is_scratch(ck, dir) ||
+		    wf_edit_each_entry(ck, link, is_outside, &o) != 1 ||
+		    wf_edit_each_entry(ck, dir, first_place, &at) != 1)
+			continue;
+		wf_tree_swap_places(ck->tree, at.dir, at.position, o.place.dir, o.place.position);
+		ck->edits->generation++;
+		wf_edit_tell_renamed(ck, dir);
+		wf_edit_tell_renamed(ck, link);
+	}
+}
+
+int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret)
+{
+	struct wf_edits *e = ck->edits;
+	*ret = wf_edits_shadow(ck, dir);
+	if (*ret != WF_NO_INO)
+		return 0;
+	struct wf_shadow *p = reallocarray(e->shadows, e->shadow_count + 1, sizeof *p);
+	if (!p)
+		return -ENOMEM;
+	e->shadows = p;
+	wf_ref dict = wf_dict(ck->graph);
+	int r = dict == WF_NIL ? -ENOMEM : wf_tree_add_detached(ck->tree, dir, dict, ret);
+	if (r == 0)
+		e->shadows[e->shadow_count++] = (struct wf_shadow){dir, *ret};
+	return r;
+}

@@ -1,0 +1,215 @@
+/* Attributes that say what content is to be before it can be judged by them: in any order, and before the content is there.
+ * They are kept as they were said until the entry is emptied or committed. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/edit/inner.h"
+#include "codec/bytes/util.h"
+#include "codec/value/text.h"
+
+struct wf_said {
+	char *value[SAID_COUNT];
+};
+
+static const char *const names[SAID_COUNT] = {
+	[SAID_CLASS] = "user.torch.class",
+	[SAID_DTYPE] = "user.torch.dtype",
+	[SAID_SHAPE] = "user.torch.shape",
+	[SAID_LOCATION] = "user.torch.location",
+	[SAID_GRAD] = "user.torch.requires_grad",
+	[SAID_QSCHEME] = "user.torch.qscheme",
+	[SAID_SCALE] = "user.torch.scale",
+	[SAID_ZERO] = "user.torch.zero_point",
+};
+
+/* ---- texts ---- */
+
+/* "[2, -1, 3]": sizes of 0 or more and at most one -1. */
+int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free)
+{
+	uint32_t n = 0;
+	*ret_free = -1;
+	s += strspn(s, " \t\n");
+	if (*s++ != '[')
+		return -EINVAL;
+	s += strspn(s, " \t\n");
+	while (*s != ']') {
+		char *end;
+		if (n == WF_MAX_NDIM || (!isdigit((unsigned char)*s) && *s != '-'))
+			return -EINVAL;
+		errno = 0;
+		long long v = strtoll(s, &end, 10);
+		if (end == s || errno || v < -1 || (v == -1 && *ret_free >= 0))
+			return -EINVAL;
+		if (v == -1)
+			*ret_free = (int)n;
+		shape[n++] = v;
+		s = end + strspn(end, " \t\n");
+		if (*s == ',') {
+			s += 1 + strspn(s + 1, " \t\n");
+			if (*s == ']')
+				return -EINVAL;
+		} else if (*s != ']') {
+			return -EINVAL;
+		}
+	}
+	s++;
+	s += strspn(s, " \t\n");
+	*ret_ndim = n;
+	return *s ? -EINVAL : 0;
+}
+
+/* Fills in the -1. -EINVAL when the sizes do not multiply to numel. */
+int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel)
+{
+	uint64_t product = 1;
+	for (uint32_t i = 0; i < ndim; i++)
+		if ((int)i != free_dim && wf_mul_u64(product, (uint64_t)shape[i], &product))
+			return -EINVAL;
+	if (free_dim >= 0) {
+		if (product == 0 || numel % product)
+			return -EINVAL;
+		shape[free_dim] = (int64_t)(numel / product);
+		return 0;
+	}
+	return product == numel ? 0 : -EINVAL;
+}
+
+bool wf_is_location(const char *s)
+{
+	size_t letters = strspn(s, "abcdefghijklmnopqrstuvwxyz_");
+	if (letters == 0 || !strcmp(s, "meta"))
+		return false;
+	s += letters;
+	if (*s == ':')
+		s += strspn(s + 1, "0123456789") ? 1 + strspn(s + 1, "0123456789") : 0;
+	return *s == '\0';
+}
+
+/* ---- classes ---- */
+
+/* The call of a class as protocol 2 writes it, with one argument (WF_NIL: without memory) or two of the same. */
+static wf_ref example_call(struct wf_graph *g, const char *module, const char *name, wf_ref argument, uint32_t n)
+{
+	wf_ref args[2] = {argument, argument}, class = wf_global_named(g, module, name);
+	wf_ref tuple = class == WF_NIL || argument == WF_NIL ? WF_NIL : wf_tuple(g, args, n);
+	return tuple == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, class, tuple, WF_NIL);
+}
+
+/* A value of the class that user.torch.class names, for wf_value_parse; WF_NIL for one that no text stands for. */
+wf_ref wf_class_example(struct wf_graph *g, const char *klass)
+{
+	static const wf_ref none[1];
+	if (!strcmp(klass, "int"))
+		return wf_int(g, 0);
+	if (!strcmp(klass, "float"))
+		return wf_float(g, 0);
+	if (!strcmp(klass, "bool"))
+		return wf_bool(g, false);
+	if (!strcmp(klass, "str"))
+		return wf_string(g, WF_STR, "", 0);
+	if (!strcmp(klass, "bytes"))
+		return wf_string(g, WF_BYTES, "", 0);
+	if (!strcmp(klass, "bytearray"))
+		return example_call(g, "__builtin__", "bytearray", wf_string(g, WF_BYTES, "", 0), 1);
+	if (!strcmp(klass, "NoneType"))
+		return wf_none(g);
+	if (!strcmp(klass, "list"))
+		return wf_list(g);
+	if (!strcmp(klass, "tuple"))
+		return wf_tuple(g, none, 0);
+	if (!strcmp(klass, "set") || !strcmp(klass, "frozenset"))
+		return example_call(g, "__builtin__", klass, wf_list(g), 1);
+	if (!strcmp(klass, "complex"))
+		return example_call(g, "__builtin__", "complex", wf_float(g, 0), 2);
+	if (!strcmp(klass, "torch.Size"))
+		return example_call(g, "torch", "Size", wf_tuple(g, none, 0), 1);
+	if (!strcmp(klass, "torch.device"))
+		return example_call(g, "torch", "device", wf_str(g, "cpu"), 1);
+	if (!strcmp(klass, "torch.dtype"))
+		return wf_global_named(g, "torch", "float32");
+	return strncmp(klass, "numpy.", 6) ? WF_NIL : wf_value_numpy_example(g, klass + 6);
+}
+
+/* ---- what was said ---- */
+
+static int index_of(const char *name)
+{
+	for (int i = 0; i < SAID_COUNT; i++)
+		if (!strcmp(names[i], name))
+			return i;
+	return -1;
+}
+
+int wf_said_check(const char *name, const char *value)
+{
+	int64_t shape[WF_MAX_NDIM];
+	uint32_t ndim;
+	int free_dim;
+	double number;
+	switch (index_of(name)) {
+	case SAID_CLASS:
+	case SAID_QSCHEME:
+		return 0;
+	case SAID_DTYPE:
+		return wf_dtype_from_name(value) == WF_DTYPE_INVALID ? -EINVAL : 0;
+	case SAID_SHAPE:
+		return wf_shape_parse(value, shape, &ndim, &free_dim);
+	case SAID_LOCATION:
+		return wf_is_location(value) ? 0 : -EINVAL;
+	case SAID_GRAD:
+		return strcmp(value, "true") && strcmp(value, "false") ? -EINVAL : 0;
+	case SAID_SCALE:
+	case SAID_ZERO:
+		return wf_number_parse(value, &number) ? 0 : -EINVAL;
+	default:
+		return -ENODATA;
+	}
+}
+
+int wf_apply_said(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_file *f = wf_edit_file(ck, ino);
+	int i = index_of(name), r = wf_said_check(name, value);
+	if (!f)
+		return -ENOMEM;
+	if (r < 0)
+		return r;
+	if (!f->said)
+		f->said = calloc(1, sizeof *f->said);
+	char *copy = f->said ? strdup(value) : NULL;
+	if (!copy)
+		return -ENOMEM;
+	free(f->said->value[i]);
+	f->said->value[i] = copy;
+	return 0;
+}
+
+int wf_edit_say(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_file(ck, b, ino);
+	wf_put_text(b, name, strlen(name));
+	wf_put_text(b, value, strlen(value));
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_SAID, wf_edit_pending(ck, ino));
+	return r < 0 && r != -ENOENT ? r : wf_apply_said(ck, ino, name, value);
+}
+
+const char *wf_said(const struct wf_file *f, enum wf_said_name name)
+{
+	return f && f->said ? f->said->value[name] : NULL;
+}
+
+void wf_said_clear(struct wf_file *f)
+{
+	f->said_fits = false;
+	if (!f->said)
+		return;
+	for (int i = 0; i < SAID_COUNT; i++)
+		free(f->said->value[i]);
+	free(f->said);
+	f->said = NULL;
+}

@@ -1,0 +1,42 @@
+/* Element types: one table from torch's names to sizes, storage classes and NumPy's names.
+ * Source: torch/csrc/utils/tensor_dtypes, torch/storage.py (_dtype_to_storage_type_map). Immutable. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec/object/object.h"
+
+enum wf_dtype {
+	WF_DTYPE_INVALID,
+	WF_FLOAT32, WF_FLOAT64, WF_FLOAT16, WF_BFLOAT16,
+	WF_INT64, WF_INT32, WF_INT16, WF_INT8, WF_UINT8, WF_BOOL8,
+	WF_COMPLEX64, WF_COMPLEX128, WF_COMPLEX32, WF_BCOMPLEX32,
+	WF_UINT16, WF_UINT32, WF_UINT64,
+	WF_FLOAT8_E4M3FN, WF_FLOAT8_E5M2, WF_FLOAT8_E4M3FNUZ, WF_FLOAT8_E5M2FNUZ, WF_FLOAT8_E8M0FNU, WF_FLOAT4_E2M1FN_X2,
+	WF_QINT8, WF_QUINT8, WF_QINT32, WF_QUINT4X2, WF_QUINT2X4,
+	WF_BITS8, WF_BITS16, WF_BITS1X8, WF_BITS2X4, WF_BITS4X2,
+	WF_DTYPE_COUNT
+};
+
+struct wf_dtype_info {
+	const char *name;            /* torch's, without "torch." */
+	const char *storage_class;   /* "FloatStorage"; NULL where tensors use torch.storage.UntypedStorage (v3) */
+	const char *tensor_class;    /* "FloatTensor"; NULL where there is none */
+	const char *numpy_descr;     /* "<f4"; NULL where NumPy has none */
+	uint8_t size_bytes;          /* of one storage element */
+	uint8_t swap_bytes;          /* unit to swap in big-endian files: 1 (no swap), 2, 4, 8; halves of complex ones */
+	uint8_t values_per_byte;     /* 1, or 4/2 for the packed quint2x4/quint4x2, whose shapes count values */
+	bool quantised;
+};
+
+const struct wf_dtype_info *wf_dtype_info(enum wf_dtype d); /* of WF_DTYPE_INVALID: name "invalid", size 0 */
+/* By torch's name with or without "torch.", aliases ("float", "half", "long" ...) included. */
+enum wf_dtype wf_dtype_from_name(const char *name);
+/* "FloatStorage" and the C++ pickler's names ("UInt16Storage"); *ret_untyped for UntypedStorage (then WF_UINT8). */
+enum wf_dtype wf_dtype_from_storage_class(const char *name, bool *ret_untyped);
+enum wf_dtype wf_dtype_from_tensor_class(const char *name);
+/* A GLOBAL torch.float32. */
+enum wf_dtype wf_dtype_from_global(const struct wf_graph *g, wf_ref r);
+/* "<f4", ">i8", "|b1", "f4" as NumPy pickles them; *ret_big_endian tells the order. */
+enum wf_dtype wf_dtype_from_numpy(const char *descr, bool *ret_big_endian);

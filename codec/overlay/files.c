@@ -1,0 +1,274 @@
+/* data/N: descriptors are opened at first use, and closed again when there are many of them. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "codec/overlay/inner.h"
+#include "codec/bytes/util.h"
+
+#define LOW_BYTES (64u << 20) /* a disk with less is nearly full */
+#define COPY_BYTES (1u << 20)
+#define OPEN_FILES_MAX 256 /* of the 1024 descriptors that a process usually has */
+
+int wf_overlay_reserve(struct wf_overlay *ov, uint32_t number)
+{
+	if (number >= WF_OVERLAY_MAX_FILES)
+		return -EUCLEAN;
+	if (number < ov->files_count)
+		return 0;
+	if (number >= ov->files_capacity) {
+		uint32_t capacity = WF_MAX(number + 1, ov->files_capacity + ov->files_capacity / 2 + 16);
+		struct wf_data_file *files = reallocarray(ov->files, capacity, sizeof *files);
+		if (!files)
+			return -ENOMEM;
+		ov->files = files;
+		ov->files_capacity = capacity;
+	}
+	for (; ov->files_count <= number; ov->files_count++)
+		ov->files[ov->files_count] = (struct wf_data_file){.fd = -1};
+	return 0;
+}
+
+uint32_t wf_overlay_new_number(struct wf_overlay *ov)
+{
+	return ov->files_count;
+}
+
+int wf_overlay_find_files(struct wf_overlay *ov)
+{
+	if (ov->data_fd < 0)
+		return 0;
+	int fd = openat(ov->data_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return -errno;
+	}
+	int r = 0;
+	for (struct dirent *e; r == 0 && (e = readdir(d));) {
+		char *end, again[16];
+		unsigned long number = strtoul(e->d_name, &end, 10);
+		if (ov->writable && end != e->d_name && !strcmp(end, ".new"))
+			unlinkat(ov->data_fd, e->d_name, 0);
+		if (*end || number >= WF_OVERLAY_MAX_FILES)
+			continue;
+		snprintf(again, sizeof again, "%lu", number);
+		if (strcmp(again, e->d_name) != 0)
+			continue;
+		r = wf_overlay_reserve(ov, (uint32_t)number);
+		if (r == 0)
+			ov->files[number].present = true;
+	}
+	closedir(d);
+	return r;
+}
+
+static int open_file(struct wf_overlay *ov, uint32_t number)
+{
+	char name[16];
+	struct wf_data_file *f = &ov->files[number];
+	snprintf(name, sizeof name, "%u", number);
+	if (ov->data_fd < 0)
+		return -ENOENT;
+	int r = wf_overlay_open_at(ov, ov->data_fd, name, ov->writable ? O_RDWR | O_CREAT : O_RDONLY, &f->fd);
+	if (r < 0)
+		return r;
+	ov->open_count++;
+	if (ov->writable && !f->present) {
+		f->present = true;
+		ov->new_data_name = true;
+	}
+	return 0;
+}
+
+int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd)
+{
+	pthread_mutex_lock(&ov->files_lock);
+	int r = wf_overlay_reserve(ov, number);
+	if (r == 0 && ov->files[number].fd < 0)
+		r = open_file(ov, number);
+	if (r == 0)
+		*ret_fd = ov->files[number].fd;
+	pthread_mutex_unlock(&ov->files_lock);
+	return r;
+}
+
+void wf_overlay_touched(struct wf_overlay *ov, uint32_t number)
+{
+	if (number >= ov->files_count || ov->files[number].touched)
+		return;
+	ov->files[number].touched = true;
+	ov->touched_count++;
+}
+
+static void close_file(struct wf_overlay *ov, struct wf_data_file *f)
+{
+	if (f->fd < 0)
+		return;
+	close(f->fd);
+	f->fd = -1;
+	ov->open_count--;
+}
+
+static void remove_file(struct wf_overlay *ov, uint32_t number)
+{
+	char name[16];
+	struct wf_data_file *f = &ov->files[number];
+	snprintf(name, sizeof name, "%u", number);
+	close_file(ov, f);
+	if (unlinkat(ov->data_fd, name, 0) < 0 && errno != ENOENT)
+		return; /* no log names it: it is tried again at the next removal, and at the next opening */
+	ov->touched_count -= f->touched;
+	ov->dropped_count -= f->dropped;
+	*f = (struct wf_data_file){.fd = -1};
+}
+
+void wf_overlay_drop_file(struct wf_overlay *ov, uint32_t number)
+{
+	struct statvfs fs;
+	if (number >= ov->files_count || ov->files[number].dropped || !ov->files[number].present)
+		return;
+	ov->files[number].dropped = true;
+	ov->dropped_count++;
+	if (number >= ov->named_below)
+		remove_file(ov, number); /* after a crash no record asks for it */
+	else if (fstatvfs(ov->data_fd, &fs) == 0)
+		ov->wants_room |= (uint64_t)fs.f_bavail * fs.f_frsize < LOW_BYTES || fs.f_bavail < fs.f_blocks / 64;
+}
+
+void wf_overlay_close_files(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; i < ov->files_count; i++)
+		close_file(ov, &ov->files[i]);
+}
+
+void wf_overlay_trim_files(struct wf_overlay *ov)
+{
+	if (ov->open_count > OPEN_FILES_MAX)
+		wf_overlay_close_files(ov);
+}
+
+bool wf_overlay_next_unsynced(struct wf_overlay *ov, uint32_t *number, int *ret_fd)
+{
+	for (*ret_fd = -1; *ret_fd < 0 && *number < ov->files_count; ++*number) {
+		const struct wf_data_file *f = &ov->files[*number];
+		if (!f->touched || f->dropped)
+			continue;
+		pthread_mutex_lock(&ov->files_lock);
+		*ret_fd = f->fd >= 0 && !f->failed ? fcntl(f->fd, F_DUPFD_CLOEXEC, 0) : -1;
+		pthread_mutex_unlock(&ov->files_lock);
+	}
+	return *ret_fd >= 0;
+}
+
+void wf_overlay_sync_failed(struct wf_overlay *ov, uint32_t number)
+{
+	pthread_mutex_lock(&ov->files_lock);
+	if (number < ov->files_count && ov->files[number].touched)
+		ov->files[number].failed = true;
+	pthread_mutex_unlock(&ov->files_lock);
+}
+
+/* Extents to another file; holes stay holes. */
+static int copy_file(int from, int to)
+{
+	struct stat st;
+	cleanup_free char *buf = malloc(COPY_BYTES);
+	if (!buf)
+		return -ENOMEM;
+	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+		return -errno;
+	for (off_t at = lseek(from, 0, SEEK_DATA); at >= 0; at = lseek(from, at, SEEK_DATA)) {
+		off_t end = lseek(from, at, SEEK_HOLE);
+		if (end < 0)
+			return -errno;
+		while (at < end) {
+			size_t got;
+			int r = wf_overlay_read(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at, &got);
+			if (r == 0 && got == 0)
+				r = -EIO;
+			if (r == 0)
+				r = wf_overlay_write(to, buf, got, (uint64_t)at);
+			if (r < 0)
+				return r;
+			at += (off_t)got;
+		}
+	}
+	return errno == ENXIO ? 0 : -errno;
+}
+
+/* After a failed fdatasync another one says nothing of what was lost. The bytes are still in the page cache, and go to
+ * another place of the disk. */
+static int renew_file(struct wf_overlay *ov, uint32_t number)
+{
+	char name[16], new_name[24];
+	struct wf_data_file *f = &ov->files[number];
+	int fd;
+	snprintf(name, sizeof name, "%u", number);
+	snprintf(new_name, sizeof new_name, "%u.new", number);
+	int r = wf_overlay_open_at(ov, ov->data_fd, new_name, O_RDWR | O_CREAT | O_TRUNC, &fd);
+	if (r < 0)
+		return r;
+	cleanup_fd int copy = fd;
+	r = copy_file(f->fd, copy);
+	if (r == 0 && (fdatasync(copy) < 0 || renameat(ov->data_fd, new_name, ov->data_fd, name) < 0))
+		r = -errno;
+	if (r < 0) {
+		unlinkat(ov->data_fd, new_name, 0);
+		return r;
+	}
+	close(f->fd);
+	f->fd = steal_fd(&copy);
+	f->failed = false;
+	ov->new_data_name = true;
+	return 0;
+}
+
+int wf_overlay_sync_files(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; ov->touched_count > 0 && i < ov->files_count; i++) {
+		struct wf_data_file *f = &ov->files[i];
+		if (!f->touched)
+			continue;
+		int r = f->fd < 0 ? open_file(ov, i) : 0;
+		if (r == 0 && f->failed && !f->dropped) {
+			r = renew_file(ov, i);
+		} else if (r == 0 && !f->dropped && fdatasync(f->fd) < 0) {
+			r = -errno;
+			f->failed = true;
+		}
+		if (r < 0)
+			return r;
+		f->touched = false;
+		ov->touched_count--;
+		wf_overlay_trim_files(ov);
+	}
+	ov->touched_count = 0;
+	return 0;
+}
+
+void wf_overlay_unlink_dropped(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; ov->dropped_count > 0 && i < ov->files_count; i++)
+		if (ov->files[i].dropped)
+			remove_file(ov, i);
+}
+
+void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx)
+{
+	for (uint32_t i = 0; i < ov->files_count; i++)
+		if (ov->files[i].present && !(keep && keep(ctx, i)))
+			remove_file(ov, i);
+	/* numbers begin anew as far as they can: a mount that stays for months must not run out of them */
+	pthread_mutex_lock(&ov->files_lock);
+	while (ov->files_count > 0 && !ov->files[ov->files_count - 1].present && !(keep && keep(ctx, ov->files_count - 1)))
+		ov->files_count--;
+	pthread_mutex_unlock(&ov->files_lock);
+}

@@ -1,0 +1,156 @@
+/* The inside of an overlay, for the files of this folder. */
+#pragma once
+
+#include <pthread.h>
+
+#include "codec/bytes/buffer.h"
+#include "codec/overlay/overlay.h"
+
+#define WF_OVERLAY_MAX_FILES (1u << 22) /* data files: a directory cannot ask for a larger table */
+#define WF_OVERLAY_MAX_RECORD (96u << 20)
+#define WF_OVERLAY_BUFFER (1u << 20) /* records kept in memory between two syncs */
+
+struct wf_data_file {
+	int fd;       /* -1 while not open */
+	bool present; /* stands in data/ as far as this session knows */
+	bool touched; /* written since the last sync */
+	bool dropped; /* goes at the next sync: until then a durable record may still name it */
+	bool failed;  /* an fdatasync did: the kernel may have dropped what was written and will not say so again */
+};
+
+struct wf_overlay {
+	char *checkpoint; /* of the file that the base is: the output after a commit there */
+	char *target, *directory;
+	bool elsewhere; /* target is not the checkpoint */
+	bool onto;      /* the edits were made on another file */
+	uint32_t log_version;
+	bool writable;
+	void (*log_line)(void *ctx, const char *line);
+	void *log_ctx;
+
+	struct wf_overlay_base base;
+	/* The directories of the target and, where that is elsewhere, of the checkpoint: names in them are found whatever is mounted over
+	 * the paths later, be it our own mount. 0: not open, the paths are good enough. */
+	int home_fd, source_home_fd;
+	int file_fd;      /* the checkpoint, flock'ed by a writer */
+	int dir_fd;       /* the directory; -1 until there is one */
+	int data_fd;      /* data/; -1 until there is one */
+	int lock_fd;      /* lock; -1 until there is one */
+	int log_fd;       /* log; -1 until there is one */
+	int lock_pid;     /* what `lock` says; a daemon's fork after opening changes it */
+	bool mark_append; /* the mark of the commit under way */
+	bool uncleared;   /* after a commit something could not be removed: before the next edit it must be */
+	bool (*keep)(void *ctx, uint32_t number); /* which data files stay then */
+	void *keep_ctx;
+	bool new_log_name, new_data_name, new_directory; /* names not yet durable */
+
+	uint64_t log_bytes;    /* written so far, header included */
+	uint64_t log_reserved; /* up to here the file system has room for sure; UINT64_MAX: it cannot say */
+	bool log_failed;       /* as of a data file; or the directory's fsync did */
+	bool data_names_failed;
+	bool wants_room; /* a data file was dropped on a disk that is nearly full */
+	char failure[400]; /* why the last commit failed; empty: it did not, or there was none since */
+	int64_t failure_time;
+	uint64_t sequence;  /* of the next record */
+	uint64_t edits, unsynced;
+	uint64_t pending; /* of the edits, those that a commit would write */
+	struct wf_buffer buffer;
+	bool replayed;    /* what is pending is known: before that nothing may be removed */
+	bool ignored;     /* a reader found edits that are in the file already, or that it cannot use */
+	char unused[640]; /* why it cannot use them */
+
+	pthread_mutex_t files_lock; /* files, for readers beside each other */
+	struct wf_data_file *files;
+	uint32_t files_count; /* numbers below it are taken */
+	uint32_t named_below; /* numbers from here on are in no record that was written so far */
+	uint32_t files_capacity;
+	uint32_t open_count, touched_count, dropped_count;
+};
+
+void wf_overlay_log_line(const struct wf_overlay *ov, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* overlay/lock.c */
+/* Opens the checkpoint and, for a writer, takes its flock. */
+int wf_overlay_lock_checkpoint(struct wf_overlay *ov, struct wf_error *err);
+/* Takes the lock of the directory, which exists. */
+int wf_overlay_lock_directory(struct wf_overlay *ov, struct wf_error *err);
+void wf_overlay_note_pid(struct wf_overlay *ov);
+
+/* overlay/log.c */
+/* Reads the header of `log`. *ret_found: there is a log with at least a whole header. */
+int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err);
+/* Makes the log with its header when missing, and keeps room in it for removals, which a full disk must not refuse.
+ * removes: this is one. */
+int wf_overlay_reserve_log(struct wf_overlay *ov, bool removes);
+/* Writes what is buffered. */
+int wf_overlay_write_log(struct wf_overlay *ov);
+/* The log is durable on return. After a failure only a copy of it in a new file is believed. */
+int wf_overlay_sync_log(struct wf_overlay *ov);
+/* Makes the names in a directory of ours durable. *failed: the last time that did not work. */
+int wf_overlay_sync_names(int dir_fd, bool *failed);
+/* pread and pwrite of everything; reading is short at the end of the file only. */
+int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got);
+int wf_overlay_write(int fd, const void *buf, size_t len, uint64_t offset);
+
+#define WF_LOG_HEADER_BYTES 96u
+#define WF_LOG_RECORD_BYTES 20u
+#define WF_LOG_PENDING 1u /* flag */
+/* The one record that is the overlay's own: why a commit failed. i64 time, text. Records of edits have other numbers
+ * (edit/inner.h). */
+#define WF_LOG_FAILURE 41u
+
+/* overlay/replay.c */
+/* Whether the first `bytes` of a log are whole records: 0, -EIO when not, or the system's error. */
+int wf_overlay_check_log(int fd, uint64_t bytes);
+/* What a log that is not replayed holds: edits that a commit would write, and the last failure. */
+int wf_overlay_scan_log(struct wf_overlay *ov, uint64_t *ret_edits);
+void wf_overlay_forget_log(struct wf_overlay *ov); /* the file is gone: the next record starts a new one */
+
+/* overlay/base.c */
+/* The same as wf_overlay_base_of but for the content. */
+int wf_overlay_base_look(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
+bool wf_overlay_base_equal(const struct wf_overlay_base *a, const struct wf_overlay_base *b);
+/* Before the base is written down: its content, too, where it still is what was opened. */
+void wf_overlay_know_content(struct wf_overlay *ov);
+
+/* overlay/mark.c */
+/* Holds file, mark and log against each other, finishes or undoes a commit that was cut short (a writer) or looks past
+ * it (a reader), and sets ov->base. */
+int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err);
+/* The same for edits that were made on another file: their log is taken as it is. */
+int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err);
+/* Whether a mark says that the edits are in the file at the target already. */
+bool wf_overlay_is_done(const struct wf_overlay *ov);
+/* For a discard: cuts the target back when an append was under way. */
+int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err);
+
+/* overlay/home.c */
+/* Opens the two directories. Where that does not work, whoever needs them says so. */
+void wf_overlay_open_homes(struct wf_overlay *ov);
+void wf_overlay_close_homes(struct wf_overlay *ov);
+/* Opens the checkpoint that the base is of (the output after a commit there). The descriptor, or -errno. */
+int wf_overlay_open_checkpoint(const struct wf_overlay *ov, int flags);
+
+/* overlay/dir.c */
+/* Opens the directory and data/ where they are there and ours. -EPERM with a text when they are not. */
+int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err);
+/* Makes what is missing of them, and takes the lock. */
+int wf_overlay_make_directory(struct wf_overlay *ov);
+/* Opens (O_CREAT: makes) a regular file of ours with one name; -EPERM where something else has the name. */
+int wf_overlay_open_at(const struct wf_overlay *ov, int dir_fd, const char *name, int flags, int *ret_fd);
+int wf_overlay_sync_parent(const struct wf_overlay *ov);
+/* Removes what is left of the directory; one that holds other things (log.cut.N) stays. */
+void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs);
+
+/* overlay/overlay.c */
+/* Removes log, mark and data files, but those kept. Durable on return. */
+int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
+
+/* overlay/files.c */
+int wf_overlay_find_files(struct wf_overlay *ov); /* which data files are there; a writer removes half-made copies */
+void wf_overlay_close_files(struct wf_overlay *ov);
+void wf_overlay_trim_files(struct wf_overlay *ov); /* closes descriptors beyond a limit; nobody may borrow one */
+int wf_overlay_sync_files(struct wf_overlay *ov);
+void wf_overlay_unlink_dropped(struct wf_overlay *ov);
+/* Removes data files but those kept, which lose nothing. */
+void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);

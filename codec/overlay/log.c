@@ -1,0 +1,332 @@
+/* The log of an overlay. All numbers little endian.
+ *
+ *   header    0  16  "weightfs edits\r\n"
+ *            16   4  version of this layout and of what records mean (2; one of version 1 is read, too)
+ *            20   4  length of the header (96)
+ *            24   8  base: device           64   4  base: CRC-32 of its edges
+ *            32   8  base: inode            68   4  version of the rule that turns keys into names (1)
+ *            40   8  base: size in bytes    72   4  1: the next field is known (version 1: 0)
+ *            48   8  base: mtime, seconds   76   4  base: CRC-32 of its content
+ *            56   8  base: mtime, ns        80  12  zero
+ *                                           92   4  CRC-32 of bytes 0 to 91
+ *   record    0   4  length of the payload
+ *             4   4  CRC-32 of what follows: bytes 8 to the end of the payload
+ *             8   8  sequence: 1, 2, ...
+ *            16   1  type
+ *            17   1  flags: 1 a commit would write it
+ *            18   2  zero
+ *            20      payload
+ */
+#include "codec/overlay/inner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "codec/bytes/util.h"
+
+#define LOG_VERSION 2u
+#define LOG_VERSION_OLDEST 1u
+#define NAMES_VERSION 1u
+#define RECORD_ROOM (16u << 10) /* for one record of names, and what a commit may add */
+#define REMOVAL_ROOM (64u << 10)
+#define LOG_STEP (64u << 10)
+
+static const char log_magic[16] = "weightfs edits\r\n";
+
+static void encode_header(const struct wf_overlay_base *base, unsigned char *h)
+{
+	uint32_t version = LOG_VERSION, length = WF_LOG_HEADER_BYTES, names = NAMES_VERSION;
+	memset(h, 0, WF_LOG_HEADER_BYTES);
+	memcpy(h, log_magic, sizeof log_magic);
+	memcpy(h + 16, &version, 4);
+	memcpy(h + 20, &length, 4);
+	memcpy(h + 24, &base->dev, 8);
+	memcpy(h + 32, &base->ino, 8);
+	memcpy(h + 40, &base->size_bytes, 8);
+	memcpy(h + 48, &base->mtime_sec, 8);
+	memcpy(h + 56, &base->mtime_nsec, 8);
+	memcpy(h + 64, &base->edges_crc32, 4);
+	memcpy(h + 68, &names, 4);
+	h[72] = base->has_content;
+	memcpy(h + 76, &base->content_crc32, 4);
+	uint32_t crc = crc32(0, h, 92);
+	memcpy(h + 92, &crc, 4);
+}
+
+int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got)
+{
+	size_t got = 0;
+	while (got < len) {
+		ssize_t n = pread(fd, (char *)buf + got, len - got, offset + got);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += n;
+	}
+	*ret_got = got;
+	return 0;
+}
+
+int wf_overlay_write(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = pwrite(fd, (const char *)buf + done, len - done, offset + done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += n;
+	}
+	return 0;
+}
+
+int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err)
+{
+	*ret_found = false;
+	int fd, r = wf_overlay_open_at(ov, ov->dir_fd, "log", ov->writable ? O_RDWR : O_RDONLY, &fd);
+	if (r < 0)
+		return r == -ENOENT ? 0 : wf_fail(err, r, "%s/log: %s", ov->directory, strerror(-r));
+	ov->log_fd = fd;
+	unsigned char h[WF_LOG_HEADER_BYTES];
+	size_t got;
+	r = wf_overlay_read(fd, h, sizeof h, 0, &got);
+	if (r < 0)
+		return wf_fail(err, r, "%s/log: %s", ov->directory, strerror(-r));
+	static const unsigned char zeroes[WF_LOG_HEADER_BYTES];
+	/* a power loss before the first fsync: the size may be there and the bytes not */
+	if (got < sizeof h || !memcmp(h, zeroes, sizeof h))
+		return 0;
+	if (memcmp(h, log_magic, sizeof log_magic) != 0)
+		return wf_fail(err, -EUCLEAN, "%s/log is no log of edits", ov->directory);
+	if (wf_le32(h + 16) < LOG_VERSION_OLDEST || wf_le32(h + 16) > LOG_VERSION || wf_le32(h + 20) != WF_LOG_HEADER_BYTES ||
+	    wf_le32(h + 68) != NAMES_VERSION)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "%s holds edits of another version of weightfs (log version %u, this one writes %u): "
+			       "commit them with that version, or drop them with wfctl discard",
+			       ov->directory, wf_le32(h + 16), LOG_VERSION);
+	if (wf_le32(h + 92) != crc32(0, h, 92))
+		return wf_fail(err, -EUCLEAN, "%s/log: the header's checksum does not match", ov->directory);
+	ov->log_version = wf_le32(h + 16);
+	*ret = (struct wf_overlay_base){.dev = wf_le64(h + 24),
+					.ino = wf_le64(h + 32),
+					.size_bytes = wf_le64(h + 40),
+					.mtime_sec = (int64_t)wf_le64(h + 48),
+					.mtime_nsec = (int64_t)wf_le64(h + 56),
+					.edges_crc32 = wf_le32(h + 64),
+					.has_content = h[72] == 1,
+					.content_crc32 = wf_le32(h + 76)};
+	*ret_found = true;
+	return 0;
+}
+
+void wf_overlay_forget_log(struct wf_overlay *ov)
+{
+	if (ov->log_fd >= 0)
+		close(ov->log_fd);
+	ov->log_fd = -1;
+	ov->log_bytes = 0;
+	ov->sequence = 1;
+	ov->log_reserved = 0;
+	ov->log_failed = false;
+	ov->named_below = 0;
+	ov->failure[0] = '\0';
+	ov->edits = ov->pending = ov->unsynced = 0;
+	wf_buffer_free(&ov->buffer);
+	ov->buffer = (struct wf_buffer)WF_BUFFER_INIT;
+}
+
+static int make_log(struct wf_overlay *ov)
+{
+	unsigned char h[WF_LOG_HEADER_BYTES];
+	if (ov->log_fd < 0) {
+		int r = wf_overlay_open_at(ov, ov->dir_fd, "log", O_RDWR | O_CREAT | O_TRUNC, &ov->log_fd);
+		if (r < 0)
+			return r;
+		ov->log_bytes = ov->log_reserved = 0;
+		ov->new_log_name = true;
+	}
+	if (ov->log_bytes)
+		return 0;
+	wf_overlay_know_content(ov);
+	encode_header(&ov->base, h);
+	int r = wf_overlay_write(ov->log_fd, h, sizeof h, 0);
+	if (r == 0)
+		ov->log_bytes = sizeof h;
+	return r;
+}
+
+static int allocate(struct wf_overlay *ov, uint64_t end)
+{
+	uint64_t from = WF_MAX(ov->log_reserved, ov->log_bytes);
+	if (end <= from)
+		return 0;
+	if (fallocate(ov->log_fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(end - from)) == 0)
+		ov->log_reserved = end;
+	else if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)
+		ov->log_reserved = UINT64_MAX; /* a write will show */
+	else
+		return errno == EINTR ? 0 : -errno;
+	return 0;
+}
+
+int wf_overlay_reserve_log(struct wf_overlay *ov, bool removes)
+{
+	int r = make_log(ov);
+	uint64_t end = ov->log_bytes + ov->buffer.len;
+	if (r < 0 || ov->log_reserved >= end + (removes ? RECORD_ROOM : REMOVAL_ROOM))
+		return r;
+	r = allocate(ov, end + REMOVAL_ROOM + LOG_STEP);
+	return r < 0 ? allocate(ov, end + (removes ? RECORD_ROOM : REMOVAL_ROOM)) : r;
+}
+
+int wf_overlay_write_log(struct wf_overlay *ov)
+{
+	int r = ov->buffer.len ? make_log(ov) : 0;
+	if (r < 0 || !ov->buffer.len)
+		return r;
+	/* written at a known place: a part of it that an earlier failure (a full disk) left is written over */
+	r = wf_overlay_write(ov->log_fd, ov->buffer.data, ov->buffer.len, ov->log_bytes);
+	if (r < 0)
+		return r;
+	ov->log_bytes += ov->buffer.len;
+	ov->buffer.len = 0;
+	ov->named_below = ov->files_count;
+	return 0;
+}
+
+/* ---- durable ---- */
+
+int wf_overlay_sync_names(int dir_fd, bool *failed)
+{
+	if (*failed) { /* something new for the file system to write: what failed it may not try again */
+		int fd = openat(dir_fd, "names.new", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd >= 0)
+			close(fd);
+		unlinkat(dir_fd, "names.new", 0);
+	}
+	*failed = fsync(dir_fd) < 0;
+	return *failed ? -errno : 0;
+}
+
+static int copy_log(const struct wf_overlay *ov, int to)
+{
+	char buf[65536];
+	for (uint64_t at = 0; at < ov->log_bytes;) {
+		size_t got;
+		int r = wf_overlay_read(ov->log_fd, buf, WF_MIN(sizeof buf, ov->log_bytes - at), at, &got);
+		if (r == 0 && got == 0)
+			r = -EIO;
+		if (r == 0)
+			r = wf_overlay_write(to, buf, got, at);
+		if (r < 0)
+			return r;
+		at += got;
+	}
+	return 0;
+}
+
+/* The pages of the old file may be clean and never have reached the disk, or be gone: the copy is read again, and every
+ * record has a checksum. */
+static int renew_log(struct wf_overlay *ov)
+{
+	int fd, r = wf_overlay_open_at(ov, ov->dir_fd, "log.new", O_RDWR | O_CREAT | O_TRUNC, &fd);
+	if (r < 0)
+		return r;
+	cleanup_fd int copy = fd;
+	r = copy_log(ov, copy);
+	if (r == 0)
+		r = wf_overlay_check_log(copy, ov->log_bytes);
+	if (r == 0 && (fdatasync(copy) < 0 || renameat(ov->dir_fd, "log.new", ov->dir_fd, "log") < 0))
+		r = -errno;
+	if (r < 0) {
+		unlinkat(ov->dir_fd, "log.new", 0);
+		return r;
+	}
+	close(ov->log_fd);
+	ov->log_fd = steal_fd(&copy);
+	ov->log_reserved = 0;
+	ov->new_log_name = true;
+	return 0;
+}
+
+int wf_overlay_sync_log(struct wf_overlay *ov)
+{
+	bool names_failed = ov->log_failed;
+	int r = wf_overlay_write_log(ov);
+	if (r < 0 || ov->log_fd < 0)
+		return r;
+	if (ov->log_failed)
+		r = renew_log(ov);
+	else if (ov->unsynced && fdatasync(ov->log_fd) < 0)
+		r = -errno;
+	if (r == 0 && ov->new_log_name)
+		r = wf_overlay_sync_names(ov->dir_fd, &names_failed);
+	ov->log_failed = r < 0;
+	if (r == 0)
+		ov->new_log_name = false;
+	return r;
+}
+
+int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending)
+{
+	if (!ov->writable)
+		return -EROFS;
+	if (len > WF_OVERLAY_MAX_RECORD)
+		return -E2BIG;
+	if (ov->dir_fd < 0)
+		return -EINVAL; /* the caller did not prepare */
+	wf_overlay_trim_files(ov);
+	unsigned char h[WF_LOG_RECORD_BYTES] = {0};
+	uint32_t length = (uint32_t)len;
+	memcpy(h, &length, 4);
+	memcpy(h + 8, &ov->sequence, 8);
+	h[16] = type;
+	h[17] = pending ? WF_LOG_PENDING : 0;
+	uint32_t crc = crc32(0, h + 8, sizeof h - 8);
+	if (len > 0) /* zlib starts anew where there is no address */
+		crc = crc32(crc, payload, len);
+	memcpy(h + 4, &crc, 4);
+	size_t before = ov->buffer.len;
+	wf_buffer_append(&ov->buffer, h, sizeof h);
+	wf_buffer_append(&ov->buffer, payload, len);
+	if (wf_buffer_status(&ov->buffer) < 0) {
+		ov->buffer.len = before;
+		ov->buffer.failed = false;
+		return -ENOMEM;
+	}
+	ov->sequence++;
+	ov->edits++;
+	ov->unsynced++;
+	ov->pending += pending;
+	return 0;
+}
+
+void wf_overlay_note_failure(struct wf_overlay *ov, const char *why)
+{
+	int64_t now = time(NULL);
+	char payload[8 + sizeof ov->failure];
+	snprintf(ov->failure, sizeof ov->failure, "%s", why);
+	ov->failure_time = now;
+	if (!ov->writable || ov->log_fd < 0 || ov->uncleared)
+		return;
+	size_t len = strlen(ov->failure);
+	memcpy(payload, &now, 8);
+	memcpy(payload + 8, ov->failure, len);
+	if (wf_overlay_record(ov, WF_LOG_FAILURE, payload, 8 + len, false) == 0)
+		wf_overlay_sync(ov);
+}
+
+const char *wf_overlay_failure(const struct wf_overlay *ov, int64_t *ret_time)
+{
+	*ret_time = ov->failure_time;
+	return ov->failure[0] ? ov->failure : NULL;
+}

@@ -1,0 +1,359 @@
+#include "codec/overlay/overlay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "codec/overlay/inner.h"
+#include "codec/bytes/util.h"
+
+void wf_overlay_log_line(const struct wf_overlay *ov, const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+	if (!ov->log_line)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	ov->log_line(ov->log_ctx, line);
+}
+
+/* ---- opening ---- */
+
+static char *absolute(const char *path)
+{
+	char *resolved = realpath(path, NULL), *out = NULL;
+	if (resolved || path[0] == '/')
+		return resolved ? resolved : strdup(path);
+	cleanup_free char *cwd = getcwd(NULL, 0);
+	return cwd && asprintf(&out, "%s/%s", cwd, path) >= 0 ? out : NULL;
+}
+
+static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
+{
+	ov->checkpoint = strdup(o->checkpoint);
+	ov->target = absolute(o->output ? o->output : o->checkpoint);
+	if (!ov->checkpoint || !ov->target)
+		return -ENOMEM;
+	ov->elsewhere = strcmp(ov->checkpoint, ov->target) != 0;
+	cleanup_free char *beside = o->edits_of ? absolute(o->edits_of) : strdup(ov->target);
+	if (!beside || asprintf(&ov->directory, "%s.weightfs", beside) < 0) {
+		ov->directory = NULL;
+		return -ENOMEM;
+	}
+	ov->onto = o->edits_of != NULL;
+	return 0;
+}
+
+/* A reader shows the file without edits that it cannot use, and says so. */
+static int do_without(struct wf_overlay *ov, int r, const struct wf_error *why)
+{
+	struct wf_overlay_base base;
+	if (ov->writable || r == -ENOMEM)
+		return r;
+	snprintf(ov->unused, sizeof ov->unused, "%s", why->text);
+	wf_overlay_log_line(ov, "%s; the checkpoint is shown without them", why->text);
+	wf_overlay_forget_log(ov);
+	ov->ignored = true;
+	r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &base);
+	if (r == 0)
+		ov->base = base;
+	return r;
+}
+
+static int open_all(struct wf_overlay *ov, struct wf_error *err)
+{
+	struct wf_error own = {0};
+	if (!err)
+		err = &own;
+	int r = wf_overlay_lock_checkpoint(ov, err);
+	if (r < 0)
+		return r;
+	r = wf_overlay_open_directory(ov, err);
+	if (r == 0 && ov->dir_fd >= 0 && ov->writable)
+		r = wf_overlay_lock_directory(ov, err);
+	if (r == 0 && (r = wf_overlay_find_files(ov)) < 0)
+		wf_fail(err, r, "%s/data: %s", ov->directory, strerror(-r));
+	if (r == 0)
+		r = ov->onto ? wf_overlay_settle_onto(ov, err) : wf_overlay_settle_state(ov, err);
+	return r < 0 ? do_without(ov, r, err) : 0;
+}
+
+int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay **ret, struct wf_error *err)
+{
+	struct wf_overlay *ov = calloc(1, sizeof *ov);
+	if (!ov)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	ov->writable = options->writable;
+	ov->log_line = options->log;
+	ov->log_ctx = options->log_ctx;
+	ov->file_fd = ov->dir_fd = ov->data_fd = ov->lock_fd = ov->log_fd = -1;
+	ov->sequence = 1;
+	pthread_mutex_init(&ov->files_lock, NULL);
+	int r = make_paths(ov, options);
+	if (r == 0)
+		wf_overlay_open_homes(ov);
+	r = r < 0 ? wf_fail(err, r, "out of memory") : open_all(ov, err);
+	if (r < 0) {
+		ov->writable = false; /* nothing is ours to write or remove */
+		wf_overlay_close(ov);
+		return r;
+	}
+	*ret = ov;
+	return 0;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void free_all(struct wf_overlay *ov)
+{
+	wf_overlay_close_files(ov);
+	free(ov->files);
+	wf_buffer_free(&ov->buffer);
+	close_fd(&ov->log_fd);
+	close_fd(&ov->data_fd);
+	close_fd(&ov->dir_fd);
+	close_fd(&ov->lock_fd);
+	close_fd(&ov->file_fd);
+	pthread_mutex_destroy(&ov->files_lock);
+	free(ov->checkpoint);
+	free(ov->target);
+	free(ov->directory);
+}
+
+void wf_overlay_close(struct wf_overlay *ov)
+{
+	if (!ov)
+		return;
+	if (ov->writable && ov->replayed && ov->dir_fd >= 0) {
+		if (ov->pending == 0) {
+			wf_overlay_clear(ov, NULL, NULL);
+			wf_overlay_remove_directory(ov, false);
+		} else if (wf_overlay_write_log(ov) < 0) {
+			wf_overlay_log_line(ov, "%s/log: the last edits could not be written", ov->directory);
+		} else if (ov->log_fd >= 0 && ftruncate(ov->log_fd, (off_t)ov->log_bytes) < 0) {
+			/* the room that was reserved stays taken */
+		}
+	}
+	wf_overlay_close_homes(ov);
+	free_all(ov);
+	free(ov);
+}
+
+const struct wf_overlay_base *wf_overlay_base(const struct wf_overlay *ov)
+{
+	return &ov->base;
+}
+
+const char *wf_overlay_target(const struct wf_overlay *ov)
+{
+	return ov->target;
+}
+
+const char *wf_overlay_directory(const struct wf_overlay *ov)
+{
+	return ov->directory;
+}
+
+const char *wf_overlay_file_path(const struct wf_overlay *ov)
+{
+	return ov->checkpoint;
+}
+
+const char *wf_overlay_unused(const struct wf_overlay *ov)
+{
+	return ov->unused[0] ? ov->unused : NULL;
+}
+
+bool wf_overlay_writable(const struct wf_overlay *ov)
+{
+	return ov->writable;
+}
+
+bool wf_overlay_is_dirty(const struct wf_overlay *ov)
+{
+	return ov->pending > 0;
+}
+
+/* ---- the directory ---- */
+
+static int prepare(struct wf_overlay *ov, bool removes)
+{
+	if (!ov->writable)
+		return -EROFS;
+	if (ov->uncleared) {
+		/* with the mark of a finished commit beside it, a new log would be taken for that commit's */
+		int left = wf_overlay_clear(ov, ov->keep, ov->keep_ctx);
+		if (left < 0)
+			return left;
+		ov->uncleared = false;
+	}
+	int r = wf_overlay_make_directory(ov);
+	/* here and not with the record: a full disk refuses an edit, and never loses one that was made */
+	if (r == 0)
+		r = wf_overlay_reserve_log(ov, removes);
+	if (r < 0 && ov->dropped_count > 0 && wf_overlay_sync(ov) == 0)
+		r = wf_overlay_reserve_log(ov, removes);
+	return r == 0 && ov->buffer.len >= WF_OVERLAY_BUFFER ? wf_overlay_write_log(ov) : r;
+}
+
+int wf_overlay_prepare(struct wf_overlay *ov)
+{
+	return prepare(ov, false);
+}
+
+int wf_overlay_prepare_removal(struct wf_overlay *ov)
+{
+	return prepare(ov, true);
+}
+
+int wf_overlay_sync(struct wf_overlay *ov)
+{
+	ov->wants_room = false;
+	if (!ov->writable || ov->dir_fd < 0)
+		return 0;
+	int r = wf_overlay_sync_files(ov);
+	if (r == 0 && ov->new_data_name)
+		r = wf_overlay_sync_names(ov->data_fd, &ov->data_names_failed);
+	if (r < 0)
+		return r;
+	ov->new_data_name = false;
+	r = wf_overlay_sync_log(ov);
+	if (r < 0)
+		return r;
+	if (ov->new_directory) {
+		r = wf_overlay_sync_parent(ov);
+		if (r < 0)
+			return r;
+		ov->new_directory = false;
+	}
+	ov->unsynced = 0;
+	wf_overlay_unlink_dropped(ov);
+	return 0;
+}
+
+bool wf_overlay_wants_room(const struct wf_overlay *ov)
+{
+	return ov->wants_room;
+}
+
+bool wf_overlay_is_synced(const struct wf_overlay *ov)
+{
+	return ov->unsynced == 0 && ov->buffer.len == 0 && ov->touched_count == 0 && ov->dropped_count == 0;
+}
+
+int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx)
+{
+	wf_overlay_forget_log(ov);
+	if (ov->dir_fd < 0)
+		return 0;
+	/* the mark last: with it, and without a log, an opening still knows that the edits are in the file */
+	unlinkat(ov->dir_fd, "log.new", 0);
+	if (unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
+		return -errno;
+	wf_overlay_remove_files(ov, keep, ctx);
+	if (fsync(ov->dir_fd) < 0)
+		return -errno;
+	if (unlinkat(ov->dir_fd, "commit", 0) < 0 && errno != ENOENT)
+		return -errno;
+	ov->new_log_name = true;
+	return 0;
+}
+
+int wf_overlay_forget(struct wf_overlay *ov)
+{
+	/* once the log's name is gone the edits are: what else cannot be removed is tried again before the next edit */
+	if (ov->dir_fd >= 0 && unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
+		return -errno;
+	ov->keep = NULL;
+	ov->uncleared = wf_overlay_clear(ov, NULL, NULL) < 0;
+	return 0;
+}
+
+void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
+{
+	struct stat st;
+	char name[16];
+	*ret = (struct wf_overlay_usage){
+		.edits = ov->pending, .log_bytes = ov->log_bytes + ov->buffer.len, .unsynced = ov->unsynced};
+	for (uint32_t i = 0; i < ov->files_count; i++) {
+		snprintf(name, sizeof name, "%u", i);
+		if (ov->files[i].present && fstatat(ov->data_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			ret->data_bytes += (uint64_t)st.st_blocks * 512;
+	}
+}
+
+/* ---- without a mount ---- */
+
+/* An overlay beside the file at path that is not opened with it. */
+static int begin_without(struct wf_overlay *ov, const char *path, bool writable, struct wf_error *err)
+{
+	struct stat st;
+	*ov = (struct wf_overlay){
+		.writable = writable, .file_fd = -1, .dir_fd = -1, .data_fd = -1, .lock_fd = -1, .log_fd = -1, .sequence = 1};
+	pthread_mutex_init(&ov->files_lock, NULL);
+	ov->target = absolute(path);
+	ov->checkpoint = ov->target ? strdup(ov->target) : NULL;
+	if (!ov->checkpoint || asprintf(&ov->directory, "%s.weightfs", ov->target) < 0) {
+		ov->directory = NULL;
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	/* edits for an output that was never written stand beside a file that is not there */
+	ov->elsewhere = stat(ov->target, &st) < 0;
+	return 0;
+}
+
+int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err)
+{
+	struct wf_overlay ov;
+	bool found = false;
+	uint64_t edits = 0;
+	int r = begin_without(&ov, path, false, err);
+	if (r == 0)
+		r = wf_overlay_open_directory(&ov, err);
+	if (r == 0 && ov.dir_fd >= 0 && !wf_overlay_is_done(&ov))
+		r = wf_overlay_read_header(&ov, &ov.base, &found, err);
+	if (r == 0 && found && (r = wf_overlay_scan_log(&ov, &edits)) < 0)
+		wf_fail(err, r, "%s/log: %s", ov.directory, strerror(-r));
+	if (r == 0) {
+		*ret_edits = edits;
+		snprintf(ret_failure, size, "%s", ov.failure);
+	}
+	free_all(&ov);
+	return r;
+}
+
+int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
+{
+	struct wf_overlay ov;
+	int r = begin_without(&ov, checkpoint, true, err);
+	if (r == 0 && !ov.elsewhere)
+		r = wf_overlay_lock_checkpoint(&ov, err);
+	if (r == 0)
+		r = wf_overlay_open_directory(&ov, err);
+	if (r == 0 && ov.dir_fd < 0)
+		r = wf_fail(err, -ENOENT, "%s has no edits that wait for a commit", ov.target);
+	if (r == 0)
+		r = wf_overlay_lock_directory(&ov, err);
+	if (r == 0)
+		r = wf_overlay_find_files(&ov);
+	if (r == 0)
+		r = wf_overlay_undo_append(&ov, err);
+	if (r == 0 && (r = wf_overlay_clear(&ov, NULL, NULL)) < 0)
+		wf_fail(err, r, "%s: %s", ov.directory, strerror(-r));
+	if (r == 0)
+		wf_overlay_remove_directory(&ov, true);
+	free_all(&ov);
+	return r;
+}

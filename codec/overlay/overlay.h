@@ -1,0 +1,201 @@
+/* CHECKPOINT.weightfs/: what was edited since the last commit, kept beside the checkpoint (with an output file: beside
+ * that).
+ *
+ *   lock      flock'ed while a writer has the overlay; holds its pid
+ *   log       a header that names the base file, then one checksummed record for each edit (overlay/log.c draws it)
+ *   commit    the mark of a commit under way (overlay/mark.c draws it)
+ *   data/N    sparse extent files: what was written into one storage, at the storage's own offsets
+ *   log.cut.N what followed a broken record, kept for a person to look at
+ *
+ * It is used only when it is ours: directories and files belong to root, to this process's user or to the checkpoint's
+ * owner, nobody else can write to them, and every file is a regular one with one name. Anything else is neither opened
+ * nor removed: a reader goes on without it, a writer is refused (overlay/dir.c).
+ *
+ * The module knows records and files, not what they mean: edit/life.c makes them and applies them. Records name things by
+ * path, so that they mean the same after a commit gave the nodes and storages of the next opening other numbers.
+ *
+ * Calling sequence: wf_overlay_open before the checkpoint itself is read (it takes the locks, drops what a crash left
+ * over and says which bytes of the file count), wf_overlay_replay once, then records and data, wf_overlay_sync;
+ * wf_overlay_close, which removes the directory when nothing is pending. It is made at the first edit.
+ *
+ * Locks: a flock on the checkpoint itself keeps a second writer out although there is no directory yet; one on `lock`
+ * guards the directory (and alone does so for an output file that does not exist yet). Readers take none.
+ *
+ * Commit, and what the next opening does after a crash in each state (B: the base in the log's header, T: the file to
+ * be, P: the file present at the target):
+ *
+ *   replace     state                      at the next opening
+ *   -------     -----                      -------------------
+ *               edits in the log           P = B: replay
+ *   temp written and fsynced, its fingerprint T known before the rename
+ *   commit_begin(REPLACE, T)   mark T      P = B: the rename did not happen: the mark is void, replay
+ *   rename, fsync directory                P = T: the edits are in the file: the overlay is dropped
+ *   committed()                no log      nothing to do
+ *   (failure: commit_abort)    mark void   P = B: replay
+ *
+ *   append      state                      at the next opening
+ *   ------      -----                      -------------------
+ *   commit_begin(APPEND)       mark B      P starts with B: cut back to B's size and mtime, then replay
+ *   bytes, fsync, directory, fsync         the same: losing the finished append loses no edit
+ *   seal_append()              mark T      P = T: the edits are in the file: the overlay is dropped
+ *   committed()                no log      nothing to do
+ *   (failure: cut_back, commit_abort)      P = B: replay
+ *
+ *   P is neither B nor T: -ESTALE, nothing is touched; a reader shows the file alone. P is compared by its content, so
+ *   that one that was copied, restored or touched counts as itself; B and T need no more than that (overlay/base.c).
+ *   An append to a file that has another inode than B said, and that ends like a whole zip, may be a later state that was
+ *   restored: it is not cut back.
+ * The clone of a whole file that is appended to and then renamed is a REPLACE. A reader that opens while an append is
+ * under way (or was cut short) is told B's size and reads that much of the file.
+ *
+ * Durability: wf_overlay_sync makes the extents durable before the log that speaks of them, so that after a power loss
+ * no record names bytes that are not there.
+ *
+ * Threads: under the checkpoint's lock: everything exclusively, but wf_overlay_file and wf_overlay_next_unsynced,
+ * which lock inside.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "codec/bytes/err.h"
+
+/* Which file. Equal when size, edges and content agree: a moved, copied or touched checkpoint keeps its overlay. Where the
+ * content of one is not known (the log of an older version), the mtime has to agree. */
+struct wf_overlay_base {
+	uint64_t dev, ino, size_bytes;
+	int64_t mtime_sec, mtime_nsec;
+	uint32_t edges_crc32; /* wf_edges_crc32 */
+	bool has_content;
+	uint32_t content_crc32; /* wf_content_crc32 */
+};
+
+struct wf_overlay;
+
+struct wf_overlay_options {
+	const char *checkpoint; /* resolved path of the file that is opened */
+	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
+	const char *edits_of;   /* the overlay beside that path, whose edits are for another state of the file; or NULL */
+	bool writable;          /* take the locks, repair; false: look only */
+	void (*log)(void *ctx, const char *line); /* may be NULL */
+	void *log_ctx;
+};
+
+/* Fingerprint of the first size_bytes of an open file (UINT64_MAX: all of it). Returns 0, -EIO (shorter), or pread's
+ * error. */
+int wf_overlay_base_of(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
+
+/* With edits_of: the edits are replayed all or not at all, and must have been made by a version that says what they touch. -ENOENT
+ * there are none; -EBUSY; -ESTALE a commit of them was cut short and has to be settled with their own file first.
+ * Returns: 0 (also when there is no overlay); -EBUSY another writer holds it (the text names its pid); -ESTALE the
+ * edits belong to another state of the file (the text says what to do); -EPERM the directory is not ours; -EOPNOTSUPP a
+ * log of another version; -EUCLEAN a header that is no log's; or the system's error. A reader goes on without an overlay
+ * that it cannot use, with a log line (wf_overlay_unused). */
+int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay **ret, struct wf_error *err);
+/* Accepts NULL. Writes the buffered records (without fsync). */
+void wf_overlay_close(struct wf_overlay *ov);
+
+/* The file that the log applies to, as wf_overlay_open found it or wf_overlay_committed set it. Its size_bytes is how
+ * much of the file counts. */
+const struct wf_overlay_base *wf_overlay_base(const struct wf_overlay *ov);
+/* Where commits go: the output, or the checkpoint. Valid until close. */
+const char *wf_overlay_target(const struct wf_overlay *ov);
+/* Opens it, or its directory (O_PATH), as it was found when the overlay was opened. The descriptor, or -errno. */
+int wf_overlay_open_target(const struct wf_overlay *ov, int flags);
+int wf_overlay_open_home(const struct wf_overlay *ov);
+const char *wf_overlay_directory(const struct wf_overlay *ov);
+bool wf_overlay_writable(const struct wf_overlay *ov);
+/* The file that the base is: the checkpoint, or after a commit to an output that one. Valid until the next commit. */
+const char *wf_overlay_file_path(const struct wf_overlay *ov);
+/* Why edits that are there are not shown: a sentence, or NULL. */
+const char *wf_overlay_unused(const struct wf_overlay *ov);
+
+/* ---- the log ---- */
+/* Calls apply() for each record; a non-zero answer or a broken record ends the replay there: what follows is kept aside
+ * in log.cut.N with a log line (a torn tail is cut off with one). Returns 0, -ENOMEM, or a read error. */
+int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *ctx, uint8_t type, const void *payload, size_t len),
+		      void *ctx, struct wf_error *err);
+/* Makes the directory (and its lock) if this is the first edit. Before every edit, so that a full disk or a read-only
+ * directory refuses the edit itself. Returns 0, -EROFS, -EBUSY, or mkdir's error. */
+int wf_overlay_prepare(struct wf_overlay *ov);
+/* The same before an edit that only removes, or before a commit: it may use the room that is kept for them. */
+int wf_overlay_prepare_removal(struct wf_overlay *ov);
+/* Appends one record to the buffer (written at wf_overlay_sync, or by wf_overlay_prepare when it grew large). pending:
+ * it changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG,
+ * or -EINVAL without wf_overlay_prepare. */
+int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
+/* The long part of wf_overlay_sync, for a caller that does the waiting without a lock. Finds a data file from *number (0 at first) on
+ * that was written since the last sync: *ret_fd is the caller's to fdatasync and close, *number one more than the file's. Returns
+ * false after the last. */
+bool wf_overlay_next_unsynced(struct wf_overlay *ov, uint32_t *number, int *ret_fd);
+/* The fdatasync of that one failed, which must not be lost: it says so only once. */
+void wf_overlay_sync_failed(struct wf_overlay *ov, uint32_t number);
+/* Extents, then the log, then directories that have new names: all durable. The kernel tells of a failed write once and
+ * forgets it: after a failure this stays an error until the file concerned was written anew, as another one. */
+int wf_overlay_sync(struct wf_overlay *ov);
+bool wf_overlay_is_synced(const struct wf_overlay *ov);
+/* A data file was dropped while the disk is nearly full: a wf_overlay_sync now gives its room back. */
+bool wf_overlay_wants_room(const struct wf_overlay *ov);
+
+/* Why a commit failed: kept in the log until one succeeds, as far as there is room and a log. */
+void wf_overlay_note_failure(struct wf_overlay *ov, const char *why);
+/* NULL: the last commit did not fail. */
+const char *wf_overlay_failure(const struct wf_overlay *ov, int64_t *ret_time);
+
+/* ---- data files ---- */
+/* The file for that number, made when missing and writable; borrowed until the next wf_overlay_drop_file of it, commit
+ * or close. -ENOENT for a reader when there is none. */
+int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd);
+void wf_overlay_touched(struct wf_overlay *ov, uint32_t number);   /* written since the last sync */
+void wf_overlay_drop_file(struct wf_overlay *ov, uint32_t number); /* its bytes are no longer needed */
+uint32_t wf_overlay_new_number(struct wf_overlay *ov);             /* one that no file and no record has */
+int wf_overlay_reserve(struct wf_overlay *ov, uint32_t number);    /* a record names it: it is taken */
+
+struct wf_overlay_usage {
+	uint64_t edits; /* pending records */
+	uint64_t log_bytes;
+	uint64_t data_bytes; /* allocated on disk */
+	uint64_t unsynced;   /* records not yet durable */
+};
+void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret);
+bool wf_overlay_is_dirty(const struct wf_overlay *ov);
+
+/* ---- commit; the checkpoint's lock keeps edits away from begin to committed or abort ---- */
+enum wf_overlay_commit { WF_OVERLAY_REPLACE, WF_OVERLAY_APPEND };
+
+/* Whether the file at the checkpoint's path is still the base (a touched one is): 0, -ESTALE with a text, or the system's
+ * error. */
+int wf_overlay_check_base(struct wf_overlay *ov, struct wf_error *err);
+/* Everything so far and the mark are durable on return. to_be: of the finished temporary file for REPLACE, NULL for
+ * APPEND. */
+int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
+			    struct wf_error *err);
+/* Undoes a partial append: the target has the base's size and mtime again. */
+int wf_overlay_cut_back(struct wf_overlay *ov);
+/* The commit failed and the target is as it was. */
+void wf_overlay_commit_abort(struct wf_overlay *ov);
+/* An append is finished and durable: from here on the edits count as in the file. fd: the grown file. Returns 0, or an
+ * error after which the append can still be cut back. */
+int wf_overlay_seal_append(struct wf_overlay *ov, int fd);
+/* fd is the file that now stands at the target, open for reading at least (duplicated): the new base. It is locked
+ * (call wf_overlay_lock_file on the temporary before the rename so that no other writer slips in between), the log and
+ * the data files are dropped, except those that keep(ctx, number) asks for (scratch files). With an output, the output
+ * is the checkpoint from now on. What cannot be removed is tried again before the next edit and at the end. Returns 0,
+ * or an error of looking at fd, after which no edit may be recorded. */
+int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx);
+/* Takes the writer's lock on a file about to be renamed over the target; released with fd. */
+int wf_overlay_lock_file(int fd);
+
+/* Drops the log and the data files: nothing was edited. Returns 0, or the error of removing the log, after which all of it
+ * is still there. */
+int wf_overlay_forget(struct wf_overlay *ov);
+
+/* ---- without a mount ---- */
+/* What waits beside the file at that path (which need not exist), whoever has it open: edits, and why the last commit failed
+ * (empty: it did not). Returns 0; -EPERM it is not ours; -EUCLEAN, -EOPNOTSUPP as wf_overlay_open; or the system's error. */
+int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
+/* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use; -EPERM it is
+ * not ours; -ESTALE an append was left unfinished, and the file that is there is not (surely) the one that has it. */
+int wf_overlay_discard(const char *checkpoint, struct wf_error *err);

@@ -1,0 +1,56 @@
+/* The pickle writer's machine, as pickle/write.c moves it and pickle/trace.c looks at it. Nobody else includes it. */
+#pragma once
+
+#include "codec/pickle/emit.h"
+
+enum frame_kind { FRAME_TUPLE, FRAME_BATCH, FRAME_CALL, FRAME_SET, FRAME_PERSID };
+
+enum batch_stage { BATCH_BETWEEN, BATCH_INSIDE, BATCH_SINGLE };
+
+enum call_stage {
+	CALL_FUNC,
+	CALL_ARGS,
+	CALL_KWARGS,
+	CALL_RESULT,
+	CALL_LIST,
+	CALL_SET,
+	CALL_DICT,
+	CALL_STATE,
+	CALL_BUILD
+};
+
+struct pickle_frame {
+	uint8_t kind;
+	uint8_t stage;
+	bool own;   /* a batch of a list or dict of its own, not of a call */
+	bool again; /* begun while the same object was being written already */
+	bool args;  /* arguments of a call that was begun again */
+	wf_ref ref;
+	uint32_t at;    /* position of the next element */
+	uint32_t done;  /* elements written, removed ones not counted */
+	uint32_t total; /* elements to write */
+	uint32_t round; /* of a call's effects */
+};
+
+struct pickle_writer {
+	struct pickle_out out;
+	struct pickle_frame *frames;
+	uint32_t depth;
+	uint32_t cap;
+	uint64_t repeats;
+	bool traced;
+	uint64_t trace;
+	uint64_t looked_for; /* frames, for the trace */
+	unsigned char *entered; /* by ref, a bit: writing has begun; for lists and dicts: and has not ended */
+};
+
+/* Frames to look at for unfinished objects when the trace of a pickle is made: past it nothing is promised. */
+#define PICKLE_MAX_LOOKED_FOR (UINT64_C(64) << 20)
+
+/* Nothing unless the writer is traced. */
+void wf_pickle_write_trace(struct pickle_writer *w, uint64_t what);
+/* An object is taken from the memo, finished or not. */
+void wf_pickle_write_trace_seen(struct pickle_writer *w, wf_ref r);
+/* Writes root with the hooks of w->out, to the end. */
+int wf_pickle_write_all(struct pickle_writer *w, wf_ref root);
+void wf_pickle_writer_free(struct pickle_writer *w);

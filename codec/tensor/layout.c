@@ -1,0 +1,101 @@
+#include "codec/tensor/layout.h"
+
+#include "codec/bytes/util.h"
+
+static uint64_t element_bytes(const struct wf_tensor *t)
+{
+	return wf_dtype_info(t->dtype)->size_bytes;
+}
+
+uint64_t wf_layout_start(const struct wf_tensor *t)
+{
+	const struct wf_dtype_info *info = wf_dtype_info(t->dtype);
+
+	return t->offset_elems / info->values_per_byte * info->size_bytes;
+}
+
+void wf_layout_init(struct wf_layout *l, const struct wf_tensor *t, uint64_t offset, uint64_t len)
+{
+	*l = (struct wf_layout){.tensor = t, .pos = offset, .end = offset + len};
+	if (t->contiguous) {
+		l->run_bytes = t->size_bytes;
+		return;
+	}
+	/* the innermost dimensions whose strides are those of a dense block are walked as one run */
+	uint64_t run_elems = 1;
+	l->outer_ndim = t->ndim;
+	while (l->outer_ndim > 0) {
+		uint32_t d = l->outer_ndim - 1;
+		if (t->shape[d] != 1 && (uint64_t)t->stride[d] != run_elems)
+			break;
+		run_elems *= (uint64_t)t->shape[d];
+		l->outer_ndim--;
+	}
+	l->run_bytes = run_elems * element_bytes(t);
+}
+
+bool wf_layout_next(struct wf_layout *l, struct wf_run *ret)
+{
+	const struct wf_tensor *t = l->tensor;
+
+	if (l->pos >= l->end)
+		return false;
+	uint64_t block = l->pos / l->run_bytes, inside = l->pos % l->run_bytes, at = 0;
+	for (uint32_t d = l->outer_ndim; d-- > 0;) {
+		at += block % (uint64_t)t->shape[d] * (uint64_t)t->stride[d];
+		block /= (uint64_t)t->shape[d];
+	}
+	ret->file_offset = l->pos;
+	ret->storage_offset = wf_layout_start(t) + at * element_bytes(t) + inside;
+	ret->len = WF_MIN(l->run_bytes - inside, l->end - l->pos);
+	l->pos += ret->len;
+	return true;
+}
+
+bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset)
+{
+	uint64_t len;
+	return t->kind != WF_TENSOR_META && t->contiguous && !t->conj && !t->neg && !t->swap && t->size_bytes > 0 &&
+	       wf_storage_locate(ss, t->storage, wf_layout_start(t), ret_fd, ret_file_offset, &len) && len >= t->size_bytes;
+}
+
+void wf_layout_span(const struct wf_tensor *t, uint64_t *ret_start, uint64_t *ret_end)
+{
+	uint64_t last = 0;
+
+	*ret_start = *ret_end = 0;
+	if (t->numel == 0)
+		return;
+	*ret_start = wf_layout_start(t);
+	if (t->contiguous) {
+		*ret_end = *ret_start + t->size_bytes;
+		return;
+	}
+	for (uint32_t d = 0; d < t->ndim; d++)
+		last += (uint64_t)(t->shape[d] - 1) * (uint64_t)t->stride[d];
+	*ret_end = *ret_start + (last + 1) * element_bytes(t);
+}
+
+bool wf_layout_overlaps(const struct wf_tensor *t)
+{
+	uint32_t order[WF_MAX_NDIM], n = 0;
+
+	if (t->contiguous || t->numel <= 1)
+		return false;
+	/* sorted by stride, each dimension must step over everything that the smaller ones span */
+	for (uint32_t d = 0; d < t->ndim; d++) {
+		if (t->shape[d] <= 1)
+			continue;
+		uint32_t i = n++;
+		for (; i > 0 && t->stride[order[i - 1]] > t->stride[d]; i--)
+			order[i] = order[i - 1];
+		order[i] = d;
+	}
+	uint64_t span = 1; /* elements from the first to one past the last of the dimensions so far */
+	for (uint32_t i = 0; i < n; i++) {
+		if ((uint64_t)t->stride[order[i]] < span)
+			return true;
+		span += (uint64_t)(t->shape[order[i]] - 1) * (uint64_t)t->stride[order[i]];
+	}
+	return false;
+}

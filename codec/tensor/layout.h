@@ -1,0 +1,48 @@
+/* A tensor's file is its elements in row-major order; its storage may hold them in any strided order. This module turns
+ * a byte range of the file into runs of storage bytes, both ways, and moves bytes along them.
+ *
+ * A contiguous tensor is one run. Otherwise the iterator walks the innermost dimensions that are contiguous together as
+ * one run and never visits an element twice; a range starts anywhere, inside an element too. Stride 0 and overlapping
+ * views read like any other. No memory proportional to the tensor. Threads: pure functions.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec/tensor/storage.h"
+#include "codec/tensor/tensor.h"
+
+struct wf_run {
+	uint64_t file_offset;    /* bytes from the start of the tensor's file */
+	uint64_t storage_offset; /* bytes from the start of the storage */
+	uint64_t len;            /* bytes */
+};
+
+struct wf_layout {
+	const struct wf_tensor *tensor; /* borrowed */
+	uint64_t pos, end;              /* file bytes still to give */
+	uint64_t run_bytes;             /* of one innermost contiguous block */
+	uint32_t outer_ndim;            /* dimensions outside that block */
+};
+
+/* Where the first element stands in the storage, in bytes. */
+uint64_t wf_layout_start(const struct wf_tensor *t);
+void wf_layout_init(struct wf_layout *l, const struct wf_tensor *t, uint64_t offset, uint64_t len);
+/* The next run in file order; false after the last. */
+bool wf_layout_next(struct wf_layout *l, struct wf_run *ret);
+
+/* Where all of the tensor's bytes stand one after the other, as its file shows them, in a file (the checkpoint's); false where
+ * they do not, or there are none. */
+bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset);
+
+/* Reads [offset, offset + len) of the tensor's file; the range must lie inside size_bytes. Conjugate and negative bits
+ * are resolved (the file shows the logical values), NumPy's big-endian elements swapped. */
+int wf_tensor_read(struct wf_storages *ss, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len);
+/* Scatters. -EOPNOTSUPP where two indices of the written range share bytes (wf_layout_overlaps). */
+int wf_tensor_write(struct wf_storages *ss, const struct wf_tensor *t, uint64_t offset, const void *buf, size_t len);
+/* Whether two indices of the tensor can name the same element (stride 0 with size > 1, as_strided overlaps). May say true
+ * for an exotic view that has none, never false for one that has. */
+bool wf_layout_overlaps(const struct wf_tensor *t);
+/* Bytes of the storage that the view spans: [*ret_start, *ret_end). Equal for an empty tensor. */
+void wf_layout_span(const struct wf_tensor *t, uint64_t *ret_start, uint64_t *ret_end);

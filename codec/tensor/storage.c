@@ -1,0 +1,532 @@
+/* Which storages there are: the ids of a graph, held against the records of its container. */
+#include "codec/tensor/storage.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "codec/tensor/storage_inner.h"
+#include "codec/tensor/storage_nested.h"
+#include "codec/tensor/tensor.h"
+#include "codec/bytes/util.h"
+
+/* A file of nothing but broken ids could make more text than graph. */
+#define MAX_PROBLEM_BYTES (64u << 20)
+#define INT_KEY_BYTES 24
+
+/* ---- what an id says ---- */
+
+struct id {
+	wf_ref key;
+	enum wf_dtype dtype;
+	bool untyped;
+	uint64_t size_bytes;
+};
+
+/* ('storage', class, key, location, numel[, view]); false when the PERSID names no storage. *ret_why is set when it
+ * tries to and breaks a rule. */
+static bool read_id(const struct wf_graph *g, wf_ref persid, struct id *ret, const char **ret_why)
+{
+	uint32_t n;
+	const wf_ref *e = wf_elements(g, wf_persid_id(g, persid), &n);
+	int64_t numel;
+
+	*ret_why = NULL;
+	if (n < 5 || !wf_str_equal(g, e[0], "storage"))
+		return false;
+	*ret = (struct id){.key = e[2]};
+	ret->dtype = wf_dtype_from_storage_class(wf_global_name(g, wf_class_of(g, e[1])), &ret->untyped);
+	if (n > 6)
+		*ret_why = "its id has more than six parts";
+	else if (ret->dtype == WF_DTYPE_INVALID)
+		*ret_why = "its class is not a storage class that torch knows";
+	else if (!wf_int_value(g, e[4], &numel) || numel < 0)
+		*ret_why = "its element count is not an int of 0 or more";
+	else if (wf_mul_u64((uint64_t)numel, wf_dtype_info(ret->dtype)->size_bytes, &ret->size_bytes) ||
+		 ret->size_bytes > INT64_MAX)
+		*ret_why = "its element count is larger than any file";
+	return true;
+}
+
+/* The key's bytes; buf (INT_KEY_BYTES) serves int keys. NULL when it is no key. */
+static const char *key_bytes(const struct wf_graph *g, wf_ref key, char *buf, size_t *ret_len)
+{
+	int64_t v;
+
+	if (wf_is(g, key, WF_STR) || wf_is(g, key, WF_PYSTR))
+		return wf_bytes(g, key, ret_len);
+	if (!wf_is(g, key, WF_INT) || !wf_int_value(g, key, &v))
+		return NULL;
+	*ret_len = (size_t)snprintf(buf, INT_KEY_BYTES, "%" PRId64, v);
+	return buf;
+}
+
+/* ---- the two maps ---- */
+
+static uint32_t object_slot(const struct wf_object_slot *slots, uint32_t size, wf_ref object)
+{
+	uint32_t at = (uint32_t)((object * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (size - 1);
+
+	while (slots[at].object != WF_NIL && slots[at].object != object)
+		at = (at + 1) & (size - 1);
+	return at;
+}
+
+/* Makes room for one more object, so that map_object cannot fail. */
+static int reserve_object(struct wf_storages *ss)
+{
+	if (ss->by_object_used * 4 < ss->by_object_size * 3)
+		return 0;
+	uint32_t size = ss->by_object_size ? ss->by_object_size * 2 : 64;
+	struct wf_object_slot *slots = calloc(size, sizeof *slots);
+	if (!slots)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < ss->by_object_size; i++)
+		if (ss->by_object[i].object != WF_NIL)
+			slots[object_slot(slots, size, ss->by_object[i].object)] = ss->by_object[i];
+	free(ss->by_object);
+	ss->by_object = slots;
+	ss->by_object_size = size;
+	return 0;
+}
+
+static void map_object(struct wf_storages *ss, wf_ref object, uint32_t storage)
+{
+	struct wf_object_slot *slot = &ss->by_object[object_slot(ss->by_object, ss->by_object_size, object)];
+
+	ss->by_object_used += slot->object == WF_NIL;
+	ss->all[storage].persids += slot->object == WF_NIL;
+	*slot = (struct wf_object_slot){object, storage};
+}
+
+static wf_ref key_of(const struct wf_storages *ss, uint32_t i)
+{
+	return wf_element(ss->graph, wf_persid_id(ss->graph, ss->all[i].persid), 2);
+}
+
+static bool same_key(const struct wf_storages *ss, wf_ref a, wf_ref b)
+{
+	char buf_a[INT_KEY_BYTES], buf_b[INT_KEY_BYTES];
+	size_t len_a, len_b;
+	const char *x = key_bytes(ss->graph, a, buf_a, &len_a);
+	const char *y = key_bytes(ss->graph, b, buf_b, &len_b);
+
+	return x && y && len_a == len_b && !memcmp(x, y, len_a);
+}
+
+/* The slot of a key: occupied by its storage, or the free one where it belongs. */
+static struct wf_key_slot *key_slot(const struct wf_storages *ss, wf_ref key, uint32_t hash)
+{
+	uint32_t mask = ss->by_key_size - 1, at = hash & mask;
+
+	while (ss->by_key[at].storage &&
+	       (ss->by_key[at].hash != hash || !same_key(ss, key_of(ss, ss->by_key[at].storage - 1), key)))
+		at = (at + 1) & mask;
+	return &ss->by_key[at];
+}
+
+static int reserve_key(struct wf_storages *ss)
+{
+	if (ss->by_key_used * 2 < ss->by_key_size)
+		return 0;
+	uint32_t size = ss->by_key_size ? ss->by_key_size * 2 : 64;
+	struct wf_key_slot *slots = calloc(size, sizeof *slots);
+	if (!slots)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < ss->by_key_size; i++) {
+		uint32_t at = ss->by_key[i].hash & (size - 1);
+		if (!ss->by_key[i].storage)
+			continue;
+		while (slots[at].storage)
+			at = (at + 1) & (size - 1);
+		slots[at] = ss->by_key[i];
+	}
+	free(ss->by_key);
+	ss->by_key = slots;
+	ss->by_key_size = size;
+	return 0;
+}
+
+static int reserve_storage(struct wf_storages *ss)
+{
+	if (ss->count < ss->capacity)
+		return 0;
+	uint32_t capacity = ss->capacity + ss->capacity / 2 + 16;
+	struct wf_storage *all = reallocarray(ss->all, capacity, sizeof *all);
+	if (!all)
+		return -ENOMEM;
+	ss->all = all;
+	ss->capacity = capacity;
+	return 0;
+}
+
+/* Room for a storage and an object. */
+static int reserve(struct wf_storages *ss)
+{
+	int r = reserve_storage(ss);
+
+	return r < 0 ? r : reserve_object(ss);
+}
+
+/* ---- building the table ---- */
+
+void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const char *fmt, ...)
+{
+	struct wf_storage *s = &ss->all[i];
+	char text[256];
+	va_list ap;
+
+	if (s->bad)
+		return;
+	s->bad = code;
+	if (ss->problems.len > MAX_PROBLEM_BYTES)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	size_t at = ss->problems.len;
+	wf_buffer_append(&ss->problems, text, strlen(text) + 1);
+	if (!ss->problems.failed)
+		s->problem = (uint32_t)at + 1;
+}
+
+/* Holds a storage against the record that should have its bytes. */
+static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, const char *key, size_t key_len)
+{
+	struct wf_storage *s = &ss->all[i];
+
+	s->record = index;
+	const struct wf_record *record = wf_container_record(ss->container, s->record);
+	if (!record) {
+		wf_storage_problem_is(ss, i, -EUCLEAN, "the file has no record for storage %.*s", (int)WF_MIN(key_len, 80u), key);
+		return;
+	}
+	s->base_bytes = record->size_bytes;
+	if (record->bad) {
+		struct wf_error why = {0};
+		uint64_t at;
+		wf_container_locate(ss->container, s->record, &at, &why);
+		wf_storage_problem_is(ss, i, record->bad, "record %.80s: %.160s", record->name, why.text);
+	} else if (record->size_bytes != s->size_bytes) {
+		wf_storage_problem_is(ss, i, -EUCLEAN, "record %.80s holds %" PRIu64 " bytes, its storage %" PRIu64, record->name,
+			record->size_bytes, s->size_bytes);
+	}
+}
+
+/* Where the storage of a key is noted, as index + 1, and is to be noted when it is new (0). */
+static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record,
+		    uint32_t **ret_place)
+{
+	uint32_t *owner = record == WF_NO_RECORD ? NULL : &ss->by_record[record];
+
+	if (owner && (!*owner || same_key(ss, key_of(ss, *owner - 1), key))) {
+		*ret_place = owner;
+		return 0;
+	}
+	int r = reserve_key(ss);
+	if (r < 0)
+		return r;
+	uint32_t hash = (uint32_t)wf_hash_bytes(bytes, len, ss->seed);
+	struct wf_key_slot *slot = key_slot(ss, key, hash);
+	ss->by_key_used += !slot->storage;
+	slot->hash = hash;
+	*ret_place = &slot->storage;
+	return 0;
+}
+
+/* The storage that a PERSID names: the one with that key, or a new one. */
+static int add_persid(struct wf_storages *ss, wf_ref persid)
+{
+	struct id id;
+	char buf[INT_KEY_BYTES];
+	const char *why, *key;
+	size_t len;
+	uint32_t i, *place = NULL;
+
+	if (!read_id(ss->graph, persid, &id, &why))
+		return 0;
+	key = key_bytes(ss->graph, id.key, buf, &len);
+	if (!key)
+		return 0; /* a tensor over it says that it has no storage */
+	uint32_t record = wf_container_guess_storage_record(ss->container, ss->last_record + 1, key, len);
+	int r = reserve(ss);
+	if (r == 0)
+		r = find_key(ss, id.key, key, len, record, &place);
+	if (r < 0)
+		return r;
+	if (*place) {
+		/* Ids that agree on the bytes may disagree on the class: all empty storages share one key. */
+		i = *place - 1;
+		if (!why && id.size_bytes != ss->all[i].size_bytes)
+			wf_storage_problem_is(ss, i, -EUCLEAN,
+				"storage %.*s has %" PRIu64 " bytes by one id and %" PRIu64 " by another",
+				(int)WF_MIN(len, 80u), key, ss->all[i].size_bytes, id.size_bytes);
+	} else {
+		i = ss->count++;
+		ss->all[i] = (struct wf_storage){.persid = persid,
+						 .size_bytes = id.size_bytes,
+						 .record = WF_NO_RECORD,
+						 .dtype = (uint8_t)id.dtype,
+						 .untyped = id.untyped};
+		*place = i + 1;
+		ss->last_record = record;
+		if (!why)
+			attach_record(ss, i, record, key, len);
+	}
+	if (why) {
+		ss->all[i].size_bytes = ss->all[i].bad ? ss->all[i].size_bytes : 0;
+		wf_storage_problem_is(ss, i, -EUCLEAN, "storage %.*s: %s", (int)WF_MIN(len, 80u), key, why);
+	}
+	map_object(ss, persid, i);
+	return 0;
+}
+
+/* The bytes of an ndarray inside the pickle. Two arrays are two storages, also where their bytes are one object of the
+ * pickle: Python makes b'\x01' only once, and NumPy copies it. */
+static int add_array(struct wf_storages *ss, wf_ref array, wf_ref data)
+{
+	uint64_t size_bytes = wf_string_size(ss->graph, data);
+	int r = reserve(ss), bad = 0;
+
+	if (r < 0)
+		return r;
+	if (wf_is(ss->graph, data, WF_STR))
+		bad = wf_storage_measure_text(ss->graph, data, &size_bytes);
+	uint32_t i = ss->count++;
+	ss->all[i] = (struct wf_storage){.array = array,
+					 .data = data,
+					 .size_bytes = size_bytes,
+					 .base_bytes = size_bytes,
+					 .record = WF_NO_RECORD,
+					 .dtype = WF_UINT8,
+					 .untyped = true};
+	if (bad)
+		wf_storage_problem_is(ss, i, bad,
+			bad == -EUCLEAN ? "the text of an array's bytes holds a character above 255"
+					: "the text of an array's bytes cannot be read");
+	map_object(ss, array, i);
+	return 0;
+}
+
+/* A torch storage whose bytes stand inside the pickle. */
+static int add_nested(struct wf_storages *ss, wf_ref call)
+{
+	struct wf_nested nested = {0};
+	struct wf_error why = {0};
+	uint64_t bytes;
+	int bad = wf_nested_parse(ss->graph, call, &nested, &why), r = reserve(ss);
+
+	if (r < 0 || bad == -ENOMEM)
+		return -ENOMEM;
+	if (bad == 0) {
+		bytes = wf_string_size(ss->graph, nested.data);
+		if (wf_is(ss->graph, nested.data, WF_STR))
+			bad = wf_storage_measure_text(ss->graph, nested.data, &bytes);
+		if (bad == 0 && (bytes < nested.skip_bytes || bytes - nested.skip_bytes < nested.size_bytes))
+			bad = wf_fail(&why, -EUCLEAN, "the bytes of a storage in the pickle end too early");
+	}
+	uint32_t i = ss->count++;
+	ss->all[i] = (struct wf_storage){.persid = call,
+					 .array = call,
+					 .data = nested.data,
+					 .skip_bytes = (uint16_t)nested.skip_bytes,
+					 .size_bytes = bad ? 0 : nested.size_bytes,
+					 .base_bytes = bad ? 0 : nested.size_bytes,
+					 .record = WF_NO_RECORD,
+					 .dtype = (uint8_t)(bad ? WF_UINT8 : nested.dtype),
+					 .untyped = bad || nested.untyped};
+	if (bad)
+		wf_storage_problem_is(ss, i, bad, "%s", why.text[0] ? why.text : "the bytes of a storage cannot be read");
+	map_object(ss, call, i);
+	return 0;
+}
+
+static int add_object(struct wf_storages *ss, wf_ref o)
+{
+	if (wf_is(ss->graph, o, WF_PERSID))
+		return add_persid(ss, o);
+	if (!wf_is(ss->graph, o, WF_CALL))
+		return 0;
+	if (wf_is_nested_storage(ss->graph, o))
+		return add_nested(ss, o);
+	wf_ref data = wf_numpy_data(ss->graph, o);
+	return data == WF_NIL ? 0 : add_array(ss, o, data);
+}
+
+/* Tables for a storage and a PERSID in nearly every record: they grow where that is too little. */
+static int reserve_all(struct wf_storages *ss)
+{
+	uint32_t records = wf_container_count(ss->container), size = 64;
+
+	while (size / 4 * 3 < records)
+		size *= 2;
+	ss->by_record = calloc(WF_MAX(records, 1u), sizeof *ss->by_record);
+	ss->by_object = calloc(size, sizeof *ss->by_object);
+	ss->all = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->all);
+	ss->by_object_size = size;
+	ss->capacity = records;
+	return ss->by_record && ss->by_object && ss->all ? 0 : -ENOMEM;
+}
+
+int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storages **ret, struct wf_error *err)
+{
+	struct wf_storages *ss = calloc(1, sizeof *ss);
+
+	if (!ss)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	ss->graph = g;
+	ss->container = c;
+	ss->decoded_max_bytes = WF_STORAGE_CACHE_MAX;
+	pthread_mutex_init(&ss->cache_lock, NULL);
+	if (getrandom(&ss->seed, sizeof ss->seed, GRND_NONBLOCK) != sizeof ss->seed)
+		ss->seed = (uintptr_t)ss;
+	ss->last_record = WF_NO_RECORD;
+	int r = dev_host_open(&ss->host);
+	if (r == 0)
+		r = reserve_all(ss);
+	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL && r == 0; o = wf_graph_next(g, o))
+		r = add_object(ss, o);
+	if (r < 0) {
+		wf_storages_free(ss);
+		return wf_fail(err, r, "the table of storages: %s", strerror(-r));
+	}
+	/* from now on PERSID objects are told by identity: new storages get their keys when they are written */
+	free(ss->by_key);
+	free(ss->by_record);
+	ss->by_key = NULL;
+	ss->by_record = NULL;
+	*ret = ss;
+	return 0;
+}
+
+void wf_storages_free(struct wf_storages *ss)
+{
+	if (!ss)
+		return;
+	if (ss->host) {
+		wf_storages_forget_decoded(ss);
+		ss->host->ops->close(ss->host);
+	}
+	for (uint32_t i = 0; i < ss->count; i++)
+		wf_extents_free(ss->all[i].dirty);
+	pthread_mutex_destroy(&ss->cache_lock);
+	wf_buffer_free(&ss->problems);
+	free(ss->decoded);
+	free(ss->by_key);
+	free(ss->by_record);
+	free(ss->by_object);
+	free(ss->all);
+	free(ss);
+}
+
+/* ---- asking ---- */
+
+uint32_t wf_storages_count(const struct wf_storages *ss)
+{
+	return ss->count;
+}
+
+const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i)
+{
+	return i < ss->count ? &ss->all[i] : NULL;
+}
+
+uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object)
+{
+	if (object == WF_NIL || ss->by_object_size == 0)
+		return WF_NO_STORAGE;
+	const struct wf_object_slot *slot = &ss->by_object[object_slot(ss->by_object, ss->by_object_size, object)];
+	return slot->object == object ? slot->storage : WF_NO_STORAGE;
+}
+
+const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i)
+{
+	if (i >= ss->count || !ss->all[i].bad)
+		return "";
+	return ss->all[i].problem ? ss->problems.data + ss->all[i].problem - 1 : "the storage is broken";
+}
+
+const char *wf_storage_persid_text(const struct wf_storages *ss, wf_ref persid, uint32_t part)
+{
+	wf_ref r = wf_element(ss->graph, wf_persid_id(ss->graph, persid), part);
+	size_t len;
+	bool text = wf_is(ss->graph, r, WF_STR) || wf_is(ss->graph, r, WF_PYSTR);
+	const char *s = text ? wf_bytes(ss->graph, r, &len) : NULL;
+	return s ? s : "";
+}
+
+static const char *id_text(const struct wf_storages *ss, uint32_t i, uint32_t part)
+{
+	return i < ss->count && ss->all[i].persid != WF_NIL ? wf_storage_persid_text(ss, ss->all[i].persid, part) : "";
+}
+
+const char *wf_storage_key(const struct wf_storages *ss, uint32_t i)
+{
+	return id_text(ss, i, 2);
+}
+
+const char *wf_storage_location(const struct wf_storages *ss, uint32_t i)
+{
+	if (i < ss->count && ss->all[i].array != WF_NIL)
+		return "cpu";
+	return id_text(ss, i, 3);
+}
+
+/* ---- changing the table ---- */
+
+int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, uint32_t *ret)
+{
+	struct id id;
+	const char *why;
+	char buf[INT_KEY_BYTES];
+	size_t len;
+
+	if (!wf_is(ss->graph, persid, WF_PERSID) || !read_id(ss->graph, persid, &id, &why) || why ||
+	    !key_bytes(ss->graph, id.key, buf, &len))
+		return -EINVAL;
+	int r = reserve(ss);
+	if (r < 0)
+		return r;
+	if (wf_storage_of(ss, persid) != WF_NO_STORAGE)
+		return -EEXIST;
+	uint32_t i = ss->count++;
+	ss->all[i] = (struct wf_storage){.persid = persid,
+					 .size_bytes = size_bytes,
+					 .record = WF_NO_RECORD,
+					 .dtype = (uint8_t)id.dtype,
+					 .untyped = id.untyped};
+	map_object(ss, persid, i);
+	*ret = i;
+	return 0;
+}
+
+int wf_storages_add_array(struct wf_storages *ss, wf_ref array)
+{
+	if (!wf_is(ss->graph, array, WF_CALL) || wf_storage_of(ss, array) != WF_NO_STORAGE)
+		return -EINVAL;
+	return add_object(ss, array);
+}
+
+int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit)
+{
+	int r = 0;
+	for (wf_ref o = wf_graph_since(ss->graph, limit); o != WF_NIL && r == 0; o = wf_graph_next(ss->graph, o)) {
+		wf_ref data = wf_is(ss->graph, o, WF_CALL) ? wf_numpy_data(ss->graph, o) : WF_NIL;
+		if (data != WF_NIL && wf_storage_of(ss, o) == WF_NO_STORAGE)
+			r = add_array(ss, o, data);
+	}
+	return r;
+}
+
+int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object)
+{
+	if (i >= ss->count || object == WF_NIL)
+		return -EINVAL;
+	int r = reserve_object(ss);
+	if (r == 0)
+		map_object(ss, object, i);
+	return r;
+}

@@ -1,0 +1,303 @@
+/* Bytes of storages: of the base, or from the overlay's extent file, merged. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "codec/tensor/storage.h"
+#include "codec/tensor/storage_inner.h"
+#include "codec/bytes/util.h"
+
+/* ---- base bytes ---- */
+
+static int read_stored(struct wf_storages *ss, const struct wf_storage *s, uint64_t offset, void *buf, size_t len)
+{
+	uint64_t at;
+
+	int r = wf_container_locate(ss->container, s->record, &at, NULL);
+	return r < 0 ? r : wf_source_read(wf_container_file(ss->container), at + offset, buf, len);
+}
+
+static int read_base(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len)
+{
+	const struct wf_storage *s = &ss->all[i];
+
+	if (s->array != WF_NIL)
+		offset += s->skip_bytes;
+	if (s->array != WF_NIL && !wf_is(ss->graph, s->data, WF_STR))
+		return wf_string_read(ss->graph, s->data, offset, buf, len);
+	if (s->array != WF_NIL || wf_container_record(ss->container, s->record)->method != 0)
+		return wf_storage_read_decoded(ss, i, offset, buf, len);
+	return read_stored(ss, s, offset, buf, len);
+}
+
+int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	size_t len = 0;
+
+	if (!s || s->array == WF_NIL || s->bad)
+		return s && s->bad ? s->bad : -EINVAL;
+	if (!wf_is(ss->graph, s->data, WF_STR))
+		return wf_string_read(ss->graph, s->data, 0, buf, s->skip_bytes);
+	int r = wf_storage_text_head(ss->graph, s->data, buf, s->skip_bytes, &len);
+	return r == 0 && len < s->skip_bytes ? -EUCLEAN : r;
+}
+
+/* The size of the elements that stand reversed in this storage's record; 1 for none. */
+static unsigned int swap_unit(const struct wf_storages *ss, const struct wf_storage *s)
+{
+	bool swapped = s->array == WF_NIL && !s->untyped && wf_container_big_endian(ss->container);
+
+	return swapped ? wf_dtype_info(s->dtype)->swap_bytes : 1;
+}
+
+const struct wf_record *wf_storage_record(const struct wf_storages *ss, uint32_t i)
+{
+	return i < ss->count ? wf_container_record(ss->container, ss->all[i].record) : NULL;
+}
+
+bool wf_storage_swapped(const struct wf_storages *ss, uint32_t i)
+{
+	return i < ss->count && swap_unit(ss, &ss->all[i]) != 1;
+}
+
+static void reverse(unsigned char *p, size_t len, unsigned int unit)
+{
+	for (size_t at = 0; at < len; at += unit)
+		for (unsigned int k = 0; k < unit / 2; k++) {
+			unsigned char c = p[at + k];
+			p[at + k] = p[at + unit - 1 - k];
+			p[at + unit - 1 - k] = c;
+		}
+}
+
+/* Whole elements go straight to their place; only the ones that the range begins or ends inside are read aside. */
+static int read_swapped(struct wf_storages *ss, uint32_t i, uint64_t offset, unsigned char *buf, size_t len,
+			unsigned int unit)
+{
+	unsigned char element[8];
+
+	while (len > 0) {
+		size_t skip = offset % unit, n = len - len % unit;
+		bool whole = skip == 0 && n > 0;
+		int r = whole ? read_base(ss, i, offset, buf, n) : read_base(ss, i, offset - skip, element, unit);
+		if (r < 0)
+			return r;
+		if (whole) {
+			reverse(buf, n, unit);
+		} else {
+			n = WF_MIN(len, unit - skip);
+			reverse(element, unit, unit);
+			memcpy(buf, element + skip, n);
+		}
+		buf += n;
+		offset += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* Clean bytes: the base, and zeroes past its end. */
+static int read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, unsigned char *buf, size_t len)
+{
+	const struct wf_storage *s = &ss->all[i];
+	size_t base = offset < s->base_bytes ? WF_MIN(len, s->base_bytes - offset) : 0;
+	unsigned int unit = swap_unit(ss, s);
+	int r = 0;
+
+	if (base > 0)
+		r = unit == 1 ? read_base(ss, i, offset, buf, base) : read_swapped(ss, i, offset, buf, base, unit);
+	if (r == 0)
+		memset(buf + base, 0, len - base);
+	return r;
+}
+
+static int read_extent(struct wf_storages *ss, uint32_t i, uint64_t offset, unsigned char *buf, size_t len)
+{
+	int fd;
+	int r = ss->files.open ? ss->files.open(ss->files.ctx, i, &fd) : -EIO;
+	while (r == 0 && len > 0) {
+		ssize_t n = pread(fd, buf, len, (off_t)offset);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -EIO; /* the extent file is shorter than the log says */
+		if (n > 0) {
+			buf += n;
+			offset += (uint64_t)n;
+			len -= (size_t)n;
+		}
+	}
+	return r;
+}
+
+int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	unsigned char *out = buf;
+
+	if (!s || offset > s->size_bytes || len > s->size_bytes - offset)
+		return s && s->bad ? s->bad : -EUCLEAN;
+	if (s->bad)
+		return s->bad;
+	while (len > 0) {
+		uint64_t end;
+		bool dirty = wf_extents_find(s->dirty, offset, &end);
+		size_t n = WF_MIN(len, end - offset);
+		int r = dirty ? read_extent(ss, i, offset, out, n) : read_clean(ss, i, offset, out, n);
+		if (r < 0)
+			return r;
+		out += n;
+		offset += n;
+		len -= n;
+	}
+	return 0;
+}
+
+bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd,
+		       uint64_t *ret_file_offset, uint64_t *ret_len)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	uint64_t at, end;
+
+	if (!s || s->bad || s->record == WF_NO_RECORD || offset >= WF_MIN(s->size_bytes, s->base_bytes) ||
+	    swap_unit(ss, s) != 1)
+		return false;
+	if (wf_container_record(ss->container, s->record)->method != 0 || wf_extents_find(s->dirty, offset, &end) ||
+	    wf_container_locate(ss->container, s->record, &at, NULL) < 0 ||
+	    !wf_source_locate(wf_container_file(ss->container), at + offset, ret_fd, ret_file_offset))
+		return false;
+	*ret_len = WF_MIN(end, WF_MIN(s->size_bytes, s->base_bytes)) - offset;
+	return true;
+}
+
+/* ---- writing ---- */
+
+static const char zeroes[64 << 10];
+
+void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files)
+{
+	ss->files = *files;
+}
+
+void wf_storages_set_mirror(struct wf_storages *ss, const struct wf_storage_mirror *mirror)
+{
+	ss->mirror = mirror;
+}
+
+static int write_fully(int fd, uint64_t offset, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, p, len, (off_t)offset);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			p += n;
+			offset += (uint64_t)n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len)
+{
+	uint64_t end;
+
+	if (i >= ss->count || wf_add_u64(offset, len, &end) || end > ss->all[i].size_bytes)
+		return -EUCLEAN;
+	struct wf_storage *s = &ss->all[i];
+	int r = s->dirty ? 0 : wf_extents_new(&s->dirty);
+	return r < 0 ? r : wf_extents_add(s->dirty, offset, end);
+}
+
+int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	int fd;
+
+	if (!ss->files.open)
+		return -EROFS;
+	if (!s || offset > s->size_bytes || len > s->size_bytes - offset)
+		return s && s->bad ? s->bad : -EUCLEAN;
+	if (s->bad || len == 0)
+		return s->bad;
+	int r = ss->files.open(ss->files.ctx, i, &fd);
+	if (r == 0)
+		r = write_fully(fd, offset, buf, len);
+	if (r == 0)
+		r = wf_storage_mark(ss, i, offset, len);
+	if (r == 0 && ss->files.written)
+		ss->files.written(ss->files.ctx, i, offset, len);
+	if (r == 0 && ss->mirror)
+		ss->mirror->written(ss->mirror->ctx, i, offset, buf, len);
+	return r;
+}
+
+/* The bytes of [offset, end) that the file has become a hole; the file is at least that long afterwards. */
+static int punch(int fd, uint64_t offset, uint64_t end)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	uint64_t size = (uint64_t)st.st_size;
+	if (size < end && ftruncate(fd, (off_t)end) < 0)
+		return -errno;
+	if (offset >= size)
+		return 0;
+	uint64_t part = WF_MIN(size, end) - offset;
+	int r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)part) < 0 ? -errno : 0;
+	while (r == -EOPNOTSUPP && part > 0) {
+		size_t n = WF_MIN(part, sizeof zeroes);
+		int w = write_fully(fd, offset, zeroes, n);
+		if (w < 0)
+			return w;
+		offset += n;
+		part -= n;
+	}
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	int fd;
+
+	if (!ss->files.open)
+		return -EROFS;
+	if (!s || offset > s->size_bytes || len > s->size_bytes - offset)
+		return s && s->bad ? s->bad : -EUCLEAN;
+	if (s->bad || len == 0)
+		return s->bad;
+	int r = ss->files.open(ss->files.ctx, i, &fd);
+	if (r == 0)
+		r = punch(fd, offset, offset + len);
+	if (r == 0)
+		r = wf_storage_mark(ss, i, offset, len);
+	if (r == 0 && ss->files.written)
+		ss->files.written(ss->files.ctx, i, offset, len);
+	if (r == 0 && ss->mirror)
+		ss->mirror->written(ss->mirror->ctx, i, offset, NULL, len);
+	return r;
+}
+
+int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes)
+{
+	if (i >= ss->count)
+		return -EINVAL;
+	struct wf_storage *s = &ss->all[i];
+	if (s->dirty)
+		wf_extents_truncate(s->dirty, size_bytes);
+	/* what was cut off does not come back when the storage grows again: those bytes are zeroes then */
+	s->base_bytes = WF_MIN(s->base_bytes, size_bytes);
+	s->resized |= s->size_bytes != size_bytes;
+	s->size_bytes = size_bytes;
+	if (ss->files.written)
+		ss->files.written(ss->files.ctx, i, size_bytes, 0);
+	if (ss->mirror)
+		ss->mirror->resized(ss->mirror->ctx, i);
+	return 0;
+}

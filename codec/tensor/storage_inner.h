@@ -1,0 +1,71 @@
+/* The table of storages, shared by tensor/storage.c (which storages there are), tensor/storage_change.c (what edits and commits make
+ * of them), tensor/storage_bytes.c (their bytes) and tensor/storage_decoded.c (bytes that do not stand in the file as they are). Nobody
+ * else includes it but their unit test. */
+#pragma once
+
+#include <pthread.h>
+
+#include "codec/bytes/buffer.h"
+#include "devices/device.h"
+#include "codec/tensor/storage.h"
+
+/* The base bytes of one storage where they cannot be read from the file by offset. */
+struct wf_decoded {
+	uint32_t storage;
+	uint32_t readers;         /* while > 0 it is not dropped */
+	uint64_t used;            /* clock of the last use */
+	struct dev_memory memory; /* all of its bytes, or ... */
+	struct wf_source *stream; /* ... the inflating stream where they are too many to hold, or ... */
+	uint64_t *steps;          /* ... of a text inside the pickle: where each 64 KiB of bytes start in it */
+};
+
+struct wf_object_slot {
+	wf_ref object; /* WF_NIL: free */
+	uint32_t storage;
+};
+
+struct wf_key_slot {
+	uint32_t storage; /* + 1; 0: free */
+	uint32_t hash;    /* of its key: a key itself is three cache misses away */
+};
+
+struct wf_storages {
+	struct wf_graph *graph;
+	struct wf_container *container; /* borrowed */
+	struct wf_storage *all;
+	uint32_t count, capacity;
+	struct wf_object_slot *by_object; /* PERSID or ndarray -> storage; open addressing */
+	uint32_t by_object_size;          /* a power of two, or 0 */
+	uint32_t by_object_used;
+	/* While the table is built, what finds a key again: the first storage + 1 that a record belongs to, and for a key
+	 * without a record, or with another spelling of one, a table with open addressing. */
+	uint32_t *by_record;
+	uint32_t last_record; /* that of the storage before, since torch writes them in the order of the pickle */
+	struct wf_key_slot *by_key;
+	uint32_t by_key_size, by_key_used;
+	uint64_t seed;             /* of that hash, so that a file cannot be made of keys that collide */
+	struct wf_buffer problems; /* sentences, each with its NUL */
+	struct wf_extent_files files;
+	const struct wf_storage_mirror *mirror; /* may be NULL */
+	struct device *host;
+	pthread_mutex_t cache_lock; /* guards the four below */
+	struct wf_decoded *decoded;
+	uint32_t decoded_count;
+	uint64_t decoded_bytes, clock;
+	uint64_t decoded_max_bytes; /* WF_STORAGE_CACHE_MAX */
+};
+
+/* Reads base bytes of a storage whose record is deflated or whose bytes are text inside the pickle. The range lies
+ * inside the base. */
+int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
+/* Drops the decoded bytes of all storages. No reader may be inside. */
+void wf_storages_forget_decoded(struct wf_storages *ss);
+/* How many bytes the text of a latin-1 encoded array stands for. -EUCLEAN where it holds a character that is none. */
+int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_bytes);
+/* The first bytes that such a text stands for, at most max. */
+int wf_storage_text_head(const struct wf_graph *g, wf_ref str, unsigned char *buf, size_t max, size_t *ret_len);
+/* Makes the storage bad, unless it is already, with a sentence for wf_storage_problem. */
+void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* A text of the id that a PERSID object has: 2 the key, 3 the location. "" where it is none. */
+const char *wf_storage_persid_text(const struct wf_storages *ss, wf_ref persid, uint32_t part);

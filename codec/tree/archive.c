@@ -1,0 +1,213 @@
+#include "codec/tree/archive.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/bytes/buffer.h"
+#include "codec/container/records.h"
+#include "codec/value/names.h"
+#include "codec/bytes/util.h"
+
+struct node {
+	size_t name; /* in the texts */
+	uint32_t parent, record;
+	uint32_t first, last, next; /* children, and the parent's next one */
+};
+
+/* Nodes by parent and name; directories once more by the part of the record's name that they stand for. */
+struct slot {
+	uint32_t node; /* 0: free */
+	bool raw;
+};
+
+struct wf_archive {
+	struct node *nodes;
+	uint32_t count, capacity;
+	struct slot *slots;
+	uint32_t slot_count, used;
+	struct wf_buffer texts;
+	size_t *raw; /* by node: the part of a record's name; while the tree is made */
+	uint64_t seed;
+};
+
+static const char *text_of(const struct wf_archive *a, uint32_t node, bool raw)
+{
+	return a->texts.data + (raw ? a->raw[node] : a->nodes[node].name);
+}
+
+static struct slot *find_slot(const struct wf_archive *a, uint32_t parent, const char *name, bool raw)
+{
+	uint32_t mask = a->slot_count - 1;
+	uint32_t at = (uint32_t)wf_hash_bytes(name, strlen(name), a->seed + parent * 2u + raw) & mask;
+	for (;; at = (at + 1) & mask) {
+		struct slot *s = &a->slots[at];
+		if (!s->node || (s->raw == raw && a->nodes[s->node].parent == parent &&
+				 !strcmp(text_of(a, s->node, raw), name)))
+			return s;
+	}
+}
+
+static int grow_slots(struct wf_archive *a)
+{
+	struct slot *old = a->slots;
+	uint32_t n = a->slot_count;
+	if ((a->used + 2) * 2 <= n)
+		return 0;
+	a->slot_count = n ? n * 2 : 64;
+	a->slots = calloc(a->slot_count, sizeof *a->slots);
+	if (!a->slots) {
+		a->slots = old;
+		a->slot_count = n;
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		if (old[i].node)
+			*find_slot(a, a->nodes[old[i].node].parent, text_of(a, old[i].node, old[i].raw), old[i].raw) = old[i];
+	free(old);
+	return 0;
+}
+
+static int grow_nodes(struct wf_archive *a)
+{
+	if (a->count < a->capacity)
+		return 0;
+	uint32_t capacity = a->capacity ? a->capacity * 2 : 64;
+	struct node *nodes = reallocarray(a->nodes, capacity, sizeof *nodes);
+	if (nodes)
+		a->nodes = nodes;
+	size_t *raw = nodes ? reallocarray(a->raw, capacity, sizeof *raw) : NULL;
+	if (!raw)
+		return -ENOMEM;
+	a->raw = raw;
+	a->capacity = capacity;
+	return 0;
+}
+
+static size_t add_text(struct wf_archive *a, const char *text, size_t len)
+{
+	size_t at = a->texts.len;
+	wf_buffer_append(&a->texts, text, len);
+	wf_buffer_putc(&a->texts, '\0');
+	return at;
+}
+
+/* A child for one part of a record's name; record WF_NO_RECORD: a directory. */
+static int add_node(struct wf_archive *a, uint32_t parent, const char *part, size_t len, uint32_t record, uint32_t *ret)
+{
+	char name[WF_NAME_MAX + 1];
+	int r = grow_nodes(a);
+	if (r == 0)
+		r = grow_slots(a);
+	if (r < 0)
+		return r;
+	size_t n = wf_name_from_text(part, len, false, name);
+	if (find_slot(a, parent, name, false)->node)
+		snprintf(name + WF_MIN(n, WF_NAME_MAX - 10u), 11, "%%~%08x", a->count);
+	uint32_t node = a->count;
+	a->nodes[node] = (struct node){.name = add_text(a, name, strlen(name)), .parent = parent, .record = record};
+	a->raw[node] = record == WF_NO_RECORD ? add_text(a, part, len) : 0;
+	if (a->texts.failed)
+		return -ENOMEM;
+	a->count++;
+	find_slot(a, parent, name, false)->node = node;
+	a->used++;
+	if (record == WF_NO_RECORD) {
+		*find_slot(a, parent, text_of(a, node, true), true) = (struct slot){node, true};
+		a->used++;
+	}
+	struct node *p = &a->nodes[parent];
+	*(p->last ? &a->nodes[p->last].next : &p->first) = node;
+	p->last = node;
+	*ret = node;
+	return 0;
+}
+
+static int add_record(struct wf_archive *a, const struct wf_record *record, uint32_t i)
+{
+	const char *part = record->name;
+	uint32_t dir = WF_ARCHIVE_TOP, depth = 0, ignored;
+	for (const char *slash; depth < WF_ARCHIVE_DEPTH && (slash = strchr(part, '/')); part = slash + 1, depth++) {
+		char *text = strndup(part, (size_t)(slash - part));
+		if (!text)
+			return -ENOMEM;
+		uint32_t child = find_slot(a, dir, text, true)->node;
+		int r = child ? 0 : add_node(a, dir, text, strlen(text), WF_NO_RECORD, &child);
+		free(text);
+		if (r < 0)
+			return r;
+		dir = child;
+	}
+	if (!*part && part > record->name && record->stored_bytes == 0)
+		return 0; /* what zip tools write for a directory */
+	return add_node(a, dir, part, strlen(part), i, &ignored);
+}
+
+int wf_archive_new(const struct wf_container *c, struct wf_archive **ret)
+{
+	struct wf_archive *a = calloc(1, sizeof *a);
+	int r = a ? 0 : -ENOMEM;
+	if (r == 0) {
+		a->texts = (struct wf_buffer)WF_BUFFER_INIT;
+		a->seed = wf_hash_seed(a);
+		r = grow_nodes(a);
+	}
+	if (r == 0)
+		r = grow_slots(a);
+	if (r == 0) {
+		a->nodes[0] = (struct node){.name = add_text(a, "", 0), .record = WF_NO_RECORD};
+		a->count = 1;
+	}
+	for (uint32_t i = 0; r == 0 && i < wf_container_count(c); i++)
+		r = add_record(a, wf_container_record(c, i), i);
+	if (r < 0) {
+		wf_archive_free(a);
+		return r;
+	}
+	free(a->raw);
+	a->raw = NULL;
+	*ret = a;
+	return 0;
+}
+
+void wf_archive_free(struct wf_archive *a)
+{
+	if (!a)
+		return;
+	wf_buffer_free(&a->texts);
+	free(a->raw);
+	free(a->slots);
+	free(a->nodes);
+	free(a);
+}
+
+uint32_t wf_archive_count(const struct wf_archive *a)
+{
+	return a->count;
+}
+
+const char *wf_archive_name(const struct wf_archive *a, uint32_t node)
+{
+	return text_of(a, node, false);
+}
+
+uint32_t wf_archive_record(const struct wf_archive *a, uint32_t node)
+{
+	return a->nodes[node].record;
+}
+
+uint32_t wf_archive_find(const struct wf_archive *a, uint32_t dir, const char *name)
+{
+	return find_slot(a, dir, name, false)->node;
+}
+
+uint32_t wf_archive_first(const struct wf_archive *a, uint32_t dir)
+{
+	return a->nodes[dir].first;
+}
+
+uint32_t wf_archive_next(const struct wf_archive *a, uint32_t node)
+{
+	return a->nodes[node].next;
+}
