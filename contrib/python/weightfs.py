@@ -12,9 +12,10 @@ the checkpoint holds NumPy objects.
 What differs from torch.load: nothing is ever imported, so that a module is an OrderedDict of its state_dict, an object one of its attributes,
 a tensor subclass a torch.Tensor, and what the mount shows as a description an Opaque. Sparse, nested and per-channel quantised tensors are a
 Parts of their components. Names of the same tensor are one object. Lists inside a list of plain values are lists, also where they were
-tuples. Quantised tensors of 2 and 4 bits are their packed bytes. A view whose bytes are not one piece of the file is contiguous and has a
+tuples. A NumPy array of objects that are no plain values is an OrderedDict of its elements. Quantised tensors of 2 and 4 bits are their packed bytes. A view whose bytes are not one piece of the file is contiguous and has a
 storage of its own.
 """
+import ast
 import collections
 import ctypes
 import hashlib
@@ -95,6 +96,17 @@ def _value(path, kind):
         import numpy
         return getattr(numpy, kind.removeprefix("numpy."), numpy.asarray)(number)
     return Opaque(kind, text)
+
+
+def _objects(path):
+    """A NumPy array of objects: its file has all elements in one line of JSON."""
+    import numpy
+    with open(path, "rb") as f:
+        elements = json.loads(f.read().decode("utf-8", "surrogateescape"))
+    array = numpy.empty(len(elements), object)
+    for i, element in enumerate(elements):
+        array[i] = element  # a list is one element
+    return array.reshape(json.loads(_attribute(path, "user.torch.shape")))
 
 
 # ---- tensors in files ----
@@ -197,9 +209,15 @@ def _finished(file, tensor):
     return _dressed(tensor, file.kind, file.requires_grad)
 
 
+def _numpy_dtype(descr):
+    """Of the text of user.numpy.descr: a name, or the list of a structured one."""
+    import numpy
+    return numpy.dtype(ast.literal_eval(descr) if descr.startswith("[") else descr)
+
+
 def _array(file, writable):
     import numpy
-    dtype = numpy.dtype(_attribute(file.path, "user.numpy.descr"))
+    dtype = _numpy_dtype(_attribute(file.path, "user.numpy.descr"))
     if file.size == 0:
         return numpy.empty(file.shape, dtype)
     return numpy.frombuffer(file.map(writable), dtype).reshape(file.shape)
@@ -371,7 +389,9 @@ class _Said:
         self.kind = "" if self.is_link else _attribute(self.path, "user.torch.class", "")
         is_plain = self.is_link or self.is_dir or self.kind in VALUES or self.kind in ("str", "bytes", "bytearray")
         self.dtype = None if is_plain else _attribute(self.path, "user.torch.dtype")
-        if not (self.is_link or self.is_dir or self.dtype):
+        if self.dtype == "object":
+            self.dtype, self.value = None, _objects(self.path)
+        elif not (self.is_link or self.is_dir or self.dtype):
             self.value = _value(self.path, self.kind)
 
 
