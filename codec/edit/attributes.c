@@ -290,8 +290,10 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 	struct wf_file *f = wf_edit_known(ck, ino);
 	bool there = wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR && f->pending == PENDING_NOT &&
 		     strcmp(name, "user.torch.class") != 0;
-	/* a shape that waits for its dtype, or a dtype for its scale, is not to be lost to a view of what there is so far */
-	if (there && (f->said_fits || !f->said) && apply_and_record(ck, ino, name, value) == 0)
+	bool form = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
+	/* a shape that waits for its dtype, or a dtype for its scale, is not to be lost to a view of what there is so far;
+	 * what an entry that took its name's type is beside them waits for nothing, and its content would not bring it */
+	if (there && (f->said_fits || !f->said || (!f->is_new && !form)) && apply_and_record(ck, ino, name, value) == 0)
 		return say_as_it_is(ck, ino, name, value);
 	int r = wf_edit_say(ck, ino, name, value);
 	f->said_fits = false;

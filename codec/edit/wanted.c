@@ -119,7 +119,8 @@ static int say_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct 
 	if (klass && is_tensor_class(klass)) {
 		w->array = !strcmp(klass, "numpy.ndarray");
 		w->parameter = !strcmp(klass, "torch.nn.parameter.Parameter");
-		w->requires_grad = w->parameter;
+		/* as a class that is set alone does: an entry that took its name's type on the way has kept what was said then */
+		w->requires_grad = was_tensor && !f->is_new ? w->requires_grad && !w->array : w->parameter;
 	}
 	if (grad)
 		w->requires_grad = !strcmp(grad, "true");

@@ -123,6 +123,30 @@ def to_new_names(work, tool, command):
     ok(not found and not said, f"{tool}: to new names", f"{found}\n{said}")
 
 
+def over_gradients(work):
+    """The attributes in several orders, before the content, over a name that had any class and requires_grad."""
+    kinds = OrderedDict([("param", torch.nn.Parameter(torch.ones(3))), ("frozen", torch.nn.Parameter(torch.ones(3), requires_grad=False)),
+                         ("grad", torch.ones(3).requires_grad_()), ("plain", torch.ones(3))])
+    said = ["dtype", "shape", "location", "requires_grad", "class"]
+    orders = [said, said[::-1], sorted(said), ["shape", "requires_grad", "location", "dtype", "class"], ["class", "shape", "dtype", "requires_grad"]]
+    target = OrderedDict((f"{old}.{new}.{i}", value) for old, value in kinds.items() for new in kinds for i in range(len(orders)))
+    m, wanted = Mounts(work, target), OrderedDict()
+    for name in target:
+        _, new, i = name.split(".")
+        kind, path = kinds[new], os.path.join(m.dir, "target", name)
+        value = {"dtype": "float32", "shape": "[3]", "location": "cpu", "requires_grad": str(kind.requires_grad).lower(),
+                 "class": "torch.nn.parameter.Parameter" if isinstance(kind, torch.nn.Parameter) else "torch.Tensor"}
+        os.unlink(path)
+        os.mknod(path, 0o600)
+        for attribute in orders[int(i)]:
+            os.setxattr(path, f"user.torch.{attribute}", value[attribute].encode())
+        with open(path, "wb") as f:
+            f.write(kind.detach().numpy().tobytes())
+        wanted[name] = kind
+    found = difference(m.end(), wanted)
+    ok(not found, "requires_grad and class in any order", found)
+
+
 def whole(work, command, what):
     m = Mounts(work, {"int": "other", "tensor": 5, "param": torch.zeros(7), "array": None})
     r = subprocess.run(["bash", "-c", command], cwd=m.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -153,6 +177,7 @@ def main():
                 continue
             to_new_names(work, tool, command)
             over_everything(work, tool, command)
+        over_gradients(work)
         whole(work, "cp -a donor/. target/", "cp -a of the whole mount")
         whole(work, "tar -C donor --xattrs --xattrs-include='user.*' -cf - . | tar -C target --xattrs --xattrs-include='user.*' -xf -", "tar of the whole mount")
         if shutil.which("rsync"):
