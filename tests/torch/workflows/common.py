@@ -145,9 +145,18 @@ class Workflow(World):
         yield
         self.sh(f"wfctl umount {mnt}")
 
+    def cpp_reads(self, obj):
+        """torch's C++ reader fails on some dictionaries that torch.save writes: it is no judge of what it cannot read from there."""
+        torch.save(obj, self.path("by-torch.pt"))
+        try:
+            load(self.path("by-torch.pt"), how="C++")
+        except RuntimeError:
+            return False
+        return True
+
     def judge(self, what, expected, name="model.pt", source=None):
         """The file loads as before in every way that its source did, and is what was expected."""
-        how = self.loads[source or name]
+        how = [way for way in self.loads[source or name] if way.get("how") != "C++" or self.cpp_reads(expected)]
         problem = "" if how else "the source does not load"
         for options in how:
             try:

@@ -13,7 +13,8 @@ def two_gpus(w):
     before, _ = tags(w)
     same(sorted(set(before)), ["cpu", "cuda:0", "cuda:1"], "the file has tags of two GPUs and of the CPU")
     if not torch.cuda.is_available():
-        same(w.loads["model.pt"], [], "torch.load without map_location refuses it here")
+        # a legacy stream begins with a pickle of a number, which pickle.load reads
+        same([way for way in w.loads["model.pt"] if way.get("how") != "pickle"], [], "torch.load without map_location refuses it here")
     with w.mounted():
         for name, state, tag in (("a", a, "cuda:0"), ("b", b, "cuda:1")):
             said = w.sh(f"cd mnt/{name}; getfattr --only-values -n user.torch.location *")
