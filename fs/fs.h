@@ -182,6 +182,7 @@ void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
 int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name);
 /* Waits until the kernel knows of the changes so far, for a moment at most. Before an edit is answered. */
 void fs_settle(struct fs *fs);
+void fs_settle_close(struct fs *fs); /* likewise before a close or fsync is answered, for longer */
 
 /* ---- waiting.c: sizes that were set without an opening are judged when no write follows, by a thread of its own ---- */
 int fs_waiting_start(struct fs *fs);

@@ -15,6 +15,7 @@
 #include "fs.h"
 
 #define SETTLE_NSEC 50000000
+#define SETTLE_CLOSE_NSEC 1000000000
 
 struct change {
 	uint32_t ino;
@@ -158,14 +159,14 @@ int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
 	return r;
 }
 
-void fs_settle(struct fs *fs)
+static void settle(struct fs *fs, long most_nsec)
 {
 	struct fs_invalidator *v = fs->invalidator;
 	struct timespec until;
 	if (!v || v->done == v->changes)
 		return;
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += SETTLE_NSEC;
+	until.tv_nsec += most_nsec;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&v->lock);
@@ -173,4 +174,15 @@ void fs_settle(struct fs *fs)
 	while (v->done < all && pthread_cond_timedwait(&v->told, &v->lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&v->lock);
+}
+
+void fs_settle(struct fs *fs)
+{
+	settle(fs, SETTLE_NSEC);
+}
+
+/* No page is held meanwhile, so that nothing waits for this request but its caller. */
+void fs_settle_close(struct fs *fs)
+{
+	settle(fs, SETTLE_CLOSE_NSEC);
 }

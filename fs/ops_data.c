@@ -120,7 +120,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	int r = fs_is_control(ino) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
-	fs_settle(fs_of(req));
+	fs_settle_close(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "close", NULL, r));
 }
 
@@ -133,7 +133,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 		if (r == 0)
 			r = wf_sync(fs->checkpoint);
 	}
-	fs_settle(fs_of(req));
+	fs_settle_close(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs, ino, "fsync", NULL, r));
 }
 
