@@ -470,6 +470,16 @@ bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir)
 	return may;
 }
 
+bool wf_types_stay(struct wf_checkpoint *ck)
+{
+	if (!ck->writable)
+		return true;
+	pthread_rwlock_rdlock(&ck->lock);
+	bool stay = !wf_tree_has_links(ck->tree);
+	pthread_rwlock_unlock(&ck->lock);
+	return stay;
+}
+
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 {
 	pthread_rwlock_rdlock(&ck->lock);

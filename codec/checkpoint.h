@@ -51,6 +51,9 @@ bool wf_names_stay(struct wf_checkpoint *ck, uint32_t dir);
 /* Whether a name that was removed from the directory may be there again without an edit: the listing, and that a name is
  * not there, hold for this moment only. */
 bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir);
+/* Whether every name shows a file of the type that it shows now until an edit of that name: not where there are links, for
+ * one becomes the directory when that is removed under its other name. */
+bool wf_types_stay(struct wf_checkpoint *ck);
 /* Appends the target. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 

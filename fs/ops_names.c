@@ -43,8 +43,10 @@ void fs_fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout
 	memset(ret, 0, sizeof *ret);
 	ret->ino = st->ino;
 	ret->generation = st->ino == WF_ROOT ? 0 : fs->generation; /* the kernel gives the root its 0 without asking */
-	/* a name that shows a link can become that of the directory when another name is edited */
-	ret->entry_timeout = fs->writable && st->type == WF_SYMLINK ? 0 : timeout;
+	/* a name that shows a link can become that of the directory when another name is edited, and then it is still a link
+	 * to some */
+	bool stays = !fs->writable || (st->type != WF_SYMLINK && !fs_somebody_sees_link(fs, st->ino));
+	ret->entry_timeout = stays ? timeout : 0;
 	ret->attr_timeout = FS_TIMEOUT;
 	fs_stat(fs, st, &ret->attr);
 }
@@ -214,9 +216,11 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	/* the kernel keeps a directory's listing; its own operations on it drop that again */
-	fi->cache_readdir = !fs_is_control(ino) && wf_names_stay(fs_of(req)->checkpoint, (uint32_t)ino) &&
-			    !wf_names_return(fs_of(req)->checkpoint, (uint32_t)ino);
+	/* the kernel keeps a directory's listing, with the types; its own operations on it drop that again */
+	struct fs *fs = fs_of(req);
+	fi->cache_readdir = !fs_is_control(ino) && wf_names_stay(fs->checkpoint, (uint32_t)ino) &&
+			    !wf_names_return(fs->checkpoint, (uint32_t)ino) && wf_types_stay(fs->checkpoint) &&
+			    !fs_somebody_sees_link(fs, 0);
 	fi->keep_cache = fi->cache_readdir;
 	fuse_reply_open(req, fi);
 }

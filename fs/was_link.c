@@ -2,7 +2,7 @@
  * directory makes one of the links the directory; but rm -r, find -delete and shutil.rmtree have seen that link as a link, and
  * are going to unlink it. So for some seconds the task that removed the directory, and nobody else, goes on seeing a link
  * there, and unlinking it removes the entry, as it would have removed the link. Whoever reads the link is shown the
- * directory from then on. */
+ * directory from then on. In these seconds the kernel keeps neither view, in a name or in a listing: it would show it to all. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -21,6 +21,7 @@ struct fs_was_links {
 	} all[WAS_LINK_MAX];
 	uint32_t next;
 	_Atomic uint32_t used; /* how many were ever noted: nearly always none */
+	_Atomic time_t until;  /* of the last of them */
 };
 
 /* For whom this thread removes something. */
@@ -63,7 +64,7 @@ void fs_became_directory(void *ctx, uint32_t ino)
 	uint32_t i = l->next++ % WAS_LINK_MAX;
 	l->all[i].ino = ino;
 	l->all[i].task = remover;
-	l->all[i].until = now() + WAS_LINK_SECONDS;
+	l->until = l->all[i].until = now() + WAS_LINK_SECONDS;
 	l->used++;
 	pthread_mutex_unlock(&l->lock);
 }
@@ -81,6 +82,19 @@ bool fs_sees_link(fuse_req_t req, uint32_t ino, bool for_the_last_time)
 		if (sees && for_the_last_time)
 			l->all[i].ino = 0;
 	}
+	pthread_mutex_unlock(&l->lock);
+	return sees;
+}
+
+bool fs_somebody_sees_link(const struct fs *fs, uint32_t ino)
+{
+	struct fs_was_links *l = fs->was_links;
+	if (!l || l->used == 0 || now() >= l->until)
+		return false;
+	bool sees = ino == 0;
+	pthread_mutex_lock(&l->lock);
+	for (uint32_t i = 0; i < WAS_LINK_MAX && !sees; i++)
+		sees = l->all[i].ino == ino && now() < l->all[i].until;
 	pthread_mutex_unlock(&l->lock);
 	return sees;
 }

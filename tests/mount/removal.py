@@ -6,6 +6,7 @@ Usage: removal.py BUILD_DIRECTORY. Prints TAP.
 """
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -169,6 +170,29 @@ def links_on_the_way(w):
     w.umount()
 
 
+def links_that_others_see(w):
+    """Who removed the directory sees a link for a while, and nobody else does, whichever of them looked last."""
+    one, two, three, pair = {"t": tensor(1)}, {"t": tensor(2)}, {"t": tensor(3)}, (tensor(1), 2)
+    save(w.file, OrderedDict([("a", one), ("b", two), ("c", three), ("p", pair), ("in", {"one": one}), ("on", {"two": two}), ("at", [three]),
+                              ("off", {"p": pair}), ("keep", 1)]))
+    w.mount()
+    for top in ("in", "on", "at", "off"):
+        os.listdir(f"{w.mnt}/{top}")  # as it is before
+    for name in ("a", "b", "c", "p"):
+        shutil.rmtree(f"{w.mnt}/{name}")
+    same([[e.is_symlink() for e in os.scandir(f"{w.mnt}/{top}")] for top in ("in", "on", "at", "off")], [[True]] * 4, "who removed it lists a link")
+    r = run("rm", "-r", f"{w.mnt}/in")
+    ok(r.returncode == 0 and not r.stderr and missing(f"{w.mnt}/in"), "rm -r, by another, of a directory that was listed so", r)
+    r = run("sh", "-c", f"ls {w.mnt}/on/two {w.mnt}/at/0 {w.mnt}/off/p && find {w.mnt}/on {w.mnt}/at {w.mnt}/off -mindepth 1 -type d")
+    same(r.stdout.split()[-3:], [f"{w.mnt}/on/two", f"{w.mnt}/at/0", f"{w.mnt}/off/p"], "others find directories")
+    for top in ("on", "at", "off"):
+        same((refusal(shutil.rmtree, f"{w.mnt}/{top}"), missing(f"{w.mnt}/{top}")), ("done", True), f"who removed the first, after others looked: {top}")
+    same((run(w.wfctl, "umount", w.mnt).returncode, run(w.wfctl, "verify", w.file).returncode), (0, 0), "and a commit")
+    w.mount("-o", "ro")
+    same(os.listdir(w.mnt), ["keep"], "leaves the rest")
+    w.umount()
+
+
 def while_in_use(w):
     w.mount()
     with open(f"{w.mnt}/pair/0", "r+b") as f, open(f"{w.mnt}/holder/2", "rb") as g:
@@ -228,7 +252,8 @@ def many_entries(w):
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "is committed")
 
 
-for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
+for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_that_others_see, make),
+                      (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
     with World(sys.argv[1], content) as world:
         test(world)
 done()

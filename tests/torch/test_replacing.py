@@ -55,8 +55,8 @@ KINDS = {
     "array": (numpy.ones(3, "f4"), TWO + 2 * ONE, numpy.array([2, 1, 1], "f4"), None),
 }
 HEX = (r"\x00\x00\x80\x3f", r"\x00\x00\x00\x40")
-MISFITS = {"int": b"twelve, or so\n", "float": b"x\n", "bool": b"perhaps\n", "tensor": b"\1" * 23, "zero_d": b"words\n", "param": b"some text\n", "array": b"\1" * 13}
-NEW = {"int": "twelve, or so", "float": "x", "bool": "perhaps", "tensor": torch.full((23,), 1, dtype=torch.uint8), "zero_d": "words", "param": "some text",
+MISFITS = {"int": b"twelve, or so\n", "list": b"[1, two\n", "float": b"x\n", "bool": b"perhaps\n", "tensor": b"\1" * 23, "zero_d": b"words\n", "param": b"some text\n", "array": b"\1" * 13}
+NEW = {"int": "twelve, or so", "list": "[1, two", "float": "x", "bool": "perhaps", "tensor": torch.full((23,), 1, dtype=torch.uint8), "zero_d": "words", "param": "some text",
        "array": torch.full((13,), 1, dtype=torch.uint8)}
 count = failures = 0
 
@@ -139,12 +139,10 @@ def misfitting(way, work):
     r = Round(work)
     wanted, silent = original(), []
     for key, content in MISFITS.items():
-        if edits and (key not in ("int", "float", "bool") or way.text):
+        if edits and (key not in ("int", "float", "bool", "list") or way.text):
             continue
         if way.text and KINDS[key][3] is None:
             continue
-        if "-i~" in way.name or way.name == "patch -b":
-            continue  # they leave the old file under the backup's name alone
         if way.name == "rsync --inplace" and key not in ("int", "float", "bool"):
             continue  # bytes that are written inside a tensor are its new data at once
         done = r.apply(way, key, content)
