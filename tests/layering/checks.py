@@ -4,6 +4,7 @@
     checks.py SOURCE_DIR BUILD_DIR    every check; prints TAP
     checks.py --figures SOURCE_DIR [BUILD_DIR]    includes, storeys, circles, sizes
 """
+import json
 import os
 import subprocess
 import sys
@@ -109,14 +110,12 @@ def short(path):
 
 
 def objects_of(build):
-    """(objects of the programs, of tests and benchmarks)"""
-    product, others = [], []
-    for where, _, names in os.walk(build):
-        for name in names:
-            if name.endswith(".o"):
-                top = os.path.relpath(where, build).split("/")[0]
-                (product if top in ("codec", "devices", "fs") else others).append(os.path.join(where, name))
-    return sorted(product), sorted(others)
+    """(objects of the programs, of tests and benchmarks): those that the build makes now, not what an older one left behind."""
+    with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as f:
+        made = sorted({entry["output"] for entry in json.load(f) if entry["output"].endswith(".o")})
+    made = [path for path in made if os.path.exists(os.path.join(build, path))]
+    product = [os.path.join(build, path) for path in made if path.split("/")[0] in ("codec", "devices", "fs")]
+    return product, [os.path.join(build, path) for path in made if os.path.join(build, path) not in product]
 
 
 def figures(top, build=None):
