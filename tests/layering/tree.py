@@ -97,6 +97,8 @@ def symbols(objects):
         needed[path] = set()
         for line in subprocess.run(["nm", "-P", path], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
             name, kind = line.split()[:2]
+            if name.startswith("__"):  # the sanitizers' own
+                continue
             if kind in "Uw":
                 needed[path].add(name)
             elif kind in "TDBRVWC":
