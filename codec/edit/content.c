@@ -147,12 +147,9 @@ static int after_edit(struct wf_checkpoint *ck, wf_ino ino)
 	return 0;
 }
 
-ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len)
+/* Takes in what a change of content came to, which is r, and lets go of the lock. Returns r, or what judging the content said. */
+static int end_edit(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o, int r)
 {
-	int r = wf_edit_begin(ck);
-	if (r < 0)
-		return r;
-	r = write_file(ck, ino, o, offset, buf, len);
 	if (r < 0 && o)
 		o->failed = r;
 	if (r == 0)
@@ -160,6 +157,16 @@ ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, u
 	if (r == 0)
 		r = after_edit(ck, ino);
 	wf_edit_end(ck);
+	return r;
+}
+
+ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len)
+{
+	int r = wf_edit_begin(ck);
+	if (r < 0)
+		return r;
+	r = write_file(ck, ino, o, offset, buf, len);
+	r = end_edit(ck, ino, o, r);
 	return r < 0 ? r : (ssize_t)len;
 }
 
@@ -215,14 +222,7 @@ int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, ui
 	if (r < 0)
 		return r;
 	r = truncate_file(ck, ino, o, size_bytes);
-	if (r < 0 && o)
-		o->failed = r;
-	if (r == 0)
-		wf_edit_stamp(ck, ino, true);
-	if (r == 0)
-		r = after_edit(ck, ino);
-	wf_edit_end(ck);
-	return r;
+	return end_edit(ck, ino, o, r);
 }
 
 /* [offset, end) is within the file. */
@@ -280,14 +280,7 @@ int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, in
 	if (r < 0)
 		return r;
 	r = wf_tree_node(ck->tree, ino) ? allocate(ck, ino, o, mode, offset, len) : -ENOENT;
-	if (r < 0 && o)
-		o->failed = r;
-	if (r == 0)
-		wf_edit_stamp(ck, ino, true);
-	if (r == 0)
-		r = after_edit(ck, ino);
-	wf_edit_end(ck);
-	return r;
+	return end_edit(ck, ino, o, r);
 }
 
 /* ---- sizes that nobody wrote behind ---- */
