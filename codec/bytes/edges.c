@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 #define EDGE_BYTES (64u << 10)
@@ -13,25 +14,12 @@
 #define PIECES 64u
 #define PIECE_BYTES 4096u
 
-static int read_all(int fd, uint64_t offset, unsigned char *buf, size_t len)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, buf + done, len - done, (off_t)(offset + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
-}
-
 /* buf: EDGE_BYTES; holds the range's last part afterwards. */
 static int crc_range(int fd, uint64_t offset, uint64_t len, unsigned char *buf, uint32_t *crc)
 {
 	while (len > 0) {
 		size_t n = WF_MIN(len, (uint64_t)EDGE_BYTES);
-		int r = read_all(fd, offset, buf, n);
+		int r = wf_pread_all(fd, buf, n, offset);
 		if (r < 0)
 			return r;
 		*crc = (uint32_t)crc32(*crc, buf, (uInt)n);
@@ -63,7 +51,7 @@ static int find_directory(int fd, uint64_t size, unsigned char *buf, uint64_t *r
 {
 	size_t n = (size_t)WF_MIN(size, (uint64_t)EDGE_BYTES);
 	*ret_offset = *ret_len = 0;
-	int r = read_all(fd, size - n, buf, n);
+	int r = wf_pread_all(fd, buf, n, size - n);
 	if (r < 0 || n < 22)
 		return r;
 	size_t at = n - 22;
@@ -77,7 +65,7 @@ static int find_directory(int fd, uint64_t size, unsigned char *buf, uint64_t *r
 		uint64_t where = wf_le64(buf + at - 12);
 		if (size < sizeof end64 || where > size - sizeof end64)
 			return 0;
-		if ((r = read_all(fd, where, end64, sizeof end64)) < 0)
+		if ((r = wf_pread_all(fd, end64, sizeof end64, where)) < 0)
 			return r;
 		len = wf_le64(end64 + 40);
 		offset = wf_le64(end64 + 48);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 #define BUFFER_BYTES (1u << 20)
@@ -15,34 +16,6 @@
 #define SMALL_BYTES (32u << 10)
 /* One copy_file_range: long enough to cost nothing, short enough that progress shows and writeback starts early. */
 #define CHUNK_BYTES (16u << 20)
-
-int wf_pread_all(int fd, void *buf, size_t len, uint64_t offset)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
-	}
-	return 0;
-}
-
-int wf_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pwrite(fd, (const char *)buf + done, len - done, (off_t)(offset + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
-}
 
 int wf_out_init(struct wf_out *o, int fd, uint64_t at, _Atomic uint64_t *done_bytes)
 {

@@ -46,7 +46,3 @@ int wf_out_copy(struct wf_out *o, int src_fd, uint64_t offset, uint64_t len);
 int wf_out_flush(struct wf_out *o);
 /* Flushes and makes the file end here. */
 int wf_out_finish(struct wf_out *o);
-
-/* Reads exactly len bytes. Returns 0, -EIO at the end of the file, or pread's error. */
-int wf_pread_all(int fd, void *buf, size_t len, uint64_t offset);
-int wf_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset);

@@ -9,6 +9,7 @@
 #include <zlib.h>
 
 #include "codec/bytes/edges.h"
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 #define INFLATE_INPUT_BYTES (64u << 10)
@@ -221,17 +222,9 @@ static bool was_only_touched(struct wf_source *s, const struct wf_fingerprint *n
 
 static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, size_t len)
 {
-	size_t done = 0;
-	while (done < len) {
-		ssize_t n = pread(s->file.fd, buf + done, len - done, (off_t)(offset + done));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
-	}
+	int r = wf_pread_all(s->file.fd, buf, len, offset);
+	if (r < 0)
+		return r;
 	/* After the read, not before: what changed while the bytes were copied is noticed, too. */
 	struct stat st;
 	if (fstat(s->file.fd, &st) < 0)

@@ -4,6 +4,7 @@
  * ones: the rest is not read. An old sum of 0 was left out on purpose (torch's set_crc32_options, skip_data) and tells
  * nothing.
  */
+#include "codec/bytes/io.h"
 #include "codec/commit/commit.h"
 
 #include <errno.h>

@@ -11,6 +11,7 @@
  * Where the file system clones, the first record of a run that cannot be a part of one gets a longer padding, so that
  * all that follows keeps its place within a block.
  */
+#include "codec/bytes/io.h"
 #include "codec/commit/commit.h"
 
 #include <errno.h>

@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
 
@@ -195,7 +196,7 @@ static int copy_file(int from, int to)
 			if (r == 0 && got == 0)
 				r = -EIO;
 			if (r == 0)
-				r = wf_overlay_write(to, buf, got, (uint64_t)at);
+				r = wf_pwrite_all(to, buf, got, (uint64_t)at);
 			if (r < 0)
 				return r;
 			at += (off_t)got;

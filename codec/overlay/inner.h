@@ -90,7 +90,6 @@ int wf_overlay_sync_log(struct wf_overlay *ov);
 int wf_overlay_sync_names(int dir_fd, bool *failed);
 /* pread and pwrite of everything; reading is short at the end of the file only. */
 int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got);
-int wf_overlay_write(int fd, const void *buf, size_t len, uint64_t offset);
 
 #define WF_LOG_HEADER_BYTES 96u
 #define WF_LOG_RECORD_BYTES 20u

@@ -17,6 +17,7 @@
  *            18   2  zero
  *            20      payload
  */
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 
 #include <errno.h>
@@ -73,19 +74,6 @@ int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_
 		got += n;
 	}
 	*ret_got = got;
-	return 0;
-}
-
-int wf_overlay_write(int fd, const void *buf, size_t len, uint64_t offset)
-{
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pwrite(fd, (const char *)buf + done, len - done, offset + done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		done += n;
-	}
 	return 0;
 }
 
@@ -158,7 +146,7 @@ static int make_log(struct wf_overlay *ov)
 		return 0;
 	wf_overlay_know_content(ov);
 	encode_header(&ov->base, h);
-	int r = wf_overlay_write(ov->log_fd, h, sizeof h, 0);
+	int r = wf_pwrite_all(ov->log_fd, h, sizeof h, 0);
 	if (r == 0)
 		ov->log_bytes = sizeof h;
 	return r;
@@ -194,7 +182,7 @@ int wf_overlay_write_log(struct wf_overlay *ov)
 	if (r < 0 || !ov->buffer.len)
 		return r;
 	/* written at a known place: a part of it that an earlier failure (a full disk) left is written over */
-	r = wf_overlay_write(ov->log_fd, ov->buffer.data, ov->buffer.len, ov->log_bytes);
+	r = wf_pwrite_all(ov->log_fd, ov->buffer.data, ov->buffer.len, ov->log_bytes);
 	if (r < 0)
 		return r;
 	ov->log_bytes += ov->buffer.len;
@@ -226,7 +214,7 @@ static int copy_log(const struct wf_overlay *ov, int to)
 		if (r == 0 && got == 0)
 			r = -EIO;
 		if (r == 0)
-			r = wf_overlay_write(to, buf, got, at);
+			r = wf_pwrite_all(to, buf, got, at);
 		if (r < 0)
 			return r;
 		at += got;

@@ -1,4 +1,5 @@
 /* Reading the log back: at opening, and to see whether a copy of it is whole. Its bytes may be anything. */
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 
 #include <errno.h>
@@ -96,7 +97,7 @@ static int keep_aside(struct wf_overlay *ov, uint64_t from, uint64_t end, char *
 		size_t got;
 		int r = wf_overlay_read(ov->log_fd, buf, WF_MIN(sizeof buf, end - from - done), from + done, &got);
 		if (r == 0 && got)
-			r = wf_overlay_write(out, buf, got, done);
+			r = wf_pwrite_all(out, buf, got, done);
 		if (r < 0)
 			return r;
 		if (!got)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "codec/bytes/io.h"
 #include "codec/tensor/storage.h"
 #include "codec/tensor/storage_inner.h"
 #include "codec/bytes/util.h"
@@ -188,21 +189,6 @@ void wf_storages_set_mirror(struct wf_storages *ss, const struct wf_storage_mirr
 	ss->mirror = mirror;
 }
 
-static int write_fully(int fd, uint64_t offset, const char *p, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, p, len, (off_t)offset);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			p += n;
-			offset += (uint64_t)n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
 int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len)
 {
 	uint64_t end;
@@ -212,29 +198,6 @@ int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_
 	struct wf_storage *s = &ss->all[i];
 	int r = s->dirty ? 0 : wf_extents_new(&s->dirty);
 	return r < 0 ? r : wf_extents_add(s->dirty, offset, end);
-}
-
-int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len)
-{
-	const struct wf_storage *s = wf_storage_get(ss, i);
-	int fd;
-
-	if (!ss->files.open)
-		return -EROFS;
-	if (!s || offset > s->size_bytes || len > s->size_bytes - offset)
-		return s && s->bad ? s->bad : -EUCLEAN;
-	if (s->bad || len == 0)
-		return s->bad;
-	int r = ss->files.open(ss->files.ctx, i, &fd);
-	if (r == 0)
-		r = write_fully(fd, offset, buf, len);
-	if (r == 0)
-		r = wf_storage_mark(ss, i, offset, len);
-	if (r == 0 && ss->files.written)
-		ss->files.written(ss->files.ctx, i, offset, len);
-	if (r == 0 && ss->mirror)
-		ss->mirror->written(ss->mirror->ctx, i, offset, buf, len);
-	return r;
 }
 
 /* The bytes of [offset, end) that the file has become a hole; the file is at least that long afterwards. */
@@ -252,7 +215,7 @@ static int punch(int fd, uint64_t offset, uint64_t end)
 	int r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)part) < 0 ? -errno : 0;
 	while (r == -EOPNOTSUPP && part > 0) {
 		size_t n = WF_MIN(part, sizeof zeroes);
-		int w = write_fully(fd, offset, zeroes, n);
+		int w = wf_pwrite_all(fd, zeroes, n, offset);
 		if (w < 0)
 			return w;
 		offset += n;
@@ -261,7 +224,8 @@ static int punch(int fd, uint64_t offset, uint64_t end)
 	return r == -EOPNOTSUPP ? 0 : r;
 }
 
-int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len)
+/* buf: NULL for zeroes. */
+static int change(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len)
 {
 	const struct wf_storage *s = wf_storage_get(ss, i);
 	int fd;
@@ -274,14 +238,24 @@ int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_
 		return s->bad;
 	int r = ss->files.open(ss->files.ctx, i, &fd);
 	if (r == 0)
-		r = punch(fd, offset, offset + len);
+		r = buf ? wf_pwrite_all(fd, buf, len, offset) : punch(fd, offset, offset + len);
 	if (r == 0)
 		r = wf_storage_mark(ss, i, offset, len);
 	if (r == 0 && ss->files.written)
 		ss->files.written(ss->files.ctx, i, offset, len);
 	if (r == 0 && ss->mirror)
-		ss->mirror->written(ss->mirror->ctx, i, offset, NULL, len);
+		ss->mirror->written(ss->mirror->ctx, i, offset, buf, len);
 	return r;
+}
+
+int wf_storage_write(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len)
+{
+	return change(ss, i, offset, buf, len);
+}
+
+int wf_storage_zero(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len)
+{
+	return change(ss, i, offset, NULL, len);
 }
 
 int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes)

@@ -56,7 +56,7 @@ KNOWN_LOOPS = [
 KNOWN_EXPORTS = {
     "cuda_lost", "wf_container_load_record_graph", "wf_container_trim", "wf_dict_compact", "wf_edit_past_of", "wf_fingerprint_equal",
     "wf_fingerprint_from_stat", "wf_is_writable", "wf_layout_init", "wf_layout_next", "wf_locate", "wf_overlay_is_synced",
-    "wf_overlay_writable", "wf_pickle_filled", "wf_pwrite_all", "wf_rebuild_of_func", "wf_row_json", "wf_tree_key", "wf_tree_new_dir",
+    "wf_overlay_writable", "wf_pickle_filled", "wf_rebuild_of_func", "wf_row_json", "wf_tree_key", "wf_tree_new_dir",
     "wf_tree_set_object", "wf_value_repr", "wf_zip_id_combine",
 }
 

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "codec/bytes/io.h"
 #include "codec/commit/commit.h"
 #include "codec/bytes/crc32.h"
 #include "codec/tensor/layout.h"

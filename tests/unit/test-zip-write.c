@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "codec/bytes/io.h"
 #include "codec/container/records.h"
 #include "codec/bytes/out.h"
 #include "codec/bytes/crc32.h"
