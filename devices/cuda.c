@@ -1,63 +1,13 @@
-/* CUDA memory through the driver API.
- *
- * The context is the device's primary one, taken at the first alloc and given back at close; it costs hundreds of MB on
- * the GPU, so describe() does without it when it can. Every entry makes it current for its thread: the driver keeps
- * that per thread, and our callers' threads come and go.
- */
+/* CUDA memory through the driver API: the slots of device.h. Allocations and loads have files of their own (cuda_slots.h). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda_kernels.h"
-#include "cuda_ring.h"
+#include "cuda_slots.h"
 #include "gather_kernel.h"
 #include "view.h"
-
-/* The context, with all memory in it, is of no use after these: each later call gives the same again. */
-bool cuda_is_fatal(cu_result r)
-{
-	static const short fatal[] = {4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999};
-	for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++)
-		if (fatal[i] == r)
-			return true;
-	return false;
-}
-
-int cuda_status(struct cuda_device *d, cu_result r)
-{
-	if (r != CU_SUCCESS)
-		atomic_store(&d->failure, r);
-	if (cuda_is_fatal(r))
-		atomic_store(&d->lost, true);
-	return r == CU_SUCCESS ? 0 : r == CU_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO;
-}
-
-/* ---- context ---- */
-
-int cuda_enter(struct cuda_device *d)
-{
-	return atomic_load(&d->lost) ? -EIO : cuda_enter_lost(d);
-}
-
-int cuda_enter_lost(struct cuda_device *d)
-{
-	cu_result r = CU_SUCCESS;
-	pthread_mutex_lock(&d->lock);
-	if (!d->context) {
-		/* waiting threads sleep: there are more of them than cores */
-		if (d->cu->context_flags)
-			d->cu->context_flags(d->device, CU_CTX_SCHED_BLOCKING_SYNC);
-		r = d->cu->context_retain(&d->context, d->device);
-	}
-	cu_context context = d->context;
-	pthread_mutex_unlock(&d->lock);
-	if (r == CU_SUCCESS)
-		r = d->cu->context_set(context);
-	return cuda_status(d, r);
-}
-
-/* ---- the slots ---- */
 
 static int cuda_describe(struct device *base, struct dev_info *ret)
 {
@@ -268,7 +218,7 @@ static const char *cuda_why(struct device *base)
 	return r == CU_SUCCESS ? NULL : dev_cuda_error_name(d->cu, r);
 }
 
-bool cuda_lost(struct device *base)
+static bool cuda_lost(struct device *base)
 {
 	return atomic_load(&cuda_self(base)->lost);
 }

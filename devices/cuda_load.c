@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "cuda_ring.h"
+#include "cuda_slots.h"
 #include "segments.h"
 
 #define MAX_THREADS 64u

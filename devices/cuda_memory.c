@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cuda_ring.h"
+#include "cuda_slots.h"
 
 #define CUDA_PAGE_BYTES (2ull << 20)
 

@@ -1,4 +1,4 @@
-#include "cuda_ring.h"
+#include "cuda_context.h"
 
 #include <errno.h>
 #include <stdlib.h>

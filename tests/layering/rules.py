@@ -46,7 +46,6 @@ KNOWN_LOOPS = [
      "codec/edit/rename", "codec/edit/replay", "codec/edit/replay_scratch", "codec/edit/said", "codec/edit/scratch", "codec/edit/set",
      "codec/edit/times", "codec/edit/touch", "codec/edit/wanted"},
     {"codec/lines", "codec/listing", "codec/share"},
-    {"devices/cuda", "devices/cuda_load", "devices/cuda_memory", "devices/cuda_ring"},
     {"fs/archive", "fs/control", "fs/cuda", "fs/objects", "fs/ops_attributes", "fs/ops_data", "fs/ops_edit", "fs/ops_names", "fs/session",
      "fs/signals"},
     {"fs/wfctl", "fs/wfctl_ls", "fs/wfctl_mount", "fs/wfctl_rows", "fs/wfctl_verbs"},
@@ -54,7 +53,7 @@ KNOWN_LOOPS = [
 
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.
 KNOWN_EXPORTS = {
-    "cuda_lost", "wf_container_load_record_graph", "wf_container_trim", "wf_dict_compact", "wf_edit_past_of", "wf_fingerprint_equal",
+    "wf_container_load_record_graph", "wf_container_trim", "wf_dict_compact", "wf_edit_past_of", "wf_fingerprint_equal",
     "wf_fingerprint_from_stat", "wf_is_writable", "wf_layout_init", "wf_layout_next", "wf_locate", "wf_overlay_is_synced",
     "wf_overlay_writable", "wf_pickle_filled", "wf_rebuild_of_func", "wf_row_json", "wf_tree_key", "wf_tree_new_dir",
     "wf_tree_set_object", "wf_value_repr", "wf_zip_id_combine",
