@@ -41,7 +41,8 @@ static void mark(struct going *g, wf_ino dir, bool marked, wf_ino *list, uint32_
 	}
 }
 
-/* The link becomes the directory that it pointed to. */
+/* The link becomes the directory that it pointed to. The old place becomes a link: what is around it may stay, too, when that
+ * is found by a later link. */
 static void take_over(struct wf_tree *t, wf_ino link, wf_ino gone)
 {
 	struct wf_node *old = &t->nodes[gone - 1], *n = &t->nodes[link - 1];
@@ -54,8 +55,9 @@ static void take_over(struct wf_tree *t, wf_ino link, wf_ino gone)
 		if (child != WF_NO_INO && t->nodes[child - 1].parent == gone)
 			t->nodes[child - 1].parent = link;
 	}
-	old->type = WF_NODE_GONE;
-	t->links--;
+	old->type = old->nlink > 0 ? WF_NODE_LINK : WF_NODE_GONE;
+	if (old->type == WF_NODE_GONE)
+		t->links--;
 	wf_tree_map_object(t, n->object, link);
 }
 

@@ -170,6 +170,26 @@ def links_on_the_way(w):
     w.umount()
 
 
+def links_inside_links(w):
+    """A container in one that stays elsewhere, and itself is elsewhere."""
+    inner = (tensor(1), 2)
+    outer = (tensor(1, 3), 7, inner)
+    save(w.file, OrderedDict([("a", outer), ("b", inner), ("c", {"x": (outer, tensor(1))}), ("keep", 1)]))
+    w.mount()
+    r = run("rm", "-r", f"{w.mnt}/a")
+    ok(r.returncode == 0 and not r.stderr, "rm -r", r)
+    same((run("ls", f"{w.mnt}/c/x/0").stdout.split(), read(f"{w.mnt}/c/x/0/2/0"), read(f"{w.mnt}/b/0")), (["0", "1", "2"], floats(1), floats(1)),
+         "both are whole where they stay")
+    run("sync", w.mnt)
+    w.crash()
+    same((run("ls", f"{w.mnt}/c/x/0").stdout.split(), read(f"{w.mnt}/c/x/0/2/0")), (["0", "1", "2"], floats(1)), "after a kill")
+    write(f"{w.mnt}/b/0", floats(1, 40))
+    same(read(f"{w.mnt}/c/x/0/2/0"), floats(1, 40), "one tuple")
+    r = run("rm", "-r", f"{w.mnt}/c")
+    ok(r.returncode == 0 and sorted(os.listdir(w.mnt)) == ["b", "keep"], "the other place of the outer one goes", r)
+    same((read(f"{w.mnt}/b/0"), run(w.wfctl, "umount", w.mnt).returncode), (floats(1, 40), 0), "and the inner one stays")
+
+
 def links_that_others_see(w):
     """Who removed the directory sees a link for a while, and nobody else does, whichever of them looked last."""
     one, two, three, pair = {"t": tensor(1)}, {"t": tensor(2)}, {"t": tensor(3)}, (tensor(1), 2)
@@ -252,7 +272,7 @@ def many_entries(w):
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "is committed")
 
 
-for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_that_others_see, make),
+for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_inside_links, make), (links_that_others_see, make),
                       (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
     with World(sys.argv[1], content) as world:
         test(world)
