@@ -99,6 +99,7 @@ struct wf_file {
 	bool sized;            /* a size was set without an opening; judged at `due` */
 	bool aside;            /* while a commit writes: it is not in the graph */
 	bool failed;           /* the last opening for writing had a write that failed */
+	bool refused;          /* what was written last: the old state stands, and shows when writing ends */
 	bool said_fits;        /* the content has been what attributes say: rows can be added to it */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */

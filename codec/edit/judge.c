@@ -292,6 +292,7 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 	if (!refused(r)) {
 		f->judged |= r == 0;
 		f->stand_in &= r < 0;
+		f->refused &= r < 0;
 		f->said_fits |= r == 0 && w->said;
 		return r;
 	}
@@ -303,6 +304,7 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 		return made < 0 ? made : w->said && !empty ? -EINVAL : 0;
 	}
 	int back = wf_edit_restore(ck, ino);
+	f->refused = true;
 	return back < 0 ? back : empty ? 0 : r == -EFBIG || r == -EPERM ? r : -EINVAL;
 }
 

@@ -110,7 +110,7 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 		note_refused(ck, ino);
 	if (failed)
 		wf_edit_restore(ck, ino);
-	bool keeps = f->is_new && f->judged && !failed && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
+	bool keeps = f->is_new && f->judged && !failed && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
 	if (f->pending != PENDING_NOT && !keeps) {
 		bool same = shows_the_same(ck, ino);
 		int dropped = wf_edit_drop_pending(ck, ino);
@@ -119,7 +119,7 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 			wf_edit_changed(ck, ino);
 	}
 	wf_edit_forget_old(ck, ino);
-	f->anew = f->touched = f->sized = f->failed = false;
+	f->anew = f->touched = f->sized = f->failed = f->refused = false;
 	if (!f->is_new)
 		wf_said_clear(f);
 	return r;

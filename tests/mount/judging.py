@@ -145,6 +145,13 @@ def closes(w):
     failed = attempt(lambda: os.pwrite(fd, b"ten\n", 0))
     r = attempt(lambda: os.close(fd))
     eventually(lambda: (failed, r, read(f"{m}/i")), (errno.EINVAL, errno.EINVAL, b"10\n"), "an opening in which a write failed changes nothing")
+    run("cp", "-a", f"{m}/i", f"{m}/copied")
+    for halves, r, shown in (((b"75350", b"!x"), errno.EINVAL, b"10\n"), ((b"75350", b"\n"), 0, b"75350\n"), ((b"!x",), errno.EINVAL, b"75350\n"), ((b"1", b"2"), 0, b"12")):
+        fd = os.open(f"{m}/copied", os.O_WRONLY | os.O_TRUNC)
+        for half in halves:
+            os.write(fd, half)
+        closed = attempt(lambda: os.close(fd))
+        eventually(lambda: (closed, read(f"{m}/copied")), (r, shown), f"a value that is a copy, given {halves}")
     fd = os.open(f"{m}/kept", os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"half")
     put(f"{m}/.weightfs/commit", b"1", os.O_WRONLY)  # no program is started: its copy of the descriptor would be closed, and judged
