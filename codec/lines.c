@@ -1,10 +1,11 @@
-#include "codec/checkpoint.h"
 #include "codec/lines.h"
 
 #include <string.h>
 
+#include "codec/checkpoint.h"
 #include "codec/tensor/layout.h"
 #include "codec/value/text.h"
+#include "devices/device.h"
 
 static void put_string(struct wf_buffer *out, const char *name, const char *value)
 {
@@ -16,6 +17,28 @@ static void put_number(struct wf_buffer *out, const char *name, uint64_t value)
 {
 	wf_buffer_puts(out, name);
 	wf_buffer_put_int(out, (int64_t)value);
+}
+
+static void put_handle(struct wf_buffer *out, const struct dev_share *share)
+{
+	static const char digits[] = "0123456789abcdef";
+	for (size_t i = 0; i < sizeof share->handle; i++) {
+		wf_buffer_putc(out, digits[share->handle[i] >> 4]);
+		wf_buffer_putc(out, digits[share->handle[i] & 15]);
+	}
+}
+
+void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out)
+{
+	wf_buffer_puts(out, "\"uuid\": \"");
+	wf_buffer_puts(out, shared->uuid);
+	wf_buffer_puts(out, "\", \"handle\": \"");
+	put_handle(out, shared->share);
+	wf_buffer_putc(out, '"');
+	if (shared->share->socket[0]) {
+		wf_buffer_puts(out, ", \"socket\": ");
+		wf_json_string(out, shared->share->socket, strlen(shared->share->socket));
+	}
 }
 
 static void put_flag(struct wf_buffer *out, const char *name, bool value)
@@ -125,15 +148,4 @@ int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret)
 		put_tensor(ret, l, row);
 	wf_buffer_puts(ret, "}\n");
 	return wf_buffer_status(ret);
-}
-
-static int add_line(void *ctx, const struct wf_tensor_row *row)
-{
-	return wf_row_json(row, ctx);
-}
-
-int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret)
-{
-	int r = wf_each_tensor(ck, add_line, ret);
-	return r < 0 ? r : wf_buffer_status(ret);
 }

@@ -36,5 +36,5 @@ struct wf_line {
 	struct wf_line_file *file;
 };
 
-/* "uuid": ..., "handle": ..., "socket": ...: how another process maps the memory of a share (share.c). */
+/* Appends "uuid": ..., "handle": ..., "socket": ...: how another process maps the memory of a share. */
 void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out);

@@ -1,4 +1,4 @@
-/* Whole-checkpoint texts: tables of tensors, names of globals, status. */
+/* Walks all names of the tree in their order: .weightfs/tensors.json, and the classes and functions of .weightfs/globals. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 /* ---- every tensor, in tree order ---- */
 
-struct frame {
+struct listing_frame {
 	wf_ino dir;
 	uint32_t position;
 	size_t path_len; /* of the directory's own path, its slash included */
@@ -20,7 +20,7 @@ struct frame {
 struct listing {
 	struct wf_checkpoint *ck;
 	struct wf_buffer path, shape, dtype;
-	struct frame *stack;
+	struct listing_frame *stack;
 	uint32_t depth, capacity;
 	struct wf_line_file file;
 };
@@ -29,13 +29,13 @@ static int push(struct listing *l, wf_ino dir)
 {
 	if (l->depth == l->capacity) {
 		uint32_t capacity = l->capacity ? l->capacity * 2 : 16;
-		struct frame *stack = reallocarray(l->stack, capacity, sizeof *stack);
+		struct listing_frame *stack = reallocarray(l->stack, capacity, sizeof *stack);
 		if (!stack)
 			return -ENOMEM;
 		l->stack = stack;
 		l->capacity = capacity;
 	}
-	l->stack[l->depth++] = (struct frame){dir, 0, l->path.len};
+	l->stack[l->depth++] = (struct listing_frame){dir, 0, l->path.len};
 	return 0;
 }
 
@@ -79,7 +79,7 @@ static int walk(struct listing *l, const struct wf_walk *w)
 	struct wf_tree *t = l->ck->tree;
 	int r = 0;
 	while (r == 0 && l->depth > 0) {
-		struct frame *f = &l->stack[l->depth - 1];
+		struct listing_frame *f = &l->stack[l->depth - 1];
 		const struct wf_dir *d = wf_tree_dir(t, f->dir);
 		l->path.len = f->path_len;
 		if (f->position == d->count) {
@@ -128,7 +128,18 @@ int wf_each_tensor(struct wf_checkpoint *ck, int (*each)(void *ctx, const struct
 	return wf_walk(ck, &w);
 }
 
-/* ---- texts ---- */
+static int add_line(void *ctx, const struct wf_tensor_row *row)
+{
+	return wf_row_json(row, ctx);
+}
+
+int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret)
+{
+	int r = wf_each_tensor(ck, add_line, ret);
+	return r < 0 ? r : wf_buffer_status(ret);
+}
+
+/* ---- classes and functions ---- */
 
 static int compare_lines(const void *a, const void *b)
 {
@@ -169,124 +180,4 @@ int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret)
 		free(lines[i]);
 	free(lines);
 	return r < 0 ? r : wf_buffer_status(ret);
-}
-
-static void count_totals(struct wf_checkpoint *ck, struct wf_totals *ret)
-{
-	struct wf_tensor t;
-	*ret = (struct wf_totals){.file_bytes = wf_source_size(ck->file)};
-	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
-		const struct wf_node *n = wf_tree_node(ck->tree, ino);
-		if (!n || n->nlink == 0)
-			continue;
-		ret->entries += n->nlink;
-		if (n->type != WF_NODE_TENSOR)
-			continue;
-		ret->tensors++;
-		if (wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) == 0 && t.kind != WF_TENSOR_META)
-			ret->tensor_bytes += t.size_bytes;
-	}
-}
-
-int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret)
-{
-	pthread_rwlock_rdlock(&ck->lock);
-	count_totals(ck, ret);
-	pthread_rwlock_unlock(&ck->lock);
-	return 0;
-}
-
-static void field(struct wf_buffer *out, const char *name, const char *value)
-{
-	wf_buffer_printf(out, "  \"%s\": ", name);
-	if (value)
-		wf_json_string(out, value, strlen(value));
-	else
-		wf_buffer_puts(out, "null");
-	wf_buffer_puts(out, ",\n");
-}
-
-static void device_field(void *ctx, const char *name, uint64_t bytes)
-{
-	struct wf_buffer *out = ctx;
-	wf_buffer_printf(out, "%s\"%s\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", name, (unsigned long long)bytes);
-}
-
-static void device_memory(void *ctx, const struct wf_device_status *d)
-{
-	struct wf_buffer *out = ctx;
-	wf_buffer_printf(out, "%s\"%s\": {\"free\": %llu, \"total\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", d->name,
-			 (unsigned long long)d->free_bytes, (unsigned long long)d->total_bytes);
-	const char *const texts[][2] = {{"description", d->description}, {"loading", d->loading}, {"sharing", d->sharing}};
-	for (size_t i = 0; i < WF_ARRAY_SIZE(texts); i++)
-		if (texts[i][1][0]) {
-			wf_buffer_printf(out, ", \"%s\": ", texts[i][0]);
-			wf_json_string(out, texts[i][1], strlen(texts[i][1]));
-		}
-	wf_buffer_putc(out, '}');
-}
-
-int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
-{
-	struct wf_totals totals;
-	struct wf_overlay_usage usage = {0};
-	struct wf_unseen unseen;
-	bool counted = wf_count_unseen(ck, &unseen) == 0;
-	pthread_rwlock_rdlock(&ck->lock);
-	count_totals(ck, &totals);
-	if (ck->overlay)
-		wf_checkpoint_usage(ck, &usage);
-	wf_buffer_puts(ret, "{\n");
-	field(ret, "checkpoint", ck->path);
-	field(ret, "output", ck->output);
-	field(ret, "format", wf_container_kind_name(ck->container));
-	field(ret, "byteorder", wf_container_big_endian(ck->container) ? "big" : "little");
-	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(),
-			 ck->writable ? "true" : "false",
-			 usage.edits > 0 || wf_edits_is_hiding(ck) ? "true" : "false");
-	wf_buffer_printf(
-		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
-		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,
-		(unsigned long long)totals.tensor_bytes, (unsigned long long)totals.file_bytes);
-	if (counted)
-		wf_buffer_printf(ret, "  \"only_in_objects\": {\"tensors\": %llu, \"bytes\": %llu},\n",
-				 (unsigned long long)unseen.tensors, (unsigned long long)unseen.bytes);
-	wf_buffer_printf(
-		ret,
-		"  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",
-		(unsigned long long)usage.edits, (unsigned long long)usage.log_bytes,
-		(unsigned long long)usage.data_bytes, (unsigned long long)usage.unsynced);
-	if (ck->edits)
-		wf_edits_report(ck, ret);
-	if (ck->placement) {
-		wf_buffer_printf(ret, "  \"relocated\": %s,\n  \"devices\": {", ck->relocated ? "true" : "false");
-		if (wf_buffer_status(ret) == 0)
-			wf_placement_bytes(ck->placement, device_field, ret);
-		wf_buffer_puts(ret, "},\n  \"device_memory\": {");
-		if (wf_buffer_status(ret) == 0)
-			wf_placement_devices(ck->placement, device_memory, ret);
-		wf_buffer_puts(ret, "},\n");
-	}
-	if (atomic_load(&ck->progress.running))
-		wf_buffer_printf(
-			ret, "  \"commit\": {\"done_bytes\": %llu, \"total_bytes\": %llu, \"append_bytes\": %llu},\n",
-			(unsigned long long)atomic_load(&ck->progress.done_bytes),
-			(unsigned long long)atomic_load(&ck->progress.total_bytes),
-			(unsigned long long)atomic_load(&ck->progress.append_bytes));
-	else
-		wf_buffer_puts(ret, "  \"commit\": null,\n");
-	wf_buffer_puts(ret, "  \"last_error\": ");
-	if (ck->last_error[0])
-		wf_json_string(ret, ck->last_error, strlen(ck->last_error));
-	else
-		wf_buffer_puts(ret, "null");
-	const char *unused = ck->overlay ? wf_overlay_unused(ck->overlay) : NULL;
-	wf_buffer_puts(ret, ",\n  \"edits_not_shown\": ");
-	if (unused)
-		wf_json_string(ret, unused, strlen(unused));
-	else
-		wf_buffer_puts(ret, "null");
-	wf_buffer_puts(ret, "\n}\n");
-	pthread_rwlock_unlock(&ck->lock);
-	return wf_buffer_status(ret);
 }

@@ -28,28 +28,6 @@ bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino)
 	return shared;
 }
 
-static void put_handle(struct wf_buffer *out, const struct dev_share *share)
-{
-	static const char digits[] = "0123456789abcdef";
-	for (size_t i = 0; i < sizeof share->handle; i++) {
-		wf_buffer_putc(out, digits[share->handle[i] >> 4]);
-		wf_buffer_putc(out, digits[share->handle[i] & 15]);
-	}
-}
-
-void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out)
-{
-	wf_buffer_puts(out, "\"uuid\": \"");
-	wf_buffer_puts(out, shared->uuid);
-	wf_buffer_puts(out, "\", \"handle\": \"");
-	put_handle(out, shared->share);
-	wf_buffer_putc(out, '"');
-	if (shared->share->socket[0]) {
-		wf_buffer_puts(out, ", \"socket\": ");
-		wf_json_string(out, shared->share->socket, strlen(shared->share->socket));
-	}
-}
-
 static void describe(const struct wf_checkpoint *ck, const struct wf_tensor *t, const struct wf_shared *shared,
 		     struct wf_buffer *out)
 {
