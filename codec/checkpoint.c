@@ -10,37 +10,10 @@
 #include <unistd.h>
 
 #include "codec/edit/state.h"
-#include "codec/tensor/layout.h"
-#include "codec/container/lookalike.h"
 #include "codec/bytes/util.h"
-#include "codec/value/text.h"
+#include "codec/container/lookalike.h"
 
 #define BAD_TENSORS_TOLD 20 /* lines in the log at open; the rest is counted */
-
-void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-	if (!ck->log)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	ck->log(ck->log_ctx, line);
-}
-
-int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...)
-{
-	char reason[512];
-	va_list ap;
-	if (!ck->refused)
-		return code;
-	va_start(ap, fmt);
-	vsnprintf(reason, sizeof reason, fmt, ap);
-	va_end(ap);
-	ck->refused(ck->refused_ctx, code, reason);
-	return code;
-}
 
 /* ---- opening ---- */
 
@@ -101,39 +74,6 @@ static int open_overlay(struct wf_checkpoint *ck, const char *edits_of, struct w
 				       .log = ck->log,
 				       .log_ctx = ck->log_ctx};
 	return wf_overlay_open(&o, &ck->overlay, err);
-}
-
-int wf_base_read(struct wf_source *file, uint32_t after, struct wf_base *ret, struct wf_error *err)
-{
-	wf_ref root;
-	int r = wf_container_open(file, &ret->container, err);
-	if (r == 0 && (r = wf_graph_new(&ret->graph)) < 0)
-		wf_fail(err, r, "out of memory");
-	if (r == 0)
-		r = wf_container_load_graph(ret->container, ret->graph, &root, err);
-	if (r == 0)
-		r = wf_storages_new(ret->graph, ret->container, &ret->storages, err);
-	if (r == 0)
-		r = wf_tree_new(ret->graph, ret->storages, ret->container, root, after, &ret->tree, err);
-	return r;
-}
-
-void wf_base_free(struct wf_base *b)
-{
-	wf_tree_free(b->tree);
-	wf_storages_free(b->storages);
-	wf_graph_free(b->graph);
-	wf_container_free(b->container);
-}
-
-void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b)
-{
-	struct wf_base old = {ck->container, ck->graph, ck->storages, ck->tree};
-	ck->container = b->container;
-	ck->graph = b->graph;
-	ck->storages = b->storages;
-	ck->tree = b->tree;
-	*b = old;
 }
 
 static int read_base(struct wf_checkpoint *ck, struct wf_error *err)
@@ -279,11 +219,6 @@ void wf_close(struct wf_checkpoint *ck)
 	free(ck);
 }
 
-bool wf_is_writable(const struct wf_checkpoint *ck)
-{
-	return ck->writable;
-}
-
 uint32_t wf_generation(const struct wf_checkpoint *ck)
 {
 	return ck->generation;
@@ -294,67 +229,7 @@ const char *wf_path(const struct wf_checkpoint *ck)
 	return ck->path;
 }
 
-/* ---- stat ---- */
-
-/* The size shown of what cannot be read and tells no size: of an empty file the kernel asks nothing, so that nobody would
- * see the error. */
-#define UNREADABLE_BYTES 1
-
-static uint64_t value_size(struct wf_checkpoint *ck, const struct wf_node *n)
-{
-	struct wf_buffer text = WF_BUFFER_INIT;
-	uint64_t size = 0;
-	if (n->type == WF_NODE_VALUE)
-		return wf_tree_text_size(ck->tree, n->object, &size) < 0 ? UNREADABLE_BYTES : size;
-	size = wf_tree_describe(ck->graph, n->object, &text) == 0 ? text.len : UNREADABLE_BYTES;
-	wf_buffer_free(&text);
-	return size;
-}
-
-int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret)
-{
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	struct wf_tensor t;
-	if (!n)
-		return -ENOENT;
-	*ret = (struct wf_stat){.ino = ino,
-				.nlink = n->nlink,
-				.type = WF_FILE,
-				.writable = ck->writable,
-				.immutable_bytes = !ck->writable};
-	wf_edits_looks(ck, ino, &ret->looks);
-	if (ck->edits && wf_edits_holds(ck, ino)) {
-		ret->size_bytes = ret->storage_bytes = wf_edits_size(ck, ino);
-		return 0;
-	}
-	switch (n->type) {
-	case WF_NODE_DIR:
-		ret->type = WF_DIRECTORY;
-		ret->size_bytes = wf_edits_shown(ck, ino);
-		return 0;
-	case WF_NODE_LINK: {
-		struct wf_buffer target = WF_BUFFER_INIT;
-		ret->type = WF_SYMLINK;
-		wf_tree_link_target(ck->tree, ino, &target);
-		ret->size_bytes = target.len;
-		wf_buffer_free(&target);
-		return 0;
-	}
-	case WF_NODE_TENSOR:
-		if (wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) < 0 && t.kind != WF_TENSOR_META) {
-			ret->writable = false;
-			ret->size_bytes = t.size_bytes ? t.size_bytes : UNREADABLE_BYTES;
-			return 0;
-		}
-		ret->size_bytes = t.size_bytes;
-		ret->storage_bytes = t.kind == WF_TENSOR_META ? 0 : ret->size_bytes;
-		return 0;
-	default:
-		ret->size_bytes = ret->storage_bytes = value_size(ck, n);
-		ret->writable &= n->type == WF_NODE_VALUE;
-		return 0;
-	}
-}
+/* ---- names ---- */
 
 int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret)
 {
@@ -363,8 +238,6 @@ int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret)
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
-
-/* ---- names ---- */
 
 /* Finds a name among a directory's keys, or among its scratch entries. */
 static int find(struct wf_checkpoint *ck, uint32_t dir, const char *name, wf_ino *ret)
@@ -490,77 +363,10 @@ int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 
 /* ---- content ---- */
 
-static ssize_t read_text(const struct wf_checkpoint *ck, const struct wf_node *n, uint64_t offset, void *buf,
-			 size_t len)
-{
-	enum wf_kind kind = wf_kind_of(ck->graph, n->object);
-	if (n->type == WF_NODE_VALUE &&
-	    (kind == WF_STR || kind == WF_PYSTR || kind == WF_BYTES || kind == WF_BYTEARRAY)) {
-		uint64_t size = wf_string_size(ck->graph, n->object);
-		size_t part = offset < size ? WF_MIN(len, size - offset) : 0;
-		int r = part ? wf_string_read(ck->graph, n->object, offset, buf, part) : 0;
-		return r < 0 ? r : (ssize_t)part;
-	}
-	struct wf_buffer text = WF_BUFFER_INIT;
-	int r = n->type == WF_NODE_VALUE ? wf_value_text(ck->graph, n->object, &text)
-					 : wf_tree_describe(ck->graph, n->object, &text);
-	size_t part = r == 0 && offset < text.len ? WF_MIN(len, text.len - offset) : 0;
-	if (part)
-		memcpy(buf, text.data + offset, part);
-	wf_buffer_free(&text);
-	return r < 0 ? r : (ssize_t)part;
-}
-
-static ssize_t read_tensor(struct wf_checkpoint *ck, const struct wf_node *n, uint64_t offset, void *buf, size_t len)
-{
-	struct wf_tensor t;
-	int r = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL);
-	if (r < 0)
-		return r;
-	size_t part = offset < t.size_bytes ? WF_MIN(len, t.size_bytes - offset) : 0;
-	r = part ? wf_placement_read(ck->placement, &t, offset, buf, part) : 0;
-	if (part && r == 0)
-		r = wf_tensor_read(ck->storages, &t, offset, buf, part);
-	return r < 0 ? r : (ssize_t)part;
-}
-
-ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
-{
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	if (ck->edits && wf_edits_holds(ck, ino))
-		return wf_edits_read(ck, ino, offset, buf, len);
-	if (!n)
-		return -ENOENT;
-	if (n->type == WF_NODE_TENSOR)
-		return read_tensor(ck, n, offset, buf, len);
-	if (n->type == WF_NODE_VALUE || n->type == WF_NODE_OPAQUE)
-		return read_text(ck, n, offset, buf, len);
-	return n->type == WF_NODE_DIR ? -EISDIR : -EINVAL;
-}
-
 ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	ssize_t r = wf_checkpoint_read(ck, ino, offset, buf, len);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
-}
-
-int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
-	      uint64_t *ret_len)
-{
-	struct wf_tensor t;
-	pthread_rwlock_rdlock(&ck->lock);
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	bool there =
-		n && n->type == WF_NODE_TENSOR && !(ck->edits && wf_edits_holds(ck, ino)) &&
-		wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) == 0 && t.contiguous && !t.conj &&
-		!t.neg && !t.swap && t.kind != WF_TENSOR_META && offset < t.size_bytes &&
-		!wf_placement_has(ck->placement, t.storage) &&
-		wf_storage_locate(ck->storages, t.storage, wf_layout_start(&t) + offset,
-				  ret_fd, ret_file_offset, ret_len);
-	if (there && *ret_len > t.size_bytes - offset)
-		*ret_len = t.size_bytes - offset;
-	pthread_rwlock_unlock(&ck->lock);
-	return there ? 0 : -ENOENT;
 }

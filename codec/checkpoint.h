@@ -29,7 +29,6 @@
 int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err);
 void wf_close(struct wf_checkpoint *ck);
 
-bool wf_is_writable(const struct wf_checkpoint *ck);
 const char *wf_path(const struct wf_checkpoint *ck); /* resolved, absolute; valid until wf_close */
 /* Never 0, and the same for two openings in which the same numbers are the same nodes: of the same unchanged file without edits that
  * waited. Where it differs they need not be. */
@@ -60,9 +59,6 @@ int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 /* ---- content ---- */
 /* Returns the bytes read (short only at the end of the file) or a negative errno. */
 ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len);
-/* Where [offset, offset + *ret_len) of the file lies unchanged in the checkpoint's own file; -ENOENT when it does not. */
-int wf_locate(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
-	      uint64_t *ret_len);
 
 /* ---- sharing: a tensor on a device that other processes can map ---- */
 /* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. */

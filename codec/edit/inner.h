@@ -256,6 +256,11 @@ struct wf_names_edit wf_edit_before(struct wf_checkpoint *ck, wf_ino dir, const 
 void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e); /* it is done */
 void wf_edit_replay_time(struct wf_checkpoint *ck); /* before a replay */
 
+/* edit/view.c */
+/* What a reader sees: pending content, or that of the object. */
+uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino);
+int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len);
+
 /* edit/names.c, edit/rename.c, edit/make.c: what a call and the replay of its record do */
 /* The directory that a new name goes into, and its key. old: the key that the entry has, which one that no name stands for
  * keeps when it moves under the same name. */
@@ -357,9 +362,6 @@ int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that
 int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
 int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
 		      const struct wf_form *form); /* with its record */
-/* What a reader sees: pending content, or that of the object. */
-uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino);
-int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len);
 
 /* edit/set.c: an object for content that was judged, and its record */
 int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
@@ -413,7 +415,6 @@ struct wf_wanted {
 	wf_ref quantizer;
 	wf_ref record;        /* dtype of an array whose elements are no numbers (tensor/tensor.h), or WF_NIL */
 };
-const struct wf_past *wf_edit_past_of(struct wf_checkpoint *ck, wf_ino ino); /* what the file's name remembers */
 /* onto: an entry that the file is about to replace, or NULL; past: likewise a name's. */
 int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
 		   struct wf_wanted *ret);

@@ -30,10 +30,9 @@ int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err);
 void wf_edits_close(struct wf_checkpoint *ck);
 
 /* ---- hooks for reading ---- */
-/* Whether the content of ino stands here and not in the graph; the two below may be called only then. */
+/* Whether the content of ino stands here and not in the graph; wf_edits_size may be called only then. */
 bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino);
 uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
-ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
 /* Corrects dtype, shape and stride of a decoded tensor to what its pending content is going to mean. */
 void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 /* Whether single entries of the directory can be removed: not those of a tuple or a module. */

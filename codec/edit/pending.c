@@ -5,8 +5,8 @@
 
 #include "codec/edit/inner.h"
 #include "codec/tensor/layout.h"
-#include "codec/bytes/util.h"
 #include "codec/value/text.h"
+#include "codec/bytes/util.h"
 
 #define CHUNK (1u << 20)
 
@@ -405,61 +405,4 @@ int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, 
 	if (r == 0)
 		r = record_settle(ck, ino, how, form);
 	return r < 0 ? r : wf_apply_settle(ck, ino, how, form);
-}
-
-/* ---- what a reader sees ---- */
-
-bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f && f->pending != PENDING_NOT;
-}
-
-uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f->pending == PENDING_TEXT ? f->text.len : wf_storage_get(ck->storages, f->storage)->size_bytes;
-}
-
-ssize_t wf_edits_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	uint64_t size = wf_edits_size(ck, ino);
-	if (offset >= size)
-		return 0;
-	len = WF_MIN(len, size - offset);
-	if (f->pending == PENDING_TEXT) {
-		memcpy(buf, f->text.data + offset, len);
-		return (ssize_t)len;
-	}
-	int r = wf_storage_read(ck->storages, f->storage, offset, buf, len);
-	return r < 0 ? r : (ssize_t)len;
-}
-
-uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino)
-{
-	struct wf_stat st;
-	return wf_checkpoint_stat(ck, ino, &st) == 0 ? st.size_bytes : 0;
-}
-
-int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len)
-{
-	struct wf_tensor t;
-	if (wf_edits_holds(ck, ino)) {
-		ssize_t n = wf_edits_read(ck, ino, at, buf, len);
-		return n < 0 ? (int)n : 0;
-	}
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	if (n->type == WF_NODE_TENSOR) {
-		int r = wf_edit_tensor(ck, ino, &t);
-		return r < 0 ? r : wf_tensor_read(ck->storages, &t, at, buf, len);
-	}
-	struct wf_buffer text = WF_BUFFER_INIT;
-	int r = wf_value_text(ck->graph, n->object, &text);
-	if (r == 0 && (at > text.len || len > text.len - at))
-		r = -EINVAL;
-	if (r == 0 && len > 0)
-		memcpy(buf, text.data + at, len);
-	wf_buffer_free(&text);
-	return r;
 }

@@ -60,7 +60,7 @@ static void want_past(struct wf_checkpoint *ck, const struct wf_past *past, stru
 	want_like(ck, past->object, past->form, w);
 }
 
-const struct wf_past *wf_edit_past_of(struct wf_checkpoint *ck, wf_ino ino)
+static const struct wf_past *past_of(struct wf_checkpoint *ck, wf_ino ino)
 {
 	char name[WF_NAME_MAX + 1];
 	struct wf_place p;
@@ -179,7 +179,7 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 			ret->insists = true;
 		}
 	} else if (f && f->is_new) {
-		past = past ? past : wf_edit_past_of(ck, ino);
+		past = past ? past : past_of(ck, ino);
 		if (past)
 			want_past(ck, past, ret);
 	} else {

@@ -2,7 +2,6 @@
  * ever, and whatever would change the pickle is refused when it is tried. */
 #include <errno.h>
 
-#include "codec/checkpoint.h"
 #include "codec/edit/state.h"
 #include "codec/pickle/pickle.h"
 
