@@ -62,6 +62,10 @@ INCLUDES = [  # file, header, a word of the fault or None
     ("fs/control.c", "codec/bytes/buffer.h", None),
     ("fs/control.c", "codec/tree/tree.h", "door alone"),
     ("fs/main.c", "devices/cuda.h", None),
+    ("fs/wfctl/ls.c", "fs/wfctl/rows.h", None),
+    ("fs/wfctl/fail.c", "fs/say.h", None),
+    ("fs/wfctl/ls.c", "fs/fs.h", "a program of its own"),
+    ("fs/control.c", "fs/wfctl/rows.h", "a program of its own"),
 ]
 for source, target, word in INCLUDES:
     faults = checks.include_faults([(source, target)])
@@ -108,6 +112,10 @@ with tempfile.TemporaryDirectory() as top:
                          "devices/b.c": "int wf_read(void); int b(void) { return wf_read(); }\n"})
     faults = checks.foreign_faults(tree.symbols(made)[1], made)
     ok(len(faults) == 2, "a call of FUSE from the codec, and one of the codec from devices/, are found", faults)
+
+LINKED = {"fs/wfctl": ["libzip.so.4", "libfuse3.so.3"], "fs/weightfs": ["libfuse3.so.3"]}
+finds(checks.linked_faults(LINKED, {"fs/wfctl": ("fuse",)}), "libfuse3", "a program that is linked with what it can do without")
+ok("libc.so.6" in checks.libraries_of(sys.executable), "the libraries of a program are found", checks.libraries_of(sys.executable))
 
 finds(checks.twice_defined({"a.c": "struct frame {\n};\n", "b.c": "struct frame {\n};\n"}), "struct frame", "a tag that two files define")
 silent(checks.twice_defined({"a.c": "struct frame {\n};\n", "b.c": "struct frame;\nstruct other {\n};\n"}), "a forward declaration is none")

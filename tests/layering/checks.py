@@ -29,6 +29,9 @@ def forbidden(source, target):
         return "the codec includes devices/device.h alone"
     if aim == "fs" and top != "fs" or aim in ("contrib", "tests") or top == "devices" and aim == "codec":
         return "it points outwards"
+    inside = source.startswith("fs/wfctl/"), target.startswith("fs/wfctl/")
+    if top == aim == "fs" and inside[0] != inside[1] and target not in rules.WFCTL_DOOR:
+        return "fs/wfctl/ is a program of its own"
     if top != "codec" or aim != "codec":
         return None
     here, there = folder(source), folder(target)
@@ -102,6 +105,17 @@ def foreign_faults(needed, objects):
             for ring, prefixes in outside.items() if f"/{ring}/" in path and name.startswith(prefixes)]
 
 
+def linked_faults(needed, unlinked):
+    """needed: {program: names of the libraries that the linker put into it}."""
+    return [f"{program} is linked with {library}" for program, libraries in needed.items() for library in libraries
+            for word in unlinked.get(program, ()) if word in library]
+
+
+def libraries_of(program):
+    shown = subprocess.run(["readelf", "-d", program], stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "LC_ALL": "C"}).stdout
+    return [line.split("[")[1].split("]")[0] for line in shown.splitlines() if "(NEEDED)" in line]
+
+
 def short(path):
     """codec/edit/names for the object file of codec/edit/names.c, under whatever folder meson made it."""
     parts = path.split("/")
@@ -147,6 +161,8 @@ def main(top, build):
         ("no loop among object files", circle_faults(named, rules.KNOWN_LOOPS)),
         ("every exported symbol is used outside of its file", unused_exports(defined, needed, set(product), rules.KNOWN_EXPORTS)),
         ("the codec calls neither FUSE nor CUDA, devices/ no codec", foreign_faults(needed, product)),
+        ("a program that needs no FUSE is not linked with it",
+         linked_faults({program: libraries_of(os.path.join(build, program)) for program in rules.UNLINKED}, rules.UNLINKED)),
         ("no tag is defined twice", twice_defined(texts, rules.KNOWN_TAGS)),
         ("every header compiles alone", alone_faults(top, [path for path in paths if path.endswith(".h")])),
         ("files and functions have their size", size_faults(texts, rules.KNOWN_LENGTHS)),

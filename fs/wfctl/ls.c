@@ -1,15 +1,14 @@
-/* wfctl ls and verify: looking at a checkpoint, or a mount. */
-#include <errno.h>
-#include <getopt.h>
+/* wfctl ls: the entries of a checkpoint, or of a mount. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "codec/bytes/buffer.h"
-#include "json.h"
-#include "wfctl.h"
-#include "wfctl_rows.h"
+#include "fs/wfctl/call.h"
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/json.h"
+#include "fs/wfctl/rows.h"
+#include "fs/wfctl/run.h"
+#include "fs/wfctl/where.h"
 
 /* ---- ls ---- */
 
@@ -206,29 +205,19 @@ static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *r
 	return lines;
 }
 
-int wfctl_ls(int argc, char **argv)
+int wfctl_ls(const struct wfctl_call *call)
 {
-	static const struct option options[] = {
-		{"all", no_argument, NULL, 'a'}, {"long", no_argument, NULL, 'l'}, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
-	enum form form = FORM_TUTORIAL;
-	bool all = false, unreadable = false;
-	for (int c; (c = getopt_long(argc, argv, "al", options, NULL)) != -1;) {
-		if (c == '?')
-			return WFCTL_USAGE;
-		all |= c == 'a';
-		form = c == 'l' ? FORM_LONG : c == 'j' ? FORM_JSON : form;
-	}
-	if (optind == argc)
-		return WFCTL_USAGE;
-	const char *path = argv[optind++];
+	enum form form = wfctl_given(call, "json") ? FORM_JSON : wfctl_given(call, "long") ? FORM_LONG : FORM_TUTORIAL;
+	bool all = wfctl_given(call, "all") != NULL, unreadable = false;
+	const char *path = call->arguments[0];
 	struct wfctl_rows rows;
 	int r = wfctl_check_place(WFCTL_FILE, path);
 	if (r != WFCTL_OK)
 		return r;
-	r = wfctl_rows_load(path, all || optind < argc, &rows);
-	for (; r == WFCTL_OK && optind < argc; optind++)
-		if (!wfctl_rows_choose(&rows, argv[optind]))
-			r = wfctl_fail(path, "no key is, fits or begins with %s", argv[optind]);
+	r = wfctl_rows_load(path, all || call->count > 1, &rows);
+	for (int i = 1; r == WFCTL_OK && i < call->count; i++)
+		if (!wfctl_rows_choose(&rows, call->arguments[i]))
+			r = wfctl_fail(path, "no key is, fits or begins with %s", call->arguments[i]);
 	size_t lines = r == WFCTL_OK ? show(&rows, form, all, &unreadable) : 0;
 	if (r == WFCTL_OK && lines == 0 && form != FORM_JSON && !all)
 		tell_values(&rows);
@@ -236,50 +225,4 @@ int wfctl_ls(int argc, char **argv)
 		tell_unseen(&rows);
 	wfctl_rows_free(&rows);
 	return unreadable ? wfctl_fail(path, "not every tensor can be read") : r;
-}
-
-/* ---- verify ---- */
-
-struct verifying {
-	const char *path;
-	unsigned long faults, warnings;
-	time_t shown;
-};
-
-static void problem(void *ctx, bool fault, const char *line)
-{
-	struct verifying *v = ctx;
-	wfctl_fail(v->path, "%s%s", fault ? "" : "warning: ", line);
-	v->faults += fault;
-	v->warnings += !fault;
-}
-
-static void progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
-{
-	struct verifying *v = ctx;
-	char line[128];
-	if (time(NULL) == v->shown)
-		return;
-	v->shown = time(NULL);
-	snprintf(line, sizeof line, "verifying: %llu of %llu MiB", (unsigned long long)(done_bytes >> 20),
-		 (unsigned long long)(total_bytes >> 20));
-	wfctl_progress(line);
-}
-
-int wfctl_verify(int argc, char **argv)
-{
-	struct verifying v = {.path = argv[1], .shown = time(NULL)};
-	struct wf_checkpoint *ck = wfctl_open(v.path, true);
-	if (!ck)
-		return WFCTL_FAILED;
-	int r = wf_verify(ck, problem, progress, &v);
-	wf_close(ck);
-	wfctl_progress(NULL);
-	if (r < 0 && v.faults == 0)
-		return wfctl_fail_error(v.path, r, NULL);
-	if (v.faults)
-		return wfctl_fail(v.path, "%lu fault%s, %lu warning%s", v.faults, v.faults == 1 ? "" : "s", v.warnings,
-				  v.warnings == 1 ? "" : "s");
-	printf("%s: sound, %lu warning%s\n", v.path, v.warnings, v.warnings == 1 ? "" : "s");
-	return WFCTL_OK;
 }

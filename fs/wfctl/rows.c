@@ -1,62 +1,42 @@
-#include "wfctl_rows.h"
+#include "fs/wfctl/rows.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <fnmatch.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "json.h"
-#include "wfctl.h"
+#include "codec/checkpoint.h"
+#include "fs/wfctl/call.h"
+#include "fs/wfctl/control.h"
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/json.h"
+#include "fs/wfctl/open.h"
+#include "fs/wfctl/where.h"
 
 #define ATTEMPTS 5 /* at two texts of a mount between which nobody edits it */
 
 /* ---- the two texts ---- */
 
-static int read_text(const char *mount, const char *name, struct wf_buffer *out)
-{
-	char path[4096], *chunk = malloc(1 << 20);
-	ssize_t n = 0;
-	int r = chunk ? 0 : -ENOMEM;
-	int fd = r == 0 && snprintf(path, sizeof path, "%s/.weightfs/%s", mount, name) < (int)sizeof path
-			 ? open(path, O_RDONLY | O_CLOEXEC)
-			 : -1;
-	if (r == 0 && fd < 0)
-		r = -errno;
-	while (r == 0 && (n = read(fd, chunk, 1 << 20)) > 0)
-		wf_buffer_append(out, chunk, (size_t)n);
-	if (r == 0)
-		r = n < 0 ? -errno : wf_buffer_status(out);
-	if (fd >= 0)
-		close(fd);
-	free(chunk);
-	return r;
-}
-
 /* A daemon that is older, or that commits, does not tell. */
 static int read_unseen(const char *path, struct wfctl_rows *r)
 {
-	struct wf_buffer status = WF_BUFFER_INIT;
-	int failed = read_text(path, "status", &status);
-	const char *end = status.data + status.len, *at = failed == 0 ? fs_json_member(status.data, end, "only_in_objects") : NULL;
-	const char *tensors = at ? fs_json_member(at, end, "tensors") : NULL, *bytes = at ? fs_json_member(at, end, "bytes") : NULL;
-	if (tensors && bytes) {
-		r->unseen_tensors = strtoull(tensors, NULL, 10);
-		r->unseen_bytes = strtoull(bytes, NULL, 10);
-	}
-	wf_buffer_free(&status);
-	return failed;
+	struct wfctl_mounted m;
+	int failed = wfctl_mounted_read(path, &m);
+	if (failed < 0)
+		return failed;
+	r->unseen_tensors = m.unseen_tensors;
+	r->unseen_bytes = m.unseen_bytes;
+	wfctl_mounted_free(&m);
+	return 0;
 }
 
 static int read_texts(const char *path, bool with_values, struct wfctl_rows *r)
 {
 	int failed = 0;
 	if (wfctl_is_mount(path)) {
-		failed = read_text(path, "tensors.json", &r->json);
+		failed = wfctl_control_read(path, "tensors.json", &r->json);
 		if (failed == 0 && (with_values || r->json.len == 0))
-			failed = read_text(path, "summary", &r->summary);
+			failed = wfctl_control_read(path, "summary", &r->summary);
 		if (failed == 0)
 			failed = read_unseen(path, r);
 	} else {

@@ -1,4 +1,4 @@
-#include "json.h"
+#include "fs/wfctl/json.h"
 
 #include <stdio.h>
 #include <string.h>

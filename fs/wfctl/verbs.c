@@ -1,5 +1,7 @@
 /* The verbs, and what --help says of them. */
-#include "wfctl.h"
+#include "fs/wfctl/verbs.h"
+
+#include "fs/wfctl/run.h"
 
 const struct wfctl_verb wfctl_verbs[] = {
 	{
@@ -9,9 +11,11 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "Lists the tensors of a checkpoint, or of a mount point, in their order, with pending edits as made.\n"
 			"A KEY is a path below the mount point. It stands for that entry and all below it; else it is a shell\n"
 			"pattern, of which * and ? match no /; else what keys begin with.",
-		.options = "  -a, --all          values, too\n"
-			   "  -l, --long         also dtype, bytes, storage and location\n"
-			   "  --json             as JSON\n",
+		.options = {{'a', "all", NULL, "values, too"},
+			    {'l', "long", NULL, "also dtype, bytes, storage and location"},
+			    {0, "json", NULL, "as JSON"}},
+		.least = 1,
+		.most = -1,
 		.example = "  wfctl ls -l model.pt 'layer1.*'\n",
 		.run = wfctl_ls,
 	},
@@ -22,7 +26,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "Checks a checkpoint without its pending edits. Warnings, such as a CRC of zero that torch wrote on purpose,\n"
 			"are no faults.",
 		.example = "  wfctl verify model.pt && cp model.pt /archive/\n",
-		.place = WFCTL_FILE,
+		.least = 1,
+		.most = 1,
 		.run = wfctl_verify,
 	},
 	{
@@ -32,7 +37,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "Prints as JSON what waits for a commit, how far one is, and why the last one failed. PATH is a mount point,\n"
 			"or a checkpoint that is not mounted.",
 		.example = "  wfctl status mnt\n",
-		.place = WFCTL_EITHER,
+		.least = 1,
+		.most = 1,
 		.run = wfctl_status,
 	},
 	{
@@ -41,10 +47,13 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.summary = "write the pending edits into the checkpoint",
 		.text = "PATH is a mount point, or a checkpoint that is not mounted. Returns when the checkpoint is written; on a\n"
 			"terminal a long commit shows how far it is. When it fails, the edits stay as they are.",
-		.options = "  --onto=FILE        the edits that wait beside PATH, which someone else changed, go into FILE (PATH as\n"
-			   "                     it is now, or another checkpoint): all of them where every name that they touch\n"
-			   "                     is there with the same dtype and shape, else none\n",
+		.options = {{0, "onto", "FILE",
+			     "the edits that wait beside PATH, which someone else changed, go into FILE (PATH as\n"
+			     "it is now, or another checkpoint): all of them where every name that they touch\n"
+			     "is there with the same dtype and shape, else none"}},
 		.example = "  wfctl commit mnt\n  wfctl commit --onto=model.pt model.pt\n",
+		.least = 1,
+		.most = 1,
 		.run = wfctl_commit,
 	},
 	{
@@ -54,7 +63,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "PATH is a mount point on which no file is open, or a checkpoint that is not mounted. The checkpoint is then\n"
 			"what its file says.",
 		.example = "  wfctl discard mnt\n",
-		.place = WFCTL_EITHER,
+		.least = 1,
+		.most = 1,
 		.run = wfctl_discard,
 	},
 	{
@@ -63,7 +73,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.summary = "commit, unmount, and return when all is written",
 		.text = "When the commit fails, a line says why and the mount stays as it is. Who mounted it, and root, can unmount it.",
 		.example = "  wfctl umount mnt\n",
-		.place = WFCTL_MOUNT,
+		.least = 1,
+		.most = 1,
 		.run = wfctl_umount,
 	},
 	{
@@ -71,8 +82,10 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.arguments = "[--trim] CHECKPOINT",
 		.summary = "rewrite without dead bytes",
 		.text = "Rewrites a checkpoint that is not mounted without the bytes that nothing uses any more.",
-		.options = "  --trim             cut each storage to what its views use\n",
+		.options = {{0, "trim", NULL, "cut each storage to what its views use"}},
 		.example = "  wfctl repack --trim model.pt\n",
+		.least = 1,
+		.most = 1,
 		.run = wfctl_repack,
 	},
 };

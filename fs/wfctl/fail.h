@@ -1,0 +1,15 @@
+/* The one line of standard error that says why, and the line of progress that is not in its way. */
+#pragma once
+
+#include <stdint.h>
+
+struct wf_error;
+
+/* "wfctl: PATH: reason"; returns WFCTL_FAILED. path may be NULL. */
+int wfctl_fail(const char *path, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same with the text of an error, or of an errno value when it has none. */
+int wfctl_fail_error(const char *path, int code, const struct wf_error *err);
+/* "wfctl: line", for the log of an opening. */
+void wfctl_note(void *ctx, const char *line);
+/* A line that overwrites itself on a terminal; nothing elsewhere. NULL ends it. */
+void wfctl_progress(const char *line);

@@ -1,0 +1,11 @@
+/* What --help prints, from the table of verbs. */
+#pragma once
+
+#include <stdio.h>
+
+#include "fs/wfctl/call.h"
+
+void wfctl_usage(const struct wfctl_verb *verbs, size_t count, FILE *out);
+void wfctl_explain(const struct wfctl_verb *verb);
+/* One line on standard error. Returns WFCTL_USAGE. */
+int wfctl_used_wrongly(const struct wfctl_verb *verb, const char *complaint, const char *what);

@@ -1,0 +1,70 @@
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/help.h"
+#include "fs/wfctl/verbs.h"
+
+static const struct wfctl_verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < wfctl_verb_count; i++)
+		if (!strcmp(name, wfctl_verbs[i].name))
+			return &wfctl_verbs[i];
+	wfctl_fail(NULL, "there is no verb %s; wfctl --help lists them", name);
+	return NULL;
+}
+
+static int run_verb(const struct wfctl_verb *v, int count, char **words)
+{
+	struct wfctl_call call;
+	const char *complaint, *word;
+	char letter[3];
+	int r = wfctl_call_parse(v, words, count, &call, &complaint, &word, letter);
+	if (call.help)
+		wfctl_explain(v);
+	else if (r == WFCTL_OK)
+		r = v->run(&call);
+	return r == WFCTL_USAGE ? wfctl_used_wrongly(v, complaint, word) : r;
+}
+
+static int help(int count, char **words)
+{
+	const struct wfctl_verb *v = count > 0 ? find_verb(words[0]) : NULL;
+	if (count > 0 && !v)
+		return WFCTL_USAGE;
+	if (v)
+		wfctl_explain(v);
+	else
+		wfctl_usage(wfctl_verbs, wfctl_verb_count, stdout);
+	return WFCTL_OK;
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2) {
+		wfctl_usage(wfctl_verbs, wfctl_verb_count, stderr);
+		return WFCTL_USAGE;
+	}
+	if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
+		return help(argc - 2, argv + 2);
+	if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version")) {
+		puts("wfctl " WEIGHTFS_VERSION);
+		return WFCTL_OK;
+	}
+	const struct wfctl_verb *v = find_verb(argv[1]);
+	return v ? run_verb(v, argc - 2, argv + 2) : WFCTL_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
+	setlocale(LC_CTYPE, "C.UTF-8"); /* for patterns: ? is a character; nothing else depends on it */
+	int r = run(argc, argv);
+	wfctl_progress(NULL);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return r ? r : wfctl_fail("standard output", "%s", strerror(errno));
+	return r;
+}

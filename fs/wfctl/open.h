@@ -1,0 +1,9 @@
+/* Opening a checkpoint for looking at it. */
+#pragma once
+
+#include <stdbool.h>
+
+struct wf_checkpoint;
+
+/* plain: its pending edits left out. NULL after saying why. */
+struct wf_checkpoint *wfctl_open(const char *path, bool plain);

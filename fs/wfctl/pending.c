@@ -1,0 +1,102 @@
+/* wfctl status, commit and discard: what waits for a commit. A mount point is asked through its control directory, an unmounted
+ * checkpoint is opened here. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/checkpoint.h"
+#include "fs/busy.h"
+#include "fs/wfctl/call.h"
+#include "fs/wfctl/control.h"
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/open.h"
+#include "fs/wfctl/run.h"
+#include "fs/wfctl/where.h"
+
+int wfctl_status(const struct wfctl_call *call)
+{
+	const char *path = call->arguments[0];
+	struct wf_buffer status = WF_BUFFER_INIT;
+	int r = wfctl_check_place(WFCTL_EITHER, path);
+	if (r != WFCTL_OK)
+		return r;
+	if (wfctl_is_mount(path)) {
+		r = wfctl_control_read(path, "status", &status);
+	} else {
+		struct wf_checkpoint *ck = wfctl_open(path, false);
+		if (!ck)
+			return WFCTL_FAILED;
+		r = wf_status(ck, &status);
+		wf_close(ck);
+	}
+	if (r == 0)
+		fwrite(status.data, 1, status.len, stdout);
+	wf_buffer_free(&status);
+	return r < 0 ? wfctl_fail_error(path, r, NULL) : WFCTL_OK;
+}
+
+static int commit_onto(const char *path, const char *onto)
+{
+	struct wf_error err = {0};
+	int r, waited = 0;
+	if (wfctl_is_mount(path))
+		return wfctl_fail(path, "is mounted: unmount it first, which keeps the edits when its own commit fails");
+	do
+		r = wf_commit_onto(path, onto, &err);
+	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
+	return r < 0 ? wfctl_fail_error(onto, r, &err) : WFCTL_OK;
+}
+
+static int commit_path(const char *path)
+{
+	struct wf_open_options options = {.writable = true};
+	struct wf_checkpoint *ck;
+	struct wf_error err = {0};
+	if (wfctl_is_mount(path)) {
+		wfctl_push_dirty_pages(path);
+		int r = wfctl_control_commit(path);
+		return r < 0 ? wfctl_fail_commit(path, r) : WFCTL_OK;
+	}
+	int r, waited = 0;
+	do
+		r = wf_open(path, &options, &ck, &err);
+	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
+	if (r == 0) {
+		r = wf_commit(ck, &err);
+		wf_close(ck);
+	}
+	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+}
+
+int wfctl_commit(const struct wfctl_call *call)
+{
+	const char *path = call->arguments[0], *onto = wfctl_given(call, "onto");
+	int r = onto ? wfctl_check_place(WFCTL_FILE, onto) : wfctl_check_place(WFCTL_EITHER, path);
+	if (r != WFCTL_OK)
+		return r;
+	return onto ? commit_onto(path, onto) : commit_path(path);
+}
+
+static int discard_mount(const char *mount)
+{
+	wfctl_push_dirty_pages(mount); /* afterwards none comes that was written before */
+	int r = wfctl_control_ask(mount, "discard");
+	if (r == -EBUSY)
+		return wfctl_fail(mount, "not discarded: a file of the mount is open");
+	return r < 0 ? wfctl_fail(mount, "not discarded: %s", strerror(-r)) : WFCTL_OK;
+}
+
+int wfctl_discard(const struct wfctl_call *call)
+{
+	const char *path = call->arguments[0];
+	struct wf_error err = {0};
+	int r = wfctl_check_place(WFCTL_EITHER, path), waited = 0;
+	if (r != WFCTL_OK)
+		return r;
+	if (wfctl_is_mount(path))
+		return discard_mount(path);
+	do
+		r = wf_discard(path, &err);
+	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
+	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+}

@@ -1,0 +1,12 @@
+/* What the verbs do, a function for each; verbs.c puts them into its table. All return an exit status. */
+#pragma once
+
+struct wfctl_call;
+
+int wfctl_ls(const struct wfctl_call *call);
+int wfctl_verify(const struct wfctl_call *call);
+int wfctl_status(const struct wfctl_call *call);
+int wfctl_commit(const struct wfctl_call *call);
+int wfctl_discard(const struct wfctl_call *call);
+int wfctl_umount(const struct wfctl_call *call);
+int wfctl_repack(const struct wfctl_call *call);

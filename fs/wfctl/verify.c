@@ -1,0 +1,76 @@
+/* wfctl verify and repack: a checkpoint as a whole. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "codec/checkpoint.h"
+#include "fs/busy.h"
+#include "fs/wfctl/call.h"
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/open.h"
+#include "fs/wfctl/run.h"
+#include "fs/wfctl/where.h"
+
+/* ---- verify ---- */
+
+struct verifying {
+	const char *path;
+	unsigned long faults, warnings;
+	time_t shown;
+};
+
+static void problem(void *ctx, bool fault, const char *line)
+{
+	struct verifying *v = ctx;
+	wfctl_fail(v->path, "%s%s", fault ? "" : "warning: ", line);
+	v->faults += fault;
+	v->warnings += !fault;
+}
+
+static void progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct verifying *v = ctx;
+	char line[128];
+	if (time(NULL) == v->shown)
+		return;
+	v->shown = time(NULL);
+	snprintf(line, sizeof line, "verifying: %llu of %llu MiB", (unsigned long long)(done_bytes >> 20),
+		 (unsigned long long)(total_bytes >> 20));
+	wfctl_progress(line);
+}
+
+int wfctl_verify(const struct wfctl_call *call)
+{
+	struct verifying v = {.path = call->arguments[0], .shown = time(NULL)};
+	if (wfctl_check_place(WFCTL_FILE, v.path) != WFCTL_OK)
+		return WFCTL_FAILED;
+	struct wf_checkpoint *ck = wfctl_open(v.path, true);
+	if (!ck)
+		return WFCTL_FAILED;
+	int r = wf_verify(ck, problem, progress, &v);
+	wf_close(ck);
+	wfctl_progress(NULL);
+	if (r < 0 && v.faults == 0)
+		return wfctl_fail_error(v.path, r, NULL);
+	if (v.faults)
+		return wfctl_fail(v.path, "%lu fault%s, %lu warning%s", v.faults, v.faults == 1 ? "" : "s", v.warnings,
+				  v.warnings == 1 ? "" : "s");
+	printf("%s: sound, %lu warning%s\n", v.path, v.warnings, v.warnings == 1 ? "" : "s");
+	return WFCTL_OK;
+}
+
+/* ---- repack ---- */
+
+int wfctl_repack(const struct wfctl_call *call)
+{
+	const char *path = call->arguments[0];
+	struct wf_error err = {0};
+	int r = wfctl_check_place(WFCTL_FILE, path), waited = 0;
+	if (r != WFCTL_OK)
+		return r;
+	do
+		r = wf_repack(path, wfctl_given(call, "trim") != NULL, &err);
+	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
+	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+}
