@@ -71,8 +71,7 @@ static int open_overlay(struct wf_checkpoint *ck, const char *edits_of, struct w
 				       .output = ck->output,
 				       .edits_of = edits_of,
 				       .writable = ck->writable,
-				       .log = ck->log,
-				       .log_ctx = ck->log_ctx};
+				       .log = {ck->log, ck->log_ctx}};
 	return wf_overlay_open(&o, &ck->overlay, err);
 }
 
@@ -94,8 +93,7 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 					       .verify = o->verify,
 					       .open_device = o->open_device,
 					       .device_ctx = o->device_ctx,
-					       .log = ck->log,
-					       .log_ctx = ck->log_ctx};
+					       .log = {ck->log, ck->log_ctx}};
 	int r = wf_placement_new(&options, ck->storages, &ck->placement, err);
 	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0;
 	return r;

@@ -1,22 +1,34 @@
-/* All of a range, however many calls it takes. */
+/* All of a range, however many calls it takes, and names that are durable. */
 #include "codec/bytes/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
-int wf_pread_all(int fd, void *buf, size_t len, uint64_t offset)
+#include "codec/bytes/util.h"
+
+int wf_pread_most(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got)
 {
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+	size_t got = 0;
+	while (got < len) {
+		ssize_t n = pread(fd, (char *)buf + got, len - got, (off_t)(offset + got));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return -errno;
 		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
+			break;
+		got += (size_t)n;
 	}
+	*ret_got = got;
 	return 0;
+}
+
+int wf_pread_all(int fd, void *buf, size_t len, uint64_t offset)
+{
+	size_t got;
+	int r = wf_pread_most(fd, buf, len, offset, &got);
+	return r == 0 && got < len ? -EIO : r;
 }
 
 int wf_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset)
@@ -30,4 +42,12 @@ int wf_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset)
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+int wf_sync_directory(int directory)
+{
+	cleanup_fd int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return fsync(fd) < 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
 }

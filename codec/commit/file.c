@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 #define MARK ".weightfs-"
@@ -179,15 +180,6 @@ int wf_new_file_reopen(const struct wf_new_file *f)
 	return fd < 0 ? -errno : fd;
 }
 
-static int sync_directory(int directory)
-{
-	cleanup_fd int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	/* some file systems have nothing to sync there and say so */
-	return fsync(fd) < 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
-}
-
 int wf_new_file_rename(struct wf_new_file *f, bool *ret_renamed, struct wf_error *err)
 {
 	*ret_renamed = false;
@@ -196,6 +188,6 @@ int wf_new_file_rename(struct wf_new_file *f, bool *ret_renamed, struct wf_error
 	*ret_renamed = true;
 	free(f->path);
 	f->path = NULL;
-	int r = sync_directory(f->home);
+	int r = wf_sync_directory(f->home);
 	return r < 0 ? wf_fail(err, r, "cannot make the new name durable: %s", strerror(-r)) : 0;
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
 
@@ -195,7 +196,7 @@ int wf_overlay_sync_parent(const struct wf_overlay *ov)
 	if (r < 0)
 		return r;
 	cleanup_fd int parent = parent_fd;
-	return fsync(parent) < 0 ? -errno : 0;
+	return wf_sync_directory(parent);
 }
 
 static void close_fd(int *fd)

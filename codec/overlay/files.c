@@ -192,7 +192,7 @@ static int copy_file(int from, int to)
 			return -errno;
 		while (at < end) {
 			size_t got;
-			int r = wf_overlay_read(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at, &got);
+			int r = wf_pread_most(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at, &got);
 			if (r == 0 && got == 0)
 				r = -EIO;
 			if (r == 0)

@@ -25,8 +25,7 @@ struct wf_overlay {
 	bool onto;      /* the edits were made on another file */
 	uint32_t log_version;
 	bool writable;
-	void (*log_line)(void *ctx, const char *line);
-	void *log_ctx;
+	struct wf_log log;
 
 	struct wf_overlay_base base;
 	/* The directories of the target and, where that is elsewhere, of the checkpoint: names in them are found whatever is mounted over
@@ -67,8 +66,6 @@ struct wf_overlay {
 	uint32_t open_count, touched_count, dropped_count;
 };
 
-void wf_overlay_log_line(const struct wf_overlay *ov, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
 /* overlay/lock.c */
 /* Opens the checkpoint and, for a writer, takes its flock. */
 int wf_overlay_lock_checkpoint(struct wf_overlay *ov, struct wf_error *err);
@@ -88,8 +85,6 @@ int wf_overlay_write_log(struct wf_overlay *ov);
 int wf_overlay_sync_log(struct wf_overlay *ov);
 /* Makes the names in a directory of ours durable. *failed: the last time that did not work. */
 int wf_overlay_sync_names(int dir_fd, bool *failed);
-/* pread and pwrite of everything; reading is short at the end of the file only. */
-int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got);
 
 #define WF_LOG_HEADER_BYTES 96u
 #define WF_LOG_RECORD_BYTES 20u

@@ -86,7 +86,7 @@ int wf_overlay_lock_checkpoint(struct wf_overlay *ov, struct wf_error *err)
 		if (errno == EWOULDBLOCK)
 			return say_busy(ov, holder_pid(ov), err);
 		/* no locks on this file system: the directory's lock is all there is */
-		wf_overlay_log_line(ov, "%s: cannot be locked: %s", ov->checkpoint, strerror(errno));
+		wf_log_line(&ov->log, "%s: cannot be locked: %s", ov->checkpoint, strerror(errno));
 		return 0;
 	}
 	struct stat at_path, at_fd;
@@ -120,7 +120,7 @@ int wf_overlay_lock_directory(struct wf_overlay *ov, struct wf_error *err)
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			if (errno == EWOULDBLOCK)
 				return say_busy(ov, pid_of_lock_file(fd), err);
-			wf_overlay_log_line(ov, "%s/lock: cannot be locked: %s", ov->directory, strerror(errno));
+			wf_log_line(&ov->log, "%s/lock: cannot be locked: %s", ov->directory, strerror(errno));
 		}
 		struct stat at_name, at_fd;
 		if (fstat(fd, &at_fd) < 0)

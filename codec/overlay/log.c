@@ -60,23 +60,6 @@ static void encode_header(const struct wf_overlay_base *base, unsigned char *h)
 	memcpy(h + 92, &crc, 4);
 }
 
-int wf_overlay_read(int fd, void *buf, size_t len, uint64_t offset, size_t *ret_got)
-{
-	size_t got = 0;
-	while (got < len) {
-		ssize_t n = pread(fd, (char *)buf + got, len - got, offset + got);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		got += n;
-	}
-	*ret_got = got;
-	return 0;
-}
-
 int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err)
 {
 	*ret_found = false;
@@ -86,7 +69,7 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 	ov->log_fd = fd;
 	unsigned char h[WF_LOG_HEADER_BYTES];
 	size_t got;
-	r = wf_overlay_read(fd, h, sizeof h, 0, &got);
+	r = wf_pread_most(fd, h, sizeof h, 0, &got);
 	if (r < 0)
 		return wf_fail(err, r, "%s/log: %s", ov->directory, strerror(-r));
 	static const unsigned char zeroes[WF_LOG_HEADER_BYTES];
@@ -201,8 +184,9 @@ int wf_overlay_sync_names(int dir_fd, bool *failed)
 			close(fd);
 		unlinkat(dir_fd, "names.new", 0);
 	}
-	*failed = fsync(dir_fd) < 0;
-	return *failed ? -errno : 0;
+	int r = wf_sync_directory(dir_fd);
+	*failed = r < 0;
+	return r;
 }
 
 static int copy_log(const struct wf_overlay *ov, int to)
@@ -210,7 +194,7 @@ static int copy_log(const struct wf_overlay *ov, int to)
 	char buf[65536];
 	for (uint64_t at = 0; at < ov->log_bytes;) {
 		size_t got;
-		int r = wf_overlay_read(ov->log_fd, buf, WF_MIN(sizeof buf, ov->log_bytes - at), at, &got);
+		int r = wf_pread_most(ov->log_fd, buf, WF_MIN(sizeof buf, ov->log_bytes - at), at, &got);
 		if (r == 0 && got == 0)
 			r = -EIO;
 		if (r == 0)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
 
@@ -62,9 +63,9 @@ static int write_mark(struct wf_overlay *ov, enum mark_kind kind, const struct w
 	ssize_t n = write(fd, m, sizeof m);
 	if (n != (ssize_t)sizeof m)
 		return n < 0 ? -errno : -ENOSPC;
-	if (fsync(fd) < 0 || renameat(ov->dir_fd, "commit.new", ov->dir_fd, "commit") < 0 || fsync(ov->dir_fd) < 0)
+	if (fsync(fd) < 0 || renameat(ov->dir_fd, "commit.new", ov->dir_fd, "commit") < 0)
 		return -errno;
-	return 0;
+	return wf_sync_directory(ov->dir_fd);
 }
 
 static int read_mark(const struct wf_overlay *ov, enum mark_kind *ret_kind, struct wf_overlay_base *ret,
@@ -104,7 +105,7 @@ static void remove_mark(struct wf_overlay *ov)
 		return;
 	unlinkat(ov->dir_fd, "commit.new", 0);
 	if (unlinkat(ov->dir_fd, "commit", 0) == 0)
-		fsync(ov->dir_fd);
+		wf_sync_directory(ov->dir_fd);
 }
 
 /* ---- cutting back an append ---- */
@@ -226,7 +227,7 @@ static int drop_committed(struct wf_overlay *ov, struct wf_error *err)
 	int r = wf_overlay_clear(ov, NULL, NULL);
 	if (r < 0)
 		return wf_fail(err, r, "%s: %s", ov->directory, strerror(-r));
-	wf_overlay_log_line(ov, "%s: the last commit is complete", ov->target);
+	wf_log_line(&ov->log, "%s: the last commit is complete", ov->target);
 	wf_overlay_remove_directory(ov, false);
 	return 0;
 }
@@ -251,7 +252,7 @@ static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b,
 	} else {
 		r = cut_back_to(ov, b);
 		if (r == 0)
-			wf_overlay_log_line(ov, "%s: an unfinished append was cut back; the edits are kept",
+			wf_log_line(&ov->log, "%s: an unfinished append was cut back; the edits are kept",
 					    ov->target);
 	}
 	if (r == -ESTALE)
@@ -404,7 +405,7 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 	int left = wf_overlay_clear(ov, keep, ctx);
 	ov->uncleared = left < 0;
 	if (left < 0)
-		wf_overlay_log_line(ov, "%s cannot be cleared after the commit yet: %s", ov->directory,
+		wf_log_line(&ov->log, "%s cannot be cleared after the commit yet: %s", ov->directory,
 				    strerror(-left));
 	return 0;
 }

@@ -2,27 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
-
-void wf_overlay_log_line(const struct wf_overlay *ov, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-	if (!ov->log_line)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	ov->log_line(ov->log_ctx, line);
-}
 
 /* ---- opening ---- */
 
@@ -58,7 +46,7 @@ static int do_without(struct wf_overlay *ov, int r, const struct wf_error *why)
 	if (ov->writable || r == -ENOMEM)
 		return r;
 	snprintf(ov->unused, sizeof ov->unused, "%s", why->text);
-	wf_overlay_log_line(ov, "%s; the checkpoint is shown without them", why->text);
+	wf_log_line(&ov->log, "%s; the checkpoint is shown without them", why->text);
 	wf_overlay_forget_log(ov);
 	ov->ignored = true;
 	r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &base);
@@ -91,8 +79,7 @@ int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay 
 	if (!ov)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	ov->writable = options->writable;
-	ov->log_line = options->log;
-	ov->log_ctx = options->log_ctx;
+	ov->log = options->log;
 	ov->file_fd = ov->dir_fd = ov->data_fd = ov->lock_fd = ov->log_fd = -1;
 	ov->sequence = 1;
 	pthread_mutex_init(&ov->files_lock, NULL);
@@ -141,7 +128,7 @@ void wf_overlay_close(struct wf_overlay *ov)
 			wf_overlay_clear(ov, NULL, NULL);
 			wf_overlay_remove_directory(ov, false);
 		} else if (wf_overlay_write_log(ov) < 0) {
-			wf_overlay_log_line(ov, "%s/log: the last edits could not be written", ov->directory);
+			wf_log_line(&ov->log, "%s/log: the last edits could not be written", ov->directory);
 		} else if (ov->log_fd >= 0 && ftruncate(ov->log_fd, (off_t)ov->log_bytes) < 0) {
 			/* the room that was reserved stays taken */
 		}
@@ -263,8 +250,9 @@ int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t num
 	if (unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
 		return -errno;
 	wf_overlay_remove_files(ov, keep, ctx);
-	if (fsync(ov->dir_fd) < 0)
-		return -errno;
+	int r = wf_sync_directory(ov->dir_fd);
+	if (r < 0)
+		return r;
 	if (unlinkat(ov->dir_fd, "commit", 0) < 0 && errno != ENOENT)
 		return -errno;
 	ov->new_log_name = true;

@@ -61,6 +61,7 @@
 #include <stdint.h>
 
 #include "codec/bytes/err.h"
+#include "codec/bytes/log.h"
 
 /* Which file. Equal when size, edges and content agree: a moved, copied or touched checkpoint keeps its overlay. Where the
  * content of one is not known (the log of an older version), the mtime has to agree. */
@@ -79,8 +80,7 @@ struct wf_overlay_options {
 	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
 	const char *edits_of;   /* the overlay beside that path, whose edits are for another state of the file; or NULL */
 	bool writable;          /* take the locks, repair; false: look only */
-	void (*log)(void *ctx, const char *line); /* may be NULL */
-	void *log_ctx;
+	struct wf_log log;
 };
 
 /* Fingerprint of the first size_bytes of an open file (UINT64_MAX: all of it). Returns 0, -EIO (shorter), or pread's

@@ -31,7 +31,7 @@ static int log_read(struct log_reader *l, uint64_t offset, void *buf, size_t len
 		uint64_t at = offset + done;
 		if (at < l->window_start || at >= l->window_start + l->window_len) {
 			l->window_start = at;
-			int r = wf_overlay_read(l->fd, l->window, READ_WINDOW, at, &l->window_len);
+			int r = wf_pread_most(l->fd, l->window, READ_WINDOW, at, &l->window_len);
 			if (r < 0)
 				return r;
 			if (!l->window_len)
@@ -95,7 +95,7 @@ static int keep_aside(struct wf_overlay *ov, uint64_t from, uint64_t end, char *
 	char buf[65536];
 	for (uint64_t done = 0; from + done < end;) {
 		size_t got;
-		int r = wf_overlay_read(ov->log_fd, buf, WF_MIN(sizeof buf, end - from - done), from + done, &got);
+		int r = wf_pread_most(ov->log_fd, buf, WF_MIN(sizeof buf, end - from - done), from + done, &got);
 		if (r == 0 && got)
 			r = wf_pwrite_all(out, buf, got, done);
 		if (r < 0)
@@ -140,16 +140,16 @@ static int end_replay(struct wf_overlay *ov, struct log_reader *l, enum record_s
 		return r;
 	unsigned long long at = l->pos, number = ov->sequence;
 	if (torn)
-		wf_overlay_log_line(
-			ov, "%s/log: cut off after edit %llu: %llu bytes of an edit that was never made durable",
+		wf_log_line(
+			&ov->log, "%s/log: cut off after edit %llu: %llu bytes of an edit that was never made durable",
 			ov->directory, number - 1, (unsigned long long)(l->end - l->pos));
 	else if (refused)
-		wf_overlay_log_line(ov,
+		wf_log_line(&ov->log,
 				    "%s/log: edit %llu (offset %llu) does not fit the checkpoint (%s): it and what "
 				    "follows are left out",
 				    ov->directory, number, at, strerror(-refused));
 	else
-		wf_overlay_log_line(ov, "%s/log: edit %llu (offset %llu) is damaged: it and what follows are left out",
+		wf_log_line(&ov->log, "%s/log: edit %llu (offset %llu) is damaged: it and what follows are left out",
 				    ov->directory, number, at);
 	if (!ov->writable)
 		return 0;
@@ -158,7 +158,7 @@ static int end_replay(struct wf_overlay *ov, struct log_reader *l, enum record_s
 		r = keep_aside(ov, l->pos, l->end, name, sizeof name);
 		if (r < 0)
 			return r;
-		wf_overlay_log_line(ov, "%s/%s keeps what was left out", ov->directory, name);
+		wf_log_line(&ov->log, "%s/%s keeps what was left out", ov->directory, name);
 	}
 	return ftruncate(ov->log_fd, l->pos) < 0 ? -errno : 0;
 }

@@ -79,14 +79,14 @@ static void settle_slab(struct job *j, const struct placement_item *items, uint3
 		if (j->strict)
 			j->status = wf_fail(&j->err, -EUCLEAN, "storage %s: its bytes do not have the CRC that their record tells", key);
 		else
-			placement_log(p, "storage %s: its bytes do not have the CRC that their record tells", key);
+			wf_log_line(&p->options.log, "storage %s: its bytes do not have the CRC that their record tells", key);
 	}
 	if (r < 0 && j->strict)
 		j->status = wf_fail(&j->err, r, "%s: the storages cannot be loaded: %s", d->name, placement_why(d, r));
 	else if (r < 0 && d->device->ops->lost(d->device))
 		placement_lose(p, d);
 	else if (r < 0)
-		placement_log(p, "%u storages stay in the file: %s: %s", n, d->name, placement_why(d, r));
+		wf_log_line(&p->options.log, "%u storages stay in the file: %s: %s", n, d->name, placement_why(d, r));
 	pthread_cond_broadcast(&p->loaded);
 }
 

@@ -31,7 +31,7 @@ static int close_lost(struct wf_placement *p, struct place_device *d)
 	atomic_store(&d->worked, false);
 	d->shared_tried = d->no_gather = d->lost_told = false;
 	if (d->dead)
-		placement_log(p, "%s: does not work again in this process: unmount and mount to use it", d->name);
+		wf_log_line(&p->options.log, "%s: does not work again in this process: unmount and mount to use it", d->name);
 	return d->dead ? -ENODEV : 0;
 }
 
@@ -49,9 +49,9 @@ int placement_ready(struct wf_placement *p, struct place_device *d)
 	if (is_lost(d))
 		r = close_lost(p, d);
 	if (r == -EBUSY)
-		placement_log(p, "%s: is not started anew before what was on it is leased no more", d->name);
+		wf_log_line(&p->options.log, "%s: is not started anew before what was on it is leased no more", d->name);
 	if (r == 0 && (r = placement_open(p, d, &why)) < 0) {
-		placement_log(p, "%s: %s", d->name, why);
+		wf_log_line(&p->options.log, "%s: %s", d->name, why);
 		r = -ENODEV;
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -74,10 +74,10 @@ void placement_lose(struct wf_placement *p, struct place_device *d)
 		return;
 	d->lost_told = true;
 	const char *why = d->device->ops->why(d->device);
-	placement_log(p, "%s has failed: %s: its %u storages are read from the file from now on", d->name,
+	wf_log_line(&p->options.log, "%s has failed: %s: its %u storages are read from the file from now on", d->name,
 		      why ? why : strerror(EIO), n);
 	if (leased)
-		placement_log(p, "%s: %u of them are leased: who has mapped them is left with what the driver makes of that", d->name,
+		wf_log_line(&p->options.log, "%s: %u of them are leased: who has mapped them is left with what the driver makes of that", d->name,
 			      leased);
 }
 
@@ -95,10 +95,10 @@ int placement_share(struct wf_placement *p, struct slab *s)
 	if (strcmp(d->sharing, s->share.how) != 0) {
 		snprintf(d->sharing, sizeof d->sharing, "%s", s->share.how);
 		if (r == -EOPNOTSUPP)
-			placement_log(p, "%s: its memory is not shared, other processes read through the mount: %s", d->name,
+			wf_log_line(&p->options.log, "%s: its memory is not shared, other processes read through the mount: %s", d->name,
 				      s->share.how);
 		else
-			placement_log(p, "%s: its memory is shared %s", d->name, s->share.how);
+			wf_log_line(&p->options.log, "%s: its memory is shared %s", d->name, s->share.how);
 	}
 	s->share_status = r;
 	return r;

@@ -88,7 +88,6 @@ struct wf_placement {
 	atomic_uint lease_count;
 };
 
-void placement_log(const struct wf_placement *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* What an operation of the device that gave r failed of: the driver's own name for it where it was the driver. */
 const char *placement_why(const struct place_device *d, int r);
 

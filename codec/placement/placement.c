@@ -9,18 +9,6 @@
 #include "codec/placement/inner.h"
 #include "codec/bytes/util.h"
 
-void placement_log(const struct wf_placement *p, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-	if (!p->options.log)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	p->options.log(p->options.log_ctx, line);
-}
-
 const char *placement_why(const struct place_device *d, int r)
 {
 	const char *text = r == -EIO || r == -ENOMEM ? d->device->ops->why(d->device) : NULL;
@@ -34,7 +22,7 @@ static int load_reserved(struct wf_placement *p, uint32_t storage, enum place_st
 	struct placement_item item = {.storage = storage, .offset = place.offset};
 	int r = placement_load(p, place.slab->device, &place.slab->memory, &item, 1, NULL, NULL);
 	if (r == 0 && item.bad)
-		placement_log(p, "storage %s: its bytes do not have the CRC that their record tells",
+		wf_log_line(&p->options.log, "storage %s: its bytes do not have the CRC that their record tells",
 			      wf_storage_key(p->ss, storage));
 	*ret_state = item.bad ? PLACE_BAD : PLACE_READY;
 	return r;
@@ -47,7 +35,7 @@ static void give_up(struct wf_placement *p, struct place_device *d, uint32_t sto
 	if (d->device && d->device->ops->lost(d->device))
 		placement_lose(p, d);
 	else
-		placement_log(p, "storage %s %s: %s: %s", wf_storage_key(p->ss, storage), what, d->name,
+		wf_log_line(&p->options.log, "storage %s %s: %s: %s", wf_storage_key(p->ss, storage), what, d->name,
 			      d->device ? placement_why(d, r) : strerror(-r));
 	if (storage < p->place_count)
 		p->places[storage].state = PLACE_FILE;
@@ -118,7 +106,7 @@ static int gather(struct wf_placement *p, const struct place *at, const struct w
 	if (r == -EOPNOTSUPP && !d->no_gather) { /* one way only, and every thread finds the same */
 		const char *why = d->device->ops->why(d->device);
 		d->no_gather = true;
-		placement_log(p, "%s: views that are not contiguous are read from the file: %s", d->name,
+		wf_log_line(&p->options.log, "%s: views that are not contiguous are read from the file: %s", d->name,
 			      why ? why : "this program was built without device kernels");
 	}
 	return r;

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "codec/bytes/err.h"
+#include "codec/bytes/log.h"
 #include "codec/tensor/storage.h"
 #include "codec/tensor/tensor.h"
 
@@ -37,8 +38,7 @@ struct wf_placement_options {
 	/* Opens "cpu" or "cuda:N". Returns 0, or a negative errno with a reason that is valid for ever. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
 	void *device_ctx;
-	void (*log)(void *ctx, const char *line); /* may be NULL */
-	void *log_ctx;
+	struct wf_log log;
 };
 
 /* Reads map_location, opens the devices it leads to, and changes the tags of ss. The storages are borrowed until

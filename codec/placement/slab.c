@@ -109,7 +109,7 @@ int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t s
 	uint64_t bytes;
 	int r = 0;
 	if (!d->shared_tried && (r = placement_reserve_all(p, d, &bytes)) < 0)
-		placement_log(p, "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
+		wf_log_line(&p->options.log, "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
 			      placement_why(d, r));
 	struct place *place = placement_place(p, storage);
 	r = place ? 0 : -ENOMEM;
@@ -196,7 +196,7 @@ void placement_compact(struct wf_placement *p)
 		int r = move_together(p, s);
 		if (r < 0) {
 			s->live_bytes = s->memory.size_bytes; /* is not tried again in this pass */
-			placement_log(p, "%s: the memory of storages that left it is kept for now: %s", d->name, placement_why(d, r));
+			wf_log_line(&p->options.log, "%s: the memory of storages that left it is kept for now: %s", d->name, placement_why(d, r));
 		}
 	}
 	pthread_mutex_unlock(&p->lock);

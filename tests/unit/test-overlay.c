@@ -64,7 +64,7 @@ static int teardown(void **state)
 
 static int try_open(bool writable, struct wf_overlay **ret, struct wf_error *err)
 {
-	struct wf_overlay_options o = {.checkpoint = file, .writable = writable, .log = note_line};
+	struct wf_overlay_options o = {.checkpoint = file, .writable = writable, .log = {.line = note_line}};
 	return wf_overlay_open(&o, ret, err);
 }
 
