@@ -1,7 +1,8 @@
-/* .weightfs/archive: the container's records as they are stored. Node numbers: FS_ARCHIVE + the codec's node. */
+/* .weightfs/archive: the container's records as they are stored. Its numbers are those of the codec's tree of records. */
 #include <errno.h>
 
-#include "fs.h"
+#include "inode.h"
+#include "tree.h"
 
 static void fill(const struct fs *fs, const struct wf_stat *root, const struct wf_record_stat *from, struct stat *ret)
 {
@@ -10,48 +11,56 @@ static void fill(const struct fs *fs, const struct wf_stat *root, const struct w
 	st.nlink = 1;
 	st.size_bytes = st.storage_bytes = from->stored_bytes;
 	fs_stat(fs, &st, ret);
-	ret->st_ino = FS_ARCHIVE + from->node;
-	ret->st_mode &= ~(mode_t)0222;
 }
 
-int fs_archive_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
+static int archive_stat(struct fs *fs, uint64_t node, struct stat *ret)
 {
 	struct wf_record_stat st;
 	struct wf_stat root;
 	int r = wf_getattr(fs->checkpoint, WF_ROOT, &root);
 	if (r == 0)
-		r = wf_record_stat(fs->checkpoint, (uint32_t)(ino - FS_ARCHIVE), &st);
+		r = wf_record_stat(fs->checkpoint, (uint32_t)node, &st);
 	if (r == 0)
 		fill(fs, &root, &st, ret);
 	return r;
 }
 
-int fs_archive_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
+static int archive_lookup(struct fs *fs, uint64_t dir, const char *name, uint64_t *ret)
 {
 	struct wf_record_stat st;
-	int r = wf_record_lookup(fs->checkpoint, (uint32_t)(parent - FS_ARCHIVE), name, &st);
+	int r = wf_record_lookup(fs->checkpoint, (uint32_t)dir, name, &st);
 	if (r == 0)
-		*ret = FS_ARCHIVE + st.node;
+		*ret = st.node;
 	return r;
 }
 
-struct listing {
-	struct fs_page *page;
+struct records {
+	struct fs *fs;
+	struct fs_listing *listing;
 	struct wf_stat root;
 };
 
-static int add(void *ctx, const char *name, uint64_t next, const struct wf_record_stat *st)
+static int add(void *ctx, const char *name, uint64_t next, const struct wf_record_stat *record)
 {
-	struct listing *l = ctx;
-	struct fuse_entry_param e = {.ino = FS_ARCHIVE + st->node, .entry_timeout = 1.0};
-	fill(fs_of(l->page->req), &l->root, st, &e.attr);
-	return fs_page_add(l->page, name, &e, (off_t)next);
+	struct records *l = ctx;
+	struct stat st;
+	fill(l->fs, &l->root, record, &st);
+	return fs_listing_add(l->listing, name, record->node, next, &st);
 }
 
-int fs_archive_readdir(struct fs_page *p, fuse_ino_t ino, off_t off)
+static int archive_list(struct fs *fs, uint64_t dir, uint64_t cookie, struct fs_listing *listing)
 {
-	struct fs *fs = fs_of(p->req);
-	struct listing l = {.page = p};
+	struct records l = {.fs = fs, .listing = listing};
 	int r = wf_getattr(fs->checkpoint, WF_ROOT, &l.root);
-	return r < 0 ? r : wf_record_list(fs->checkpoint, (uint32_t)(ino - FS_ARCHIVE), (uint64_t)off, add, &l);
+	return r < 0 ? r : wf_record_list(fs->checkpoint, (uint32_t)dir, cookie, add, &l);
 }
+
+static ssize_t archive_read(struct fs *fs, uint64_t node, uint64_t offset, void *buf, size_t len)
+{
+	return wf_record_read(fs->checkpoint, (uint32_t)node, offset, buf, len);
+}
+
+_Static_assert(WF_RECORD_TOP == 0, "0 is the entry itself");
+
+const struct fs_tree fs_archive_tree = {
+	.stat = archive_stat, .lookup = archive_lookup, .list = archive_list, .read = archive_read};

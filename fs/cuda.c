@@ -1,37 +1,40 @@
 /* .weightfs/cuda: for every tensor on a device that other processes can map, PATH.json tells how. Holding that file open
  * is the lease that keeps the tensor's storage there.
  *
- * Node numbers: FS_CUDA + the number of the tensor or of the directory that it mirrors.
+ * Its numbers are those of the tensors, and of the directories that it mirrors; 0 is the root.
  */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "fs.h"
+#include "inode.h"
+#include "tree.h"
 
 #define SUFFIX ".json"
 #define BATCH 128
 
-int fs_cuda_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
+static uint32_t mirrored(uint64_t node)
+{
+	return node == 0 ? WF_ROOT : (uint32_t)node;
+}
+
+static int cuda_stat(struct fs *fs, uint64_t node, struct stat *ret)
 {
 	struct wf_stat st;
-	int r = wf_getattr(fs->checkpoint, (uint32_t)(ino - FS_CUDA), &st);
+	int r = wf_getattr(fs->checkpoint, mirrored(node), &st);
 	if (r < 0)
 		return r;
 	st.writable = false;
 	st.nlink = 1;
 	st.size_bytes = st.storage_bytes = 0; /* known when it is opened; as in /proc */
 	fs_stat(fs, &st, ret);
-	ret->st_ino = ino;
-	ret->st_mode &= ~(mode_t)0222;
 	return 0;
 }
 
-int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
+static int cuda_lookup(struct fs *fs, uint64_t parent, const char *name, uint64_t *ret)
 {
-	uint32_t dir = (uint32_t)(parent - FS_CUDA);
+	uint32_t dir = mirrored(parent);
 	char stem[NAME_MAX + 1];
 	size_t len = strlen(name), suffix = strlen(SUFFIX);
 	struct wf_stat st;
@@ -41,7 +44,7 @@ int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_
 		snprintf(stem, sizeof stem, "%.*s", (int)(len - suffix), name);
 		if (wf_lookup(fs->checkpoint, dir, stem, &st) == 0 && st.type == WF_FILE &&
 		    wf_is_shared(fs->checkpoint, st.ino)) {
-			*ret = FS_CUDA + st.ino;
+			*ret = st.ino;
 			return 0;
 		}
 	}
@@ -49,8 +52,13 @@ int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_
 	if (r == 0 && st.type != WF_DIRECTORY)
 		r = -ENOENT;
 	if (r == 0)
-		*ret = FS_CUDA + st.ino;
+		*ret = st.ino;
 	return r;
+}
+
+static int cuda_text(struct fs *fs, uint64_t node, struct wf_buffer *out, struct wf_lease **ret_lease)
+{
+	return wf_share(fs->checkpoint, (uint32_t)node, out, ret_lease);
 }
 
 /* ---- directories ---- */
@@ -84,26 +92,27 @@ static bool name_of(struct fs *fs, const struct entry *e, char *ret, size_t size
 	       snprintf(ret, size, "%s" SUFFIX, e->name) <= NAME_MAX;
 }
 
-int fs_cuda_readdir(struct fs_page *p, fuse_ino_t ino, off_t off)
+static int cuda_list(struct fs *fs, uint64_t dir, uint64_t cookie, struct fs_listing *l)
 {
-	struct fs *fs = fs_of(p->req);
 	struct batch *b = malloc(sizeof *b);
 	char name[NAME_MAX + sizeof SUFFIX];
-	uint64_t cookie = (uint64_t)off;
+	struct stat st;
 	int r = b ? 0 : -ENOMEM;
 	bool full = false;
 	do {
 		if (r == 0) {
 			b->n = 0;
-			r = wf_readdir(fs->checkpoint, (uint32_t)(ino - FS_CUDA), cookie, note, b);
+			r = wf_readdir(fs->checkpoint, mirrored(dir), cookie, note, b);
 		}
 		for (uint32_t i = 0; r == 0 && i < b->n && !full; i++) {
-			struct fuse_entry_param e = {.ino = FS_CUDA + b->entries[i].st.ino, .entry_timeout = 1.0};
-			cookie = b->entries[i].next;
-			if (name_of(fs, &b->entries[i], name, sizeof name) && fs_cuda_stat(fs, e.ino, &e.attr) == 0)
-				full = fs_page_add(p, name, &e, (off_t)cookie);
+			const struct entry *e = &b->entries[i];
+			cookie = e->next;
+			if (name_of(fs, e, name, sizeof name) && cuda_stat(fs, e->st.ino, &st) == 0)
+				full = fs_listing_add(l, name, e->st.ino, cookie, &st);
 		}
 	} while (r == 0 && b->n == BATCH && !full);
 	free(b);
 	return r;
 }
+
+const struct fs_tree fs_cuda_tree = {.stat = cuda_stat, .lookup = cuda_lookup, .list = cuda_list, .text = cuda_text};

@@ -5,6 +5,7 @@
 
 #include "codec/bytes/buffer.h"
 #include "fs.h"
+#include "inode.h"
 
 /* Whether this error of this node is new: a reader that tries again and again would fill the log. A small table, in
  * which a later pair can push out an earlier one. */

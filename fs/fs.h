@@ -1,13 +1,6 @@
 /* What the daemon's files share: one struct for each mount, passed as libfuse's userdata. No globals.
  *
- * Node numbers. A codec node is wf_stat's ino: 1 for the root, below 2^32, valid as long as the checkpoint is open,
- * also across commits.
- *
- * What the kernel holds, fuse_ino_t, IS the codec node for everything of the checkpoint: nothing is allocated for a
- * lookup, nothing need be forgotten, and stat shows the same number again after a remount of the same file. A handle of NFS
- * (or name_to_handle_at) is that number and a generation, which is another one when the file is another one.
- *
- * FS_CONTROL and up is the hidden directory .weightfs and what is in it (control.c): never codec nodes.
+ * Node numbers are explained in inode.c.
  *
  * Threads: the operations run in several; the codec locks inside.
  */
@@ -19,17 +12,11 @@
 #include <string.h>
 #include <syslog.h>
 
-#define FS_CONTROL (1ull << 32)
-#define FS_ARCHIVE (FS_CONTROL + (1ull << 31)) /* and up: .weightfs/archive and what is in it (tree/archive.c) */
-#define FS_CUDA (1ull << 33) /* and up: .weightfs/cuda and what is in it (cuda.c) */
-#define FS_OBJECTS (3ull << 32) /* and up: .weightfs/objects; the low half is the codec's number */
-#define FS_CONTROL_NAME ".weightfs"
-#define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */
-
 struct fs_invalidator;
 struct fs_waiting;
 struct fs_was_links;
 struct fs_control;
+struct fs_handles;
 struct fs_write_behind;
 struct fs_signals;
 struct fs_log_lines;
@@ -43,6 +30,7 @@ struct fs {
 	struct fs_waiting *waiting;
 	struct fs_was_links *was_links; /* NULL on a read-only mount */
 	struct fs_control *control;
+	struct fs_handles *handles; /* what is open in .weightfs */
 	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
 	struct fs_signals *signals;
 	struct fs_log_lines *log; /* what .weightfs/log shows */
@@ -91,83 +79,11 @@ bool fs_sees_link(fuse_req_t req, uint32_t ino, bool for_the_last_time);
 bool fs_somebody_sees_link(const struct fs *fs, uint32_t ino);
 void fs_show_link(fuse_req_t req, struct wf_stat *st); /* makes it one, for such a caller */
 
-/* struct stat of a codec node. */
-void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret);
-/* What the kernel is told of a codec node, whoever tells it: a node with two generations would be two files to it. */
-void fs_fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout, struct fuse_entry_param *ret);
-void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st);
-double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent); /* for how long a name there can be relied on */
-
-/* Commits, as wf_commit; -EROFS on a read-only mount. */
-int fs_commit(struct fs *fs, struct wf_error *err);
-
 /* The operations, by family. */
 void fs_ops_names(struct fuse_lowlevel_ops *ops);
 void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable);
 void fs_ops_attributes(struct fuse_lowlevel_ops *ops);
 void fs_ops_edit(struct fuse_lowlevel_ops *ops);
-
-/* A page of directory entries, filled for one request. */
-struct fs_page {
-	fuse_req_t req;
-	char *data;
-	size_t used, size;
-	bool plus;
-	double entry_timeout; /* of the checkpoint's entries */
-};
-/* Returns 1 when the entry does not fit any more. next: the offset that goes on after it. */
-int fs_page_add(struct fs_page *p, const char *name, const struct fuse_entry_param *e, off_t next);
-
-/* ---- control.c: .weightfs ---- */
-static inline bool fs_is_control(fuse_ino_t ino)
-{
-	return ino >= FS_CONTROL;
-}
-static inline bool fs_is_archive(fuse_ino_t ino)
-{
-	return ino >= FS_ARCHIVE && ino < FS_CUDA;
-}
-static inline bool fs_is_cuda(fuse_ino_t ino)
-{
-	return ino >= FS_CUDA && ino < FS_OBJECTS;
-}
-static inline bool fs_is_objects(fuse_ino_t ino)
-{
-	return ino >= FS_OBJECTS;
-}
-/* An entry that edits do not touch: the hidden directory, or one in it. */
-static inline bool fs_is_fixed(fuse_ino_t parent, const char *name)
-{
-	return fs_is_control(parent) || (parent == FUSE_ROOT_ID && !strcmp(name, FS_CONTROL_NAME));
-}
-void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
-void fs_control_getattr(fuse_req_t req, fuse_ino_t ino);
-void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
-void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size);
-void fs_control_release(struct fs *fs, struct fuse_file_info *fi);
-/* The numbers of the processes that hold leases, for people. */
-void fs_control_lease_holders(struct fs *fs, char *buf, size_t size);
-void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
-
-/* ---- cuda.c: .weightfs/cuda ---- */
-int fs_cuda_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
-int fs_cuda_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
-/* Fills a page with the entries behind off. */
-int fs_cuda_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
-
-/* ---- objects.c: .weightfs/objects ---- */
-/* The codec's number. -ENOMEM, -E2BIG: the tree cannot be made. */
-int fs_objects_node(struct fs *fs, fuse_ino_t ino, uint32_t *ret);
-fuse_ino_t fs_objects_parent(struct fs *fs, fuse_ino_t ino);
-int fs_objects_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
-int fs_objects_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
-int fs_objects_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
-
-/* ---- tree/archive.c: .weightfs/archive ---- */
-int fs_archive_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret);
-int fs_archive_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret); /* -ENOENT */
-int fs_archive_readdir(struct fs_page *p, fuse_ino_t ino, off_t off);
 
 /* ---- write_behind.c: makes edits durable without being asked, from a thread of its own ---- */
 int fs_write_behind_start(struct fs *fs);

@@ -1,70 +1,79 @@
-/* .weightfs/objects: the whole graph of objects, read-only. Node numbers: FS_OBJECTS + the codec's; FS_OBJECTS itself
- * is the root, whose number in the codec changes with edits, and which is made when something in it is asked for.
- */
+/* .weightfs/objects: the whole graph of objects, read-only. Its numbers are the codec's; the root alone is 0, for its number in the
+ * codec changes with edits, and it is made when something in it is asked for. */
 #include <errno.h>
 #include <limits.h>
-#include <string.h>
 
-#include "fs.h"
+#include "inode.h"
+#include "tree.h"
 
-int fs_objects_node(struct fs *fs, fuse_ino_t ino, uint32_t *ret)
+/* -ENOMEM, -E2BIG: the tree cannot be made. */
+static int objects_node(struct fs *fs, uint64_t node, uint32_t *ret)
 {
-	*ret = (uint32_t)ino;
-	return ino == FS_OBJECTS ? wf_objects(fs->checkpoint, ret) : 0;
+	*ret = (uint32_t)node;
+	return node == 0 ? wf_objects(fs->checkpoint, ret) : 0;
 }
 
-static void fill(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
-{
-	fs_stat(fs, from, ret);
-	ret->st_ino = FS_OBJECTS + from->ino;
-	if (from->type != WF_SYMLINK)
-		ret->st_mode &= ~(mode_t)0222;
-}
-
-int fs_objects_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
+static int objects_stat(struct fs *fs, uint64_t node, struct stat *ret)
 {
 	struct wf_stat st;
-	bool root = ino == FS_OBJECTS;
-	int r = wf_getattr(fs->checkpoint, root ? WF_ROOT : (uint32_t)ino, &st);
+	int r = wf_getattr(fs->checkpoint, node == 0 ? WF_ROOT : (uint32_t)node, &st);
 	if (r == 0)
-		fill(fs, &st, ret);
-	if (r == 0 && root)
-		ret->st_ino = FS_OBJECTS;
+		fs_stat(fs, &st, ret);
 	return r;
 }
 
-int fs_objects_lookup(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
+static int objects_lookup(struct fs *fs, uint64_t parent, const char *name, uint64_t *ret)
 {
 	struct wf_stat st;
 	uint32_t dir;
-	int r = strlen(name) > NAME_MAX ? -ENAMETOOLONG : fs_objects_node(fs, parent, &dir);
+	int r = strlen(name) > NAME_MAX ? -ENAMETOOLONG : objects_node(fs, parent, &dir);
 	if (r == 0)
 		r = wf_lookup(fs->checkpoint, dir, name, &st);
 	if (r == 0)
-		*ret = FS_OBJECTS + st.ino;
+		*ret = st.ino;
 	return r;
 }
 
-fuse_ino_t fs_objects_parent(struct fs *fs, fuse_ino_t ino)
+static int objects_parent(struct fs *fs, uint64_t dir, uint64_t *ret)
 {
 	uint32_t parent, above;
-	if (ino == FS_OBJECTS || wf_parent(fs->checkpoint, (uint32_t)ino, &parent) < 0)
-		return FS_CONTROL;
-	return wf_parent(fs->checkpoint, parent, &above) == 0 && above == parent ? FS_OBJECTS : FS_OBJECTS + parent;
+	int r = wf_parent(fs->checkpoint, (uint32_t)dir, &parent);
+	if (r < 0)
+		return r;
+	bool top = wf_parent(fs->checkpoint, parent, &above) == 0 && above == parent;
+	*ret = top ? 0 : parent;
+	return 0;
 }
 
-static int add(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)
+struct objects {
+	struct fs *fs;
+	struct fs_listing *listing;
+};
+
+static int add(void *ctx, const char *name, uint64_t next, const struct wf_stat *from)
 {
-	struct fs_page *p = ctx;
-	struct fuse_entry_param e = {.ino = FS_OBJECTS + st->ino, .entry_timeout = 1.0};
-	fill(fs_of(p->req), st, &e.attr);
-	return fs_page_add(p, name, &e, (off_t)next);
+	struct objects *l = ctx;
+	struct stat st;
+	fs_stat(l->fs, from, &st);
+	return fs_listing_add(l->listing, name, from->ino, next, &st);
 }
 
-int fs_objects_readdir(struct fs_page *p, fuse_ino_t ino, off_t off)
+static int objects_list(struct fs *fs, uint64_t node, uint64_t cookie, struct fs_listing *listing)
 {
-	struct fs *fs = fs_of(p->req);
+	struct objects l = {.fs = fs, .listing = listing};
 	uint32_t dir;
-	int r = fs_objects_node(fs, ino, &dir);
-	return r < 0 ? r : wf_readdir(fs->checkpoint, dir, (uint64_t)off, add, p);
+	int r = objects_node(fs, node, &dir);
+	return r < 0 ? r : wf_readdir(fs->checkpoint, dir, cookie, add, &l);
 }
+
+static ssize_t objects_read(struct fs *fs, uint64_t node, uint64_t offset, void *buf, size_t len)
+{
+	return wf_read(fs->checkpoint, (uint32_t)node, offset, buf, len);
+}
+
+const struct fs_tree fs_objects_tree = {.stat = objects_stat,
+					.lookup = objects_lookup,
+					.list = objects_list,
+					.read = objects_read,
+					.parent = objects_parent,
+					.attributes = objects_node};

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "codec/bytes/buffer.h"
+#include "control.h"
 #include "fs.h"
+#include "inode.h"
 
 static void reply(fuse_req_t req, fuse_ino_t ino, int r, const struct wf_buffer *value, size_t size)
 {
@@ -20,10 +22,8 @@ static void reply(fuse_req_t req, fuse_ino_t ino, int r, const struct wf_buffer 
 /* The codec's node that has attributes; -ENODATA: nothing of .weightfs but objects/ has any. */
 static int subject(struct fs *fs, fuse_ino_t ino, uint32_t *ret)
 {
-	if (fs_is_objects(ino))
-		return fs_objects_node(fs, ino, ret);
 	*ret = (uint32_t)ino;
-	return fs_is_control(ino) ? -ENODATA : 0;
+	return fs_is_control(ino) ? fs_control_attributes(fs, ino, ret) : 0;
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)

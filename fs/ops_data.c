@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "control.h"
 #include "fs.h"
+#include "inode.h"
+#include "reply.h"
 
 #define READ_MAX (1u << 20)
 
@@ -94,10 +97,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 	char *buf = thread_buffer();
 	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < READ_MAX ? size : READ_MAX)
 			: -ENOMEM;
-	if (n < 0)
-		fuse_reply_err(req, fs_errno(fs, ino, (int)n));
-	else
-		fuse_reply_buf(req, buf, (size_t)n);
+	fs_reply_bytes(req, ino, buf, n);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "control.h"
 #include "fs.h"
+#include "inode.h"
+#include "reply.h"
 
 static void reply(fuse_req_t req, fuse_ino_t ino, const char *call, const char *name, int r)
 {

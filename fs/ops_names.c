@@ -7,56 +7,12 @@
 #include <unistd.h>
 
 #include "codec/bytes/buffer.h"
+#include "control.h"
 #include "fs.h"
+#include "inode.h"
+#include "reply.h"
 
 #define FREE_ENTRIES (1u << 20) /* names that can be made: there is no limit, but df wants a number */
-
-void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
-{
-	mode_t mode = from->type == WF_DIRECTORY ? S_IFDIR | (fs->writable ? 0755 : 0555)
-		      : from->type == WF_SYMLINK ? S_IFLNK | 0777
-						 : S_IFREG | (from->writable ? 0644 : 0444);
-	const struct wf_looks *l = &from->looks;
-	if (l->set & WF_SET_MODE)
-		mode = (mode & S_IFMT) | l->mode;
-	memset(ret, 0, sizeof *ret);
-	ret->st_ino = from->ino;
-	ret->st_mode = from->type == WF_SYMLINK ? mode : mode & ~(fs->options.set_umask ? fs->options.umask : 0);
-	ret->st_nlink = from->type == WF_DIRECTORY ? 2 : from->nlink;
-	ret->st_uid = l->set & WF_SET_UID ? l->uid : fs->options.set_uid ? fs->options.uid : getuid();
-	ret->st_gid = l->set & WF_SET_GID ? l->gid : fs->options.set_gid ? fs->options.gid : getgid();
-	ret->st_size = (off_t)from->size_bytes;
-	ret->st_blocks = (blkcnt_t)((from->storage_bytes + 511) / 512);
-	ret->st_blksize = 1 << 20;
-	ret->st_atim = l->atime;
-	ret->st_mtim = l->mtime;
-	ret->st_ctim = l->ctime;
-}
-
-double fs_entry_timeout(const struct fs *fs, fuse_ino_t parent)
-{
-	return wf_names_stay(fs->checkpoint, (uint32_t)parent) ? FS_TIMEOUT : 0;
-}
-
-void fs_fill_entry(const struct fs *fs, const struct wf_stat *st, double timeout, struct fuse_entry_param *ret)
-{
-	memset(ret, 0, sizeof *ret);
-	ret->ino = st->ino;
-	ret->generation = st->ino == WF_ROOT ? 0 : fs->generation; /* the kernel gives the root its 0 without asking */
-	/* a name that shows a link can become that of the directory when another name is edited, and then it is still a link
-	 * to some */
-	bool stays = !fs->writable || (st->type != WF_SYMLINK && !fs_somebody_sees_link(fs, st->ino));
-	ret->entry_timeout = stays ? timeout : 0;
-	ret->attr_timeout = FS_TIMEOUT;
-	fs_stat(fs, st, &ret->attr);
-}
-
-void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st)
-{
-	struct fuse_entry_param e;
-	fs_fill_entry(fs_of(req), st, fs_entry_timeout(fs_of(req), parent), &e);
-	fuse_reply_entry(req, &e);
-}
 
 /* "." and "..", which the kernel asks for nodes that it has forgotten: somebody came with a handle (NFS, open_by_handle_at). What
  * has no name any more is not found. */
@@ -148,17 +104,6 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 /* ---- directories ---- */
 
-int fs_page_add(struct fs_page *p, const char *name, const struct fuse_entry_param *e, off_t next)
-{
-	size_t room = p->size - p->used;
-	size_t n = p->plus ? fuse_add_direntry_plus(p->req, p->data + p->used, room, name, e, next)
-			   : fuse_add_direntry(p->req, p->data + p->used, room, name, &e->attr, next);
-	if (n > room)
-		return 1;
-	p->used += n;
-	return 0;
-}
-
 /* Cookies 1 and 2 are "." and ".."; those of the codec follow, shifted by 2. */
 static int add_node(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)
 {
@@ -184,24 +129,19 @@ static void readdir_page(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		fs_control_readdir(req, ino, size, off, plus);
 		return;
 	}
-	struct fs_page p = {.req = req,
-			    .data = malloc(size),
-			    .size = size,
-			    .plus = plus,
-			    .entry_timeout = fs_entry_timeout(fs, ino)};
+	struct fs_page p;
 	uint32_t parent;
-	int r = p.data ? wf_parent(fs->checkpoint, (uint32_t)ino, &parent) : -ENOMEM;
+	int r = fs_page_begin(&p, req, size, plus);
+	p.entry_timeout = fs_entry_timeout(fs, ino);
+	if (r == 0)
+		r = wf_parent(fs->checkpoint, (uint32_t)ino, &parent);
 	if (r == 0 && off < 1)
 		r = add_dot(&p, ".", (uint32_t)ino, 1);
 	if (r == 0 && off < 2)
 		r = add_dot(&p, "..", parent, 2);
 	if (r == 0)
 		r = wf_readdir(fs->checkpoint, (uint32_t)ino, off > 2 ? (uint64_t)off - 2 : 0, add_node, &p);
-	if (r < 0)
-		fuse_reply_err(req, fs_errno(fs, ino, r));
-	else
-		fuse_reply_buf(req, p.data, p.used);
-	free(p.data);
+	fs_page_reply(&p, ino, r);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

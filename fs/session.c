@@ -15,6 +15,7 @@
 #include "beside.h"
 #include "busy.h"
 #include "control.h"
+#include "handles.h"
 #include "mounting.h"
 #include "places.h"
 #include "say.h"
@@ -38,11 +39,6 @@ static int fail(const char *what, const char *why)
 static void log_line(void *ctx, const char *line)
 {
 	fs_log(ctx, LOG_WARNING, "%s", line);
-}
-
-int fs_commit(struct fs *fs, struct wf_error *err)
-{
-	return fs->writable ? wf_commit(fs->checkpoint, err) : wf_fail(err, -EROFS, "the mount is read-only");
 }
 
 /* ---- opened ---- */
@@ -391,7 +387,7 @@ static int run(struct fs *fs, struct start *start)
 		return fail("signals", strerror(-r));
 	fs->log = fs_log_new();
 	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
-	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new()) ||
+	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new()) || !(fs->handles = fs_handles_new()) ||
 			    (fs->writable && !(fs->was_links = fs_was_links_new()))))
 		status = fail(fs->options.checkpoint, strerror(ENOMEM));
 	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
@@ -401,6 +397,7 @@ static int run(struct fs *fs, struct start *start)
 		status = mount_and_serve(fs, start);
 	fs_signals_stop(fs);
 	fs_control_free(fs);
+	fs_handles_free(fs);
 	fs_was_links_free(fs->was_links);
 	wf_close(fs->checkpoint);
 	if (fs->beside >= 0)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs.h"
+#include "handles.h"
 
 struct fs_signals {
 	pthread_t thread, main;
@@ -49,7 +50,7 @@ static bool is_over(struct fs *fs, unsigned int *count, int number)
 	if (!wf_is_leased(fs->checkpoint) || *count > 1)
 		return *count > 0;
 	if (number) {
-		fs_control_lease_holders(fs, holders, sizeof holders);
+		fs_handles_lease_holders(fs, holders, sizeof holders);
 		fs_log(fs, LOG_WARNING, "%s: ends when its device memory is leased no more (process %s); a second signal ends it now",
 		       strsignal(number), holders);
 	}

@@ -51,8 +51,6 @@ KNOWN_LOOPS = [
      "codec/edit/names", "codec/edit/open", "codec/edit/past", "codec/edit/pending", "codec/edit/places", "codec/edit/record",
      "codec/edit/rename", "codec/edit/replay", "codec/edit/replay_scratch", "codec/edit/said", "codec/edit/scratch", "codec/edit/set",
      "codec/edit/times", "codec/edit/touch", "codec/edit/view", "codec/edit/wanted"},
-    {"fs/archive", "fs/control", "fs/cuda", "fs/objects", "fs/ops_attributes", "fs/ops_data", "fs/ops_edit", "fs/ops_names", "fs/session",
-     "fs/signals"},
 ]
 
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.

@@ -1,0 +1,69 @@
+/* The one table of what is in .weightfs, and the texts and commands that are a call of the codec each. */
+#include "entries.h"
+
+#include <errno.h>
+
+#include "tree.h"
+
+static int text_status(struct fs *fs, struct wf_buffer *out)
+{
+	return wf_status(fs->checkpoint, out);
+}
+
+static int text_summary(struct fs *fs, struct wf_buffer *out)
+{
+	return wf_summary(fs->checkpoint, out);
+}
+
+static int text_globals(struct fs *fs, struct wf_buffer *out)
+{
+	return wf_globals(fs->checkpoint, out);
+}
+
+static int text_tensors(struct fs *fs, struct wf_buffer *out)
+{
+	return wf_tensors_json(fs->checkpoint, out);
+}
+
+static int share_tensors(struct fs *fs, struct wf_buffer *out, struct wf_lease **ret)
+{
+	return wf_share_all(fs->checkpoint, out, ret);
+}
+
+static int run_commit(struct fs *fs, struct wf_error *err)
+{
+	return fs->writable ? wf_commit(fs->checkpoint, err) : wf_fail(err, -EROFS, "the mount is read-only");
+}
+
+static int forget_entry(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)
+{
+	return fs_invalidate_entry(ctx, WF_ROOT, name);
+}
+
+/* What the kernel knows of the root's names, and of everything below them, is dropped with the edits. */
+static int run_discard(struct fs *fs, struct wf_error *err)
+{
+	if (!fs->writable)
+		return wf_fail(err, -EROFS, "the mount is read-only");
+	int r = wf_readdir(fs->checkpoint, WF_ROOT, 0, forget_entry, fs);
+	if (r == 0)
+		r = wf_revert(fs->checkpoint, err);
+	if (r == 0)
+		r = wf_readdir(fs->checkpoint, WF_ROOT, 0, forget_entry, fs);
+	fs_invalidate(fs, WF_ROOT, 0, 0);
+	return r;
+}
+
+/* A row is an entry. Its place here is part of its node number (inode.c) and its offset in the listing. */
+const struct fs_entry fs_entries[FS_ENTRIES] = {
+	{"status", .text = text_status},
+	{"summary", .text = text_summary},
+	{"globals", .text = text_globals},
+	{"tensors.json", .text = text_tensors, .share = share_tensors, .is_long = true}, /* a line a tensor */
+	{"log", .text = fs_log_text, .is_lively = true},
+	{"commit", .command = run_commit, .done = "committed"},
+	{"discard", .command = run_discard, .done = "discarded"},
+	{"archive", .tree = &fs_archive_tree},
+	{"cuda", .tree = &fs_cuda_tree},
+	{"objects", .tree = &fs_objects_tree},
+};

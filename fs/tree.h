@@ -1,0 +1,54 @@
+/* A tree of files below one entry of .weightfs: archive/, cuda/, objects/.
+ *
+ * control.c has the one table of the entries. Who adds one writes its operations in a file of its own, declares them at the end of
+ * this header, and adds a row to that table: name and tree. Lookups, pages of directories, open handles, node numbers as the kernel
+ * sees them and the answers to requests are control.c's.
+ *
+ * A tree numbers its nodes as it likes, below 2^FS_NODE_BITS (inode.h). 0 is the entry itself: as a rule a directory, and it may be a
+ * file. A number has to lead back to the node by itself, for nothing is kept of it between two requests.
+ *
+ * All operations return 0 or more, or a negative errno; what they report is written on success alone.
+ *
+ * Threads: every operation can be called from several at once. The callbacks of the codec's listings run under the checkpoint's lock,
+ * so that fs_listing_add calls nothing of the codec.
+ */
+#pragma once
+
+#include "fs.h"
+
+struct fs_page;
+struct wf_lease;
+
+/* What a directory is listed into. */
+struct fs_listing {
+	struct fs_page *page;
+	fuse_ino_t first; /* the number of the entry itself */
+};
+/* Returns 0, or 1 when the page is full: `list` ends then and returns 0. next: the cookie that goes on after this entry, above 0. */
+int fs_listing_add(struct fs_listing *l, const char *name, uint64_t node, uint64_t next, const struct stat *st);
+
+struct fs_tree {
+	/* st_ino and the bits for writing are set by the caller. */
+	int (*stat)(struct fs *fs, uint64_t node, struct stat *ret);
+	/* -ENOENT. A name may be longer than NAME_MAX. */
+	int (*lookup)(struct fs *fs, uint64_t dir, const char *name, uint64_t *ret);
+	/* Adds the entries behind the cookie (0: all of them). */
+	int (*list)(struct fs *fs, uint64_t dir, uint64_t cookie, struct fs_listing *l);
+	/* Of a file that is no text. Returns the bytes read, short only at its end. */
+	ssize_t (*read)(struct fs *fs, uint64_t node, uint64_t offset, void *buf, size_t len);
+	/* Optional: the file is a text, made when it is opened and the same for every read of that handle. Appends it, and leaves the
+	 * lease that the handle holds, NULL for none. -EOPNOTSUPP: this file is none, `read` reads it. */
+	int (*text)(struct fs *fs, uint64_t node, struct wf_buffer *out, struct wf_lease **ret_lease);
+	/* Optional: the directory above one that is not the entry itself, which who comes with a handle (NFS) asks for. Without it such
+	 * a directory is only found again as long as somebody has it open. */
+	int (*parent)(struct fs *fs, uint64_t dir, uint64_t *ret);
+	/* Optional: the node of the codec whose attributes these are. */
+	int (*attributes)(struct fs *fs, uint64_t node, uint32_t *ret);
+};
+
+/* Makes a stat one of a node of .weightfs: its number, and nobody writes it. */
+void fs_stat_read_only(struct stat *st, fuse_ino_t ino);
+
+extern const struct fs_tree fs_archive_tree; /* archive.c: the container's records as they are stored */
+extern const struct fs_tree fs_cuda_tree;    /* cuda.c: how to map tensors that are on a device */
+extern const struct fs_tree fs_objects_tree; /* objects.c: the whole graph of objects */
