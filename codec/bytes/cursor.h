@@ -48,6 +48,20 @@ static inline const unsigned char *wf_cursor_take(struct wf_cursor *c, size_t le
 	return p;
 }
 
+/* The bytes at pos that no read is needed for, at least one, without advancing; NULL at the end, and when reading fails (ok is then
+ * false). Valid until the next call on c; pos may be moved over them. */
+static inline const unsigned char *wf_cursor_peek(struct wf_cursor *c, size_t *ret_len)
+{
+	uint64_t at = c->pos - c->window_start;
+	if (__builtin_expect(!c->ok || at >= c->window_len, 0)) {
+		if (!c->ok || c->pos == c->end || !wf_cursor_fill(c, 1))
+			return NULL;
+		at = c->pos - c->window_start;
+	}
+	*ret_len = c->window_len - (size_t)at;
+	return c->window + at;
+}
+
 static inline uint8_t wf_cursor_u8(struct wf_cursor *c)
 {
 	const unsigned char *p = wf_cursor_take(c, 1);

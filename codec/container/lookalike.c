@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "codec/bytes/util.h"
+#include "codec/bytes/utf8.h"
 
 #define HEAD_BYTES 4096u
 
@@ -97,16 +98,10 @@ static bool find_text(const unsigned char *head, size_t len, const char *what)
 /* All of it printable UTF-8 and white space; the last character may be cut. */
 static bool is_text(const unsigned char *head, size_t len)
 {
-	for (size_t i = 0; i < len;) {
-		unsigned char c = head[i++];
-		unsigned int more = c < 0xc2 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-		if ((c < 0x20 && !isspace(c)) || (c >= 0x7f && c < 0xc2) || c >= 0xf5)
+	for (size_t i = 0; i < len; i++)
+		if ((head[i] < 0x20 && !isspace(head[i])) || head[i] == 0x7f)
 			return false;
-		for (; more > 0 && i < len; more--)
-			if ((head[i++] & 0xc0) != 0x80)
-				return false;
-	}
-	return true;
+	return wf_utf8_valid(head, len - wf_utf8_cut(head, len, true), true);
 }
 
 /* The text formats of other programs. */

@@ -8,6 +8,7 @@
 
 #include "codec/bytes/cursor.h"
 #include "codec/bytes/util.h"
+#include "codec/bytes/utf8.h"
 
 #define SAMPLE_BYTES (64u << 10)
 #define MIN_LINE_FEEDS 3u   /* by chance each has a CR before it once in 256 */
@@ -55,18 +56,14 @@ static bool was_encoded(const struct sample *s)
 {
 	unsigned int replaced = 0, doubled = 0;
 	bool binary = false;
-	for (size_t i = 0; i < s->len;) {
-		unsigned char c = s->bytes[i];
-		unsigned int more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
-		binary |= c < 8;
-		if (more == 9)
+	size_t len = s->len - wf_utf8_cut(s->bytes, s->len, true);
+	for (size_t i = 0, n; i < len; i += n) {
+		uint32_t c;
+		if ((n = wf_utf8_get(s->bytes + i, len - i, true, &c)) == 0)
 			return false;
-		for (unsigned int k = 1; k <= more && i + k < s->len; k++)
-			if ((s->bytes[i + k] & 0xc0) != 0x80)
-				return false;
-		replaced += s->len - i >= 3 && memcmp(s->bytes + i, "\xef\xbf\xbd", 3) == 0;
-		doubled += c == 0xc2 || c == 0xc3;
-		i += more + 1;
+		binary |= c < 8;
+		replaced += c == 0xfffd;
+		doubled += n == 2 && c < 0x100;
 	}
 	return binary && (replaced >= MIN_REPLACED || doubled >= 4 * MIN_REPLACED);
 }

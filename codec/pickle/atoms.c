@@ -15,6 +15,7 @@
 #include "codec/bytes/buffer.h"
 #include "codec/bytes/number.h"
 #include "codec/bytes/util.h"
+#include "codec/bytes/utf8.h"
 
 /* A line of a number, which must fit the cursor's window. */
 #define MAX_LINE (128u << 10)
@@ -195,33 +196,9 @@ int wf_pickle_text_index(struct pickle_machine *m, uint64_t *ret)
 
 /* ---- strings ---- */
 
-/* UTF-8 as Python's "surrogatepass" has it: no overlong forms, nothing past U+10FFFF, surrogates allowed. */
-static bool is_utf8(const unsigned char *s, size_t n)
-{
-	size_t i = 0;
-
-	while (i < n) {
-		if (i + 8 <= n && !(wf_le64(s + i) & 0x8080808080808080u)) {
-			i += 8;
-			continue;
-		}
-		unsigned char c = s[i];
-		unsigned more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
-		if (more >= n - i)
-			return false;
-		for (unsigned k = 1; k <= more; k++)
-			if ((s[i + k] & 0xc0) != 0x80)
-				return false;
-		if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xf0 && s[i + 1] < 0x90) || (c == 0xf4 && s[i + 1] > 0x8f))
-			return false;
-		i += more + 1;
-	}
-	return true;
-}
-
 static int push_text(struct pickle_machine *m, enum wf_kind kind, const void *data, size_t n)
 {
-	if (kind == WF_STR && !is_utf8(data, n))
+	if (kind == WF_STR && !wf_utf8_valid(data, n, true))
 		return wf_pickle_broken(m, "%s whose bytes are not UTF-8", m->op_name);
 	return wf_pickle_push(m, wf_string(m->g, kind, data, n));
 }
@@ -303,19 +280,6 @@ static bool hex_number(const char *s, const char *end, unsigned n, uint32_t *ret
 	return true;
 }
 
-static size_t put_utf8(char *out, uint32_t c)
-{
-	if (c < 0x80) {
-		out[0] = (char)c;
-		return 1;
-	}
-	unsigned more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-	out[0] = (char)(0xff00u >> (more + 1) | c >> (6 * more));
-	for (unsigned k = 1; k <= more; k++)
-		out[k] = (char)(0x80 | (c >> (6 * (more - k)) & 0x3f));
-	return more + 1;
-}
-
 /* raw-unicode-escape: Latin-1, with \uXXXX and \UXXXXXXXX; a backslash before anything else stands for itself. */
 static int unicode_line(struct pickle_machine *m, const char *s, size_t n)
 {
@@ -339,7 +303,7 @@ static int unicode_line(struct pickle_machine *m, const char *s, size_t n)
 				v = (unsigned char)kind;
 			}
 		}
-		len += put_utf8(out + len, v);
+		len += wf_utf8_put(out + len, v);
 	}
 	return wf_pickle_push(m, wf_string(m->g, WF_STR, out, len));
 }
@@ -447,7 +411,7 @@ static int text_name(struct pickle_machine *m, wf_ref *ret)
 
 	if (rc < 0 || (rc = wf_pickle_check_name(m, s, n)) < 0)
 		return rc;
-	if (!is_utf8((const unsigned char *)s, n))
+	if (!wf_utf8_valid(s, n, true))
 		return wf_pickle_broken(m, "%s with a name that is not UTF-8", m->op_name);
 	*ret = wf_string(m->g, WF_STR, s, n);
 	return *ret ? 0 : wf_pickle_no_room(m);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "codec/bytes/util.h"
+#include "codec/bytes/utf8.h"
 
 #define PIECE_BYTES 16384u
 
@@ -194,18 +195,11 @@ static void take_latin1_escaped(struct pickle_out *o, void *ctx, const char *dat
 
 static void take_latin1(struct pickle_out *o, void *ctx, const char *data, size_t len)
 {
-	unsigned char out[2 * PIECE_BYTES];
+	char out[2 * PIECE_BYTES];
 	size_t n = 0;
 
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)data[i];
-		if (c < 0x80) {
-			out[n++] = c;
-			continue;
-		}
-		out[n++] = 0xc0 | c >> 6;
-		out[n++] = 0x80 | (c & 0x3f);
-	}
+	for (size_t i = 0; i < len; i++) /* no character past U+00FF has more than two bytes */
+		n += wf_utf8_put(out + n, (unsigned char)data[i]);
 	wf_emit(o, out, n);
 }
 

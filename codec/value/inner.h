@@ -56,4 +56,3 @@ wf_ref wf_float_parse(struct wf_graph *g, const char *s, size_t len, int *error)
 /* A whole JSON text. like: a list or tuple in whose form lists are made; WF_NIL: a scalar is right, too. strict: as the
  * definition of JSON has it, else with Python's words and numbers. */
 wf_ref wf_json_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, bool strict, int *error);
-void wf_utf8_put(struct wf_buffer *out, unsigned int c);

@@ -1,56 +1,9 @@
-/* JSON strings, and the names of classes. */
+/* The names of classes. */
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/tensor/tensor.h"
 #include "codec/value/inner.h"
-
-/* Stands for itself in a JSON string, and begins nothing that does not: names are long runs of these. */
-static bool is_plain(char c)
-{
-	return c >= 0x20 && c != '"' && c != '\\' && c != 0x7f;
-}
-
-void wf_json_string(struct wf_buffer *out, const char *s, size_t len)
-{
-	wf_buffer_putc(out, '"');
-	for (size_t i = 0; i < len; i++) {
-		size_t plain = i;
-		while (plain < len && is_plain(s[plain]))
-			plain++;
-		wf_buffer_append(out, s + i, plain - i);
-		if ((i = plain) == len)
-			break;
-		unsigned char c = (unsigned char)s[i];
-		if (c == '"' || c == '\\')
-			wf_buffer_printf(out, "\\%c", c);
-		else if (c == '\n')
-			wf_buffer_puts(out, "\\n");
-		else if (c == '\t')
-			wf_buffer_puts(out, "\\t");
-		else if (c == '\r')
-			wf_buffer_puts(out, "\\r");
-		else if (c < 0x20)
-			wf_buffer_printf(out, "\\u%04x", c);
-		else if (c == 0xed && i + 2 < len && (unsigned char)s[i + 1] >= 0xa0) {
-			/* a lone surrogate, which UTF-8 does not have */
-			wf_buffer_printf(out, "\\u%04x", 0xd000u | (s[i + 1] & 0x3fu) << 6 | (s[i + 2] & 0x3fu));
-			i += 2;
-		} else
-			wf_buffer_putc(out, (char)c);
-	}
-	wf_buffer_putc(out, '"');
-}
-
-void wf_json_ints(struct wf_buffer *out, const int64_t *values, uint32_t n)
-{
-	wf_buffer_putc(out, '[');
-	for (uint32_t i = 0; i < n; i++) {
-		wf_buffer_puts(out, i ? ", " : "");
-		wf_buffer_put_int(out, values[i]);
-	}
-	wf_buffer_putc(out, ']');
-}
 
 /* Python 2's names of modules and types, as protocol 2 writes them (Lib/_compat_pickle.py). */
 static const char *modern_module(const char *module, const char *name)

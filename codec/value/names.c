@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "codec/bytes/util.h"
+#include "codec/bytes/utf8.h"
 #include "codec/value/text.h"
 
 static bool reserved(const char *s, size_t len)
@@ -129,27 +130,6 @@ static int hex(char c)
 				      : -1;
 }
 
-/* UTF-8 as Python decodes it, with lone surrogates as three bytes. */
-static bool valid_utf8(const unsigned char *s, size_t len)
-{
-	for (size_t i = 0; i < len;) {
-		unsigned int c = s[i], extra = c < 0x80                ? 0
-					       : c >= 0xc2 && c < 0xe0 ? 1
-					       : c >= 0xe0 && c < 0xf0 ? 2
-					       : c >= 0xf0 && c < 0xf5 ? 3
-								       : 4;
-		if (extra == 4 || i + extra >= len)
-			return false;
-		for (unsigned int k = 1; k <= extra; k++)
-			if ((s[i + k] & 0xc0) != 0x80)
-				return false;
-		if ((c == 0xe0 && s[i + 1] < 0xa0) || (c == 0xf0 && s[i + 1] < 0x90) || (c == 0xf4 && s[i + 1] > 0x8f))
-			return false;
-		i += extra + 1;
-	}
-	return true;
-}
-
 int wf_key_from_name(struct wf_graph *g, const char *name, bool int_keys, wf_ref *ret)
 {
 	char key[WF_NAME_MAX + 1];
@@ -182,7 +162,7 @@ int wf_key_from_name(struct wf_graph *g, const char *name, bool int_keys, wf_ref
 		}
 		n++;
 	}
-	if (!valid_utf8((const unsigned char *)key, n))
+	if (!wf_utf8_valid(key, n, true)) /* lone surrogates as three bytes, as Python has them */
 		return -EINVAL;
 	wf_ref r = wf_string(g, WF_STR, key, n);
 	if (r == WF_NIL)

@@ -7,6 +7,7 @@
 
 #include "codec/object/dtype.h"
 #include "codec/bytes/util.h"
+#include "codec/bytes/utf8.h"
 #include "codec/value/inner.h"
 
 static wf_ref made(wf_ref r, int *error)
@@ -228,8 +229,10 @@ wf_ref wf_value_bytes_like(struct wf_graph *g, wf_ref like, const char *text, si
 	/* protocol 2 has no opcode for bytes, and weights_only takes only this form; it decides about empty ones as
 	 * well */
 	enum wf_meaning meaning = wf_value_meaning(g, like, &inner);
-	for (size_t i = 0; i < len; i++)
-		wf_utf8_put(&utf8, (unsigned char)text[i]);
+	for (size_t i = 0; i < len; i++) {
+		char character[WF_UTF8_MAX];
+		wf_buffer_append(&utf8, character, wf_utf8_put(character, (unsigned char)text[i]));
+	}
 	*error = wf_buffer_status(&utf8);
 	wf_ref args[2] = {*error < 0 ? WF_NIL : made(wf_string(g, WF_STR, utf8.data ? utf8.data : "", utf8.len), error),
 			  made(wf_str(g, "latin1"), error)};

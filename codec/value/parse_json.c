@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "codec/bytes/utf8.h"
 #include "codec/value/inner.h"
 
 #define MAX_DEPTH 64
@@ -44,25 +45,6 @@ static bool hex4(const char *s, unsigned int *ret)
 	return true;
 }
 
-void wf_utf8_put(struct wf_buffer *out, unsigned int c)
-{
-	if (c < 0x80) {
-		wf_buffer_putc(out, (char)c);
-	} else if (c < 0x800) {
-		wf_buffer_putc(out, (char)(0xc0 | c >> 6));
-		wf_buffer_putc(out, (char)(0x80 | (c & 0x3f)));
-	} else if (c < 0x10000) {
-		wf_buffer_putc(out, (char)(0xe0 | c >> 12));
-		wf_buffer_putc(out, (char)(0x80 | (c >> 6 & 0x3f)));
-		wf_buffer_putc(out, (char)(0x80 | (c & 0x3f)));
-	} else {
-		wf_buffer_putc(out, (char)(0xf0 | c >> 18));
-		wf_buffer_putc(out, (char)(0x80 | (c >> 12 & 0x3f)));
-		wf_buffer_putc(out, (char)(0x80 | (c >> 6 & 0x3f)));
-		wf_buffer_putc(out, (char)(0x80 | (c & 0x3f)));
-	}
-}
-
 /* One escape after the backslash; false when it is none. */
 static bool parse_escape(struct parser *p, struct wf_buffer *out)
 {
@@ -84,7 +66,8 @@ static bool parse_escape(struct parser *p, struct wf_buffer *out)
 		c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
 		p->p += 6;
 	}
-	wf_utf8_put(out, c);
+	char utf8[WF_UTF8_MAX];
+	wf_buffer_append(out, utf8, wf_utf8_put(utf8, c));
 	return true;
 }
 

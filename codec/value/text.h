@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "codec/bytes/buffer.h"
+#include "codec/bytes/json.h"
 #include "codec/bytes/number.h"
 #include "codec/object/dtype.h"
 #include "codec/object/object.h"
@@ -63,10 +64,6 @@ void wf_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 void wf_global_class_name(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
 bool wf_class_is(const struct wf_graph *g, wf_ref r, const char *name);
 
-/* A JSON string literal of UTF-8 bytes (non-ASCII kept, lone surrogates and control characters escaped). */
-void wf_json_string(struct wf_buffer *out, const char *s, size_t len);
-/* "[6, 3, 5, 5]". */
-void wf_json_ints(struct wf_buffer *out, const int64_t *values, uint32_t n);
 /* The text that a key is known by (value/names.c tells the rule), and of what sort it is. */
 enum wf_key_kind {
 	WF_KEY_TEXT,   /* a str, numpy.str_ */

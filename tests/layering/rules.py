@@ -59,6 +59,8 @@ KNOWN_EXPORTS = {
     "wf_fingerprint_from_stat", "wf_layout_init", "wf_layout_next", "wf_overlay_is_synced",
     "wf_overlay_writable", "wf_pickle_filled", "wf_rebuild_of_func", "wf_tree_key", "wf_tree_new_dir",
     "wf_tree_set_object", "wf_value_repr", "wf_zip_id_combine",
+    # the reader of JSON, until values and wfctl read with it
+    "wf_json_free", "wf_json_init", "wf_json_init_memory", "wf_json_next", "wf_json_skip",
 }
 
 # Tags that two files define.
