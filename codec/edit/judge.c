@@ -344,6 +344,7 @@ bool wf_edit_said_is_true(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_tensor t;
 	if (!f->said || wf_edit_wanted(ck, ino, NULL, NULL, &w) < 0 || w.kind == WANT_NEW)
 		return false;
+	w.exact = false; /* rows may have come or gone since they came true */
 	if (w.kind == WANT_VALUE)
 		return wf_said(f, SAID_CLASS) && wf_class_is(ck->graph, n->object, wf_said(f, SAID_CLASS));
 	return wf_edit_tensor(ck, ino, &t) == 0 && fit(&w, t.size_bytes, &form) && wf_form_same(&form, &t);

@@ -178,6 +178,18 @@ def rows(w):
             w.kill()
             same((read(f"{m}/{name}"), attribute(w, name, "shape")), (content, shape), "after a kill it is there")
         w.again()
+    put(f"{m}/rows", floats(6), os.O_WRONLY | os.O_CREAT)
+    for which, text in (("dtype", b"float32"), ("shape", b"[3, 2]")):
+        os.setxattr(f"{m}/rows", f"user.torch.{which}", text)
+    put(f"{m}/rows", floats(20))
+    w.kill()
+    with open(f"{m}/rows", "r+b") as f:
+        f.write(floats(1, 7))
+    same((read(f"{m}/rows"), attribute(w, "rows", "shape")), (floats(1, 7) + floats(20)[4:], "[10, 2]"), "rows of a new tensor are there after a kill")
+    fd = os.open(f"{m}/rows", os.O_RDWR)
+    os.unlink(f"{m}/rows")
+    os.pwrite(fd, floats(1, 9), 0)
+    same((os.pread(fd, 4, 0), attempt(lambda: os.close(fd))), (floats(1, 9), 0), "and when its name is gone, what is written inside fits as well")
     with open(f"{m}/w", "ab") as f:
         f.write(floats(2, 70))
     same((attribute(w, "w", "shape"), read(f"{m}/w")), ("[5, 2]", floats(8) + floats(2, 70)), "a row behind")
