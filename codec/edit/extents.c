@@ -7,18 +7,6 @@
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 
-int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret)
-{
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	return n ? wf_tensor_decode(ck->graph, ck->storages, n->object, ret, NULL) : -ENOENT;
-}
-
-bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t)
-{
-	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
-	return t->kind == WF_TENSOR_DENSE && s && s->persids == 1;
-}
-
 /* ---- extents ---- */
 
 int wf_edit_open_extents(void *ctx, uint32_t storage, int *ret_fd)
@@ -110,18 +98,6 @@ void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 		return;
 	for (uint32_t i = 0; i < ck->edits->viewers_count; i++)
 		wf_edit_stamp(ck, ck->edits->viewers[i], true);
-}
-
-static int in_checkpoint(void *ctx, wf_ino dir, uint32_t position)
-{
-	return !wf_edit_is_scratch(ctx, dir);
-}
-
-bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino)
-{
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	return ck->edits->shadow_count == 0 || !n || n->nlink == 0 ||
-	       wf_edit_each_entry(ck, ino, in_checkpoint, ck) == 1;
 }
 
 void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)

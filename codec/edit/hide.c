@@ -156,39 +156,12 @@ void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir)
 	}
 }
 
-/* ---- the removal of an object with all that it holds ---- */
-
-static void entry_gone(void *ctx, wf_ino ino)
-{
-	wf_edit_forget(ctx, ino);
-}
-
-static void now_directory(void *ctx, wf_ino gone, wf_ino ino)
-{
-	struct wf_checkpoint *ck = ctx;
-	wf_edit_renumber(ck, gone, ino);
-	wf_edit_tell_renamed(ck, ino);
-	if (ck->became_directory && !ck->edits->replaying)
-		ck->became_directory(ck->changed_ctx, ino);
-}
-
-/* The object has gone, or stands whole at another place. */
-static void end_of_hiding(struct wf_checkpoint *ck, wf_ino top)
+void wf_edit_end_hiding(struct wf_checkpoint *ck, wf_ino top)
 {
 	const struct wf_edits *e = ck->edits;
 	for (uint32_t i = 0; e->hiding_dirs > 0 && i < e->files_count; i++)
 		if (e->files[i] && e->files[i]->hidden && e->files[i]->hidden->top == top)
 			wf_edit_forget_hidden(ck, e->files[i]);
-}
-
-int wf_edit_remove_entry(struct wf_checkpoint *ck, const struct wf_place *p)
-{
-	const struct wf_tree_watcher watcher = {.gone = entry_gone, .directory = now_directory, .ctx = ck};
-	wf_ino ino = wf_edit_entry(ck, p)->ino;
-	int r = wf_tree_remove(ck->tree, p->dir, p->position, &watcher);
-	if (r == 0)
-		end_of_hiding(ck, ino);
-	return r;
 }
 
 /* ---- a commit ---- */

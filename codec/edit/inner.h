@@ -169,17 +169,28 @@ struct wf_edits {
 /* edit/life.c */
 struct wf_edits *wf_edits_new(void); /* nothing edited; NULL: no memory */
 void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what is written into ss goes to the overlay */
+
+/* edit/begin.c */
 int wf_edit_begin(struct wf_checkpoint *ck); /* locks; on failure nothing is locked */
 int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only removes: on a full disk, too */
 void wf_edit_end(struct wf_checkpoint *ck);
+
+/* edit/state.c */
+/* Makes an array of *count elements one of `need` at least, the new ones filled with the byte. 0 or -ENOMEM. */
+int wf_edit_grow(void **array, uint32_t *count, uint32_t need, size_t size, int fill);
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */
 int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
 void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending);
+void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
+
+/* edit/forget.c */
+void wf_edit_free_file(struct wf_file *f);
 void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino); /* nlink 0, and nobody has it open */
 /* A directory that went is what was a link to it: what is known of it goes over. */
 void wf_edit_renumber(struct wf_checkpoint *ck, wf_ino gone, wf_ino ino);
-void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
+
+/* edit/storages.c */
 int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t number);
 uint32_t wf_edit_number(const struct wf_checkpoint *ck, uint32_t storage);
 uint32_t wf_edit_storage(const struct wf_checkpoint *ck, uint32_t number);
@@ -187,6 +198,15 @@ wf_ref wf_edit_fresh_key(struct wf_checkpoint *ck); /* a str; WF_NIL: no memory 
 /* A new storage of zeroes with a fresh key, and its data file's number. */
 int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret);
 void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage);
+int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret); /* decodes the node's object */
+bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t);
+
+/* edit/scratch_dirs.c */
+bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a directory in a shadow */
+bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);
+/* The directory of dir's scratch entries, made when missing. */
+int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
+wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
 
 /* edit/places.c */
 struct wf_place {
@@ -197,7 +217,6 @@ struct wf_place {
 int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret);
 /* Where ino has an entry; -ENOENT for an orphan. */
 int wf_edit_place_of(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret);
-bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a directory in a shadow */
 /* All entries of the file: calls each(); a non-zero answer ends it. */
 int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *ctx, wf_ino dir, uint32_t position),
 		       void *ctx);
@@ -211,12 +230,9 @@ void wf_edit_keep_places(struct wf_checkpoint *ck);
 bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino);
 /* The names of the inode stand for it though no edit named them. */
 void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino);
+bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
 /* A guess for the next wf_edit_place_of. */
 void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position);
-bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);
-/* The directory of dir's scratch entries, made when missing. */
-int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
-wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
 
 /* edit/home.c */
 /* A rename is done: from where, and to which directory. */
@@ -240,8 +256,8 @@ int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p);
 /* Something was removed there: whoever removes an object around it is still at work. */
 void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir);
 void wf_edit_forget_hidden(struct wf_checkpoint *ck, struct wf_file *f);
-/* Takes an entry away, with all that it holds. */
-int wf_edit_remove_entry(struct wf_checkpoint *ck, const struct wf_place *p);
+/* The object has gone, or stands whole at another place. */
+void wf_edit_end_hiding(struct wf_checkpoint *ck, wf_ino top);
 
 /* edit/times.c */
 /* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */
@@ -318,13 +334,10 @@ void wf_edit_forget_touched(struct wf_edits *e); /* a new log begins */
 int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, wf_ref persid, wf_ref id), void *ctx);
 
 /* edit/extents.c */
-bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
 void wf_edit_written(void *ck, uint32_t storage, uint64_t offset, uint64_t len);
 int wf_edit_open_extents(void *ck, uint32_t storage, int *ret_fd);
 /* The content of a tensor, and with it that of every other view of its storage. */
 void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
-int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret); /* decodes the node's object */
-bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t);
 
 /* edit/form.c: shapes, and the objects that say them */
 bool wf_form_fits(const struct wf_form *form, uint64_t size);

@@ -176,11 +176,6 @@ int wf_edits_keep(struct wf_checkpoint *ck, const bool *live, struct wf_error *e
 		     : 0;
 }
 
-bool wf_edits_is_kept(const struct wf_checkpoint *ck, uint32_t storage)
-{
-	return ck->edits && storage < ck->edits->kept_count && ck->edits->kept[storage];
-}
-
 bool wf_edits_keep_file(void *ctx, uint32_t number)
 {
 	const struct wf_checkpoint *ck = ctx;

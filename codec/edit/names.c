@@ -75,9 +75,34 @@ bool wf_edit_pending_at(const struct wf_checkpoint *ck, wf_ino dir)
 
 /* ---- removing ---- */
 
+static void entry_gone(void *ctx, wf_ino ino)
+{
+	wf_edit_forget(ctx, ino);
+}
+
+static void now_directory(void *ctx, wf_ino gone, wf_ino ino)
+{
+	struct wf_checkpoint *ck = ctx;
+	wf_edit_renumber(ck, gone, ino);
+	wf_edit_tell_renamed(ck, ino);
+	if (ck->became_directory && !ck->edits->replaying)
+		ck->became_directory(ck->changed_ctx, ino);
+}
+
+/* Takes an entry away, with all that it holds. */
+static int remove_entry(struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	const struct wf_tree_watcher watcher = {.gone = entry_gone, .directory = now_directory, .ctx = ck};
+	wf_ino ino = wf_edit_entry(ck, p)->ino;
+	int r = wf_tree_remove(ck->tree, p->dir, p->position, &watcher);
+	if (r == 0)
+		wf_edit_end_hiding(ck, ino);
+	return r;
+}
+
 int wf_edit_take_entry(struct wf_checkpoint *ck, const struct wf_place *p)
 {
-	int r = wf_edit_remove_entry(ck, p);
+	int r = remove_entry(ck, p);
 	if (r == 0)
 		wf_edit_removed_in(ck, p->dir);
 	return r;

@@ -102,32 +102,6 @@ int wf_edit_place_of(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret)
 	return 0;
 }
 
-wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir)
-{
-	wf_ino shadowed = wf_edits_shadowed(ck, dir);
-	const struct wf_node *n = wf_tree_node(ck->tree, dir);
-	return shadowed != WF_NO_INO ? shadowed : n ? n->parent : WF_INO_ROOT;
-}
-
-bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir)
-{
-	while (dir != WF_INO_ROOT && ck->edits->shadow_count > 0) {
-		const struct wf_node *n = wf_tree_node(ck->tree, dir);
-		if (!n || wf_edits_shadowed(ck, dir) != WF_NO_INO)
-			return n != NULL;
-		dir = n->parent;
-	}
-	return false;
-}
-
-bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
-{
-	for (; dir != above; dir = wf_edit_root_of(ck, dir))
-		if (dir == WF_INO_ROOT)
-			return false;
-	return true;
-}
-
 bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino)
 {
 	for (wf_ino link = 1; wf_tree_has_links(ck->tree) && link <= wf_tree_node_count(ck->tree); link++) {
@@ -186,19 +160,14 @@ void wf_edit_keep_places(struct wf_checkpoint *ck)
 	}
 }
 
-int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret)
+static int in_checkpoint(void *ctx, wf_ino dir, uint32_t position)
 {
-	struct wf_edits *e = ck->edits;
-	*ret = wf_edits_shadow(ck, dir);
-	if (*ret != WF_NO_INO)
-		return 0;
-	struct wf_shadow *p = reallocarray(e->shadows, e->shadow_count + 1, sizeof *p);
-	if (!p)
-		return -ENOMEM;
-	e->shadows = p;
-	wf_ref dict = wf_dict(ck->graph);
-	int r = dict == WF_NIL ? -ENOMEM : wf_tree_add_detached(ck->tree, dir, dict, ret);
-	if (r == 0)
-		e->shadows[e->shadow_count++] = (struct wf_shadow){dir, *ret};
-	return r;
+	return !wf_edit_is_scratch(ctx, dir);
+}
+
+bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	return ck->edits->shadow_count == 0 || !n || n->nlink == 0 ||
+	       wf_edit_each_entry(ck, ino, in_checkpoint, ck) == 1;
 }

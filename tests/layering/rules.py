@@ -46,11 +46,10 @@ KNOWN_LOOPS = [
      "codec/overlay/replay"},
     {"codec/placement/all", "codec/placement/device", "codec/placement/placement", "codec/placement/slab"},
     {"codec/value/new", "codec/value/number", "codec/value/parse", "codec/value/parse_json"},
-    {"codec/edit/attribute_texts", "codec/edit/attributes", "codec/edit/class", "codec/edit/extents",
-     "codec/edit/form", "codec/edit/hide", "codec/edit/home", "codec/edit/judge", "codec/edit/keep", "codec/edit/life", "codec/edit/make",
-     "codec/edit/names", "codec/edit/open", "codec/edit/past", "codec/edit/pending", "codec/edit/places", "codec/edit/record",
-     "codec/edit/rename", "codec/edit/replay", "codec/edit/replay_scratch", "codec/edit/said", "codec/edit/scratch", "codec/edit/set",
-     "codec/edit/times", "codec/edit/touch", "codec/edit/view", "codec/edit/wanted"},
+    {"codec/edit/record", "codec/edit/touch"},
+    {"codec/edit/pending", "codec/edit/set"},
+    {"codec/edit/begin", "codec/edit/home", "codec/edit/judge", "codec/edit/keep", "codec/edit/names", "codec/edit/open", "codec/edit/rename",
+     "codec/edit/scratch"},
 ]
 
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.
