@@ -1,64 +1,11 @@
-/* The inside of edits, for the files of this folder.
+/* The inside of edits, for the files of this folder. The records of the log are in edit/record_inner.h.
  *
- * Each edit has one function that checks, one that changes (wf_apply_...), and a record; the log's replay calls the
- * same two. Records (strings: u32 length and bytes; paths from the root, names joined with '/'):
- *
- *   RENAME    u32 flags, path, path            BIND     path, u32 number: the data file of that tensor's storage
- *   UNLINK    path      RMDIR  path            WRITE    u32 number, u64 offset, u64 length
- *   MKDIR     path                             RESIZE   u32 number, u64 size
- *   CREATE    path, u32 number                 HOLD     path, u32 number, u8 flags (enum wf_hold)
- *   LINK      path of the file, path           SETTLE   path, u8 how, u8 dtype, u8 dimensions, i64 sizes
- *   SYMLINK_TO path, target: a link to anywhere, which only a scratch name can be
- *   SYMLINK   path of the directory, path      VALUE    path, text (nobody writes it any more)
- *   ATTRIBUTE path, name, value                COMPACT  nothing: lists are numbered anew, for a commit that failed
- *   SET       path, u8 takes the place that its name remembers, pickle: the object that the content was judged to be
- *   SAID      path, name, value: an attribute for content that is still to come
- *   HEIR      u32 flags, path, path: a rename whose file was judged before, by what stands or stood at the new name
- *
- *   TOUCH     path, text: what stands there, before the first edit that names it
- *
- * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base:
- * there another place of a shared container may be the directory and this one the link, and a list that lost its last
- * tensor is a file of text. Replay takes the one for the other.
- *
- * and what a commit leaves of the scratch entries in the log that it begins (edit/scratch.c):
- *
- *   SCRATCH   nothing: scratch entries that earlier records made are gone
- *   PIECE     u64 offset, a part of the next pickle
- *   OBJECT    path, u64 length of the pieces before, rest of the pickle. In place of 'storage' and its key the id of a
- *             storage says "record" and its index in the checkpoint, or "data file" and its number.
+ * Each edit has one function that checks, one that changes (wf_apply_...), and a record; the log's replay calls the same two.
  */
 #pragma once
 
+#include "codec/edit/record_inner.h"
 #include "codec/edit/state.h"
-
-/* Append only: these numbers stand in logs. */
-enum wf_edit_record {
-	EDIT_RENAME = 1,
-	EDIT_UNLINK = 2,
-	EDIT_RMDIR = 3,
-	EDIT_MKDIR = 4,
-	EDIT_CREATE = 5,
-	EDIT_LINK = 6,
-	EDIT_SYMLINK = 7,
-	EDIT_BIND = 8,
-	EDIT_WRITE = 9,
-	EDIT_RESIZE = 10,
-	EDIT_HOLD = 11,
-	EDIT_SETTLE = 12,
-	EDIT_VALUE = 13,
-	EDIT_ATTRIBUTE = 14,
-	EDIT_COMPACT = 15,
-	EDIT_SCRATCH = 16,
-	EDIT_PIECE = 17,
-	EDIT_OBJECT = 18,
-	EDIT_SET = 19,
-	EDIT_SAID = 20,
-	EDIT_HEIR = 21,
-	EDIT_SYMLINK_TO = 22,
-	EDIT_TOUCH = 40,
-	/* 41 is the overlay's own: why a commit failed */
-};
 
 #define WF_NO_NUMBER UINT32_MAX
 #define WF_REFUSED_MAX 64u
@@ -301,30 +248,6 @@ int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *
 int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const char *name, wf_ino *ret);
 /* target is text that leads anywhere. -EPERM but for scratch names. */
 int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir, const char *name, wf_ino *ret);
-
-/* edit/record.c */
-struct wf_buffer *wf_edit_payload(struct wf_checkpoint *ck); /* empty */
-void wf_put_u8(struct wf_buffer *b, uint8_t v);
-void wf_put_u32(struct wf_buffer *b, uint32_t v);
-void wf_put_u64(struct wf_buffer *b, uint64_t v);
-void wf_put_text(struct wf_buffer *b, const void *text, size_t len);
-int wf_put_path(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir, const char *name);
-int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* -ENOENT for an orphan */
-int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir);
-/* Appends the payload as a record; nothing during a replay. */
-int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
-/* An edit of this file would change the pickle: -EPERM where that is kept as it is (rewrite.c). */
-int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
-/* The same for the bytes of a tensor: those of an array stand in the pickle. */
-int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);
-int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
-
-/* edit/touch.c */
-/* An edit is about to name the entry: nothing where there is none, or where it is new. */
-int wf_edit_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name);
-int wf_edit_touch_file(struct wf_checkpoint *ck, wf_ino ino); /* in its first place */
-int wf_replay_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name, const char *form, size_t len);
-void wf_edit_forget_touched(struct wf_edits *e); /* a new log begins */
 
 /* edit/scratch.c */
 #define WF_RECORD_ID "record"

@@ -154,7 +154,7 @@ static int replay_symlink_to(struct wf_checkpoint *ck, struct reader *in, wf_ino
 	return r;
 }
 
-static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
+static int replay_names(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	char name[WF_NAME_MAX + 1], new_name[WF_NAME_MAX + 1];
 	wf_ino dir, new_dir, ino;
@@ -208,7 +208,7 @@ static int replay_names(struct wf_checkpoint *ck, uint8_t type, struct reader *i
 	}
 }
 
-static int replay_bytes(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
+static int replay_bytes(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	wf_ino ino;
 	struct wf_tensor t;
@@ -257,7 +257,7 @@ static int replay_set(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)
 	return r < 0 ? r : wf_apply_set(ck, ino, object, place);
 }
 
-static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader *in)
+static int replay_content(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	wf_ino ino;
 	struct wf_form form = {0};
@@ -299,16 +299,18 @@ static int replay_meaning(struct wf_checkpoint *ck, uint8_t type, struct reader 
 	return type == EDIT_SAID ? wf_apply_said(ck, ino, key, value) : wf_apply_attribute(ck, ino, key, value);
 }
 
-static int replay_piece(struct wf_checkpoint *ck, struct reader *in)
+static int replay_piece(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	uint64_t at = take_u64(in);
 	return in->failed ? -EINVAL : wf_replay_piece(ck, at, in->p, in->left);
 }
 
-static int replay_object(struct wf_checkpoint *ck, struct reader *in)
+static int replay_object(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	char name[WF_NAME_MAX + 1];
 	wf_ino dir;
+	if (ck->onto) /* its storages are records of its own checkpoint; an edit that needs it is refused */
+		return 0;
 	int r = take_place(ck, in, &dir, name);
 	uint64_t before = r == 0 ? take_u64(in) : 0;
 	if (r == 0 && in->failed)
@@ -316,7 +318,7 @@ static int replay_object(struct wf_checkpoint *ck, struct reader *in)
 	return r < 0 ? r : wf_replay_object(ck, dir, name, before, in->p, in->left);
 }
 
-static int replay_touch(struct wf_checkpoint *ck, struct reader *in)
+static int replay_touch(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	char name[WF_NAME_MAX + 1];
 	wf_ino dir;
@@ -330,45 +332,27 @@ static int replay_touch(struct wf_checkpoint *ck, struct reader *in)
 	return wf_replay_touch(ck, dir, name, form, len);
 }
 
+static int replay_compact(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
+{
+	return wf_edit_compact(ck);
+}
+
+static int replay_scratch(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
+{
+	return wf_replay_scratch(ck);
+}
+
 static int replay_record(void *ctx, uint8_t type, const void *payload, size_t len)
 {
 	struct wf_checkpoint *ck = ctx;
 	struct reader in = {payload, len, false};
 	wf_checkpoint_rewritable(ck); /* before the graph is changed */
 	switch (type) {
-	case EDIT_RENAME:
-	case EDIT_HEIR:
-	case EDIT_UNLINK:
-	case EDIT_RMDIR:
-	case EDIT_MKDIR:
-	case EDIT_CREATE:
-	case EDIT_LINK:
-	case EDIT_SYMLINK:
-	case EDIT_SYMLINK_TO:
-		return replay_names(ck, type, &in);
-	case EDIT_BIND:
-	case EDIT_WRITE:
-	case EDIT_RESIZE:
-		return replay_bytes(ck, type, &in);
-	case EDIT_HOLD:
-	case EDIT_SETTLE:
-	case EDIT_VALUE:
-	case EDIT_ATTRIBUTE:
-	case EDIT_SET:
-	case EDIT_SAID:
-		return replay_meaning(ck, type, &in);
-	case EDIT_COMPACT:
-		return wf_edit_compact(ck);
-	case EDIT_SCRATCH:
-		return wf_replay_scratch(ck);
-	case EDIT_TOUCH:
-		return replay_touch(ck, &in);
-	case EDIT_PIECE:
-		return replay_piece(ck, &in);
-	case EDIT_OBJECT:
-		if (ck->onto) /* its storages are records of its own checkpoint; an edit that needs it is refused */
-			return 0;
-		return replay_object(ck, &in);
+#define CASE(name, number, reader, new_pickle) \
+	case EDIT_##name: \
+		return replay_##reader(ck, EDIT_##name, &in);
+		WF_EDIT_RECORDS(CASE)
+#undef CASE
 	default:
 		return -EOPNOTSUPP;
 	}

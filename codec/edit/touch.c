@@ -81,11 +81,11 @@ int wf_edit_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	if (is_touched(e, ino) || (f && f->is_new) || wf_edit_is_scratch(ck, dir))
 		return 0;
-	int r = set_touched(e, ino); /* first: the path of it comes here again */
+	int r = set_touched(e, ino);
 	if (r < 0)
 		return r;
 	struct wf_buffer record = WF_BUFFER_INIT, form = WF_BUFFER_INIT;
-	r = wf_put_path(ck, &record, dir, name);
+	r = wf_put_names(ck, &record, dir, name);
 	describe(ck, ino, &form);
 	wf_put_text(&record, form.data, form.len);
 	if (r == 0)

@@ -1,0 +1,81 @@
+/* The records of the log: their numbers and payloads, and how an edit makes one.
+ *
+ * The table below is the only list of them: enum wf_edit_record, the question whether a commit has to write a new pickle (record.c)
+ * and the dispatch of a replay (replay.c) are made of it. A new record takes a number that none has had, and raises the version in
+ * overlay/log.c; a number keeps its meaning for ever. contrib/docs/overlay-format.md tells the bytes to those who have no source.
+ *
+ * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base: there
+ * another place of a shared container may be the directory and this one the link, and a list that lost its last tensor is a file of
+ * text. A replay takes the one for the other.
+ *
+ * Calling sequence: wf_edit_payload, then wf_put_... in the order of the table, then wf_edit_record. All of it does nothing during a
+ * replay. Threads: the checkpoint's lock is held exclusively.
+ */
+#pragma once
+
+#include "codec/edit/state.h"
+
+/* Name and number; the function of replay.c that reads it (replay_names, ...); whether a commit writes a new pickle for it. Behind it
+ * the payload. A text is a u32 length and its bytes. A path is a text: names from the root, joined with '/'. */
+/* clang-format off */
+#define WF_EDIT_RECORDS(X)                                                                                                 \
+	X(RENAME,      1, names,   true)  /* u32 flags of rename(2), path, new path */                                     \
+	X(UNLINK,      2, names,   true)  /* path */                                                                       \
+	X(RMDIR,       3, names,   true)  /* path */                                                                       \
+	X(MKDIR,       4, names,   true)  /* path */                                                                       \
+	X(CREATE,      5, names,   true)  /* path, u32 data file */                                                        \
+	X(LINK,        6, names,   true)  /* path of the file, new path */                                                 \
+	X(SYMLINK,     7, names,   true)  /* path of the directory, new path */                                            \
+	X(BIND,        8, bytes,   false) /* path, u32 data file: it is that of the tensor's storage */                    \
+	X(WRITE,       9, bytes,   false) /* u32 data file, u64 offset, u64 length */                                      \
+	X(RESIZE,     10, bytes,   false) /* u32 data file, u64 size */                                                    \
+	X(HOLD,       11, content, false) /* path, u32 data file, u8 flags (enum wf_hold) */                               \
+	X(SETTLE,     12, content, false) /* path, u8 how (enum wf_settle), u8 dtype, u8 dimensions, i64 sizes */          \
+	X(VALUE,      13, content, true)  /* path, text; nobody writes it any more */                                      \
+	X(ATTRIBUTE,  14, content, true)  /* path, text name, text value */                                                \
+	X(COMPACT,    15, compact, false) /* nothing: lists are numbered anew, for a commit that failed */                 \
+	X(SCRATCH,    16, scratch, false) /* nothing: scratch entries that earlier records made are gone */                \
+	X(PIECE,      17, piece,   false) /* u64 offset, a part of the next pickle */                                      \
+	X(OBJECT,     18, object,  false) /* path, u64 length of the pieces before, rest of the pickle (edit/scratch.c) */ \
+	X(SET,        19, content, true)  /* path, u8 takes the place that its name remembers, pickle (edit/set.c) */      \
+	X(SAID,       20, content, false) /* path, text name, text value: an attribute for content that is to come */      \
+	X(HEIR,       21, names,   false) /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
+	X(SYMLINK_TO, 22, names,   true)  /* path, text target: a link to anywhere, which only a scratch name can be */    \
+	X(TOUCH,      40, touch,   false) /* path, text: what stood there, before the first edit that names it */
+/* 41 is the overlay's own: why a commit failed. */
+
+enum wf_edit_record {
+#define NUMBER(name, number, reader, new_pickle) EDIT_##name = number,
+	WF_EDIT_RECORDS(NUMBER)
+#undef NUMBER
+};
+/* clang-format on */
+
+/* edit/payload.c */
+struct wf_buffer *wf_edit_payload(struct wf_checkpoint *ck); /* emptied; the checkpoint's own, until the next call */
+void wf_put_u8(struct wf_buffer *b, uint8_t v);
+void wf_put_u32(struct wf_buffer *b, uint32_t v);
+void wf_put_u64(struct wf_buffer *b, uint64_t v);
+void wf_put_text(struct wf_buffer *b, const void *text, size_t len);
+/* The path of a name in a directory, which no edit has touched so far. -ENOENT, -ENAMETOOLONG, -ENOMEM. */
+int wf_put_names(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir, const char *name);
+int wf_put_dir(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir);
+
+/* edit/touch.c */
+/* An edit is about to name the entry: nothing where there is none, or where it is new. */
+int wf_edit_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_edit_touch_file(struct wf_checkpoint *ck, wf_ino ino); /* in its first place */
+int wf_replay_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name, const char *form, size_t len);
+void wf_edit_forget_touched(struct wf_edits *e); /* a new log begins */
+
+/* edit/record.c */
+/* As wf_put_names, and the log says first what stands there. */
+int wf_put_path(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir, const char *name);
+int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* in its first place; -ENOENT for an orphan */
+/* Appends the payload as a record. pending: a commit would write what it says. -EPERM: the pickle has to stay as it is. */
+int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
+int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
+/* An edit of this file would change the pickle: -EPERM where that is kept as it is (edit/rewrite.c). */
+int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
+/* The same for the bytes of a tensor: those of an array stand in the pickle. */
+int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);
