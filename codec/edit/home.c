@@ -7,12 +7,6 @@
 
 #include "codec/edit/inner.h"
 
-struct wf_home {
-	wf_ino dir;
-	uint32_t position;
-	char name[];
-};
-
 static void note(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *from, const char *name)
 {
 	struct wf_file *f = wf_edit_file(ck, ino);
@@ -68,52 +62,6 @@ bool wf_edit_was_key(const struct wf_checkpoint *ck, wf_ino dir, const char *nam
 			return true;
 	}
 	return false;
-}
-
-/* "w~" or "w.~2~" of "w". */
-static bool is_backup(const char *name, const char *of)
-{
-	size_t len = strlen(of);
-	if (strncmp(name, of, len))
-		return false;
-	name += len;
-	if (!strncmp(name, ".~", 2) && strspn(name + 2, "0123456789") > 0)
-		name += 2 + strspn(name + 2, "0123456789");
-	return !strcmp(name, "~");
-}
-
-/* The name under which the file is such a backup; false: it is none. */
-static bool backup_name(struct wf_checkpoint *ck, wf_ino ino, const struct wf_home *home, char *name)
-{
-	const struct wf_node *n = wf_tree_node(ck->tree, ino), *dir = wf_tree_node(ck->tree, home->dir);
-	struct wf_place p;
-	return n && n->nlink == 1 && n->type != WF_NODE_LINK && dir && dir->nlink > 0 && !wf_edit_is_scratch(ck, home->dir) &&
-	       wf_edit_place_of(ck, ino, &p) == 0 && wf_edits_shadowed(ck, p.dir) == home->dir &&
-	       wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name) && is_backup(name, home->name) &&
-	       wf_edit_find(ck, home->dir, home->name, &p) == -ENOENT;
-}
-
-int wf_edit_restore_backups(struct wf_checkpoint *ck)
-{
-	char name[WF_NAME_MAX + 1];
-	const struct wf_edits *e = ck->edits;
-	for (wf_ino ino = 1; ino <= e->files_count && e->shadow_count > 0; ino++) {
-		struct wf_file *f = wf_edit_known(ck, ino);
-		if (!f || !f->home || !backup_name(ck, ino, f->home, name))
-			continue;
-		wf_ino dir = f->home->dir;
-		int r = wf_overlay_prepare_removal(ck->overlay);
-		if (r < 0)
-			return r;
-		wf_checkpoint_log(ck, "%s is %s again: a commit found nothing but this backup of it", name, f->home->name);
-		r = wf_apply_rename(ck, dir, name, dir, f->home->name, 0, NULL); /* forgets the home */
-		if (r == -ENOMEM)
-			return r;
-		if (ck->renamed)
-			ck->renamed(ck->changed_ctx, dir, name);
-		wf_edit_tell_renamed(ck, ino);
-	}
-	return 0;
 }
 
 void wf_edit_forget_homes(struct wf_checkpoint *ck)

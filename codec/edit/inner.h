@@ -27,7 +27,24 @@ enum wf_hold {
 };
 
 struct wf_said;
-struct wf_old;
+
+/* What an entry was before the first of overlapping openings changed it. */
+struct wf_old {
+	wf_ref object;
+	bool is_tensor;
+	bool was_new, was_judged;
+	bool shared; /* with the backup in whose place it stands */
+	struct wf_tensor t;
+	uint8_t element[16];
+	uint32_t element_bytes; /* 0: the element of a 0-d tensor was not overwritten */
+};
+
+/* Where an entry of the checkpoint stood before it was moved to a scratch name. */
+struct wf_home {
+	wf_ino dir;
+	uint32_t position;
+	char name[];
+};
 
 /* An opening for writing. */
 struct wf_opening {
@@ -187,8 +204,6 @@ int wf_edit_moved(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *f
 		  const char *new_name);
 /* Whether the name was a key's a moment ago: it is one again, whatever it is called. */
 bool wf_edit_was_key(const struct wf_checkpoint *ck, wf_ino dir, const char *name);
-/* Before a commit: entries of which there is nothing but a backup have their names again. */
-int wf_edit_restore_backups(struct wf_checkpoint *ck);
 void wf_edit_forget_homes(struct wf_checkpoint *ck); /* the commit is done: what is under a scratch name is scratch */
 
 /* edit/refuse.c */
@@ -277,22 +292,26 @@ int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
 /* An object for a tensor, with the form, storage, parameter and requires_grad that t has. */
 int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret);
 
-/* edit/pending.c: content that waits to be judged, and the way back */
-/* The file's content from now on stands in memory (a value) or in a data file, which keeps its first `keep` bytes. */
-int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep);
-int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t flags);
-/* The text in memory goes to a data file: it grew long, or is to be a tensor. */
-int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
+/* edit/old.c */
 /* Remembers what stands, once until wf_edit_forget_old. */
 int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino);
 void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino); /* it is not needed any more */
 const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f); /* NULL: it was none */
 wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino); /* what stood before the openings that go on */
 void wf_edit_keep_element(struct wf_file *f, const void *bytes, size_t len); /* of a 0-d tensor, before it is overwritten */
-/* The entry is the old one again; pending content stays. Nothing when nothing changed. */
-int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino);
+/* Whether the entry is as it was then. */
+bool wf_edit_is_old(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old);
+int wf_edit_restore_object(struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old); /* the object; pending content stays */
+
+/* edit/pending.c: content that waits to be judged, and the way back */
+/* The file's content from now on stands in memory (a value) or in a data file, which keeps its first `keep` bytes. */
+int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep);
+int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t flags);
+/* The text in memory goes to a data file: it grew long, or is to be a tensor. */
+int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
 /* What is pending is forgotten: readers see what the object says. */
 int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino);
+bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino); /* new, and never judged: no commit writes it */
 enum wf_settle { SETTLE_SWITCH, SETTLE_WRITE_BACK, SETTLE_ABANDON, SETTLE_RESTORE };
 int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
 int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
@@ -300,6 +319,8 @@ int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
 		      const struct wf_form *form); /* with its record */
 
 /* edit/set.c: an object for content that was judged, and its record */
+/* The entry is the old one again; pending content stays. Nothing when nothing changed. */
+int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
 int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
 /* A new file has the type that its name remembers, and its place: it is that entry from now on. */
@@ -358,18 +379,17 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 /* edit/judge.c */
 /* Gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);
-/* After a rename: a new file is judged by its new name. */
-int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_said_is_true(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
 bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w); /* it became what was wanted */
 int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
 /* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */
 bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len, bool shell);
 
-/* edit/open.c */
+/* edit/finish.c */
 /* Nobody writes any more: what was pending is judged if need be, and goes. */
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
-bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino); /* edit/keep.c: new, and never judged: no commit writes it */
+/* After a rename: a new file is judged by its new name. */
+int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_judge_all(struct wf_checkpoint *ck); /* what nobody has open for writing */
 
 /* edit/attributes.c */

@@ -315,17 +315,6 @@ int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino)
 	return r < 0 ? r : wf_edit_judge_as(ck, ino, &w);
 }
 
-int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino)
-{
-	struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f || !f->is_new || !f->judged)
-		return 0; /* it is judged when it is closed */
-	int r = wf_edit_judge(ck, ino);
-	if (f->writers == 0)
-		r = wf_edit_end_writing(ck, ino);
-	return r == -EINVAL ? 0 : r;
-}
-
 bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);

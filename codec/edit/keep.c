@@ -36,19 +36,56 @@ static int set_aside(struct wf_checkpoint *ck, bool aside)
 	return r;
 }
 
-bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino)
+/* ---- backups ---- */
+
+/* "w~" or "w.~2~" of "w". */
+static bool is_backup(const char *name, const char *of)
 {
-	struct wf_place p;
-	struct wf_tensor t;
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	if (!f || !n || !f->is_new || f->judged || f->writers == 0 || n->type != WF_NODE_TENSOR || n->nlink != 1 ||
-	    wf_edit_place_of(ck, ino, &p) < 0 || wf_edit_is_scratch(ck, p.dir))
+	size_t len = strlen(of);
+	if (strncmp(name, of, len))
 		return false;
-	/* not what stands for a backup */
-	return wf_tree_dir(ck->tree, p.dir)->kind == WF_DIR_MAPPING && wf_edit_tensor(ck, ino, &t) == 0 &&
-	       (f->pending == PENDING_NOT || t.storage == f->storage);
+	name += len;
+	if (!strncmp(name, ".~", 2) && strspn(name + 2, "0123456789") > 0)
+		name += 2 + strspn(name + 2, "0123456789");
+	return !strcmp(name, "~");
 }
+
+/* The name under which the file is such a backup; false: it is none. */
+static bool backup_name(struct wf_checkpoint *ck, wf_ino ino, const struct wf_home *home, char *name)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, ino), *dir = wf_tree_node(ck->tree, home->dir);
+	struct wf_place p;
+	return n && n->nlink == 1 && n->type != WF_NODE_LINK && dir && dir->nlink > 0 && !wf_edit_is_scratch(ck, home->dir) &&
+	       wf_edit_place_of(ck, ino, &p) == 0 && wf_edits_shadowed(ck, p.dir) == home->dir &&
+	       wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name) && is_backup(name, home->name) &&
+	       wf_edit_find(ck, home->dir, home->name, &p) == -ENOENT;
+}
+
+/* Entries of which there is nothing but a backup have their names again. */
+static int restore_backups(struct wf_checkpoint *ck)
+{
+	char name[WF_NAME_MAX + 1];
+	const struct wf_edits *e = ck->edits;
+	for (wf_ino ino = 1; ino <= e->files_count && e->shadow_count > 0; ino++) {
+		struct wf_file *f = wf_edit_known(ck, ino);
+		if (!f || !f->home || !backup_name(ck, ino, f->home, name))
+			continue;
+		wf_ino dir = f->home->dir;
+		int r = wf_overlay_prepare_removal(ck->overlay);
+		if (r < 0)
+			return r;
+		wf_checkpoint_log(ck, "%s is %s again: a commit found nothing but this backup of it", name, f->home->name);
+		r = wf_apply_rename(ck, dir, name, dir, f->home->name, 0, NULL); /* forgets the home */
+		if (r == -ENOMEM)
+			return r;
+		if (ck->renamed)
+			ck->renamed(ck->changed_ctx, dir, name);
+		wf_edit_tell_renamed(ck, ino);
+	}
+	return 0;
+}
+
+/* ---- before ---- */
 
 int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 {
@@ -56,7 +93,7 @@ int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 		return 0;
 	int r = ck->edits->pending_count > 0 ? wf_overlay_prepare_removal(ck->overlay) : 0;
 	if (r == 0)
-		r = wf_edit_restore_backups(ck);
+		r = restore_backups(ck);
 	if (r == 0)
 		r = wf_edit_judge_all(ck);
 	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++)

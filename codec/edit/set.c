@@ -5,6 +5,7 @@
 
 #include "codec/edit/inner.h"
 #include "codec/pickle/pickle.h"
+#include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 
 struct set_id {
@@ -148,4 +149,26 @@ wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error 
 		return WF_NIL;
 	}
 	return wf_storage_get(ck->storages, storage)->persid;
+}
+
+int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
+{
+	static const struct wf_form none = {.dtype = WF_UINT8};
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || !f->old || wf_edit_is_old(ck, ino, f->old))
+		return 0;
+	if (!f->old->is_tensor) { /* a log need not have heard of what was before, for text is held in memory */
+		bool was_new = f->old->was_new, was_judged = f->old->was_judged;
+		int set = wf_edit_become(ck, ino, f->old->object, false);
+		f->is_new = was_new;
+		f->judged = was_judged;
+		return set;
+	}
+	int r = wf_edit_settle_as(ck, ino, SETTLE_RESTORE, &none);
+	if (r == 0 && f->old->element_bytes) {
+		ck->edits->writing = ino;
+		r = wf_tensor_write(ck->storages, &f->old->t, 0, f->old->element, f->old->element_bytes);
+		f->old->element_bytes = 0;
+	}
+	return r;
 }

@@ -46,9 +46,6 @@ KNOWN_LOOPS = [
      "codec/overlay/replay"},
     {"codec/placement/all", "codec/placement/device", "codec/placement/placement", "codec/placement/slab"},
     {"codec/value/new", "codec/value/number", "codec/value/parse", "codec/value/parse_json"},
-    {"codec/edit/pending", "codec/edit/set"},
-    {"codec/edit/begin", "codec/edit/home", "codec/edit/judge", "codec/edit/keep", "codec/edit/names", "codec/edit/open", "codec/edit/rename",
-     "codec/edit/scratch"},
 ]
 
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.

@@ -1,0 +1,91 @@
+/* The end of writing: content is judged, what was pending goes, and who reads the file hears of it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/edit/inner.h"
+#include "codec/value/text.h"
+
+static void note_refused(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_edits *e = ck->edits;
+	struct wf_buffer path = WF_BUFFER_INIT;
+	wf_tree_path(ck->tree, ino, &path);
+	const char *where = path.data ? path.data : "?";
+	wf_checkpoint_log(ck, "%s: the content does not fit: the old one stays", where);
+	char **lines = reallocarray(e->refused, e->refused_count + 1, sizeof *lines);
+	if (lines)
+		e->refused = lines;
+	if (lines && e->refused_count < WF_REFUSED_MAX) {
+		char *line = strdup(where);
+		if (line)
+			lines[e->refused_count++] = line;
+	}
+	wf_buffer_free(&path);
+}
+
+/* What readers see of pending content that stays or goes: whether another text comes in its place. */
+static bool shows_the_same(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	struct wf_buffer now = WF_BUFFER_INIT;
+	if (f->pending != PENDING_TEXT || n->type != WF_NODE_VALUE)
+		return f->pending == PENDING_NOT;
+	bool same = wf_value_text(ck->graph, n->object, &now) == 0 && now.len == f->text.len &&
+		    (now.len == 0 || !memcmp(now.data, f->text.data, now.len));
+	wf_buffer_free(&now);
+	return same;
+}
+
+int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	bool failed = f->failed;
+	int r = 0;
+	/* an empty file that was made and never written is judged, too: it may be what a tensor without elements was */
+	if ((f->touched || (f->is_new && !f->judged && wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR)) && !failed)
+		r = wf_edit_judge(ck, ino);
+	if (r == -EINVAL || r == -EFBIG || r == -EPERM)
+		note_refused(ck, ino);
+	if (failed)
+		wf_edit_restore(ck, ino);
+	bool keeps = f->is_new && f->judged && !failed && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
+	if (f->pending != PENDING_NOT && !keeps) {
+		bool same = shows_the_same(ck, ino);
+		int dropped = wf_edit_drop_pending(ck, ino);
+		r = r < 0 ? r : dropped;
+		if (!same)
+			wf_edit_changed(ck, ino);
+	}
+	wf_edit_forget_old(ck, ino);
+	f->anew = f->touched = f->sized = f->failed = f->refused = false;
+	if (!f->is_new)
+		wf_said_clear(f);
+	return r;
+}
+
+int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || !f->is_new || !f->judged)
+		return 0; /* it is judged when it is closed */
+	int r = wf_edit_judge(ck, ino);
+	if (f->writers == 0)
+		r = wf_edit_end_writing(ck, ino);
+	return r == -EINVAL ? 0 : r;
+}
+
+int wf_edit_judge_all(struct wf_checkpoint *ck)
+{
+	for (wf_ino ino = 1; ino <= ck->edits->files_count; ino++) {
+		struct wf_file *f = wf_edit_known(ck, ino);
+		/* what a writer has in its hands is not judged by somebody else's commit */
+		if (!f || !f->touched || f->writers > 0 || wf_tree_node(ck->tree, ino)->nlink == 0)
+			continue;
+		int r = wf_edit_end_writing(ck, ino);
+		if (r < 0 && r != -EINVAL && r != -EPERM && r != -EROFS && r != -EFBIG)
+			return r;
+	}
+	return 0;
+}
