@@ -1,12 +1,14 @@
+/* Says what stands at a path, and where a checkpoint is mounted. */
 #include "places.h"
 
 #include <limits.h>
-#include <mntent.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "mounts.h"
 
 /* The absolute path without links in its directories. Its last part is not looked at: a dead mount does not answer. */
 static bool mount_path(const char *path, char *buf, size_t size)
@@ -33,73 +35,82 @@ static bool mount_path(const char *path, char *buf, size_t size)
 	return n >= 0 && (size_t)n < size;
 }
 
-static bool is_weightfs(const struct mntent *m)
-{
-	return !strcmp(m->mnt_type, "fuse.weightfs");
-}
+/* What is mounted exactly on a path. */
+struct on_path {
+	const char *path;
+	struct fs_place *place;
+};
 
-static void look_for(const char *path, struct fs_place *ret)
+static bool note_place(void *ctx, const struct fs_mount *m)
 {
-	FILE *table = setmntent("/proc/self/mounts", "re");
-	for (struct mntent *m; table && (m = getmntent(table));) {
-		const char *owner = strstr(m->mnt_opts, "user_id=");
-		if (strcmp(m->mnt_dir, path) != 0)
-			continue;
-		*ret = (struct fs_place){.mounted = true, .weightfs = is_weightfs(m)}; /* the last one is on top */
-		snprintf(ret->type, sizeof ret->type, "%s", m->mnt_type);
-		snprintf(ret->checkpoint, sizeof ret->checkpoint, "%s", m->mnt_fsname);
-		ret->owner = owner ? (uid_t)strtoul(owner + strlen("user_id="), NULL, 10) : 0;
-	}
-	if (table)
-		endmntent(table);
+	const struct on_path *on = ctx;
+	struct fs_place *p = on->place;
+	if (strcmp(m->point, on->path) != 0)
+		return false;
+	*p = (struct fs_place){.mounted = true, .weightfs = m->weightfs, .owner = m->owner}; /* the last one is on top */
+	snprintf(p->type, sizeof p->type, "%s", m->type);
+	snprintf(p->checkpoint, sizeof p->checkpoint, "%s", m->source);
+	return false;
 }
 
 bool fs_look_at(const char *path, struct fs_place *ret)
 {
 	char buf[PATH_MAX], *followed = NULL;
 	*ret = (struct fs_place){0};
-	if (!mount_path(path, buf, sizeof buf))
+	if (!mount_path(path, buf, sizeof buf) || !fs_each_mount(NULL, note_place, &(struct on_path){buf, ret}))
 		return false;
-	look_for(buf, ret);
 	if (!ret->mounted && (followed = realpath(path, NULL))) /* a link to a mount point */
-		look_for(followed, ret);
+		fs_each_mount(NULL, note_place, &(struct on_path){followed, ret});
 	free(followed);
 	return true;
+}
+
+/* The mount of a checkpoint, or the innermost one around a path. */
+struct sought {
+	const char *path;
+	char *buf;
+	size_t size, longest;
+	bool found;
+};
+
+static bool shows_checkpoint(void *ctx, const struct fs_mount *m)
+{
+	struct sought *s = ctx;
+	s->found = m->weightfs && m->writable && !strcmp(m->source, s->path);
+	if (s->found)
+		snprintf(s->buf, s->size, "%s", m->point);
+	return s->found;
 }
 
 bool fs_mount_of(const char *checkpoint, char *buf, size_t size)
 {
 	char *path = realpath(checkpoint, NULL);
-	FILE *table = path ? setmntent("/proc/self/mounts", "re") : NULL;
-	bool found = false;
-	for (struct mntent *m; table && !found && (m = getmntent(table));) {
-		found = is_weightfs(m) && !strcmp(m->mnt_fsname, path) && hasmntopt(m, "rw");
-		if (found)
-			snprintf(buf, size, "%s", m->mnt_dir);
-	}
-	if (table)
-		endmntent(table);
+	struct sought s = {.path = path, .buf = buf, .size = size};
+	if (path)
+		fs_each_mount(NULL, shows_checkpoint, &s);
 	free(path);
-	return found;
+	return s.found;
+}
+
+static bool is_around(void *ctx, const struct fs_mount *m)
+{
+	struct sought *s = ctx;
+	size_t n = strlen(m->point);
+	if (n < s->longest || strncmp(s->path, m->point, n) != 0 || (s->path[n] != '/' && strcmp(m->point, "/") != 0))
+		return false;
+	s->longest = n; /* the innermost mount says what the path is in */
+	s->found = m->weightfs;
+	snprintf(s->buf, s->size, "%s", m->point);
+	return false;
 }
 
 bool fs_mount_around(const char *path, char *buf, size_t size)
 {
 	char inside[PATH_MAX];
-	FILE *table = mount_path(path, inside, sizeof inside) ? setmntent("/proc/self/mounts", "re") : NULL;
-	size_t longest = 0;
-	bool found = false;
-	for (struct mntent *m; table && (m = getmntent(table));) {
-		size_t n = strlen(m->mnt_dir);
-		if (n < longest || strncmp(inside, m->mnt_dir, n) != 0 || (inside[n] != '/' && strcmp(m->mnt_dir, "/") != 0))
-			continue;
-		longest = n; /* the innermost mount says what the path is in */
-		found = is_weightfs(m);
-		snprintf(buf, size, "%s", m->mnt_dir);
-	}
-	if (table)
-		endmntent(table);
-	return found;
+	struct sought s = {.path = inside, .buf = buf, .size = size};
+	if (mount_path(path, inside, sizeof inside))
+		fs_each_mount(NULL, is_around, &s);
+	return s.found;
 }
 
 const char *fs_user_name(uid_t uid, char *buf, size_t size)

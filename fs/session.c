@@ -61,13 +61,21 @@ static void entry_changed(void *ctx, uint32_t dir, const char *name)
 		fs_invalidate_entry(ctx, dir, name);
 }
 
+struct opening {
+	struct fs *fs;
+	const struct wf_open_options *options;
+	struct wf_error *err;
+};
+
+static int try_open(void *ctx)
+{
+	struct opening *o = ctx;
+	return wf_open(o->fs->options.checkpoint, o->options, &o->fs->checkpoint, o->err);
+}
+
 static int open_waiting(struct fs *fs, const struct wf_open_options *options, struct wf_error *err)
 {
-	int r, waited = 0;
-	do
-		r = wf_open(fs->options.checkpoint, options, &fs->checkpoint, err);
-	while (r == -EBUSY && fs_wait_for_holder(fs->options.checkpoint, &waited));
-	return r;
+	return fs_when_free(fs->options.checkpoint, try_open, &(struct opening){fs, options, err});
 }
 
 /* A mount that was not told which of the two it is becomes read-only where edits could not be written, and says why. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "codec/bytes/buffer.h"
+#include "fs/mounts.h"
 
 #define NAMED_MAX 8  /* holders that are named; the others are counted */
 #define SPACES_MAX 64 /* mount name spaces that are looked at */
@@ -59,53 +60,37 @@ static bool is_on(int dir, const char *file, dev_t dev)
 
 /* ---- mount points ---- */
 
-/* A path of the table has \040 for a blank, and the like. */
-static void unescape(char *path)
+/* A table that is gone through: mounts of the device, and mounts on directories of it. */
+struct table {
+	struct search *search;
+	const char *who; /* NULL in the caller's own name space */
+	int ours[NAMED_MAX], count; /* ids of the mounts that were found */
+};
+
+static bool name_mount(void *ctx, const struct fs_mount *m)
 {
-	char *out = path;
-	for (const char *in = path; *in; out++) {
-		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] && in[3]) {
-			*out = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
-			in += 4;
-		} else {
-			*out = *in++;
-		}
+	struct table *t = ctx;
+	struct search *s = t->search;
+	bool on_ours = false;
+	for (int i = 0; i < t->count; i++)
+		on_ours |= t->ours[i] == m->parent;
+	if (m->dev == s->dev) {
+		if (t->count < NAMED_MAX)
+			t->ours[t->count++] = m->id;
+		if (t->who)
+			name(s, "%s has it at %s in another mount name space", t->who, m->point);
+		else if (!s->but_at || strcmp(m->point, s->but_at) != 0)
+			name(s, "it is mounted at %s", m->point);
+	} else if (on_ours && !t->who) {
+		name(s, "%s is mounted in it", m->point);
 	}
-	*out = '\0';
+	return false;
 }
 
-/* Mounts of the device, and mounts on directories of it. who: NULL in the caller's own name space. */
 static void search_table(struct search *s, FILE *table, const char *who)
 {
-	char *line = NULL, *point = NULL;
-	size_t size = 0;
-	int ours[NAMED_MAX], count = 0; /* ids of the mounts that were found */
-	while (getline(&line, &size, table) > 0) {
-		unsigned int major_no, minor_no;
-		int id, parent;
-		bool on_ours = false;
-		free(point);
-		point = NULL;
-		if (sscanf(line, "%d %d %u:%u %*s %ms", &id, &parent, &major_no, &minor_no, &point) != 5)
-			continue;
-		unescape(point);
-		for (int i = 0; i < count; i++)
-			on_ours |= ours[i] == parent;
-		if (makedev(major_no, minor_no) == s->dev) {
-			if (count < NAMED_MAX)
-				ours[count++] = id;
-			if (!who && s->but_at && !strcmp(point, s->but_at))
-				continue;
-			if (who)
-				name(s, "%s has it at %s in another mount name space", who, point);
-			else
-				name(s, "it is mounted at %s", point);
-		} else if (on_ours && !who) {
-			name(s, "%s is mounted in it", point);
-		}
-	}
-	free(point);
-	free(line);
+	struct table t = {.search = s, .who = who};
+	fs_each_mount(table, name_mount, &t);
 }
 
 /* ---- processes ---- */
@@ -174,7 +159,6 @@ static void search_space(struct search *s, int proc, const char *who)
 		return;
 	s->spaces[s->space_count++] = st.st_ino;
 	search_table(s, table, who);
-	fclose(table);
 }
 
 static void search_process(struct search *s, int proc, pid_t pid)
@@ -194,11 +178,7 @@ unsigned int fs_holders(dev_t dev, pid_t daemon, const char *but_at, struct wf_b
 	struct stat st;
 	if (stat("/proc/self/ns/mnt", &st) == 0)
 		s.spaces[s.space_count++] = st.st_ino;
-	FILE *table = fopen("/proc/self/mountinfo", "re");
-	if (table) {
-		search_table(&s, table, NULL);
-		fclose(table);
-	}
+	search_table(&s, NULL, NULL);
 	DIR *d = opendir("/proc");
 	for (struct dirent *e; d && (e = readdir(d));) {
 		pid_t pid = (pid_t)atoi(e->d_name);
@@ -217,16 +197,17 @@ unsigned int fs_holders(dev_t dev, pid_t daemon, const char *but_at, struct wf_b
 	return s.found;
 }
 
+static bool is_of(void *ctx, const struct fs_mount *m)
+{
+	struct search *s = ctx;
+	s->found += m->dev == s->dev;
+	return s->found > 0;
+}
+
 bool fs_is_mounted_here(dev_t dev)
 {
-	struct wf_buffer ignored = WF_BUFFER_INIT;
-	struct search s = {.dev = dev, .out = &ignored};
-	FILE *table = fopen("/proc/self/mountinfo", "re");
-	if (table) {
-		search_table(&s, table, NULL);
-		fclose(table);
-	}
-	wf_buffer_free(&ignored);
+	struct search s = {.dev = dev};
+	fs_each_mount(NULL, is_of, &s);
 	return s.found > 0;
 }
 

@@ -35,37 +35,55 @@ int wfctl_status(const struct wfctl_call *call)
 	return r < 0 ? wfctl_fail_error(path, r, NULL) : WFCTL_OK;
 }
 
+/* What waits until the checkpoint's daemon has ended (fs/busy.h). */
+struct attempt {
+	const char *path, *onto;
+	struct wf_checkpoint *ck;
+	struct wf_error err;
+};
+
+static int try_onto(void *ctx)
+{
+	struct attempt *a = ctx;
+	return wf_commit_onto(a->path, a->onto, &a->err);
+}
+
+static int try_open(void *ctx)
+{
+	struct attempt *a = ctx;
+	struct wf_open_options options = {.writable = true};
+	return wf_open(a->path, &options, &a->ck, &a->err);
+}
+
+static int try_discard(void *ctx)
+{
+	struct attempt *a = ctx;
+	return wf_discard(a->path, &a->err);
+}
+
 static int commit_onto(const char *path, const char *onto)
 {
-	struct wf_error err = {0};
-	int r, waited = 0;
+	struct attempt a = {.path = path, .onto = onto};
 	if (wfctl_is_mount(path))
 		return wfctl_fail(path, "is mounted: unmount it first, which keeps the edits when its own commit fails");
-	do
-		r = wf_commit_onto(path, onto, &err);
-	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
-	return r < 0 ? wfctl_fail_error(onto, r, &err) : WFCTL_OK;
+	int r = fs_when_free(path, try_onto, &a);
+	return r < 0 ? wfctl_fail_error(onto, r, &a.err) : WFCTL_OK;
 }
 
 static int commit_path(const char *path)
 {
-	struct wf_open_options options = {.writable = true};
-	struct wf_checkpoint *ck;
-	struct wf_error err = {0};
+	struct attempt a = {.path = path};
 	if (wfctl_is_mount(path)) {
 		wfctl_push_dirty_pages(path);
 		int r = wfctl_control_commit(path);
 		return r < 0 ? wfctl_fail_commit(path, r) : WFCTL_OK;
 	}
-	int r, waited = 0;
-	do
-		r = wf_open(path, &options, &ck, &err);
-	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
+	int r = fs_when_free(path, try_open, &a);
 	if (r == 0) {
-		r = wf_commit(ck, &err);
-		wf_close(ck);
+		r = wf_commit(a.ck, &a.err);
+		wf_close(a.ck);
 	}
-	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+	return r < 0 ? wfctl_fail_error(path, r, &a.err) : WFCTL_OK;
 }
 
 int wfctl_commit(const struct wfctl_call *call)
@@ -89,14 +107,12 @@ static int discard_mount(const char *mount)
 int wfctl_discard(const struct wfctl_call *call)
 {
 	const char *path = call->arguments[0];
-	struct wf_error err = {0};
-	int r = wfctl_check_place(WFCTL_EITHER, path), waited = 0;
+	struct attempt a = {.path = path};
+	int r = wfctl_check_place(WFCTL_EITHER, path);
 	if (r != WFCTL_OK)
 		return r;
 	if (wfctl_is_mount(path))
 		return discard_mount(path);
-	do
-		r = wf_discard(path, &err);
-	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
-	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+	r = fs_when_free(path, try_discard, &a);
+	return r < 0 ? wfctl_fail_error(path, r, &a.err) : WFCTL_OK;
 }

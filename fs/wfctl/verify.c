@@ -62,15 +62,25 @@ int wfctl_verify(const struct wfctl_call *call)
 
 /* ---- repack ---- */
 
+struct repack {
+	const char *path;
+	bool trim;
+	struct wf_error err;
+};
+
+static int try_repack(void *ctx)
+{
+	struct repack *p = ctx;
+	return wf_repack(p->path, p->trim, &p->err);
+}
+
 int wfctl_repack(const struct wfctl_call *call)
 {
 	const char *path = call->arguments[0];
-	struct wf_error err = {0};
-	int r = wfctl_check_place(WFCTL_FILE, path), waited = 0;
+	struct repack p = {.path = path, .trim = wfctl_given(call, "trim")};
+	int r = wfctl_check_place(WFCTL_FILE, path);
 	if (r != WFCTL_OK)
 		return r;
-	do
-		r = wf_repack(path, wfctl_given(call, "trim") != NULL, &err);
-	while (r == -EBUSY && fs_wait_for_holder(path, &waited));
-	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+	r = fs_when_free(path, try_repack, &p);
+	return r < 0 ? wfctl_fail_error(path, r, &p.err) : WFCTL_OK;
 }

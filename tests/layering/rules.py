@@ -26,7 +26,7 @@ DOOR = {"codec/checkpoint.h", "codec/bytes/err.h", "codec/bytes/buffer.h"}
 DEVICES_DOOR = {"devices/device.h"}
 
 # What fs/wfctl/ may see of fs/: what both programs print and ask. Nothing else of fs/ sees fs/wfctl/.
-WFCTL_DOOR = {"fs/busy.h", "fs/places.h", "fs/say.h"}
+WFCTL_DOOR = {"fs/busy.h", "fs/mounts.h", "fs/places.h", "fs/say.h"}
 
 # Programs that work where FUSE is missing, and the libraries that they are not linked with.
 UNLINKED = {"fs/wfctl": ("fuse",)}
@@ -59,7 +59,7 @@ KNOWN_EXPORTS = {
 }
 
 # Tags that two files define.
-KNOWN_TAGS = {"wf_container", "wf_form", "place", "text", "frame", "parts", "load", "listing"}
+KNOWN_TAGS = {"wf_container", "wf_form", "place", "text", "frame", "parts", "load"}
 
 FILE_LINES, FUNCTION_LINES = 450, 60
 
