@@ -1,4 +1,9 @@
-/* The inside of an overlay, for the files of this folder. */
+/* The inside of an overlay, for the files of this folder.
+ *
+ * Lower files first, each calls those before it alone: home (where the files stand), base (which file), directory (what is ours
+ * there), lock, files (data/N), replay (the log read back), log (the log written), reset (dropping it), sync (making it
+ * durable), mark (commits), overlay (opening, closing, looking).
+ */
 #pragma once
 
 #include <pthread.h>
@@ -125,18 +130,19 @@ void wf_overlay_close_homes(struct wf_overlay *ov);
 /* Opens the checkpoint that the base is of (the output after a commit there). The descriptor, or -errno. */
 int wf_overlay_open_checkpoint(const struct wf_overlay *ov, int flags);
 
-/* overlay/dir.c */
+/* overlay/directory.c */
 /* Opens the directory and data/ where they are there and ours. -EPERM with a text when they are not. */
 int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err);
-/* Makes what is missing of them, and takes the lock. */
+/* Make the one or the other where it is missing. Between the two the caller takes the lock of the directory. */
 int wf_overlay_make_directory(struct wf_overlay *ov);
+int wf_overlay_make_data(struct wf_overlay *ov);
 /* Opens (O_CREAT: makes) a regular file of ours with one name; -EPERM where something else has the name. */
 int wf_overlay_open_at(const struct wf_overlay *ov, int dir_fd, const char *name, int flags, int *ret_fd);
 int wf_overlay_sync_parent(const struct wf_overlay *ov);
 /* Removes what is left of the directory; one that holds other things (log.cut.N) stays. */
 void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs);
 
-/* overlay/overlay.c */
+/* overlay/reset.c */
 /* Removes log, mark and data files, but those kept. Durable on return. */
 int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);
 

@@ -281,24 +281,3 @@ int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, 
 	ov->pending += pending;
 	return 0;
 }
-
-void wf_overlay_note_failure(struct wf_overlay *ov, const char *why)
-{
-	int64_t now = time(NULL);
-	char payload[8 + sizeof ov->failure];
-	snprintf(ov->failure, sizeof ov->failure, "%s", why);
-	ov->failure_time = now;
-	if (!ov->writable || ov->log_fd < 0 || ov->uncleared)
-		return;
-	size_t len = strlen(ov->failure);
-	memcpy(payload, &now, 8);
-	memcpy(payload + 8, ov->failure, len);
-	if (wf_overlay_record(ov, WF_LOG_FAILURE, payload, 8 + len, false) == 0)
-		wf_overlay_sync(ov);
-}
-
-const char *wf_overlay_failure(const struct wf_overlay *ov, int64_t *ret_time)
-{
-	*ret_time = ov->failure_time;
-	return ov->failure[0] ? ov->failure : NULL;
-}

@@ -9,7 +9,7 @@
  *
  * It is used only when it is ours: directories and files belong to root, to this process's user or to the checkpoint's
  * owner, nobody else can write to them, and every file is a regular one with one name. Anything else is neither opened
- * nor removed: a reader goes on without it, a writer is refused (overlay/dir.c).
+ * nor removed: a reader goes on without it, a writer is refused (overlay/directory.c).
  *
  * The module knows records and files, not what they mean: edit/life.c makes them and applies them. Records name things by
  * path, so that they mean the same after a commit gave the nodes and storages of the next opening other numbers.
@@ -106,7 +106,6 @@ const char *wf_overlay_target(const struct wf_overlay *ov);
 int wf_overlay_open_target(const struct wf_overlay *ov, int flags);
 int wf_overlay_open_home(const struct wf_overlay *ov);
 const char *wf_overlay_directory(const struct wf_overlay *ov);
-bool wf_overlay_writable(const struct wf_overlay *ov);
 /* The file that the base is: the checkpoint, or after a commit to an output that one. Valid until the next commit. */
 const char *wf_overlay_file_path(const struct wf_overlay *ov);
 /* Why edits that are there are not shown: a sentence, or NULL. */
@@ -135,7 +134,6 @@ void wf_overlay_sync_failed(struct wf_overlay *ov, uint32_t number);
 /* Extents, then the log, then directories that have new names: all durable. The kernel tells of a failed write once and
  * forgets it: after a failure this stays an error until the file concerned was written anew, as another one. */
 int wf_overlay_sync(struct wf_overlay *ov);
-bool wf_overlay_is_synced(const struct wf_overlay *ov);
 /* A data file was dropped while the disk is nearly full: a wf_overlay_sync now gives its room back. */
 bool wf_overlay_wants_room(const struct wf_overlay *ov);
 

@@ -42,8 +42,6 @@ KNOWN_LOOPS = [
     {"codec/value/list", "codec/value/numpy", "codec/value/text"},
     {"codec/tree/names", "codec/tree/tree"},
     {"codec/tree/parts", "codec/tree/shape", "codec/tree/walk"},
-    {"codec/overlay/dir", "codec/overlay/files", "codec/overlay/lock", "codec/overlay/log", "codec/overlay/mark", "codec/overlay/overlay",
-     "codec/overlay/replay"},
     {"codec/placement/all", "codec/placement/device", "codec/placement/placement", "codec/placement/slab"},
     {"codec/value/new", "codec/value/number", "codec/value/parse", "codec/value/parse_json"},
 ]
@@ -51,8 +49,8 @@ KNOWN_LOOPS = [
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.
 KNOWN_EXPORTS = {
     "wf_container_load_record_graph", "wf_container_trim", "wf_dict_compact", "wf_fingerprint_equal",
-    "wf_fingerprint_from_stat", "wf_layout_init", "wf_layout_next", "wf_overlay_is_synced",
-    "wf_overlay_writable", "wf_pickle_filled", "wf_rebuild_of_func", "wf_tree_key", "wf_tree_new_dir",
+    "wf_fingerprint_from_stat", "wf_layout_init", "wf_layout_next",
+    "wf_pickle_filled", "wf_rebuild_of_func", "wf_tree_key", "wf_tree_new_dir",
     "wf_tree_set_object", "wf_value_repr", "wf_zip_id_combine",
     # the reader of JSON, until values and wfctl read with it
     "wf_json_free", "wf_json_init", "wf_json_init_memory", "wf_json_next", "wf_json_skip",

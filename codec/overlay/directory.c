@@ -142,33 +142,29 @@ int wf_overlay_open_directory(struct wf_overlay *ov, struct wf_error *err)
 
 int wf_overlay_make_directory(struct wf_overlay *ov)
 {
-	int parent_fd, r = 0;
-	if (ov->dir_fd < 0) {
-		r = open_parent(ov, &parent_fd);
-		if (r < 0)
-			return r;
-		cleanup_fd int parent = parent_fd;
-		if (mkdirat(parent, own_name(ov), 0700) < 0 && errno != EEXIST)
-			return -errno;
-		ov->new_directory = true;
-		r = open_own(ov, parent, NULL, &ov->dir_fd, NULL);
-		if (r == 0 && ov->dir_fd < 0)
-			r = -ENOENT;
-	}
-	if (r == 0)
-		r = wf_overlay_lock_directory(ov, NULL);
+	int parent_fd;
+	if (ov->dir_fd >= 0)
+		return 0;
+	int r = open_parent(ov, &parent_fd);
 	if (r < 0)
 		return r;
-	wf_overlay_note_pid(ov);
-	if (ov->data_fd < 0) {
-		if (mkdirat(ov->dir_fd, "data", 0700) < 0 && errno != EEXIST)
-			return -errno;
-		ov->new_log_name = true;
-		r = open_own(ov, ov->dir_fd, "data", &ov->data_fd, NULL);
-		if (r == 0 && ov->data_fd < 0)
-			r = -ENOENT;
-	}
-	return r;
+	cleanup_fd int parent = parent_fd;
+	if (mkdirat(parent, own_name(ov), 0700) < 0 && errno != EEXIST)
+		return -errno;
+	ov->new_directory = true;
+	r = open_own(ov, parent, NULL, &ov->dir_fd, NULL);
+	return r == 0 && ov->dir_fd < 0 ? -ENOENT : r;
+}
+
+int wf_overlay_make_data(struct wf_overlay *ov)
+{
+	if (ov->data_fd >= 0)
+		return 0;
+	if (mkdirat(ov->dir_fd, "data", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	ov->new_log_name = true;
+	int r = open_own(ov, ov->dir_fd, "data", &ov->data_fd, NULL);
+	return r == 0 && ov->data_fd < 0 ? -ENOENT : r;
 }
 
 int wf_overlay_open_at(const struct wf_overlay *ov, int dir_fd, const char *name, int flags, int *ret_fd)
