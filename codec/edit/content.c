@@ -234,6 +234,10 @@ static int zero(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, uint64_t 
 	int r = 0;
 	if (!f)
 		return -ENOMEM;
+	if (f->pending == PENDING_BYTES)
+		r = wf_edit_hold(ck, ino, UINT64_MAX);
+	if (r < 0)
+		return r;
 	ck->edits->writing = ino;
 	f->touched |= f->pending != PENDING_NOT || f->is_new;
 	if (f->pending == PENDING_BYTES)

@@ -109,6 +109,38 @@ static uint8_t hold_flags(const struct wf_file *f)
 	return (uint8_t)((f->old ? 0 : HOLD_FIRST) | (f->sized ? HOLD_SIZED : 0));
 }
 
+/* Content of bytes for a value, in a data file of its own. */
+static int hold_as_bytes(struct wf_checkpoint *ck, wf_ino ino, uint8_t flags, const void *bytes, size_t len)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	int r = wf_apply_hold(ck, ino, wf_overlay_new_number(ck->overlay), flags);
+	if (r < 0)
+		return r;
+	ck->edits->writing = ino;
+	r = wf_storage_resize(ck->storages, f->storage, len);
+	if (r == 0 && len > 0)
+		r = wf_storage_write(ck->storages, f->storage, 0, bytes, len);
+	if (r < 0) /* a full disk */
+		wf_edit_drop_pending(ck, ino);
+	return r;
+}
+
+/* A new value was judged, and is written to again. The log has the judged bytes, and may not hear of the next ones before a
+ * kill: they go to another data file. */
+static int hold_anew(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	uint64_t size = WF_MIN(keep, wf_edits_size(ck, ino));
+	cleanup_free char *bytes = malloc(size + 1);
+	int r = bytes ? wf_edit_read(ck, ino, 0, bytes, size) : -ENOMEM;
+	uint8_t flags = hold_flags(f);
+	if (r == 0)
+		r = wf_edit_keep_old(ck, ino);
+	if (r == 0)
+		r = wf_edit_drop_pending(ck, ino);
+	return r < 0 ? r : hold_as_bytes(ck, ino, flags, bytes, size);
+}
+
 static int hold_text(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -127,9 +159,10 @@ int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 	struct wf_file *f = wf_edit_file(ck, ino);
 	if (!f)
 		return -ENOMEM;
+	bool is_value = wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
 	if (f->pending != PENDING_NOT)
-		return 0;
-	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE) {
+		return is_value && f->pending == PENDING_BYTES && f->judged && !f->touched ? hold_anew(ck, ino, keep) : 0;
+	if (is_value) {
 		int kept = wf_edit_check_pickle(ck, ino);
 		return kept < 0 ? kept : hold_text(ck, ino, keep);
 	}
@@ -160,17 +193,8 @@ int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino)
 		return 0;
 	struct wf_buffer text = f->text;
 	wf_edit_set_pending(ck, f, PENDING_NOT);
-	int r = wf_apply_hold(ck, ino, wf_overlay_new_number(ck->overlay), HOLD_FIRST);
-	if (r < 0) {
-		wf_edit_set_pending(ck, f, PENDING_TEXT);
-		return r;
-	}
-	ck->edits->writing = ino;
-	r = wf_storage_resize(ck->storages, f->storage, text.len);
-	if (r == 0 && text.len > 0)
-		r = wf_storage_write(ck->storages, f->storage, 0, text.data, text.len);
-	if (r < 0) { /* a full disk: the text stays where it was */
-		wf_edit_drop_pending(ck, ino);
+	int r = hold_as_bytes(ck, ino, HOLD_FIRST, text.data, text.len);
+	if (r < 0) { /* the text stays where it was */
 		wf_edit_set_pending(ck, f, PENDING_TEXT);
 		return r;
 	}

@@ -282,6 +282,25 @@ def said(w):
     same(({n: read(f"{m}/{n}") for n in os.listdir(m)}, os.listdir(m)), before, "and in the checkpoint")
 
 
+def killed(w):
+    """New values that are in the log, and are written again before a kill: each is the one or the other, never half of both."""
+    m, texts = w.mnt, {"number": (b"0.25\n", b"0.125\n"), "line": (b"a line\n", b"an\n"), "list": (b"[1,  2]\n", b"[3,  4, 5]\n"), "copy": (b"10\n", b"77777\n")}
+    run("cp", "-a", f"{m}/i", f"{m}/copy")
+    for name, (one, _) in texts.items():
+        put(f"{m}/{name}", one, os.O_WRONLY | os.O_CREAT)
+    w.kill()
+    for name, (_, two) in texts.items():
+        put(f"{m}/{name}", two)
+    same([read(f"{m}/{n}") for n in texts], [t[1] for t in texts.values()], "written again")
+    w.crash()
+    shown = {name: read(f"{m}/{name}") for name in texts}
+    ok(all(shown[n] in texts[n] for n in texts), "after a kill each is one or the other", shown)
+    r = [attempt(lambda: put(f"{m}/{name}", b"x", os.O_WRONLY | os.O_APPEND)) for name in ("copy", "number", "line")]
+    eventually(lambda: (r, read(f"{m}/copy"), read(f"{m}/number"), read(f"{m}/line")),
+               ([errno.EINVAL, 0, 0], shown["copy"], shown["number"] + b"x", shown["line"] + b"x"), "something behind: no number, and other new content")
+    same((run(w.wfctl, "umount", m).returncode, run(w.wfctl, "verify", w.file).returncode), (0, 0), "and committed")
+
+
 class Anew(World):
     def kill(self):
         """With what the log has been promised in it."""
@@ -294,7 +313,7 @@ class Anew(World):
         ok(r.returncode == 0, "discard", r) if r.returncode else None
 
 
-for case in (lines, closes, rows, names, said):
+for case in (lines, closes, rows, names, said, killed):
     print(f"# {case.__name__}", flush=True)
     with Anew(sys.argv[1], make) as world:
         world.mount()
