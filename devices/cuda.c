@@ -52,7 +52,7 @@ static int cuda_copy_in(struct device *base, const struct dev_memory *m, uint64_
 		struct cuda_window *x = w[i & 1];
 		size_t n = len - done < CUDA_COPY_BYTES ? len - done : CUDA_COPY_BYTES;
 		if (i >= 2)
-			e = d->cu->event_synchronize(x->done);
+			e = cuda_ring_wait(d, x);
 		if (e != CU_SUCCESS)
 			break;
 		memcpy(x->host, (const char *)src + done, n);
@@ -112,7 +112,7 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 			struct cuda_window *x = w[(i - 1) & 1];
 			size_t at = (i - 1) * CUDA_COPY_BYTES,
 			       n = len - at < CUDA_COPY_BYTES ? len - at : CUDA_COPY_BYTES;
-			e = d->cu->event_synchronize(x->done);
+			e = cuda_ring_wait(d, x);
 			if (e == CU_SUCCESS)
 				memcpy((char *)dst + at, x->host, n);
 		}
@@ -290,7 +290,8 @@ int dev_cuda_open(int ordinal, struct device **ret, const char **ret_why)
 	cuda_settings_init(&d->settings, pci);
 	d->copies = (struct cuda_ring){.count = CUDA_COPY_WINDOWS, .window_bytes = CUDA_COPY_BYTES};
 	d->loads = (struct cuda_ring){.count = d->settings.threads * d->settings.depth,
-				      .window_bytes = d->settings.window_bytes};
+				      .window_bytes = d->settings.window_bytes,
+				      .one_stream = true};
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->freed, NULL);
 	*ret = &d->base;

@@ -62,9 +62,9 @@ struct cu_access_desc {
 #define CU_ERROR_STUB_LIBRARY 34
 #define CU_ERROR_NO_DEVICE 100
 #define CU_ERROR_INVALID_VALUE 1
+#define CU_ERROR_NOT_READY 600
 #define CU_ERROR_NOT_SUPPORTED 801
 #define CU_STREAM_NON_BLOCKING 1u
-#define CU_EVENT_BLOCKING_SYNC 1u
 #define CU_CTX_SCHED_BLOCKING_SYNC 4u
 #define CU_EVENT_DISABLE_TIMING 2u
 
@@ -93,7 +93,7 @@ struct cu_access_desc {
 	F(stream_destroy, cuStreamDestroy_v2, (cu_stream s))                                                      \
 	F(event_create, cuEventCreate, (cu_event * ret, unsigned int flags))                                      \
 	F(event_record, cuEventRecord, (cu_event e, cu_stream s))                                                 \
-	F(event_synchronize, cuEventSynchronize, (cu_event e))                                                    \
+	F(event_query, cuEventQuery, (cu_event e))                                                                \
 	F(event_destroy, cuEventDestroy_v2, (cu_event e))                                                         \
 	F(ipc_get_handle, cuIpcGetMemHandle, (struct cu_ipc_mem_handle * ret, cu_deviceptr p))                    \
 	F(module_load, cuModuleLoadData, (cu_module * ret, const void *image))                                    \

@@ -7,9 +7,6 @@
 #include "segments.h"
 
 #define MAX_THREADS 64u
-/* The copies of all threads go through so many streams: there is one engine for this direction, and on an H200 it is as fast
- * with one stream as with 64, while a stream for each window costs it some percent. */
-#define LOAD_STREAMS 8u
 #define MAX_DEPTH 16u
 
 struct load {
@@ -21,11 +18,10 @@ struct load {
 	int (*seen)(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len);
 	void *ctx;
 	atomic_int status;
-	atomic_uint started; /* threads that have begun */
 };
 
 /* Fills one window with the next piece of the work and sends it off. Returns 1 when it did, 0 when no work is left. */
-static int load_piece(struct load *l, struct cuda_window *w, cu_stream stream)
+static int load_piece(struct load *l, struct cuda_window *w)
 {
 	struct cuda_device *d = l->device;
 	struct dev_piece piece;
@@ -34,9 +30,9 @@ static int load_piece(struct load *l, struct cuda_window *w, cu_stream stream)
 		return 0;
 	int r = dev_piece_read_window(l->pieces, &piece, w->host, l->seen, l->ctx, &data);
 	if (r == 0)
-		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece.memory_offset, data, piece.size_bytes, stream));
+		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece.memory_offset, data, piece.size_bytes, w->stream));
 	if (r == 0)
-		r = cuda_status(d, d->cu->event_record(w->done, stream));
+		r = cuda_status(d, d->cu->event_record(w->done, w->stream));
 	return r < 0 ? r : 1;
 }
 
@@ -49,17 +45,16 @@ static void *load_thread(void *arg)
 	if (r == 0)
 		r = cuda_ring_take(d, l->ring, w, l->depth);
 	if (r == 0) {
-		/* the windows are made by now, and a stream outlives who has its window */
-		struct cuda_window *via = &l->ring->windows[atomic_fetch_add(&l->started, 1) % LOAD_STREAMS % l->ring->count];
 		for (size_t i = 0; r >= 0; i++) {
 			struct cuda_window *x = w[i % l->depth];
-			if (i >= l->depth && (r = cuda_status(d, d->cu->event_synchronize(x->done))) < 0)
+			if (i >= l->depth && (r = cuda_status(d, cuda_ring_wait(d, x))) < 0)
 				break;
-			r = load_piece(l, x, via->stream);
+			r = load_piece(l, x);
 			if (r == 0)
 				break;
 		}
-		int last = cuda_status(d, cuda_ring_settle(d, via));
+		/* all of them have one stream: those of a load share theirs, and of the other ring there is one window */
+		int last = cuda_status(d, cuda_ring_settle(d, w[0]));
 		r = r < 0 ? r : last;
 		cuda_ring_give(d, w, l->depth);
 	}

@@ -7,10 +7,13 @@
  * as in a mount. What is printed, with the number of bytes where it says BYTES:
  *
  *   device NAME, loading SETTINGS, context SECONDS   before all others
- *   load [N]      loads all, N times (default 1): "alloc SECONDS" and "load SECONDS BYTES", which includes it, each time
+ *   load [N]      loads all, N times (default 1) to the same place: "alloc SECONDS" at first, and "load SECONDS BYTES" each time,
+ *                 the first of which includes it
+ *   reload [N]    the same, but gives the memory back before each next time: "reload SECONDS BYTES"
  *   read [N]      reads all back in pieces of READ_BYTES with N threads (default 1): "read SECONDS BYTES"
  *   ceiling       copies as many bytes from pinned memory to the device: "ceiling SECONDS BYTES"
  *   ceiling-out   and back: "ceiling-out SECONDS BYTES"
+ *   ceiling-freed as ceiling, right after as much memory was given back, which the driver then clears: "ceiling-freed SECONDS BYTES"
  *   memcpy [N]    copies as many bytes into buffers of the ring's size with N threads, and no device: "memcpy SECONDS BYTES"
  *   hold          loads all, prints "hold UUID HANDLE SOCKET OFFSET BYTES", and lives until standard input ends
  *   memory BASE PEAK                                 at the end: resident KiB before the load, with the device's context made,
@@ -116,19 +119,23 @@ static void read_list(struct job *j, const char *path)
 	fclose(f);
 }
 
-static void load(struct job *j, bool print)
+/* What is printed has the name `as`; NULL: nothing is. */
+static void load(struct job *j, const char *as)
 {
 	const struct dev_ops *ops = j->device->ops;
 	double start = now();
-	int r = ops->alloc(j->device, j->memory_bytes, &j->memory);
-	if (print)
-		printf("alloc %.6f\n", now() - start);
+	int r = 0;
+	if (!j->memory.address) {
+		r = ops->alloc(j->device, j->memory_bytes, &j->memory);
+		if (as)
+			printf("alloc %.6f\n", now() - start);
+	}
 	if (r == 0)
 		r = ops->load(j->device, &j->memory, j->segments, j->n, NULL, NULL);
 	if (r < 0)
 		fail("load", r);
-	if (print)
-		printf("load %.6f %llu\n", now() - start, (unsigned long long)j->bytes);
+	if (as)
+		printf("%s %.6f %llu\n", as, now() - start, (unsigned long long)j->bytes);
 }
 
 /* ---- several threads over one range ---- */
@@ -186,7 +193,7 @@ static double together(struct crew *c, unsigned int n, void *(*work)(void *))
 static void read_back(struct job *j, unsigned int threads)
 {
 	struct crew c = {.job = j, .piece = READ_BYTES, .end = j->memory_bytes};
-	load(j, false);
+	load(j, NULL);
 	printf("read %.6f %llu\n", together(&c, threads, read_pieces), (unsigned long long)c.end);
 }
 
@@ -204,10 +211,11 @@ static void copy_memory(struct job *j, unsigned int threads)
 
 /* ---- the driver alone ---- */
 
-static void ceiling(struct job *j, bool out)
+static void ceiling(struct job *j, const char *as)
 {
 	const struct dev_cuda_driver *cu;
 	const char *why;
+	bool out = !strcmp(as, "ceiling-out");
 	cu_stream stream;
 	/* the allocation makes the context, and describe() makes it current for this thread */
 	struct dev_info info;
@@ -221,6 +229,11 @@ static void ceiling(struct job *j, bool out)
 	cu_result e = cu->host_register(pinned, PINNED_BYTES, 0);
 	if (e == CU_SUCCESS)
 		e = cu->stream_create(&stream, CU_STREAM_NON_BLOCKING);
+	if (!strcmp(as, "ceiling-freed")) {
+		j->device->ops->free(j->device, &j->memory);
+		if (j->device->ops->alloc(j->device, j->memory_bytes, &j->memory) < 0)
+			fail(as, -ENOMEM);
+	}
 	double start = now();
 	for (uint64_t at = 0; at < j->memory_bytes && e == CU_SUCCESS; at += PINNED_BYTES) {
 		size_t n = j->memory_bytes - at < PINNED_BYTES ? j->memory_bytes - at : PINNED_BYTES;
@@ -234,7 +247,7 @@ static void ceiling(struct job *j, bool out)
 		fprintf(stderr, "device: ceiling: %s\n", dev_cuda_error_name(cu, e));
 		exit(1);
 	}
-	printf("%s %.6f %llu\n", out ? "ceiling-out" : "ceiling", seconds, (unsigned long long)j->memory_bytes);
+	printf("%s %.6f %llu\n", as, seconds, (unsigned long long)j->memory_bytes);
 	cu->stream_destroy(stream);
 	cu->host_unregister(pinned);
 	free(pinned);
@@ -244,7 +257,7 @@ static void hold(struct job *j)
 {
 	struct dev_share share;
 	struct dev_info info;
-	load(j, false);
+	load(j, NULL);
 	int r = j->device->ops->share(j->device, &j->memory, &share);
 	if (r == 0)
 		r = j->device->ops->describe(j->device, &info);
@@ -264,7 +277,7 @@ int main(int argc, char **argv)
 {
 	struct job j = {0};
 	if (argc < 4 || argc > 5) {
-		fprintf(stderr, "usage: device DEVICE LIST load|read|ceiling|ceiling-out|memcpy|hold [N]\n");
+		fprintf(stderr, "usage: device DEVICE LIST load|reload|read|ceiling|ceiling-out|ceiling-freed|memcpy|hold [N]\n");
 		return 2;
 	}
 	unsigned int n = argc == 5 ? (unsigned int)atoi(argv[4]) : 1;
@@ -285,16 +298,16 @@ int main(int argc, char **argv)
 		printf("device %s\n", info.description);
 	printf("loading %s\ncontext %.6f\n", info.loading, context);
 	long base = memory_kib("VmRSS:");
-	if (!strcmp(argv[3], "load"))
-		for (; n > 0; n--) {
-			load(&j, true);
-			if (n > 1)
+	if (!strcmp(argv[3], "load") || !strcmp(argv[3], "reload"))
+		for (bool again = !strcmp(argv[3], "reload"); n > 0; n--) {
+			load(&j, argv[3]);
+			if (again && n > 1)
 				j.device->ops->free(j.device, &j.memory);
 		}
 	else if (!strcmp(argv[3], "read"))
 		read_back(&j, n);
 	else if (!strncmp(argv[3], "ceiling", 7) && strcmp(argv[1], "cpu"))
-		ceiling(&j, !strcmp(argv[3], "ceiling-out"));
+		ceiling(&j, argv[3]);
 	else if (!strcmp(argv[3], "hold"))
 		hold(&j);
 	else

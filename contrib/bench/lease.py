@@ -124,6 +124,8 @@ def ceiling(work):
     for what in ("ceiling", "ceiling-out"):
         best = min(min(device(what, listed=f)[0][what]) for _ in range(3))
         tell("ceiling " + ("host to device" if what == "ceiling" else "device to host"), listed_bytes(f) / best / 1e9, "GB/s")
+    freed = statistics.median(device("ceiling-freed", listed=f)[0]["ceiling-freed"][0] for _ in range(3))
+    tell("ceiling host to device, right after as much memory was freed", listed_bytes(f) / freed / 1e9, "GB/s")
 
 
 def load(work):
@@ -140,6 +142,8 @@ def load(work):
     tell("first load, pinning and allocation included", size / statistics.median(firsts) / 1e9, "GB/s", seconds=firsts)
     tell("pinning, as the difference", (statistics.median(firsts) - statistics.median(steady)) * 1e3, "ms")
     tell("steady load", size / statistics.median(steady) / 1e9, "GB/s", best=round(size / min(steady) / 1e9, 2))
+    again = statistics.median(device("reload", 6, listed=f)[0]["reload"][1:])
+    tell("load right after as much memory was freed, which the driver clears meanwhile", size / again / 1e9, "GB/s")
     plain = device("load", 6, listed=f, env={"WEIGHTFS_LOAD_DIRECT": "0"})[0]["load"][1:]
     tell("steady load, WEIGHTFS_LOAD_DIRECT=0", size / statistics.median(plain) / 1e9, "GB/s")
     tell("host memory of a load", amounts["memory"] / 1024, "MiB")
@@ -261,15 +265,17 @@ def sharing(work):
         with subprocess.Popen([DEVICE, "cuda", f["shared.list"], "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                               env={**os.environ, "WEIGHTFS_SHARE": way}) as holder:
             line = next(text.strip() for text in holder.stdout if text.startswith("hold "))
-            for copy in (False, True, False, True):
+            for copy, cached in ((False, ""), (True, ""), (False, ""), (True, ""), (True, ", into memory that torch has cached")):
+                if not cached:
+                    torch.cuda.empty_cache()
                 start = time.perf_counter()
                 got = held.load(line, storages, copy)
                 torch.cuda.synchronize()
                 seconds = time.perf_counter() - start
-                tell(f"16 GB to a second process, {'copied' if copy else 'shared'}, by {way}", seconds * 1e3, "ms", gb_per_s=round(sum(sizes) / seconds / 1e9),
-                     tensors=len(got))
-                if copy:
-                    torch.cuda.empty_cache()
+                tell(f"16 GB to a second process, {'copied' if copy else 'shared'}, by {way}{cached}", seconds * 1e3, "ms",
+                     gb_per_s=round(sum(sizes) / seconds / 1e9), tensors=len(got))
+                del got
+            torch.cuda.empty_cache()
             got = held.load(line, storages, False)
             bad = [k for k in got if int(k) < len(wanted) and not torch.equal(got[k], wanted[int(k)].to("cuda:0"))]
             tell(f"bytes compared at full size, by {way}", len(bad), "wrong", of=min(len(wanted), len(got)))

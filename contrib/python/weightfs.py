@@ -266,15 +266,20 @@ def _copy_storages(shared):
         return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, 0, [storage.nbytes()], [1])
 
     sources = [of(storage) for storage in shared]
-    copies = [torch.empty_like(source) for source in sources]
-    small = [(copy, source) for copy, source in zip(copies, sources) if source.numel() <= SMALL_BYTES]
-    large = [(copy, source) for copy, source in zip(copies, sources) if source.numel() > SMALL_BYTES]
+    copies, small = [], []
+    for source in sources:
+        copy = torch.empty_like(source)
+        copies.append(copy)
+        if source.numel() <= SMALL_BYTES:
+            small.append((copy, source))
+        else:  # on its way while there is memory made for the next
+            copy.copy_(source, non_blocking=True)
     if small and hasattr(torch, "_foreach_copy_"):  # one launch for many; else one each
         for device in {copy.device for copy, _ in small}:
             pairs = [pair for pair in small if pair[0].device == device]
             torch._foreach_copy_([copy for copy, _ in pairs], [source for _, source in pairs])
         small = []
-    for copy, source in small + large:
+    for copy, source in small:
         copy.copy_(source, non_blocking=True)
     for device in {copy.device for copy in copies if copy.is_cuda}:
         torch.cuda.synchronize(device)

@@ -366,6 +366,7 @@ CUresult CUDAAPI cuGetProcAddress(const char *symbol, void **ret, int version, c
 		ENTRY(cuStreamDestroy),
 		ENTRY(cuEventCreate),
 		ENTRY(cuEventRecord),
+		ENTRY(cuEventQuery),
 		ENTRY(cuEventSynchronize),
 		ENTRY(cuEventDestroy),
 		ENTRY(cuIpcGetMemHandle),

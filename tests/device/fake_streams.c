@@ -219,6 +219,14 @@ CUresult CUDAAPI cuEventRecord(CUevent e, CUstream s)
 	LEAVE
 }
 
+CUresult CUDAAPI cuEventQuery(CUevent e)
+{
+	ENTER(true)
+	if (e->completed < e->recorded)
+		result = CUDA_ERROR_NOT_READY;
+	LEAVE
+}
+
 CUresult CUDAAPI cuEventSynchronize(CUevent e)
 {
 	ENTER(true)

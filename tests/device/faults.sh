@@ -9,7 +9,7 @@ n=0 failed=0
 # what a sanitizer finds must not look like a test that failed as it should
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}exitcode=98" UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}exitcode=98"
 for name in cuDeviceGet cuDevicePrimaryCtxRetain cuCtxSetCurrent cuMemAlloc_v2 cuMemHostRegister_v2 cuStreamCreate cuEventCreate \
-	cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuEventRecord cuEventSynchronize cuStreamSynchronize cuModuleLoadData \
+	cuMemcpyHtoDAsync_v2 cuMemcpyDtoHAsync_v2 cuEventRecord cuEventQuery cuStreamSynchronize cuModuleLoadData \
 	cuModuleGetFunction cuLaunchKernel cuIpcGetMemHandle cuMemGetInfo_v2 cuDeviceGetUuid_v2 cuMemCreate \
 	cuMemExportToShareableHandle cuMemAddressReserve cuMemMap cuMemSetAccess; do
 	bad=
