@@ -6,9 +6,13 @@
 #include <stdlib.h>
 
 #include "control.h"
+#include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "invalidate.h"
+#include "ops.h"
 #include "reply.h"
+#include "write_behind.h"
 
 #define READ_MAX (1u << 20)
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "errors.h"
 #include "inode.h"
 
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st)
