@@ -71,7 +71,7 @@ static int open_overlay(struct wf_checkpoint *ck, const char *edits_of, struct w
 				       .output = ck->output,
 				       .edits_of = edits_of,
 				       .writable = ck->writable,
-				       .log = {ck->log, ck->log_ctx}};
+				       .log = ck->log};
 	return wf_overlay_open(&o, &ck->overlay, err);
 }
 
@@ -93,7 +93,7 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 					       .verify = o->verify,
 					       .open_device = o->open_device,
 					       .device_ctx = o->device_ctx,
-					       .log = {ck->log, ck->log_ctx}};
+					       .log = ck->log};
 	int r = wf_placement_new(&options, ck->storages, &ck->placement, err);
 	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0;
 	return r;
@@ -115,12 +115,12 @@ static void tell_bad_tensors(struct wf_checkpoint *ck)
 		struct wf_buffer path = WF_BUFFER_INIT;
 		char text[512];
 		wf_tree_path(ck->tree, ino, &path);
-		wf_checkpoint_log(ck, "%s cannot be read: %s", path.data ? path.data : "?",
+		wf_log_line(&ck->log, "%s cannot be read: %s", path.data ? path.data : "?",
 				  wf_error_format(&err, text, sizeof text));
 		wf_buffer_free(&path);
 	}
 	if (bad > BAD_TENSORS_TOLD)
-		wf_checkpoint_log(ck, "%u more tensors cannot be read", bad - BAD_TENSORS_TOLD);
+		wf_log_line(&ck->log, "%u more tensors cannot be read", bad - BAD_TENSORS_TOLD);
 }
 
 /* Edits of a log give numbers in their order, which a file does not have. */
@@ -148,7 +148,7 @@ static void tell_failure(struct wf_checkpoint *ck)
 	snprintf(ck->last_error, sizeof ck->last_error, "%s", why);
 	if (!localtime_r(&t, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
 		when[0] = '\0';
-	wf_checkpoint_log(ck, "edits in %s wait since a commit failed (%s): %s", wf_overlay_directory(ck->overlay), when,
+	wf_log_line(&ck->log, "edits in %s wait since a commit failed (%s): %s", wf_overlay_directory(ck->overlay), when,
 			  why);
 }
 
@@ -160,8 +160,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->writable = options->writable;
 	ck->commit_mode = options->commit_mode;
 	ck->onto = options->edits_of != NULL;
-	ck->log = options->log;
-	ck->log_ctx = options->log_ctx;
+	ck->log = (struct wf_log){options->log, options->log_ctx};
 	ck->changed = options->changed;
 	ck->renamed = options->renamed;
 	ck->became_directory = options->became_directory;
@@ -192,7 +191,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->generation = make_generation(ck);
 	ck->refused = options->refused;
 	ck->refused_ctx = options->refused_ctx;
-	if (ck->log && wf_tree_has_doubtful(ck->tree))
+	if (ck->log.line && wf_tree_has_doubtful(ck->tree))
 		tell_bad_tensors(ck);
 	*ret = ck;
 	return 0;

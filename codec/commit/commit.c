@@ -85,7 +85,7 @@ static int choose(struct commit *c, enum wf_commit_mode mode)
 		return 0;
 	}
 	if (mode == WF_COMMIT_APPEND)
-		wf_checkpoint_log(ck,
+		wf_log_line(&ck->log,
 				  "commit=append is for zip checkpoints written to themselves; a new file is written");
 	int home = wf_overlay_open_home(ck->overlay);
 	if (home < 0)
@@ -111,7 +111,7 @@ static int plan(struct commit *c)
 	if (verbatim && (c->windows || (ck->edits && wf_edits_structural(ck))))
 		return wf_fail(c->err, -EOPNOTSUPP, "this pickle can be read but not written: %s", ck->why_verbatim);
 	if (verbatim && ck->relocated)
-		wf_checkpoint_log(ck, "the pickle is kept as it is, because %s: the locations of map_location are not recorded",
+		wf_log_line(&ck->log, "the pickle is kept as it is, because %s: the locations of map_location are not recorded",
 				  ck->why_verbatim);
 	const struct wf_commit_input in = {.graph = ck->graph,
 					   .storages = ck->storages,
@@ -132,7 +132,7 @@ static void advise(struct commit *c, uint64_t copied)
 	    c->plan.new_bytes > copied / ADVICE_RATIO)
 		return;
 	atomic_store(&ck->progress.append_bytes, WF_MAX(c->plan.new_bytes, (uint64_t)1));
-	wf_checkpoint_log(ck,
+	wf_log_line(&ck->log,
 			  "writing a new file copies %" PRIu64 " bytes; with -o commit=append about %" PRIu64
 			  " would be written",
 			  copied, c->plan.new_bytes);
@@ -270,7 +270,7 @@ static void log_scratch(struct wf_checkpoint *ck)
 	if (r == 0)
 		r = wf_overlay_sync(ck->overlay);
 	if (r < 0)
-		wf_checkpoint_log(ck, "scratch files are not durable yet: %s", strerror(-r));
+		wf_log_line(&ck->log, "scratch files are not durable yet: %s", strerror(-r));
 	pthread_rwlock_unlock(&ck->lock);
 }
 
@@ -302,7 +302,7 @@ static void go_on(struct commit *c)
 	if (r < 0) {
 		/* the next opening drops the log, and with it what would be edited from now on */
 		ck->writable = false;
-		wf_checkpoint_log(ck,
+		wf_log_line(&ck->log,
 				  "the commit is done, but its overlay could not be cleared (%s): no more edits are "
 				  "accepted until the checkpoint is opened again",
 				  strerror(-r));
@@ -336,7 +336,7 @@ static int put_in_place(struct commit *c)
 	/* the file is there; only a power loss could still bring back the old name, with the overlay's mark beside it
 	 */
 	if (r < 0)
-		wf_checkpoint_log(c->ck, "%s", c->err->text);
+		wf_log_line(&c->ck->log, "%s", c->err->text);
 	return 0;
 }
 
@@ -349,7 +349,7 @@ static int commit_to_new_file(struct commit *c)
 	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
 		st.st_nlink = 1;
 	if (st.st_nlink > 1 && targets_itself(ck))
-		wf_checkpoint_log(ck, "%s has %u names; the others keep the old content", wf_overlay_target(ck->overlay),
+		wf_log_line(&ck->log, "%s has %u names; the others keep the old content", wf_overlay_target(ck->overlay),
 				  (unsigned int)st.st_nlink);
 	if (c->strategy == CLONE_AND_APPEND) {
 		at = wf_source_size(wf_container_file(ck->container));
@@ -389,7 +389,7 @@ static void cut_back(struct commit *c)
 	struct wf_checkpoint *ck = c->ck;
 	int r = wf_overlay_cut_back(ck->overlay);
 	if (r < 0) {
-		wf_checkpoint_log(ck, "what was appended could not be cut off again: %s; the next opening does that",
+		wf_log_line(&ck->log, "what was appended could not be cut off again: %s; the next opening does that",
 				  strerror(-r));
 		return;
 	}

@@ -12,7 +12,7 @@ static void note_refused(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_buffer path = WF_BUFFER_INIT;
 	wf_tree_path(ck->tree, ino, &path);
 	const char *where = path.data ? path.data : "?";
-	wf_checkpoint_log(ck, "%s: the content does not fit: the old one stays", where);
+	wf_log_line(&ck->log, "%s: the content does not fit: the old one stays", where);
 	char **lines = reallocarray(e->refused, e->refused_count + 1, sizeof *lines);
 	if (lines)
 		e->refused = lines;

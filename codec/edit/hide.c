@@ -181,7 +181,7 @@ static void tell_returned(const struct wf_checkpoint *ck, wf_ino dir, uint32_t p
 	struct wf_buffer name = WF_BUFFER_INIT;
 	append_name(ck, dir, position, &name);
 	if (nth < NAMES_TOLD && name.data) {
-		wf_checkpoint_log(ck, "%s was removed and is back: the object that it belongs to was not removed", name.data);
+		wf_log_line(&ck->log, "%s was removed and is back: the object that it belongs to was not removed", name.data);
 		wf_buffer_printf(out, "%s%s", nth ? ", " : "", name.data);
 	}
 	wf_buffer_free(&name);

@@ -74,7 +74,7 @@ static int restore_backups(struct wf_checkpoint *ck)
 		int r = wf_overlay_prepare_removal(ck->overlay);
 		if (r < 0)
 			return r;
-		wf_checkpoint_log(ck, "%s is %s again: a commit found nothing but this backup of it", name, f->home->name);
+		wf_log_line(&ck->log, "%s is %s again: a commit found nothing but this backup of it", name, f->home->name);
 		r = wf_apply_rename(ck, dir, name, dir, f->home->name, 0, NULL); /* forgets the home */
 		if (r == -ENOMEM)
 			return r;

@@ -158,7 +158,7 @@ static int log_shadow(struct relog *l, wf_ino shadow, bool links)
 			continue;
 		int r = links ? log_link(l, shadow, name, n->object) : log_object(l, shadow, name, d->entries[i].value);
 		if (r == -EOPNOTSUPP || r == -E2BIG || r == -ENOENT || r == -EUCLEAN || r == -ENAMETOOLONG) {
-			wf_checkpoint_log(ck, "%s is gone: it cannot be kept across a commit: %s", name, strerror(-r));
+			wf_log_line(&ck->log, "%s is gone: it cannot be kept across a commit: %s", name, strerror(-r));
 			r = wf_tree_remove(ck->tree, shadow, i, NULL);
 		}
 		if (r < 0)

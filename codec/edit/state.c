@@ -1,4 +1,4 @@
-/* What everything in edit/ stands on: lines for the log, the reason of a refusal, and what is known of each file. */
+/* What everything in edit/ stands on: the reason of a refusal, and what is known of each file. */
 #include "codec/edit/state.h"
 
 #include <errno.h>
@@ -9,20 +9,6 @@
 
 #include "codec/bytes/util.h"
 #include "codec/edit/inner.h"
-
-/* ---- words ---- */
-
-void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-	if (!ck->log)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	ck->log(ck->log_ctx, line);
-}
 
 int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...)
 {
@@ -36,8 +22,6 @@ int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...)
 	ck->refused(ck->refused_ctx, code, reason);
 	return code;
 }
-
-/* ---- files ---- */
 
 int wf_edit_grow(void **array, uint32_t *count, uint32_t need, size_t size, int fill)
 {

@@ -26,6 +26,7 @@
 #include "codec/object/object.h"
 #include "codec/overlay/overlay.h"
 #include "codec/placement/placement.h"
+#include "codec/bytes/log.h"
 #include "codec/bytes/source.h"
 #include "codec/tensor/storage.h"
 #include "codec/tensor/tensor.h"
@@ -46,8 +47,7 @@ struct wf_checkpoint {
 	enum wf_commit_mode commit_mode;
 	bool onto; /* the edits were made on another file: what they touch must be the same here */
 	atomic_bool writable; /* becomes false when a commit could not clear its overlay */
-	void (*log)(void *ctx, const char *line);
-	void *log_ctx;
+	struct wf_log log;
 	void (*refused)(void *ctx, int code, const char *reason); /* NULL until the edits of the log are replayed */
 	void *refused_ctx;
 	void (*changed)(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
@@ -100,11 +100,8 @@ void wf_base_free(struct wf_base *b);
 /* The checkpoint gets b's, and b the checkpoint's (nothing, at first). */
 void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b);
 
-/* One line for the log, printf-like; nothing when there is no log. */
-void wf_checkpoint_log(const struct wf_checkpoint *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
 /* Says why an edit is refused, to who shows it (.weightfs/log), and returns code: one line says and does it. What a call
- * refuses; what is refused later, when no call waits for it, goes to wf_checkpoint_log. */
+ * refuses; what is refused later, when no call waits for it, goes to the log. */
 int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 void wf_checkpoint_make_locks(struct wf_checkpoint *ck);
