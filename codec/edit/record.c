@@ -41,10 +41,14 @@ static bool changes_pickle(enum wf_edit_record type)
 	return false;
 }
 
+int wf_edit_check_names(struct wf_checkpoint *ck)
+{
+	return !ck->edits->replaying && !wf_checkpoint_rewritable(ck) ? wf_refuse_rewrite(ck) : 0;
+}
+
 int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino)
 {
-	bool kept = !ck->edits->replaying && wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck);
-	return kept ? wf_refuse_rewrite(ck) : 0;
+	return wf_edit_pending(ck, ino) ? wf_edit_check_names(ck) : 0;
 }
 
 int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t)

@@ -39,7 +39,7 @@
 	X(OBJECT,     18, object,  false) /* path, u64 length of the pieces before, rest of the pickle (edit/scratch.c) */ \
 	X(SET,        19, content, true)  /* path, u8 takes the place that its name remembers, pickle (edit/set.c) */      \
 	X(SAID,       20, content, false) /* path, text name, text value: an attribute for content that is to come */      \
-	X(HEIR,       21, names,   false) /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
+	X(HEIR,       21, names,   true)  /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
 	X(SYMLINK_TO, 22, names,   true)  /* path, text target: a link to anywhere, which only a scratch name can be */    \
 	X(TOUCH,      40, touch,   false) /* path, text: what stood there, before the first edit that names it */
 /* 41 is the overlay's own: why a commit failed. */
@@ -75,6 +75,8 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* i
 /* Appends the payload as a record. pending: a commit would write what it says. -EPERM: the pickle has to stay as it is. */
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
+/* Names are going to change: -EPERM where the pickle is kept as it is (edit/rewrite.c). */
+int wf_edit_check_names(struct wf_checkpoint *ck);
 /* An edit of this file would change the pickle: -EPERM where that is kept as it is (edit/rewrite.c). */
 int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
 /* The same for the bytes of a tensor: those of an array stand in the pickle. */

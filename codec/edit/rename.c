@@ -239,6 +239,8 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		r = check_replace(ck, &from, &onto);
 	if (r == 0)
 		r = destination(ck, &from, new_dir, &m);
+	if (r == 0 && (wf_edit_pending_at(ck, from.dir) || wf_edit_pending_at(ck, m.to)))
+		r = wf_edit_check_names(ck);
 	if (r < 0)
 		return r;
 	bool judges = m.is_new && !m.is_dir && !exchanges && !ck->edits->replaying && !wf_edit_is_scratch(ck, m.to);

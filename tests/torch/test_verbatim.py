@@ -105,7 +105,8 @@ def edit_bytes(w, legacy_stream, options):
 
 REFUSED = ["mv mnt/w mnt/weight", "rm mnt/v", "mkdir mnt/d", "echo 5 > mnt/n", "echo 4 > mnt/epoch", "ln mnt/w mnt/u", "rm -r mnt/x",
            "setfattr -n user.torch.shape -v '[4]' mnt/w", "setfattr -n user.torch.requires_grad -v true mnt/w", "cp w.bin mnt/v",
-           "dd if=w.bin of=mnt/v bs=8 count=1 status=none", "truncate -s 8 mnt/w", "cp -a mnt/w mnt/copy"]
+           "dd if=w.bin of=mnt/v bs=8 count=1 status=none", "truncate -s 8 mnt/w", "cp -a mnt/w mnt/copy",
+           "cp v.bin mnt/.goutputstream-A && mv mnt/.goutputstream-A mnt/v", "echo 9 > mnt/.epoch.swp && mv mnt/.epoch.swp mnt/epoch"]
 
 
 def refuse_the_rest(w):
