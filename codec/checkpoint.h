@@ -21,6 +21,7 @@
 #include "codec/bytes/buffer.h"
 #include "codec/bytes/err.h"
 #include "codec/commit/calls.h"
+#include "codec/compose/calls.h"
 #include "codec/edit/calls.h"
 
 /* Returns: 0; -EMEDIUMTYPE, -EUCLEAN, -EOPNOTSUPP, -E2BIG with a text; -EBUSY when another writer holds the overlay (the

@@ -9,15 +9,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "entries.h"
-#include "errors.h"
 #include "handles.h"
 #include "inode.h"
-#include "invalidate.h"
-#include "log.h"
 #include "reply.h"
 #include "signals.h"
 #include "tree.h"
@@ -63,6 +59,17 @@ static uint64_t node_of(fuse_ino_t ino)
 static fuse_ino_t number_of(const struct fs_entry *e, uint64_t node)
 {
 	return (uint64_t)(e - fs_entries + 2) << FS_NODE_BITS | node;
+}
+
+/* What the name of an entry leads to. */
+static fuse_ino_t number_of_entry(struct fs *fs, const struct fs_entry *e)
+{
+	return number_of(e, e->node ? e->node(fs) : 0);
+}
+
+static double timeout_of(const struct fs *fs, const struct fs_entry *e)
+{
+	return fs->writable && e && e->tree && e->tree->follows ? 0 : 1.0;
 }
 
 /* ---- texts ---- */
@@ -140,7 +147,7 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 
 static int fill(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret)
 {
-	*ret = (struct fuse_entry_param){.ino = ino, .entry_timeout = 1.0};
+	*ret = (struct fuse_entry_param){.ino = ino, .entry_timeout = timeout_of(fs, entry_of(ino))};
 	return get_stat(fs, ino, &ret->attr);
 }
 
@@ -186,7 +193,7 @@ static int find(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *
 	if (parent == FS_CONTROL)
 		for (e = fs_entries; e < fs_entries + FS_ENTRIES; e++)
 			if (!strcmp(name, e->name)) {
-				*ret = number_of(e, 0);
+				*ret = number_of_entry(fs, e);
 				return 0;
 			}
 	int r = parent != FS_CONTROL && e && e->tree ? e->tree->lookup(fs, node_of(parent), name, &node) : -ENOENT;
@@ -221,7 +228,7 @@ static int list_entries(struct fs_page *p, off_t off)
 	int r = 0;
 	for (size_t i = (size_t)off; r == 0 && i < FS_ENTRIES; i++) {
 		struct fuse_entry_param e;
-		if (fill(fs_of(p->req), number_of(&fs_entries[i], 0), &e) == 0)
+		if (fill(fs_of(p->req), number_of_entry(fs_of(p->req), &fs_entries[i]), &e) == 0)
 			r = fs_page_add(p, fs_entries[i].name, &e, (off_t)i + 1);
 	}
 	return 0;
@@ -231,7 +238,7 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 {
 	const struct fs_entry *e = entry_of(ino);
 	struct fs_page p;
-	struct fs_listing l = {.page = &p, .first = ino - node_of(ino)};
+	struct fs_listing l = {.page = &p, .first = ino - node_of(ino), .timeout = timeout_of(fs_of(req), e)};
 	int r = fs_page_begin(&p, req, size, plus);
 	if (r == 0 && ino == FS_CONTROL)
 		r = list_entries(&p, off);
@@ -265,10 +272,27 @@ static int open_handle(fuse_req_t req, fuse_ino_t ino, uint64_t *ret)
 	return r == -EOPNOTSUPP ? 0 : r;
 }
 
+static void open_file(fuse_req_t req, const struct fs_tree *tree, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	int r = tree->open(fs_of(req), node_of(ino), fi->flags);
+	if (r < 0) {
+		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
+		return;
+	}
+	fi->fh = 0;
+	fi->keep_cache = tree->keeps_pages;
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		tree->release(fs_of(req), node_of(ino), fi->flags);
+}
+
 void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fs_entry *e = entry_of(ino);
 	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY, command = e && e->command;
+	if (e && e->tree && e->tree->open) {
+		open_file(req, e->tree, ino, fi);
+		return;
+	}
 	if (!e || writes != command) { /* root's opens pass the mode bits */
 		fuse_reply_err(req, EACCES);
 		return;
@@ -281,12 +305,15 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	fi->direct_io = command || fi->fh; /* the size that stat told may be an older text's */
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		fs_control_release(fs_of(req), fi);
+		fs_control_release(fs_of(req), ino, fi);
 }
 
-void fs_control_release(struct fs *fs, struct fuse_file_info *fi)
+void fs_control_release(struct fs *fs, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if (fs_handle_release(fs, fi->fh))
+	const struct fs_entry *e = entry_of(ino);
+	if (e && e->tree && e->tree->release)
+		e->tree->release(fs, node_of(ino), fi->flags);
+	else if (fs_handle_release(fs, fi->fh))
 		fs_signals_lease_ended(fs);
 	fi->fh = 0;
 }
@@ -310,10 +337,10 @@ static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size
 
 static void reply_tree(fuse_req_t req, const struct fs_tree *tree, fuse_ino_t ino, size_t size, off_t off)
 {
-	char *buf = malloc(size);
-	ssize_t n = !tree->read ? -EACCES : !buf ? -ENOMEM : tree->read(fs_of(req), node_of(ino), (uint64_t)off, buf, size);
+	char *buf = fs_thread_buffer();
+	size_t most = size < FS_READ_MAX ? size : FS_READ_MAX;
+	ssize_t n = !tree->read ? -EACCES : !buf ? -ENOMEM : tree->read(fs_of(req), node_of(ino), (uint64_t)off, buf, most);
 	fs_reply_bytes(req, ino, buf, n);
-	free(buf);
 }
 
 void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

@@ -19,7 +19,7 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size);
 /* This one does not. */
-void fs_control_release(struct fs *fs, struct fuse_file_info *fi);
+void fs_control_release(struct fs *fs, fuse_ino_t ino, struct fuse_file_info *fi);
 
 /* The node of the codec whose attributes a node here has; -ENODATA: it has none. */
 int fs_control_attributes(struct fs *fs, fuse_ino_t ino, uint32_t *ret);

@@ -3,8 +3,6 @@
 
 #include <errno.h>
 
-#include "invalidate.h"
-#include "log.h"
 #include "tree.h"
 
 static int text_status(struct fs *fs, struct wf_buffer *out)
@@ -68,4 +66,8 @@ const struct fs_entry fs_entries[FS_ENTRIES] = {
 	{"archive", .tree = &fs_archive_tree},
 	{"cuda", .tree = &fs_cuda_tree},
 	{"objects", .tree = &fs_objects_tree},
+	{"npy", .tree = &fs_npy_tree},
+	{"safetensors", .tree = &fs_safetensors_tree},
+	{"model.safetensors", .tree = &fs_safetensors_tree, .node = fs_root_safetensors},
+	{"model.skipped", .tree = &fs_safetensors_tree, .node = fs_root_skipped},
 };

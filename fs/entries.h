@@ -22,7 +22,8 @@ struct fs_entry {
 	int (*command)(struct fs *fs, struct wf_error *err);
 	const char *done; /* "committed", for the log */
 	const struct fs_tree *tree;
+	uint64_t (*node)(struct fs *fs); /* optional: of the tree, what the name leads to at the moment; else 0 */
 };
 
-#define FS_ENTRIES 10
+#define FS_ENTRIES 14
 extern const struct fs_entry fs_entries[FS_ENTRIES];

@@ -4,11 +4,9 @@
  */
 #pragma once
 
-#include <string.h>
-
 #include "fs.h"
 
-#define FS_NODE_BITS 40
+#define FS_NODE_BITS 56
 #define FS_CONTROL (1ull << FS_NODE_BITS) /* the hidden directory */
 #define FS_CONTROL_NAME ".weightfs"
 #define FS_TIMEOUT 86400.0 /* seconds: nothing changes but through us, and we tell the kernel */

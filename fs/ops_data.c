@@ -1,20 +1,13 @@
 /* Content: open, read, write, flush, sync. */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "control.h"
-#include "errors.h"
 #include "fs.h"
 #include "inode.h"
-#include "invalidate.h"
-#include "ops.h"
 #include "reply.h"
-#include "write_behind.h"
-
-#define READ_MAX (1u << 20)
 
 static bool writes(const struct fuse_file_info *fi)
 {
@@ -63,30 +56,12 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	if (fs_is_control(ino))
-		fs_control_release(fs_of(req), fi);
+		fs_control_release(fs_of(req), ino, fi);
 	else if (fs_of(req)->writable) {
 		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
 		fs_edited(fs_of(req)); /* the last one can settle content */
 	}
 	fuse_reply_err(req, 0);
-}
-
-/* A page-aligned buffer for each thread, made at its first read and freed with it. */
-static pthread_key_t buffer_key;
-static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
-
-static void make_key(void)
-{
-	pthread_key_create(&buffer_key, free);
-}
-
-static char *thread_buffer(void)
-{
-	pthread_once(&buffer_once, make_key);
-	char *buf = pthread_getspecific(buffer_key);
-	if (!buf && (buf = aligned_alloc(4096, READ_MAX)))
-		pthread_setspecific(buffer_key, buf);
-	return buf;
 }
 
 /* Through a buffer, because how the bytes get into the reply hardly counts: a cold read costs the kernel's 4 KiB pages, a
@@ -98,8 +73,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fs_control_read(req, ino, size, off, fi);
 		return;
 	}
-	char *buf = thread_buffer();
-	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < READ_MAX ? size : READ_MAX)
+	char *buf = fs_thread_buffer();
+	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < FS_READ_MAX ? size : FS_READ_MAX)
 			: -ENOMEM;
 	fs_reply_bytes(req, ino, buf, n);
 }

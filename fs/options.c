@@ -1,4 +1,3 @@
-/* Reads the command line and the mount options. */
 #include "options.h"
 
 #include <errno.h>

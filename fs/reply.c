@@ -2,10 +2,31 @@
 #include "reply.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
-#include "errors.h"
 #include "inode.h"
+
+/* ---- the buffer of a thread ---- */
+
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+
+static void make_key(void)
+{
+	pthread_key_create(&buffer_key, free);
+}
+
+char *fs_thread_buffer(void)
+{
+	pthread_once(&buffer_once, make_key);
+	char *buf = pthread_getspecific(buffer_key);
+	if (!buf && (buf = aligned_alloc(4096, FS_READ_MAX)))
+		pthread_setspecific(buffer_key, buf);
+	return buf;
+}
+
+/* ---- answers ---- */
 
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st)
 {

@@ -6,6 +6,10 @@
 
 #include "fs.h"
 
+/* A page-aligned buffer of FS_READ_MAX bytes, each thread's own: made at its first read and freed with it. NULL: no memory. */
+#define FS_READ_MAX (1u << 20)
+char *fs_thread_buffer(void);
+
 /* A node of the codec, by a name in the directory. */
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st);
 /* Bytes, or what the negative errno of the codec means to a caller. */

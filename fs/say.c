@@ -1,4 +1,3 @@
-/* Prints one line on standard error, whatever the names in it hold. */
 #include "say.h"
 
 #include <stdio.h>

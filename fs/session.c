@@ -1,4 +1,3 @@
-/* Opens the checkpoint, mounts, serves, and commits at the end; in the background with a parent that waits. */
 #include "session.h"
 
 #include <errno.h>
@@ -16,18 +15,12 @@
 #include "beside.h"
 #include "busy.h"
 #include "control.h"
-#include "errors.h"
 #include "handles.h"
-#include "invalidate.h"
-#include "log.h"
 #include "mounting.h"
-#include "ops.h"
 #include "places.h"
 #include "say.h"
 #include "signals.h"
-#include "waiting.h"
-#include "was_link.h"
-#include "write_behind.h"
+#include "views.h"
 
 #define READ_AHEAD_KIB 1024
 #define THREADS_MAX 64
@@ -404,7 +397,7 @@ static int run(struct fs *fs, struct start *start)
 	fs->log = fs_log_new();
 	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
 	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new()) || !(fs->handles = fs_handles_new()) ||
-			    (fs->writable && !(fs->was_links = fs_was_links_new()))))
+			    !(fs->views = fs_views_new()) || (fs->writable && !(fs->was_links = fs_was_links_new()))))
 		status = fail(fs->options.checkpoint, strerror(ENOMEM));
 	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
 	if (status == 0 && start->pipe >= 0 && chdir("/") < 0)
@@ -414,6 +407,7 @@ static int run(struct fs *fs, struct start *start)
 	fs_signals_stop(fs);
 	fs_control_free(fs);
 	fs_handles_free(fs);
+	fs_views_free(fs);
 	fs_was_links_free(fs->was_links);
 	wf_close(fs->checkpoint);
 	if (fs->beside >= 0)

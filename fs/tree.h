@@ -1,4 +1,4 @@
-/* A tree of files below one entry of .weightfs: archive/, cuda/, objects/.
+/* A tree of files below one entry of .weightfs: archive/, cuda/, objects/, safetensors/, npy/.
  *
  * control.c has the one table of the entries. Who adds one writes its operations in a file of its own, declares them at the end of
  * this header, and adds a row to that table: name and tree. Lookups, pages of directories, open handles, node numbers as the kernel
@@ -23,6 +23,7 @@ struct wf_lease;
 struct fs_listing {
 	struct fs_page *page;
 	fuse_ino_t first; /* the number of the entry itself */
+	double timeout;   /* for how many seconds a name can be relied on */
 };
 /* Returns 0, or 1 when the page is full: `list` ends then and returns 0. next: the cookie that goes on after this entry, above 0. */
 int fs_listing_add(struct fs_listing *l, const char *name, uint64_t node, uint64_t next, const struct stat *st);
@@ -42,6 +43,12 @@ struct fs_tree {
 	/* Optional: the directory above one that is not the entry itself, which who comes with a handle (NFS) asks for. Without it such
 	 * a directory is only found again as long as somebody has it open. */
 	int (*parent)(struct fs *fs, uint64_t dir, uint64_t *ret);
+	/* Optional, for files that are no texts: told of each opening (flags as open(2) has them), and of its end. Who looks at the table of
+	 * openings finds the file by its number; on a read-only mount none is told. */
+	int (*open)(struct fs *fs, uint64_t node, int flags);
+	void (*release)(struct fs *fs, uint64_t node, int flags);
+	bool keeps_pages; /* the number of a file stands for its bytes: what the kernel has read it may keep */
+	bool follows;     /* after an edit a name leads to another number: the kernel asks each time */
 	/* Optional: the node of the codec whose attributes these are. */
 	int (*attributes)(struct fs *fs, uint64_t node, uint32_t *ret);
 };
@@ -52,3 +59,8 @@ void fs_stat_read_only(struct stat *st, fuse_ino_t ino);
 extern const struct fs_tree fs_archive_tree; /* archive.c: the container's records as they are stored */
 extern const struct fs_tree fs_cuda_tree;    /* cuda.c: how to map tensors that are on a device */
 extern const struct fs_tree fs_objects_tree; /* objects.c: the whole graph of objects */
+extern const struct fs_tree fs_safetensors_tree; /* safetensors.c: the tensors of each mapping in one file */
+extern const struct fs_tree fs_npy_tree;     /* npy.c: each tensor as np.save writes it */
+/* The nodes in safetensors/ that .weightfs/model.safetensors and model.skipped are. */
+uint64_t fs_root_safetensors(struct fs *fs);
+uint64_t fs_root_skipped(struct fs *fs);

@@ -75,3 +75,8 @@ int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t 
 {
 	return wf_overlay_look(path, ret_edits, ret_failure, size, err);
 }
+
+uint64_t wf_edits_edition(const struct wf_checkpoint *ck)
+{
+	return ck->edits ? ck->edits->changes : 0;
+}

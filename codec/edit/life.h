@@ -48,6 +48,9 @@ void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks 
 wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);
 wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
 
+/* A number that every edit, commit or revert changes. */
+uint64_t wf_edits_edition(const struct wf_checkpoint *ck);
+
 /* ---- commit ---- */
 /* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
  * many they are. */

@@ -17,12 +17,13 @@ _wfctl()
 	local verb=${words[1]} options= word path= i
 	case $verb in
 	ls) options='-a --all -l --long --json' ;;
+	export) options='--format --prefix --max-shard-size --skip' ;;
 	repack) options='--trim' ;;
 	commit) options='--onto' ;;
 	verify | status | discard | umount) ;;
 	esac
 	if ((cword == 1)); then
-		COMPREPLY=($(compgen -W 'ls verify status commit discard umount repack help -h --help -V --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'ls verify status commit discard umount export repack help -h --help -V --version' -- "$cur"))
 		return
 	elif [[ $cur == -* ]]; then
 		COMPREPLY=($(compgen -W "$options -h --help" -- "$cur"))
@@ -33,9 +34,10 @@ _wfctl()
 		[[ ${words[i]} == -* ]] || { path=${words[i]}; break; }
 	done
 	case $verb in
-	help) COMPREPLY=($(compgen -W 'ls verify status commit discard umount repack' -- "$cur")) ;;
+	help) COMPREPLY=($(compgen -W 'ls verify status commit discard umount export repack' -- "$cur")) ;;
 	umount) COMPREPLY=($(compgen -W "$(awk '$3 == "fuse.weightfs" { print $2 }' /proc/self/mounts)" -- "$cur")) ;;
 	ls) if [[ $path ]]; then _wfctl_keys "$path" "$cur"; else _filedir; fi ;;
+	export) _filedir ;;
 	*) [[ $path ]] || _filedir ;;
 	esac
 } && complete -F _wfctl wfctl

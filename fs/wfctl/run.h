@@ -9,4 +9,5 @@ int wfctl_status(const struct wfctl_call *call);
 int wfctl_commit(const struct wfctl_call *call);
 int wfctl_discard(const struct wfctl_call *call);
 int wfctl_umount(const struct wfctl_call *call);
+int wfctl_export(const struct wfctl_call *call);
 int wfctl_repack(const struct wfctl_call *call);

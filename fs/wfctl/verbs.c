@@ -78,6 +78,25 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.run = wfctl_umount,
 	},
 	{
+		.name = "export",
+		.arguments = "[OPTION...] PATH OUT",
+		.summary = "write the tensors into a new file of another format",
+		.text = "Writes the tensors of a checkpoint, or of a mount point, with pending edits as made, into OUT: a safetensors file,\n"
+			"a plain state_dict that torch.load reads with weights_only, or an .npz. Names are the keys on the way, joined\n"
+			"with '.'. A module or a TorchScript archive becomes its state_dict. Values have no place there and are left out.\n"
+			"OUT has a temporary name until it is whole.",
+		.options = {{0, "format", "FORMAT", "safetensors, pt or npz; else the suffix of OUT tells"},
+			    {0, "prefix", "KEY", "only what is below this mapping, as model or state_dict"},
+			    {0, "max-shard-size", "SIZE",
+			     "several safetensors files of at most SIZE each (5GB, 500MiB) with an index\n"
+			     "beside them, as Hugging Face has it"},
+			    {0, "skip", NULL, "leave out tensors that the format cannot hold"}},
+		.example = "  wfctl export yolo.pt yolo.safetensors\n  wfctl export --prefix=state_dict last.ckpt weights.pt\n",
+		.least = 2,
+		.most = 2,
+		.run = wfctl_export,
+	},
+	{
 		.name = "repack",
 		.arguments = "[--trim] CHECKPOINT",
 		.summary = "rewrite without dead bytes",

@@ -16,7 +16,8 @@ LEVELS = {
     "tree": 6,
     "edit": 7,
     "commit": 8,
-    "": 9,  # the door: checkpoint.h and the files that implement a part of it
+    "compose": 9,  # files made of the tree's tensors: it shows base and edits together; exports use what commits write with
+    "": 10,  # the door: checkpoint.h and the files that implement a part of it
 }
 
 # What fs/ may see of the codec: the door, and the two headers that it brings.

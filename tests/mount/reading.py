@@ -187,7 +187,8 @@ def hidden(w):
     w.mount("-o", "ro")
     h = f"{w.mnt}/.weightfs"
     ok(".weightfs" not in os.listdir(w.mnt), "the hidden directory is not listed")
-    same(sorted(os.listdir(h)), ["archive", "commit", "cuda", "discard", "globals", "log", "objects", "status", "summary", "tensors.json"],
+    same(sorted(os.listdir(h)), ["archive", "commit", "cuda", "discard", "globals", "log", "model.safetensors", "model.skipped", "npy", "objects",
+                                 "safetensors", "status", "summary", "tensors.json"],
          "what is in it")
     same(stat.S_IMODE(os.stat(h).st_mode) & 0o222, 0, "it cannot be written")
     status = json.loads(read(f"{h}/status"))

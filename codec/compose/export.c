@@ -1,0 +1,105 @@
+/* New files of other formats. */
+#include "codec/compose/target.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "codec/bytes/util.h"
+
+static int step_into(struct wf_checkpoint *ck, wf_ino *dir, const char *name)
+{
+	uint32_t position;
+	int r = wf_tree_lookup(ck->tree, *dir, name, &position);
+	if (r < 0)
+		return r;
+	wf_ino ino = wf_tree_dir(ck->tree, *dir)->entries[position].ino;
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	if (n && n->type == WF_NODE_LINK && n->object != WF_NIL)
+		ino = wf_tree_ino_of(ck->tree, n->object);
+	*dir = ino;
+	return wf_tree_dir(ck->tree, ino) ? 0 : -ENOTDIR;
+}
+
+static int find_prefix(struct wf_checkpoint *ck, const char *prefix, wf_ino *ret, struct wf_error *err)
+{
+	cleanup_free char *path = strdup(prefix ? prefix : "");
+	char *rest = path, *name;
+	*ret = WF_INO_ROOT;
+	if (!path)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	while ((name = strsep(&rest, "/"))) {
+		int r = *name ? step_into(ck, ret, name) : 0;
+		if (r < 0)
+			return wf_fail(err, r, r == -ENOTDIR ? "%s holds no tensors: it is none of the mappings" : "%s is not there", prefix);
+	}
+	return 0;
+}
+
+/* The name that the file takes: absolute, links followed. */
+static int resolve(const struct wf_checkpoint *ck, const char *out, char **ret, struct wf_error *err)
+{
+	struct stat st, own;
+	char cwd[PATH_MAX];
+	if (stat(out, &st) == 0) {
+		if (!S_ISREG(st.st_mode))
+			return wf_fail(err, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, "%s is no regular file", out);
+		if (stat(ck->path, &own) == 0 && own.st_dev == st.st_dev && own.st_ino == st.st_ino)
+			return wf_fail(err, -EINVAL, "%s is the checkpoint itself", out);
+		*ret = realpath(out, NULL);
+	} else if (out[0] == '/') {
+		*ret = strdup(out);
+	} else if (!getcwd(cwd, sizeof cwd) || asprintf(ret, "%s/%s", cwd, out) < 0) {
+		*ret = NULL;
+	}
+	return *ret ? 0 : wf_fail(err, -ENOMEM, "out of memory");
+}
+
+static int refuse(const struct wf_skipped *skipped, const char *format, struct wf_error *err)
+{
+	const char *first = skipped->text.data + skipped->first_tensor, *tab = strchr(first, '\t');
+	int name = (int)(tab - first), reason = (int)strcspn(tab + 1, "\n");
+	if (skipped->tensors == 1)
+		return wf_fail(err, -EOPNOTSUPP, "%.*s has no place in %s (%.*s); --skip leaves it out", name, first, format, reason, tab + 1);
+	return wf_fail(err, -EOPNOTSUPP, "%u tensors have no place in %s, as %.*s (%.*s); --skip leaves them out", skipped->tensors, format,
+		       name, first, reason, tab + 1);
+}
+
+int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *out, struct wf_buffer *ret_skipped, struct wf_error *err)
+{
+	static const struct {
+		const char *name;
+		const char *(*refuses)(const struct wf_named *n);
+		int (*write)(struct wf_checkpoint *, const struct wf_flat *, const struct wf_export *, const char *, struct wf_error *);
+	} formats[] = {
+		[WF_EXPORT_SAFETENSORS] = {"a safetensors file", wf_safetensors_refuses_tensor, wf_export_safetensors},
+		[WF_EXPORT_PT] = {"a file for weights_only", wf_pt_refuses, wf_export_pt},
+		[WF_EXPORT_NPZ] = {"an .npz", wf_npz_refuses, wf_export_npz},
+	};
+	struct wf_flat flat = {0};
+	struct wf_skipped skipped = {0};
+	wf_ino dir;
+	cleanup_free char *path = NULL;
+	int r = resolve(ck, out, &path, err);
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&ck->lock);
+	r = find_prefix(ck, x->prefix, &dir, err);
+	if (r == 0 && (r = wf_flat_read(ck, dir, formats[x->format].refuses, &flat, &skipped)) < 0)
+		wf_fail(err, r, "%s", r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r));
+	if (r == 0 && skipped.tensors > 0 && !x->skip)
+		r = refuse(&skipped, formats[x->format].name, err);
+	for (uint32_t i = 0; r == 0 && x->total_bytes && i < flat.count; i++)
+		if (flat.tensors[i].tie == i && !flat.tensors[i].is_double)
+			atomic_fetch_add(x->total_bytes, flat.tensors[i].size_bytes);
+	if (r == 0)
+		r = formats[x->format].write(ck, &flat, x, path, err);
+	pthread_rwlock_unlock(&ck->lock);
+	wf_flat_free(&flat);
+	wf_buffer_append(ret_skipped, skipped.text.data ? skipped.text.data : "", skipped.text.len);
+	wf_buffer_free(&skipped.text);
+	return r;
+}

@@ -1,0 +1,289 @@
+/* A zip as torch.save writes it of a flat state_dict: an OrderedDict of tensors, which torch.load reads with weights_only.
+ *
+ * Tensors that lie in one storage share its record as torch.save would have it, with their strides, as long as they use at least half
+ * of it; a few rows of a large storage are no reason to write all of that, and have records of their own. So have arrays, and views of
+ * which the logical values are not the bytes (conjugate, negative). Tied tensors are one object.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/bytes/util.h"
+#include "codec/compose/target.h"
+#include "codec/pickle/pickle.h"
+#include "codec/tensor/layout.h"
+
+#define KEY_MAX 24u
+
+/* Record data/N of the new file. */
+struct record {
+	uint32_t storage; /* WF_NO_STORAGE: the elements of a tensor */
+	wf_ino ino;
+	uint64_t size_bytes;
+};
+
+struct pt {
+	struct wf_checkpoint *ck;
+	const struct wf_flat *flat;
+	struct wf_graph *graph;
+	struct record *records;
+	uint32_t record_count;
+	uint64_t *used_bytes;  /* of each storage, by the views of it that are written */
+	wf_ref *persids;       /* of each storage that is shared */
+	wf_ref *made;          /* of each tensor of the dictionary */
+	struct wf_error *err;
+};
+
+const char *wf_pt_refuses(const struct wf_named *n)
+{
+	return n->tensor->record != WF_NIL ? "torch has no such dtype" : NULL;
+}
+
+static int no_memory(struct pt *p)
+{
+	return wf_fail(p->err, -ENOMEM, "out of memory");
+}
+
+static int decode(struct pt *p, uint32_t i, struct wf_tensor *ret)
+{
+	const struct wf_node *n = wf_tree_node(p->ck->tree, p->flat->tensors[i].ino);
+	return wf_tensor_decode(p->ck->graph, p->ck->storages, n->object, ret, p->err);
+}
+
+static bool is_written(const struct wf_flat *f, uint32_t i)
+{
+	return !f->tensors[i].is_double && f->tensors[i].tie == i;
+}
+
+static bool can_share(const struct wf_tensor *t)
+{
+	return (t->kind == WF_TENSOR_DENSE || t->kind == WF_TENSOR_STORAGE) && !t->conj && !t->neg && !t->swap;
+}
+
+static int count_use(struct pt *p)
+{
+	struct wf_tensor t;
+	for (uint32_t i = 0; i < p->flat->count; i++) {
+		int r = is_written(p->flat, i) ? decode(p, i, &t) : 0;
+		if (r < 0)
+			return r;
+		if (is_written(p->flat, i) && can_share(&t) && p->used_bytes[t.storage] < UINT64_MAX / 2)
+			p->used_bytes[t.storage] += t.size_bytes;
+	}
+	return 0;
+}
+
+/* ---- the pickle ---- */
+
+static int new_record(struct pt *p, struct record record, enum wf_dtype dtype, const char *location, wf_ref *ret)
+{
+	char key[KEY_MAX];
+	snprintf(key, sizeof key, "%u", p->record_count);
+	p->records[p->record_count++] = record;
+	return wf_tensor_make_persid(p->graph, dtype, key, location, record.size_bytes, ret);
+}
+
+static int share_storage(struct pt *p, const struct wf_tensor *t, wf_ref *ret)
+{
+	const struct wf_storage *s = wf_storage_get(p->ck->storages, t->storage);
+	if (p->persids[t->storage] == WF_NIL) {
+		/* an untyped one is written by the dtype of its first view, where its size is a multiple */
+		enum wf_dtype dtype = s->untyped ? t->dtype : (enum wf_dtype)s->dtype;
+		if (s->size_bytes % wf_dtype_info(dtype)->size_bytes != 0)
+			dtype = WF_UINT8;
+		int r = new_record(p, (struct record){.storage = t->storage, .size_bytes = s->size_bytes}, dtype,
+				   wf_storage_location(p->ck->storages, t->storage), &p->persids[t->storage]);
+		if (r < 0)
+			return r;
+	}
+	*ret = p->persids[t->storage];
+	return 0;
+}
+
+/* The quantizer of a tensor: (scheme, scale, zero point). */
+static int copy_quantizer(struct pt *p, wf_ref from, wf_ref *ret)
+{
+	const struct wf_graph *g = p->ck->graph;
+	wf_ref scheme = wf_element(g, from, 0), scale = wf_element(g, from, 1);
+	int64_t zero = 0;
+	if (!wf_is(g, scheme, WF_GLOBAL) || !wf_is(g, scale, WF_FLOAT) || !wf_int_value(g, wf_element(g, from, 2), &zero))
+		return -EOPNOTSUPP;
+	wf_ref items[] = {wf_global_named(p->graph, wf_global_module(g, scheme), wf_global_name(g, scheme)),
+			  wf_float(p->graph, wf_float_value(g, scale)), wf_int(p->graph, zero)};
+	for (int i = 0; i < 3; i++)
+		if (items[i] == WF_NIL)
+			return -ENOMEM;
+	*ret = wf_tuple(p->graph, items, 3);
+	return *ret == WF_NIL ? -ENOMEM : 0;
+}
+
+static void make_contiguous(struct wf_tensor *t)
+{
+	int64_t step = 1;
+	for (uint32_t d = t->ndim; d-- > 0;) {
+		t->stride[d] = step;
+		step *= t->shape[d] > 0 ? t->shape[d] : 1;
+	}
+	t->offset_elems = 0;
+	t->contiguous = true;
+}
+
+static int make_view(struct pt *p, struct wf_tensor *t, wf_ref persid, wf_ref *ret)
+{
+	t->requires_grad = false; /* as in a state_dict */
+	if (wf_dtype_info(t->dtype)->quantised) {
+		int r = copy_quantizer(p, t->quantizer, &t->quantizer);
+		return r < 0 ? r : wf_tensor_make_quantised(p->graph, persid, t, ret);
+	}
+	int r = wf_tensor_make(p->graph, persid, t->dtype, t->offset_elems, t->shape, t->ndim, false, ret);
+	t->rebuild = t->object = *ret;
+	return r < 0 || t->contiguous ? r : wf_tensor_update(p->graph, t, persid);
+}
+
+static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret)
+{
+	struct wf_tensor t;
+	wf_ref persid;
+	int r = decode(p, i, &t);
+	if (r < 0)
+		return r;
+	const struct wf_storage *s = wf_storage_get(p->ck->storages, t.storage);
+	if (can_share(&t) && s && p->used_bytes[t.storage] >= s->size_bytes / 2) {
+		r = share_storage(p, &t, &persid);
+	} else {
+		const char *location = can_share(&t) ? wf_storage_location(p->ck->storages, t.storage) : "cpu";
+		r = new_record(p, (struct record){WF_NO_STORAGE, p->flat->tensors[i].ino, t.size_bytes}, t.dtype, location, &persid);
+		make_contiguous(&t);
+	}
+	return r < 0 ? r : make_view(p, &t, persid, ret);
+}
+
+static int fill_dict(struct pt *p, wf_ref dict)
+{
+	const struct wf_flat *f = p->flat;
+	int r = 0;
+	for (uint32_t i = 0; i < f->count && r == 0; i++) {
+		const struct wf_flat_tensor *t = &f->tensors[i];
+		wf_ref *made = &p->made[t->tie];
+		if (t->is_double)
+			continue;
+		if (*made == WF_NIL)
+			r = make_tensor(p, t->tie, made);
+		wf_ref key = r == 0 ? wf_string(p->graph, WF_STR, f->names.data + t->name, t->name_len) : WF_NIL;
+		if (r == 0)
+			r = key == WF_NIL ? -ENOMEM : wf_dict_append(p->graph, dict, key, *made);
+	}
+	return r;
+}
+
+static int make_pickle(struct pt *p, struct wf_buffer *out)
+{
+	struct wf_graph *g = p->graph;
+	wf_ref class = wf_global_named(g, "collections", "OrderedDict"), none = wf_tuple(g, NULL, 0);
+	wf_ref root = class == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, class, none, WF_NIL);
+	wf_ref dict = root == WF_NIL ? WF_NIL : wf_dict_target(g, root);
+	int r = dict == WF_NIL ? -ENOMEM : fill_dict(p, dict);
+	if (r < 0)
+		return p->err && p->err->code ? r : wf_fail(p->err, r, "cannot make the pickle: %s", strerror(-r));
+	return wf_pickle_write_buffer(g, root, NULL, NULL, out, p->err);
+}
+
+/* ---- the file ---- */
+
+static int put_record(struct pt *p, struct wf_zip_writer *zip, const char *prefix, uint32_t i)
+{
+	const struct record *record = &p->records[i];
+	struct wf_composed *c;
+	char name[KEY_MAX + 300];
+	int len = snprintf(name, sizeof name, "%s/data/%u", prefix, i), r = wf_composed_new(&c);
+	if (r < 0)
+		return no_memory(p);
+	r = record->storage != WF_NO_STORAGE ? wf_composed_storage(c, record->storage, 0, record->size_bytes)
+					     : wf_composed_tensor(c, record->ino, WF_PIECE_AS_SHOWN, record->size_bytes);
+	if (r == 0)
+		r = wf_composed_finish(c);
+	r = r < 0 ? no_memory(p) : wf_put_composed(p->ck, zip, name, (size_t)len, c, p->err);
+	wf_composed_free(c);
+	return r;
+}
+
+static int put_text(struct wf_zip_writer *zip, const char *prefix, const char *name, const void *data, size_t len)
+{
+	char full[300];
+	snprintf(full, sizeof full, "%s/%s", prefix, name);
+	return wf_put_bytes(zip, full, data, len);
+}
+
+/* Records in torch's order; .format_version is left out, for with it torch would compute places that are not these. */
+static int write_records(struct pt *p, struct wf_zip_writer *zip, const char *prefix, const struct wf_buffer *pickle)
+{
+	int r = put_text(zip, prefix, "data.pkl", pickle->data, pickle->len);
+	if (r == 0)
+		r = put_text(zip, prefix, "byteorder", "little", 6);
+	if (r < 0)
+		return wf_fail(p->err, r, "cannot write the new file: %s", strerror(-r));
+	for (uint32_t i = 0; i < p->record_count && r == 0; i++)
+		r = put_record(p, zip, prefix, i);
+	if (r < 0)
+		return r;
+	r = put_text(zip, prefix, "version", "3\n", 2);
+	if (r == 0)
+		r = wf_zip_finish(zip);
+	return r < 0 ? wf_fail(p->err, r, "cannot write the new file: %s", strerror(-r)) : 0;
+}
+
+/* What torch.save calls the folder in the archive: the file's name without its suffix. */
+static void make_prefix(const char *path, char *buf, size_t size)
+{
+	const char *name = strrchr(path, '/') + 1, *dot = strrchr(name, '.');
+	snprintf(buf, size, "%.*s", (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name)), name);
+}
+
+static int write_file(struct pt *p, const struct wf_export *x, const char *path, const struct wf_buffer *pickle)
+{
+	struct wf_target t;
+	struct wf_zip_writer zip;
+	char prefix[256];
+	uint64_t bytes = pickle->len, ignored;
+	int fd = -1;
+	if (!wf_source_locate(wf_container_file(p->ck->container), 0, &fd, &ignored))
+		fd = -1;
+	for (uint32_t i = 0; i < p->record_count; i++)
+		bytes += p->records[i].size_bytes;
+	make_prefix(path, prefix, sizeof prefix);
+	int r = wf_target_open(&t, path, bytes, x, fd, p->err);
+	wf_zip_writer_init(&zip, &t.out, WF_ZIP_ALIGNMENT);
+	if (r == 0)
+		r = write_records(p, &zip, prefix, pickle);
+	if (r == 0)
+		r = wf_target_finish(&t, x, p->err);
+	wf_zip_writer_free(&zip);
+	wf_target_free(&t);
+	return r;
+}
+
+int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path, struct wf_error *err)
+{
+	uint32_t storages = wf_storages_count(ck->storages);
+	struct pt p = {.ck = ck, .flat = f, .err = err};
+	struct wf_buffer pickle = WF_BUFFER_INIT;
+	cleanup_free struct record *records = p.records = calloc((size_t)f->count + 1, sizeof *records);
+	cleanup_free uint64_t *used = p.used_bytes = calloc((size_t)storages + 1, sizeof *used);
+	cleanup_free wf_ref *persids = p.persids = calloc((size_t)storages + 1, sizeof *persids);
+	cleanup_free wf_ref *made = p.made = calloc((size_t)f->count + 1, sizeof *made);
+	int r = records && used && persids && made && wf_graph_new(&p.graph) == 0 ? 0 : no_memory(&p);
+	for (uint32_t i = 0; i < storages && persids; i++)
+		persids[i] = WF_NIL;
+	for (uint32_t i = 0; i < f->count && made; i++)
+		made[i] = WF_NIL;
+	if (r == 0)
+		r = count_use(&p);
+	if (r == 0)
+		r = make_pickle(&p, &pickle);
+	wf_graph_free(p.graph);
+	if (r == 0)
+		r = write_file(&p, x, path, &pickle);
+	wf_buffer_free(&pickle);
+	return r;
+}

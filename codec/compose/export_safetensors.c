@@ -1,0 +1,161 @@
+/* Safetensors files, and several with an index as huggingface_hub splits them: in the order of the dictionary, a file is full when the
+ * next tensor would pass the limit; one that is larger alone has a file alone; tied ones go with the first.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/bytes/util.h"
+#include "codec/compose/target.h"
+#include "codec/value/text.h"
+
+#define UNPLACED UINT32_MAX
+
+struct shards {
+	uint32_t *file_of; /* of each tensor, from 0 on */
+	uint32_t count;
+	uint64_t total_bytes;
+};
+
+/* Those of [first, end) that have no file yet are one. Returns end. */
+static uint32_t close_file(const struct wf_flat *f, struct shards *s, uint32_t first, uint32_t end)
+{
+	bool any = false;
+	for (uint32_t i = first; i < end; i++)
+		if (s->file_of[i] == UNPLACED && !f->tensors[i].is_double && f->tensors[i].tie == i) {
+			s->file_of[i] = s->count;
+			any = true;
+		}
+	s->count += any;
+	return end;
+}
+
+/* A file has its number when it is full: one that is larger than the limit before the one that is being filled. */
+static void split(const struct wf_flat *f, uint64_t max, struct shards *s)
+{
+	uint64_t used = 0;
+	uint32_t first = 0; /* from here on tensors may be of the file that is being filled */
+	for (uint32_t i = 0; i < f->count; i++) {
+		const struct wf_flat_tensor *t = &f->tensors[i];
+		s->file_of[i] = UNPLACED;
+		if (t->is_double || t->tie != i)
+			continue;
+		s->total_bytes += t->size_bytes;
+		if (t->size_bytes > max) {
+			s->file_of[i] = s->count++;
+			continue;
+		}
+		if (used + t->size_bytes > max)
+			first = close_file(f, s, first, i);
+		used = first == i ? t->size_bytes : used + t->size_bytes;
+	}
+	close_file(f, s, first, f->count);
+	for (uint32_t i = 0; i < f->count; i++)
+		s->file_of[i] = s->file_of[f->tensors[i].tie];
+}
+
+/* STEM-00001-of-00003.safetensors, where STEM.safetensors is the path. */
+static int shard_path(const char *path, uint32_t file, uint32_t count, char **ret)
+{
+	const char *slash = strrchr(path, '/'), *dot = strrchr(slash, '.');
+	int stem = (int)(dot && dot > slash + 1 ? (size_t)(dot - path) : strlen(path));
+	return asprintf(ret, "%.*s-%05u-of-%05u%s", stem, path, file + 1, count, path + stem) < 0 ? -ENOMEM : 0;
+}
+
+static int write_file(struct wf_checkpoint *ck, const struct wf_composed *c, const struct wf_export *x, const char *path,
+		      struct wf_error *err)
+{
+	struct wf_target t;
+	int fd = -1;
+	uint64_t ignored;
+	if (!wf_source_locate(wf_container_file(ck->container), 0, &fd, &ignored))
+		fd = -1;
+	int r = wf_target_open(&t, path, wf_composed_size(c), x, fd, err);
+	if (r == 0)
+		r = wf_composed_copy(ck, c, &t.out, err);
+	if (r == 0)
+		r = wf_target_finish(&t, x, err);
+	wf_target_free(&t);
+	return r;
+}
+
+static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, const struct shards *s, uint32_t file,
+			     const struct wf_export *x, const char *path, struct wf_error *err)
+{
+	struct wf_composed *c;
+	int r = wf_safetensors_of(f, s ? s->file_of : NULL, file, &c);
+	if (r < 0)
+		return wf_fail(err, r, "%s", r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
+	r = write_file(ck, c, x, path, err);
+	wf_composed_free(c);
+	return r;
+}
+
+/* As json.dumps(index, indent=2, sort_keys=True) prints it, non-ASCII characters as they are. */
+static int put_index(const struct wf_flat *f, const struct shards *s, const char *path, struct wf_buffer *out)
+{
+	const char *comma = "";
+	wf_buffer_printf(out, "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {", (unsigned long long)s->total_bytes);
+	for (uint32_t i = 0; i < f->count; i++) {
+		const struct wf_flat_tensor *t = &f->tensors[f->by_name[i]];
+		cleanup_free char *shard = NULL;
+		if (t->is_double || t->tie != f->by_name[i])
+			continue;
+		int r = shard_path(path, s->file_of[f->by_name[i]], s->count, &shard);
+		if (r < 0)
+			return r;
+		const char *name = strrchr(shard, '/') + 1;
+		wf_buffer_puts(out, comma);
+		wf_buffer_puts(out, "\n    ");
+		wf_json_string(out, f->names.data + t->name, t->name_len);
+		wf_buffer_puts(out, ": ");
+		wf_json_string(out, name, strlen(name));
+		comma = ",";
+	}
+	wf_buffer_puts(out, "\n  }\n}\n");
+	return wf_buffer_status(out);
+}
+
+static int write_index(const struct wf_flat *f, const struct shards *s, const struct wf_export *x, const char *path, struct wf_error *err)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	struct wf_target t;
+	cleanup_free char *name = NULL;
+	int r = put_index(f, s, path, &text);
+	if (r == 0 && asprintf(&name, "%s.index.json", path) < 0)
+		r = -ENOMEM;
+	if (r < 0) {
+		wf_buffer_free(&text);
+		return wf_fail(err, r, "out of memory");
+	}
+	r = wf_target_open(&t, name, text.len, x, -1, err);
+	if (r == 0)
+		r = wf_out_write(&t.out, text.data, text.len);
+	if (r == 0)
+		r = wf_target_finish(&t, x, err);
+	wf_target_free(&t);
+	wf_buffer_free(&text);
+	return r;
+}
+
+int wf_export_safetensors(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
+			  struct wf_error *err)
+{
+	struct shards s = {0};
+	cleanup_free uint32_t *file_of = s.file_of = calloc((size_t)f->count + 1, sizeof *file_of);
+	if (!file_of)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	if (x->max_shard_bytes > 0)
+		split(f, x->max_shard_bytes, &s);
+	if (s.count < 2)
+		return compose_and_write(ck, f, NULL, 0, x, path, err);
+	int r = 0;
+	for (uint32_t i = 0; i < s.count && r == 0; i++) {
+		cleanup_free char *shard = NULL;
+		r = shard_path(path, i, s.count, &shard);
+		r = r < 0 ? wf_fail(err, r, "out of memory") : compose_and_write(ck, f, &s, i, x, shard, err);
+	}
+	/* the index last: who finds it finds all of them */
+	return r < 0 ? r : write_index(f, &s, x, path, err);
+}

@@ -1,0 +1,140 @@
+#include "codec/compose/flat.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/bytes/printable.h"
+#include "codec/bytes/util.h"
+#include "codec/container/safetensors_head.h"
+
+/* Bytes of names: more than a safetensors header can hold. A nest of 100,000 mappings has full names of gigabytes. */
+#define NAMES_MAX WF_SAFETENSORS_JSON_MAX
+
+struct reading {
+	struct wf_flat *flat;
+	const char *(*refuses)(const struct wf_named *n);
+	struct wf_skipped *skipped;
+};
+
+static int skip(struct wf_skipped *skipped, const char *name, size_t len, const char *reason, bool is_tensor)
+{
+	if (is_tensor && skipped->tensors == 0)
+		skipped->first_tensor = skipped->text.len;
+	wf_buffer_printable(&skipped->text, name, len);
+	wf_buffer_putc(&skipped->text, '\t');
+	wf_buffer_printable(&skipped->text, reason, strlen(reason));
+	wf_buffer_putc(&skipped->text, '\n');
+	skipped->tensors += is_tensor;
+	return skipped->text.len > NAMES_MAX ? -EFBIG : wf_buffer_status(&skipped->text);
+}
+
+static int make_room(struct wf_flat *f, uint32_t ndim)
+{
+	if (f->count == f->capacity) {
+		uint32_t capacity = f->capacity ? f->capacity * 2 : 64;
+		struct wf_flat_tensor *bigger = capacity > f->capacity ? reallocarray(f->tensors, capacity, sizeof *bigger) : NULL;
+		if (!bigger)
+			return -ENOMEM;
+		f->tensors = bigger;
+		f->capacity = capacity;
+	}
+	if (f->size_count + ndim > f->size_capacity) {
+		size_t capacity = f->size_capacity ? f->size_capacity * 2 : 256;
+		int64_t *bigger = reallocarray(f->sizes, capacity, sizeof *bigger); /* one tensor has 64 at most */
+		if (!bigger)
+			return -ENOMEM;
+		f->sizes = bigger;
+		f->size_capacity = capacity;
+	}
+	return 0;
+}
+
+static int add(void *ctx, const struct wf_named *n)
+{
+	struct reading *reading = ctx;
+	struct wf_flat *f = reading->flat;
+	const char *why = n->tensor ? reading->refuses(n) : n->problem;
+	if (why)
+		return skip(reading->skipped, n->name, n->name_len, why, n->is_tensor);
+	int r = n->name_len > UINT32_MAX ? -E2BIG : make_room(f, n->tensor->ndim);
+	if (r < 0)
+		return r;
+	f->tensors[f->count] = (struct wf_flat_tensor){.name = f->names.len,
+						       .name_len = (uint32_t)n->name_len,
+						       .shape = f->size_count,
+						       .ndim = n->tensor->ndim,
+						       .dtype = n->tensor->dtype,
+						       .ino = n->ino,
+						       .tie = f->count,
+						       .size_bytes = n->tensor->size_bytes};
+	f->count++;
+	if (n->tensor->ndim > 0)
+		memcpy(f->sizes + f->size_count, n->tensor->shape, n->tensor->ndim * sizeof *f->sizes);
+	f->size_count += n->tensor->ndim;
+	wf_buffer_append(&f->names, n->name, n->name_len);
+	return f->names.len > NAMES_MAX ? -EFBIG : wf_buffer_status(&f->names);
+}
+
+/* ---- what has the same name, or the same data ---- */
+
+static int sort(struct wf_flat *f)
+{
+	cleanup_free struct wf_safetensors_item *items = calloc((size_t)f->count + 1, sizeof *items);
+	f->by_name = calloc((size_t)f->count + 1, sizeof *f->by_name);
+	if (!items || !f->by_name)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < f->count; i++)
+		items[i] = (struct wf_safetensors_item){
+			.name = f->names.data + f->tensors[i].name, .name_len = f->tensors[i].name_len, .id = i};
+	int r = wf_safetensors_sort(items, f->count);
+	for (uint32_t i = 0; i < f->count && r == 0; i++)
+		f->by_name[i] = items[i].id;
+	return r;
+}
+
+static bool same_name(const struct wf_flat *f, const struct wf_flat_tensor *a, const struct wf_flat_tensor *b)
+{
+	return a->name_len == b->name_len && !memcmp(f->names.data + a->name, f->names.data + b->name, a->name_len);
+}
+
+static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct wf_skipped *skipped)
+{
+	cleanup_free uint32_t *first = calloc((size_t)wf_tree_node_count(ck->tree) + 1, sizeof *first); /* index + 1, by node */
+	struct wf_flat_tensor *last = NULL;
+	int r = first ? 0 : -ENOMEM;
+	for (uint32_t i = 0; i < f->count && r == 0; i++) {
+		struct wf_flat_tensor *t = &f->tensors[f->by_name[i]];
+		if (last && same_name(f, last, t)) {
+			t->is_double = true;
+			r = skip(skipped, f->names.data + t->name, t->name_len, "another tensor has the same name", true);
+			continue;
+		}
+		last = t;
+		if (t->size_bytes > 0 && first[t->ino])
+			t->tie = first[t->ino] - 1;
+		else
+			first[t->ino] = f->by_name[i] + 1;
+	}
+	return r;
+}
+
+int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n), struct wf_flat *ret,
+		 struct wf_skipped *skipped)
+{
+	struct reading reading = {.flat = ret, .refuses = refuses, .skipped = skipped};
+	*ret = (struct wf_flat){0};
+	wf_buffer_puts(&ret->names, ""); /* so that there are some */
+	int r = wf_each_named(ck, dir, add, &reading);
+	if (r == 0)
+		r = sort(ret);
+	return r < 0 ? r : find_ties(ck, ret, skipped);
+}
+
+void wf_flat_free(struct wf_flat *f)
+{
+	free(f->tensors);
+	free(f->sizes);
+	free(f->by_name);
+	wf_buffer_free(&f->names);
+}

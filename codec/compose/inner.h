@@ -1,0 +1,31 @@
+/* The inside of composed files. */
+#pragma once
+
+#include "codec/compose/composed.h"
+#include "codec/compose/flat.h"
+
+enum { PIECE_TEXT, PIECE_TENSOR, PIECE_STORAGE };
+
+struct wf_piece {
+	uint64_t start; /* in the file; it ends where the next one starts */
+	uint64_t from;  /* in the text, or in the storage */
+	uint32_t what;  /* the tensor's inode number, or the storage */
+	uint8_t kind, form;
+};
+
+struct wf_composed {
+	struct wf_buffer text; /* of all pieces of text */
+	size_t text_placed;    /* how much of it has a piece */
+	struct wf_piece *pieces; /* sorted by start; none is empty */
+	size_t count, capacity;
+	uint64_t size_bytes;
+	struct wf_buffer skipped;
+};
+
+/* One safetensors file of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG. */
+int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret);
+const char *wf_safetensors_refuses_tensor(const struct wf_named *n); /* for wf_flat_read */
+/* wf_compose_npy with the lock held. */
+int wf_npy_of(const struct wf_checkpoint *ck, wf_ino ino, struct wf_composed **ret);
+/* Whether np.save would write it column by column. */
+bool wf_piece_by_columns(const struct wf_tensor *t);

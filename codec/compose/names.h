@@ -1,0 +1,25 @@
+/* The tensors below a directory of the tree, each with its full name: the keys on the way, joined with '.', as a flat dictionary calls
+ * them (and torch's state_dict does). What is no tensor that stands for itself is told, too.
+ *
+ * An entry that was removed from an object which cannot lose it is told still: it is there until the object's own removal.
+ * Iterative. A container that is met again is entered there, too, as a dictionary made from Python would have it; but for one that holds
+ * itself, and for more of them than WF_NAMES_AGAIN entries, since a few bytes of pickle can mean billions. Threads: the checkpoint's lock is held.
+ */
+#pragma once
+
+#include "codec/edit/state.h"
+
+#define WF_NAMES_AGAIN 1000000u
+
+struct wf_named {
+	const char *name; /* valid during the call */
+	size_t name_len;
+	wf_ino ino;
+	wf_ref object;
+	const struct wf_tensor *tensor; /* NULL: it is none, or cannot be read */
+	const char *problem;            /* a sentence, where tensor is NULL */
+	bool is_tensor;                 /* it is one, though tensor may be NULL */
+};
+
+/* each() returning non-zero ends it. Returns that; -ENOENT, -ENOTDIR, -ENOMEM. */
+int wf_each_named(struct wf_checkpoint *ck, wf_ino dir, int (*each)(void *ctx, const struct wf_named *named), void *ctx);

@@ -1,0 +1,129 @@
+/* The tensors of a directory as one safetensors file. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/bytes/util.h"
+#include "codec/compose/inner.h"
+#include "codec/container/safetensors_head.h"
+
+struct head {
+	struct wf_safetensors_item *items;
+	size_t count;
+	struct wf_safetensors_note *notes;
+	size_t note_count;
+};
+
+/* The tensors of one file in the order of their names; a tied one is told in the metadata, which keeps that order. */
+static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct head *h)
+{
+	for (uint32_t i = 0; i < f->count; i++) {
+		uint32_t id = f->by_name[i];
+		const struct wf_flat_tensor *t = &f->tensors[id], *first = &f->tensors[t->tie];
+		if (t->is_double || (file_of && file_of[id] != file))
+			continue;
+		if (t != first)
+			h->notes[h->note_count++] = (struct wf_safetensors_note){
+				f->names.data + t->name, f->names.data + first->name, t->name_len, first->name_len};
+		else
+			h->items[h->count++] = (struct wf_safetensors_item){.name = f->names.data + t->name,
+									    .name_len = t->name_len,
+									    .dtype = t->dtype,
+									    .ndim = t->ndim,
+									    .shape = f->sizes + t->shape,
+									    .size_bytes = t->size_bytes,
+									    .id = id};
+	}
+}
+
+/* {"format": "pt"} stands among the ties in the order of keys; a tied tensor of that name is told nowhere, as in save_model. */
+static void add_format(struct head *h)
+{
+	static const struct wf_safetensors_note format = {"format", "pt", 6, 2};
+	size_t at = 0;
+	while (at < h->note_count) {
+		const struct wf_safetensors_note *n = &h->notes[at];
+		int c = memcmp(n->key, format.key, WF_MIN(n->key_len, format.key_len));
+		if (c == 0 && n->key_len == format.key_len) {
+			h->notes[at] = format;
+			return;
+		}
+		if (c > 0 || (c == 0 && n->key_len > format.key_len))
+			break;
+		at++;
+	}
+	memmove(h->notes + at + 1, h->notes + at, (h->note_count - at) * sizeof *h->notes);
+	h->notes[at] = format;
+	h->note_count++;
+}
+
+static int compose(const struct wf_flat *f, struct head *h, struct wf_composed *c)
+{
+	uint64_t bytes;
+	add_format(h);
+	int r = wf_safetensors_place(h->items, h->count, &bytes);
+	if (r == 0)
+		r = wf_safetensors_head(h->items, h->count, h->notes, h->note_count, wf_composed_text(c));
+	if (r == 0)
+		r = wf_composed_reserve(c, h->count + 1);
+	for (size_t i = 0; i < h->count && r == 0; i++)
+		r = wf_composed_tensor(c, f->tensors[h->items[i].id].ino, WF_PIECE_AS_SHOWN, h->items[i].size_bytes);
+	return r < 0 ? r : wf_composed_finish(c);
+}
+
+int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret)
+{
+	struct head h = {.items = calloc((size_t)f->count + 1, sizeof *h.items), .notes = calloc((size_t)f->count + 1, sizeof *h.notes)};
+	struct wf_composed *c = NULL;
+	int r = h.items && h.notes ? wf_composed_new(&c) : -ENOMEM;
+	if (r == 0) {
+		fill(f, file_of, file, &h);
+		r = compose(f, &h, c);
+	}
+	free(h.items);
+	free(h.notes);
+	if (r < 0)
+		wf_composed_free(c);
+	else
+		*ret = c;
+	return r;
+}
+
+const char *wf_safetensors_refuses_tensor(const struct wf_named *n)
+{
+	const struct wf_tensor *t = n->tensor;
+	const char *why = wf_safetensors_refuses_name(n->name, n->name_len);
+	if (why)
+		return why;
+	return t->record != WF_NIL ? "safetensors has no such dtype" : wf_safetensors_refuses(t->dtype, t->shape, t->ndim);
+}
+
+int wf_compose_safetensors(struct wf_checkpoint *ck, uint32_t dir, struct wf_composed **ret, uint64_t *ret_edition)
+{
+	struct wf_flat flat;
+	struct wf_skipped skipped = {0};
+	struct wf_composed *c = NULL;
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = wf_flat_read(ck, dir, wf_safetensors_refuses_tensor, &flat, &skipped);
+	if (r == 0)
+		r = wf_safetensors_of(&flat, NULL, 0, &c);
+	if (ret_edition)
+		*ret_edition = wf_edits_edition(ck);
+	pthread_rwlock_unlock(&ck->lock);
+	wf_flat_free(&flat);
+	if (r < 0) {
+		wf_buffer_free(&skipped.text);
+		return r;
+	}
+	c->skipped = skipped.text;
+	*ret = c;
+	return 0;
+}
+
+uint64_t wf_edition(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	uint64_t edition = wf_edits_edition(ck);
+	pthread_rwlock_unlock(&ck->lock);
+	return edition;
+}
