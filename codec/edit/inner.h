@@ -7,7 +7,6 @@
 #include "codec/edit/record_inner.h"
 #include "codec/edit/state.h"
 
-#define WF_NO_NUMBER UINT32_MAX
 #define WF_REFUSED_MAX 64u
 
 /* A dtype and a shape that the content of a file is to have, when its size fits. */
@@ -19,12 +18,6 @@ struct wf_form {
 
 /* Where the content stands that readers see in place of what the node's object says: a data file of its own, or memory. */
 enum wf_pending { PENDING_NOT, PENDING_BYTES, PENDING_TEXT };
-
-enum wf_hold {
-	HOLD_IN_PLACE = 1, /* the data file is the tensor's own: it can only have grown */
-	HOLD_FIRST = 2,    /* what stands now is the old state that a failure brings back */
-	HOLD_SIZED = 4,    /* nobody has it open: a size was set, and is judged when nobody writes for a while */
-};
 
 struct wf_said;
 
@@ -265,8 +258,6 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir, const char *name, wf_ino *ret);
 
 /* edit/scratch.c */
-#define WF_RECORD_ID "record"
-#define WF_DATA_FILE_ID "data file"
 /* Pickles the scratch entries for nobody: each() is called for every PERSID that they name, with its id, and gives the
  * id back. What no pickle can express is passed over. */
 int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, wf_ref persid, wf_ref id), void *ctx);
@@ -312,7 +303,6 @@ int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
 /* What is pending is forgotten: readers see what the object says. */
 int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino); /* new, and never judged: no commit writes it */
-enum wf_settle { SETTLE_SWITCH, SETTLE_WRITE_BACK, SETTLE_ABANDON, SETTLE_RESTORE };
 int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
 int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
 int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,

@@ -32,7 +32,7 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino)
 static bool changes_pickle(enum wf_edit_record type)
 {
 	switch (type) {
-#define CASE(name, number, reader, new_pickle) \
+#define CASE(name, reader, new_pickle) \
 	case EDIT_##name: \
 		return new_pickle;
 		WF_EDIT_RECORDS(CASE)

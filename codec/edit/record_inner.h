@@ -1,8 +1,8 @@
-/* The records of the log: their numbers and payloads, and how an edit makes one.
+/* The records of the log: their payloads, and how an edit makes one.
  *
- * The table below is the only list of them: enum wf_edit_record, the question whether a commit has to write a new pickle (record.c)
- * and the dispatch of a replay (replay.c) are made of it. A new record takes a number that none has had, and raises the version in
- * overlay/log.c; a number keeps its meaning for ever. contrib/docs/overlay-format.md tells the bytes to those who have no source.
+ * overlay/format.h numbers them. The table below is the only list of what they are: the question whether a commit has to write a new
+ * pickle (record.c) and the dispatch of a replay (replay.c) are made of it, and the compiler finds a number that has no row.
+ * contrib/docs/overlay-format.md tells the bytes to those who have no source.
  *
  * A record that follows a commit means the tree as it was then, and is replayed into one that is read from the new base: there
  * another place of a shared container may be the directory and this one the link, and a list that lost its last tensor is a file of
@@ -14,41 +14,35 @@
 #pragma once
 
 #include "codec/edit/state.h"
+#include "codec/overlay/format.h"
 
-/* Name and number; the function of replay.c that reads it (replay_names, ...); whether a commit writes a new pickle for it. Behind it
- * the payload. A text is a u32 length and its bytes. A path is a text: names from the root, joined with '/'. */
+/* Name (EDIT_NAME is its number); the function of replay.c that reads it (replay_names, ...); whether a commit writes a new pickle
+ * for it. Behind it the payload. A text is a u32 length and its bytes. A path is a text: names from the root, joined with '/'. */
 /* clang-format off */
-#define WF_EDIT_RECORDS(X)                                                                                                 \
-	X(RENAME,      1, names,   true)  /* u32 flags of rename(2), path, new path */                                     \
-	X(UNLINK,      2, names,   true)  /* path */                                                                       \
-	X(RMDIR,       3, names,   true)  /* path */                                                                       \
-	X(MKDIR,       4, names,   true)  /* path */                                                                       \
-	X(CREATE,      5, names,   true)  /* path, u32 data file */                                                        \
-	X(LINK,        6, names,   true)  /* path of the file, new path */                                                 \
-	X(SYMLINK,     7, names,   true)  /* path of the directory, new path */                                            \
-	X(BIND,        8, bytes,   false) /* path, u32 data file: it is that of the tensor's storage */                    \
-	X(WRITE,       9, bytes,   false) /* u32 data file, u64 offset, u64 length */                                      \
-	X(RESIZE,     10, bytes,   false) /* u32 data file, u64 size */                                                    \
-	X(HOLD,       11, content, false) /* path, u32 data file, u8 flags (enum wf_hold) */                               \
-	X(SETTLE,     12, content, false) /* path, u8 how (enum wf_settle), u8 dtype, u8 dimensions, i64 sizes */          \
-	X(VALUE,      13, content, true)  /* path, text; nobody writes it any more */                                      \
-	X(ATTRIBUTE,  14, content, true)  /* path, text name, text value */                                                \
-	X(COMPACT,    15, compact, false) /* nothing: lists are numbered anew, for a commit that failed */                 \
-	X(SCRATCH,    16, scratch, false) /* nothing: scratch entries that earlier records made are gone */                \
-	X(PIECE,      17, piece,   false) /* u64 offset, a part of the next pickle */                                      \
-	X(OBJECT,     18, object,  false) /* path, u64 length of the pieces before, rest of the pickle (edit/scratch.c) */ \
-	X(SET,        19, content, true)  /* path, u8 takes the place that its name remembers, pickle (edit/set.c) */      \
-	X(SAID,       20, content, false) /* path, text name, text value: an attribute for content that is to come */      \
-	X(HEIR,       21, names,   true)  /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
-	X(SYMLINK_TO, 22, names,   true)  /* path, text target: a link to anywhere, which only a scratch name can be */    \
-	X(TOUCH,      40, touch,   false) /* path, text: what stood there, before the first edit that names it */
-/* 41 is the overlay's own: why a commit failed. */
-
-enum wf_edit_record {
-#define NUMBER(name, number, reader, new_pickle) EDIT_##name = number,
-	WF_EDIT_RECORDS(NUMBER)
-#undef NUMBER
-};
+#define WF_EDIT_RECORDS(X)                                                                                              \
+	X(RENAME,     names,   true)  /* u32 flags of rename(2), path, new path */                                      \
+	X(UNLINK,     names,   true)  /* path */                                                                        \
+	X(RMDIR,      names,   true)  /* path */                                                                        \
+	X(MKDIR,      names,   true)  /* path */                                                                        \
+	X(CREATE,     names,   true)  /* path, u32 data file */                                                         \
+	X(LINK,       names,   true)  /* path of the file, new path */                                                  \
+	X(SYMLINK,    names,   true)  /* path of the directory, new path */                                             \
+	X(BIND,       bytes,   false) /* path, u32 data file: it is that of the tensor's storage */                     \
+	X(WRITE,      bytes,   false) /* u32 data file, u64 offset, u64 length */                                       \
+	X(RESIZE,     bytes,   false) /* u32 data file, u64 size */                                                     \
+	X(HOLD,       content, false) /* path, u32 data file, u8 flags (enum wf_hold) */                                \
+	X(SETTLE,     content, false) /* path, u8 how (enum wf_settle), u8 dtype, u8 dimensions, i64 sizes */           \
+	X(VALUE,      content, true)  /* path, text; nobody writes it any more */                                       \
+	X(ATTRIBUTE,  content, true)  /* path, text name, text value */                                                 \
+	X(COMPACT,    compact, false) /* nothing: lists are numbered anew, for a commit that failed */                  \
+	X(SCRATCH,    scratch, false) /* nothing: scratch entries that earlier records made are gone */                 \
+	X(PIECE,      piece,   false) /* u64 offset, a part of the next pickle */                                       \
+	X(OBJECT,     object,  false) /* path, u64 length of the pieces before, rest of the pickle (edit/scratch.c) */  \
+	X(SET,        content, true)  /* path, u8 takes the place that its name remembers, pickle (edit/set.c) */       \
+	X(SAID,       content, false) /* path, text name, text value: an attribute for content that is to come */       \
+	X(HEIR,       names,   true)  /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
+	X(SYMLINK_TO, names,   true)  /* path, text target: a link to anywhere, which only a scratch name can be */     \
+	X(TOUCH,      touch,   false) /* path, text: what stood there, before the first edit that names it */
 /* clang-format on */
 
 /* edit/payload.c */

@@ -348,7 +348,7 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	struct reader in = {payload, len, false};
 	wf_checkpoint_rewritable(ck); /* before the graph is changed */
 	switch (type) {
-#define CASE(name, number, reader, new_pickle) \
+#define CASE(name, reader, new_pickle) \
 	case EDIT_##name: \
 		return replay_##reader(ck, EDIT_##name, &in);
 		WF_EDIT_RECORDS(CASE)

@@ -42,6 +42,28 @@ int wf_overlay_base_of(int fd, uint64_t size_bytes, struct wf_overlay_base *ret)
 	return 0;
 }
 
+void wf_overlay_put_base(unsigned char *at, const struct wf_overlay_base *base)
+{
+	memcpy(at, &base->dev, 8);
+	memcpy(at + 8, &base->ino, 8);
+	memcpy(at + 16, &base->size_bytes, 8);
+	memcpy(at + 24, &base->mtime_sec, 8);
+	memcpy(at + 32, &base->mtime_nsec, 8);
+	memcpy(at + 40, &base->edges_crc32, 4);
+}
+
+struct wf_overlay_base wf_overlay_get_base(const unsigned char *at, bool has_content, uint32_t content_crc32)
+{
+	return (struct wf_overlay_base){.dev = wf_le64(at),
+					.ino = wf_le64(at + 8),
+					.size_bytes = wf_le64(at + 16),
+					.mtime_sec = (int64_t)wf_le64(at + 24),
+					.mtime_nsec = (int64_t)wf_le64(at + 32),
+					.edges_crc32 = wf_le32(at + 40),
+					.has_content = has_content,
+					.content_crc32 = content_crc32};
+}
+
 static bool same_times(const struct wf_overlay_base *a, const struct wf_overlay_base *b)
 {
 	return a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec;

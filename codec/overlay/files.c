@@ -19,7 +19,7 @@
 
 int wf_overlay_reserve(struct wf_overlay *ov, uint32_t number)
 {
-	if (number >= WF_OVERLAY_MAX_FILES)
+	if (number >= WF_DATA_FILES_MAX)
 		return -EUCLEAN;
 	if (number < ov->files_count)
 		return 0;
@@ -58,7 +58,7 @@ int wf_overlay_find_files(struct wf_overlay *ov)
 		unsigned long number = strtoul(e->d_name, &end, 10);
 		if (ov->writable && end != e->d_name && !strcmp(end, ".new"))
 			unlinkat(ov->data_fd, e->d_name, 0);
-		if (*end || number >= WF_OVERLAY_MAX_FILES)
+		if (*end || number >= WF_DATA_FILES_MAX)
 			continue;
 		snprintf(again, sizeof again, "%lu", number);
 		if (strcmp(again, e->d_name) != 0)

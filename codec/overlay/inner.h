@@ -9,10 +9,9 @@
 #include <pthread.h>
 
 #include "codec/bytes/buffer.h"
+#include "codec/overlay/format.h"
 #include "codec/overlay/overlay.h"
 
-#define WF_OVERLAY_MAX_FILES (1u << 22) /* data files: a directory cannot ask for a larger table */
-#define WF_OVERLAY_MAX_RECORD (96u << 20)
 #define WF_OVERLAY_BUFFER (1u << 20) /* records kept in memory between two syncs */
 
 struct wf_data_file {
@@ -91,13 +90,6 @@ int wf_overlay_sync_log(struct wf_overlay *ov);
 /* Makes the names in a directory of ours durable. *failed: the last time that did not work. */
 int wf_overlay_sync_names(int dir_fd, bool *failed);
 
-#define WF_LOG_HEADER_BYTES 96u
-#define WF_LOG_RECORD_BYTES 20u
-#define WF_LOG_PENDING 1u /* flag */
-/* The one record that is the overlay's own: why a commit failed. i64 time, text. Records of edits have other numbers
- * (edit/inner.h). */
-#define WF_LOG_FAILURE 41u
-
 /* overlay/replay.c */
 /* Whether the first `bytes` of a log are whole records: 0, -EIO when not, or the system's error. */
 int wf_overlay_check_log(int fd, uint64_t bytes);
@@ -109,6 +101,9 @@ void wf_overlay_forget_log(struct wf_overlay *ov); /* the file is gone: the next
 /* The same as wf_overlay_base_of but for the content. */
 int wf_overlay_base_look(int fd, uint64_t size_bytes, struct wf_overlay_base *ret);
 bool wf_overlay_base_equal(const struct wf_overlay_base *a, const struct wf_overlay_base *b);
+/* As log and mark have it (format.h), WF_BASE_BYTES long; the content's checksum stands elsewhere in each. */
+void wf_overlay_put_base(unsigned char *at, const struct wf_overlay_base *base);
+struct wf_overlay_base wf_overlay_get_base(const unsigned char *at, bool has_content, uint32_t content_crc32);
 /* Before the base is written down: its content, too, where it still is what was opened. */
 void wf_overlay_know_content(struct wf_overlay *ov);
 

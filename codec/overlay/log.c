@@ -1,22 +1,4 @@
-/* The log of an overlay. All numbers little endian.
- *
- *   header    0  16  "weightfs edits\r\n"
- *            16   4  version of this layout and of what records mean (2; one of version 1 is read, too)
- *            20   4  length of the header (96)
- *            24   8  base: device           64   4  base: CRC-32 of its edges
- *            32   8  base: inode            68   4  version of the rule that turns keys into names (1)
- *            40   8  base: size in bytes    72   4  1: the next field is known (version 1: 0)
- *            48   8  base: mtime, seconds   76   4  base: CRC-32 of its content
- *            56   8  base: mtime, ns        80  12  zero
- *                                           92   4  CRC-32 of bytes 0 to 91
- *   record    0   4  length of the payload
- *             4   4  CRC-32 of what follows: bytes 8 to the end of the payload
- *             8   8  sequence: 1, 2, ...
- *            16   1  type
- *            17   1  flags: 1 a commit would write it
- *            18   2  zero
- *            20      payload
- */
+/* Writing the log: its header, records, room for them, and what makes them durable. overlay/format.h draws the bytes. */
 #include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 
@@ -31,33 +13,42 @@
 
 #include "codec/bytes/util.h"
 
-#define LOG_VERSION 2u
-#define LOG_VERSION_OLDEST 1u
-#define NAMES_VERSION 1u
 #define RECORD_ROOM (16u << 10) /* for one record of names, and what a commit may add */
 #define REMOVAL_ROOM (64u << 10)
 #define LOG_STEP (64u << 10)
 
-static const char log_magic[16] = "weightfs edits\r\n";
+static void put_u32(unsigned char *at, uint32_t v)
+{
+	memcpy(at, &v, 4);
+}
 
 static void encode_header(const struct wf_overlay_base *base, unsigned char *h)
 {
-	uint32_t version = LOG_VERSION, length = WF_LOG_HEADER_BYTES, names = NAMES_VERSION;
 	memset(h, 0, WF_LOG_HEADER_BYTES);
-	memcpy(h, log_magic, sizeof log_magic);
-	memcpy(h + 16, &version, 4);
-	memcpy(h + 20, &length, 4);
-	memcpy(h + 24, &base->dev, 8);
-	memcpy(h + 32, &base->ino, 8);
-	memcpy(h + 40, &base->size_bytes, 8);
-	memcpy(h + 48, &base->mtime_sec, 8);
-	memcpy(h + 56, &base->mtime_nsec, 8);
-	memcpy(h + 64, &base->edges_crc32, 4);
-	memcpy(h + 68, &names, 4);
-	h[72] = base->has_content;
-	memcpy(h + 76, &base->content_crc32, 4);
-	uint32_t crc = crc32(0, h, 92);
-	memcpy(h + 92, &crc, 4);
+	memcpy(h, WF_LOG_MAGIC, WF_MAGIC_BYTES);
+	put_u32(h + WF_LOG_AT_VERSION, WF_LOG_VERSION);
+	put_u32(h + WF_LOG_AT_LENGTH, WF_LOG_HEADER_BYTES);
+	wf_overlay_put_base(h + WF_LOG_AT_BASE, base);
+	put_u32(h + WF_LOG_AT_NAMES, WF_NAMES_VERSION);
+	put_u32(h + WF_LOG_AT_HAS_CONTENT, base->has_content);
+	put_u32(h + WF_LOG_AT_CONTENT, base->content_crc32);
+	put_u32(h + WF_LOG_AT_CRC, (uint32_t)crc32(0, h, WF_LOG_AT_CRC));
+}
+
+static int check_versions(const struct wf_overlay *ov, const unsigned char *h, struct wf_error *err)
+{
+	uint32_t version = wf_le32(h + WF_LOG_AT_VERSION), length = wf_le32(h + WF_LOG_AT_LENGTH), names = wf_le32(h + WF_LOG_AT_NAMES);
+	if (version < WF_LOG_VERSION_OLDEST || version > WF_LOG_VERSION)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "%s holds edits of another version of weightfs (log version %u, this one writes %u): "
+			       "commit them with that version, or drop them with wfctl discard",
+			       ov->directory, version, WF_LOG_VERSION);
+	if (length != WF_LOG_HEADER_BYTES || names != WF_NAMES_VERSION)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "%s holds edits of another version of weightfs (version %u of the rule of names, a header of %u bytes; "
+			       "this one writes %u and %u): commit them with that version, or drop them with wfctl discard",
+			       ov->directory, names, length, WF_NAMES_VERSION, WF_LOG_HEADER_BYTES);
+	return 0;
 }
 
 int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err)
@@ -76,25 +67,15 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 	/* a power loss before the first fsync: the size may be there and the bytes not */
 	if (got < sizeof h || !memcmp(h, zeroes, sizeof h))
 		return 0;
-	if (memcmp(h, log_magic, sizeof log_magic) != 0)
+	if (memcmp(h, WF_LOG_MAGIC, WF_MAGIC_BYTES) != 0)
 		return wf_fail(err, -EUCLEAN, "%s/log is no log of edits", ov->directory);
-	if (wf_le32(h + 16) < LOG_VERSION_OLDEST || wf_le32(h + 16) > LOG_VERSION || wf_le32(h + 20) != WF_LOG_HEADER_BYTES ||
-	    wf_le32(h + 68) != NAMES_VERSION)
-		return wf_fail(err, -EOPNOTSUPP,
-			       "%s holds edits of another version of weightfs (log version %u, this one writes %u): "
-			       "commit them with that version, or drop them with wfctl discard",
-			       ov->directory, wf_le32(h + 16), LOG_VERSION);
-	if (wf_le32(h + 92) != crc32(0, h, 92))
+	r = check_versions(ov, h, err);
+	if (r < 0)
+		return r;
+	if (wf_le32(h + WF_LOG_AT_CRC) != crc32(0, h, WF_LOG_AT_CRC))
 		return wf_fail(err, -EUCLEAN, "%s/log: the header's checksum does not match", ov->directory);
-	ov->log_version = wf_le32(h + 16);
-	*ret = (struct wf_overlay_base){.dev = wf_le64(h + 24),
-					.ino = wf_le64(h + 32),
-					.size_bytes = wf_le64(h + 40),
-					.mtime_sec = (int64_t)wf_le64(h + 48),
-					.mtime_nsec = (int64_t)wf_le64(h + 56),
-					.edges_crc32 = wf_le32(h + 64),
-					.has_content = h[72] == 1,
-					.content_crc32 = wf_le32(h + 76)};
+	ov->log_version = wf_le32(h + WF_LOG_AT_VERSION);
+	*ret = wf_overlay_get_base(h + WF_LOG_AT_BASE, wf_le32(h + WF_LOG_AT_HAS_CONTENT) == 1, wf_le32(h + WF_LOG_AT_CONTENT));
 	*ret_found = true;
 	return 0;
 }
@@ -252,21 +233,20 @@ int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, 
 {
 	if (!ov->writable)
 		return -EROFS;
-	if (len > WF_OVERLAY_MAX_RECORD)
+	if (len > WF_RECORD_MAX_BYTES)
 		return -E2BIG;
 	if (ov->dir_fd < 0)
 		return -EINVAL; /* the caller did not prepare */
 	wf_overlay_trim_files(ov);
-	unsigned char h[WF_LOG_RECORD_BYTES] = {0};
-	uint32_t length = (uint32_t)len;
-	memcpy(h, &length, 4);
-	memcpy(h + 8, &ov->sequence, 8);
-	h[16] = type;
-	h[17] = pending ? WF_LOG_PENDING : 0;
-	uint32_t crc = crc32(0, h + 8, sizeof h - 8);
+	unsigned char h[WF_RECORD_HEADER_BYTES] = {0};
+	put_u32(h + WF_RECORD_AT_LENGTH, (uint32_t)len);
+	memcpy(h + WF_RECORD_AT_SEQUENCE, &ov->sequence, 8);
+	h[WF_RECORD_AT_TYPE] = type;
+	h[WF_RECORD_AT_FLAGS] = pending ? WF_RECORD_PENDING : 0;
+	uint32_t crc = (uint32_t)crc32(0, h + WF_RECORD_AT_SEQUENCE, sizeof h - WF_RECORD_AT_SEQUENCE);
 	if (len > 0) /* zlib starts anew where there is no address */
-		crc = crc32(crc, payload, len);
-	memcpy(h + 4, &crc, 4);
+		crc = (uint32_t)crc32(crc, payload, len);
+	put_u32(h + WF_RECORD_AT_CRC, crc);
 	size_t before = ov->buffer.len;
 	wf_buffer_append(&ov->buffer, h, sizeof h);
 	wf_buffer_append(&ov->buffer, payload, len);

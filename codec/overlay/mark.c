@@ -1,14 +1,5 @@
-/* commit: the mark of a commit under way, written whole or not at all (a temporary file renamed into place). Little
- * endian.
- *
- *    0  16  "weightfs commit\n"
- *   16   4  version (2; one of version 1 is read, too)
- *   20   4  0: REPLACE, the file to be follows; 1: APPEND, the base follows
- *   24   8  device           56   8  mtime, ns
- *   32   8  inode            64   4  CRC-32 of its edges
- *   40   8  size in bytes    68   4  CRC-32 of its content (version 1: zero, and not known)
- *   48   8  mtime, seconds   72   4  CRC-32 of bytes 0 to 71
- */
+/* The mark of a commit under way, written whole or not at all: a temporary file renamed into place. overlay/format.h draws it,
+ * overlay.h tells what each state of it means to the next opening. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,39 +13,31 @@
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
 
-#define MARK_VERSION 2u
-#define MARK_VERSION_OLDEST 1u
-#define MARK_BYTES 76u
-
-static const char mark_magic[16] = "weightfs commit\n";
+#define MARK_MOST_BYTES 4096u /* of one that another version wrote */
+#define MARK_NONE (-1)        /* in place of an enum wf_mark_kind: there is no mark */
 
 /* ---- the mark ---- */
 
-/* On disk: never numbered anew. */
-enum mark_kind { MARK_NONE = -1, MARK_REPLACE = 0, MARK_APPEND = 1 };
-
-static void encode_mark(enum mark_kind kind, const struct wf_overlay_base *b, unsigned char *m)
+static void put_u32(unsigned char *at, uint32_t v)
 {
-	uint32_t version = b->has_content ? MARK_VERSION : MARK_VERSION_OLDEST, k = kind;
-	memset(m, 0, MARK_BYTES);
-	memcpy(m, mark_magic, sizeof mark_magic);
-	memcpy(m + 16, &version, 4);
-	memcpy(m + 20, &k, 4);
-	memcpy(m + 24, &b->dev, 8);
-	memcpy(m + 32, &b->ino, 8);
-	memcpy(m + 40, &b->size_bytes, 8);
-	memcpy(m + 48, &b->mtime_sec, 8);
-	memcpy(m + 56, &b->mtime_nsec, 8);
-	memcpy(m + 64, &b->edges_crc32, 4);
-	if (b->has_content)
-		memcpy(m + 68, &b->content_crc32, 4);
-	uint32_t crc = (uint32_t)crc32(0, m, 72);
-	memcpy(m + 72, &crc, 4);
+	memcpy(at, &v, 4);
 }
 
-static int write_mark(struct wf_overlay *ov, enum mark_kind kind, const struct wf_overlay_base *b)
+static void encode_mark(enum wf_mark_kind kind, const struct wf_overlay_base *b, unsigned char *m)
 {
-	unsigned char m[MARK_BYTES];
+	memset(m, 0, WF_MARK_BYTES);
+	memcpy(m, WF_MARK_MAGIC, WF_MAGIC_BYTES);
+	put_u32(m + WF_MARK_AT_VERSION, b->has_content ? WF_MARK_VERSION : WF_MARK_VERSION_OLDEST);
+	put_u32(m + WF_MARK_AT_KIND, kind);
+	wf_overlay_put_base(m + WF_MARK_AT_BASE, b);
+	if (b->has_content)
+		put_u32(m + WF_MARK_AT_CONTENT, b->content_crc32);
+	put_u32(m + WF_MARK_AT_CRC, (uint32_t)crc32(0, m, WF_MARK_AT_CRC));
+}
+
+static int write_mark(struct wf_overlay *ov, enum wf_mark_kind kind, const struct wf_overlay_base *b)
+{
+	unsigned char m[WF_MARK_BYTES];
 	encode_mark(kind, b, m);
 	int mark_fd, r = wf_overlay_open_at(ov, ov->dir_fd, "commit.new", O_WRONLY | O_CREAT | O_TRUNC, &mark_fd);
 	if (r < 0)
@@ -68,34 +51,30 @@ static int write_mark(struct wf_overlay *ov, enum mark_kind kind, const struct w
 	return wf_sync_directory(ov->dir_fd);
 }
 
-static int read_mark(const struct wf_overlay *ov, enum mark_kind *ret_kind, struct wf_overlay_base *ret,
-		     struct wf_error *err)
+/* *ret_kind: an enum wf_mark_kind, or MARK_NONE. */
+static int read_mark(const struct wf_overlay *ov, int *ret_kind, struct wf_overlay_base *ret, struct wf_error *err)
 {
-	unsigned char m[MARK_BYTES];
+	unsigned char m[MARK_MOST_BYTES];
+	size_t n;
 	*ret_kind = MARK_NONE;
 	int mark_fd, r = ov->dir_fd < 0 ? -ENOENT : wf_overlay_open_at(ov, ov->dir_fd, "commit", O_RDONLY, &mark_fd);
 	if (r < 0)
 		return r == -ENOENT ? 0 : wf_fail(err, r, "%s/commit: %s", ov->directory, strerror(-r));
 	cleanup_fd int fd = mark_fd;
-	ssize_t n = pread(fd, m, sizeof m, 0);
-	if (n < 0)
-		return wf_fail(err, -errno, "%s/commit: %s", ov->directory, strerror(errno));
+	r = wf_pread_most(fd, m, sizeof m, 0, &n);
+	if (r < 0)
+		return wf_fail(err, r, "%s/commit: %s", ov->directory, strerror(-r));
 	/* it was durable before it had this name: what does not check is not ours */
-	if (n < (ssize_t)sizeof m || memcmp(m, mark_magic, sizeof mark_magic) != 0 ||
-	    wf_le32(m + 72) != crc32(0, m, 72))
+	if (n < WF_MARK_AT_BASE + 4 || memcmp(m, WF_MARK_MAGIC, WF_MAGIC_BYTES) != 0 || wf_le32(m + n - 4) != crc32(0, m, (uInt)n - 4))
 		return wf_fail(err, -EUCLEAN, "%s/commit is damaged: wfctl discard drops the edits", ov->directory);
-	uint32_t version = wf_le32(m + 16);
-	if (version < MARK_VERSION_OLDEST || version > MARK_VERSION || wf_le32(m + 20) > MARK_APPEND)
-		return wf_fail(err, -EOPNOTSUPP, "%s holds a commit of another version of weightfs", ov->directory);
-	*ret_kind = (enum mark_kind)wf_le32(m + 20);
-	*ret = (struct wf_overlay_base){.dev = wf_le64(m + 24),
-					.ino = wf_le64(m + 32),
-					.size_bytes = wf_le64(m + 40),
-					.mtime_sec = (int64_t)wf_le64(m + 48),
-					.mtime_nsec = (int64_t)wf_le64(m + 56),
-					.edges_crc32 = wf_le32(m + 64),
-					.has_content = version >= MARK_VERSION,
-					.content_crc32 = wf_le32(m + 68)};
+	uint32_t version = wf_le32(m + WF_MARK_AT_VERSION), kind = wf_le32(m + WF_MARK_AT_KIND);
+	if (version < WF_MARK_VERSION_OLDEST || version > WF_MARK_VERSION || kind > MARK_APPEND || n != WF_MARK_BYTES)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "%s holds a commit of another version of weightfs (mark version %u, kind %u, %zu bytes; this one writes "
+			       "version %u, kind %u or %u, %u bytes): mount the checkpoint with that version, which settles it",
+			       ov->directory, version, kind, n, WF_MARK_VERSION, MARK_REPLACE, MARK_APPEND, WF_MARK_BYTES);
+	*ret_kind = (int)kind;
+	*ret = wf_overlay_get_base(m + WF_MARK_AT_BASE, version >= 2, wf_le32(m + WF_MARK_AT_CONTENT));
 	return 0;
 }
 
@@ -174,7 +153,7 @@ static int say_doubt(const struct wf_overlay *ov, struct wf_error *err)
 
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err)
 {
-	enum mark_kind kind;
+	int kind;
 	struct wf_overlay_base b;
 	int r = read_mark(ov, &kind, &b, err);
 	if (r == -EUCLEAN)
@@ -197,7 +176,7 @@ static int target_now(const struct wf_overlay *ov, struct wf_overlay_base *ret)
 
 bool wf_overlay_is_done(const struct wf_overlay *ov)
 {
-	enum mark_kind kind;
+	int kind;
 	struct wf_overlay_base mark, now;
 	return read_mark(ov, &kind, &mark, NULL) == 0 && kind == MARK_REPLACE && target_now(ov, &now) == 0 &&
 	       wf_overlay_base_equal(&now, &mark);
@@ -269,7 +248,7 @@ static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b,
 
 static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 {
-	enum mark_kind kind;
+	int kind;
 	struct wf_overlay_base mark, header;
 	bool found = false, done = false;
 	int r = wf_overlay_base_of(ov->file_fd, UINT64_MAX, &ov->base);
@@ -311,7 +290,7 @@ int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err)
 
 int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 {
-	enum mark_kind kind;
+	int kind;
 	struct wf_overlay_base mark, header;
 	bool found = false;
 	int r = wf_overlay_base_of(ov->file_fd, UINT64_MAX, &ov->base);

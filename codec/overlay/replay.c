@@ -15,7 +15,7 @@
 struct log_reader {
 	int fd;
 	uint64_t pos, end; /* of the record that is being read; of the file */
-	unsigned char header[WF_LOG_RECORD_BYTES];
+	unsigned char header[WF_RECORD_HEADER_BYTES];
 	unsigned char *payload;
 	size_t payload_capacity;
 	unsigned char *window; /* the file's bytes from window_start */
@@ -45,6 +45,18 @@ static int log_read(struct log_reader *l, uint64_t offset, void *buf, size_t len
 	return 0;
 }
 
+/* As the record's header says: it may be anything. */
+static uint32_t record_bytes(const struct log_reader *l)
+{
+	return wf_le32(l->header + WF_RECORD_AT_LENGTH);
+}
+
+static uint32_t record_crc(const struct log_reader *l, uint32_t len)
+{
+	uint32_t crc = (uint32_t)crc32(0, l->header + WF_RECORD_AT_SEQUENCE, WF_RECORD_HEADER_BYTES - WF_RECORD_AT_SEQUENCE);
+	return (uint32_t)crc32(crc, l->payload, len);
+}
+
 enum record_state { RECORD_GOOD, RECORD_END, RECORD_CUT, RECORD_BAD };
 
 /* The record at l->pos. CUT: the file ends inside it. BAD: checksum or sequence do not match. */
@@ -52,16 +64,16 @@ static int read_record(struct log_reader *l, uint64_t sequence, enum record_stat
 {
 	uint64_t left = l->end - l->pos;
 	*ret = left ? RECORD_CUT : RECORD_END;
-	if (left < WF_LOG_RECORD_BYTES)
+	if (left < WF_RECORD_HEADER_BYTES)
 		return 0;
-	int r = log_read(l, l->pos, l->header, WF_LOG_RECORD_BYTES);
+	int r = log_read(l, l->pos, l->header, WF_RECORD_HEADER_BYTES);
 	if (r < 0)
 		return r;
-	uint32_t len = wf_le32(l->header);
-	if (len > left - WF_LOG_RECORD_BYTES)
+	uint32_t len = record_bytes(l);
+	if (len > left - WF_RECORD_HEADER_BYTES)
 		return 0;
 	*ret = RECORD_BAD;
-	if (len > WF_OVERLAY_MAX_RECORD)
+	if (len > WF_RECORD_MAX_BYTES)
 		return 0;
 	if (len > l->payload_capacity || !l->payload) {
 		size_t capacity = WF_MAX(len, 4096u);
@@ -71,11 +83,10 @@ static int read_record(struct log_reader *l, uint64_t sequence, enum record_stat
 		l->payload = p;
 		l->payload_capacity = capacity;
 	}
-	r = log_read(l, l->pos + WF_LOG_RECORD_BYTES, l->payload, len);
+	r = log_read(l, l->pos + WF_RECORD_HEADER_BYTES, l->payload, len);
 	if (r < 0)
 		return r;
-	if (crc32(crc32(0, l->header + 8, WF_LOG_RECORD_BYTES - 8), l->payload, len) == wf_le32(l->header + 4) &&
-	    wf_le64(l->header + 8) == sequence)
+	if (record_crc(l, len) == wf_le32(l->header + WF_RECORD_AT_CRC) && wf_le64(l->header + WF_RECORD_AT_SEQUENCE) == sequence)
 		*ret = RECORD_GOOD;
 	return 0;
 }
@@ -114,11 +125,11 @@ static int is_torn_tail(struct log_reader *l, enum record_state state, bool *ret
 	*ret = state == RECORD_CUT;
 	if (*ret)
 		return 0;
-	uint32_t len = wf_le32(l->header);
-	if (len > WF_OVERLAY_MAX_RECORD)
+	uint32_t len = record_bytes(l);
+	if (len > WF_RECORD_MAX_BYTES)
 		return 0;
 	char buf[4096];
-	for (uint64_t at = l->pos + WF_LOG_RECORD_BYTES + len; at < l->end;) {
+	for (uint64_t at = l->pos + WF_RECORD_HEADER_BYTES + len; at < l->end;) {
 		size_t n = WF_MIN(sizeof buf, l->end - at);
 		int r = log_read(l, at, buf, n);
 		if (r < 0)
@@ -193,7 +204,7 @@ int wf_overlay_check_log(int fd, uint64_t bytes)
 	int r = start_reading(&l, fd, bytes);
 	for (uint64_t sequence = 1; r == 0 && state == RECORD_GOOD; sequence++) {
 		r = read_record(&l, sequence, &state);
-		l.pos += WF_LOG_RECORD_BYTES + wf_le32(l.header);
+		l.pos += WF_RECORD_HEADER_BYTES + record_bytes(&l);
 	}
 	end_reading(&l);
 	return r == 0 && state != RECORD_END ? -EIO : r == -EUCLEAN ? -EIO : r;
@@ -214,10 +225,10 @@ int wf_overlay_scan_log(struct wf_overlay *ov, uint64_t *ret_edits)
 		r = read_record(&l, sequence, &state);
 		if (r < 0 || state != RECORD_GOOD)
 			break;
-		*ret_edits += (l.header[17] & WF_LOG_PENDING) != 0;
-		if (l.header[16] == WF_LOG_FAILURE)
-			note_failure(ov, l.payload, wf_le32(l.header));
-		l.pos += WF_LOG_RECORD_BYTES + wf_le32(l.header);
+		*ret_edits += (l.header[WF_RECORD_AT_FLAGS] & WF_RECORD_PENDING) != 0;
+		if (l.header[WF_RECORD_AT_TYPE] == WF_RECORD_FAILURE)
+			note_failure(ov, l.payload, record_bytes(&l));
+		l.pos += WF_RECORD_HEADER_BYTES + record_bytes(&l);
 	}
 	end_reading(&l);
 	return r;
@@ -250,12 +261,12 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *, uint8_t, const
 		r = read_record(&l, ov->sequence, &state);
 		if (r < 0 || state == RECORD_END)
 			break;
-		uint32_t len = wf_le32(l.header);
+		uint32_t len = record_bytes(&l);
 		int refused = 0;
-		if (state == RECORD_GOOD && l.header[16] == WF_LOG_FAILURE)
+		if (state == RECORD_GOOD && l.header[WF_RECORD_AT_TYPE] == WF_RECORD_FAILURE)
 			note_failure(ov, l.payload, len);
 		else if (state == RECORD_GOOD)
-			refused = apply(ctx, l.header[16], l.payload, len);
+			refused = apply(ctx, l.header[WF_RECORD_AT_TYPE], l.payload, len);
 		if (refused == -ENOMEM) {
 			r = refused;
 			break;
@@ -268,10 +279,10 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *, uint8_t, const
 			r = end_replay(ov, &l, state, refused);
 			break;
 		}
-		l.pos += WF_LOG_RECORD_BYTES + len;
+		l.pos += WF_RECORD_HEADER_BYTES + len;
 		ov->sequence++;
 		ov->edits++;
-		ov->pending += (l.header[17] & WF_LOG_PENDING) != 0;
+		ov->pending += (l.header[WF_RECORD_AT_FLAGS] & WF_RECORD_PENDING) != 0;
 	}
 	ov->log_bytes = l.pos;
 	ov->named_below = ov->files_count;

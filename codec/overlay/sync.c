@@ -92,7 +92,7 @@ void wf_overlay_note_failure(struct wf_overlay *ov, const char *why)
 	size_t len = strlen(ov->failure);
 	memcpy(payload, &now, 8);
 	memcpy(payload + 8, ov->failure, len);
-	if (wf_overlay_record(ov, WF_LOG_FAILURE, payload, 8 + len, false) == 0)
+	if (wf_overlay_record(ov, WF_RECORD_FAILURE, payload, 8 + len, false) == 0)
 		wf_overlay_sync(ov);
 }
 
