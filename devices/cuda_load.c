@@ -1,5 +1,6 @@
-/* Files onto the device: file -> window -> device, several windows at a time in each of several threads, since one
- * thread's memcpy gives about 7 GB/s and the copy engine takes eight times that. */
+/* Files onto the device: file -> window -> device, by several threads, since one thread's memcpy gives about 7 GB/s and the
+ * copy engine takes eight times that. A thread takes a window for each piece, so that loads share the ring: one that waits for
+ * its file keeps a window a thread, and the others go on. */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -7,12 +8,10 @@
 #include "segments.h"
 
 #define MAX_THREADS 64u
-#define MAX_DEPTH 16u
 
 struct load {
 	struct cuda_device *device;
 	struct cuda_ring *ring;
-	unsigned int depth;
 	const struct dev_memory *memory;
 	struct dev_pieces *pieces;
 	int (*seen)(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len);
@@ -20,46 +19,43 @@ struct load {
 	atomic_int status;
 };
 
-/* Fills one window with the next piece of the work and sends it off. Returns 1 when it did, 0 when no work is left. */
-static int load_piece(struct load *l, struct cuda_window *w)
+/* Reads a piece into a window and sends it off. A window of the ring for loads goes back while its copy is under way. */
+static int send_piece(struct load *l, const struct dev_piece *piece)
 {
 	struct cuda_device *d = l->device;
-	struct dev_piece piece;
+	struct cuda_window *w;
 	void *data;
-	if (atomic_load(&l->status) < 0 || !dev_pieces_next(l->pieces, l->ring->window_bytes, &piece))
+	int r = cuda_ring_take(d, l->ring, &w, 1);
+	if (r < 0)
+		return r;
+	r = dev_piece_read_window(l->pieces, piece, w->host, l->seen, l->ctx, &data);
+	if (r == 0)
+		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece->memory_offset, data, piece->size_bytes, w->stream));
+	if (r == 0 && l->ring->one_stream && (r = cuda_status(d, d->cu->event_record(w->done, w->stream))) == 0) {
+		cuda_ring_pass(d, w);
 		return 0;
-	int r = dev_piece_read_window(l->pieces, &piece, w->host, l->seen, l->ctx, &data);
-	if (r == 0)
-		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece.memory_offset, data, piece.size_bytes, w->stream));
-	if (r == 0)
-		r = cuda_status(d, d->cu->event_record(w->done, w->stream));
-	return r < 0 ? r : 1;
+	}
+	int last = cuda_status(d, cuda_ring_settle(d, w));
+	cuda_ring_give(d, &w, 1);
+	return r != 0 ? r : last;
 }
 
 static void *load_thread(void *arg)
 {
 	struct load *l = arg;
-	struct cuda_device *d = l->device;
-	struct cuda_window *w[MAX_DEPTH];
-	int r = cuda_enter(d);
-	if (r == 0)
-		r = cuda_ring_take(d, l->ring, w, l->depth);
-	if (r == 0) {
-		for (size_t i = 0; r >= 0; i++) {
-			struct cuda_window *x = w[i % l->depth];
-			if (i >= l->depth && (r = cuda_status(d, cuda_ring_wait(d, x))) < 0)
-				break;
-			r = load_piece(l, x);
-			if (r == 0)
-				break;
-		}
-		/* all of them have one stream: those of a load share theirs, and of the other ring there is one window */
-		int last = cuda_status(d, cuda_ring_settle(d, w[0]));
-		r = r < 0 ? r : last;
-		cuda_ring_give(d, w, l->depth);
+	struct dev_piece piece;
+	bool sent = false;
+	int r = cuda_enter(l->device);
+	while (r == 0 && atomic_load(&l->status) == 0 && dev_pieces_next(l->pieces, l->ring->window_bytes, &piece)) {
+		r = send_piece(l, &piece);
+		sent |= r == 0;
+	}
+	if (sent && l->ring->one_stream) {
+		int last = cuda_status(l->device, cuda_ring_settle(l->device, &l->ring->windows[0]));
+		r = r != 0 ? r : last;
 	}
 	int expected = 0;
-	if (r < 0)
+	if (r != 0)
 		atomic_compare_exchange_strong(&l->status, &expected, r);
 	return NULL;
 }
@@ -97,7 +93,6 @@ int cuda_load(struct device *base, const struct dev_memory *m, const struct dev_
 	bool small = bytes <= CUDA_COPY_WINDOWS / 2 * (uint64_t)CUDA_COPY_BYTES;
 	struct load l = {.device = d,
 			 .ring = small ? &d->copies : &d->loads,
-			 .depth = small ? 1 : d->settings.depth,
 			 .memory = m,
 			 .pieces = &pieces,
 			 .seen = seen,

@@ -83,6 +83,16 @@ static int make_memory(struct cuda_device *d, struct cuda_ring *ring)
 
 /* ---- windows ---- */
 
+static void put(struct cuda_ring *ring, struct cuda_window *w, bool in_flight)
+{
+	struct cuda_window **at = in_flight && ring->free_list ? ring->free_last : &ring->free_list;
+	w->in_flight = in_flight;
+	w->next = *at;
+	*at = w;
+	if (!w->next)
+		ring->free_last = &w->next;
+}
+
 static int make_windows(struct cuda_device *d, struct cuda_ring *ring)
 {
 	int status = ring->memory ? 0 : make_memory(d, ring);
@@ -107,8 +117,7 @@ static int make_windows(struct cuda_device *d, struct cuda_ring *ring)
 			return cuda_status(d, r);
 		w->ring = ring;
 		w->host = ring->memory + ring->made * (ring->window_bytes + CUDA_SLACK_BYTES);
-		w->next = ring->free_list;
-		ring->free_list = w;
+		put(ring, w, false);
 		ring->made++;
 	}
 	return 0;
@@ -125,16 +134,30 @@ cu_result cuda_ring_wait(struct cuda_device *d, const struct cuda_window *w)
 	return r;
 }
 
+/* Copies may be in flight for ever: nobody waits for windows any more. */
+static void lose(struct cuda_device *d)
+{
+	pthread_mutex_lock(&d->lock);
+	atomic_store(&d->lost, true);
+	pthread_cond_broadcast(&d->freed);
+	pthread_mutex_unlock(&d->lock);
+}
+
 cu_result cuda_ring_settle(struct cuda_device *d, struct cuda_window *w)
 {
 	cu_result r = d->cu->stream_synchronize(w->stream);
-	if (r != CU_SUCCESS) {
-		pthread_mutex_lock(&d->lock);
-		atomic_store(&d->lost, true);
-		pthread_cond_broadcast(&d->freed);
-		pthread_mutex_unlock(&d->lock);
-	}
+	if (r != CU_SUCCESS)
+		lose(d);
 	return r;
+}
+
+static int land(struct cuda_device *d, struct cuda_window *w)
+{
+	cu_result r = w->in_flight ? cuda_ring_wait(d, w) : CU_SUCCESS;
+	w->in_flight = false;
+	if (r != CU_SUCCESS)
+		lose(d);
+	return cuda_status(d, r);
 }
 
 int cuda_ring_take(struct cuda_device *d, struct cuda_ring *ring, struct cuda_window **ret, unsigned int want)
@@ -156,16 +179,24 @@ int cuda_ring_take(struct cuda_device *d, struct cuda_ring *ring, struct cuda_wi
 		ring->free_list = ret[i]->next;
 	}
 	pthread_mutex_unlock(&d->lock);
+	for (unsigned int i = 0; r == 0 && i < want; i++)
+		r = land(d, ret[i]);
 	return r;
 }
 
 void cuda_ring_give(struct cuda_device *d, struct cuda_window **w, unsigned int n)
 {
 	pthread_mutex_lock(&d->lock);
-	for (unsigned int i = 0; i < n; i++) {
-		w[i]->next = w[i]->ring->free_list;
-		w[i]->ring->free_list = w[i];
-	}
+	for (unsigned int i = 0; i < n; i++)
+		put(w[i]->ring, w[i], false);
+	pthread_cond_broadcast(&d->freed);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void cuda_ring_pass(struct cuda_device *d, struct cuda_window *w)
+{
+	pthread_mutex_lock(&d->lock);
+	put(w->ring, w, true);
 	pthread_cond_broadcast(&d->freed);
 	pthread_mutex_unlock(&d->lock);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int count, failed;
@@ -198,6 +199,81 @@ static void test_load(struct device *d)
 	close(fd);
 }
 
+/* Loads that run at the same time: one is held up with its bytes in hand, as by a slow file, and the other ends meanwhile. */
+struct held_load {
+	struct device *d;
+	struct dev_segment segment;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool begun, let_go, timed_out;
+	int r;
+};
+
+static int hold_up(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len)
+{
+	struct held_load *l = ctx;
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	pthread_mutex_lock(&l->lock);
+	l->begun = true;
+	pthread_cond_broadcast(&l->changed);
+	while (!l->let_go && !l->timed_out)
+		l->timed_out = pthread_cond_timedwait(&l->changed, &l->lock, &until) != 0;
+	pthread_mutex_unlock(&l->lock);
+	return 0;
+}
+
+static void *load_held(void *arg)
+{
+	struct held_load *l = arg;
+	struct dev_memory m = { 0 };
+	l->r = l->d->ops->alloc(l->d, l->segment.size_bytes, &m);
+	if (l->r == 0)
+		l->r = l->d->ops->load(l->d, &m, &l->segment, 1, hold_up, l);
+	l->d->ops->free(l->d, &m);
+	pthread_mutex_lock(&l->lock);
+	l->begun = true; /* also where it could not */
+	pthread_cond_broadcast(&l->changed);
+	pthread_mutex_unlock(&l->lock);
+	return NULL;
+}
+
+static void test_loads_side_by_side(struct device *d)
+{
+	enum { BYTES = 40 << 20 };
+	char path[] = "/tmp/test-device-XXXXXX";
+	int fd = mkstemp(path);
+	unlink(path);
+	unsigned char *file = random_bytes(BYTES, 4), *back = malloc(BYTES);
+	struct held_load held = { .d = d,
+				  .segment = { .fd = fd, .size_bytes = BYTES },
+				  .lock = PTHREAD_MUTEX_INITIALIZER,
+				  .changed = PTHREAD_COND_INITIALIZER };
+	struct dev_memory m = { 0 };
+	pthread_t thread;
+	bool good = write(fd, file, BYTES) == BYTES && d->ops->alloc(d, BYTES, &m) == 0,
+	     started = good && pthread_create(&thread, NULL, load_held, &held) == 0;
+	pthread_mutex_lock(&held.lock);
+	while (started && !held.begun)
+		pthread_cond_wait(&held.changed, &held.lock);
+	pthread_mutex_unlock(&held.lock);
+	good = started && d->ops->load(d, &m, &held.segment, 1, NULL, NULL) == 0 && d->ops->copy_out(d, &m, 0, back, BYTES) == 0 &&
+	       !memcmp(file, back, BYTES);
+	pthread_mutex_lock(&held.lock);
+	ok(good && !held.timed_out, "a load does not wait for one that is held up");
+	held.let_go = true;
+	pthread_cond_broadcast(&held.changed);
+	pthread_mutex_unlock(&held.lock);
+	if (started)
+		pthread_join(thread, NULL);
+	ok(started && held.r == 0, "which then ends as well");
+	d->ops->free(d, &m);
+	free(back);
+	free(file);
+	close(fd);
+}
+
 struct worker {
 	struct device *d;
 	unsigned int seed;
@@ -329,6 +405,7 @@ int main(int argc, char **argv)
 	test_bounds(d);
 	test_gather(d, host);
 	test_load(d);
+	test_loads_side_by_side(d);
 	test_threads(d);
 	test_share(d, argv[2]);
 	why = d->ops->why(d);
