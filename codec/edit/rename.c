@@ -131,7 +131,8 @@ static int rename_checked(struct wf_checkpoint *ck, const struct move *m)
 	bool scratch = wf_edit_is_scratch(ck, m->to), was_scratch = wf_edit_is_scratch(ck, m->from.dir);
 	uint32_t place = m->is_new || m->is_dir ? UINT32_MAX : place_of_return(ck, ino, m->onto, m->to, m->new_name);
 	int r = wf_edit_record(ck, m->heir ? EDIT_HEIR : EDIT_RENAME, !scratch || !was_scratch);
-	if (r == 0 && !m->is_dir)
+	/* a new file that comes in place of an entry had a name for the time being: the next one under it is another */
+	if (r == 0 && !m->is_dir && !(m->is_new && (m->onto || m->heir)))
 		r = wf_past_keep(ck, &m->from, m->name, scratch);
 	if (r < 0)
 		return r;
@@ -165,6 +166,11 @@ static int rename_checked(struct wf_checkpoint *ck, const struct move *m)
 static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past, bool *ret)
 {
 	struct wf_wanted w;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (f->said_fits && f->judged && !f->touched) { /* attributes have made it what it is: it takes the place alone */
+		*ret = true;
+		return 0;
+	}
 	int r = wf_edit_wanted(ck, ino, onto, past, &w);
 	if (r < 0 || w.kind == WANT_NEW)
 		return r;

@@ -147,6 +147,20 @@ def over_gradients(work):
     ok(not found, "requires_grad and class in any order", found)
 
 
+def described(work):
+    """A new file that attributes made a tensor, renamed over each kind: it takes the place, and stays what it is."""
+    m, new = Mounts(work, values()), torch.tensor([[3, 4]], dtype=torch.int32)
+    for name in values():
+        path = os.path.join(m.dir, "target", "made")
+        with open(path, "wb") as f:
+            f.write(new.numpy().tobytes())
+        os.setxattr(path, "user.torch.dtype", b"int32")
+        os.setxattr(path, "user.torch.shape", b"[1, 2]")
+        os.rename(path, os.path.join(m.dir, "target", name))
+    found = difference(m.end(), OrderedDict((name, new) for name in values()))
+    ok(not found, "a described file renamed over each kind", found)
+
+
 def whole(work, command, what):
     m = Mounts(work, {"int": "other", "tensor": 5, "param": torch.zeros(7), "array": None})
     r = subprocess.run(["bash", "-c", command], cwd=m.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -178,6 +192,7 @@ def main():
             to_new_names(work, tool, command)
             over_everything(work, tool, command)
         over_gradients(work)
+        described(work)
         whole(work, "cp -a donor/. target/", "cp -a of the whole mount")
         whole(work, "tar -C donor --xattrs --xattrs-include='user.*' -cf - . | tar -C target --xattrs --xattrs-include='user.*' -xf -", "tar of the whole mount")
         if shutil.which("rsync"):
