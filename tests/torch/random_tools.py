@@ -160,7 +160,12 @@ class ToolEdits:
         unlinks = os.path.lexists(b) and os.stat(b).st_nlink > 1  # cp that preserves links makes a file with several names anew
         r = subprocess.run(["cp", "-a", a, b], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if r.returncode:
-            raise Mismatch(f"cp -a {there} {j} -> {where} {k}: {r.stdout}")
+            # a whole line that the value cannot be is refused before any attribute is seen, as a shell's is
+            data = raw(value) if isinstance(value, (torch.Tensor, numpy.ndarray)) else b""
+            if not (isinstance(m.get(k), (int, float, list)) and data.endswith(b"\n") and data.count(b"\n") == 1 and b"Invalid argument" in r.stdout):
+                raise Mismatch(f"cp -a {there} {j} -> {where} {k}: {r.stdout}")
+            self.trace.append(f"cp -a {there} {j} -> {where} {k} refused")
+            return
         if isinstance(value, torch.Tensor):
             new = value.detach().clone().contiguous()
             new = torch.nn.Parameter(new, requires_grad=value.requires_grad) if isinstance(value, torch.nn.Parameter) else new

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Random edit sequences, applied to a mount and to a Python dictionary of tensors: the two must always agree.
 
-Usage: test_random_edits.py BUILD_DIR [--seconds N] [--from S | --seed S] [--steps N]
+Usage: test_random_edits.py BUILD_DIR [--seconds N | --rounds N] [--from S | --seed S] [--steps N]
 
 Each round makes a checkpoint with torch (zip or legacy), mounts it, and applies random edits with the system calls that
 ordinary tools make. In between it syncs, kills the daemon, mounts again, commits (replace, append, auto) and unmounts.
@@ -40,8 +40,10 @@ if not os.access("/dev/fuse", os.R_OK | os.W_OK):
 from random_compare import Comparing
 from random_content import ContentEdits
 from random_model import DTYPES, Elements, Fixed, Mismatch, Opaque, containers, distinct, plain, stays
-from random_names import NameEdits
+from random_names import LIBC, NameEdits
 from random_tools import ToolEdits
+
+CLONE_NEWNS = 0x20000
 
 
 class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
@@ -239,19 +241,27 @@ class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def apart():
+    """In a mount name space of their own, where that is allowed, mounts are held by nobody else's, whom wfctl umount would name."""
+    if LIBC.unshare(CLONE_NEWNS) == 0:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("build")
     args.add_argument("--seconds", type=float, default=60)
+    args.add_argument("--rounds", type=int, help="so many, in whatever time")
     args.add_argument("--seed", type=int, help="this round alone")
     args.add_argument("--from", type=int, dest="first", help="the first round's seed; by default another one each time")
     args.add_argument("--steps", type=int, default=120)
     args = args.parse_args()
     first = args.seed if args.seed is not None else args.first
     first = random.SystemRandom().randrange(1 << 32) if first is None else first
+    apart()
     end = time.monotonic() + args.seconds
     n = failed = 0
-    while n == 0 or (args.seed is None and time.monotonic() < end):
+    while n == 0 or (args.seed is None and (n < args.rounds if args.rounds else time.monotonic() < end)):
         seed = first + n
         n += 1
         round_ = Round(args.build, seed, args.steps)
