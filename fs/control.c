@@ -9,11 +9,15 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "entries.h"
+#include "errors.h"
 #include "handles.h"
 #include "inode.h"
+#include "invalidate.h"
+#include "log.h"
 #include "reply.h"
 #include "signals.h"
 #include "tree.h"

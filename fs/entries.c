@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "invalidate.h"
+#include "log.h"
 #include "tree.h"
 
 static int text_status(struct fs *fs, struct wf_buffer *out)

@@ -1,11 +1,14 @@
 /* The one place where an error of the codec becomes what a caller sees, and is logged. */
+#include "errors.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/bytes/buffer.h"
-#include "fs.h"
 #include "inode.h"
+#include "log.h"
+#include "write_behind.h"
 
 /* Whether this error of this node is new: a reader that tries again and again would fill the log. A small table, in
  * which a later pair can push out an earlier one. */

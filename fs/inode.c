@@ -29,7 +29,10 @@
  */
 #include "inode.h"
 
+#include <string.h>
 #include <unistd.h>
+
+#include "was_link.h"
 
 void fs_stat(const struct fs *fs, const struct wf_stat *from, struct stat *ret)
 {

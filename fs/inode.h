@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <string.h>
+
 #include "fs.h"
 
 #define FS_NODE_BITS 56

@@ -5,14 +5,14 @@
  * answers until they are told (fs_settle): who has seen a write return then reads it under every name. That wait is
  * bounded, since two writers can hold a page each that the other one's change is about; the pages are then dropped as
  * soon as the answers let go of them. */
+#include "invalidate.h"
+
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "fs.h"
+#include "worker.h"
+
 
 #define SETTLE_NSEC 50000000
 #define SETTLE_CLOSE_NSEC 1000000000
@@ -24,14 +24,12 @@ struct change {
 };
 
 struct fs_invalidator {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake, told;
+	struct fs_worker worker;
+	pthread_cond_t told;
 	_Atomic uint64_t changes; /* ever queued */
 	_Atomic uint64_t done;    /* of these, told */
 	struct change *queue;
 	size_t count, capacity;
-	bool stop;
 };
 
 /* A node or name that the kernel does not know, or no longer, is no error. */
@@ -48,25 +46,25 @@ static void *run(void *arg)
 {
 	struct fs *fs = arg;
 	struct fs_invalidator *v = fs->invalidator;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->worker.lock);
 	for (;;) {
-		while (!v->count && !v->stop)
-			pthread_cond_wait(&v->wake, &v->lock);
-		if (v->stop)
+		while (!v->count && !v->worker.stop)
+			pthread_cond_wait(&v->worker.changed, &v->worker.lock);
+		if (v->worker.stop)
 			break;
 		struct change *queue = v->queue;
 		size_t n = v->count;
 		v->queue = NULL;
 		v->count = v->capacity = 0;
-		pthread_mutex_unlock(&v->lock);
+		pthread_mutex_unlock(&v->worker.lock);
 		for (size_t i = 0; i < n; i++)
 			tell(fs, &queue[i]);
 		free(queue);
-		pthread_mutex_lock(&v->lock);
+		pthread_mutex_lock(&v->worker.lock);
 		v->done += n;
 		pthread_cond_broadcast(&v->told);
 	}
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->worker.lock);
 	return NULL;
 }
 
@@ -75,20 +73,12 @@ int fs_invalidator_start(struct fs *fs)
 	struct fs_invalidator *v = calloc(1, sizeof *v);
 	if (!v)
 		return -ENOMEM;
-	pthread_mutex_init(&v->lock, NULL);
-	pthread_cond_init(&v->wake, NULL);
-	pthread_cond_init(&v->told, NULL);
+	fs_worker_init(&v->worker);
+	fs_condition_init(&v->told);
 	fs->invalidator = v;
-	/* signals are for the thread that waits for the session's end */
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &before);
-	int r = -pthread_create(&v->thread, NULL, run, fs);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (r < 0) {
-		fs->invalidator = NULL;
-		free(v);
-	}
+	int r = fs_worker_start(&v->worker, run, fs);
+	if (r < 0)
+		fs_invalidator_stop(fs);
 	return r;
 }
 
@@ -97,14 +87,8 @@ void fs_invalidator_stop(struct fs *fs)
 	struct fs_invalidator *v = fs->invalidator;
 	if (!v)
 		return;
-	pthread_mutex_lock(&v->lock);
-	v->stop = true;
-	pthread_cond_signal(&v->wake);
-	pthread_mutex_unlock(&v->lock);
-	pthread_join(v->thread, NULL);
-	pthread_cond_destroy(&v->wake);
+	fs_worker_stop(&v->worker);
 	pthread_cond_destroy(&v->told);
-	pthread_mutex_destroy(&v->lock);
 	for (size_t i = 0; i < v->count; i++)
 		free(v->queue[i].name);
 	free(v->queue);
@@ -134,14 +118,14 @@ void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
 	struct fs_invalidator *v = fs->invalidator;
 	if (!v)
 		return;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->worker.lock);
 	struct change *last = v->count ? &v->queue[v->count - 1] : NULL;
 	if (last && last->ino == ino && !last->name && last->len && len && last->offset + last->len == offset)
 		last->len += len; /* a long sequential write is one change */
 	else
 		push(v, &(struct change){.ino = ino, .offset = offset, .len = len});
-	pthread_cond_signal(&v->wake);
-	pthread_mutex_unlock(&v->lock);
+	pthread_cond_signal(&v->worker.changed);
+	pthread_mutex_unlock(&v->worker.lock);
 }
 
 int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
@@ -149,11 +133,11 @@ int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
 	struct fs_invalidator *v = fs->invalidator;
 	struct change c = {.ino = dir, .name = strdup(name)};
 	int r = c.name ? 0 : -ENOMEM;
-	pthread_mutex_lock(&v->lock);
+	pthread_mutex_lock(&v->worker.lock);
 	if (r == 0)
 		r = push(v, &c);
-	pthread_cond_signal(&v->wake);
-	pthread_mutex_unlock(&v->lock);
+	pthread_cond_signal(&v->worker.changed);
+	pthread_mutex_unlock(&v->worker.lock);
 	if (r < 0)
 		free(c.name);
 	return r;
@@ -162,18 +146,14 @@ int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
 static void settle(struct fs *fs, long most_nsec)
 {
 	struct fs_invalidator *v = fs->invalidator;
-	struct timespec until;
 	if (!v || v->done == v->changes)
 		return;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += most_nsec;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	pthread_mutex_lock(&v->lock);
+	struct timespec until = fs_deadline(most_nsec);
+	pthread_mutex_lock(&v->worker.lock);
 	uint64_t all = v->changes;
-	while (v->done < all && pthread_cond_timedwait(&v->told, &v->lock, &until) == 0)
+	while (v->done < all && pthread_cond_timedwait(&v->told, &v->worker.lock, &until) == 0)
 		;
-	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_unlock(&v->worker.lock);
 }
 
 void fs_settle(struct fs *fs)

@@ -1,5 +1,7 @@
 /* What the daemon says: to syslog or standard error, and the last lines of it, with why calls were refused, in
  * .weightfs/log. A checkpoint's names may hold anything, so that control characters are written as %XX. */
+#include "log.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -9,7 +11,6 @@
 #include <time.h>
 
 #include "codec/bytes/buffer.h"
-#include "fs.h"
 
 #define LINES_MAX 256u
 #define LINE_BYTES 1200u

@@ -1,5 +1,8 @@
-#define FUSE_USE_VERSION 314
+/* Mounts, and finds out why it did not work. */
 #include "mounting.h"
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
  * Threads: none but the caller's may write to standard error meanwhile. */
 #pragma once
 
-#include <fuse_lowlevel.h>
+struct fuse_session;
 
 /* Whether something can be mounted there, as far as that is known before the checkpoint is opened. Says why not. */
 int fs_check_mountpoint(const char *mountpoint);

@@ -2,6 +2,7 @@
  * codec changes with edits, and it is made when something in it is asked for. */
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 
 #include "inode.h"
 #include "tree.h"

@@ -4,8 +4,10 @@
 
 #include "codec/bytes/buffer.h"
 #include "control.h"
+#include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "ops.h"
 
 static void reply(fuse_req_t req, fuse_ino_t ino, int r, const struct wf_buffer *value, size_t size)
 {

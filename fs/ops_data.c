@@ -5,9 +5,13 @@
 #include <stdlib.h>
 
 #include "control.h"
+#include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "invalidate.h"
+#include "ops.h"
 #include "reply.h"
+#include "write_behind.h"
 
 static bool writes(const struct fuse_file_info *fi)
 {

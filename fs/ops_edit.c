@@ -6,9 +6,14 @@
 #include <time.h>
 
 #include "control.h"
+#include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "invalidate.h"
+#include "ops.h"
 #include "reply.h"
+#include "waiting.h"
+#include "was_link.h"
 
 static void reply(fuse_req_t req, fuse_ino_t ino, const char *call, const char *name, int r)
 {

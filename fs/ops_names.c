@@ -8,9 +8,12 @@
 
 #include "codec/bytes/buffer.h"
 #include "control.h"
+#include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "ops.h"
 #include "reply.h"
+#include "was_link.h"
 
 #define FREE_ENTRIES (1u << 20) /* names that can be made: there is no limit, but df wants a number */
 

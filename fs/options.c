@@ -1,3 +1,4 @@
+/* Reads the command line and the mount options. */
 #include "options.h"
 
 #include <errno.h>

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "errors.h"
 #include "inode.h"
 
 /* ---- the buffer of a thread ---- */

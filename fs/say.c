@@ -1,3 +1,4 @@
+/* Prints one line on standard error, whatever the names in it hold. */
 #include "say.h"
 
 #include <stdio.h>

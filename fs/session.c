@@ -1,3 +1,4 @@
+/* Opens the checkpoint, mounts, serves, and commits at the end; in the background with a parent that waits. */
 #include "session.h"
 
 #include <errno.h>
@@ -15,12 +16,19 @@
 #include "beside.h"
 #include "busy.h"
 #include "control.h"
+#include "errors.h"
 #include "handles.h"
+#include "invalidate.h"
+#include "log.h"
 #include "mounting.h"
+#include "ops.h"
 #include "places.h"
 #include "say.h"
 #include "signals.h"
 #include "views.h"
+#include "waiting.h"
+#include "was_link.h"
+#include "write_behind.h"
 
 #define READ_AHEAD_KIB 1024
 #define THREADS_MAX 64

@@ -1,3 +1,4 @@
+/* Waits for signals in a thread of its own, and ends the mount when nobody maps its device memory any more. */
 #include "signals.h"
 
 #include <errno.h>
@@ -10,8 +11,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "fs.h"
 #include "handles.h"
+#include "log.h"
 
 struct fs_signals {
 	pthread_t thread, main;

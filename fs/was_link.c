@@ -3,11 +3,12 @@
  * are going to unlink it. So for some seconds the task that removed the directory, and nobody else, goes on seeing a link
  * there, and unlinking it removes the entry, as it would have removed the link. Whoever reads the link is shown the
  * directory from then on. In these seconds the kernel keeps neither view, in a name or in a listing: it would show it to all. */
+#include "was_link.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "fs.h"
 
 #define WAS_LINK_SECONDS 5
 #define WAS_LINK_MAX 256u

@@ -1,0 +1,21 @@
+/* Tells the kernel which cached pages and names are stale, from a thread of its own; invalidate.c says why.
+ *
+ * Calling sequence: fs_invalidator_start once fs->session exists, the others from any thread, fs_invalidator_stop before it is destroyed.
+ * Before the start and after the stop a change is dropped: nothing is mounted then.
+ */
+#pragma once
+
+#include "fs.h"
+
+int fs_invalidator_start(struct fs *fs); /* 0 or a negative errno */
+void fs_invalidator_stop(struct fs *fs); /* accepts that it was never started */
+
+/* For struct wf_open_options.changed: only queues. ctx is the struct fs. */
+void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+/* The same for a name of a directory: whether it is there, and which node it is. Returns 0 or -ENOMEM. */
+int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name);
+
+/* Waits until the kernel knows of the changes so far, for a moment at most. Before an edit is answered. */
+void fs_settle(struct fs *fs);
+/* Likewise before a close or fsync is answered, for longer. */
+void fs_settle_close(struct fs *fs);
