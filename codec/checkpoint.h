@@ -124,6 +124,11 @@ int wf_each_tensor(struct wf_checkpoint *ck, int (*each)(void *ctx, const struct
 int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret);
 /* All of .weightfs/tensors.json. */
 int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
+/* All of .weightfs/entries.json: those lines, and between them one for every other entry in the order of the tree, the root's (its path
+ * is "") first. Each has path, key (the root has none), and class; a container `container`: "mapping", "sequence" or "object"; a link
+ * `link`: its target; a value one of `value`: as JSON says it, `text`: of its file, `hex`: the bytes of what is no text, `size`: in bytes,
+ * of what is too long for a line; what cannot be read `error`. */
+int wf_entries_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
 /* Structure, bounds and CRCs of everything. problem() is told each fault (fatal) or warning; progress() the bytes done.
  * Returns 0 when there was no fault, -EUCLEAN otherwise. */
 int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),

@@ -1,5 +1,6 @@
 #include "codec/lines.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "codec/checkpoint.h"
@@ -49,13 +50,45 @@ static void put_flag(struct wf_buffer *out, const char *name, bool value)
 	wf_buffer_puts(out, "true");
 }
 
-static void put_key(struct wf_buffer *out, const struct wf_line *l)
+void wf_line_begin(const struct wf_line *l, const char *path, struct wf_buffer *out)
 {
+	put_string(out, "\"path\": ", path);
+	if (!l->dir)
+		return;
 	wf_buffer_puts(out, ", \"key\": ");
 	if (l->dir->kind == WF_DIR_SEQUENCE)
 		wf_buffer_put_int(out, l->position);
 	else
 		wf_json_key(l->ck->graph, l->dir->entries[l->position].key, out);
+}
+
+int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted, struct wf_buffer *out)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	int r = wf_attribute_text(l->ck, l->ino, attribute, &text);
+	if (r == 0) {
+		wf_buffer_puts(out, member);
+		if (quoted)
+			wf_json_string(out, text.data ? text.data : "", text.len);
+		else
+			wf_buffer_append(out, text.data, text.len);
+	}
+	wf_buffer_free(&text);
+	return r == -ENODATA ? 0 : r;
+}
+
+/* What dtype and class alone do not tell: the descr of an array, and how a quantised tensor stands for its values. */
+static void put_form(struct wf_buffer *out, const struct wf_line *l)
+{
+	const struct wf_tensor *t = l->tensor;
+	if (t->kind == WF_TENSOR_NUMPY && wf_tree_node(l->ck->tree, l->ino)->nlink > 1)
+		put_number(out, ", \"ino\": ", l->ino);
+	if (t->kind == WF_TENSOR_NUMPY)
+		wf_line_attribute(l, "user.numpy.descr", ", \"descr\": ", true, out);
+	if (t->quantizer != WF_NIL) {
+		wf_line_attribute(l, "user.torch.scale", ", \"scale\": ", false, out);
+		wf_line_attribute(l, "user.torch.zero_point", ", \"zero_point\": ", false, out);
+	}
 }
 
 void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck)
@@ -125,6 +158,7 @@ static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const str
 	put_flag(out, ", \"requires_grad\": ", t->requires_grad);
 	put_flag(out, ", \"conj\": ", t->conj);
 	put_flag(out, ", \"neg\": ", t->neg);
+	put_form(out, l);
 	if (t->kind == WF_TENSOR_META)
 		return;
 	put_string(out, ", \"device\": ", device ? device : "file");
@@ -135,9 +169,8 @@ static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const str
 int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret)
 {
 	const struct wf_line *l = row->line;
-	wf_buffer_puts(ret, "{\"path\": ");
-	wf_json_string(ret, row->path, strlen(row->path));
-	put_key(ret, l);
+	wf_buffer_putc(ret, '{');
+	wf_line_begin(l, row->path, ret);
 	put_string(ret, ", \"class\": ", row->klass);
 	put_string(ret, ", \"dtype\": ", row->dtype);
 	wf_buffer_puts(ret, ", \"shape\": ");

@@ -17,24 +17,31 @@ struct wf_line_file {
 void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck);
 void wf_line_file_free(struct wf_line_file *f);
 
-/* Every entry of the tree, in its order; the lock is held shared meanwhile. Returning non-zero ends it; paths are valid during
- * the call. */
-struct wf_walk {
-	int (*tensor)(void *ctx, const struct wf_tensor_row *row);
-	int (*other)(void *ctx, const char *path, wf_ino ino); /* a value, a link, a container without entries; may be NULL */
-	void *ctx;
-};
-int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w);
-
-/* A name of the tree and the tensor that it shows. */
+/* A name of the tree, and the tensor that it shows (NULL: it shows none). */
 struct wf_line {
 	struct wf_checkpoint *ck;
 	wf_ino ino;
-	const struct wf_dir *dir; /* of the name */
+	const struct wf_dir *dir; /* of the name; NULL: the root, which has none */
 	uint32_t position;        /* of the name in dir */
 	const struct wf_tensor *tensor;
 	struct wf_line_file *file;
 };
+
+/* Every entry of the tree, in its order; the lock is held shared meanwhile. Returning non-zero ends it; paths are valid during
+ * the call. */
+struct wf_walk {
+	int (*tensor)(void *ctx, const struct wf_tensor_row *row);
+	int (*other)(void *ctx, const char *path, const struct wf_line *l); /* a value, a link, a container; may be NULL */
+	bool containers; /* other() is called for containers with entries, too, before them, and for the root with the path "" */
+	void *ctx;
+};
+int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w);
+
+/* Appends "path": ..., "key": ...: how the line of an entry begins. */
+void wf_line_begin(const struct wf_line *l, const char *path, struct wf_buffer *out);
+/* Appends member (", \"name\": ") and the text of the attribute, quoted or as the JSON that it is; nothing where the entry has none.
+ * Returns 0 or a negative errno. */
+int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted, struct wf_buffer *out);
 
 /* Appends "uuid": ..., "handle": ..., "socket": ...: how another process maps the memory of a share. */
 void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out);

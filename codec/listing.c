@@ -73,6 +73,12 @@ static int tell_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, 
 	return r == 0 ? each(ctx, &row) : r;
 }
 
+static int tell_other(struct listing *l, const struct wf_walk *w, wf_ino ino, const struct wf_dir *dir, uint32_t position)
+{
+	struct wf_line line = {.ck = l->ck, .ino = ino, .dir = dir, .position = position, .file = &l->file};
+	return w->other ? w->other(w->ctx, l->path.data, &line) : 0;
+}
+
 static int walk(struct listing *l, const struct wf_walk *w)
 {
 	char name[WF_NAME_MAX + 1];
@@ -96,10 +102,11 @@ static int walk(struct listing *l, const struct wf_walk *w)
 		if (r == 0 && n->type == WF_NODE_TENSOR)
 			r = tell_tensor(l, ino, d, position, w->tensor, w->ctx);
 		else if (r == 0 && n->type == WF_NODE_DIR && wf_tree_dir(t, ino)->live > 0) {
+			r = w->containers ? tell_other(l, w, ino, d, position) : 0;
 			wf_buffer_putc(&l->path, '/');
-			r = push(l, ino);
-		} else if (r == 0 && w->other) {
-			r = w->other(w->ctx, l->path.data, ino);
+			r = r == 0 ? push(l, ino) : r;
+		} else if (r == 0) {
+			r = tell_other(l, w, ino, d, position);
 		}
 	}
 	return r;
@@ -110,7 +117,10 @@ int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w)
 	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT};
 	pthread_rwlock_rdlock(&ck->lock);
 	wf_line_file_init(&l.file, ck);
+	wf_buffer_puts(&l.path, ""); /* never NULL */
 	int r = push(&l, WF_INO_ROOT);
+	if (r == 0 && w->containers)
+		r = tell_other(&l, w, WF_INO_ROOT, NULL, 0);
 	if (r == 0)
 		r = walk(&l, w);
 	pthread_rwlock_unlock(&ck->lock);

@@ -89,9 +89,10 @@ struct summary {
 	struct wf_buffer *out;
 };
 
-static int other_line(void *ctx, const char *path, wf_ino ino)
+static int other_line(void *ctx, const char *path, const struct wf_line *l)
 {
 	struct summary *s = ctx;
+	wf_ino ino = l->ino;
 	const struct wf_node *n = wf_tree_node(s->ck->tree, ino);
 	size_t start = s->out->len;
 	int r = 0;

@@ -27,6 +27,11 @@ static int text_tensors(struct fs *fs, struct wf_buffer *out)
 	return wf_tensors_json(fs->checkpoint, out);
 }
 
+static int text_entries(struct fs *fs, struct wf_buffer *out)
+{
+	return wf_entries_json(fs->checkpoint, out);
+}
+
 static int share_tensors(struct fs *fs, struct wf_buffer *out, struct wf_lease **ret)
 {
 	return wf_share_all(fs->checkpoint, out, ret);
@@ -72,4 +77,5 @@ const struct fs_entry fs_entries[FS_ENTRIES] = {
 	{"safetensors", .tree = &fs_safetensors_tree},
 	{"model.safetensors", .tree = &fs_safetensors_tree, .node = fs_root_safetensors},
 	{"model.skipped", .tree = &fs_safetensors_tree, .node = fs_root_skipped},
+	{"entries.json", .text = text_entries, .is_long = true}, /* a line an entry */
 };

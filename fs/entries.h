@@ -25,5 +25,5 @@ struct fs_entry {
 	uint64_t (*node)(struct fs *fs); /* optional: of the tree, what the name leads to at the moment; else 0 */
 };
 
-#define FS_ENTRIES 14
+#define FS_ENTRIES 15
 extern const struct fs_entry fs_entries[FS_ENTRIES];

@@ -16,7 +16,7 @@ _wfctl()
 	_init_completion || return
 	local verb=${words[1]} options= word path= i
 	case $verb in
-	ls) options='-a --all -l --long --json' ;;
+	ls) options='-a --all -l --long --json --entries' ;;
 	export) options='--format --prefix --max-shard-size --skip' ;;
 	repack) options='--trim' ;;
 	commit) options='--onto' ;;

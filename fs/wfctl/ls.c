@@ -1,4 +1,5 @@
 /* wfctl ls: the entries of a checkpoint, or of a mount. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -205,6 +206,26 @@ static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *r
 	return lines;
 }
 
+static int show_entries(const char *path)
+{
+	struct wf_buffer text = WF_BUFFER_INIT, shown = WF_BUFFER_INIT;
+	int r = wfctl_entries_read(path, &text);
+	if (r == WFCTL_OK) {
+		for (size_t at = 0, end; at < text.len; at = end + 1) {
+			const char *line = text.data + at;
+			end = at + (size_t)((const char *)memchr(line, '\n', text.len - at) - line); /* every line has one */
+			wf_buffer_printable_json(&shown, line, end - at);
+			wf_buffer_putc(&shown, '\n');
+		}
+		r = wf_buffer_status(&shown) < 0 ? wfctl_fail_error(path, -ENOMEM, NULL) : r;
+		if (r == WFCTL_OK)
+			put(shown.data, shown.len);
+	}
+	wf_buffer_free(&text);
+	wf_buffer_free(&shown);
+	return r;
+}
+
 int wfctl_ls(const struct wfctl_call *call)
 {
 	enum form form = wfctl_given(call, "json") ? FORM_JSON : wfctl_given(call, "long") ? FORM_LONG : FORM_TUTORIAL;
@@ -214,6 +235,8 @@ int wfctl_ls(const struct wfctl_call *call)
 	int r = wfctl_check_place(WFCTL_FILE, path);
 	if (r != WFCTL_OK)
 		return r;
+	if (wfctl_given(call, "entries"))
+		return call->count > 1 ? WFCTL_USAGE : show_entries(path);
 	r = wfctl_rows_load(path, all || call->count > 1, &rows);
 	for (int i = 1; r == WFCTL_OK && i < call->count; i++)
 		if (!wfctl_rows_choose(&rows, call->arguments[i]))

@@ -56,6 +56,21 @@ static int read_texts(const char *path, bool with_values, struct wfctl_rows *r)
 	return failed < 0 ? wfctl_fail_error(path, failed, NULL) : WFCTL_OK;
 }
 
+int wfctl_entries_read(const char *path, struct wf_buffer *ret)
+{
+	int failed;
+	if (wfctl_is_mount(path)) {
+		failed = wfctl_control_read(path, "entries.json", ret);
+	} else {
+		struct wf_checkpoint *ck = wfctl_open(path, false);
+		if (!ck)
+			return WFCTL_FAILED;
+		failed = wf_entries_json(ck, ret);
+		wf_close(ck);
+	}
+	return failed < 0 ? wfctl_fail_error(path, failed, NULL) : WFCTL_OK;
+}
+
 /* ---- rows ---- */
 
 static size_t count_lines(const struct wf_buffer *text)

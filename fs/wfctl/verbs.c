@@ -6,14 +6,15 @@
 const struct wfctl_verb wfctl_verbs[] = {
 	{
 		.name = "ls",
-		.arguments = "[-al] [--json] PATH [KEY...]",
+		.arguments = "[-al] [--json | --entries] PATH [KEY...]",
 		.summary = "list keys, shapes and values",
 		.text = "Lists the tensors of a checkpoint, or of a mount point, in their order, with pending edits as made.\n"
 			"A KEY is a path below the mount point. It stands for that entry and all below it; else it is a shell\n"
 			"pattern, of which * and ? match no /; else what keys begin with.",
 		.options = {{'a', "all", NULL, "values, too"},
 			    {'l', "long", NULL, "also dtype, bytes, storage and location"},
-			    {0, "json", NULL, "as JSON"}},
+			    {0, "json", NULL, "as JSON"},
+			    {0, "entries", NULL, "everything, containers and links too, as the JSON of .weightfs/entries.json; no KEY"}},
 		.least = 1,
 		.most = -1,
 		.example = "  wfctl ls -l model.pt 'layer1.*'\n",

@@ -54,7 +54,7 @@ KNOWN_EXPORTS = {
     "wf_pickle_filled", "wf_rebuild_of_func", "wf_tree_key", "wf_tree_new_dir",
     "wf_tree_set_object", "wf_value_repr", "wf_zip_id_combine",
     # the reader of JSON, until values and wfctl read with it
-    "wf_json_free", "wf_json_init", "wf_json_init_memory", "wf_json_next", "wf_json_skip",
+    "wf_json_init", "wf_json_skip",
 }
 
 # Tags that two files define.
