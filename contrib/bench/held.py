@@ -3,10 +3,9 @@
     load(line, {"key": (bytes, dtype, shape, stride)}, copy)      line: what it printed, "hold UUID HANDLE SOCKET OFFSET BYTES"
 """
 import os
-from types import SimpleNamespace
 
-import weightfs
-from weightfs_cuda import Manifest
+from weightfs import tensors
+from weightfs.cuda import Manifest
 
 ALIGN_BYTES = 512  # contrib/bench/device.c
 
@@ -25,8 +24,7 @@ def lines(line, storages):
 def load(line, storages, copy):
     manifest = Manifest.__new__(Manifest)
     manifest.lease, manifest.mappings, manifest.lines = open(os.devnull, "rb"), {}, list(lines(line, storages))
-    said = [SimpleNamespace(path=x["path"], kind=x["class"], line=x) for x in manifest.lines]
     try:
-        return weightfs._device_tensors(manifest, said, copy)
+        return tensors.of_devices(manifest.lines, manifest, copy)
     finally:
         manifest.close()

@@ -295,7 +295,7 @@ def read_all(path):
 def mount(work):
     import torch
     import weightfs
-    import weightfs_cuda
+    import weightfs.cuda
     f, mnt = paths(work), os.path.join(work, "mnt")
     size = os.path.getsize(f["large.pt"])
     torch.zeros(1, device="cuda:0")
@@ -319,14 +319,14 @@ def mount(work):
         names = sorted(os.listdir(mnt))[:8]
         tell("device to host through the mount", statistics.median(read_all(f"{mnt}/{name}") for name in names), "GB/s")
         import cupy
-        tensors = weightfs_cuda.open_tensors(mnt)
+        tensors = weightfs.cuda.open_tensors(mnt)
         first = next(iter(tensors.values()))
         taken = torch.from_dlpack(first)
         tell("torch.from_dlpack shares the memory", taken.data_ptr() == first.address)
         del taken, tensors, first
         cupy.cuda.Device(0).synchronize()
     with Mount(f["views.pt"], "map_location=cuda:0,preload", mnt):
-        tensors = weightfs_cuda.open_tensors(mnt)
+        tensors = weightfs.cuda.open_tensors(mnt)
         import cupy
         tell("CuPy takes __cuda_array_interface__", float(cupy.asarray(tensors["w"]).sum()) == float(cupy.from_dlpack(tensors["w"]).sum()))
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"

@@ -15,7 +15,7 @@ exported() { nm -D --defined-only "$1" | sed -n 's/.* [TWVi] \(cu[A-Z][A-Za-z0-9
 # devices/ through its table; the consumer's side by name
 names=$({
 	"$program"
-	grep -oh 'cu[A-Z][A-Za-z0-9]*\(_v[0-9]\)\?' "$top/contrib/python/weightfs_cuda.py"
+	grep -oh 'cu[A-Z][A-Za-z0-9]*\(_v[0-9]\)\?' "$top/contrib/python/weightfs/cuda.py"
 	sed -n 's/.*dlsym([a-z]*, "\(cu[A-Za-z0-9_]*\)").*/\1/p' "$top/tests/device/open-handle.c"
 } | sort -u)
 in_stub=$(exported "$stub")

@@ -23,7 +23,8 @@ except ImportError:
 
 import weightfs  # noqa: E402
 from kit import World, done, need_fuse, ok, run, same, skip  # noqa: E402
-from weightfs_cuda import CudaError, Driver, the_driver  # noqa: E402
+from weightfs import tensors  # noqa: E402
+from weightfs.cuda import CudaError, Driver, the_driver  # noqa: E402
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -56,9 +57,9 @@ def replace_torch():
     def open_storage(mapping, start, size):
         held = Held(mapping.read(start, size))
         held.mapping = mapping
-        return weightfs._untyped(torch.frombuffer(held, dtype=torch.uint8) if size else torch.empty(0))
+        return tensors.untyped(torch.frombuffer(held, dtype=torch.uint8) if size else torch.empty(0))
 
-    weightfs._open_storage = open_storage
+    tensors.open_storage = open_storage
 
 
 def move(path):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Another process maps what a mount has on a device: this one, through contrib/python/weightfs_cuda.py, without torch.
+"""Another process maps what a mount has on a device: this one, through contrib/python/weightfs/cuda.py, without torch.
 
 Usage: sharing.py BUILD_DIRECTORY      a driver (or its double) is found as the daemon finds it
 Prints TAP.
@@ -20,8 +20,8 @@ sys.path += [os.path.join(TOP, "tests", "mount"), os.path.join(TOP, "contrib", "
 
 from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted  # noqa: E402
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
-import weightfs_cuda  # noqa: E402
-from weightfs_cuda import CudaError, Driver, Manifest  # noqa: E402
+import weightfs.cuda  # noqa: E402
+from weightfs.cuda import CudaError, Driver, Manifest  # noqa: E402
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -124,7 +124,7 @@ def writing(w):
 def objects(w):
     """What CuPy, JAX and torch are given."""
     with Mounted(w, "map_location=cuda:0,ro") as mnt:
-        tensors = weightfs_cuda.open_tensors(mnt)
+        tensors = weightfs.cuda.open_tensors(mnt)
         same((len(tensors), tensors["row"].shape, tensors["row"].dtype), (9 + SMALL, (30,), "float32"), "all tensors as objects")
         told = tensors["t"].__cuda_array_interface__
         same((told["typestr"], told["shape"], told["strides"], told["data"]), ("<f4", (30, 70), (4, 120), (tensors["w"].address, False)),
@@ -133,11 +133,11 @@ def objects(w):
         same(tensors["w"].__dlpack_device__(), (2, 0), "__dlpack_device__")
         capsule = tensors["w"].__dlpack__(stream=1)
         get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-        t = ctypes.cast(get(capsule, b"dltensor"), ctypes.POINTER(weightfs_cuda._DLManaged)).contents.tensor
+        t = ctypes.cast(get(capsule, b"dltensor"), ctypes.POINTER(weightfs.cuda._DLManaged)).contents.tensor
         same((t.data, t.ndim, t.code, t.bits, t.shape[0], t.shape[1], t.strides[0]), (tensors["w"].address, 2, 2, 32, 70, 30, 30), "__dlpack__")
-        same(len(weightfs_cuda.ALIVE), 1, "it is kept while somebody has it")
+        same(len(weightfs.cuda.ALIVE), 1, "it is kept while somebody has it")
         del capsule
-        same(len(weightfs_cuda.ALIVE), 0, "and let go of with the capsule that nobody took")
+        same(len(weightfs.cuda.ALIVE), 0, "and let go of with the capsule that nobody took")
         row = tensors["row"]
         tensors.clear()
         same(run("umount", mnt).returncode != 0, True, "one tensor is enough to hold the mount")
@@ -170,7 +170,7 @@ def side_by_side(w):
 
 def a_killed_consumer(w):
     with Mounted(w, "map_location=cuda:0") as mnt:
-        code = "import sys, weightfs_cuda; t = weightfs_cuda.open_tensors(sys.argv[1]); print(len(t), flush=True); sys.stdin.read()"
+        code = "import sys, weightfs.cuda; t = weightfs.cuda.open_tensors(sys.argv[1]); print(len(t), flush=True); sys.stdin.read()"
         consumer = subprocess.Popen([sys.executable, "-c", code, mnt], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                     env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python")})
         same(int(consumer.stdout.readline()), 9 + SMALL, "another process maps all")
@@ -195,7 +195,7 @@ def a_container(w):
     if not shutil.which("unshare") or run(*enter, "true").returncode:
         return skip("a PID namespace of its own", "unshare does not work here")
     with Mounted(w, "map_location=cuda:0,ro") as mnt:
-        code = ("import sys, weightfs_cuda; m = weightfs_cuda.Manifest(sys.argv[1]); line = m.lines[0]; "
+        code = ("import sys, weightfs.cuda; m = weightfs.cuda.Manifest(sys.argv[1]); line = m.lines[0]; "
                 "print(m.mapping(line['cuda']).read(line['cuda']['offset'], 16).hex())")
         r = run(*enter, sys.executable, "-c", code, mnt, env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python"),
                                                               "FAKE_CUDA_NO_LEAK_CHECK": "1"})
@@ -219,7 +219,7 @@ def many(w):
     """10,000 tensors: the driver is called a few times, however many there are."""
     report = os.path.join(w.dir, "consumer.report")
     with Mounted(w, "map_location=cuda:0,preload,ro", FAKE_CUDA="") as mnt:
-        code = ("import sys, weightfs_cuda; t = weightfs_cuda.open_tensors(sys.argv[1]); "
+        code = ("import sys, weightfs.cuda; t = weightfs.cuda.open_tensors(sys.argv[1]); "
                 "print(len(t), len(__import__('os').listdir('/proc/self/fd')))")
         r = run(sys.executable, "-c", code, mnt, env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python"),
                                                       "FAKE_CUDA": f"report={report}", "FAKE_CUDA_NO_LEAK_CHECK": "1"})
@@ -252,7 +252,7 @@ def main():
         print(f"# {case.__name__} {' '.join(more)}", flush=True)
         with World(BUILD, maker) as w:
             case(w, *more)
-    weightfs_cuda.the_driver().close()
+    weightfs.cuda.the_driver().close()
     done()
 
 

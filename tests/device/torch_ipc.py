@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """torch maps the device memory of another process that is no torch: contrib/bench/device holds a checkpoint's storages, and what
-contrib/python/weightfs.py makes of its handle is what torch.load gives. No mount is needed.
+contrib/python/weightfs/eager.py makes of its handle is what torch.load gives. No mount is needed.
 
 On the double of the driver, which torch cannot use, its own opening of the handle is replaced by a copy out of the same handle.
 
@@ -22,9 +22,9 @@ except ImportError:
     sys.exit(0)
 
 import held  # noqa: E402
-import weightfs  # noqa: E402
 from storages import write_list  # noqa: E402
-from weightfs_cuda import CudaError, Driver, the_driver  # noqa: E402
+from weightfs import tensors  # noqa: E402
+from weightfs.cuda import CudaError, Driver, the_driver  # noqa: E402
 
 count = failed = 0
 
@@ -38,9 +38,9 @@ def ok(good, what, detail=""):
 
 def replace_torch():
     def open_storage(mapping, start, size):
-        return weightfs._untyped(torch.frombuffer(bytearray(mapping.read(start, size)), dtype=torch.uint8))
+        return tensors.untyped(torch.frombuffer(bytearray(mapping.read(start, size)), dtype=torch.uint8))
 
-    weightfs._open_storage = open_storage
+    tensors.open_storage = open_storage
 
 
 def main():

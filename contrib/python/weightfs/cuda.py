@@ -1,7 +1,7 @@
 """The tensors that a mount holds on CUDA devices, for any program that takes CUDA arrays. Standard library only.
 
-    import weightfs_cuda, torch, cupy
-    tensors = weightfs_cuda.open_tensors("mnt")      # {"model/conv1.weight": Tensor, ...}
+    import weightfs.cuda, torch, cupy
+    tensors = weightfs.cuda.open_tensors("mnt")      # {"model/conv1.weight": Tensor, ...}
     torch.from_dlpack(tensors["fc.weight"])          # or torch.as_tensor(..., device="cuda"), cupy.asarray(...), jax.dlpack.from_dlpack(...)
 
 A Tensor has __cuda_array_interface__ (where NumPy has its dtype) and __dlpack__, and shares the memory of the mount's daemon: nothing is

@@ -1,0 +1,127 @@
+"""weightfs.load: a checkpoint, or a mount of one, as the object that torch.load would give. Needs torch; NumPy where it holds NumPy objects.
+
+Tensors that stand unchanged in the checkpoint are one private mapping of that file, and all others mappings of the mount's files: pages are read
+when they are used, and changes stay in this process. Tensors on a CUDA device of the mount (-o map_location=cuda) are copied from the daemon's
+memory, on the device, and are then this process's own. With copy=False they share that memory: nothing is copied, the mount is busy and the
+memory leased for as long as a tensor uses it, and it must not be written to (weightfs.cuda says what happens then).
+
+What differs from torch.load: nothing is ever imported, so that a module is an OrderedDict of its state_dict, an object one of its attributes,
+a tensor subclass a torch.Tensor, and what the mount shows as a description an Opaque. Sparse, nested and per-channel quantised tensors are a
+Parts of their components. Names of the same tensor are one object. Lists inside a list of plain values are lists, also where they were
+tuples. A NumPy array of objects that are no plain values is an OrderedDict of its elements. Quantised tensors of 2 and 4 bits are their packed
+bytes. A view whose bytes are not one piece of the file is contiguous and has a storage of its own.
+"""
+import collections
+from collections import OrderedDict
+
+from weightfs import arrays, tensors
+from weightfs.entries import CONTAINERS, Error, children_of, is_tensor, key_of, source_of, target_of, value_of
+
+
+def _identity(line):
+    """Lines with the same are one tensor: they have one inode in a mount."""
+    if "ino" in line:
+        return line["ino"]
+    if not line.get("storage") or "error" in line:
+        return line["path"]
+    return (line["storage"], line["storage_offset"], tuple(line["shape"]), tuple(line["stride"]), line["dtype"], "Storage" in line["class"],
+            line.get("conj"), line.get("neg"))
+
+
+class _Builder:
+    """Containers first, then the tensors that they hold."""
+
+    def __init__(self, source, prefix, writable, copy, device):
+        self.source, self.prefix, self.writable, self.copy, self.device = source, prefix, writable, copy, device
+        self.lines = {line["path"]: line for line in source.lines}
+        self.children = children_of(source.lines)
+        self.places, self.todo = {}, []            # path of a container -> the object; paths whose entries are still to be put into it
+        self.tuples, self.used_at = [], {}         # lists that become tuples; id of an object -> [(container, key)]
+        self.wanted, self.first = [], {}           # [(container, key, identity)]; identity -> line
+
+    def container(self, path):
+        if path not in self.places:
+            kind = self.lines[path].get("class", "")
+            self.places[path] = CONTAINERS.get(kind, OrderedDict)()
+            if kind == "tuple":
+                self.tuples.append(self.places[path])
+            self.todo.append(path)
+        return self.places[path]
+
+    def put(self, container, key, value):
+        container[key] = value
+        self.used_at.setdefault(id(value), []).append((container, key))
+
+    def place(self, container, key, line):
+        if "link" in line:
+            self.put(container, key, self.container(target_of(line)))
+        elif "container" in line:
+            self.put(container, key, self.container(line["path"]))
+        elif is_tensor(line):
+            self.first.setdefault(_identity(line), line)
+            self.wanted.append((container, key, _identity(line)))
+        else:
+            container[key] = value_of(line, self.source)
+
+    def enter(self, path):
+        container = self.places[path]
+        is_sequence = isinstance(container, (list, collections.deque))
+        for line in self.children[path]:
+            key = len(container) if is_sequence else key_of(line)
+            if is_sequence:
+                container.append(None)
+            else:
+                container[key] = None
+            self.place(container, key, line)
+
+    def tensors(self):
+        """{identity: tensor}"""
+        all_lines = list(self.first.values())
+        on_devices = [line for line in all_lines if "cuda" in line]
+        result = tensors.of_devices(on_devices, self.source.manifest, self.copy)
+        in_files = [line for line in all_lines if "cuda" not in line]
+        array_files = arrays.Files(self.source, self.writable)
+        result.update((line["path"], array_files.array(line)) for line in in_files if line["class"] == "numpy.ndarray")
+        in_files = [line for line in in_files if line["class"] != "numpy.ndarray"]
+        for path, tensor in tensors.of_files(in_files, tensors.Files(self.source, self.writable)).items():
+            result[path] = tensors.placed(tensor, self.lines[path]) if self.device is None else tensor
+        if self.device is not None:
+            result = {path: tensors.moved(tensor, self.device) for path, tensor in result.items()}
+        return {identity: result[line["path"]] for identity, line in self.first.items()}
+
+    def untupled(self):
+        """{id of a list: the tuple that it stood for}; what is inside a tuple was found after it."""
+        final = {}
+        for temporary in reversed(self.tuples):
+            final[id(temporary)] = tuple(temporary)
+            for container, key in self.used_at.get(id(temporary), ()):
+                container[key] = final[id(temporary)]
+        return final
+
+    def build(self):
+        start = self.lines.get(self.prefix)
+        if start is None:
+            raise KeyError(self.prefix)
+        if not self.prefix and "class" not in start:  # the root is no container
+            start = self.lines["value"]
+        holder = {}
+        self.place(holder, "value", start)
+        while self.todo:
+            self.enter(self.todo.pop())
+        found = self.tensors()
+        for container, key, identity in self.wanted:
+            container[key] = found[identity]
+        final = self.untupled()
+        return final.get(id(holder["value"]), holder["value"])
+
+
+def load(path, prefix="", *, device=None, writable=False, copy=True):
+    source, inside = source_of(path)
+    try:
+        parts = [part for part in (inside, prefix.strip("/")) if part]
+        return _Builder(source, "/".join(parts), writable, copy, device).build()
+    except FileNotFoundError as e:
+        raise Error(f"{path}: is edited meanwhile ({e})") from e
+    finally:
+        if source.manifest:
+            source.close()

@@ -1,0 +1,209 @@
+"""Lines of tensors as torch's tensors. Needs torch.
+
+A tensor's bytes are a part of the one private mapping of the checkpoint, where they stand in it as they are; else a mapping of the mount's file, or
+what wfctl printed. Where the bytes of one tensor lie inside those of another, both share the larger one's storage.
+"""
+import torch
+
+from weightfs.cuda import Tensor
+from weightfs.entries import CheckpointPages, Error
+
+INTEGERS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8"}  # what stores them
+ALIGN_BYTES = 16       # what torch's own memory has at least, and its kernels may rely on
+SMALL_BYTES = 1 << 20  # storages up to here are copied many at a time
+
+
+def untyped(tensor):
+    if hasattr(tensor, "untyped_storage"):
+        return tensor.untyped_storage()
+    storage = tensor.storage()
+    return storage.untyped() if hasattr(storage, "untyped") else storage._untyped()
+
+
+def _dtype(line):
+    name = INTEGERS.get(line["dtype"], line["dtype"])
+    if not hasattr(torch, name):
+        raise TypeError(f"{line['path']}: torch {torch.__version__} has no {name}")
+    return getattr(torch, name)
+
+
+def is_meta(line):
+    return line.get("location") == "meta"
+
+
+def _view(line, storage, offset_bytes):
+    """The contiguous tensor whose bytes start there in the storage (None: it has no bytes)."""
+    packed = line["dtype"] in ("quint4x2", "quint2x4")
+    shape = [line["bytes"]] if packed else line["shape"]
+    tensor = torch.empty(0, dtype=_dtype(line))
+    if storage is None:
+        return tensor.reshape(shape)
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.insert(0, step)
+        step *= size
+    return tensor.set_(storage, offset_bytes // tensor.element_size(), shape, strides)
+
+
+def _dressed(tensor, line):
+    requires_grad = line.get("requires_grad", False)
+    if line["class"] == "torch.nn.parameter.Parameter":
+        return torch.nn.Parameter(tensor, requires_grad=requires_grad)
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
+def _finished(line, tensor):
+    """What the checkpoint has there: a tensor, a quantised one, a parameter, a storage."""
+    if "Storage" in line["class"]:
+        if line["class"].rpartition(".")[2] in ("UntypedStorage", "_UntypedStorage"):
+            return untyped(tensor)
+        return tensor._typed_storage() if hasattr(tensor, "_typed_storage") else tensor.storage()
+    if "scale" in line:  # torch makes these by copying alone
+        return torch._make_per_tensor_quantized_tensor(tensor, float(line["scale"]), int(line["zero_point"]))
+    return _dressed(tensor, line)
+
+
+# ---- in files ----
+
+class Files:
+    """The memory of tensors of one source: shared among all that are made by the same object."""
+
+    def __init__(self, source, writable=False):
+        self.source, self.writable, self.pages = source, writable, CheckpointPages()
+
+    def bytes(self, line):
+        """A uint8 tensor of them."""
+        pages = None if self.writable else self.pages.of(line)
+        if pages is None:
+            return torch.frombuffer(self.source.pages(line, self.writable), dtype=torch.uint8)
+        start, size = line["file_offset"], line["bytes"]
+        if start % ALIGN_BYTES:  # legacy files put tensors anywhere
+            return torch.frombuffer(bytearray(memoryview(pages)[start:start + size]), dtype=torch.uint8)
+        return torch.frombuffer(pages, dtype=torch.uint8, count=size, offset=start)
+
+    def tensor(self, line, base=None, storage=None):
+        """One tensor; base: the line of the tensor whose storage has its bytes."""
+        if "error" in line:
+            raise Error(f"{line['path']}: {line['error']}")
+        if is_meta(line):
+            return _dressed(torch.empty_strided(line["shape"], line["stride"], dtype=_dtype(line), device="meta"), line)
+        if line["bytes"] and storage is None:
+            storage = untyped(self.bytes(line))
+        offset = line["file_offset"] - base["file_offset"] if base is not None and base is not line else 0
+        return _finished(line, _view(line, storage if line["bytes"] else None, offset))
+
+
+def _holders(lines):
+    """{path: the line of the tensor whose bytes hold those of this one}, of what stands in the file."""
+    standing = sorted((line for line in lines if "file_offset" in line and line["bytes"] and not is_meta(line)),
+                      key=lambda line: (line["file"], line["file_offset"], -line["bytes"]))
+    result, holder = {}, None
+    for line in standing:
+        end = line["file_offset"] + line["bytes"]
+        if holder is None or holder["file"] != line["file"] or end > holder["file_offset"] + holder["bytes"]:
+            holder = line
+        result[line["path"]] = holder
+    return result
+
+
+def of_files(lines, files):
+    """{path: tensor}"""
+    holders, storages, result = _holders(lines), {}, {}
+    for line in lines:
+        base, storage = holders.get(line["path"], line), None
+        if "error" not in line and line["bytes"] and not is_meta(line):
+            if base["path"] not in storages:
+                storages[base["path"]] = untyped(files.bytes(base))
+            storage = storages[base["path"]]
+        result[line["path"]] = files.tensor(line, base, storage)
+    return result
+
+
+# ---- on a device ----
+
+def open_storage(mapping, start, size):
+    """A storage over a part of the daemon's memory, which stays mapped and leased as long as the storage lives."""
+    device = f"cuda:{mapping.ordinal}"
+    if size == 0:
+        return untyped(torch.empty(0, dtype=torch.uint8, device=device))
+    return untyped(torch.from_dlpack(Tensor(mapping, mapping.address + start, mapping.ordinal, "uint8", [size], [1])))
+
+
+def _copy_storages(shared):
+    """Storages of this process's own with the same bytes. All copies are complete on return."""
+    def of(storage):
+        return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, 0, [storage.nbytes()], [1])
+
+    sources = [of(storage) for storage in shared]
+    copies, small = [], []
+    for source in sources:
+        copy = torch.empty_like(source)
+        copies.append(copy)
+        if source.numel() <= SMALL_BYTES:
+            small.append((copy, source))
+        else:  # on its way while there is memory made for the next
+            copy.copy_(source, non_blocking=True)
+    if small and hasattr(torch, "_foreach_copy_"):  # one launch for many; else one each
+        for device in {copy.device for copy, _ in small}:
+            pairs = [pair for pair in small if pair[0].device == device]
+            torch._foreach_copy_([copy for copy, _ in pairs], [source for _, source in pairs])
+        small = []
+    for copy, source in small:
+        copy.copy_(source, non_blocking=True)
+    for device in {copy.device for copy in copies if copy.is_cuda}:
+        torch.cuda.synchronize(device)
+    return [untyped(copy) for copy in copies]
+
+
+def _element_bytes(line):
+    numel = 1
+    for size in line["shape"]:
+        numel *= size
+    return line["bytes"] // numel if numel else torch.empty(0, dtype=_dtype(line)).element_size()
+
+
+def _storage_of(line):
+    """What is one storage: an empty one starts where the next does."""
+    start = line["cuda"]["offset"] - line["storage_offset"] * _element_bytes(line)
+    return line["cuda"]["uuid"], line["cuda"]["handle"], start, line["storage_bytes"]
+
+
+def of_devices(lines, manifest, copy):
+    """{path: tensor} of what the manifest has on devices."""
+    if not lines:
+        return {}
+    if torch.cuda.is_available():
+        torch.cuda.init()
+    keys = {line["path"]: _storage_of(line) for line in lines}
+    shared = {}
+    for line in lines:
+        key = keys[line["path"]]
+        if key not in shared:
+            shared[key] = open_storage(manifest.mapping(line["cuda"]), key[2], key[3])
+    if copy:
+        shared = dict(zip(shared, _copy_storages(list(shared.values()))))
+    result = {}
+    for line in lines:
+        storage = shared[keys[line["path"]]]
+        tensor = torch.empty(0, dtype=_dtype(line), device=storage.device)
+        tensor.set_(storage, line["storage_offset"], line["shape"], line["stride"])
+        tensor = tensor.conj() if line.get("conj") else tensor
+        tensor = torch._neg_view(tensor) if line.get("neg") else tensor
+        result[line["path"]] = _dressed(tensor, line)
+    return result
+
+
+def moved(tensor, device):
+    """The same kind of tensor on a device. Storages and meta tensors have none to be on."""
+    if not isinstance(tensor, torch.Tensor) or tensor.device.type == "meta":
+        return tensor
+    there = tensor.detach().to(device)
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(there, requires_grad=tensor.requires_grad)
+    return there.requires_grad_() if tensor.requires_grad else there
+
+
+def placed(tensor, line):
+    """Of a device whose memory is not shared: read through the mount, and put there."""
+    device = line.get("device", "file")
+    return moved(tensor, device) if device.startswith("cuda") and torch.cuda.is_available() else tensor
