@@ -1,6 +1,7 @@
 /* Writing the live graph and storages as a checkpoint: what moves, what is copied, what is new; then the bytes.
  *
- * - commit/plan.c: the records of the new file in order, keys, the pickle's size and sum; nothing is written.
+ * - commit/plan.c: which storages the pickle names, keys, its size and sum; commit/parts.c: the records of the new file in order.
+ *   Nothing is written.
  * - commit/zip.c: a whole archive in torch's layout, or an append: pickle, changed records, a new directory.
  * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself.
  * - commit/bytes.c: the bytes of one changed storage.

@@ -1,4 +1,4 @@
-/* What the files that make a plan share (commit/plan.c, commit/names.c, commit/arrays.c, commit/layout.c). Nobody else
+/* What the files that make a plan share (commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c, commit/parts.c). Nobody else
  * includes it. */
 #pragma once
 
@@ -34,6 +34,9 @@ int wf_plan_move_bytes(struct wf_plan *p, struct wf_error *err);
 /* commit/inline.c: tensors over storages that the pickle names (p->live), in a format without records */
 int wf_plan_inline(struct wf_plan *p, struct wf_error *err);
 void wf_plan_undo_inline(struct wf_plan *p);
+
+/* commit/parts.c: p->parts, in the order in which they are written, once their names are known */
+int wf_plan_parts(struct wf_plan *p, const struct wf_naming *n, struct wf_error *err);
 
 /* commit/layout.c */
 /* Whether torch computes the places of the old file's storages (exact), and their alignment. */
