@@ -1,110 +1,62 @@
 /* A commit from end to end: plan, write, check, make durable, take the name, go on from the new base.
  *
- * Reads go on all the time: `lock` is held exclusively to settle and plan, and again to swap the base, and not at all
- * while the file is written. Edits wait on commit_lock. Until the rename, or in an append until the recovery mark is
- * gone, a failure leaves everything as it was.
+ * Invariants, at every moment of a commit, and at every moment at which the power may go:
+ *
+ *  1. The checkpoint's name leads to a whole file, the old base or the new one. An append changes no byte of the old base, and the
+ *     size of that base is in the mark.
+ *  2. Log, mark and the file under the name tell together which of the two counts. No mark: the base that the log names. An APPEND
+ *     mark: that base, cut back to its size. A REPLACE mark: the file whose fingerprint it holds, else the log's base.
+ *  3. Nothing takes the name, and no append is sealed, before its bytes are on disk, were read again and agree with the plan.
+ *  4. A mark is on disk before the step that it announces: before the rename, and before the first appended byte.
+ *  5. Log and data files stay until the file under the name holds their edits. The mark goes last of all.
+ *  6. commit_lock is held from the first step to the last: nobody edits. Graph, storages and tree change with `lock` held
+ *     exclusively alone: a read sees the old base or the new one, and waits for no byte that is written.
+ *  7. Until the rename, or the seal of an append, every failure leaves graph, storages, tree, log and file as they were. From then on
+ *     the commit is a fact: nothing fails it any more, and what goes wrong is a line in the log.
+ *  8. A number of a node means the same node before and after.
+ *
+ * States, and the function of every transition (contrib/docs/commit.md has the locks, and what a crash in each leaves):
+ *
+ *                                EDITED
+ *                                   | run: commit_lock; wf_checkpoint_flush
+ *                                RUNNING
+ *                                   | prepare: wf_edits_before_commit, wf_commit_choose, plan, wf_edits_keep, wf_overlay_sync
+ *                               PREPARED ------------------------------ nothing to write ------------------+
+ *        commit_to_new_file         |            commit_in_place                                           |
+ *             +---------------------+---------------------+                                                |
+ *             | wf_commit_write                           | wf_overlay_commit_begin                        |
+ *          WRITTEN                                    MARKED APPEND                                        |
+ *             | wf_commit_reopen                          | append: wf_commit_write                        |
+ *          CHECKED                                     WRITTEN                                             |
+ *             | put_in_place:                             | append: wf_commit_reopen                       |
+ *             | wf_overlay_commit_begin                CHECKED                                             |
+ *       MARKED REPLACE                                    | wf_overlay_seal_append                         |
+ *             | put_in_place: wf_new_file_rename          |       <- until here: a failure leads to finish |
+ *             +---------------------+---------------------+            (cut_back, or the file is removed)  |
+ *                               IN PLACE                                                                   |
+ *                                   | go_on: swap_base                                                     |
+ *                                SWAPPED                                                                   |
+ *                                   | go_on: wf_overlay_committed                                          |
+ *                                CLEARED                                                                   |
+ *                                   | go_on: log_scratch                                                   |
+ *                                   +<---------------------------------------------------------------------+
+ *                                   | finish
+ *                        CLEAN; EDITED after a failure
  */
-#include "codec/commit/commit.h"
-
 #include "codec/commit/calls.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
-#include <linux/fs.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
+#include <sys/stat.h>
 
-#include "codec/edit/state.h"
-#include "codec/commit/file.h"
 #include "codec/bytes/util.h"
-
-/* Advice to append instead: when a copy is long and nearly all of it is old. */
-#define ADVICE_MIN_BYTES (1ull << 30)
-#define ADVICE_RATIO 100u
-/* What a record may need beside its bytes, when dead bytes are estimated. */
-#define RECORD_SLACK_BYTES 512u
-/* A legacy key, its opcodes and its count; and what stands before the object. */
-#define LEGACY_SLACK_BYTES 256u
-
-enum strategy { REPLACE, CLONE_AND_APPEND, APPEND };
-
-struct commit {
-	struct wf_checkpoint *ck;
-	struct wf_error *err;
-	struct wf_plan plan;
-	bool planned;
-	enum strategy strategy;
-	struct wf_new_file file;
-	int target_fd; /* APPEND: the checkpoint itself, for writing */
-	/* the finished file */
-	struct wf_source *source;
-	struct wf_container *container;
-	uint32_t *records;         /* by storage, in the new container */
-	struct wf_window *windows; /* of a trim; the checkpoint is closed after it */
-	/* entries that were removed from objects which are still there */
-	uint32_t returned;
-	struct wf_buffer returned_names;
-};
-
-/* ---- which way ---- */
-
-static bool is_zip(const struct wf_container *c)
-{
-	enum wf_container_kind kind = wf_container_kind_of(c);
-	return kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT;
-}
-
-/* Bytes of the file that no record holds: what earlier appends left. */
-static uint64_t dead_bytes(const struct wf_container *c)
-{
-	uint64_t live = 0, size = wf_source_size(wf_container_file(c));
-	for (uint32_t i = 0; i < wf_container_count(c); i++)
-		live += wf_container_record(c, i)->stored_bytes + RECORD_SLACK_BYTES;
-	return live < size ? size - live : 0;
-}
-
-static bool targets_itself(const struct wf_checkpoint *ck)
-{
-	return strcmp(wf_overlay_target(ck->overlay), wf_overlay_file_path(ck->overlay)) == 0;
-}
-
-/* Opens the temporary file, too, when the way needs one. */
-static int choose(struct commit *c, enum wf_commit_mode mode)
-{
-	struct wf_checkpoint *ck = c->ck;
-	c->strategy = REPLACE;
-	if (mode == WF_COMMIT_APPEND && is_zip(ck->container) && targets_itself(ck)) {
-		c->strategy = APPEND;
-		const char *path = wf_overlay_target(ck->overlay);
-		int fd = wf_overlay_open_target(ck->overlay, O_RDWR);
-		if (fd < 0)
-			return wf_fail(c->err, fd, "cannot write to %s: %s", path, strerror(-fd));
-		c->target_fd = fd;
-		return 0;
-	}
-	if (mode == WF_COMMIT_APPEND)
-		wf_log_line(&ck->log,
-				  "commit=append is for zip checkpoints written to themselves; a new file is written");
-	int home = wf_overlay_open_home(ck->overlay);
-	if (home < 0)
-		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay), strerror(-home));
-	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
-	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container))
-		return r;
-	/* a clone shares its dead bytes with the old file, but not for ever */
-	uint64_t size = wf_source_size(wf_container_file(ck->container)), ignored;
-	int fd = -1;
-	if (dead_bytes(ck->container) < size / 2 &&
-	    wf_source_locate(wf_container_file(ck->container), 0, &fd, &ignored) && ioctl(c->file.fd, FICLONE, fd) == 0)
-		c->strategy = CLONE_AND_APPEND;
-	return 0;
-}
+#include "codec/commit/run_inner.h"
 
 /* ---- planning, with the lock held exclusively ---- */
 
-static int plan(struct commit *c)
+static int plan(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	bool verbatim = !wf_checkpoint_rewritable(ck);
@@ -120,112 +72,21 @@ static int plan(struct commit *c)
 					   .verbatim = verbatim,
 					   .reformed = ck->relocated || (ck->edits && wf_edits_reformed(ck)),
 					   .windows = c->windows};
-	int r = wf_plan_make(&c->plan, &in, c->strategy != REPLACE, c->err);
+	int r = wf_plan_make(&c->plan, &in, c->strategy != WF_STRATEGY_REPLACE, c->err);
 	c->planned = r == 0;
 	return r;
-}
-
-static void advise(struct commit *c, uint64_t copied)
-{
-	struct wf_checkpoint *ck = c->ck;
-	if (!is_zip(ck->container) || !targets_itself(ck) || copied < ADVICE_MIN_BYTES ||
-	    c->plan.new_bytes > copied / ADVICE_RATIO)
-		return;
-	atomic_store(&ck->progress.append_bytes, WF_MAX(c->plan.new_bytes, (uint64_t)1));
-	wf_log_line(&ck->log,
-			  "writing a new file copies %" PRIu64 " bytes; with -o commit=append about %" PRIu64
-			  " would be written",
-			  copied, c->plan.new_bytes);
 }
 
 /* ---- writing: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed
  * ---- */
 
-static int reserve(struct commit *c, struct wf_out *o, int old_fd)
-{
-	const struct wf_plan *p = &c->plan;
-	struct stat st;
-	bool allocate = true;
-	uint64_t keys = p->legacy ? (uint64_t)p->count * LEGACY_SLACK_BYTES : 0;
-	uint64_t bytes = p->legacy || p->plain ? p->new_bytes + p->kept_bytes + keys + LEGACY_SLACK_BYTES
-					       : wf_zip_end_of(p, c->strategy != REPLACE, o->at) - o->at;
-	if (c->strategy == REPLACE && fstat(old_fd, &st) == 0) {
-		uint64_t stored = (uint64_t)st.st_blocks * 512;
-		bool sparse = stored < (uint64_t)st.st_size - (uint64_t)st.st_size / 8;
-		allocate = !sparse && o->clone_block == 0;
-		if (o->clone_block != 0)
-			bytes -= p->kept_bytes;
-		else if (sparse)
-			bytes -= p->kept_bytes - WF_MIN(p->kept_bytes, stored);
-	}
-	int r = wf_out_reserve(o, bytes, allocate);
-	return r < 0 ? wf_fail(c->err, r, "there is no room for the %" PRIu64 " bytes of the commit: %s", bytes,
-			       strerror(-r))
-		     : 0;
-}
-
-static int write_parts(struct commit *c, struct wf_out *o)
-{
-	int old_fd = -1;
-	uint64_t ignored;
-	if (!wf_source_locate(wf_container_file(c->ck->container), 0, &old_fd, &ignored))
-		return wf_fail(c->err, -EOPNOTSUPP, "the checkpoint is not a file");
-	wf_out_probe_clone(o, old_fd);
-	if (c->strategy == REPLACE && o->clone_block == 0)
-		advise(c, c->plan.kept_bytes);
-	int r = reserve(c, o, old_fd);
-	if (r < 0)
-		return r;
-	if (c->strategy != REPLACE)
-		return wf_append_zip(&c->plan, o, c->err);
-	return c->plan.plain    ? wf_replace_plain(&c->plan, o, c->err)
-	       : c->plan.legacy ? wf_replace_legacy(&c->plan, o, c->err)
-				: wf_replace_zip(&c->plan, o, c->err);
-}
-
-static int write_file(struct commit *c, int fd, uint64_t at)
-{
-	struct wf_commit_progress *progress = &c->ck->progress;
-	struct wf_out o;
-	uint64_t kept = c->strategy == REPLACE ? c->plan.kept_bytes : 0;
-	atomic_store(&progress->done_bytes, 0);
-	atomic_store(&progress->total_bytes, kept + c->plan.new_bytes);
-	int r = wf_out_init(&o, fd, at, &progress->done_bytes);
-	if (r < 0)
-		return wf_fail(c->err, r, "out of memory");
-	r = write_parts(c, &o);
-	wf_out_free(&o);
-	if (r == 0 && fsync(fd) < 0)
-		r = wf_fail(c->err, -errno, "cannot make the written bytes durable: %s", strerror(errno));
-	return r;
-}
-
 /* ---- what was written ---- */
-
-/* fd: for reading, taken over; or a negative errno. */
-static int open_written(struct commit *c, int raw_fd)
-{
-	cleanup_fd int fd = raw_fd;
-	uint32_t n = wf_storages_count(c->ck->storages);
-	c->records = malloc(WF_MAX(n, 1u) * sizeof *c->records);
-	if (!c->records)
-		return wf_fail(c->err, -ENOMEM, "out of memory");
-	memset(c->records, 0xff, n * sizeof *c->records);
-	if (fd < 0)
-		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
-	int r = wf_source_from_fd(fd, &c->source, c->err);
-	if (r < 0)
-		return r;
-	steal_fd(&fd);
-	r = wf_container_open(c->source, &c->container, c->err);
-	return r < 0 ? r : wf_commit_check(&c->plan, c->container, c->records, c->err);
-}
 
 /* ---- going on from the new file ---- */
 
 static uint32_t record_of(void *ctx, uint32_t storage)
 {
-	const struct commit *c = ctx;
+	const struct wf_commit_run *c = ctx;
 	bool kept = c->records[storage] == WF_NO_RECORD && wf_edits_is_kept(c->ck, storage);
 	return kept ? WF_RECORD_KEPT : c->records[storage];
 }
@@ -241,7 +102,7 @@ static bool has_external_strings(const struct wf_graph *g)
 }
 
 /* The lock is held exclusively. */
-static void swap_base(struct commit *c)
+static void swap_base(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	struct wf_container *old = ck->container;
@@ -288,10 +149,10 @@ static void leave_overlay(struct wf_checkpoint *ck)
 }
 
 /* The commit is a fact. Clearing the overlay takes some fsyncs; reads go on meanwhile. */
-static void go_on(struct commit *c)
+static void go_on(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
-	int fd = c->strategy == APPEND ? c->target_fd : c->file.fd;
+	int fd = c->strategy == WF_STRATEGY_APPEND ? c->target_fd : c->file.fd;
 	if (!c->windows) { /* after a trim nobody reads from it any more */
 		pthread_rwlock_wrlock(&ck->lock);
 		swap_base(c);
@@ -313,7 +174,7 @@ static void go_on(struct commit *c)
 }
 
 /* The new file takes the old one's name. */
-static int put_in_place(struct commit *c)
+static int put_in_place(struct wf_commit_run *c)
 {
 	struct wf_overlay *ov = c->ck->overlay;
 	struct wf_overlay_base to_be;
@@ -340,7 +201,7 @@ static int put_in_place(struct commit *c)
 	return 0;
 }
 
-static int commit_to_new_file(struct commit *c)
+static int commit_to_new_file(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	int old_fd = -1;
@@ -348,10 +209,10 @@ static int commit_to_new_file(struct commit *c)
 	struct stat st;
 	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
 		st.st_nlink = 1;
-	if (st.st_nlink > 1 && targets_itself(ck))
+	if (st.st_nlink > 1 && wf_commit_targets_itself(ck))
 		wf_log_line(&ck->log, "%s has %u names; the others keep the old content", wf_overlay_target(ck->overlay),
 				  (unsigned int)st.st_nlink);
-	if (c->strategy == CLONE_AND_APPEND) {
+	if (c->strategy == WF_STRATEGY_CLONE_AND_APPEND) {
 		at = wf_source_size(wf_container_file(ck->container));
 		atomic_store(&ck->progress.append_bytes, 0);
 	}
@@ -359,9 +220,9 @@ static int commit_to_new_file(struct commit *c)
 	if (r == 0)
 		r = wf_new_file_dress(&c->file, old_fd, c->err);
 	if (r == 0)
-		r = write_file(c, c->file.fd, at);
+		r = wf_commit_write(c, c->file.fd, at);
 	if (r == 0)
-		r = open_written(c, wf_new_file_reopen(&c->file));
+		r = wf_commit_reopen(c, wf_new_file_reopen(&c->file));
 	if (r < 0)
 		return r;
 	take_overlay(ck);
@@ -374,17 +235,17 @@ static int commit_to_new_file(struct commit *c)
 
 /* ---- append to the checkpoint itself ---- */
 
-static int append(struct commit *c)
+static int append(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	uint64_t at = wf_source_size(wf_container_file(ck->container));
-	int r = write_file(c, c->target_fd, at);
+	int r = wf_commit_write(c, c->target_fd, at);
 	if (r == 0)
-		r = open_written(c, wf_overlay_open_target(ck->overlay, O_RDONLY));
+		r = wf_commit_reopen(c, wf_overlay_open_target(ck->overlay, O_RDONLY));
 	return r;
 }
 
-static void cut_back(struct commit *c)
+static void cut_back(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	int r = wf_overlay_cut_back(ck->overlay);
@@ -397,7 +258,7 @@ static void cut_back(struct commit *c)
 	wf_overlay_commit_abort(ck->overlay);
 }
 
-static int commit_in_place(struct commit *c)
+static int commit_in_place(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	take_overlay(ck);
@@ -426,7 +287,7 @@ static int commit_in_place(struct commit *c)
 
 /* ---- the whole ---- */
 
-static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool trim, bool *ret_nothing)
+static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool always, bool trim, bool *ret_nothing)
 {
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
@@ -434,7 +295,7 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 	int r = wf_edits_settle(ck, c->err);
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && !ck->relocated;
 	if (r == 0 && !*ret_nothing)
-		r = choose(c, mode);
+		r = wf_commit_choose(c, mode);
 	if (r == 0 && trim)
 		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
 	if (r == 0 && !*ret_nothing)
@@ -450,7 +311,7 @@ static int prepare(struct commit *c, enum wf_commit_mode mode, bool always, bool
 	return r;
 }
 
-static void finish(struct commit *c, int r)
+static void finish(struct wf_commit_run *c, int r)
 {
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
@@ -487,7 +348,7 @@ static void finish(struct commit *c, int r)
 static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, bool trim, struct wf_error *err)
 {
 	struct wf_error own = {0};
-	struct commit c = {.ck = ck, .err = err ? err : &own, .file = WF_NEW_FILE_INIT, .target_fd = -1};
+	struct wf_commit_run c = {.ck = ck, .err = err ? err : &own, .file = WF_NEW_FILE_INIT, .target_fd = -1};
 	bool nothing = false;
 	if (!ck->writable || !ck->overlay)
 		return wf_fail(err, -EROFS, "the checkpoint is mounted read-only");
@@ -501,7 +362,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 	r = r < 0 ? wf_fail(c.err, r, "cannot make the edits durable: %s", strerror(-r))
 		  : prepare(&c, mode, always, trim, &nothing);
 	if (r == 0 && !nothing)
-		r = c.strategy == APPEND ? commit_in_place(&c) : commit_to_new_file(&c);
+		r = c.strategy == WF_STRATEGY_APPEND ? commit_in_place(&c) : commit_to_new_file(&c);
 	finish(&c, r);
 	pthread_mutex_unlock(&ck->commit_lock);
 	return r < 0 ? r : (int)WF_MIN(c.returned, (uint32_t)INT_MAX);

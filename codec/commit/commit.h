@@ -6,7 +6,8 @@
  * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself.
  * - commit/bytes.c: the bytes of one changed storage.
  * - commit/check.c: what was written, read again.
- * - commit/commit.c: which of them, the overlay's protocol, the new base (commit/file.c: the temporary file).
+ * - commit/strategy.c: which of them. commit/file.c: the temporary file.
+ * - commit/commit.c: the overlay's protocol and the new base; it has the invariants and the states.
  *
  * Unchanged bytes are never decoded. A part of the graph changes before the commit is known to succeed (strings that
  * hold array data, ids); wf_plan_undo takes that back.

@@ -1,0 +1,167 @@
+/* Which way a commit goes, and the bytes of the file that it makes. */
+#include "codec/commit/run_inner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "codec/bytes/util.h"
+
+/* Advice to append instead: when a copy is long and nearly all of it is old. */
+#define ADVICE_MIN_BYTES (1ull << 30)
+#define ADVICE_RATIO 100u
+/* What a record may need beside its bytes, when dead bytes are estimated. */
+#define RECORD_SLACK_BYTES 512u
+/* A legacy key, its opcodes and its count; and what stands before the object. */
+#define LEGACY_SLACK_BYTES 256u
+
+/* ---- which way ---- */
+
+static bool is_zip(const struct wf_container *c)
+{
+	enum wf_container_kind kind = wf_container_kind_of(c);
+	return kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT;
+}
+
+/* Bytes of the file that no record holds: what earlier appends left. */
+static uint64_t dead_bytes(const struct wf_container *c)
+{
+	uint64_t live = 0, size = wf_source_size(wf_container_file(c));
+	for (uint32_t i = 0; i < wf_container_count(c); i++)
+		live += wf_container_record(c, i)->stored_bytes + RECORD_SLACK_BYTES;
+	return live < size ? size - live : 0;
+}
+
+bool wf_commit_targets_itself(const struct wf_checkpoint *ck)
+{
+	return strcmp(wf_overlay_target(ck->overlay), wf_overlay_file_path(ck->overlay)) == 0;
+}
+
+int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
+{
+	struct wf_checkpoint *ck = c->ck;
+	c->strategy = WF_STRATEGY_REPLACE;
+	if (mode == WF_COMMIT_APPEND && is_zip(ck->container) && wf_commit_targets_itself(ck)) {
+		c->strategy = WF_STRATEGY_APPEND;
+		const char *path = wf_overlay_target(ck->overlay);
+		int fd = wf_overlay_open_target(ck->overlay, O_RDWR);
+		if (fd < 0)
+			return wf_fail(c->err, fd, "cannot write to %s: %s", path, strerror(-fd));
+		c->target_fd = fd;
+		return 0;
+	}
+	if (mode == WF_COMMIT_APPEND)
+		wf_log_line(&ck->log,
+				  "commit=append is for zip checkpoints written to themselves; a new file is written");
+	int home = wf_overlay_open_home(ck->overlay);
+	if (home < 0)
+		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay), strerror(-home));
+	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
+	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container))
+		return r;
+	/* a clone shares its dead bytes with the old file, but not for ever */
+	uint64_t size = wf_source_size(wf_container_file(ck->container)), ignored;
+	int fd = -1;
+	if (dead_bytes(ck->container) < size / 2 &&
+	    wf_source_locate(wf_container_file(ck->container), 0, &fd, &ignored) && ioctl(c->file.fd, FICLONE, fd) == 0)
+		c->strategy = WF_STRATEGY_CLONE_AND_APPEND;
+	return 0;
+}
+
+/* ---- writing: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed ---- */
+
+static void advise(struct wf_commit_run *c, uint64_t copied)
+{
+	struct wf_checkpoint *ck = c->ck;
+	if (!is_zip(ck->container) || !wf_commit_targets_itself(ck) || copied < ADVICE_MIN_BYTES ||
+	    c->plan.new_bytes > copied / ADVICE_RATIO)
+		return;
+	atomic_store(&ck->progress.append_bytes, WF_MAX(c->plan.new_bytes, (uint64_t)1));
+	wf_log_line(&ck->log,
+			  "writing a new file copies %" PRIu64 " bytes; with -o commit=append about %" PRIu64
+			  " would be written",
+			  copied, c->plan.new_bytes);
+}
+
+static int reserve(struct wf_commit_run *c, struct wf_out *o, int old_fd)
+{
+	const struct wf_plan *p = &c->plan;
+	struct stat st;
+	bool allocate = true;
+	uint64_t keys = p->legacy ? (uint64_t)p->count * LEGACY_SLACK_BYTES : 0;
+	uint64_t bytes = p->legacy || p->plain ? p->new_bytes + p->kept_bytes + keys + LEGACY_SLACK_BYTES
+					       : wf_zip_end_of(p, c->strategy != WF_STRATEGY_REPLACE, o->at) - o->at;
+	if (c->strategy == WF_STRATEGY_REPLACE && fstat(old_fd, &st) == 0) {
+		uint64_t stored = (uint64_t)st.st_blocks * 512;
+		bool sparse = stored < (uint64_t)st.st_size - (uint64_t)st.st_size / 8;
+		allocate = !sparse && o->clone_block == 0;
+		if (o->clone_block != 0)
+			bytes -= p->kept_bytes;
+		else if (sparse)
+			bytes -= p->kept_bytes - WF_MIN(p->kept_bytes, stored);
+	}
+	int r = wf_out_reserve(o, bytes, allocate);
+	return r < 0 ? wf_fail(c->err, r, "there is no room for the %" PRIu64 " bytes of the commit: %s", bytes,
+			       strerror(-r))
+		     : 0;
+}
+
+static int write_parts(struct wf_commit_run *c, struct wf_out *o)
+{
+	int old_fd = -1;
+	uint64_t ignored;
+	if (!wf_source_locate(wf_container_file(c->ck->container), 0, &old_fd, &ignored))
+		return wf_fail(c->err, -EOPNOTSUPP, "the checkpoint is not a file");
+	wf_out_probe_clone(o, old_fd);
+	if (c->strategy == WF_STRATEGY_REPLACE && o->clone_block == 0)
+		advise(c, c->plan.kept_bytes);
+	int r = reserve(c, o, old_fd);
+	if (r < 0)
+		return r;
+	if (c->strategy != WF_STRATEGY_REPLACE)
+		return wf_append_zip(&c->plan, o, c->err);
+	return c->plan.plain    ? wf_replace_plain(&c->plan, o, c->err)
+	       : c->plan.legacy ? wf_replace_legacy(&c->plan, o, c->err)
+				: wf_replace_zip(&c->plan, o, c->err);
+}
+
+int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at)
+{
+	struct wf_commit_progress *progress = &c->ck->progress;
+	struct wf_out o;
+	uint64_t kept = c->strategy == WF_STRATEGY_REPLACE ? c->plan.kept_bytes : 0;
+	atomic_store(&progress->done_bytes, 0);
+	atomic_store(&progress->total_bytes, kept + c->plan.new_bytes);
+	int r = wf_out_init(&o, fd, at, &progress->done_bytes);
+	if (r < 0)
+		return wf_fail(c->err, r, "out of memory");
+	r = write_parts(c, &o);
+	wf_out_free(&o);
+	if (r == 0 && fsync(fd) < 0)
+		r = wf_fail(c->err, -errno, "cannot make the written bytes durable: %s", strerror(errno));
+	return r;
+}
+
+/* ---- what was written ---- */
+
+int wf_commit_reopen(struct wf_commit_run *c, int raw_fd)
+{
+	cleanup_fd int fd = raw_fd;
+	uint32_t n = wf_storages_count(c->ck->storages);
+	c->records = malloc(WF_MAX(n, 1u) * sizeof *c->records);
+	if (!c->records)
+		return wf_fail(c->err, -ENOMEM, "out of memory");
+	memset(c->records, 0xff, n * sizeof *c->records);
+	if (fd < 0)
+		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
+	int r = wf_source_from_fd(fd, &c->source, c->err);
+	if (r < 0)
+		return r;
+	steal_fd(&fd);
+	r = wf_container_open(c->source, &c->container, c->err);
+	return r < 0 ? r : wf_commit_check(&c->plan, c->container, c->records, c->err);
+}
