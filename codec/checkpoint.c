@@ -13,7 +13,7 @@
 #include "codec/bytes/util.h"
 #include "codec/container/lookalike.h"
 
-#define BAD_TENSORS_TOLD 20 /* lines in the log at open; the rest is counted */
+#define BAD_TENSORS_LOGGED 20 /* lines in the log at open; the rest is counted */
 
 /* ---- opening ---- */
 
@@ -100,7 +100,7 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 }
 
 /* Tells the log which tensors cannot be read: their names stay, their reads fail. */
-static void tell_bad_tensors(struct wf_checkpoint *ck)
+static void log_bad_tensors(struct wf_checkpoint *ck)
 {
 	uint32_t bad = 0;
 	struct wf_tensor t;
@@ -110,7 +110,7 @@ static void tell_bad_tensors(struct wf_checkpoint *ck)
 		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR ||
 		    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) == 0)
 			continue;
-		if (++bad > BAD_TENSORS_TOLD)
+		if (++bad > BAD_TENSORS_LOGGED)
 			continue;
 		struct wf_buffer path = WF_BUFFER_INIT;
 		char text[512];
@@ -119,8 +119,8 @@ static void tell_bad_tensors(struct wf_checkpoint *ck)
 				  wf_error_format(&err, text, sizeof text));
 		wf_buffer_free(&path);
 	}
-	if (bad > BAD_TENSORS_TOLD)
-		wf_log_line(&ck->log, "%u more tensors cannot be read", bad - BAD_TENSORS_TOLD);
+	if (bad > BAD_TENSORS_LOGGED)
+		wf_log_line(&ck->log, "%u more tensors cannot be read", bad - BAD_TENSORS_LOGGED);
 }
 
 /* Edits of a log give numbers in their order, which a file does not have. */
@@ -136,7 +136,7 @@ static uint32_t make_generation(const struct wf_checkpoint *ck)
 }
 
 /* A commit that failed when nobody was there to be told. */
-static void tell_failure(struct wf_checkpoint *ck)
+static void log_failure(struct wf_checkpoint *ck)
 {
 	char when[32];
 	int64_t seconds;
@@ -181,7 +181,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	if (r == 0 && ck->overlay)
 		r = wf_edits_open(ck, err);
 	if (r == 0 && ck->overlay)
-		tell_failure(ck);
+		log_failure(ck);
 	if (r == 0 && options->preload && ck->placement)
 		r = wf_placement_preload(ck->placement, options->preloaded, options->preloaded_ctx, err);
 	if (r < 0) {
@@ -192,7 +192,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->refused = options->refused;
 	ck->refused_ctx = options->refused_ctx;
 	if (ck->log.line && wf_tree_has_doubtful(ck->tree))
-		tell_bad_tensors(ck);
+		log_bad_tensors(ck);
 	*ret = ck;
 	return 0;
 }
@@ -236,35 +236,18 @@ int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret)
 	return r;
 }
 
-/* Finds a name among a directory's keys, or among its scratch entries. */
-static int find(struct wf_checkpoint *ck, uint32_t dir, const char *name, wf_ino *ret)
-{
-	uint32_t position;
-	int r = wf_tree_lookup(ck->tree, dir, name, &position);
-	if (r == 0 && wf_edits_hides(ck, dir, position))
-		r = -ENOENT;
-	wf_ino shadow = r == -ENOENT && ck->edits ? wf_edits_shadow(ck, dir) : WF_NO_INO;
-	if (shadow != WF_NO_INO) {
-		dir = shadow;
-		r = wf_tree_lookup(ck->tree, dir, name, &position);
-	}
-	if (r == 0)
-		*ret = wf_tree_dir(ck->tree, dir)->entries[position].ino;
-	return r;
-}
-
 int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret)
 {
 	wf_ino ino;
 	pthread_rwlock_rdlock(&ck->lock);
-	int r = find(ck, dir, name, &ino);
+	int r = wf_edits_lookup(ck, dir, name, &ino);
 	if (r == 0)
 		r = wf_checkpoint_stat(ck, ino, ret);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
 
-#define SHADOW_COOKIE (1ull << 40) /* cookies of scratch entries follow those of the keys */
+#define SCRATCH_COOKIE (1ull << 40) /* cookies of scratch entries follow those of the keys */
 
 static int list(struct wf_checkpoint *ck, wf_ino dir, uint64_t position, uint64_t base,
 		int (*each)(void *, const char *, uint64_t, const struct wf_stat *), void *ctx)
@@ -289,11 +272,11 @@ int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = wf_tree_dir(ck->tree, dir) ? 0 : -ENOTDIR;
-	if (r == 0 && cookie < SHADOW_COOKIE)
+	if (r == 0 && cookie < SCRATCH_COOKIE)
 		r = list(ck, dir, cookie, 0, each, ctx);
-	wf_ino shadow = r == 0 && ck->edits ? wf_edits_shadow(ck, dir) : WF_NO_INO;
-	if (shadow != WF_NO_INO)
-		r = list(ck, shadow, cookie < SHADOW_COOKIE ? 0 : cookie - SHADOW_COOKIE, SHADOW_COOKIE, each, ctx);
+	wf_ino scratch_dir = r == 0 ? wf_edits_scratch_dir(ck, dir) : WF_NO_INO;
+	if (scratch_dir != WF_NO_INO)
+		r = list(ck, scratch_dir, cookie < SCRATCH_COOKIE ? 0 : cookie - SCRATCH_COOKIE, SCRATCH_COOKIE, each, ctx);
 	pthread_rwlock_unlock(&ck->lock);
 	return r < 0 ? r : 0;
 }
@@ -303,10 +286,8 @@ int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret)
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_node *n = wf_tree_node(ck->tree, dir);
 	int r = n && n->type == WF_NODE_DIR ? 0 : -ENOTDIR;
-	if (r == 0) {
-		wf_ino shadowed = ck->edits ? wf_edits_shadowed(ck, n->parent) : WF_NO_INO;
-		*ret = shadowed != WF_NO_INO ? shadowed : n->parent;
-	}
+	if (r == 0)
+		*ret = wf_edits_visible_dir(ck, n->parent);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }

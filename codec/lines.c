@@ -114,7 +114,7 @@ static void put_file(struct wf_buffer *out, const struct wf_line *l)
 {
 	uint64_t offset;
 	int fd;
-	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset) || (l->ck->edits && wf_edits_holds(l->ck, l->ino)))
+	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset) || (l->ck->edits && wf_edits_is_pending(l->ck, l->ino)))
 		return;
 	wf_buffer_append(out, l->file->name.data, l->file->name.len);
 	put_number(out, ", \"file_offset\": ", offset);
@@ -127,7 +127,7 @@ static void put_cuda(struct wf_buffer *out, const struct wf_line *l)
 	struct wf_line_file *f = l->file;
 	struct wf_shared shared;
 	if (!l->ck->placement || l->tensor->storage == WF_NO_STORAGE ||
-	    !wf_placement_leased(l->ck->placement, l->tensor->storage, &shared) || (l->ck->edits && wf_edits_holds(l->ck, l->ino)))
+	    !wf_placement_leased(l->ck->placement, l->tensor->storage, &shared) || (l->ck->edits && wf_edits_is_pending(l->ck, l->ino)))
 		return;
 	if (f->share != shared.share) {
 		f->cuda.len = 0;

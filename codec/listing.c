@@ -39,7 +39,7 @@ static int push(struct listing *l, wf_ino dir)
 	return 0;
 }
 
-static int tell_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, uint32_t position,
+static int visit_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, uint32_t position,
 		       int (*each)(void *, const struct wf_tensor_row *), void *ctx)
 {
 	struct wf_checkpoint *ck = l->ck;
@@ -100,7 +100,7 @@ static int walk(struct listing *l, const struct wf_walk *w)
 		wf_buffer_puts(&l->path, name);
 		r = wf_buffer_status(&l->path);
 		if (r == 0 && n->type == WF_NODE_TENSOR)
-			r = tell_tensor(l, ino, d, position, w->tensor, w->ctx);
+			r = visit_tensor(l, ino, d, position, w->tensor, w->ctx);
 		else if (r == 0 && n->type == WF_NODE_DIR && wf_tree_dir(t, ino)->live > 0) {
 			r = w->containers ? tell_other(l, w, ino, d, position) : 0;
 			wf_buffer_putc(&l->path, '/');

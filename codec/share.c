@@ -13,7 +13,7 @@
 static int tensor_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_tensor *ret)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	if (!ck->placement || !n || n->type != WF_NODE_TENSOR || (ck->edits && wf_edits_holds(ck, ino)))
+	if (!ck->placement || !n || n->type != WF_NODE_TENSOR || (ck->edits && wf_edits_is_pending(ck, ino)))
 		return -ENOENT;
 	int r = wf_tensor_decode(ck->graph, ck->storages, n->object, ret, NULL);
 	return r < 0 || ret->storage == WF_NO_STORAGE ? -ENOENT : 0;

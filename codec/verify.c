@@ -22,9 +22,9 @@ struct verify {
 	unsigned char *chunk;
 };
 
-static void tell(struct verify *v, bool fault, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void report(struct verify *v, bool fault, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-static void tell(struct verify *v, bool fault, const char *fmt, ...)
+static void report(struct verify *v, bool fault, const char *fmt, ...)
 {
 	char line[700];
 	va_list ap;
@@ -77,23 +77,23 @@ static void check_record(struct verify *v, uint32_t i)
 		r = sum_record(v, source, record, &crc, &err);
 	wf_source_unref(source);
 	if (record->twice && wf_container_find(c, record->name) == i)
-		tell(v, true, "%s: two records have this name, and which one is read depends on the reader", record->name);
+		report(v, true, "%s: two records have this name, and which one is read depends on the reader", record->name);
 	wf_error_where(&err, record->name);
 	if (r < 0)
-		tell(v, true, "%s", wf_error_format(&err, text, sizeof text));
+		report(v, true, "%s", wf_error_format(&err, text, sizeof text));
 	else if (is_zip(c) && record->crc32 == 0 && crc != 0)
 		/* torch.serialization.set_crc32_options(False) and skip_data write this on purpose */
-		tell(v, false, "%s: its CRC field is zero: written without check sums, so its bytes cannot be checked",
+		report(v, false, "%s: its CRC field is zero: written without check sums, so its bytes cannot be checked",
 		     record->name);
 	else if (is_zip(c) && record->crc32 != crc)
-		tell(v, true, "%s: CRC is %08x, the directory says %08x", record->name, crc, record->crc32);
+		report(v, true, "%s: CRC is %08x, the directory says %08x", record->name, crc, record->crc32);
 }
 
 static int check_tensor(void *ctx, const struct wf_tensor_row *row)
 {
 	struct verify *v = ctx;
 	if (row->error)
-		tell(v, true, "%s: %s", row->path, row->error_text);
+		report(v, true, "%s: %s", row->path, row->error_text);
 	return 0;
 }
 
@@ -108,7 +108,7 @@ static void second_opinion(struct verify *v)
 	}
 	zip_error_t error;
 	zip_error_init_with_code(&error, code);
-	tell(v, false, "libzip finds the archive inconsistent: %s", zip_error_strerror(&error));
+	report(v, false, "libzip finds the archive inconsistent: %s", zip_error_strerror(&error));
 	zip_error_fini(&error);
 }
 
@@ -127,7 +127,7 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 	for (uint32_t i = 0; i < wf_storages_count(ck->storages); i++) {
 		const struct wf_storage *s = wf_storage_get(ck->storages, i);
 		if (s->bad)
-			tell(&v, true, "storage %s: %s", wf_storage_key(ck->storages, i),
+			report(&v, true, "storage %s: %s", wf_storage_key(ck->storages, i),
 			     wf_storage_problem(ck->storages, i));
 	}
 	if (is_zip(ck->container))

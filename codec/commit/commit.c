@@ -70,7 +70,7 @@ static int plan(struct wf_commit_run *c)
 					   .container = ck->container,
 					   .root = wf_tree_root(ck->tree),
 					   .verbatim = verbatim,
-					   .reformed = ck->relocated || (ck->edits && wf_edits_reformed(ck)),
+					   .types_changed = ck->relocated || (ck->edits && wf_edits_types_changed(ck)),
 					   .windows = c->windows};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != WF_STRATEGY_REPLACE, c->err);
 	c->planned = r == 0;
@@ -292,7 +292,7 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
 	c->returned = wf_edits_return_hidden(ck, &c->returned_names);
-	int r = wf_edits_settle(ck, c->err);
+	int r = wf_edits_before_commit(ck, c->err);
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && !ck->relocated;
 	if (r == 0 && !*ret_nothing)
 		r = wf_commit_choose(c, mode);
@@ -315,7 +315,7 @@ static void finish(struct wf_commit_run *c, int r)
 {
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
-	wf_edits_unsettle(ck);
+	wf_edits_end_commit(ck);
 	if (r < 0) {
 		if (c->planned)
 			wf_plan_undo(&c->plan);

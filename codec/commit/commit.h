@@ -35,7 +35,7 @@ struct wf_commit_input {
 	struct wf_container *container;
 	wf_ref root;
 	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
-	bool reformed;                   /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
+	bool types_changed;                   /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 };
 

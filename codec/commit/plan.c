@@ -240,7 +240,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		.in = *in,
 		.legacy = kind == WF_CONTAINER_LEGACY,
 		.plain = kind == WF_CONTAINER_PICKLE,
-		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->reformed),
+		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed),
 		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
 		.ids = {.seed = wf_hash_seed(plan)},

@@ -52,7 +52,7 @@ static int tell(struct names *w, wf_ino ino, const struct wf_tensor *t, const ch
 	return w->each(w->ctx, &named);
 }
 
-static int tell_tensor(struct names *w, wf_ino ino, wf_ref object)
+static int visit_tensor(struct names *w, wf_ino ino, wf_ref object)
 {
 	struct wf_tensor t;
 	struct wf_error err = {0};
@@ -151,7 +151,7 @@ static int step(struct names *w)
 	case WF_NODE_LINK:
 		return follow(w, ino, n);
 	case WF_NODE_TENSOR:
-		return tell_tensor(w, ino, n->object);
+		return visit_tensor(w, ino, n->object);
 	default:
 		return tell_other(w, ino, n);
 	}

@@ -214,9 +214,9 @@ static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
 		return -ENOENT;
 	s->is_tensor = s->node->type == WF_NODE_TENSOR &&
 		       (wf_tensor_decode(ck->graph, ck->storages, s->node->object, &s->t, NULL) == 0 ||
-			(ck->edits && wf_edits_holds(ck, ino)));
+			(ck->edits && wf_edits_is_pending(ck, ino)));
 	if (s->is_tensor)
-		wf_edits_form(ck, ino, &s->t);
+		wf_edits_pending_type(ck, ino, &s->t);
 	s->is_objects = false;
 	if (!s->is_tensor && s->node->object != WF_NIL && s->node->type != WF_NODE_LINK) {
 		s->is_objects = wf_numpy_objects(ck->graph, s->node->object, s->t.shape, &s->t.ndim) != WF_NIL;

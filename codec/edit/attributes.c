@@ -64,7 +64,7 @@ static int set_dtype(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, 
 		return -EINVAL;
 	int r = view_dtype(t, dtype);
 	if (r < 0 || array)
-		return r < 0 ? r : wf_edit_reform(ck, ino, t);
+		return r < 0 ? r : wf_edit_change_type(ck, ino, t);
 	/* one storage has one class, and torch.save refuses views of it that disagree; untyped ones say their own dtype
 	 */
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
@@ -75,7 +75,7 @@ static int set_dtype(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, 
 	} else if (!own_class) {
 		r = -EINVAL;
 	}
-	return r < 0 ? r : wf_edit_reform(ck, ino, t);
+	return r < 0 ? r : wf_edit_change_type(ck, ino, t);
 }
 
 /* The elements in a storage of their own, row by row: what reshape does where no view can say the new shape. */
@@ -84,8 +84,8 @@ static int make_contiguous(struct wf_checkpoint *ck, wf_ino ino, struct wf_tenso
 	int r = wf_edit_hold(ck, ino, t->size_bytes);
 	if (r < 0)
 		return r;
-	struct wf_form form = wf_form_of_tensor(t);
-	r = wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &form);
+	struct wf_tensor_type type = wf_tensor_type_of(t);
+	r = wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &type);
 	if (r == 0 && wf_edit_known(ck, ino)->writers == 0)
 		wf_edit_forget_old(ck, ino);
 	return r < 0 ? r : wf_edit_tensor(ck, ino, t);
@@ -93,12 +93,12 @@ static int make_contiguous(struct wf_checkpoint *ck, wf_ino ino, struct wf_tenso
 
 static int set_shape(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, const char *value)
 {
-	struct wf_form form = {.dtype = t->dtype};
+	struct wf_tensor_type type = {.dtype = t->dtype};
 	int free_dim;
-	int r = wf_shape_parse(value, form.shape, &form.ndim, &free_dim);
+	int r = wf_shape_parse(value, type.shape, &type.ndim, &free_dim);
 	if (r == 0)
-		r = wf_shape_fit(form.shape, form.ndim, free_dim, t->numel);
-	if (r < 0 || wf_form_same(&form, t))
+		r = wf_shape_fit(type.shape, type.ndim, free_dim, t->numel);
+	if (r < 0 || wf_tensor_has_type(&type, t))
 		return r;
 	if (t->kind != WF_TENSOR_DENSE && t->kind != WF_TENSOR_NUMPY)
 		return -EINVAL;
@@ -109,9 +109,9 @@ static int set_shape(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t, 
 			return r;
 	}
 	uint64_t offset = t->offset_elems;
-	wf_form_set(t, &form, t->storage);
+	wf_tensor_set_type(t, &type, t->storage);
 	t->offset_elems = offset;
-	return wf_edit_reform(ck, ino, t);
+	return wf_edit_change_type(ck, ino, t);
 }
 
 /* ---- the others ---- */
@@ -125,7 +125,7 @@ static int set_location(struct wf_checkpoint *ck, const struct wf_tensor *t, con
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
 	if (!strcmp(value, wf_storage_location(ck->storages, t->storage)))
 		return 0;
-	ck->edits->reformed = true;
+	ck->edits->types_changed = true;
 	/* an untyped class has the table's name of a dtype without one */
 	return wf_storage_set_form(ck->storages, t->storage, s->untyped ? WF_UINT16 : (enum wf_dtype)s->dtype, value);
 }
@@ -154,7 +154,7 @@ static int set_requires_grad(struct wf_checkpoint *ck, wf_ino ino, const struct 
 		return -EINVAL; /* torch: only floating point and complex tensors can require gradients */
 	if (g.value == t->requires_grad)
 		return 0;
-	ck->edits->reformed = true;
+	ck->edits->types_changed = true;
 	return wf_edit_each_entry(ck, ino, set_grad_entry, &g);
 }
 
@@ -172,7 +172,7 @@ static bool only_reports(const char *name)
 
 static bool is_known(const char *name)
 {
-	return only_reports(name) || !strcmp(name, "user.torch.device") || wf_said_check(name, "0") != -ENODATA;
+	return only_reports(name) || !strcmp(name, "user.torch.device") || wf_declared_check(name, "0") != -ENODATA;
 }
 
 /* A tensor becomes a Parameter, or no more than a tensor. */
@@ -264,23 +264,23 @@ static int apply_and_record(struct wf_checkpoint *ck, wf_ino ino, const char *na
 	return r < 0 ? r : record_attribute(ck, ino, name, value);
 }
 
-/* What was said, and what it made of the shape of what is there already. */
-static int say_as_it_is(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+/* What was declared, and what it made of the shape of what is there already. */
+static int declare_as_it_is(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_buffer shape = WF_BUFFER_INIT;
 	struct wf_tensor t;
-	bool form = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
-	int r = wf_edit_say(ck, ino, name, value);
-	if (r < 0 || !form || wf_edit_tensor(ck, ino, &t) < 0)
+	bool type = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
+	int r = wf_edit_declare(ck, ino, name, value);
+	if (r < 0 || !type || wf_edit_tensor(ck, ino, &t) < 0)
 		return r;
 	wf_json_ints(&shape, t.shape, t.ndim);
 	r = wf_buffer_status(&shape);
 	if (r == 0)
-		r = wf_edit_say(ck, ino, "user.torch.dtype", wf_dtype_info(t.dtype)->name);
+		r = wf_edit_declare(ck, ino, "user.torch.dtype", wf_dtype_info(t.dtype)->name);
 	if (r == 0)
-		r = wf_edit_say(ck, ino, "user.torch.shape", shape.data);
+		r = wf_edit_declare(ck, ino, "user.torch.shape", shape.data);
 	wf_buffer_free(&shape);
-	wf_edit_known(ck, ino)->said_fits = r == 0;
+	wf_edit_known(ck, ino)->declared_fits = r == 0;
 	return r;
 }
 
@@ -290,13 +290,13 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 	struct wf_file *f = wf_edit_known(ck, ino);
 	bool there = wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR && f->pending == PENDING_NOT &&
 		     strcmp(name, "user.torch.class") != 0;
-	bool form = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
+	bool type = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
 	/* a shape that waits for its dtype, or a dtype for its scale, is not to be lost to a view of what there is so far;
 	 * what an entry that took its name's type is beside them waits for nothing, and its content would not bring it */
-	if (there && (f->said_fits || !f->said || (!f->is_new && !form)) && apply_and_record(ck, ino, name, value) == 0)
-		return say_as_it_is(ck, ino, name, value);
-	int r = wf_edit_say(ck, ino, name, value);
-	f->said_fits = false;
+	if (there && (f->declared_fits || !f->declared || (!f->is_new && !type)) && apply_and_record(ck, ino, name, value) == 0)
+		return declare_as_it_is(ck, ino, name, value);
+	int r = wf_edit_declare(ck, ino, name, value);
+	f->declared_fits = false;
 	f->touched |= r == 0;
 	if (r < 0 || f->writers > 0)
 		return r;
@@ -309,9 +309,9 @@ static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
 	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_VALUE || wf_class_example(ck->graph, value) == WF_NIL)
 		return -EINVAL;
-	struct wf_wanted w = {.kind = WANT_VALUE, .insists = true, .said = true, .like = wf_class_example(ck->graph, value)};
+	struct wf_wanted w = {.kind = WANT_VALUE, .insists = true, .declared = true, .like = wf_class_example(ck->graph, value)};
 	int r = wf_edit_judge_as(ck, ino, &w);
-	wf_edit_changed(ck, ino);
+	wf_edit_notify_changed(ck, ino);
 	wf_edit_forget_old(ck, ino);
 	return r;
 }
@@ -340,7 +340,7 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return strcmp(name, "user.torch.class") ? 0 : apply_and_record(ck, ino, name, value);
 	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
 		return -EPERM;
-	int r = wf_said_check(name, value);
+	int r = wf_declared_check(name, value);
 	if (r < 0)
 		return r;
 	bool waits = f->is_new || f->pending != PENDING_NOT || wf_edit_size(ck, ino) == 0;

@@ -123,7 +123,7 @@ static int resolve_target(struct wf_checkpoint *ck, wf_ino dir, const char *targ
 		if (!strcmp(name, "..")) {
 			if (dir == WF_INO_ROOT)
 				return -EPERM;
-			dir = wf_edit_root_of(ck, dir);
+			dir = wf_edit_parent_of(ck, dir);
 			continue;
 		}
 		if (wf_edit_find(ck, dir, name, &p) < 0 || !wf_tree_dir(ck->tree, wf_edit_entry(ck, &p)->ino))

@@ -61,7 +61,7 @@ static bool can_be_written(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_wanted w;
-	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) || (f->is_new && !ck->edits->pasts && !f->said))
+	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) || (f->is_new && !ck->edits->pasts && !f->declared))
 		return true;
 	if (offset == 0 && buf[len - 1] == '\n' && memchr(buf, '\n', len) == buf + len - 1 && wf_text_is_line(buf, len) &&
 	    !wf_edit_line_fits(ck, ino, buf, len, o->flushed))
@@ -211,8 +211,8 @@ static int truncate_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_o
 	f->touched = !emptied;
 	f->anew |= size == 0;
 	/* attributes that waited were of other content; those that came true are the entry's type */
-	if (size == 0 && !was_empty && !f->said_fits)
-		wf_said_clear(f);
+	if (size == 0 && !was_empty && !f->declared_fits)
+		wf_declared_clear(f);
 	return 0;
 }
 

@@ -66,7 +66,7 @@ static int find_viewers(struct wf_checkpoint *ck, uint32_t storage)
 	return 0;
 }
 
-static void tell_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t offset, uint64_t len)
+static void notify_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t offset, uint64_t len)
 {
 	struct wf_edits *e = ck->edits;
 	struct wf_tensor t;
@@ -110,7 +110,7 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 		return;
 	if (len > 0) {
 		wf_overlay_touched(ck->overlay, number);
-		tell_viewers(ck, storage, offset, len);
+		notify_viewers(ck, storage, offset, len);
 	}
 	if (e->writing != WF_NO_INO) /* a view of a storage whose data file has its name from another view */
 		wf_edit_touch_file(ck, e->writing);

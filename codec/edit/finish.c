@@ -56,12 +56,12 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 		int dropped = wf_edit_drop_pending(ck, ino);
 		r = r < 0 ? r : dropped;
 		if (!same)
-			wf_edit_changed(ck, ino);
+			wf_edit_notify_changed(ck, ino);
 	}
 	wf_edit_forget_old(ck, ino);
 	f->anew = f->touched = f->sized = f->failed = f->refused = false;
 	if (!f->is_new)
-		wf_said_clear(f);
+		wf_declared_clear(f);
 	return r;
 }
 

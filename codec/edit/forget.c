@@ -10,7 +10,7 @@ void wf_edit_free_file(struct wf_file *f)
 	free(f->hidden);
 	free(f->was);
 	free(f->old);
-	wf_said_clear(f);
+	wf_declared_clear(f);
 	free(f->looks);
 	free(f->home);
 	wf_buffer_free(&f->text);

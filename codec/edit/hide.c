@@ -14,7 +14,7 @@
 #include "codec/bytes/util.h"
 
 #define HIDDEN_SECONDS 5
-#define NAMES_TOLD 20 /* lines in the log for one commit; the rest is counted */
+#define NAMES_LOGGED 20 /* lines in the log for one commit; the rest is counted */
 
 /* Of an entry. */
 enum { SHOWN, HIDDEN, RETURNED };
@@ -123,7 +123,7 @@ static void give_back(struct wf_checkpoint *ck, wf_ino top)
 		for (uint32_t k = 0; k < h->count; k++)
 			h->states[k] = h->states[k] == HIDDEN ? RETURNED : h->states[k];
 		h->hidden = 0;
-		wf_edit_changed(ck, i + 1);
+		wf_edit_notify_changed(ck, i + 1);
 	}
 }
 
@@ -147,7 +147,7 @@ void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir)
 {
 	if (ck->edits->hiding_dirs == 0)
 		return;
-	for (;; dir = wf_edit_root_of(ck, dir)) {
+	for (;; dir = wf_edit_parent_of(ck, dir)) {
 		struct wf_hidden *h = hidden_of(ck, dir);
 		if (h && h->top == dir && in_time(ck, h))
 			h->last_nsec = now_nsec();
@@ -176,11 +176,11 @@ static void append_name(const struct wf_checkpoint *ck, wf_ino dir, uint32_t pos
 	}
 }
 
-static void tell_returned(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, uint32_t nth, struct wf_buffer *out)
+static void log_returned(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, uint32_t nth, struct wf_buffer *out)
 {
 	struct wf_buffer name = WF_BUFFER_INIT;
 	append_name(ck, dir, position, &name);
-	if (nth < NAMES_TOLD && name.data) {
+	if (nth < NAMES_LOGGED && name.data) {
 		wf_log_line(&ck->log, "%s was removed and is back: the object that it belongs to was not removed", name.data);
 		wf_buffer_printf(out, "%s%s", nth ? ", " : "", name.data);
 	}
@@ -197,11 +197,11 @@ uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_
 			continue;
 		for (uint32_t k = 0; k < f->hidden->count; k++)
 			if (f->hidden->states[k] != SHOWN)
-				tell_returned(ck, i + 1, k, returned++, ret_names);
+				log_returned(ck, i + 1, k, returned++, ret_names);
 		wf_edit_forget_hidden(ck, f);
-		wf_edit_changed(ck, i + 1);
+		wf_edit_notify_changed(ck, i + 1);
 	}
-	if (returned > NAMES_TOLD)
-		wf_buffer_printf(ret_names, " and %u more", returned - NAMES_TOLD);
+	if (returned > NAMES_LOGGED)
+		wf_buffer_printf(ret_names, " and %u more", returned - NAMES_LOGGED);
 	return returned;
 }

@@ -9,8 +9,8 @@
 
 #define WF_REFUSED_MAX 64u
 
-/* A dtype and a shape that the content of a file is to have, when its size fits. */
-struct wf_form {
+/* The type of a tensor, dtype and shape, that the content of a file is to have when its size fits. */
+struct wf_tensor_type {
 	enum wf_dtype dtype;
 	uint32_t ndim;
 	int64_t shape[WF_MAX_NDIM];
@@ -19,7 +19,7 @@ struct wf_form {
 /* Where the content stands that readers see in place of what the node's object says: a data file of its own, or memory. */
 enum wf_pending { PENDING_NOT, PENDING_BYTES, PENDING_TEXT };
 
-struct wf_said;
+struct wf_declared;
 
 /* What an entry was before the first of overlapping openings changed it. */
 struct wf_old {
@@ -57,13 +57,13 @@ struct wf_file {
 	bool aside;            /* while a commit writes: it is not in the graph */
 	bool failed;           /* the last opening for writing had a write that failed */
 	bool refused;          /* what was written last: the old state stands, and shows when writing ends */
-	bool said_fits;        /* the content has been what attributes say: rows can be added to it */
+	bool declared_fits;        /* the content has been what attributes say: rows can be added to it */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */
 	struct wf_buffer text; /* of PENDING_TEXT */
-	struct wf_form *was;   /* the shape at the last commit, where it has another one now; NULL: never changed */
-	struct wf_said *said;  /* attributes that decide what the content is to be; NULL: none */
+	struct wf_tensor_type *was;   /* the shape at the last commit, where it has another one now; NULL: never changed */
+	struct wf_declared *declared;  /* attributes that decide what the content is to be; NULL: none */
 	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
 	struct wf_looks *looks; /* NULL: as the file's */
 	struct wf_home *home; /* of an entry of the checkpoint under a scratch name: where it stood (edit/home.c) */
@@ -72,8 +72,8 @@ struct wf_file {
 	uint32_t position;
 };
 
-struct wf_shadow {
-	wf_ino dir, shadow;
+struct wf_scratch_dir {
+	wf_ino owner, dir; /* the directory that has the scratch entries, and the one that holds them */
 };
 
 struct wf_edits {
@@ -85,8 +85,8 @@ struct wf_edits {
 	bool *unnamed;       /* storage -> its number is in no record (yet): the next write makes one */
 	uint32_t *by_number; /* data file -> storage; WF_NO_STORAGE: none */
 	uint32_t by_number_count;
-	struct wf_shadow *shadows;
-	uint32_t shadow_count;
+	struct wf_scratch_dir *scratch_dirs;
+	uint32_t scratch_dir_count;
 	struct wf_dir_path {
 		uint32_t generation;
 		char *path; /* with a slash at its end */
@@ -96,7 +96,7 @@ struct wf_edits {
 	uint64_t next_key;   /* for a new storage */
 	struct wf_buffer payload;
 	wf_ino writing; /* the file that wf_storage_write is called for */
-	bool reformed; /* wf_edits_reformed */
+	bool types_changed; /* wf_edits_types_changed */
 	bool structural; /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
 	uint32_t refused_count;
@@ -139,7 +139,7 @@ struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* ma
 int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
 void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending);
-void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino);
+void wf_edit_notify_changed(struct wf_checkpoint *ck, wf_ino ino);
 
 /* edit/forget.c */
 void wf_edit_free_file(struct wf_file *f);
@@ -159,15 +159,15 @@ int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor 
 bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t);
 
 /* edit/scratch_dirs.c */
-bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a directory in a shadow */
+bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a scratch directory, or one inside of it */
 bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);
 /* The directory of dir's scratch entries, made when missing. */
-int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
-wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir); /* parent, shadows looked through */
+int wf_edit_make_scratch_dir(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
+wf_ino wf_edit_parent_of(const struct wf_checkpoint *ck, wf_ino dir); /* of a scratch directory: its owner; above the root: the root */
 
 /* edit/places.c */
 struct wf_place {
-	wf_ino dir; /* the one that holds the entry: a shadow for scratch names */
+	wf_ino dir; /* the one that holds the entry: a scratch directory for scratch names */
 	uint32_t position;
 };
 /* -ENOENT, -ENOTDIR */
@@ -186,7 +186,7 @@ void wf_edit_keep_places(struct wf_checkpoint *ck);
 /* Whether the file is, or the directory holds, a link that leads anywhere: no checkpoint can hold that. */
 bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino);
 /* The names of the inode stand for it though no edit named them. */
-void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino);
+void wf_edit_notify_renamed(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
 /* A guess for the next wf_edit_place_of. */
 void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position);
@@ -268,19 +268,19 @@ int wf_edit_open_extents(void *ck, uint32_t storage, int *ret_fd);
 /* The content of a tensor, and with it that of every other view of its storage. */
 void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
 
-/* edit/form.c: shapes, and the objects that say them */
-bool wf_form_fits(const struct wf_form *form, uint64_t size);
-/* A whole number of rows as wide as those of the form: dimension 0 follows. false where the size is none. */
-bool wf_form_rows(struct wf_form *form, uint64_t size);
-struct wf_form wf_form_of_tensor(const struct wf_tensor *t);
-void wf_form_set(struct wf_tensor *t, const struct wf_form *form, uint32_t storage); /* contiguous over the storage */
-bool wf_form_same(const struct wf_form *form, const struct wf_tensor *t);
-/* A tensor takes another form in all its entries; rest of *t as decoded but for storage, dtype, offset, shape and
+/* edit/objects.c: types of tensors, and the objects that have them */
+bool wf_tensor_type_fits(const struct wf_tensor_type *type, uint64_t size);
+/* A whole number of rows as wide as those of the type: dimension 0 follows. false where the size is none. */
+bool wf_tensor_type_rows(struct wf_tensor_type *type, uint64_t size);
+struct wf_tensor_type wf_tensor_type_of(const struct wf_tensor *t);
+void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type, uint32_t storage); /* contiguous over the storage */
+bool wf_tensor_has_type(const struct wf_tensor_type *type, const struct wf_tensor *t);
+/* A tensor takes another type in all its entries; rest of *t as decoded but for storage, dtype, offset, shape and
  * stride. */
-int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
+int wf_edit_change_type(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 /* Another object in all entries of the file. */
 int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
-/* An object for a tensor, with the form, storage, parameter and requires_grad that t has. */
+/* An object for a tensor, with the type, storage, parameter and requires_grad that t has. */
 int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret);
 
 /* edit/old.c */
@@ -302,11 +302,11 @@ int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t
 int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
 /* What is pending is forgotten: readers see what the object says. */
 int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino);
-bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino); /* new, and never judged: no commit writes it */
+bool wf_edit_is_unjudged(struct wf_checkpoint *ck, wf_ino ino); /* new, and never judged: no commit writes it */
 int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
-int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form);
+int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type);
 int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
-		      const struct wf_form *form); /* with its record */
+		      const struct wf_tensor_type *type); /* with its record */
 
 /* edit/set.c: an object for content that was judged, and its record */
 /* The entry is the old one again; pending content stays. Nothing when nothing changed. */
@@ -320,7 +320,7 @@ wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error 
 /* edit/past.c: until the next commit a name remembers what stood there */
 struct wf_past {
 	wf_ref key, object;    /* what stood there; key: WF_NIL in a list */
-	struct wf_form *form;  /* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
+	struct wf_tensor_type *type;  /* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
 	uint32_t position;     /* in the order of the mapping, or the list */
 	wf_ino ino;            /* the file, which may come back */
 	bool scratch;          /* it was moved to a scratch name, as a backup: what comes next replaces it */
@@ -332,14 +332,14 @@ void wf_past_forget(struct wf_checkpoint *ck, wf_ino dir, const char *name); /* 
 void wf_pasts_clear(struct wf_edits *e);
 bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object); /* of a backup, which a file in its place may show, too */
 
-/* edit/said.c: attributes for content that is still to come */
-enum wf_said_name { SAID_CLASS, SAID_DTYPE, SAID_SHAPE, SAID_LOCATION, SAID_GRAD, SAID_QSCHEME, SAID_SCALE, SAID_ZERO, SAID_COUNT };
+/* edit/declared.c: attributes for content that is still to come */
+enum wf_declared_name { DECLARED_CLASS, DECLARED_DTYPE, DECLARED_SHAPE, DECLARED_LOCATION, DECLARED_GRAD, DECLARED_QSCHEME, DECLARED_SCALE, DECLARED_ZERO, DECLARED_COUNT };
 /* -EINVAL: no such value; -ENODATA: not one of these. */
-int wf_said_check(const char *name, const char *value);
-int wf_apply_said(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
-int wf_edit_say(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value); /* with its record */
-const char *wf_said(const struct wf_file *f, enum wf_said_name name); /* NULL: not said */
-void wf_said_clear(struct wf_file *f);
+int wf_declared_check(const char *name, const char *value);
+int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value); /* with its record */
+const char *wf_declared(const struct wf_file *f, enum wf_declared_name name); /* NULL: not declared */
+void wf_declared_clear(struct wf_file *f);
 int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free);
 int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);
 bool wf_is_location(const char *s);
@@ -352,11 +352,11 @@ struct wf_wanted {
 	enum { WANT_NEW, WANT_VALUE, WANT_TENSOR } kind;
 	bool insists;       /* content that does not fit is refused; else it is new content */
 	bool place;         /* it takes the place that its name remembers */
-	bool exact;         /* the form is what attributes say, and no other */
-	bool said;          /* attributes decide */
+	bool exact;         /* the type is what attributes declare, and no other */
+	bool declared;      /* attributes decide */
 	wf_ref like;        /* WANT_VALUE: parsed as this; WANT_TENSOR: of this kind, or WF_NIL */
-	struct wf_form form; /* WANT_TENSOR */
-	int free_dim;       /* of the form, which follows the size; -1: none */
+	struct wf_tensor_type type; /* WANT_TENSOR */
+	int free_dim;       /* of the type, which follows the size; -1: none */
 	bool array, bare, parameter, requires_grad;
 	const char *location; /* NULL: cpu */
 	wf_ref quantizer;
@@ -369,7 +369,7 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 /* edit/judge.c */
 /* Gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);
-bool wf_edit_said_is_true(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
+bool wf_edit_fits_declared(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
 bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w); /* it became what was wanted */
 int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
 /* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */

@@ -40,8 +40,8 @@ static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wan
 	const char *shown = own ? own : f->text.data ? f->text.data : "";
 	if (r == 0)
 		r = wf_value_parse(ck->graph, w->like, shown, size, &object);
-	if (r == 0 && w->said) {
-		char klass[256]; /* that was said, and an int stays one */
+	if (r == 0 && w->declared) {
+		char klass[256]; /* that was declared, and an int stays one */
 		wf_class_name(ck->graph, w->like, klass, sizeof klass);
 		r = wf_class_is(ck->graph, object, klass) ? 0 : -EINVAL;
 	}
@@ -76,17 +76,17 @@ static int storage_of_content(struct wf_checkpoint *ck, wf_ino ino, uint32_t *re
 	return 0;
 }
 
-static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const struct wf_form *form, uint32_t storage,
+static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const struct wf_tensor_type *type, uint32_t storage,
 		     wf_ref *ret)
 {
 	struct wf_tensor t = {.kind = WF_TENSOR_DENSE,
 			      .parameter = w->parameter,
 			      .requires_grad = w->requires_grad,
-			      .quantizer = wf_dtype_info(form->dtype)->quantised ? w->quantizer : WF_NIL};
-	if (wf_dtype_info(form->dtype)->quantised && w->quantizer == WF_NIL)
+			      .quantizer = wf_dtype_info(type->dtype)->quantised ? w->quantizer : WF_NIL};
+	if (wf_dtype_info(type->dtype)->quantised && w->quantizer == WF_NIL)
 		return -EINVAL;
-	wf_form_set(&t, form, storage);
-	int r = wf_storage_set_form(ck->storages, storage, form->dtype, w->location ? w->location : "cpu");
+	wf_tensor_set_type(&t, type, storage);
+	int r = wf_storage_set_form(ck->storages, storage, type->dtype, w->location ? w->location : "cpu");
 	if (r == 0 && w->bare) {
 		*ret = wf_storage_get(ck->storages, storage)->persid;
 		return 0;
@@ -94,7 +94,7 @@ static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const 
 	return r < 0 ? r : wf_edit_make_object(ck, &t, ret);
 }
 
-static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, const struct wf_form *form)
+static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, const struct wf_tensor_type *type)
 {
 	uint64_t size = wf_edit_size(ck, ino);
 	char *own = NULL;
@@ -106,7 +106,7 @@ static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	cleanup_free char *content = own;
 	wf_ref bytes = r == 0 ? wf_string(ck->graph, WF_BYTES, content, size) : WF_NIL;
 	if (r == 0)
-		r = bytes == WF_NIL ? -ENOMEM : wf_numpy_make(ck->graph, form->dtype, form->shape, form->ndim, bytes, &array);
+		r = bytes == WF_NIL ? -ENOMEM : wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
 	if (r == 0 && w->record != WF_NIL)
 		r = wf_numpy_set_record(ck->graph, array, w->record);
 	if (r == 0)
@@ -129,7 +129,7 @@ static int write_back(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tens
 }
 
 /* Content for a tensor that stays the one that it is, but for its rows. */
-static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, const struct wf_form *form)
+static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, const struct wf_tensor_type *type)
 {
 	struct wf_tensor t;
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -139,7 +139,7 @@ static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
 	if (r < 0 && t.rebuild == WF_NIL)
 		return r;
 	bool in_place = t.storage == f->storage;
-	bool same = r == 0 && !in_place && wf_form_same(form, &t);
+	bool same = r == 0 && !in_place && wf_tensor_has_type(type, &t);
 	bool array = t.kind == WF_TENSOR_NUMPY;
 	bool alone = in_place || (wf_edit_sole_view(ck, &t) && t.contiguous);
 	bool kept = wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck);
@@ -148,7 +148,7 @@ static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
 		r = write_back(ck, ino, &t, f->storage);
 		return r;
 	}
-	return array ? become_array(ck, ino, w, form) : wf_edit_settle_as(ck, ino, SETTLE_SWITCH, form);
+	return array ? become_array(ck, ino, w, type) : wf_edit_settle_as(ck, ino, SETTLE_SWITCH, type);
 }
 
 /* The number that a text stands for, as the only element of a tensor. */
@@ -156,11 +156,11 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_tensor *old = wf_edit_old_tensor(f);
-	size_t size = wf_dtype_info(w->form.dtype)->size_bytes;
+	size_t size = wf_dtype_info(w->type.dtype)->size_bytes;
 	unsigned char before[16];
 	uint32_t storage;
 	wf_ref object = WF_NIL;
-	if (!f->is_new && !f->stand_in && !w->said && old && wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
+	if (!f->is_new && !f->stand_in && !w->declared && old && wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
 		struct wf_tensor t = *old;
 		int r = wf_tensor_read(ck->storages, &t, 0, before, size);
 		ck->edits->writing = ino;
@@ -170,7 +170,7 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 	}
 	int r = wf_edit_new_storage(ck, size, w->location ? w->location : "cpu", wf_overlay_new_number(ck->overlay), &storage);
 	if (r == 0)
-		r = make_over(ck, w, &w->form, storage, &object);
+		r = make_over(ck, w, &w->type, storage, &object);
 	/* the record makes the storage that what is written then goes to */
 	if (r == 0)
 		r = wf_edit_become(ck, ino, object, w->place);
@@ -185,49 +185,49 @@ static enum text text_for(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	char text[LINE_MAX_BYTES];
-	size_t element = wf_dtype_info(w->form.dtype)->size_bytes;
+	size_t element = wf_dtype_info(w->type.dtype)->size_bytes;
 	if (size == 0 || size > sizeof text || (!f->anew && !f->is_new) || wf_edit_read(ck, ino, 0, text, size) < 0)
 		return NO_TEXT;
 	bool line = wf_text_is_line(text, size);
-	if (w->form.ndim == 0 && (line || element > 1 || size > element) && (line || wf_text_is_utf8(text, size, false)) &&
-	    wf_number_encode(w->form.dtype, text, size, ret))
+	if (w->type.ndim == 0 && (line || element > 1 || size > element) && (line || wf_text_is_utf8(text, size, false)) &&
+	    wf_number_encode(w->type.dtype, text, size, ret))
 		return A_NUMBER;
 	return line && element > 1 ? ONE_LINE : NO_TEXT;
 }
 
-static bool fit(const struct wf_wanted *w, uint64_t size, struct wf_form *ret)
+static bool fit(const struct wf_wanted *w, uint64_t size, struct wf_tensor_type *ret)
 {
-	const struct wf_dtype_info *info = wf_dtype_info(w->form.dtype);
-	*ret = w->form;
+	const struct wf_dtype_info *info = wf_dtype_info(w->type.dtype);
+	*ret = w->type;
 	if (w->free_dim >= 0) {
 		uint64_t numel = size / info->size_bytes * info->values_per_byte;
 		return size % info->size_bytes == 0 && wf_shape_fit(ret->shape, ret->ndim, w->free_dim, numel) == 0;
 	}
-	return wf_form_fits(ret, size) || (!w->exact && wf_form_rows(ret, size));
+	return wf_tensor_type_fits(ret, size) || (!w->exact && wf_tensor_type_rows(ret, size));
 }
 
 static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
 {
-	struct wf_form form;
+	struct wf_tensor_type type;
 	unsigned char element[16] = {0};
 	uint64_t size = wf_edit_size(ck, ino);
 	uint32_t storage;
 	wf_ref object = WF_NIL;
-	bool fits = fit(w, size, &form);
+	bool fits = fit(w, size, &type);
 	/* bytes that attributes describe are those bytes */
-	enum text text = w->said && fits ? NO_TEXT : text_for(ck, ino, w, size, element);
+	enum text text = w->declared && fits ? NO_TEXT : text_for(ck, ino, w, size, element);
 	if (text == A_NUMBER && !w->bare && !w->array)
 		return become_element(ck, ino, w, element);
 	if (text == ONE_LINE || !fits)
 		return -EINVAL;
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f->is_new && !f->stand_in && !w->said && w->like == wf_tree_node(ck->tree, ino)->object)
-		return fill(ck, ino, w, &form);
+	if (!f->is_new && !f->stand_in && !w->declared && w->like == wf_tree_node(ck->tree, ino)->object)
+		return fill(ck, ino, w, &type);
 	if (w->array)
-		return become_array(ck, ino, w, &form);
+		return become_array(ck, ino, w, &type);
 	int r = storage_of_content(ck, ino, &storage);
 	if (r == 0)
-		r = make_over(ck, w, &form, storage, &object);
+		r = make_over(ck, w, &type, storage, &object);
 	return r < 0 ? r : wf_edit_become(ck, ino, object, w->place);
 }
 
@@ -239,7 +239,7 @@ static int become_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	uint64_t size = wf_edit_size(ck, ino);
 	uint32_t storage;
 	wf_ref object;
-	plain.form = (struct wf_form){.dtype = WF_UINT8, .ndim = 1, .shape = {(int64_t)size}};
+	plain.type = (struct wf_tensor_type){.dtype = WF_UINT8, .ndim = 1, .shape = {(int64_t)size}};
 	struct wf_file *f = wf_edit_known(ck, ino);
 	struct wf_tensor t;
 	int r = storage_of_content(ck, ino, &storage);
@@ -249,9 +249,9 @@ static int become_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	if (!w->place && f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage && !t.parameter &&
 	    t.dtype == WF_UINT8) {
 		f->judged = true;
-		return wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &plain.form);
+		return wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &plain.type);
 	}
-	r = make_over(ck, &plain, &plain.form, storage, &object);
+	r = make_over(ck, &plain, &plain.type, storage, &object);
 	return r < 0 ? r : wf_edit_become(ck, ino, object, plain.place);
 }
 
@@ -293,15 +293,15 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 		f->judged |= r == 0;
 		f->stand_in &= r < 0;
 		f->refused &= r < 0;
-		f->said_fits |= r == 0 && w->said;
+		f->declared_fits |= r == 0 && w->declared;
 		return r;
 	}
 	struct wf_wanted plain = {.kind = WANT_NEW, .free_dim = -1, .location = w->location};
-	if (f->is_new && w->kind != WANT_NEW && !(w->insists && !w->said)) {
+	if (f->is_new && w->kind != WANT_NEW && !(w->insists && !w->declared)) {
 		/* attributes that do not fit yet wait, and whoever closes the file hears of it */
 		int made = judge_new(ck, ino, &plain);
 		f->judged |= made == 0;
-		return made < 0 ? made : w->said && !empty ? -EINVAL : 0;
+		return made < 0 ? made : w->declared && !empty ? -EINVAL : 0;
 	}
 	int back = wf_edit_restore(ck, ino);
 	f->refused = true;
@@ -321,22 +321,22 @@ bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct 
 	struct wf_tensor t;
 	if (w->kind == WANT_VALUE)
 		return n->type == WF_NODE_VALUE;
-	return n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && t.dtype == w->form.dtype && t.ndim == w->form.ndim;
+	return n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && t.dtype == w->type.dtype && t.ndim == w->type.ndim;
 }
 
-bool wf_edit_said_is_true(struct wf_checkpoint *ck, wf_ino ino)
+bool wf_edit_fits_declared(struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	struct wf_wanted w;
-	struct wf_form form;
+	struct wf_tensor_type type;
 	struct wf_tensor t;
-	if (!f->said || wf_edit_wanted(ck, ino, NULL, NULL, &w) < 0 || w.kind == WANT_NEW)
+	if (!f->declared || wf_edit_wanted(ck, ino, NULL, NULL, &w) < 0 || w.kind == WANT_NEW)
 		return false;
 	w.exact = false; /* rows may have come or gone since they came true */
 	if (w.kind == WANT_VALUE)
-		return wf_said(f, SAID_CLASS) && wf_class_is(ck->graph, n->object, wf_said(f, SAID_CLASS));
-	return wf_edit_tensor(ck, ino, &t) == 0 && fit(&w, t.size_bytes, &form) && wf_form_same(&form, &t);
+		return wf_declared(f, DECLARED_CLASS) && wf_class_is(ck->graph, n->object, wf_declared(f, DECLARED_CLASS));
+	return wf_edit_tensor(ck, ino, &t) == 0 && fit(&w, t.size_bytes, &type) && wf_tensor_has_type(&type, &t);
 }
 
 /* ---- while it is written ---- */
@@ -350,11 +350,11 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 	if (wf_edit_wanted(ck, ino, NULL, NULL, &w) < 0 || !w.insists)
 		return true;
 	if (w.kind == WANT_TENSOR)
-		return !shell || wf_dtype_info(w.form.dtype)->size_bytes == 1 ||
-		       (w.form.ndim == 0 && wf_number_encode(w.form.dtype, text, len, element));
+		return !shell || wf_dtype_info(w.type.dtype)->size_bytes == 1 ||
+		       (w.type.ndim == 0 && wf_number_encode(w.type.dtype, text, len, element));
 	if (w.kind != WANT_VALUE || wf_value_parse(ck->graph, w.like, text, len, &object) != -EINVAL)
 		return true;
 	/* a tool that copies another kind of value here says so only after the content */
-	return !shell && !(f && f->said) &&
+	return !shell && !(f && f->declared) &&
 	       (wf_value_parse_json(ck->graph, text, len, &object) == 0 || wf_number_encode(WF_COMPLEX128, text, len, element));
 }

@@ -1,4 +1,4 @@
-/* Edits around a commit: everything settled before it; what scratch entries and files that were unlinked while open
+/* Edits around a commit: everything judged before it; what scratch entries and files that were unlinked while open
  * need of the old base carried over it, since the new one holds nothing of theirs. */
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +26,7 @@ static int set_aside(struct wf_checkpoint *ck, bool aside)
 	int r = 0;
 	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++) {
 		struct wf_file *f = wf_edit_known(ck, ino);
-		if (!f || (aside ? !wf_edit_waits(ck, ino) : !f->aside) || wf_edit_place_of(ck, ino, &p) < 0)
+		if (!f || (aside ? !wf_edit_is_unjudged(ck, ino) : !f->aside) || wf_edit_place_of(ck, ino, &p) < 0)
 			continue;
 		const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
 		const struct wf_entry *e = &d->entries[p.position];
@@ -56,7 +56,7 @@ static bool backup_name(struct wf_checkpoint *ck, wf_ino ino, const struct wf_ho
 	const struct wf_node *n = wf_tree_node(ck->tree, ino), *dir = wf_tree_node(ck->tree, home->dir);
 	struct wf_place p;
 	return n && n->nlink == 1 && n->type != WF_NODE_LINK && dir && dir->nlink > 0 && !wf_edit_is_scratch(ck, home->dir) &&
-	       wf_edit_place_of(ck, ino, &p) == 0 && wf_edits_shadowed(ck, p.dir) == home->dir &&
+	       wf_edit_place_of(ck, ino, &p) == 0 && wf_edits_scratch_owner(ck, p.dir) == home->dir &&
 	       wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name) && is_backup(name, home->name) &&
 	       wf_edit_find(ck, home->dir, home->name, &p) == -ENOENT;
 }
@@ -66,7 +66,7 @@ static int restore_backups(struct wf_checkpoint *ck)
 {
 	char name[WF_NAME_MAX + 1];
 	const struct wf_edits *e = ck->edits;
-	for (wf_ino ino = 1; ino <= e->files_count && e->shadow_count > 0; ino++) {
+	for (wf_ino ino = 1; ino <= e->files_count && e->scratch_dir_count > 0; ino++) {
 		struct wf_file *f = wf_edit_known(ck, ino);
 		if (!f || !f->home || !backup_name(ck, ino, f->home, name))
 			continue;
@@ -80,14 +80,14 @@ static int restore_backups(struct wf_checkpoint *ck)
 			return r;
 		if (ck->renamed)
 			ck->renamed(ck->changed_ctx, dir, name);
-		wf_edit_tell_renamed(ck, ino);
+		wf_edit_notify_renamed(ck, ino);
 	}
 	return 0;
 }
 
 /* ---- before ---- */
 
-int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
+int wf_edits_before_commit(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	if (!ck->edits)
 		return 0;
@@ -105,7 +105,7 @@ int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err)
 	return r < 0 ? wf_fail(err, r, "%s", strerror(-r)) : 0;
 }
 
-void wf_edits_unsettle(struct wf_checkpoint *ck)
+void wf_edits_end_commit(struct wf_checkpoint *ck)
 {
 	if (ck->edits)
 		set_aside(ck, false);
@@ -125,7 +125,7 @@ static wf_ref note_kept(void *ctx, wf_ref persid, wf_ref id)
 static bool is_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_place p;
-	return ck->edits->shadow_count > 0 && wf_edit_place_of(ck, ino, &p) == 0 && wf_edit_is_scratch(ck, p.dir);
+	return ck->edits->scratch_dir_count > 0 && wf_edit_place_of(ck, ino, &p) == 0 && wf_edit_is_scratch(ck, p.dir);
 }
 
 /* Files without a name, and content that goes on. */
@@ -226,21 +226,21 @@ bool wf_edits_structural(const struct wf_checkpoint *ck)
 	return ck->edits->structural;
 }
 
-bool wf_edits_reformed(const struct wf_checkpoint *ck)
+bool wf_edits_types_changed(const struct wf_checkpoint *ck)
 {
-	return ck->edits->reformed;
+	return ck->edits->types_changed;
 }
 
 /* Names are ordinary ones, and what was written is what a failure brings back. Content in a writer's hands goes on. */
 static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f || wf_edit_waits(ck, ino) || is_scratch_file(ck, ino))
+	if (!f || wf_edit_is_unjudged(ck, ino) || is_scratch_file(ck, ino))
 		return;
 	free(f->was);
 	f->was = NULL;
 	f->is_new = f->judged = f->stand_in = false;
-	wf_said_clear(f);
+	wf_declared_clear(f);
 	free(f->old); /* what it names may be gone */
 	f->old = NULL;
 	if (f->pending == PENDING_NOT)
@@ -252,13 +252,13 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 	if (f->pending == PENDING_TEXT)
 		wf_buffer_free(&f->text);
 	wf_edit_set_pending(ck, f, PENDING_NOT);
-	wf_edit_changed(ck, ino);
+	wf_edit_notify_changed(ck, ino);
 }
 
 void wf_edits_committed(struct wf_checkpoint *ck)
 {
 	struct wf_edits *e = ck->edits;
-	e->reformed = e->structural = false;
+	e->types_changed = e->structural = false;
 	set_aside(ck, false);
 	for (wf_ino ino = 1; ino <= e->files_count; ino++)
 		after_commit(ck, ino);
@@ -278,7 +278,7 @@ void wf_edits_committed(struct wf_checkpoint *ck)
 	wf_edit_forget_touched(e);
 	e->changes++;
 	e->generation++; /* a list's names are numbered anew */
-	e->scratch_unlogged = e->shadow_count > 0;
+	e->scratch_unlogged = e->scratch_dir_count > 0;
 	for (wf_ino ino = 1; !e->scratch_unlogged && ino <= e->files_count; ino++)
-		e->scratch_unlogged = wf_edit_waits(ck, ino);
+		e->scratch_unlogged = wf_edit_is_unjudged(ck, ino);
 }

@@ -48,7 +48,7 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	free(e->numbers);
 	free(e->unnamed);
 	free(e->by_number);
-	free(e->shadows);
+	free(e->scratch_dirs);
 	for (uint32_t i = 0; i < e->refused_count; i++)
 		free(e->refused[i]);
 	free(e->refused);

@@ -5,7 +5,8 @@
  *
  * - pending content: what a writer has made of a file and nobody has judged yet (wf_flush and the last wf_release do), and
  *   the bytes of new keys as they were written, until a commit.
- * - shadows: a directory's scratch entries (*.swp, .nfs*, ...), a mapping of their own that the checkpoint never sees.
+ * - scratch directories: the scratch entries of a directory (*.swp, .nfs*, ...), in a mapping of their own that the checkpoint never
+ *   sees.
  * - orphans: files unlinked while open.
  *
  * Threads: all with the checkpoint's lock held: the hooks for reading shared, the rest exclusively.
@@ -30,11 +31,11 @@ int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err);
 void wf_edits_close(struct wf_checkpoint *ck);
 
 /* ---- hooks for reading ---- */
-/* Whether the content of ino stands here and not in the graph; wf_edits_size may be called only then. */
-bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino);
-uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino);
+/* Whether the content of ino stands here and not in the graph; wf_edits_pending_size may be called only then. */
+bool wf_edits_is_pending(const struct wf_checkpoint *ck, wf_ino ino);
+uint64_t wf_edits_pending_size(const struct wf_checkpoint *ck, wf_ino ino);
 /* Corrects dtype, shape and stride of a decoded tensor to what its pending content is going to mean. */
-void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
+void wf_edits_pending_type(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t);
 /* Whether single entries of the directory can be removed: not those of a tuple or a module. */
 bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir);
 /* Whether the entry was removed, though its object is still there; and how many entries a directory shows. */
@@ -43,10 +44,13 @@ uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir);
 bool wf_edits_is_hiding(const struct wf_checkpoint *ck); /* such an entry waits for the next commit, which is to name it */
 /* Times, mode and owner of a node; also without edits. */
 void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks *ret);
-/* The directory of a directory's scratch entries, WF_NO_INO when it has none; and the way back (shadow -> its
- * directory). */
-wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir);
-wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow);
+/* The scratch directory of a directory; WF_NO_INO: it has none. And the way back; WF_NO_INO: it is no scratch directory. */
+wf_ino wf_edits_scratch_dir(const struct wf_checkpoint *ck, wf_ino dir);
+wf_ino wf_edits_scratch_owner(const struct wf_checkpoint *ck, wf_ino scratch_dir);
+/* As a user sees it: dir, or the directory whose scratch directory it is. */
+wf_ino wf_edits_visible_dir(const struct wf_checkpoint *ck, wf_ino dir);
+/* A name among the keys of a directory, or among its scratch entries. -ENOENT, -ENOTDIR. */
+int wf_edits_lookup(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 
 /* A number that every edit, commit or revert changes. */
 uint64_t wf_edits_edition(const struct wf_checkpoint *ck);
@@ -58,12 +62,12 @@ uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_
 /* Judges what nobody has open for writing and compacts the graph: afterwards the graph reachable from the root and the
  * storages are what is to be written. What a writer has in its hands goes on: the commit takes what was judged last, and
  * leaves out what never was. */
-int wf_edits_settle(struct wf_checkpoint *ck, struct wf_error *err);
-void wf_edits_unsettle(struct wf_checkpoint *ck); /* what was left out is there again; after a commit that failed */
+int wf_edits_before_commit(struct wf_checkpoint *ck, struct wf_error *err);
+void wf_edits_end_commit(struct wf_checkpoint *ck); /* what was left out is there again; after a commit that failed */
 /* For wf_status: appends JSON. Shapes that are others than at the last commit, and content that was refused. */
 void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);
 /* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
-bool wf_edits_reformed(const struct wf_checkpoint *ck);
+bool wf_edits_types_changed(const struct wf_checkpoint *ck);
 /* Whether an edit since the last commit changes the pickle: always so but for bytes of tensors. */
 bool wf_edits_structural(const struct wf_checkpoint *ck);
 /* What scratch entries and orphans name, and the new file does not hold (live: by storage, what it does), goes to data

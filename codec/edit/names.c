@@ -40,7 +40,7 @@ int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_
 	if (wf_tree_node(ck->tree, dir)->nlink == 0)
 		return -ENOENT; /* removed while somebody stood in it */
 	if (wf_name_is_scratch(name) && !wf_edit_is_scratch(ck, dir) && !wf_edit_was_key(ck, dir, name)) {
-		int r = wf_edit_make_shadow(ck, dir, &dir);
+		int r = wf_edit_make_scratch_dir(ck, dir, &dir);
 		if (r < 0)
 			return r;
 		d = wf_tree_dir(ck->tree, dir);
@@ -84,7 +84,7 @@ static void now_directory(void *ctx, wf_ino gone, wf_ino ino)
 {
 	struct wf_checkpoint *ck = ctx;
 	wf_edit_renumber(ck, gone, ino);
-	wf_edit_tell_renamed(ck, ino);
+	wf_edit_notify_renamed(ck, ino);
 	if (ck->became_directory && !ck->edits->replaying)
 		ck->became_directory(ck->changed_ctx, ino);
 }
@@ -115,9 +115,9 @@ bool wf_edit_removable(const struct wf_checkpoint *ck, const struct wf_place *p)
 
 bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir)
 {
-	wf_ino shadow = wf_edits_shadow(ck, dir);
+	wf_ino scratch_dir = wf_edits_scratch_dir(ck, dir);
 	return wf_edits_shown(ck, dir) == 0 &&
-	       (shadow == WF_NO_INO || wf_tree_dir(ck->tree, shadow)->live == 0);
+	       (scratch_dir == WF_NO_INO || wf_tree_dir(ck->tree, scratch_dir)->live == 0);
 }
 
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)

@@ -21,7 +21,7 @@ int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino)
 	old->was_new = f->is_new;
 	old->was_judged = f->judged;
 	old->shared = f->stand_in;
-	/* where only the storage is to blame, the form is there as declared */
+	/* where only the storage is to blame, the type is there as declared */
 	old->is_tensor = n->type == WF_NODE_TENSOR && (wf_edit_tensor(ck, ino, &old->t) == 0 || old->t.rebuild != WF_NIL);
 	f->old = old;
 	return 0;
@@ -81,11 +81,11 @@ int wf_edit_restore_object(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 	if (!old->is_tensor || old->t.kind != WF_TENSOR_DENSE)
 		return 0;
 	int r = wf_edit_tensor(ck, ino, &now);
-	struct wf_form form = wf_form_of_tensor(&now);
-	if (r == 0 && now.storage == t.storage && now.offset_elems == t.offset_elems && wf_form_same(&form, &t) &&
+	struct wf_tensor_type type = wf_tensor_type_of(&now);
+	if (r == 0 && now.storage == t.storage && now.offset_elems == t.offset_elems && wf_tensor_has_type(&type, &t) &&
 	    !memcmp(now.stride, t.stride, t.ndim * sizeof *t.stride))
 		return 0;
-	return wf_edit_reform(ck, ino, &t);
+	return wf_edit_change_type(ck, ino, &t);
 }
 
 bool wf_edit_is_old(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old)
@@ -95,6 +95,6 @@ bool wf_edit_is_old(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 		return false;
 	if (!old->is_tensor || wf_edit_tensor(ck, ino, &now) < 0)
 		return !old->is_tensor;
-	struct wf_form form = wf_form_of_tensor(&now);
-	return now.storage == old->t.storage && wf_form_same(&form, &old->t);
+	struct wf_tensor_type type = wf_tensor_type_of(&now);
+	return now.storage == old->t.storage && wf_tensor_has_type(&type, &old->t);
 }

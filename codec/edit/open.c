@@ -88,7 +88,7 @@ int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 	if (o->failed && f && f->writers <= 1) {
 		/* it changes nothing; and what came of it is no success, should something have been written behind it */
 		r = wf_edit_restore(ck, ino);
-		if (r == 0 && f->pending != PENDING_NOT && wf_edits_size(ck, ino) > 0)
+		if (r == 0 && f->pending != PENDING_NOT && wf_edits_pending_size(ck, ino) > 0)
 			r = o->failed;
 		f->touched = false;
 	} else if (f && f->touched) {
@@ -102,7 +102,7 @@ static bool ends_something(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->said || (f->is_new && !f->judged));
+	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->declared || (f->is_new && !f->judged));
 	pthread_rwlock_unlock(&ck->lock);
 	return ends;
 }

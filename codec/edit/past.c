@@ -71,26 +71,26 @@ int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char 
 	if (wf_edit_is_scratch(ck, p->dir) || (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE))
 		return 0;
 	struct wf_past *past = wf_past_of(ck, p->dir, name);
-	bool typed = f && f->judged && f->said;
+	bool typed = f && f->judged && f->declared;
 	if (f && f->is_new && !typed)
 		return 0; /* it has no type of its own: what the name remembers already goes on */
 	if (!past)
 		past = make(ck, p->dir, name);
 	if (!past)
 		return -ENOMEM;
-	free(past->form);
+	free(past->type);
 	*past = (struct wf_past){.key = wf_edit_entry(ck, p)->key, .object = n->object, .position = p->position, .scratch = scratch,
 				 .ino = wf_edit_entry(ck, p)->ino};
 	if (n->type != WF_NODE_TENSOR || (wf_edit_tensor(ck, wf_edit_entry(ck, p)->ino, &t) < 0 && t.rebuild == WF_NIL))
 		return 0;
 	/* no longer than it need be: a script may remove a million of them */
-	size_t size = offsetof(struct wf_form, shape) + t.ndim * sizeof *t.shape;
-	past->form = malloc(size);
-	if (!past->form)
+	size_t size = offsetof(struct wf_tensor_type, shape) + t.ndim * sizeof *t.shape;
+	past->type = malloc(size);
+	if (!past->type)
 		return -ENOMEM;
-	past->form->dtype = t.dtype;
-	past->form->ndim = t.ndim;
-	memcpy(past->form->shape, t.shape, t.ndim * sizeof *t.shape);
+	past->type->dtype = t.dtype;
+	past->type->ndim = t.ndim;
+	memcpy(past->type->shape, t.shape, t.ndim * sizeof *t.shape);
 	return 0;
 }
 
@@ -107,7 +107,7 @@ void wf_pasts_clear(struct wf_edits *e)
 	if (!e->pasts)
 		return;
 	for (uint32_t i = 0; i < e->pasts->count; i++)
-		free(e->pasts->all[i].form);
+		free(e->pasts->all[i].type);
 	wf_key_map_free(&e->pasts->by_name);
 	free(e->pasts->all);
 	free(e->pasts);

@@ -63,16 +63,10 @@ static int name_in_parent(const struct wf_checkpoint *ck, wf_ino dir, char *name
 	return -ENOENT;
 }
 
-static wf_ino visible(const struct wf_checkpoint *ck, wf_ino dir)
-{
-	wf_ino shadowed = wf_edits_shadowed(ck, dir);
-	return shadowed != WF_NO_INO ? shadowed : dir;
-}
-
 static int dir_path(struct wf_checkpoint *ck, wf_ino dir, const char **ret)
 {
 	char name[WF_NAME_MAX + 2];
-	wf_ino chain[DEPTH_MAX], at = visible(ck, dir);
+	wf_ino chain[DEPTH_MAX], at = wf_edits_visible_dir(ck, dir);
 	uint32_t n = 0;
 	const char *base = "";
 	/* up to a directory whose path is known, then down again */
@@ -88,7 +82,7 @@ static int dir_path(struct wf_checkpoint *ck, wf_ino dir, const char **ret)
 		if (n == DEPTH_MAX)
 			return -ENAMETOOLONG;
 		chain[n++] = at;
-		at = visible(ck, node->parent);
+		at = wf_edits_visible_dir(ck, node->parent);
 	}
 	while (n > 0) {
 		wf_ino next = chain[--n];

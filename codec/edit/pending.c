@@ -130,7 +130,7 @@ static int hold_as_bytes(struct wf_checkpoint *ck, wf_ino ino, uint8_t flags, co
 static int hold_anew(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	uint64_t size = WF_MIN(keep, wf_edits_size(ck, ino));
+	uint64_t size = WF_MIN(keep, wf_edits_pending_size(ck, ino));
 	cleanup_free char *bytes = malloc(size + 1);
 	int r = bytes ? wf_edit_read(ck, ino, 0, bytes, size) : -ENOMEM;
 	uint8_t flags = hold_flags(f);
@@ -205,7 +205,7 @@ int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino)
 
 int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino)
 {
-	static const struct wf_form none = {.dtype = WF_UINT8};
+	static const struct wf_tensor_type none = {.dtype = WF_UINT8};
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f || f->pending == PENDING_NOT)
 		return 0;
@@ -220,17 +220,17 @@ int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino)
 /* ---- what becomes of it ---- */
 
 /* The data file becomes the tensor's storage. */
-static int switch_storage(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, const struct wf_form *form)
+static int switch_storage(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, const struct wf_tensor_type *type)
 {
 	struct wf_tensor t = {.rebuild = WF_NIL};
 	int r = wf_edit_tensor(ck, ino, &t);
 	/* a tensor whose storage shrank under it decodes with an error but in full */
 	if (r < 0 && t.rebuild == WF_NIL)
 		return r;
-	wf_form_set(&t, form, f->storage);
-	r = wf_storage_set_form(ck->storages, f->storage, form->dtype, NULL);
+	wf_tensor_set_type(&t, type, f->storage);
+	r = wf_storage_set_form(ck->storages, f->storage, type->dtype, NULL);
 	if (r == 0)
-		r = wf_edit_reform(ck, ino, &t);
+		r = wf_edit_change_type(ck, ino, &t);
 	if (r < 0)
 		return r;
 	f->judged = true;
@@ -257,7 +257,7 @@ static int abandon(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f)
 	return r;
 }
 
-int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
+int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (how == SETTLE_RESTORE) {
@@ -269,10 +269,10 @@ int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, co
 	}
 	if (!f || f->pending != PENDING_BYTES)
 		return -EINVAL;
-	return how == SETTLE_SWITCH ? switch_storage(ck, ino, f, form) : abandon(ck, ino, f);
+	return how == SETTLE_SWITCH ? switch_storage(ck, ino, f, type) : abandon(ck, ino, f);
 }
 
-static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
+static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
 	int r = 0;
@@ -286,24 +286,24 @@ static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle ho
 	if (r == 0)
 		r = wf_put_file(ck, b, ino);
 	wf_put_u8(b, (uint8_t)how);
-	wf_put_u8(b, (uint8_t)form->dtype);
-	wf_put_u8(b, (uint8_t)form->ndim);
-	for (uint32_t i = 0; i < form->ndim; i++)
-		wf_put_u64(b, (uint64_t)form->shape[i]);
+	wf_put_u8(b, (uint8_t)type->dtype);
+	wf_put_u8(b, (uint8_t)type->ndim);
+	for (uint32_t i = 0; i < type->ndim; i++)
+		wf_put_u64(b, (uint64_t)type->shape[i]);
 	if (r == 0)
 		r = wf_edit_record(ck, EDIT_SETTLE, wf_edit_pending(ck, ino));
 	return r;
 }
 
-int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_form *form)
+int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type)
 {
 	int r = how == SETTLE_SWITCH ? wf_edit_check_pickle(ck, ino) : 0;
 	if (r == 0)
-		r = record_settle(ck, ino, how, form);
-	return r < 0 ? r : wf_apply_settle(ck, ino, how, form);
+		r = record_settle(ck, ino, how, type);
+	return r < 0 ? r : wf_apply_settle(ck, ino, how, type);
 }
 
-bool wf_edit_waits(struct wf_checkpoint *ck, wf_ino ino)
+bool wf_edit_is_unjudged(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_place p;
 	struct wf_tensor t;

@@ -12,13 +12,22 @@ int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct 
 	int r = wf_tree_lookup(ck->tree, dir, name, &position);
 	if (r == 0 && wf_edits_hides(ck, dir, position))
 		r = -ENOENT;
-	wf_ino shadow = r == -ENOENT ? wf_edits_shadow(ck, dir) : WF_NO_INO;
-	if (shadow != WF_NO_INO) {
-		dir = shadow;
+	wf_ino scratch_dir = r == -ENOENT ? wf_edits_scratch_dir(ck, dir) : WF_NO_INO;
+	if (scratch_dir != WF_NO_INO) {
+		dir = scratch_dir;
 		r = wf_tree_lookup(ck->tree, dir, name, &position);
 	}
 	if (r == 0)
 		*ret = (struct wf_place){dir, position};
+	return r;
+}
+
+int wf_edits_lookup(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret)
+{
+	struct wf_place p;
+	int r = wf_edit_find(ck, dir, name, &p);
+	if (r == 0)
+		*ret = wf_edit_entry(ck, &p)->ino;
 	return r;
 }
 
@@ -126,20 +135,19 @@ static int is_outside(void *ctx, wf_ino dir, uint32_t position)
 	return !wf_edit_is_scratch(o->ck, dir);
 }
 
-static int tell_entry(void *ctx, wf_ino dir, uint32_t position)
+static int notify_entry(void *ctx, wf_ino dir, uint32_t position)
 {
 	struct wf_checkpoint *ck = ctx;
 	char name[WF_NAME_MAX + 1];
-	wf_ino shadowed = wf_edits_shadowed(ck, dir);
 	if (wf_tree_name(ck->tree, wf_tree_dir(ck->tree, dir), position, name))
-		ck->renamed(ck->changed_ctx, shadowed != WF_NO_INO ? shadowed : dir, name);
+		ck->renamed(ck->changed_ctx, wf_edits_visible_dir(ck, dir), name);
 	return 0;
 }
 
-void wf_edit_tell_renamed(struct wf_checkpoint *ck, wf_ino ino)
+void wf_edit_notify_renamed(struct wf_checkpoint *ck, wf_ino ino)
 {
 	if (ck->renamed && !ck->edits->replaying)
-		wf_edit_each_entry(ck, ino, tell_entry, ck);
+		wf_edit_each_entry(ck, ino, notify_entry, ck);
 }
 
 void wf_edit_keep_places(struct wf_checkpoint *ck)
@@ -155,8 +163,8 @@ void wf_edit_keep_places(struct wf_checkpoint *ck)
 			continue;
 		wf_tree_swap_places(ck->tree, at.dir, at.position, o.place.dir, o.place.position);
 		ck->edits->generation++;
-		wf_edit_tell_renamed(ck, dir);
-		wf_edit_tell_renamed(ck, link);
+		wf_edit_notify_renamed(ck, dir);
+		wf_edit_notify_renamed(ck, link);
 	}
 }
 
@@ -168,6 +176,6 @@ static int in_checkpoint(void *ctx, wf_ino dir, uint32_t position)
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	return ck->edits->shadow_count == 0 || !n || n->nlink == 0 ||
+	return ck->edits->scratch_dir_count == 0 || !n || n->nlink == 0 ||
 	       wf_edit_each_entry(ck, ino, in_checkpoint, ck) == 1;
 }

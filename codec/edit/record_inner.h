@@ -39,7 +39,7 @@
 	X(PIECE,      piece,   false) /* u64 offset, a part of the next pickle */                                       \
 	X(OBJECT,     object,  false) /* path, u64 length of the pieces before, rest of the pickle (edit/scratch.c) */  \
 	X(SET,        content, true)  /* path, u8 takes the place that its name remembers, pickle (edit/set.c) */       \
-	X(SAID,       content, false) /* path, text name, text value: an attribute for content that is to come */       \
+	X(DECLARE,    content, false) /* path, text name, text value: an attribute for content that is to come */       \
 	X(HEIR,       names,   true)  /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
 	X(SYMLINK_TO, names,   true)  /* path, text target: a link to anywhere, which only a scratch name can be */     \
 	X(TOUCH,      touch,   false) /* path, text: what stood there, before the first edit that names it */

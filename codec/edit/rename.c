@@ -167,7 +167,7 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 {
 	struct wf_wanted w;
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (f->said_fits && f->judged && !f->touched) { /* attributes have made it what it is: it takes the place alone */
+	if (f->declared_fits && f->judged && !f->touched) { /* attributes have made it what it is: it takes the place alone */
 		*ret = true;
 		return 0;
 	}
@@ -178,7 +178,7 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 	bool insisted = w.insists;
 	w.insists = true;
 	r = wf_edit_judge_as(ck, ino, &w);
-	if (r == 0 && wf_edit_size(ck, ino) == 0 && !w.said)
+	if (r == 0 && wf_edit_size(ck, ino) == 0 && !w.declared)
 		r = wf_edit_is_judged(ck, ino, &w) ? 0 : -EINVAL;
 	*ret = r == 0;
 	return r == -EINVAL && !insisted ? 0 : r;

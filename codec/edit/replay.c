@@ -260,7 +260,7 @@ static int replay_set(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)
 static int replay_content(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
 {
 	wf_ino ino;
-	struct wf_form form = {0};
+	struct wf_tensor_type to = {0};
 	int r = take_file(ck, in, &ino);
 	if (r < 0)
 		return r;
@@ -274,17 +274,17 @@ static int replay_content(struct wf_checkpoint *ck, enum wf_edit_record type, st
 		return replay_set(ck, ino, in);
 	if (type == EDIT_SETTLE) {
 		uint8_t how = take_u8(in);
-		form.dtype = take_u8(in);
-		form.ndim = take_u8(in);
-		if (how > SETTLE_RESTORE || form.dtype == WF_DTYPE_INVALID || form.dtype >= WF_DTYPE_COUNT ||
-		    form.ndim > WF_MAX_NDIM)
+		to.dtype = take_u8(in);
+		to.ndim = take_u8(in);
+		if (how > SETTLE_RESTORE || to.dtype == WF_DTYPE_INVALID || to.dtype >= WF_DTYPE_COUNT ||
+		    to.ndim > WF_MAX_NDIM)
 			return -EINVAL;
-		for (uint32_t i = 0; i < form.ndim; i++)
-			form.shape[i] = (int64_t)take_u64(in);
-		for (uint32_t i = 0; i < form.ndim; i++)
-			if (form.shape[i] < 0)
+		for (uint32_t i = 0; i < to.ndim; i++)
+			to.shape[i] = (int64_t)take_u64(in);
+		for (uint32_t i = 0; i < to.ndim; i++)
+			if (to.shape[i] < 0)
 				return -EINVAL;
-		return in->failed ? -EINVAL : wf_apply_settle(ck, ino, how, &form);
+		return in->failed ? -EINVAL : wf_apply_settle(ck, ino, how, &to);
 	}
 	size_t len, name_len = 0;
 	const char *name = type != EDIT_VALUE ? take_text(in, &name_len) : "";
@@ -296,7 +296,7 @@ static int replay_content(struct wf_checkpoint *ck, enum wf_edit_record type, st
 	cleanup_free char *key = strndup(name, name_len), *value = strndup(text, len);
 	if (!key || !value)
 		return -ENOMEM;
-	return type == EDIT_SAID ? wf_apply_said(ck, ino, key, value) : wf_apply_attribute(ck, ino, key, value);
+	return type == EDIT_DECLARE ? wf_apply_declared(ck, ino, key, value) : wf_apply_attribute(ck, ino, key, value);
 }
 
 static int replay_piece(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
@@ -391,7 +391,7 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 		const struct wf_node *n = wf_tree_node(ck->tree, ino);
 		if (!f || !n || n->nlink == 0)
 			continue;
-		f->said_fits = wf_edit_said_is_true(ck, ino);
+		f->declared_fits = wf_edit_fits_declared(ck, ino);
 		f->touched = f->pending != PENDING_NOT && (f->sized || (f->is_new && !f->judged));
 		r = wf_edit_end_writing(ck, ino);
 		if (r == -EINVAL || r == -EFBIG)

@@ -11,13 +11,13 @@ int wf_replay_scratch(struct wf_checkpoint *ck)
 {
 	const struct wf_edits *e = ck->edits;
 	int r = 0;
-	for (uint32_t i = 0; i < e->shadow_count; i++) {
-		wf_ino shadow = e->shadows[i].shadow;
-		for (uint32_t k = 0; r == 0 && k < wf_tree_dir(ck->tree, shadow)->count; k++) {
-			wf_ino ino = wf_tree_dir(ck->tree, shadow)->entries[k].ino;
+	for (uint32_t i = 0; i < e->scratch_dir_count; i++) {
+		wf_ino scratch_dir = e->scratch_dirs[i].dir;
+		for (uint32_t k = 0; r == 0 && k < wf_tree_dir(ck->tree, scratch_dir)->count; k++) {
+			wf_ino ino = wf_tree_dir(ck->tree, scratch_dir)->entries[k].ino;
 			if (ino == WF_NO_INO)
 				continue;
-			r = wf_tree_remove(ck->tree, shadow, k, NULL);
+			r = wf_tree_remove(ck->tree, scratch_dir, k, NULL);
 			wf_edit_forget(ck, ino);
 		}
 	}

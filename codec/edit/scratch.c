@@ -25,8 +25,8 @@ int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, 
 {
 	const struct wf_pickle_writer hooks = {.persid = each, .write = to_nobody, .ctx = ctx};
 	const struct wf_edits *e = ck->edits;
-	for (uint32_t i = 0; i < e->shadow_count; i++) {
-		const struct wf_dir *d = wf_tree_dir(ck->tree, e->shadows[i].shadow);
+	for (uint32_t i = 0; i < e->scratch_dir_count; i++) {
+		const struct wf_dir *d = wf_tree_dir(ck->tree, e->scratch_dirs[i].dir);
 		for (uint32_t k = 0; d && k < d->count; k++) {
 			int r = d->entries[k].value == WF_NIL
 					? 0
@@ -145,25 +145,25 @@ static int log_link(struct relog *l, wf_ino dir, const char *name, wf_ref object
 	return r < 0 ? r : wf_edit_record(l->ck, EDIT_SYMLINK, false);
 }
 
-/* The entries of a shadow that are links, or those that are not. What the log cannot say is taken from the mount, too:
+/* The entries of a scratch directory that are links, or those that are not. What the log cannot say is taken from the mount, too:
  * an edit of it would be a record that no replay can follow. */
-static int log_shadow(struct relog *l, wf_ino shadow, bool links)
+static int log_scratch_dir(struct relog *l, wf_ino scratch_dir, bool links)
 {
 	char name[WF_NAME_MAX + 1];
 	struct wf_checkpoint *ck = l->ck;
-	const struct wf_dir *d = wf_tree_dir(ck->tree, shadow);
+	const struct wf_dir *d = wf_tree_dir(ck->tree, scratch_dir);
 	for (uint32_t i = 0; d && i < d->count; i++) {
 		const struct wf_node *n = wf_tree_node(ck->tree, d->entries[i].ino);
 		if (!n || (n->type == WF_NODE_LINK) != links || !wf_tree_name(ck->tree, d, i, name))
 			continue;
-		int r = links ? log_link(l, shadow, name, n->object) : log_object(l, shadow, name, d->entries[i].value);
+		int r = links ? log_link(l, scratch_dir, name, n->object) : log_object(l, scratch_dir, name, d->entries[i].value);
 		if (r == -EOPNOTSUPP || r == -E2BIG || r == -ENOENT || r == -EUCLEAN || r == -ENAMETOOLONG) {
 			wf_log_line(&ck->log, "%s is gone: it cannot be kept across a commit: %s", name, strerror(-r));
-			r = wf_tree_remove(ck->tree, shadow, i, NULL);
+			r = wf_tree_remove(ck->tree, scratch_dir, i, NULL);
 		}
 		if (r < 0)
 			return r;
-		d = wf_tree_dir(ck->tree, shadow);
+		d = wf_tree_dir(ck->tree, scratch_dir);
 	}
 	return 0;
 }
@@ -172,22 +172,22 @@ static uint32_t depth_of(const struct wf_checkpoint *ck, wf_ino dir)
 {
 	uint32_t depth = 0;
 	for (; dir != WF_INO_ROOT && wf_tree_node(ck->tree, dir); depth++)
-		dir = wf_edit_root_of(ck, dir);
+		dir = wf_edit_parent_of(ck, dir);
 	return depth;
 }
 
 /* From the root down: a directory that was moved to a scratch name has its own scratch entries under that name. */
-static int log_shadows(struct relog *l, bool links)
+static int log_scratch_dirs(struct relog *l, bool links)
 {
 	const struct wf_edits *e = l->ck->edits;
 	uint32_t deepest = 0;
 	int r = 0;
-	for (uint32_t i = 0; i < e->shadow_count; i++)
-		deepest = WF_MAX(deepest, depth_of(l->ck, e->shadows[i].dir));
+	for (uint32_t i = 0; i < e->scratch_dir_count; i++)
+		deepest = WF_MAX(deepest, depth_of(l->ck, e->scratch_dirs[i].owner));
 	for (uint32_t depth = 0; r == 0 && depth <= deepest; depth++)
-		for (uint32_t i = 0; r == 0 && i < e->shadow_count; i++)
-			if (depth_of(l->ck, e->shadows[i].dir) == depth)
-				r = log_shadow(l, e->shadows[i].shadow, links);
+		for (uint32_t i = 0; r == 0 && i < e->scratch_dir_count; i++)
+			if (depth_of(l->ck, e->scratch_dirs[i].owner) == depth)
+				r = log_scratch_dir(l, e->scratch_dirs[i].dir, links);
 	return r;
 }
 
@@ -208,7 +208,7 @@ static int log_waiting(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_place p;
 	struct wf_tensor t;
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (!wf_edit_waits(ck, ino) || wf_edit_tensor(ck, ino, &t) < 0 || wf_edit_place_of(ck, ino, &p) < 0 ||
+	if (!wf_edit_is_unjudged(ck, ino) || wf_edit_tensor(ck, ino, &t) < 0 || wf_edit_place_of(ck, ino, &p) < 0 ||
 	    !wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name))
 		return 0;
 	uint32_t number = wf_edit_number(ck, t.storage);
@@ -239,9 +239,9 @@ int wf_edits_log_scratch(struct wf_checkpoint *ck)
 	if (r == 0)
 		r = wf_edit_record(ck, EDIT_SCRATCH, false);
 	if (r == 0)
-		r = log_shadows(&l, false);
+		r = log_scratch_dirs(&l, false);
 	if (r == 0)
-		r = log_shadows(&l, true);
+		r = log_scratch_dirs(&l, true);
 	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++)
 		r = log_waiting(ck, ino);
 	for (uint32_t i = 0; r == 0 && i < e->kept_count; i++)

@@ -4,36 +4,42 @@
 
 #include "codec/edit/inner.h"
 
-wf_ino wf_edits_shadow(const struct wf_checkpoint *ck, wf_ino dir)
+wf_ino wf_edits_scratch_dir(const struct wf_checkpoint *ck, wf_ino dir)
 {
 	const struct wf_edits *e = ck->edits;
-	for (uint32_t i = 0; i < e->shadow_count; i++)
-		if (e->shadows[i].dir == dir)
-			return e->shadows[i].shadow;
+	for (uint32_t i = 0; e && i < e->scratch_dir_count; i++)
+		if (e->scratch_dirs[i].owner == dir)
+			return e->scratch_dirs[i].dir;
 	return WF_NO_INO;
 }
 
-wf_ino wf_edits_shadowed(const struct wf_checkpoint *ck, wf_ino shadow)
+wf_ino wf_edits_scratch_owner(const struct wf_checkpoint *ck, wf_ino scratch_dir)
 {
 	const struct wf_edits *e = ck->edits;
-	for (uint32_t i = 0; i < e->shadow_count; i++)
-		if (e->shadows[i].shadow == shadow)
-			return e->shadows[i].dir;
+	for (uint32_t i = 0; e && i < e->scratch_dir_count; i++)
+		if (e->scratch_dirs[i].dir == scratch_dir)
+			return e->scratch_dirs[i].owner;
 	return WF_NO_INO;
 }
 
-wf_ino wf_edit_root_of(const struct wf_checkpoint *ck, wf_ino dir)
+wf_ino wf_edits_visible_dir(const struct wf_checkpoint *ck, wf_ino dir)
 {
-	wf_ino shadowed = wf_edits_shadowed(ck, dir);
+	wf_ino owner = wf_edits_scratch_owner(ck, dir);
+	return owner != WF_NO_INO ? owner : dir;
+}
+
+wf_ino wf_edit_parent_of(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	wf_ino owner = wf_edits_scratch_owner(ck, dir);
 	const struct wf_node *n = wf_tree_node(ck->tree, dir);
-	return shadowed != WF_NO_INO ? shadowed : n ? n->parent : WF_INO_ROOT;
+	return owner != WF_NO_INO ? owner : n ? n->parent : WF_INO_ROOT;
 }
 
 bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir)
 {
-	while (dir != WF_INO_ROOT && ck->edits->shadow_count > 0) {
+	while (dir != WF_INO_ROOT && ck->edits->scratch_dir_count > 0) {
 		const struct wf_node *n = wf_tree_node(ck->tree, dir);
-		if (!n || wf_edits_shadowed(ck, dir) != WF_NO_INO)
+		if (!n || wf_edits_scratch_owner(ck, dir) != WF_NO_INO)
 			return n != NULL;
 		dir = n->parent;
 	}
@@ -42,25 +48,25 @@ bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir)
 
 bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above)
 {
-	for (; dir != above; dir = wf_edit_root_of(ck, dir))
+	for (; dir != above; dir = wf_edit_parent_of(ck, dir))
 		if (dir == WF_INO_ROOT)
 			return false;
 	return true;
 }
 
-int wf_edit_make_shadow(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret)
+int wf_edit_make_scratch_dir(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret)
 {
 	struct wf_edits *e = ck->edits;
-	*ret = wf_edits_shadow(ck, dir);
+	*ret = wf_edits_scratch_dir(ck, dir);
 	if (*ret != WF_NO_INO)
 		return 0;
-	struct wf_shadow *p = reallocarray(e->shadows, e->shadow_count + 1, sizeof *p);
+	struct wf_scratch_dir *p = reallocarray(e->scratch_dirs, e->scratch_dir_count + 1, sizeof *p);
 	if (!p)
 		return -ENOMEM;
-	e->shadows = p;
+	e->scratch_dirs = p;
 	wf_ref dict = wf_dict(ck->graph);
 	int r = dict == WF_NIL ? -ENOMEM : wf_tree_add_detached(ck->tree, dir, dict, ret);
 	if (r == 0)
-		e->shadows[e->shadow_count++] = (struct wf_shadow){dir, *ret};
+		e->scratch_dirs[e->scratch_dir_count++] = (struct wf_scratch_dir){dir, *ret};
 	return r;
 }

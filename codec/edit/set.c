@@ -76,7 +76,7 @@ int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino)
 	/* None takes anything, each time */
 	f->is_new = wf_is(ck->graph, past->object, WF_NONE);
 	if (!f->is_new && !f->was)
-		f->was = steal_pointer(&past->form);
+		f->was = steal_pointer(&past->type);
 	if (d->kind != WF_DIR_MAPPING || past->position >= d->count || past->position == p.position)
 		return 0;
 	wf_ino there = d->entries[past->position].ino;
@@ -153,7 +153,7 @@ wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error 
 
 int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
 {
-	static const struct wf_form none = {.dtype = WF_UINT8};
+	static const struct wf_tensor_type none = {.dtype = WF_UINT8};
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f || !f->old || wf_edit_is_old(ck, ino, f->old))
 		return 0;

@@ -64,7 +64,7 @@ void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pe
 	f->pending = (uint8_t)pending;
 }
 
-void wf_edit_changed(struct wf_checkpoint *ck, wf_ino ino)
+void wf_edit_notify_changed(struct wf_checkpoint *ck, wf_ino ino)
 {
 	if (ck->changed && !ck->edits->replaying)
 		ck->changed(ck->changed_ctx, ino, 0, 0);

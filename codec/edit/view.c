@@ -9,13 +9,13 @@
 
 /* ---- pending content ---- */
 
-bool wf_edits_holds(const struct wf_checkpoint *ck, wf_ino ino)
+bool wf_edits_is_pending(const struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	return f && f->pending != PENDING_NOT;
 }
 
-uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino)
+uint64_t wf_edits_pending_size(const struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	return f->pending == PENDING_TEXT ? f->text.len : wf_storage_get(ck->storages, f->storage)->size_bytes;
@@ -24,7 +24,7 @@ uint64_t wf_edits_size(const struct wf_checkpoint *ck, wf_ino ino)
 static ssize_t read_pending(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	uint64_t size = wf_edits_size(ck, ino);
+	uint64_t size = wf_edits_pending_size(ck, ino);
 	if (offset >= size)
 		return 0;
 	len = WF_MIN(len, size - offset);
@@ -65,8 +65,8 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 				.writable = ck->writable,
 				.immutable_bytes = !ck->writable};
 	wf_edits_looks(ck, ino, &ret->looks);
-	if (ck->edits && wf_edits_holds(ck, ino)) {
-		ret->size_bytes = ret->storage_bytes = wf_edits_size(ck, ino);
+	if (ck->edits && wf_edits_is_pending(ck, ino)) {
+		ret->size_bytes = ret->storage_bytes = wf_edits_pending_size(ck, ino);
 		return 0;
 	}
 	switch (n->type) {
@@ -137,7 +137,7 @@ static ssize_t read_tensor(struct wf_checkpoint *ck, const struct wf_node *n, ui
 ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	if (ck->edits && wf_edits_holds(ck, ino))
+	if (ck->edits && wf_edits_is_pending(ck, ino))
 		return read_pending(ck, ino, offset, buf, len);
 	if (!n)
 		return -ENOENT;
@@ -159,7 +159,7 @@ uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino)
 int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len)
 {
 	struct wf_tensor t;
-	if (wf_edits_holds(ck, ino)) {
+	if (wf_edits_is_pending(ck, ino)) {
 		ssize_t n = read_pending(ck, ino, at, buf, len);
 		return n < 0 ? (int)n : 0;
 	}

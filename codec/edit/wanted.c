@@ -13,7 +13,7 @@
 static void want_tensor(struct wf_checkpoint *ck, const struct wf_tensor *t, struct wf_wanted *w)
 {
 	w->kind = WANT_TENSOR;
-	w->form = wf_form_of_tensor(t);
+	w->type = wf_tensor_type_of(t);
 	w->array = t->kind == WF_TENSOR_NUMPY;
 	w->record = t->record;
 	w->bare = t->kind == WF_TENSOR_STORAGE;
@@ -23,16 +23,16 @@ static void want_tensor(struct wf_checkpoint *ck, const struct wf_tensor *t, str
 	w->location = t->kind == WF_TENSOR_DENSE || w->bare ? wf_storage_location(ck->storages, t->storage) : NULL;
 }
 
-static void want_like(struct wf_checkpoint *ck, wf_ref object, const struct wf_form *form, struct wf_wanted *w)
+static void want_like(struct wf_checkpoint *ck, wf_ref object, const struct wf_tensor_type *type, struct wf_wanted *w)
 {
 	struct wf_tensor t = {.rebuild = WF_NIL};
 	if (wf_is_tensor(ck->graph, object)) {
-		/* where only the storage is to blame, which may be gone by now, the form is there as declared */
+		/* where only the storage is to blame, which may be gone by now, the type is there as declared */
 		if (wf_tensor_decode(ck->graph, ck->storages, object, &t, NULL) < 0 && t.rebuild == WF_NIL)
 			return;
 		want_tensor(ck, &t, w);
-		if (form) /* others may have changed the object since */
-			memcpy(&w->form, form, offsetof(struct wf_form, shape) + form->ndim * sizeof *form->shape);
+		if (type) /* others may have changed the object since */
+			memcpy(&w->type, type, offsetof(struct wf_tensor_type, shape) + type->ndim * sizeof *type->shape);
 	} else if (wf_is(ck->graph, object, WF_NONE)) {
 		w->kind = WANT_NEW;
 	} else if (wf_value_form_of(ck->graph, object) != WF_VALUE_NOT) {
@@ -57,7 +57,7 @@ static void want_past(struct wf_checkpoint *ck, const struct wf_past *past, stru
 {
 	w->place = true;
 	w->insists = past->scratch;
-	want_like(ck, past->object, past->form, w);
+	want_like(ck, past->object, past->type, w);
 }
 
 static const struct wf_past *past_of(struct wf_checkpoint *ck, wf_ino ino)
@@ -70,7 +70,7 @@ static const struct wf_past *past_of(struct wf_checkpoint *ck, wf_ino ino)
 	return wf_past_of(ck, p.dir, name);
 }
 
-/* ---- from what attributes say ---- */
+/* ---- from what attributes declare ---- */
 
 static bool is_tensor_class(const char *klass)
 {
@@ -79,12 +79,12 @@ static bool is_tensor_class(const char *klass)
 
 static void say_shape(const struct wf_file *f, bool same_dtype, struct wf_wanted *w)
 {
-	const char *shape = wf_said(f, SAID_SHAPE);
+	const char *shape = wf_declared(f, DECLARED_SHAPE);
 	if (shape) {
-		w->exact = !f->said_fits;
-		wf_shape_parse(shape, w->form.shape, &w->form.ndim, &w->free_dim);
+		w->exact = !f->declared_fits;
+		wf_shape_parse(shape, w->type.shape, &w->type.ndim, &w->free_dim);
 	} else if (!same_dtype) {
-		w->form.ndim = 1;
+		w->type.ndim = 1;
 		w->free_dim = 0;
 		w->exact = true;
 	}
@@ -92,9 +92,9 @@ static void say_shape(const struct wf_file *f, bool same_dtype, struct wf_wanted
 
 static int say_quantizer(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
-	const char *scheme = wf_said(f, SAID_QSCHEME), *scale = wf_said(f, SAID_SCALE), *zero = wf_said(f, SAID_ZERO);
+	const char *scheme = wf_declared(f, DECLARED_QSCHEME), *scale = wf_declared(f, DECLARED_SCALE), *zero = wf_declared(f, DECLARED_ZERO);
 	double s, z;
-	if (!wf_dtype_info(w->form.dtype)->quantised) {
+	if (!wf_dtype_info(w->type.dtype)->quantised) {
 		w->quantizer = WF_NIL;
 		return 0;
 	}
@@ -108,29 +108,29 @@ static int say_quantizer(struct wf_checkpoint *ck, const struct wf_file *f, stru
 
 static int say_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
-	const char *klass = wf_said(f, SAID_CLASS), *dtype = wf_said(f, SAID_DTYPE), *grad = wf_said(f, SAID_GRAD);
+	const char *klass = wf_declared(f, DECLARED_CLASS), *dtype = wf_declared(f, DECLARED_DTYPE), *grad = wf_declared(f, DECLARED_GRAD);
 	bool was_tensor = w->kind == WANT_TENSOR;
-	enum wf_dtype before = was_tensor ? w->form.dtype : WF_UINT8;
+	enum wf_dtype before = was_tensor ? w->type.dtype : WF_UINT8;
 	w->kind = WANT_TENSOR;
-	w->said = w->insists = true;
+	w->declared = w->insists = true;
 	w->like = WF_NIL;
 	w->bare = false;
-	w->form.dtype = dtype ? wf_dtype_from_name(dtype) : before;
+	w->type.dtype = dtype ? wf_dtype_from_name(dtype) : before;
 	if (klass && is_tensor_class(klass)) {
 		w->array = !strcmp(klass, "numpy.ndarray");
 		w->parameter = !strcmp(klass, "torch.nn.parameter.Parameter");
-		/* as a class that is set alone does: an entry that took its name's type on the way has kept what was said then */
+		/* as a class that is set alone does: an entry that took its name's type on the way has kept what was declared then */
 		w->requires_grad = was_tensor && !f->is_new ? w->requires_grad && !w->array : w->parameter;
 	}
 	if (grad)
 		w->requires_grad = !strcmp(grad, "true");
-	say_shape(f, was_tensor && w->form.dtype == before, w);
+	say_shape(f, was_tensor && w->type.dtype == before, w);
 	return say_quantizer(ck, f, w);
 }
 
-static int say(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
+static int apply_declared(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
-	const char *klass = wf_said(f, SAID_CLASS), *where = wf_said(f, SAID_LOCATION);
+	const char *klass = wf_declared(f, DECLARED_CLASS), *where = wf_declared(f, DECLARED_LOCATION);
 	wf_ref example = klass ? wf_class_example(ck->graph, klass) : WF_NIL;
 	if (where)
 		w->location = where;
@@ -138,22 +138,22 @@ static int say(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_want
 		bool same = w->kind == WANT_VALUE && wf_class_is(ck->graph, w->like, klass);
 		w->like = same ? w->like : example; /* what is of that class already may have a form of its own */
 		w->kind = WANT_VALUE;
-		w->said = w->insists = true;
+		w->declared = w->insists = true;
 		return 0;
 	}
-	if ((klass && is_tensor_class(klass)) || wf_said(f, SAID_DTYPE) || wf_said(f, SAID_SHAPE))
+	if ((klass && is_tensor_class(klass)) || wf_declared(f, DECLARED_DTYPE) || wf_declared(f, DECLARED_SHAPE))
 		return say_tensor(ck, f, w);
-	if (w->kind == WANT_TENSOR && wf_said(f, SAID_GRAD))
-		w->requires_grad = !strcmp(wf_said(f, SAID_GRAD), "true");
+	if (w->kind == WANT_TENSOR && wf_declared(f, DECLARED_GRAD))
+		w->requires_grad = !strcmp(wf_declared(f, DECLARED_GRAD), "true");
 	return 0;
 }
 
 /* Attributes that an entry has already: its ties and views stay. */
-static bool says_nothing_new(const struct wf_wanted *was, const struct wf_wanted *now)
+static bool declares_nothing_new(const struct wf_wanted *was, const struct wf_wanted *now)
 {
-	return was->kind == WANT_TENSOR && now->kind == WANT_TENSOR && now->free_dim < 0 && was->form.dtype == now->form.dtype &&
-	       was->form.ndim == now->form.ndim &&
-	       !memcmp(was->form.shape, now->form.shape, now->form.ndim * sizeof *now->form.shape) && was->array == now->array &&
+	return was->kind == WANT_TENSOR && now->kind == WANT_TENSOR && now->free_dim < 0 && was->type.dtype == now->type.dtype &&
+	       was->type.ndim == now->type.ndim &&
+	       !memcmp(was->type.shape, now->type.shape, now->type.ndim * sizeof *now->type.shape) && was->array == now->array &&
 	       was->bare == now->bare && was->parameter == now->parameter && was->requires_grad == now->requires_grad &&
 	       was->quantizer == now->quantizer && !strcmp(was->location ? was->location : "cpu", now->location ? now->location : "cpu");
 }
@@ -173,7 +173,7 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 			int r = wf_edit_wanted(ck, over, NULL, NULL, ret);
 			if (r < 0)
 				return r;
-			ret->said = ret->place = false;
+			ret->declared = ret->place = false;
 		} else {
 			want_like(ck, wf_edit_node(ck, onto)->object, NULL, ret);
 			ret->insists = true;
@@ -186,9 +186,9 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 		want_old(ck, ino, ret);
 	}
 	const struct wf_wanted base = *ret;
-	int r = f && f->said ? say(ck, f, ret) : 0;
-	if (r == 0 && says_nothing_new(&base, ret))
+	int r = f && f->declared ? apply_declared(ck, f, ret) : 0;
+	if (r == 0 && declares_nothing_new(&base, ret))
 		*ret = base;
-	ret->said &= f && !f->said_fits; /* they have come true: that is its type now, as of any other entry */
+	ret->declared &= f && !f->declared_fits; /* they have come true: that is its type now, as of any other entry */
 	return r;
 }

@@ -85,7 +85,7 @@ enum wf_edit_record {
 	EDIT_PIECE = 17,
 	EDIT_OBJECT = 18,
 	EDIT_SET = 19,
-	EDIT_SAID = 20,
+	EDIT_DECLARE = 20,
 	EDIT_HEIR = 21,
 	EDIT_SYMLINK_TO = 22,
 	EDIT_TOUCH = 40,

@@ -58,7 +58,7 @@ KNOWN_EXPORTS = {
 }
 
 # Tags that two files define.
-KNOWN_TAGS = {"wf_container", "wf_form", "place", "text", "frame", "parts", "load"}
+KNOWN_TAGS = {"wf_container", "place", "text", "frame", "parts", "load"}
 
 FILE_LINES, FUNCTION_LINES = 450, 60
 

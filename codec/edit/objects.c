@@ -1,4 +1,4 @@
-/* Shapes, and the objects of the graph that say them. */
+/* Types of tensors, and the objects of the graph that have them. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -8,44 +8,44 @@
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
-/* ---- forms ---- */
+/* ---- types ---- */
 
-bool wf_form_fits(const struct wf_form *form, uint64_t size)
+bool wf_tensor_type_fits(const struct wf_tensor_type *type, uint64_t size)
 {
-	const struct wf_dtype_info *info = wf_dtype_info(form->dtype);
+	const struct wf_dtype_info *info = wf_dtype_info(type->dtype);
 	uint64_t numel = 1, bytes;
-	for (uint32_t i = 0; i < form->ndim; i++)
-		if (form->shape[i] < 0 || wf_mul_u64(numel, (uint64_t)form->shape[i], &numel))
+	for (uint32_t i = 0; i < type->ndim; i++)
+		if (type->shape[i] < 0 || wf_mul_u64(numel, (uint64_t)type->shape[i], &numel))
 			return false;
 	numel = (numel + info->values_per_byte - 1) / info->values_per_byte;
 	return !wf_mul_u64(numel, info->size_bytes, &bytes) && bytes == size;
 }
 
-bool wf_form_rows(struct wf_form *form, uint64_t size)
+bool wf_tensor_type_rows(struct wf_tensor_type *type, uint64_t size)
 {
-	const struct wf_dtype_info *info = wf_dtype_info(form->dtype);
+	const struct wf_dtype_info *info = wf_dtype_info(type->dtype);
 	uint64_t row = info->size_bytes;
-	if (form->ndim == 0 || info->values_per_byte > 1)
+	if (type->ndim == 0 || info->values_per_byte > 1)
 		return false;
-	for (uint32_t i = 1; i < form->ndim; i++)
-		if (wf_mul_u64(row, (uint64_t)form->shape[i], &row))
+	for (uint32_t i = 1; i < type->ndim; i++)
+		if (wf_mul_u64(row, (uint64_t)type->shape[i], &row))
 			return false;
 	if (row == 0 || size % row)
 		return false;
-	form->shape[0] = (int64_t)(size / row);
+	type->shape[0] = (int64_t)(size / row);
 	return true;
 }
 
-struct wf_form wf_form_of_tensor(const struct wf_tensor *t)
+struct wf_tensor_type wf_tensor_type_of(const struct wf_tensor *t)
 {
-	struct wf_form form = {.dtype = t->dtype, .ndim = t->ndim};
-	memcpy(form.shape, t->shape, t->ndim * sizeof *t->shape);
-	return form;
+	struct wf_tensor_type type = {.dtype = t->dtype, .ndim = t->ndim};
+	memcpy(type.shape, t->shape, t->ndim * sizeof *t->shape);
+	return type;
 }
 
-bool wf_form_same(const struct wf_form *form, const struct wf_tensor *t)
+bool wf_tensor_has_type(const struct wf_tensor_type *type, const struct wf_tensor *t)
 {
-	return form->dtype == t->dtype && form->ndim == t->ndim && !memcmp(form->shape, t->shape, t->ndim * sizeof *t->shape);
+	return type->dtype == t->dtype && type->ndim == t->ndim && !memcmp(type->shape, t->shape, t->ndim * sizeof *t->shape);
 }
 
 static bool is_floating(enum wf_dtype d)
@@ -71,30 +71,30 @@ static bool is_floating(enum wf_dtype d)
 	}
 }
 
-void wf_form_set(struct wf_tensor *t, const struct wf_form *form, uint32_t storage)
+void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type, uint32_t storage)
 {
 	int64_t step = 1;
-	t->dtype = form->dtype;
+	t->dtype = type->dtype;
 	t->storage = storage;
 	t->offset_elems = 0;
-	t->ndim = form->ndim;
-	for (uint32_t d = form->ndim; d-- > 0;) {
-		t->shape[d] = form->shape[d];
+	t->ndim = type->ndim;
+	for (uint32_t d = type->ndim; d-- > 0;) {
+		t->shape[d] = type->shape[d];
 		t->stride[d] = step;
-		step *= form->shape[d] ? form->shape[d] : 1;
+		step *= type->shape[d] ? type->shape[d] : 1;
 	}
 }
 
-void wf_edits_form(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
+void wf_edits_pending_type(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f || f->pending != PENDING_BYTES)
 		return;
-	struct wf_form form = wf_form_of_tensor(t);
+	struct wf_tensor_type type = wf_tensor_type_of(t);
 	uint64_t size = wf_storage_get(ck->storages, f->storage)->size_bytes;
-	if (wf_form_fits(&form, size) || !wf_form_rows(&form, size))
+	if (wf_tensor_type_fits(&type, size) || !wf_tensor_type_rows(&type, size))
 		return;
-	wf_form_set(t, &form, f->storage);
+	wf_tensor_set_type(t, &type, f->storage);
 }
 
 /* ---- objects ---- */
@@ -117,7 +117,7 @@ static void note_shape(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_file *f = wf_edit_file(ck, ino);
 	if (!f || f->is_new || f->was || wf_edit_tensor(ck, ino, &t) < 0)
 		return;
-	size_t size = offsetof(struct wf_form, shape) + t.ndim * sizeof *t.shape;
+	size_t size = offsetof(struct wf_tensor_type, shape) + t.ndim * sizeof *t.shape;
 	f->was = malloc(size);
 	if (!f->was)
 		return; /* a report is not worth a failed edit */
@@ -126,51 +126,11 @@ static void note_shape(struct wf_checkpoint *ck, wf_ino ino)
 	memcpy(f->was->shape, t.shape, t.ndim * sizeof *t.shape);
 }
 
-static void report_shape(struct wf_checkpoint *ck, wf_ino ino, const struct wf_form *was, bool *first, struct wf_buffer *out)
-{
-	struct wf_buffer path = WF_BUFFER_INIT;
-	struct wf_tensor t;
-	if (wf_edit_tensor(ck, ino, &t) < 0 ||
-	    (was->ndim == t.ndim && !memcmp(was->shape, t.shape, t.ndim * sizeof *t.shape)))
-		return;
-	wf_tree_path(ck->tree, ino, &path);
-	wf_buffer_puts(out, *first ? "{\"path\": " : ", {\"path\": ");
-	wf_json_string(out, path.data ? path.data : "", path.len);
-	wf_buffer_puts(out, ", \"from\": ");
-	wf_json_ints(out, was->shape, was->ndim);
-	wf_buffer_puts(out, ", \"to\": ");
-	wf_json_ints(out, t.shape, t.ndim);
-	wf_buffer_putc(out, '}');
-	wf_buffer_free(&path);
-	*first = false;
-}
-
-void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out)
-{
-	const struct wf_edits *e = ck->edits;
-	bool first = true;
-	wf_buffer_puts(out, "  \"shapes\": [");
-	for (wf_ino ino = 1; ino <= e->files_count; ino++) {
-		const struct wf_file *f = e->files[ino - 1];
-		const struct wf_node *n = f ? wf_tree_node(ck->tree, ino) : NULL;
-		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR)
-			continue;
-		if (f->was)
-			report_shape(ck, ino, f->was, &first, out);
-	}
-	wf_buffer_puts(out, "],\n  \"refused\": [");
-	for (uint32_t i = 0; i < e->refused_count; i++) {
-		wf_buffer_puts(out, i ? ", " : "");
-		wf_json_string(out, e->refused[i], strlen(e->refused[i]));
-	}
-	wf_buffer_puts(out, "],\n");
-}
-
 int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
 {
 	struct set_object s = {ck, object};
 	note_shape(ck, ino);
-	ck->edits->reformed = true;
+	ck->edits->types_changed = true;
 	return wf_edit_each_entry(ck, ino, set_entry, &s);
 }
 
@@ -194,13 +154,13 @@ int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_
 	return *ret == WF_NIL ? -ENOMEM : 0;
 }
 
-struct reform {
+struct type_change {
 	struct wf_checkpoint *ck;
 	const struct wf_tensor *to;
 	wf_ref done;
 };
 
-static int reform_object(struct reform *f, wf_ref object)
+static int change_object(struct type_change *f, wf_ref object)
 {
 	struct wf_checkpoint *ck = f->ck;
 	struct wf_tensor t;
@@ -222,10 +182,10 @@ static int reform_object(struct reform *f, wf_ref object)
 	return r;
 }
 
-static int reform_entry(void *ctx, wf_ino dir, uint32_t position)
+static int change_entry(void *ctx, wf_ino dir, uint32_t position)
 {
-	struct reform *f = ctx;
-	return reform_object(f, wf_tree_dir(f->ck->tree, dir)->entries[position].value);
+	struct type_change *f = ctx;
+	return change_object(f, wf_tree_dir(f->ck->tree, dir)->entries[position].value);
 }
 
 /* An array says another shape or dtype of the bytes that it has. */
@@ -235,22 +195,22 @@ static bool is_same_array(const struct wf_checkpoint *ck, wf_ino ino, const stru
 	return t->kind == WF_TENSOR_NUMPY && wf_edit_tensor(ck, ino, &now) == 0 && now.storage == t->storage;
 }
 
-int wf_edit_reform(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
+int wf_edit_change_type(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 {
-	struct reform f = {ck, t, WF_NIL};
+	struct type_change f = {ck, t, WF_NIL};
 	note_shape(ck, ino);
-	ck->edits->reformed = true;
+	ck->edits->types_changed = true;
 	bool quantised = t->quantizer != WF_NIL && !wf_dtype_info(t->dtype)->quantised;
 	bool array = is_same_array(ck, ino, t);
 	int r = (t->kind != WF_TENSOR_DENSE && !array) || t->conj || t->neg || quantised
 			? -EINVAL
-			: wf_edit_each_entry(ck, ino, reform_entry, &f);
+			: wf_edit_each_entry(ck, ino, change_entry, &f);
 	/* a name that was removed may have been the one whose object the node holds */
 	if (r == 0)
-		r = reform_object(&f, wf_tree_node(ck->tree, ino)->object);
+		r = change_object(&f, wf_tree_node(ck->tree, ino)->object);
 	if (r != -EINVAL || array)
 		return r;
-	/* a form that cannot say it: a plain tensor takes its place */
+	/* a kind of object that cannot have the type: a plain tensor takes its place */
 	wf_ref object;
 	r = wf_edit_make_object(ck, t, &object);
 	return r < 0 ? r : wf_edit_set_object(ck, ino, object);

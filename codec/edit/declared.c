@@ -1,5 +1,5 @@
-/* Attributes that say what content is to be before it can be judged by them: in any order, and before the content is there.
- * They are kept as they were said until the entry is emptied or committed. */
+/* Attributes that declare what content is to be before it can be judged by them: in any order, and before the content is there.
+ * They are kept as they were given until the entry is emptied or committed. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,19 +9,19 @@
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
-struct wf_said {
-	char *value[SAID_COUNT];
+struct wf_declared {
+	char *value[DECLARED_COUNT];
 };
 
-static const char *const names[SAID_COUNT] = {
-	[SAID_CLASS] = "user.torch.class",
-	[SAID_DTYPE] = "user.torch.dtype",
-	[SAID_SHAPE] = "user.torch.shape",
-	[SAID_LOCATION] = "user.torch.location",
-	[SAID_GRAD] = "user.torch.requires_grad",
-	[SAID_QSCHEME] = "user.torch.qscheme",
-	[SAID_SCALE] = "user.torch.scale",
-	[SAID_ZERO] = "user.torch.zero_point",
+static const char *const names[DECLARED_COUNT] = {
+	[DECLARED_CLASS] = "user.torch.class",
+	[DECLARED_DTYPE] = "user.torch.dtype",
+	[DECLARED_SHAPE] = "user.torch.shape",
+	[DECLARED_LOCATION] = "user.torch.location",
+	[DECLARED_GRAD] = "user.torch.requires_grad",
+	[DECLARED_QSCHEME] = "user.torch.qscheme",
+	[DECLARED_SCALE] = "user.torch.scale",
+	[DECLARED_ZERO] = "user.torch.zero_point",
 };
 
 /* ---- texts ---- */
@@ -133,83 +133,83 @@ wf_ref wf_class_example(struct wf_graph *g, const char *klass)
 	return strncmp(klass, "numpy.", 6) ? WF_NIL : wf_value_numpy_example(g, klass + 6);
 }
 
-/* ---- what was said ---- */
+/* ---- what was declared ---- */
 
 static int index_of(const char *name)
 {
-	for (int i = 0; i < SAID_COUNT; i++)
+	for (int i = 0; i < DECLARED_COUNT; i++)
 		if (!strcmp(names[i], name))
 			return i;
 	return -1;
 }
 
-int wf_said_check(const char *name, const char *value)
+int wf_declared_check(const char *name, const char *value)
 {
 	int64_t shape[WF_MAX_NDIM];
 	uint32_t ndim;
 	int free_dim;
 	double number;
 	switch (index_of(name)) {
-	case SAID_CLASS:
-	case SAID_QSCHEME:
+	case DECLARED_CLASS:
+	case DECLARED_QSCHEME:
 		return 0;
-	case SAID_DTYPE:
+	case DECLARED_DTYPE:
 		return wf_dtype_from_name(value) == WF_DTYPE_INVALID ? -EINVAL : 0;
-	case SAID_SHAPE:
+	case DECLARED_SHAPE:
 		return wf_shape_parse(value, shape, &ndim, &free_dim);
-	case SAID_LOCATION:
+	case DECLARED_LOCATION:
 		return wf_is_location(value) ? 0 : -EINVAL;
-	case SAID_GRAD:
+	case DECLARED_GRAD:
 		return strcmp(value, "true") && strcmp(value, "false") ? -EINVAL : 0;
-	case SAID_SCALE:
-	case SAID_ZERO:
+	case DECLARED_SCALE:
+	case DECLARED_ZERO:
 		return wf_number_parse(value, &number) ? 0 : -EINVAL;
 	default:
 		return -ENODATA;
 	}
 }
 
-int wf_apply_said(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_file *f = wf_edit_file(ck, ino);
-	int i = index_of(name), r = wf_said_check(name, value);
+	int i = index_of(name), r = wf_declared_check(name, value);
 	if (!f)
 		return -ENOMEM;
 	if (r < 0)
 		return r;
-	if (!f->said)
-		f->said = calloc(1, sizeof *f->said);
-	char *copy = f->said ? strdup(value) : NULL;
+	if (!f->declared)
+		f->declared = calloc(1, sizeof *f->declared);
+	char *copy = f->declared ? strdup(value) : NULL;
 	if (!copy)
 		return -ENOMEM;
-	free(f->said->value[i]);
-	f->said->value[i] = copy;
+	free(f->declared->value[i]);
+	f->declared->value[i] = copy;
 	return 0;
 }
 
-int wf_edit_say(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_buffer *b = wf_edit_payload(ck);
 	int r = wf_put_file(ck, b, ino);
 	wf_put_text(b, name, strlen(name));
 	wf_put_text(b, value, strlen(value));
 	if (r == 0)
-		r = wf_edit_record(ck, EDIT_SAID, wf_edit_pending(ck, ino));
-	return r < 0 && r != -ENOENT ? r : wf_apply_said(ck, ino, name, value);
+		r = wf_edit_record(ck, EDIT_DECLARE, wf_edit_pending(ck, ino));
+	return r < 0 && r != -ENOENT ? r : wf_apply_declared(ck, ino, name, value);
 }
 
-const char *wf_said(const struct wf_file *f, enum wf_said_name name)
+const char *wf_declared(const struct wf_file *f, enum wf_declared_name name)
 {
-	return f && f->said ? f->said->value[name] : NULL;
+	return f && f->declared ? f->declared->value[name] : NULL;
 }
 
-void wf_said_clear(struct wf_file *f)
+void wf_declared_clear(struct wf_file *f)
 {
-	f->said_fits = false;
-	if (!f->said)
+	f->declared_fits = false;
+	if (!f->declared)
 		return;
-	for (int i = 0; i < SAID_COUNT; i++)
-		free(f->said->value[i]);
-	free(f->said);
-	f->said = NULL;
+	for (int i = 0; i < DECLARED_COUNT; i++)
+		free(f->declared->value[i]);
+	free(f->declared);
+	f->declared = NULL;
 }
