@@ -104,5 +104,25 @@ for document in documents:
     ok(not links, f"{name}: links lead somewhere", str(links))
 ok(faults_of(read(os.path.join(source, "contrib/docs/architecture.md")))[1] > 50, "architecture.md names what it tells of")
 ok("(contrib/docs/" in read(os.path.join(source, "README.md")), "README.md links the documents")
+
+# the words on disk: what overlay-format.md tells and what codec/overlay/format.h has
+header, told = read(os.path.join(source, "codec/overlay/format.h")), read(os.path.join(source, "contrib/docs/overlay-format.md"))
+
+
+def defined(name):
+    return re.search(rf"#define {name} (\d+)u", header)[1]
+
+
+types = {name: number for name, number in re.findall(r"\bEDIT_(\w+) = (\d+)", header)}
+rows = {name: number for number, name in re.findall(r"(?m)^\| (\d+) \| (\w+) \|", told)}
+ok(types and rows == types, "overlay-format.md has the records of format.h, and no others", str(set(rows.items()) ^ set(types.items())))
+ok(f"| {defined('WF_RECORD_FAILURE')} | (failure) |" in told, "and the one of a failure")
+missing = [name for name, words in {
+    "WF_LOG_VERSION": "version of the log ({} is written)", "WF_NAMES_VERSION": "turns keys into names ({})", "WF_MARK_VERSION": "Version {} is\nwritten",
+    "WF_NO_NUMBER": "{}"}.items() if words.format(defined(name)) not in told]
+ok(not missing, "and the versions", str(missing))
+wrong = [f"{name} {number}" for name, number in re.findall(r"\b(HOLD_\w+|SETTLE_\w+|MARK_\w+) = (\d+)", header)
+         if not re.search(rf"(?s)(- {name.split('_')[0]}:|kind:)[^-]*\b{number}\b", told)]
+ok(not wrong, "and the numbers of what a record says", str(wrong))
 print(f"1..{n}")
 sys.exit(1 if failed else 0)
