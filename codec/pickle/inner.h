@@ -110,9 +110,6 @@ static inline bool wf_pickle_can_change(const struct wf_graph *g, wf_ref r)
 	return wf_is(g, r, WF_CALL) || wf_is(g, r, WF_LIST) || wf_is(g, r, WF_DICT) || wf_is(g, r, WF_SET);
 }
 
-/* How much has been put into an object: elements, items, states. */
-uint64_t wf_pickle_filled(const struct wf_graph *g, wf_ref r);
-
 struct pickle_machine {
 	struct wf_graph *g;
 	struct wf_cursor in;
@@ -138,6 +135,9 @@ struct pickle_machine {
 	bool stopped;
 };
 
+/* ---- pickle/machine.c ---- */
+
+void wf_pickle_machine_free(struct pickle_machine *m);
 /* Each fills the error for the opcode at work and returns the code. */
 int wf_pickle_broken(struct pickle_machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int wf_pickle_refused(struct pickle_machine *m, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -147,9 +147,6 @@ int wf_pickle_cut(struct pickle_machine *m);
 int wf_pickle_short(struct pickle_machine *m, uint64_t n);
 /* Memory or the graph's limit. */
 int wf_pickle_no_room(struct pickle_machine *m);
-/* Notes the call that made r, and that r was used again. */
-void wf_pickle_trace_call(struct pickle_machine *m, wf_ref r);
-void wf_pickle_trace_seen(struct pickle_machine *m, wf_ref r);
 /* Puts r on the stack; WF_NIL stands for a constructor that failed. */
 int wf_pickle_push(struct pickle_machine *m, wf_ref r);
 
@@ -157,8 +154,15 @@ int wf_pickle_push(struct pickle_machine *m, wf_ref r);
 uint32_t wf_pickle_floor(const struct pickle_machine *m);
 /* Fails unless n operands stand above the last mark. */
 int wf_pickle_need(struct pickle_machine *m, uint32_t n);
+int wf_pickle_put_mark(struct pickle_machine *m);
 /* Takes the last mark away; *ret_start is the first stack position above it. */
 int wf_pickle_take_mark(struct pickle_machine *m, uint32_t *ret_start);
+
+/* ---- pickle/trace.c ---- */
+
+/* Notes the call that made r, and that r was used again. */
+void wf_pickle_trace_call(struct pickle_machine *m, wf_ref r);
+void wf_pickle_trace_seen(struct pickle_machine *m, wf_ref r);
 
 /* Opcodes that make and change objects: pickle/objects.c. */
 int wf_pickle_constant(struct pickle_machine *m, uint8_t op);

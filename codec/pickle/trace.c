@@ -6,7 +6,8 @@
 #include "codec/pickle/writer.h"
 #include "codec/bytes/util.h"
 
-uint64_t wf_pickle_filled(const struct wf_graph *g, wf_ref r)
+/* How much has been put into an object: elements, items, states. */
+static uint64_t filled_of(const struct wf_graph *g, wf_ref r)
 {
 	struct wf_effects e;
 	uint32_t n, m;
@@ -65,7 +66,7 @@ void wf_pickle_trace_seen(struct pickle_machine *m, wf_ref r)
 		return;
 	trace_again(m, r);
 	note(m, PICKLE_TRACE_SEEN | r);
-	note(m, wf_pickle_filled(m->g, r));
+	note(m, filled_of(m->g, r));
 }
 
 /* ---- writing ---- */
@@ -123,28 +124,7 @@ void wf_pickle_write_trace_seen(struct pickle_writer *w, wf_ref r)
 		i--;
 	w->looked_for += w->depth - i + 1;
 	if (i == 0)
-		wf_pickle_write_trace(w, wf_pickle_filled(g, r));
+		wf_pickle_write_trace(w, filled_of(g, r));
 	else
 		wf_pickle_write_trace(w, wf_is(g, r, WF_CALL) ? put_into_call(w, i - 1) : put_in(&w->frames[i - 1]));
-}
-
-static int write_nowhere(void *ctx, const void *data, size_t len)
-{
-	return 0;
-}
-
-int wf_pickle_faithful(const struct wf_graph *g, wf_ref root, const char **ret_why)
-{
-	const struct wf_pickle_writer hooks = {.write = write_nowhere, .as_read = true};
-	cleanup_with(wf_pickle_writer_free) struct pickle_writer w = {.out = {.g = g, .hooks = &hooks}, .traced = true};
-
-	*ret_why = wf_graph_lossy(g);
-	if (*ret_why)
-		return 0;
-	int rc = wf_pickle_write_all(&w, root);
-	if (rc == -ENOMEM)
-		return rc;
-	*ret_why = rc < 0 ? "it holds objects that no pickle can be made of"
-			  : "written anew, its objects would be made in another order or from other parts";
-	return rc == 0 && w.looked_for < PICKLE_MAX_LOOKED_FOR && w.trace == wf_graph_trace(g);
 }

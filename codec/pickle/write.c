@@ -23,101 +23,6 @@
 #include "codec/bytes/util.h"
 
 #define BATCH 1000u
-/* Elements that may be written again because the object around them contains itself. */
-#define MAX_REPEATS (4u << 20)
-
-static int push(struct pickle_writer *w, struct pickle_frame f)
-{
-	if (w->depth == w->cap) {
-		uint32_t cap = w->cap ? 2 * w->cap : 64;
-		if (cap > WF_GRAPH_MAX_BYTES / sizeof *w->frames)
-			return wf_fail(w->out.err, -E2BIG, "objects nested deeper than %u", w->cap);
-		struct pickle_frame *frames = realloc(w->frames, cap * sizeof *frames);
-		if (!frames)
-			return wf_fail(w->out.err, -ENOMEM, "out of memory");
-		w->frames = frames;
-		w->cap = cap;
-	}
-	w->frames[w->depth++] = f;
-	return 0;
-}
-
-static int pop(struct pickle_writer *w)
-{
-	w->depth--;
-	return 0;
-}
-
-static bool is_entered(const struct pickle_writer *w, wf_ref r)
-{
-	return !wf_is_constant(w->out.g, r) && w->entered[r >> 3] >> (r & 7) & 1;
-}
-
-static int charge_repeat(struct pickle_writer *w, uint32_t parts)
-{
-	w->repeats += (uint64_t)parts + 1;
-	if (w->repeats > MAX_REPEATS)
-		return wf_fail(w->out.err, -E2BIG, "objects that contain themselves in too many ways");
-	return 0;
-}
-
-/* Every object that is not memoised before its parts are written comes through here. */
-static int enter(struct pickle_writer *w, struct pickle_frame f, uint32_t parts)
-{
-	if (is_entered(w, f.ref)) {
-		int rc = charge_repeat(w, parts);
-		if (rc < 0)
-			return rc;
-		f.again = true;
-	}
-	w->entered[f.ref >> 3] |= (unsigned char)(1u << (f.ref & 7));
-	return push(w, f);
-}
-
-/* Elements or items to be written: a removed item of a dict is none. */
-static uint32_t count_live(const struct wf_graph *g, wf_ref r)
-{
-	uint32_t n, live = 0;
-
-	if (!wf_is(g, r, WF_DICT)) {
-		wf_elements(g, r, &n);
-		return n;
-	}
-	const struct wf_item *items = wf_items(g, r, &n);
-	for (uint32_t i = 0; i < n; i++)
-		live += items[i].key != WF_NIL;
-	return live;
-}
-
-static bool is_filled(const struct pickle_writer *w, wf_ref r)
-{
-	return wf_is(w->out.g, r, WF_LIST) || wf_is(w->out.g, r, WF_DICT);
-}
-
-static int enter_batch(struct pickle_writer *w, struct pickle_frame f)
-{
-	if (is_filled(w, f.ref)) {
-		f.again = is_entered(w, f.ref);
-		w->entered[f.ref >> 3] |= (unsigned char)(1u << (f.ref & 7));
-	}
-	return push(w, f);
-}
-
-static int leave_batch(struct pickle_writer *w, const struct pickle_frame *f)
-{
-	if (is_filled(w, f->ref) && !f->again)
-		w->entered[f->ref >> 3] &= (unsigned char)~(1u << (f->ref & 7));
-	return pop(w);
-}
-
-static int push_batch(struct pickle_writer *w, wf_ref container, bool own)
-{
-	uint32_t total = container ? count_live(w->out.g, container) : 0;
-
-	if (total == 0)
-		return 0;
-	return enter_batch(w, (struct pickle_frame){.kind = FRAME_BATCH, .ref = container, .own = own, .total = total});
-}
 
 static int save(struct pickle_writer *w, wf_ref r);
 
@@ -144,30 +49,28 @@ static bool is_flat(const struct pickle_writer *w, wf_ref r)
 	return true;
 }
 
-static int save(struct pickle_writer *w, wf_ref r);
-
 /* An argument of a call that is being written already. A list that is still being filled would be passed as far as it
  * is now. Where all its elements exist, a second list goes in its place, as CPython makes one for every frozenset;
  * otherwise the call was made with the unfinished list. */
 static int save_argument(struct pickle_writer *w, wf_ref r)
 {
-	if (!is_filled(w, r) || !is_entered(w, r))
+	if (!wf_pickle_is_filled(w, r) || !wf_pickle_is_entered(w, r))
 		return save(w, r);
-	int rc = charge_repeat(w, count_live(w->out.g, r));
+	int rc = wf_pickle_charge_repeat(w, wf_pickle_count_live(w->out.g, r));
 	if (rc < 0)
 		return rc;
 	if (!is_flat(w, r))
 		return save(w, r);
 	wf_emit_empty(&w->out, wf_is(w->out.g, r, WF_LIST) ? OP_EMPTY_LIST : OP_EMPTY_DICT);
 	wf_emit_put(&w->out, WF_NIL);
-	return push_batch(w, r, true);
+	return wf_pickle_push_batch(w, r, true);
 }
 
 static int save_container(struct pickle_writer *w, wf_ref r, uint8_t op)
 {
 	wf_emit_empty(&w->out, op);
 	wf_emit_put(&w->out, r);
-	return push_batch(w, r, true);
+	return wf_pickle_push_batch(w, r, true);
 }
 
 static int save_set(struct pickle_writer *w, wf_ref r)
@@ -176,11 +79,11 @@ static int save_set(struct pickle_writer *w, wf_ref r)
 
 	if (w->out.protocol < 4 || wf_is(w->out.g, r, WF_FROZENSET)) {
 		wf_elements(w->out.g, r, &n);
-		return enter(w, (struct pickle_frame){.kind = FRAME_SET, .ref = r, .total = n}, n);
+		return wf_pickle_enter(w, (struct pickle_frame){.kind = FRAME_SET, .ref = r, .total = n}, n);
 	}
 	wf_emit_op(&w->out, OP_EMPTY_SET);
 	wf_emit_put(&w->out, r);
-	return push_batch(w, r, false);
+	return wf_pickle_push_batch(w, r, false);
 }
 
 static int save_tuple(struct pickle_writer *w, wf_ref r)
@@ -193,7 +96,7 @@ static int save_tuple(struct pickle_writer *w, wf_ref r)
 		return 0;
 	}
 	wf_emit_tuple_mark(&w->out, n);
-	return enter(w, (struct pickle_frame){.kind = FRAME_TUPLE, .ref = r, .total = n}, n);
+	return wf_pickle_enter(w, (struct pickle_frame){.kind = FRAME_TUPLE, .ref = r, .total = n}, n);
 }
 
 static int save(struct pickle_writer *w, wf_ref r)
@@ -244,9 +147,9 @@ static int save(struct pickle_writer *w, wf_ref r)
 	case WF_FROZENSET:
 		return save_set(w, r);
 	case WF_CALL:
-		return enter(w, (struct pickle_frame){.kind = FRAME_CALL, .ref = r}, 1);
+		return wf_pickle_enter(w, (struct pickle_frame){.kind = FRAME_CALL, .ref = r}, 1);
 	case WF_PERSID:
-		return push(w, (struct pickle_frame){.kind = FRAME_PERSID, .ref = r});
+		return wf_pickle_push_frame(w, (struct pickle_frame){.kind = FRAME_PERSID, .ref = r});
 	default:
 		return wf_fail(o->err, -EOPNOTSUPP, "an object of an unknown kind cannot be written");
 	}
@@ -272,7 +175,7 @@ static int step_tuple(struct pickle_writer *w, struct pickle_frame *f)
 		wf_emit_tuple(o, f->total);
 		wf_emit_put(o, f->ref);
 	}
-	return pop(w);
+	return wf_pickle_pop_frame(w);
 }
 
 /* One element or one key and its value; the frame may have moved afterwards. */
@@ -306,7 +209,7 @@ static int step_batch(struct pickle_writer *w, struct pickle_frame *f)
 
 	if (f->stage == BATCH_BETWEEN) {
 		if (f->done == f->total)
-			return leave_batch(w, f);
+			return wf_pickle_leave_batch(w, f);
 		uint32_t counted = f->own ? f->total : f->total - f->done;
 		bool single = counted == 1 || o->protocol == 0;
 		f->stage = single && many != OP_ADDITEMS ? BATCH_SINGLE : BATCH_INSIDE;
@@ -382,7 +285,7 @@ static int step_call(struct pickle_writer *w, struct pickle_frame *f)
 	struct wf_effects e = {0};
 
 	if (f->stage >= CALL_LIST && !wf_call_effects(g, f->ref, f->round, &e))
-		return pop(w);
+		return wf_pickle_pop_frame(w);
 	switch ((enum call_stage)f->stage++) {
 	case CALL_FUNC:
 		if (wf_call_by_mark(g, f->ref))
@@ -395,13 +298,15 @@ static int step_call(struct pickle_writer *w, struct pickle_frame *f)
 	case CALL_KWARGS:
 		return form == WF_CALL_NEWOBJ_EX ? save(w, wf_call_kwargs(g, f->ref)) : 0;
 	case CALL_RESULT:
-		return finish_result(w, f->ref, wf_call_by_mark(g, f->ref) ? OP_OBJ : ops[form]) ? w->out.failed : pop(w);
+		if (!finish_result(w, f->ref, wf_call_by_mark(g, f->ref) ? OP_OBJ : ops[form]))
+			return wf_pickle_pop_frame(w);
+		return w->out.failed;
 	case CALL_LIST:
-		return push_batch(w, e.list, false);
+		return wf_pickle_push_batch(w, e.list, false);
 	case CALL_SET:
-		return push_batch(w, e.set, false);
+		return wf_pickle_push_batch(w, e.set, false);
 	case CALL_DICT:
-		return push_batch(w, e.dict, false);
+		return wf_pickle_push_batch(w, e.dict, false);
 	case CALL_STATE:
 		return e.state ? save(w, e.state) : 0;
 	default:
@@ -432,7 +337,7 @@ static int step_frozenset(struct pickle_writer *w, struct pickle_frame *f)
 		wf_emit_op(o, OP_FROZENSET);
 		wf_emit_put(o, f->ref);
 	}
-	return pop(w);
+	return wf_pickle_pop_frame(w);
 }
 
 /* Before protocol 4 there are no opcodes for sets: set([...]), with a list that no other object knows. */
@@ -447,12 +352,12 @@ static int step_set(struct pickle_writer *w, struct pickle_frame *f)
 		wf_emit_tuple_mark(o, 1);
 		wf_emit_empty(o, OP_EMPTY_LIST);
 		wf_emit_put(o, WF_NIL);
-		return push_batch(w, f->ref, true);
+		return wf_pickle_push_batch(w, f->ref, true);
 	}
 	wf_emit_tuple(o, 1);
 	wf_emit_put(o, WF_NIL);
 	finish_result(w, f->ref, OP_REDUCE);
-	return pop(w);
+	return wf_pickle_pop_frame(w);
 }
 
 static int step_persid(struct pickle_writer *w, struct pickle_frame *f)
@@ -468,7 +373,7 @@ static int step_persid(struct pickle_writer *w, struct pickle_frame *f)
 	wf_emit_op(o, OP_BINPERSID);
 	if (wf_persid_memoised(o->g, f->ref))
 		wf_emit_put(o, f->ref);
-	return pop(w);
+	return wf_pickle_pop_frame(w);
 }
 
 static int step(struct pickle_writer *w)
@@ -480,14 +385,6 @@ static int step(struct pickle_writer *w)
 	struct pickle_frame *f = &w->frames[w->depth - 1];
 	int rc = steps[f->kind](w, f);
 	return rc < 0 ? rc : w->out.failed;
-}
-
-void wf_pickle_writer_free(struct pickle_writer *w)
-{
-	free(w->out.buf);
-	free(w->out.memo);
-	free(w->frames);
-	free(w->entered);
 }
 
 int wf_pickle_write_all(struct pickle_writer *w, wf_ref root)

@@ -1,4 +1,10 @@
-/* The pickle writer's machine, as pickle/write.c moves it and pickle/trace.c looks at it. Nobody else includes it. */
+/* The pickle writer's machine: pickle/writer.c holds its frames, pickle/trace.c looks at them, pickle/write.c moves it.
+ * Part of the writer and of nothing else.
+ *
+ * An object that is being written has a frame, so that nesting costs memory and no stack. It is entered when its
+ * writing begins; one that comes by again while it is entered contains itself.
+ *
+ * Functions return 0, or fill the error and return its code. */
 #pragma once
 
 #include "codec/pickle/emit.h"
@@ -40,17 +46,39 @@ struct pickle_writer {
 	uint64_t repeats;
 	bool traced;
 	uint64_t trace;
-	uint64_t looked_for; /* frames, for the trace */
+	uint64_t looked_for;    /* frames, for the trace */
 	unsigned char *entered; /* by ref, a bit: writing has begun; for lists and dicts: and has not ended */
 };
 
 /* Frames to look at for unfinished objects when the trace of a pickle is made: past it nothing is promised. */
 #define PICKLE_MAX_LOOKED_FOR (UINT64_C(64) << 20)
 
+/* ---- pickle/writer.c ---- */
+
+void wf_pickle_writer_free(struct pickle_writer *w);
+int wf_pickle_push_frame(struct pickle_writer *w, struct pickle_frame f);
+int wf_pickle_pop_frame(struct pickle_writer *w); /* 0 */
+/* A frame for an object whose parts are written before it is memoised; parts: how many. */
+int wf_pickle_enter(struct pickle_writer *w, struct pickle_frame f, uint32_t parts);
+bool wf_pickle_is_entered(const struct pickle_writer *w, wf_ref r);
+/* A list or a dict, which is memoised before it is filled. */
+bool wf_pickle_is_filled(const struct pickle_writer *w, wf_ref r);
+/* Elements or items to be written: a removed item of a dict is none. */
+uint32_t wf_pickle_count_live(const struct wf_graph *g, wf_ref r);
+/* A frame for what a container holds, unless that is nothing; container may be WF_NIL. */
+int wf_pickle_push_batch(struct pickle_writer *w, wf_ref container, bool own);
+int wf_pickle_leave_batch(struct pickle_writer *w, const struct pickle_frame *f);
+/* Counts what is written once more because it contains itself. -E2BIG when it becomes too much. */
+int wf_pickle_charge_repeat(struct pickle_writer *w, uint32_t parts);
+
+/* ---- pickle/trace.c ---- */
+
 /* Nothing unless the writer is traced. */
 void wf_pickle_write_trace(struct pickle_writer *w, uint64_t what);
 /* An object is taken from the memo, finished or not. */
 void wf_pickle_write_trace_seen(struct pickle_writer *w, wf_ref r);
+
+/* ---- pickle/write.c ---- */
+
 /* Writes root with the hooks of w->out, to the end. */
 int wf_pickle_write_all(struct pickle_writer *w, wf_ref root);
-void wf_pickle_writer_free(struct pickle_writer *w);
