@@ -243,9 +243,8 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed),
 		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
-		.ids = {.seed = wf_hash_seed(plan)},
 	};
-	struct wf_naming n = {.used = {.seed = wf_hash_seed(&n)}};
+	struct wf_naming n = {0};
 	struct survey s = {.plan = plan};
 	if (kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT)
 		wf_plan_read_layout(plan);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "codec/bytes/key_map.h"
 #include "codec/container/container.h"
 #include "codec/pickle/pickle.h"
 
@@ -40,9 +41,7 @@ struct wf_container {
 	struct wf_record *records;
 	uint32_t count, capacity;
 	struct wf_name_chunk *names; /* the records' names, in chunks that never move */
-	uint32_t *index;             /* name hash -> record + 1; open addressing */
-	uint32_t index_size;         /* a power of two, or 0 */
-	uint64_t seed;               /* of the hash, so that a file cannot be made of names that collide */
+	struct wf_map index;         /* of records, by name */
 	uint32_t *storage_order;     /* legacy, tar */
 	uint32_t storage_count;
 };
@@ -60,7 +59,6 @@ int wf_container_add_storage(struct wf_container *c, const char *key, size_t len
 /* Makes the name index. -EUCLEAN for two records of one name. */
 int wf_container_index(struct wf_container *c, struct wf_error *err);
 
-uint64_t wf_hash_seed(const void *fallback);
 void wf_container_freep(struct wf_container **c);
 
 /* As wf_pickle_read for a pickle somewhere in [start, start + len) of the file; *at is an offset in the file and moves
@@ -70,27 +68,6 @@ int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uin
 
 /* true for a tuple ('storage', class, key, location, numel, ...). */
 bool wf_is_storage_id(const struct wf_graph *g, wf_ref id);
-
-/* Keys of any bytes to one number each, while a container is being read. */
-struct wf_key {
-	char *bytes;
-	uint32_t len;
-	uint64_t value;
-};
-
-struct wf_key_map {
-	struct wf_key *keys;
-	uint32_t count, capacity;
-	uint32_t *index; /* as in struct wf_container */
-	uint32_t index_size;
-	uint64_t seed;
-};
-
-/* The number of a key, or NULL. Valid until the next wf_key_map_put. */
-uint64_t *wf_key_map_get(const struct wf_key_map *m, const void *key, size_t len);
-/* Sets it; a key that is there gets the new number. -ENOMEM, -E2BIG. */
-int wf_key_map_put(struct wf_key_map *m, const void *key, size_t len, uint64_t value);
-void wf_key_map_free(struct wf_key_map *m);
 
 /* What the end records of a zip archive say, checked against the file's size. */
 struct wf_zip_directory {

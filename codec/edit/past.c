@@ -46,7 +46,6 @@ static struct wf_past *make(struct wf_checkpoint *ck, wf_ino dir, const char *na
 		e->pasts = calloc(1, sizeof *e->pasts);
 		if (!e->pasts)
 			return NULL;
-		e->pasts->by_name.seed = wf_hash_seed(e->pasts);
 	}
 	struct wf_pasts *pasts = e->pasts;
 	if (pasts->count == pasts->capacity) {

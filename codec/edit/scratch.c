@@ -226,7 +226,7 @@ static int log_waiting(struct wf_checkpoint *ck, wf_ino ino)
 
 int wf_edits_log_scratch(struct wf_checkpoint *ck)
 {
-	struct relog l = {.ck = ck, .ids = {.seed = wf_hash_seed(&l)}};
+	struct relog l = {.ck = ck};
 	struct wf_edits *e = ck->edits;
 	if (!e->scratch_unlogged)
 		return 0;

@@ -22,9 +22,9 @@
 #include "codec/object/object.h"
 
 #include <errno.h>
-#include <sys/random.h>
 
 #include "codec/object/inner.h"
+#include "codec/bytes/map.h"
 #include "codec/bytes/util.h"
 
 #define CHUNK_BYTES (1u << 20)
@@ -155,9 +155,8 @@ int wf_graph_new(struct wf_graph **ret)
 		return -ENOMEM;
 	}
 	/* Keys come from the file: without a secret, a file could be made whose keys all collide. */
-	if (getrandom(g->seed, sizeof g->seed, GRND_NONBLOCK) != sizeof g->seed)
-		g->seed[0] = (uintptr_t)g->chunks[0].base ^ (uintptr_t)g, g->seed[1] = ~g->seed[0];
-	g->seed[1] |= 1;
+	g->seed[0] = wf_random_seed(g);
+	g->seed[1] = wf_random_seed(g->chunks) | 1;
 	g->next = FIRST_REF;
 	g->end = CHUNK_UNITS;
 	*wf_object_at(g, 0) = (struct wf_object){.kind = WF_KIND_FILLER, .n = FIRST_REF};

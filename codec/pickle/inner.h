@@ -2,6 +2,7 @@
 #pragma once
 
 #include "codec/bytes/cursor.h"
+#include "codec/bytes/map.h"
 #include "codec/pickle/pickle.h"
 
 enum wf_pickle_op {
@@ -75,21 +76,13 @@ enum wf_pickle_op {
 	OP_READONLY_BUFFER = 0x98,
 };
 
-struct pickle_memo_slot {
-	uint32_t key; /* index + 1, 0 while free */
-	wf_ref value;
-};
-
 /* Index to object. Indices are dense in every pickle that a pickler wrote; those far past the number of entries go to
  * a hash table, so that one LONG_BINPUT cannot claim a table of its size. */
 struct pickle_memo {
 	wf_ref *dense;
 	uint32_t dense_cap;
 	uint32_t count; /* distinct indices set: what MEMOIZE uses next */
-	struct pickle_memo_slot *sparse;
-	uint32_t sparse_cap; /* a power of two */
-	uint32_t sparse_count;
-	uint32_t factor; /* secret and odd */
+	struct wf_map sparse;
 };
 
 /* Returns 0 or -ENOMEM. */

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "codec/tensor/storage_inner.h"
 #include "codec/tensor/storage_nested.h"
@@ -66,40 +65,28 @@ static const char *key_bytes(const struct wf_graph *g, wf_ref key, char *buf, si
 
 /* ---- the two maps ---- */
 
-static uint32_t object_slot(const struct wf_object_slot *slots, uint32_t size, wf_ref object)
-{
-	uint32_t at = (uint32_t)((object * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (size - 1);
-
-	while (slots[at].object != WF_NIL && slots[at].object != object)
-		at = (at + 1) & (size - 1);
-	return at;
-}
-
 /* Makes room for one more object, so that map_object cannot fail. */
 static int reserve_object(struct wf_storages *ss)
 {
-	if (ss->by_object_used * 4 < ss->by_object_size * 3)
-		return 0;
-	uint32_t size = ss->by_object_size ? ss->by_object_size * 2 : 64;
-	struct wf_object_slot *slots = calloc(size, sizeof *slots);
-	if (!slots)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < ss->by_object_size; i++)
-		if (ss->by_object[i].object != WF_NIL)
-			slots[object_slot(slots, size, ss->by_object[i].object)] = ss->by_object[i];
-	free(ss->by_object);
-	ss->by_object = slots;
-	ss->by_object_size = size;
-	return 0;
+	if (ss->object_count == ss->object_capacity) {
+		uint32_t capacity = ss->object_capacity + ss->object_capacity / 2 + 16;
+		wf_ref *objects = reallocarray(ss->objects, capacity, sizeof *objects);
+		if (!objects)
+			return -ENOMEM;
+		ss->objects = objects;
+		ss->object_capacity = capacity;
+	}
+	return wf_map_reserve(&ss->by_object, 1);
 }
 
 static void map_object(struct wf_storages *ss, wf_ref object, uint32_t storage)
 {
-	struct wf_object_slot *slot = &ss->by_object[object_slot(ss->by_object, ss->by_object_size, object)];
-
-	ss->by_object_used += slot->object == WF_NIL;
-	ss->all[storage].persids += slot->object == WF_NIL;
-	*slot = (struct wf_object_slot){object, storage};
+	uint32_t before;
+	if (!wf_map_get(&ss->by_object, object, &before)) {
+		ss->objects[ss->object_count++] = object;
+		ss->all[storage].persids++;
+	}
+	wf_map_set(&ss->by_object, object, storage);
 }
 
 static wf_ref key_of(const struct wf_storages *ss, uint32_t i)
@@ -115,39 +102,6 @@ static bool same_key(const struct wf_storages *ss, wf_ref a, wf_ref b)
 	const char *y = key_bytes(ss->graph, b, buf_b, &len_b);
 
 	return x && y && len_a == len_b && !memcmp(x, y, len_a);
-}
-
-/* The slot of a key: occupied by its storage, or the free one where it belongs. */
-static struct wf_key_slot *key_slot(const struct wf_storages *ss, wf_ref key, uint32_t hash)
-{
-	uint32_t mask = ss->by_key_size - 1, at = hash & mask;
-
-	while (ss->by_key[at].storage &&
-	       (ss->by_key[at].hash != hash || !same_key(ss, key_of(ss, ss->by_key[at].storage - 1), key)))
-		at = (at + 1) & mask;
-	return &ss->by_key[at];
-}
-
-static int reserve_key(struct wf_storages *ss)
-{
-	if (ss->by_key_used * 2 < ss->by_key_size)
-		return 0;
-	uint32_t size = ss->by_key_size ? ss->by_key_size * 2 : 64;
-	struct wf_key_slot *slots = calloc(size, sizeof *slots);
-	if (!slots)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < ss->by_key_size; i++) {
-		uint32_t at = ss->by_key[i].hash & (size - 1);
-		if (!ss->by_key[i].storage)
-			continue;
-		while (slots[at].storage)
-			at = (at + 1) & (size - 1);
-		slots[at] = ss->by_key[i];
-	}
-	free(ss->by_key);
-	ss->by_key = slots;
-	ss->by_key_size = size;
-	return 0;
 }
 
 static int reserve_storage(struct wf_storages *ss)
@@ -216,25 +170,37 @@ static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, co
 	}
 }
 
-/* Where the storage of a key is noted, as index + 1, and is to be noted when it is new (0). */
-static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record,
-		    uint32_t **ret_place)
+/* Where the storage of a key is noted, and which it is; WF_NO_STORAGE: it is new. */
+struct place {
+	uint32_t *by_record; /* NULL: under the hash */
+	uint32_t hash, storage;
+};
+
+static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record, struct place *ret)
 {
-	uint32_t *owner = record == WF_NO_RECORD ? NULL : &ss->by_record[record];
+	uint32_t *owner = record == WF_NO_RECORD ? NULL : &ss->by_record[record], i;
 
 	if (owner && (!*owner || same_key(ss, key_of(ss, *owner - 1), key))) {
-		*ret_place = owner;
+		*ret = (struct place){.by_record = owner, .storage = *owner ? *owner - 1 : WF_NO_STORAGE};
 		return 0;
 	}
-	int r = reserve_key(ss);
+	int r = wf_map_reserve(&ss->by_key, 1);
 	if (r < 0)
 		return r;
-	uint32_t hash = (uint32_t)wf_hash_bytes(bytes, len, ss->seed);
-	struct wf_key_slot *slot = key_slot(ss, key, hash);
-	ss->by_key_used += !slot->storage;
-	slot->hash = hash;
-	*ret_place = &slot->storage;
+	*ret = (struct place){.hash = wf_map_hash(&ss->by_key, bytes, len), .storage = WF_NO_STORAGE};
+	struct wf_map_probe p = wf_map_probe(&ss->by_key, ret->hash);
+	while (ret->storage == WF_NO_STORAGE && wf_map_next(&p, &i))
+		if (same_key(ss, key_of(ss, i), key))
+			ret->storage = i;
 	return 0;
+}
+
+static void note_key(struct wf_storages *ss, const struct place *place, uint32_t i)
+{
+	if (place->by_record)
+		*place->by_record = i + 1;
+	else
+		wf_map_add(&ss->by_key, place->hash, i);
 }
 
 /* The storage that a PERSID names: the one with that key, or a new one. */
@@ -244,7 +210,8 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 	char buf[INT_KEY_BYTES];
 	const char *why, *key;
 	size_t len;
-	uint32_t i, *place = NULL;
+	uint32_t i;
+	struct place place;
 
 	if (!read_id(ss->graph, persid, &id, &why))
 		return 0;
@@ -257,9 +224,9 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 		r = find_key(ss, id.key, key, len, record, &place);
 	if (r < 0)
 		return r;
-	if (*place) {
+	if (place.storage != WF_NO_STORAGE) {
 		/* Ids that agree on the bytes may disagree on the class: all empty storages share one key. */
-		i = *place - 1;
+		i = place.storage;
 		if (!why && id.size_bytes != ss->all[i].size_bytes)
 			wf_storage_problem_is(ss, i, -EUCLEAN,
 				"storage %.*s has %" PRIu64 " bytes by one id and %" PRIu64 " by another",
@@ -271,7 +238,7 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 						 .record = WF_NO_RECORD,
 						 .dtype = (uint8_t)id.dtype,
 						 .untyped = id.untyped};
-		*place = i + 1;
+		note_key(ss, &place, i);
 		ss->last_record = record;
 		if (!why)
 			attach_record(ss, i, record, key, len);
@@ -359,16 +326,13 @@ static int add_object(struct wf_storages *ss, wf_ref o)
 /* Tables for a storage and a PERSID in nearly every record: they grow where that is too little. */
 static int reserve_all(struct wf_storages *ss)
 {
-	uint32_t records = wf_container_count(ss->container), size = 64;
+	uint32_t records = wf_container_count(ss->container);
 
-	while (size / 4 * 3 < records)
-		size *= 2;
 	ss->by_record = calloc(WF_MAX(records, 1u), sizeof *ss->by_record);
-	ss->by_object = calloc(size, sizeof *ss->by_object);
+	ss->objects = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->objects);
 	ss->all = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->all);
-	ss->by_object_size = size;
-	ss->capacity = records;
-	return ss->by_record && ss->by_object && ss->all ? 0 : -ENOMEM;
+	ss->capacity = ss->object_capacity = records;
+	return ss->by_record && ss->objects && ss->all ? wf_map_reserve(&ss->by_object, records) : -ENOMEM;
 }
 
 int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storages **ret, struct wf_error *err)
@@ -381,8 +345,6 @@ int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storag
 	ss->container = c;
 	ss->decoded_max_bytes = WF_STORAGE_CACHE_MAX;
 	pthread_mutex_init(&ss->cache_lock, NULL);
-	if (getrandom(&ss->seed, sizeof ss->seed, GRND_NONBLOCK) != sizeof ss->seed)
-		ss->seed = (uintptr_t)ss;
 	ss->last_record = WF_NO_RECORD;
 	int r = dev_host_open(&ss->host);
 	if (r == 0)
@@ -394,9 +356,8 @@ int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storag
 		return wf_fail(err, r, "the table of storages: %s", strerror(-r));
 	}
 	/* from now on PERSID objects are told by identity: new storages get their keys when they are written */
-	free(ss->by_key);
+	wf_map_free(&ss->by_key);
 	free(ss->by_record);
-	ss->by_key = NULL;
 	ss->by_record = NULL;
 	*ret = ss;
 	return 0;
@@ -415,9 +376,10 @@ void wf_storages_free(struct wf_storages *ss)
 	pthread_mutex_destroy(&ss->cache_lock);
 	wf_buffer_free(&ss->problems);
 	free(ss->decoded);
-	free(ss->by_key);
+	wf_map_free(&ss->by_key);
 	free(ss->by_record);
-	free(ss->by_object);
+	free(ss->objects);
+	wf_map_free(&ss->by_object);
 	free(ss->all);
 	free(ss);
 }
@@ -436,10 +398,8 @@ const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i
 
 uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object)
 {
-	if (object == WF_NIL || ss->by_object_size == 0)
-		return WF_NO_STORAGE;
-	const struct wf_object_slot *slot = &ss->by_object[object_slot(ss->by_object, ss->by_object_size, object)];
-	return slot->object == object ? slot->storage : WF_NO_STORAGE;
+	uint32_t i;
+	return wf_map_get(&ss->by_object, object, &i) ? i : WF_NO_STORAGE;
 }
 
 const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i)

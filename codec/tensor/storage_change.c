@@ -81,9 +81,9 @@ int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype,
 	if (class == WF_NIL || numel == WF_NIL || (location && tag == WF_NIL))
 		return -ENOMEM;
 	int r = set_id(g, s->persid, class, numel, tag);
-	for (uint32_t k = 0; r == 0 && s->persids > 1 && k < ss->by_object_size; k++)
-		if (ss->by_object[k].object != WF_NIL && ss->by_object[k].storage == i)
-			r = set_id(g, ss->by_object[k].object, class, numel, tag);
+	for (uint32_t k = 0; r == 0 && s->persids > 1 && k < ss->object_count; k++)
+		if (wf_storage_of(ss, ss->objects[k]) == i)
+			r = set_id(g, ss->objects[k], class, numel, tag);
 	if (r == 0) {
 		s->dtype = (uint8_t)(info->storage_class ? dtype : WF_UINT8);
 		s->untyped = !info->storage_class;
@@ -97,10 +97,10 @@ int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, co
 	const char *last = NULL;
 	wf_ref tag = WF_NIL;
 	uint32_t changed = 0;
-	for (uint32_t k = 0; k < ss->by_object_size; k++) {
-		wf_ref object = ss->by_object[k].object;
-		uint32_t i = ss->by_object[k].storage;
-		if (object == WF_NIL || !wf_is(ss->graph, object, WF_PERSID))
+	for (uint32_t k = 0; k < ss->object_count; k++) {
+		wf_ref object = ss->objects[k];
+		uint32_t i = wf_storage_of(ss, object);
+		if (!wf_is(ss->graph, object, WF_PERSID))
 			continue;
 		const char *now = wf_storage_persid_text(ss, object, 3), *new = to(ctx, now);
 		if (!new || !strcmp(new, now))

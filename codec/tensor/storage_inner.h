@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "codec/bytes/buffer.h"
+#include "codec/bytes/map.h"
 #include "devices/device.h"
 #include "codec/tensor/storage.h"
 
@@ -19,31 +20,19 @@ struct wf_decoded {
 	uint64_t *steps;          /* ... of a text inside the pickle: where each 64 KiB of bytes start in it */
 };
 
-struct wf_object_slot {
-	wf_ref object; /* WF_NIL: free */
-	uint32_t storage;
-};
-
-struct wf_key_slot {
-	uint32_t storage; /* + 1; 0: free */
-	uint32_t hash;    /* of its key: a key itself is three cache misses away */
-};
-
 struct wf_storages {
 	struct wf_graph *graph;
 	struct wf_container *container; /* borrowed */
 	struct wf_storage *all;
 	uint32_t count, capacity;
-	struct wf_object_slot *by_object; /* PERSID or ndarray -> storage; open addressing */
-	uint32_t by_object_size;          /* a power of two, or 0 */
-	uint32_t by_object_used;
+	struct wf_map by_object; /* PERSID or ndarray -> storage */
+	wf_ref *objects;         /* its keys, in the order in which they came */
+	uint32_t object_count, object_capacity;
 	/* While the table is built, what finds a key again: the first storage + 1 that a record belongs to, and for a key
-	 * without a record, or with another spelling of one, a table with open addressing. */
+	 * without a record, or with another spelling of one, a table. */
 	uint32_t *by_record;
 	uint32_t last_record; /* that of the storage before, since torch writes them in the order of the pickle */
-	struct wf_key_slot *by_key;
-	uint32_t by_key_size, by_key_used;
-	uint64_t seed;             /* of that hash, so that a file cannot be made of keys that collide */
+	struct wf_map by_key;
 	struct wf_buffer problems; /* sentences, each with its NUL */
 	struct wf_extent_files files;
 	const struct wf_storage_mirror *mirror; /* may be NULL */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codec/bytes/buffer.h"
+#include "codec/bytes/map.h"
 #include "codec/container/records.h"
 #include "codec/value/names.h"
 #include "codec/bytes/util.h"
@@ -16,20 +17,13 @@ struct node {
 	uint32_t first, last, next; /* children, and the parent's next one */
 };
 
-/* Nodes by parent and name; directories once more by the part of the record's name that they stand for. */
-struct slot {
-	uint32_t node; /* 0: free */
-	bool raw;
-};
-
 struct wf_archive {
 	struct node *nodes;
 	uint32_t count, capacity;
-	struct slot *slots;
-	uint32_t slot_count, used;
+	/* nodes by parent and name; directories once more by the part of the record's name that they stand for */
+	struct wf_map by_name, by_part;
 	struct wf_buffer texts;
 	size_t *raw; /* by node: the part of a record's name; while the tree is made */
-	uint64_t seed;
 };
 
 static const char *text_of(const struct wf_archive *a, uint32_t node, bool raw)
@@ -37,35 +31,20 @@ static const char *text_of(const struct wf_archive *a, uint32_t node, bool raw)
 	return a->texts.data + (raw ? a->raw[node] : a->nodes[node].name);
 }
 
-static struct slot *find_slot(const struct wf_archive *a, uint32_t parent, const char *name, bool raw)
+static uint32_t hash_of(const struct wf_map *m, uint32_t parent, const char *name)
 {
-	uint32_t mask = a->slot_count - 1;
-	uint32_t at = (uint32_t)wf_hash_bytes(name, strlen(name), a->seed + parent * 2u + raw) & mask;
-	for (;; at = (at + 1) & mask) {
-		struct slot *s = &a->slots[at];
-		if (!s->node || (s->raw == raw && a->nodes[s->node].parent == parent &&
-				 !strcmp(text_of(a, s->node, raw), name)))
-			return s;
-	}
+	return wf_map_hash_u64(m, (uint64_t)wf_map_hash(m, name, strlen(name)) << 32 | parent);
 }
 
-static int grow_slots(struct wf_archive *a)
+/* The child of that name; 0, which is the top, when there is none. */
+static uint32_t find_child(const struct wf_archive *a, uint32_t parent, const char *name, bool raw)
 {
-	struct slot *old = a->slots;
-	uint32_t n = a->slot_count;
-	if ((a->used + 2) * 2 <= n)
-		return 0;
-	a->slot_count = n ? n * 2 : 64;
-	a->slots = calloc(a->slot_count, sizeof *a->slots);
-	if (!a->slots) {
-		a->slots = old;
-		a->slot_count = n;
-		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < n; i++)
-		if (old[i].node)
-			*find_slot(a, a->nodes[old[i].node].parent, text_of(a, old[i].node, old[i].raw), old[i].raw) = old[i];
-	free(old);
+	const struct wf_map *m = raw ? &a->by_part : &a->by_name;
+	struct wf_map_probe p = wf_map_probe(m, hash_of(m, parent, name));
+	uint32_t node;
+	while (wf_map_next(&p, &node))
+		if (a->nodes[node].parent == parent && !strcmp(text_of(a, node, raw), name))
+			return node;
 	return 0;
 }
 
@@ -99,11 +78,13 @@ static int add_node(struct wf_archive *a, uint32_t parent, const char *part, siz
 	char name[WF_NAME_MAX + 1];
 	int r = grow_nodes(a);
 	if (r == 0)
-		r = grow_slots(a);
+		r = wf_map_reserve(&a->by_name, 1);
+	if (r == 0)
+		r = wf_map_reserve(&a->by_part, 1);
 	if (r < 0)
 		return r;
 	size_t n = wf_name_from_text(part, len, false, name);
-	if (find_slot(a, parent, name, false)->node)
+	if (find_child(a, parent, name, false))
 		snprintf(name + WF_MIN(n, WF_NAME_MAX - 10u), 11, "%%~%08x", a->count);
 	uint32_t node = a->count;
 	a->nodes[node] = (struct node){.name = add_text(a, name, strlen(name)), .parent = parent, .record = record};
@@ -111,12 +92,9 @@ static int add_node(struct wf_archive *a, uint32_t parent, const char *part, siz
 	if (a->texts.failed)
 		return -ENOMEM;
 	a->count++;
-	find_slot(a, parent, name, false)->node = node;
-	a->used++;
-	if (record == WF_NO_RECORD) {
-		*find_slot(a, parent, text_of(a, node, true), true) = (struct slot){node, true};
-		a->used++;
-	}
+	wf_map_add(&a->by_name, hash_of(&a->by_name, parent, name), node);
+	if (record == WF_NO_RECORD)
+		wf_map_add(&a->by_part, hash_of(&a->by_part, parent, text_of(a, node, true)), node);
 	struct node *p = &a->nodes[parent];
 	*(p->last ? &a->nodes[p->last].next : &p->first) = node;
 	p->last = node;
@@ -132,7 +110,7 @@ static int add_record(struct wf_archive *a, const struct wf_record *record, uint
 		char *text = strndup(part, (size_t)(slash - part));
 		if (!text)
 			return -ENOMEM;
-		uint32_t child = find_slot(a, dir, text, true)->node;
+		uint32_t child = find_child(a, dir, text, true);
 		int r = child ? 0 : add_node(a, dir, text, strlen(text), WF_NO_RECORD, &child);
 		free(text);
 		if (r < 0)
@@ -150,11 +128,8 @@ int wf_archive_new(const struct wf_container *c, struct wf_archive **ret)
 	int r = a ? 0 : -ENOMEM;
 	if (r == 0) {
 		a->texts = (struct wf_buffer)WF_BUFFER_INIT;
-		a->seed = wf_hash_seed(a);
 		r = grow_nodes(a);
 	}
-	if (r == 0)
-		r = grow_slots(a);
 	if (r == 0) {
 		a->nodes[0] = (struct node){.name = add_text(a, "", 0), .record = WF_NO_RECORD};
 		a->count = 1;
@@ -177,7 +152,8 @@ void wf_archive_free(struct wf_archive *a)
 		return;
 	wf_buffer_free(&a->texts);
 	free(a->raw);
-	free(a->slots);
+	wf_map_free(&a->by_name);
+	wf_map_free(&a->by_part);
 	free(a->nodes);
 	free(a);
 }
@@ -199,7 +175,7 @@ uint32_t wf_archive_record(const struct wf_archive *a, uint32_t node)
 
 uint32_t wf_archive_find(const struct wf_archive *a, uint32_t dir, const char *name)
 {
-	return find_slot(a, dir, name, false)->node;
+	return find_child(a, dir, name, false);
 }
 
 uint32_t wf_archive_first(const struct wf_archive *a, uint32_t dir)

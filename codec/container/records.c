@@ -1,9 +1,8 @@
-/* The record table that all outer formats share, and the choice among them. */
+/* Keeps the records of a container, whatever its format: by index, by name, by the key of a storage. */
 #include "codec/container/records.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sys/random.h>
 
 #include "codec/bytes/util.h"
 
@@ -15,14 +14,6 @@ struct wf_name_chunk {
 	char bytes[];
 };
 
-uint64_t wf_hash_seed(const void *fallback)
-{
-	uint64_t seed;
-	if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed)
-		seed = (uintptr_t)fallback; /* early boot: an address is less, but not nothing */
-	return seed;
-}
-
 int wf_container_init(struct wf_container *c, const struct wf_container_ops *ops, enum wf_container_kind kind,
 		      struct wf_source *file)
 {
@@ -31,7 +22,6 @@ int wf_container_init(struct wf_container *c, const struct wf_container_ops *ops
 	c->prefix = strdup("");
 	c->storage_folder = kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT ? "data/" : "storage/";
 	c->file = wf_source_ref(file);
-	c->seed = wf_hash_seed(c);
 	return c->prefix ? 0 : -ENOMEM;
 }
 
@@ -47,7 +37,7 @@ void wf_container_free(struct wf_container *c)
 		c->names = next;
 	}
 	free(c->records);
-	free(c->index);
+	wf_map_free(&c->index);
 	free(c->storage_order);
 	free(c->prefix);
 	wf_source_unref(c->file);
@@ -137,33 +127,42 @@ static bool same_name(const struct wf_container *c, const char *a, const char *b
 	return true;
 }
 
-/* Of a name given in pieces; piece boundaries do not matter. */
-static uint64_t hash_piece(const struct wf_container *c, const char *s, size_t len, uint64_t h)
+/* Of a name given in two pieces; where they meet does not matter. */
+static uint32_t name_hash(const struct wf_container *c, const char *folder, size_t folder_len, const char *name, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
-		unsigned char ch = folded(c, (unsigned char)s[i]);
-		h = wf_hash_bytes(&ch, 1, h);
-	}
-	return h;
+	const struct {
+		const char *s;
+		size_t len;
+	} pieces[] = {{folder, folder_len}, {name, len}};
+	uint64_t h = c->index.seed, word = 0, n = 0;
+	for (size_t i = 0; i < WF_ARRAY_SIZE(pieces); i++)
+		for (size_t k = 0; k < pieces[i].len; k++) {
+			word = word << 8 | folded(c, (unsigned char)pieces[i].s[k]);
+			if (++n % sizeof word == 0)
+				h = wf_map_mix(&c->index, h, word);
+		}
+	return wf_map_hash_u64(&c->index, wf_map_mix(&c->index, h, word) + n);
 }
 
-/* The record FOLDER + name, or the free slot of the index where it would go. */
-static uint32_t find_joined(const struct wf_container *c, const char *folder, const char *name, size_t len,
-			    uint32_t *ret_slot)
+static uint32_t find_hashed(const struct wf_container *c, uint32_t hash, const char *folder, size_t folder_len,
+			    const char *name, size_t len)
 {
-	if (c->index_size == 0)
-		return WF_NO_RECORD;
-	size_t folder_len = strlen(folder);
-	uint64_t h = hash_piece(c, name, len, hash_piece(c, folder, folder_len, c->seed));
-	uint32_t slot = (uint32_t)h & (c->index_size - 1);
-	for (; c->index[slot] != 0; slot = (slot + 1) & (c->index_size - 1)) {
-		const char *have = c->records[c->index[slot] - 1].name;
+	struct wf_map_probe p = wf_map_probe(&c->index, hash);
+	uint32_t i;
+	while (wf_map_next(&p, &i)) {
+		const char *have = c->records[i].name;
 		if (strlen(have) == folder_len + len && same_name(c, have, folder, folder_len) &&
 		    same_name(c, have + folder_len, name, len))
-			return c->index[slot] - 1;
+			return i;
 	}
-	*ret_slot = slot;
 	return WF_NO_RECORD;
+}
+
+/* The record FOLDER + name. */
+static uint32_t find_joined(const struct wf_container *c, const char *folder, const char *name, size_t len)
+{
+	size_t folder_len = strlen(folder);
+	return find_hashed(c, name_hash(c, folder, folder_len, name, len), folder, folder_len, name, len);
 }
 
 /* What loading needs may be there only once: PyTorch's choice among records of one name depends on how many there are. */
@@ -181,17 +180,12 @@ static bool is_needed(const struct wf_container *c, const char *name)
 
 int wf_container_index(struct wf_container *c, struct wf_error *err)
 {
-	uint32_t size = 16;
-	while (size / 4 * 3 < c->count)
-		size *= 2;
-	c->index = calloc(size, sizeof *c->index);
-	if (!c->index)
+	if (wf_map_reserve(&c->index, c->count) < 0)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	c->index_size = size;
 	for (uint32_t i = 0; i < c->count; i++) {
 		const char *name = c->records[i].name;
-		uint32_t slot = 0;
-		uint32_t first = find_joined(c, "", name, strlen(name), &slot);
+		size_t len = strlen(name);
+		uint32_t hash = name_hash(c, "", 0, name, len), first = find_hashed(c, hash, "", 0, name, len);
 		if (first != WF_NO_RECORD && !is_needed(c, name)) {
 			c->records[first].twice = c->records[i].twice = true;
 			continue;
@@ -199,77 +193,9 @@ int wf_container_index(struct wf_container *c, struct wf_error *err)
 		if (first != WF_NO_RECORD)
 			return wf_fail_at(err, -EUCLEAN, name, WF_ERROR_NO_OFFSET, "two records have this name%s",
 					  c->fold_case ? " (upper and lower case are the same)" : "");
-		c->index[slot] = i + 1;
+		wf_map_add(&c->index, hash, i);
 	}
 	return 0;
-}
-
-static uint32_t key_slot(const struct wf_key_map *m, const void *key, size_t len)
-{
-	uint32_t slot = (uint32_t)wf_hash_bytes(key, len, m->seed) & (m->index_size - 1);
-	for (; m->index[slot] != 0; slot = (slot + 1) & (m->index_size - 1)) {
-		const struct wf_key *k = &m->keys[m->index[slot] - 1];
-		if (k->len == len && memcmp(k->bytes, key, len) == 0)
-			break;
-	}
-	return slot;
-}
-
-uint64_t *wf_key_map_get(const struct wf_key_map *m, const void *key, size_t len)
-{
-	uint32_t i = m->index_size ? m->index[key_slot(m, key, len)] : 0;
-	return i ? &m->keys[i - 1].value : NULL;
-}
-
-static int key_map_grow(struct wf_key_map *m)
-{
-	uint32_t capacity = WF_MAX(16u, m->capacity * 2);
-	if (m->capacity >= WF_CONTAINER_MAX_RECORDS)
-		return -E2BIG;
-	if (m->capacity == 0)
-		m->seed = wf_hash_seed(m);
-	uint32_t *index = calloc((size_t)capacity * 2, sizeof *index);
-	struct wf_key *keys = reallocarray(m->keys, capacity, sizeof *keys);
-	if (keys)
-		m->keys = keys;
-	if (!index || !keys) {
-		free(index);
-		return -ENOMEM;
-	}
-	free(m->index);
-	m->index = index;
-	m->index_size = capacity * 2;
-	m->capacity = capacity;
-	for (uint32_t i = 0; i < m->count; i++)
-		m->index[key_slot(m, m->keys[i].bytes, m->keys[i].len)] = i + 1;
-	return 0;
-}
-
-int wf_key_map_put(struct wf_key_map *m, const void *key, size_t len, uint64_t value)
-{
-	uint64_t *have = wf_key_map_get(m, key, len);
-	if (have) {
-		*have = value;
-		return 0;
-	}
-	int r = m->count == m->capacity ? key_map_grow(m) : 0;
-	if (r < 0 || len > UINT32_MAX)
-		return r < 0 ? r : -E2BIG;
-	char *bytes = malloc(len + 1);
-	if (!bytes)
-		return -ENOMEM;
-	memcpy(bytes, key, len);
-	m->index[key_slot(m, key, len)] = m->count + 1;
-	m->keys[m->count++] = (struct wf_key){.bytes = bytes, .len = (uint32_t)len, .value = value};
-	return 0;
-}
-
-void wf_key_map_free(struct wf_key_map *m)
-{
-	for (uint32_t i = 0; i < m->count; i++)
-		free(m->keys[i].bytes);
-	free(m->keys);
-	free(m->index);
 }
 
 int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uint64_t len, uint64_t *at, uint64_t max,
@@ -291,26 +217,6 @@ bool wf_is_storage_id(const struct wf_graph *g, wf_ref id)
 	uint32_t n = 0;
 	const wf_ref *items = wf_elements(g, id, &n);
 	return wf_is(g, id, WF_TUPLE) && n >= 5 && wf_str_equal(g, items[0], "storage");
-}
-
-int wf_container_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
-{
-	static const char local_header[4] = {'P', 'K', 3, 4};
-	char head[sizeof local_header];
-	if (wf_source_size(file) >= sizeof head) {
-		int r = wf_source_read(file, 0, head, sizeof head);
-		if (r < 0)
-			return wf_fail(err, r, "cannot read the file: %s", strerror(-r));
-		if (memcmp(head, local_header, sizeof head) == 0)
-			return wf_zip_open(file, ret, err);
-	}
-	/* torch's order: a tar is tried before the legacy stream */
-	int r = wf_tar_open(file, ret, err);
-	if (r == 1)
-		r = wf_legacy_open(file, ret, err);
-	if (r == 1)
-		r = wf_plain_open(file, ret, err);
-	return r == 1 ? wf_lookalike(file, err) : r;
 }
 
 enum wf_container_kind wf_container_kind_of(const struct wf_container *c)
@@ -357,8 +263,7 @@ const struct wf_record *wf_container_record(const struct wf_container *c, uint32
 
 uint32_t wf_container_find(const struct wf_container *c, const char *name)
 {
-	uint32_t slot;
-	return find_joined(c, "", name, strlen(name), &slot);
+	return find_joined(c, "", name, strlen(name));
 }
 
 int wf_container_locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err)
@@ -408,10 +313,9 @@ int wf_container_load_record_graph(struct wf_container *c, uint32_t record, stru
 
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len)
 {
-	uint32_t slot;
-	uint32_t i = find_joined(c, c->storage_folder, key, key_len, &slot);
+	uint32_t i = find_joined(c, c->storage_folder, key, key_len);
 	if (i == WF_NO_RECORD && c->kind == WF_CONTAINER_TORCHSCRIPT)
-		i = find_joined(c, "", key, key_len, &slot);
+		i = find_joined(c, "", key, key_len);
 	return i;
 }
 
