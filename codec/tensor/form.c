@@ -26,7 +26,8 @@ static const struct {
 	{"_rebuild_nested_tensor", WF_REBUILD_NESTED},
 };
 
-enum wf_rebuild wf_rebuild_of_func(const struct wf_graph *g, wf_ref func)
+/* Which one a function is; by its name alone. */
+static enum wf_rebuild rebuild_of_func(const struct wf_graph *g, wf_ref func)
 {
 	const char *module = wf_global_module(g, func), *name = wf_global_name(g, func);
 
@@ -66,10 +67,10 @@ struct wf_form wf_form_of(const struct wf_graph *g, wf_ref r)
 
 	if (!wf_is(g, r, WF_CALL))
 		return f;
-	f.rebuild = wf_rebuild_of_func(g, wf_call_func(g, r));
+	f.rebuild = rebuild_of_func(g, wf_call_func(g, r));
 	if (f.rebuild == WF_REBUILD_FROM_TYPE) {
 		f.from_type = true;
-		f.rebuild = wf_rebuild_of_func(g, wf_element(g, f.args, 0));
+		f.rebuild = rebuild_of_func(g, wf_element(g, f.args, 0));
 		f.args = wf_element(g, f.args, 2);
 		/* called with the tuple's elements, it has no state of its own */
 		if (f.rebuild == WF_REBUILD_FROM_TYPE || f.rebuild == WF_REBUILD_VARIABLE)
@@ -147,23 +148,4 @@ int wf_state_requires_grad(const struct wf_graph *g, wf_ref r, const struct wf_f
 	if (!wf_is(g, state, WF_TUPLE))
 		return -1;
 	return count(g, state) == 3 ? 0 : count(g, state) == 5 ? 3 : -1;
-}
-
-int wf_int_tuple(const struct wf_graph *g, wf_ref r, int64_t ret[WF_MAX_NDIM])
-{
-	uint32_t n;
-
-	if (!wf_is(g, r, WF_TUPLE)) {
-		if (wf_call_is(g, r, "torch", "Size"))
-			r = wf_element(g, wf_call_args(g, r), 0);
-		if (!wf_is(g, r, WF_TUPLE) && !wf_is(g, r, WF_LIST))
-			return -1;
-	}
-	const wf_ref *e = wf_elements(g, r, &n);
-	if (n > WF_MAX_NDIM)
-		return -1;
-	for (uint32_t i = 0; i < n; i++)
-		if (!wf_int_value(g, e[i], &ret[i]) || ret[i] < 0)
-			return -1;
-	return (int)n;
 }

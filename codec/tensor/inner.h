@@ -29,9 +29,6 @@ enum wf_rebuild {
 	WF_REBUILD_NESTED,     /* _rebuild_nested_tensor(buffer, sizes, strides, offsets): components */
 };
 
-/* Which one a function is; by its name alone. */
-enum wf_rebuild wf_rebuild_of_func(const struct wf_graph *g, wf_ref func);
-
 /* A rebuild call taken apart. */
 struct wf_form {
 	enum wf_rebuild rebuild; /* that of the function that _rebuild_from_type_v2 calls */

@@ -12,8 +12,6 @@
 #include "codec/tensor/tensor.h"
 #include "codec/bytes/util.h"
 
-/* A file of nothing but broken ids could make more text than graph. */
-#define MAX_PROBLEM_BYTES (64u << 20)
 #define INT_KEY_BYTES 24
 
 /* ---- what an id says ---- */
@@ -126,26 +124,6 @@ static int reserve(struct wf_storages *ss)
 }
 
 /* ---- building the table ---- */
-
-void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const char *fmt, ...)
-{
-	struct wf_storage *s = &ss->all[i];
-	char text[256];
-	va_list ap;
-
-	if (s->bad)
-		return;
-	s->bad = code;
-	if (ss->problems.len > MAX_PROBLEM_BYTES)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	size_t at = ss->problems.len;
-	wf_buffer_append(&ss->problems, text, strlen(text) + 1);
-	if (!ss->problems.failed)
-		s->problem = (uint32_t)at + 1;
-}
 
 /* Holds a storage against the record that should have its bytes. */
 static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, const char *key, size_t key_len)
@@ -382,57 +360,6 @@ void wf_storages_free(struct wf_storages *ss)
 	wf_map_free(&ss->by_object);
 	free(ss->all);
 	free(ss);
-}
-
-/* ---- asking ---- */
-
-uint32_t wf_storages_count(const struct wf_storages *ss)
-{
-	return ss->count;
-}
-
-const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i)
-{
-	return i < ss->count ? &ss->all[i] : NULL;
-}
-
-uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object)
-{
-	uint32_t i;
-	return wf_map_get(&ss->by_object, object, &i) ? i : WF_NO_STORAGE;
-}
-
-const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i)
-{
-	if (i >= ss->count || !ss->all[i].bad)
-		return "";
-	return ss->all[i].problem ? ss->problems.data + ss->all[i].problem - 1 : "the storage is broken";
-}
-
-const char *wf_storage_persid_text(const struct wf_storages *ss, wf_ref persid, uint32_t part)
-{
-	wf_ref r = wf_element(ss->graph, wf_persid_id(ss->graph, persid), part);
-	size_t len;
-	bool text = wf_is(ss->graph, r, WF_STR) || wf_is(ss->graph, r, WF_PYSTR);
-	const char *s = text ? wf_bytes(ss->graph, r, &len) : NULL;
-	return s ? s : "";
-}
-
-static const char *id_text(const struct wf_storages *ss, uint32_t i, uint32_t part)
-{
-	return i < ss->count && ss->all[i].persid != WF_NIL ? wf_storage_persid_text(ss, ss->all[i].persid, part) : "";
-}
-
-const char *wf_storage_key(const struct wf_storages *ss, uint32_t i)
-{
-	return id_text(ss, i, 2);
-}
-
-const char *wf_storage_location(const struct wf_storages *ss, uint32_t i)
-{
-	if (i < ss->count && ss->all[i].array != WF_NIL)
-		return "cpu";
-	return id_text(ss, i, 3);
 }
 
 /* ---- changing the table ---- */
