@@ -77,13 +77,9 @@ int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf
  * stays a WF_PERSID, too (wf_class_of sees through it), so that it can be written again; the tar format's ids, which no
  * other format has, become what they stand for: a _rebuild_tensor_v2 call or the class's WF_GLOBAL. *ret_root: the object. */
 int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
-/* TorchScript: reads constants.pkl or another pickle record. Its storages live in the folder of that pickle's name; so
- * that one lookup serves all, the key in their ids becomes "FOLDER/KEY" (see wf_container_storage_record). */
-int wf_container_load_record_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
-				   struct wf_error *err);
 
-/* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY;
- * in a TorchScript archive also the record KEY itself. WF_NO_RECORD when the container has none. */
+/* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY.
+ * WF_NO_RECORD when the container has none. */
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len);
 /* The same, looking first at the record `guess`: cheap when that is the one. */
 uint32_t wf_container_guess_storage_record(const struct wf_container *c, uint32_t guess, const char *key,

@@ -245,8 +245,7 @@ static int load_parts(struct wf_container *c, struct wf_graph *g, struct wf_key_
 	return r;
 }
 
-static int load_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
-		      struct wf_error *err)
+static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
 {
 	struct legacy *l = (struct legacy *)c;
 	if (l->loaded)

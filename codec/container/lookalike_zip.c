@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "codec/bytes/cursor.h"
 #include "codec/bytes/util.h"
+#include "codec/container/zip_entry.h"
 
 #define MAX_NAMES 10000u /* what tells stands early */
 
@@ -64,18 +64,14 @@ int wf_lookalike_zip(struct wf_source *file, const struct wf_zip_directory *dire
 	if (wf_cursor_init_source(&c, file, directory->offset, directory->size_bytes) < 0)
 		return 0;
 	for (uint64_t i = 0; i < directory->entries && i < MAX_NAMES && best > 0; i++) {
-		const unsigned char *fixed = wf_cursor_view(&c, 46);
-		if (!fixed || wf_le32(fixed) != 0x02014b50)
+		struct wf_zip_entry e;
+		if (wf_zip_entry_read(&c, &e) < 0)
 			break;
-		size_t len = wf_le16(fixed + 28);
-		uint64_t rest = (uint64_t)wf_le16(fixed + 30) + wf_le16(fixed + 32);
-		const char *name = wf_cursor_view(&c, len);
-		for (size_t m = 0; name && m < best; m++)
-			if (marks(&zip_markers[m], name, len)) {
+		for (size_t m = 0; m < best; m++)
+			if (marks(&zip_markers[m], e.name, e.name_len)) {
 				best = m;
-				snprintf(found, sizeof found, "%.*s", (int)WF_MIN(len, sizeof found - 1), name);
+				snprintf(found, sizeof found, "%.*s", (int)WF_MIN(e.name_len, sizeof found - 1), e.name);
 			}
-		wf_cursor_skip(&c, rest);
 	}
 	wf_cursor_free(&c);
 	if (best == WF_ARRAY_SIZE(zip_markers))

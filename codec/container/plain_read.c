@@ -47,8 +47,7 @@ static int read_object(struct wf_source *file, struct wf_graph *g, wf_ref *ret_r
 	return wf_read_part(g, file, 0, wf_source_size(file), ret_end, UINT64_MAX, &reader, ret_root, err);
 }
 
-static int load_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
-		      struct wf_error *err)
+static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
 {
 	struct plain *p = (struct plain *)c;
 	struct wf_record *object = NULL;

@@ -298,25 +298,12 @@ int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf
 
 int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
 {
-	return c->ops->load_graph(c, WF_NO_RECORD, g, ret_root, err);
-}
-
-int wf_container_load_record_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
-				   struct wf_error *err)
-{
-	if (c->kind != WF_CONTAINER_TORCHSCRIPT)
-		return wf_fail(err, -EINVAL, "only a TorchScript archive has further pickles");
-	if (record >= c->count)
-		return wf_fail(err, -ENOENT, "there is no such record");
-	return c->ops->load_graph(c, record, g, ret_root, err);
+	return c->ops->load_graph(c, g, ret_root, err);
 }
 
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len)
 {
-	uint32_t i = find_joined(c, c->storage_folder, key, key_len);
-	if (i == WF_NO_RECORD && c->kind == WF_CONTAINER_TORCHSCRIPT)
-		i = find_joined(c, "", key, key_len);
-	return i;
+	return find_joined(c, c->storage_folder, key, key_len);
 }
 
 uint32_t wf_container_guess_storage_record(const struct wf_container *c, uint32_t guess, const char *key,

@@ -21,9 +21,8 @@ struct wf_container_ops {
 	int (*locate)(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err);
 	/* The reason of a bad record, as an error. NULL where no record is ever bad. */
 	int (*explain)(const struct wf_container *c, const struct wf_record *record, struct wf_error *err);
-	/* Reads the pickle in a record, or the main one for WF_NO_RECORD. */
-	int (*load_graph)(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
-			  struct wf_error *err);
+	/* As wf_container_load_graph. */
+	int (*load_graph)(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
 	/* Frees the reader's own members, not c. NULL: there are none. */
 	void (*free)(struct wf_container *c);
 };
@@ -75,6 +74,9 @@ struct wf_zip_directory {
 	uint64_t limit; /* where the end records start: the directory ends before */
 };
 int wf_zip_find_directory(struct wf_source *file, struct wf_zip_directory *ret, struct wf_error *err);
+
+/* The records version and byteorder: -EUCLEAN without them or with other texts, -EOPNOTSUPP a version that is not known. */
+int wf_zip_check_marks(struct wf_container *c, struct wf_error *err);
 
 int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 /* The three below return 1 when the file is something else. */

@@ -1,6 +1,6 @@
 /* The tar of torch 0.1.1 to 0.1.9 (2016).
  *
- *   tar (ustar, PAX or GNU), members in any order:
+ *   tar (container/tar_members.c), members in any order:
  *   sys_info  unused
  *   storages  pickle(n), then n of: pickle((key, location, class))  i64 count  elements
  *             then pickle([(view key, root key, offset, count), ...])                      in elements
@@ -22,24 +22,15 @@
 #include "codec/object/dtype.h"
 #include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
+#include "codec/container/tar_members.h"
 
-#define BLOCK_BYTES 512u
-#define MAX_MEMBERS 1024u
 #define SMALL_PICKLE_BYTES 4096u /* one key with a location and a class name */
-#define MAX_PAX_BYTES (64u << 10)
 #define MAX_DIMS 64
 
 struct tar {
 	struct wf_container base;
 	uint32_t storages, tensors, pickle; /* records */
 	bool loaded;
-};
-
-/* What a PAX header says about the member after it. */
-struct pax {
-	bool has_size, has_path;
-	uint64_t size_bytes;
-	char path[101]; /* names of interest are shorter; a longer one is cut and fits none */
 };
 
 struct loader {
@@ -52,81 +43,6 @@ struct loader {
 };
 
 /* ---- the archive ---- */
-
-static bool octal(const unsigned char *p, size_t len, uint64_t *ret)
-{
-	uint64_t v = 0;
-	size_t i = 0;
-	if (p[0] == 0x80) { /* GNU: big endian, for what octal cannot hold */
-		for (i = 1; i < len; i++) {
-			if (v >> 56)
-				return false;
-			v = v << 8 | p[i];
-		}
-		*ret = v;
-		return true;
-	}
-	while (i < len && p[i] == ' ')
-		i++;
-	for (; i < len && p[i] >= '0' && p[i] <= '7'; i++)
-		v = v << 3 | (p[i] - '0'); /* 12 digits at most */
-	*ret = v;
-	return i == len || p[i] == ' ' || p[i] == '\0';
-}
-
-static bool is_header(const unsigned char *block)
-{
-	uint64_t want;
-	uint32_t sum = 0;
-	int32_t signed_sum = 0; /* as some old programs have it */
-	if (block[0] == '\0' || !octal(block + 148, 8, &want))
-		return false;
-	for (size_t i = 0; i < BLOCK_BYTES; i++) {
-		unsigned char b = i >= 148 && i < 156 ? ' ' : block[i];
-		sum += b;
-		signed_sum += (signed char)b;
-	}
-	return want == sum || (int64_t)want == signed_sum;
-}
-
-/* Lines "LENGTH KEY=VALUE\n"; LENGTH counts the whole line. Unknown ones are passed over, broken ones end it. */
-static void read_pax(const char *p, size_t len, struct pax *pax)
-{
-	while (len > 0) {
-		size_t n = 0, digits = 0;
-		for (; digits < len && digits < 6 && p[digits] >= '0' && p[digits] <= '9'; digits++)
-			n = n * 10 + (size_t)(p[digits] - '0');
-		if (digits == 0 || n <= digits + 1 || n > len || p[digits] != ' ' || p[n - 1] != '\n')
-			return;
-		const char *key = p + digits + 1, *end = p + n - 1;
-		size_t left = (size_t)(end - key);
-		if (left > 5 && memcmp(key, "size=", 5) == 0) {
-			char text[24];
-			snprintf(text, sizeof text, "%.*s", (int)WF_MIN(left - 5, sizeof text - 1), key + 5);
-			pax->size_bytes = strtoull(text, NULL, 10);
-			pax->has_size = true;
-		} else if (left > 5 && memcmp(key, "path=", 5) == 0) {
-			snprintf(pax->path, sizeof pax->path, "%.*s", (int)WF_MIN(left - 5, sizeof pax->path - 1),
-				 key + 5);
-			pax->has_path = true;
-		}
-		p += n;
-		len -= n;
-	}
-}
-
-static int read_pax_member(struct wf_source *file, uint64_t offset, uint64_t size, struct pax *ret)
-{
-	if (size > MAX_PAX_BYTES)
-		return -E2BIG;
-	cleanup_free char *text = malloc((size_t)size + 1);
-	if (!text)
-		return -ENOMEM;
-	int r = wf_source_read(file, offset, text, (size_t)size);
-	if (r == 0)
-		read_pax(text, (size_t)size, ret);
-	return r;
-}
 
 static int add_member(struct tar *t, const char *name, uint64_t offset, uint64_t size, struct wf_error *err)
 {
@@ -148,46 +64,15 @@ static int add_member(struct tar *t, const char *name, uint64_t offset, uint64_t
 	return 0;
 }
 
-/* Stops at the first block that is no header, as Python's tarfile does. */
 static int read_members(struct tar *t, struct wf_error *err)
 {
-	struct wf_source *file = t->base.file;
-	uint64_t end = wf_source_size(file), at = 0;
-	unsigned char block[BLOCK_BYTES];
-	struct pax pax = {0};
-	for (uint32_t i = 0; i < MAX_MEMBERS && end - at >= BLOCK_BYTES; i++) {
-		int r = wf_source_read(file, at, block, sizeof block);
-		if (r < 0)
-			return wf_fail_at(err, r, NULL, at, "cannot read the file: %s", strerror(-r));
-		uint64_t size = 0;
-		if (!is_header(block) || !octal(block + 124, 12, &size))
+	struct wf_tar_reader reader = {.file = t->base.file};
+	struct wf_tar_member m;
+	int r;
+	while ((r = wf_tar_next(&reader, &m, err)) == 1)
+		if ((r = add_member(t, m.name, m.offset, m.size_bytes, err)) < 0)
 			break;
-		char type = (char)block[156], name[101];
-		snprintf(name, sizeof name, "%.100s", pax.has_path ? pax.path : (const char *)block);
-		bool extends = type == 'x' || type == 'g' || type == 'L' || type == 'K';
-		if (pax.has_size && !extends)
-			size = pax.size_bytes;
-		at += BLOCK_BYTES;
-		if (size > end - at)
-			return wf_fail_at(err, -EUCLEAN, name, WF_ERROR_NO_OFFSET,
-					  "truncated or incomplete: %" PRIu64 " bytes at %" PRIu64
-					  ", but the file ends at %" PRIu64,
-					  size, at, end);
-		if (type == 'x') {
-			r = read_pax_member(file, at, size, &pax);
-			if (r < 0)
-				return wf_fail_at(err, r, NULL, at, "cannot read a header of the tar: %s",
-						  strerror(-r));
-		} else if (!extends) {
-			if (type == '0' || type == '\0' || type == '7')
-				r = add_member(t, name, at, size, err);
-			if (r < 0)
-				return r;
-			pax = (struct pax){0};
-		}
-		at = WF_MIN(end, at + (size + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES);
-	}
-	return 0;
+	return r;
 }
 
 /* ---- storages, tensors and the object ---- */
@@ -483,8 +368,7 @@ static int load_parts(struct loader *l, wf_ref *ret_root)
 	return r;
 }
 
-static int load_graph(struct wf_container *c, uint32_t record, struct wf_graph *g, wf_ref *ret_root,
-		      struct wf_error *err)
+static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
 {
 	struct tar *t = (struct tar *)c;
 	if (t->loaded)
@@ -501,14 +385,9 @@ static const struct wf_container_ops ops = {.load_graph = load_graph};
 
 int wf_tar_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err)
 {
-	unsigned char block[BLOCK_BYTES];
-	if (wf_source_size(file) < sizeof block)
-		return 1;
-	int r = wf_source_read(file, 0, block, sizeof block);
-	if (r < 0)
-		return wf_fail(err, r, "cannot read the file: %s", strerror(-r));
-	if (!is_header(block))
-		return 1;
+	int r = wf_tar_begins(file, err);
+	if (r <= 0)
+		return r < 0 ? r : 1;
 	struct tar *t = calloc(1, sizeof *t);
 	if (!t)
 		return wf_fail(err, -ENOMEM, "out of memory");

@@ -6,8 +6,8 @@
 #include <inttypes.h>
 
 #include "codec/bytes/util.h"
+#include "codec/container/zip_entry.h"
 
-#define ENTRY_BYTES 46u
 #define LOCATOR_BYTES 20u
 #define END_BYTES 22u
 #define END64_BYTES 56u
@@ -119,7 +119,7 @@ int wf_zip_find_directory(struct wf_source *file, struct wf_zip_directory *ret, 
 				  d.size_bytes, d.offset);
 	if (d.entries == 0)
 		return wf_fail(err, -EUCLEAN, "the archive has no records");
-	if (d.entries > d.size_bytes / ENTRY_BYTES)
+	if (d.entries > d.size_bytes / WF_ZIP_ENTRY_BYTES)
 		return wf_fail_at(err, -EUCLEAN, NULL, d.limit,
 				  "%" PRIu64 " records do not fit into a directory of %" PRIu64 " bytes", d.entries,
 				  d.size_bytes);

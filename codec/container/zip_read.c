@@ -3,14 +3,12 @@
  *   PREFIX/data.pkl   [local header 30 + name + extra][bytes][descriptor]     records, at multiples of 64
  *   PREFIX/data/0     [local header][bytes][descriptor]
  *   ...               (dead bytes may lie between them)
- *   directory         46 + name + extra + comment a record: the truth about method, sizes and CRC
+ *   directory         an entry a record (container/zip_entry.c): the truth about method, sizes and CRC
  *   ZIP64 end record  56: 64-bit count, size and offset of the directory      torch writes it always,
  *   ZIP64 locator     20: where that is                                       other writers when they must
  *   end record        22 + comment, then at most 64 KiB of anything
  *
  * local header  0 "PK\3\4"  6 flags  8 method  14 crc  18 stored  22 size  26 name length  28 extra length
- * directory     0 "PK\1\2"  8 flags  10 method 16 crc  20 stored  24 size  28 name length  30 extra length
- *               32 comment length  34 disk  42 offset of the local header
  * end record    0 "PK\5\6"  4 disk  6 directory's disk  8, 10 entries  12 directory size  16 offset  20 comment length
  * ZIP64 end     0 "PK\6\6"  16 disk  20 directory's disk  24, 32 entries  40 directory size  48 offset
  *
@@ -19,20 +17,17 @@
  * this: it does not tell where data lie, and it would keep about 200 bytes a record.
  */
 #include "codec/container/lookalike.h"
+#include "codec/container/zip_entry.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
 
 #include "codec/bytes/cursor.h"
 #include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
 
 #define LOCAL_BYTES 30u
-#define ENTRY_BYTES 46u
-#define MIN_VERSION 1
-#define MAX_VERSION 10
 
 enum problem { FINE, ENCRYPTED, UNKNOWN_METHOD, TWO_SIZES, IMPOSSIBLE_RATIO, OUTSIDE, OVERLAPPING };
 
@@ -47,36 +42,6 @@ struct zip {
 static const struct zip *zip_of(const struct wf_container *c)
 {
 	return (const struct zip *)c;
-}
-
-/* Replaces the 32-bit fields that overflow by those of the ZIP64 extra field, which holds only these, in this order. */
-static bool widen(const unsigned char *extra, size_t len, uint64_t *size, uint64_t *stored, uint64_t *header)
-{
-	uint64_t *const fields[] = {size, stored, header};
-	if (*size != UINT32_MAX && *stored != UINT32_MAX && *header != UINT32_MAX)
-		return true;
-	while (len >= 4) {
-		size_t n = wf_le16(extra + 2);
-		if (n > len - 4)
-			return false;
-		if (wf_le16(extra) == 1) {
-			const unsigned char *p = extra + 4;
-			for (size_t i = 0; i < WF_ARRAY_SIZE(fields); i++) {
-				if (*fields[i] != UINT32_MAX)
-					continue;
-				if (n < 8)
-					return false;
-				*fields[i] = wf_le64(p);
-				p += 8;
-				n -= 8;
-			}
-			return true;
-		}
-		extra += 4 + n;
-		len -= 4 + n;
-	}
-	/* No such field: then the size may truly be 2^32 - 1, which torch's reader allows. An offset may not. */
-	return *header != UINT32_MAX;
 }
 
 static void judge(struct wf_record *record, uint16_t flags, uint64_t directory_offset)
@@ -169,42 +134,37 @@ static int check_prefix(struct zip *z, const char *name, size_t name_len, uint64
 
 static int read_entry(struct zip *z, struct wf_cursor *cur, uint64_t number, struct wf_error *err)
 {
+	struct wf_zip_entry e;
 	uint64_t at = cur->pos;
-	unsigned char fixed[ENTRY_BYTES];
-	wf_cursor_copy(cur, fixed, sizeof fixed);
-	size_t name_len = wf_le16(fixed + 28), extra_len = wf_le16(fixed + 30), comment_len = wf_le16(fixed + 32);
-	const char *name = wf_cursor_view(cur, name_len + extra_len);
-	if (!cur->ok && cur->error != -EUCLEAN)
-		return wf_fail_at(err, cur->error, NULL, at, "cannot read the directory: %s", strerror(-cur->error));
-	if (!cur->ok || wf_le32(fixed) != 0x02014b50)
+	int r = wf_zip_entry_read(cur, &e);
+	if (r < 0 && r != -EUCLEAN)
+		return wf_fail_at(err, r, NULL, at, "cannot read the directory: %s", strerror(-r));
+	if (r < 0)
 		return wf_fail_at(err, -EUCLEAN, NULL, at, "no directory entry where number %" PRIu64 " belongs",
 				  number);
-	if (memchr(name, '\0', name_len))
+	if (memchr(e.name, '\0', e.name_len))
 		return wf_fail_at(err, -EUCLEAN, NULL, at, "the name of a record holds a NUL byte");
-
-	int r = check_prefix(z, name, name_len, number, err);
+	r = check_prefix(z, e.name, e.name_len, number, err);
 	if (r < 0)
 		return r;
 	struct wf_record *record = NULL;
 	size_t prefix_len = strlen(z->base.prefix);
-	r = wf_container_add(&z->base, name + prefix_len + 1, name_len - prefix_len - 1, &record);
+	r = wf_container_add(&z->base, e.name + prefix_len + 1, e.name_len - prefix_len - 1, &record);
 	if (r < 0)
 		return wf_fail(err, r, "out of memory");
-	record->method = wf_le16(fixed + 10);
-	record->crc32 = wf_le32(fixed + 16);
+	record->method = e.method;
+	record->crc32 = e.crc32;
 	record->has_crc = true;
-	record->stored_bytes = wf_le32(fixed + 20);
-	record->size_bytes = wf_le32(fixed + 24);
-	record->header_offset = wf_le32(fixed + 42);
-	if (!widen((const unsigned char *)name + name_len, extra_len, &record->size_bytes, &record->stored_bytes,
-		   &record->header_offset))
+	record->stored_bytes = e.stored_bytes;
+	record->size_bytes = e.size_bytes;
+	record->header_offset = e.header_offset;
+	if (e.broken_zip64)
 		return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
 				  "its sizes do not fit 32 bits and the ZIP64 field for them is missing or broken");
-	if (wf_le16(fixed + 34) > 1)
+	if (e.disk > 1)
 		return wf_fail_at(err, -EOPNOTSUPP, record->name, WF_ERROR_NO_OFFSET,
 				  "a zip archive in several parts is not supported");
-	judge(record, wf_le16(fixed + 8), z->directory_offset);
-	wf_cursor_skip(cur, comment_len); /* ends the view of name and extra */
+	judge(record, e.flags, z->directory_offset);
 	return 0;
 }
 
@@ -319,85 +279,13 @@ static int locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset
 	return 0;
 }
 
-/* The start of a small record as text. */
-static int read_text(const struct wf_container *c, uint32_t i, char *buf, size_t size, struct wf_error *err)
-{
-	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
-	int r = wf_container_open_record(c, i, &s, err);
-	if (r < 0)
-		return r;
-	size_t n = (size_t)WF_MIN(wf_source_size(s), (uint64_t)size - 1);
-	r = wf_source_read(s, 0, buf, n);
-	if (r < 0)
-		return wf_fail_at(err, r, c->records[i].name, 0, "cannot read the record: %s", strerror(-r));
-	buf[n] = '\0';
-	return 0;
-}
-
-/* As torch does: the number at the start counts, whatever follows. */
-static int check_version(const struct wf_container *c, struct wf_error *err)
-{
-	char text[64], *end;
-	uint32_t i = wf_container_find(c, ".data/version");
-	if (i == WF_NO_RECORD)
-		i = wf_container_find(c, "version");
-	if (i == WF_NO_RECORD)
-		return wf_fail(err, -EUCLEAN, "it has no record \"version\", without which PyTorch refuses an archive");
-	int r = read_text(c, i, text, sizeof text, err);
-	if (r < 0)
-		return r;
-	errno = 0;
-	unsigned long long version = strtoull(text, &end, 10);
-	if (end == text || errno != 0)
-		return wf_fail_at(err, -EUCLEAN, c->records[i].name, 0, "the record does not start with a number");
-	if (version < MIN_VERSION || version > MAX_VERSION)
-		return wf_fail_at(err, -EOPNOTSUPP, c->records[i].name, 0, "archive version %llu; %d to %d are known",
-				  version, MIN_VERSION, MAX_VERSION);
-	return 0;
-}
-
-static int check_byteorder(struct wf_container *c, struct wf_error *err)
-{
-	char text[8];
-	uint32_t i = wf_container_find(c, "byteorder");
-	if (i == WF_NO_RECORD)
-		return 0;
-	int r = read_text(c, i, text, sizeof text, err);
-	if (r < 0)
-		return r;
-	if (strcmp(text, "little") != 0 && strcmp(text, "big") != 0)
-		return wf_fail_at(err, -EUCLEAN, "byteorder", 0, "\"%s\" is neither \"little\" nor \"big\"", text);
-	c->big_endian = text[0] == 'b';
-	return 0;
-}
-
-static wf_ref storage_in_folder(struct wf_graph *g, wf_ref id, const char *folder)
-{
-	uint32_t n = 0;
-	size_t key_len = 0;
-	const wf_ref *items = wf_elements(g, id, &n);
-	const char *key = wf_bytes(g, items[2], &key_len);
-	char joined[512];
-	if (!key || n > 8 || strlen(folder) + 1 + key_len >= sizeof joined)
-		return id; /* then it names no record, and its storage says so */
-	wf_ref copy[8];
-	memcpy(copy, items, n * sizeof *items);
-	size_t len = (size_t)snprintf(joined, sizeof joined, "%s/", folder);
-	memcpy(joined + len, key, key_len);
-	copy[2] = wf_string(g, WF_STR, joined, len + key_len);
-	return copy[2] == WF_NIL ? WF_NIL : wf_tuple(g, copy, n);
-}
-
-/* ctx: the folder that keys are put into, or NULL */
 static wf_ref storage_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err)
 {
 	if (!wf_is_storage_id(g, id)) {
 		wf_fail(err, -EOPNOTSUPP, "a persistent id that is not ('storage', class, key, location, numel)");
 		return WF_NIL;
 	}
-	if (ctx)
-		id = storage_in_folder(g, id, ctx);
-	wf_ref r = id == WF_NIL ? WF_NIL : wf_persid(g, id);
+	wf_ref r = wf_persid(g, id);
 	if (r == WF_NIL)
 		wf_fail(err, wf_graph_failed(g), "the objects of the pickle do not fit the limit of %llu bytes",
 			WF_GRAPH_MAX_BYTES);
@@ -435,24 +323,17 @@ static int open_pickle(const struct wf_container *c, uint32_t i, struct wf_sourc
 	return 0;
 }
 
-static int load_graph(struct wf_container *c, uint32_t i, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
+static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
 {
+	static const struct wf_pickle_reader reader = {.persid = storage_id};
 	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
-	char folder[256] = "";
 	uint64_t end = 0;
-	if (i == WF_NO_RECORD)
-		i = wf_container_find(c, "data.pkl"); /* is there: wf_zip_open has seen it */
-	const char *name = c->records[i].name;
-	const char *dot = strrchr(name, '.');
-	if (dot && strcmp(name, "data.pkl") != 0)
-		snprintf(folder, sizeof folder, "%.*s", (int)(dot - name), name);
+	uint32_t i = wf_container_find(c, "data.pkl"); /* is there: wf_zip_open has seen it */
 	int r = open_pickle(c, i, &s, err);
+	if (r == 0)
+		r = wf_pickle_read(g, s, 0, wf_source_size(s), &reader, ret_root, &end, err);
 	if (r < 0)
-		return r;
-	const struct wf_pickle_reader reader = {.persid = storage_id, .ctx = folder[0] ? folder : NULL};
-	r = wf_pickle_read(g, s, 0, wf_source_size(s), &reader, ret_root, &end, err);
-	if (r < 0)
-		wf_error_where(err, name);
+		wf_error_where(err, c->records[i].name);
 	return r;
 }
 
@@ -518,9 +399,7 @@ static int open_zip(struct wf_source *file, struct wf_container **ret, struct wf
 		c->kind = WF_CONTAINER_TORCHSCRIPT;
 	r = find_overlaps(z, err);
 	if (r == 0)
-		r = check_version(c, err);
-	if (r == 0)
-		r = check_byteorder(c, err);
+		r = wf_zip_check_marks(c, err);
 	if (r < 0)
 		return r;
 	*ret = steal_pointer(&c);

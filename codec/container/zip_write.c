@@ -55,63 +55,6 @@ void wf_zip_entry_init(struct wf_zip_entry *e, const char *name, size_t name_len
 	};
 }
 
-/* Replaces what overflows by the ZIP64 field's values. */
-static bool widen(struct wf_zip_entry *e, const unsigned char *extra, size_t len)
-{
-	uint64_t *const fields[] = {&e->size_bytes, &e->stored_bytes, &e->header_offset};
-	while (len >= 4) {
-		size_t n = wf_le16(extra + 2);
-		if (n > len - 4)
-			return false;
-		if (wf_le16(extra) != 1) {
-			extra += 4 + n;
-			len -= 4 + n;
-			continue;
-		}
-		const unsigned char *p = extra + 4;
-		for (size_t i = 0; i < WF_ARRAY_SIZE(fields); i++) {
-			if (*fields[i] != UINT32_MAX)
-				continue;
-			if (n < 8)
-				return false;
-			*fields[i] = wf_le64(p);
-			p += 8;
-			n -= 8;
-		}
-		return true;
-	}
-	return e->header_offset != UINT32_MAX;
-}
-
-size_t wf_zip_entry_parse(struct wf_zip_entry *e, const unsigned char *p, size_t len)
-{
-	if (len < WF_ZIP_ENTRY_BYTES || wf_le32(p) != 0x02014b50)
-		return 0;
-	size_t name_len = wf_le16(p + 28), extra_len = wf_le16(p + 30), comment_len = wf_le16(p + 32);
-	if (len - WF_ZIP_ENTRY_BYTES < name_len + extra_len + comment_len)
-		return 0;
-	*e = (struct wf_zip_entry){
-		.name = (const char *)p + WF_ZIP_ENTRY_BYTES,
-		.name_len = (uint16_t)name_len,
-		.made_by = wf_le16(p + 4),
-		.needed = wf_le16(p + 6),
-		.flags = wf_le16(p + 8),
-		.method = wf_le16(p + 10),
-		.time = wf_le16(p + 12),
-		.date = wf_le16(p + 14),
-		.crc32 = wf_le32(p + 16),
-		.stored_bytes = wf_le32(p + 20),
-		.size_bytes = wf_le32(p + 24),
-		.internal = wf_le16(p + 36),
-		.external = wf_le32(p + 38),
-		.header_offset = wf_le32(p + 42),
-	};
-	if ((e->size_bytes == UINT32_MAX || e->stored_bytes == UINT32_MAX || e->header_offset == UINT32_MAX) &&
-	    !widen(e, p + WF_ZIP_ENTRY_BYTES + name_len, extra_len))
-		return 0;
-	return WF_ZIP_ENTRY_BYTES + name_len + extra_len + comment_len;
-}
-
 /* Bytes of the ZIP64 field in the local header. */
 static uint32_t local_zip64_bytes(const struct wf_zip_entry *e, uint64_t header_offset)
 {

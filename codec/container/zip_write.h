@@ -14,23 +14,10 @@
 
 #include "codec/bytes/buffer.h"
 #include "codec/bytes/out.h"
+#include "codec/container/zip_entry.h"
 
 #define WF_ZIP_ALIGNMENT 64u /* torch's default for the start of a record's bytes */
-#define WF_ZIP_ENTRY_BYTES 46u /* of a directory entry before its name */
 #define WF_ZIP_END_BYTES (56u + 20u + 22u)
-#define WF_ZIP_FLAG_DESCRIPTOR 0x0008u
-#define WF_ZIP_FLAG_UTF8 0x0800u
-
-/* One entry of the directory. All-zero but for name, sizes and flags is what torch writes. */
-struct wf_zip_entry {
-	const char *name; /* with the prefix; not terminated; borrowed until the entry is in the directory */
-	uint16_t name_len;
-	uint16_t made_by, needed, flags, method, time, date, internal;
-	uint32_t external;
-	uint32_t crc32;
-	uint64_t stored_bytes, size_bytes;
-	uint64_t header_offset;
-};
 
 /* Where the parts of a record lie when its local header stands at header_offset. */
 struct wf_zip_layout {
@@ -50,10 +37,6 @@ struct wf_zip_writer {
 
 /* A stored record as torch writes it; flags follow from the size. */
 void wf_zip_entry_init(struct wf_zip_entry *e, const char *name, size_t name_len, uint64_t size_bytes);
-
-/* Parses the directory entry at p (at most len bytes). Returns its length in bytes, or 0 when it is broken. The name
- * points into p. */
-size_t wf_zip_entry_parse(struct wf_zip_entry *e, const unsigned char *p, size_t len);
 
 /* alignment: a power of two up to 32768. congruent: how data must lie modulo `block` (a power of two >= alignment), for
  * cloning; block 0 leaves that out, as torch does. */

@@ -42,21 +42,20 @@ static void read_storages(struct wf_container *c, struct wf_graph *g)
 	wf_storages_free(ss);
 }
 
-static void load(struct wf_container *c, uint32_t record)
+static void load(struct wf_container *c)
 {
 	struct wf_graph *g = NULL;
 	wf_ref root = WF_NIL;
 	if (wf_graph_new(&g) < 0)
 		return;
-	int r = record == WF_NO_RECORD ? wf_container_load_graph(c, g, &root, NULL)
-				       : wf_container_load_record_graph(c, record, g, &root, NULL);
+	int r = wf_container_load_graph(c, g, &root, NULL);
 	for (wf_ref p = r == 0 ? wf_graph_next(g, WF_NIL) : WF_NIL; p != WF_NIL; p = wf_graph_next(g, p)) {
 		size_t len = 0;
 		const char *key = wf_bytes(g, wf_element(g, wf_persid_id(g, p), 2), &len);
 		if (key)
 			wf_container_storage_record(c, key, len);
 	}
-	if (r == 0 && record == WF_NO_RECORD)
+	if (r == 0)
 		read_storages(c, g);
 	wf_graph_free(g);
 }
@@ -75,9 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort(); /* every refusal has a reason that a person can read */
 		return 0;
 	}
-	load(c, WF_NO_RECORD);
-	if (wf_container_kind_of(c) == WF_CONTAINER_TORCHSCRIPT)
-		load(c, wf_container_find(c, "constants.pkl"));
+	load(c);
 	for (uint32_t i = 0; i < wf_container_count(c) && i < MAX_RECORDS; i++) {
 		if (strlen(wf_container_record(c, i)->name) > size)
 			abort();

@@ -44,7 +44,7 @@ KNOWN_LOOPS = [
 
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.
 KNOWN_EXPORTS = {
-    "wf_container_load_record_graph", "wf_container_trim", "wf_dict_compact", "wf_fingerprint_equal",
+    "wf_container_trim", "wf_dict_compact", "wf_fingerprint_equal",
     "wf_fingerprint_from_stat", "wf_layout_init", "wf_layout_next",
     "wf_tree_key", "wf_tree_new_dir",
     "wf_tree_set_object", "wf_value_repr", "wf_zip_id_combine",
@@ -59,6 +59,5 @@ FILE_LINES, FUNCTION_LINES = 450, 60
 
 # Files and functions that are longer, and how long they may be.
 KNOWN_LENGTHS = {
-    "codec/container/tar_read.c": 540,
-    "codec/container/zip_read.c": 540, "codec/object/object.c": 500,
+    "codec/object/object.c": 500,
 }
