@@ -147,10 +147,9 @@ static int set_grad_entry(void *ctx, wf_ino dir, uint32_t position)
 static int set_requires_grad(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t, const char *value)
 {
 	struct grad g = {ck, !strcmp(value, "true")};
-	const char *name = wf_dtype_info(t->dtype)->name;
 	if (!g.value && strcmp(value, "false") != 0)
 		return -EINVAL;
-	if (g.value && strncmp(name, "float", 5) && strncmp(name, "bfloat", 6) && strncmp(name, "complex", 7))
+	if (g.value && !wf_dtype_takes_grad(t->dtype))
 		return -EINVAL; /* torch: only floating point and complex tensors can require gradients */
 	if (g.value == t->requires_grad)
 		return 0;

@@ -48,29 +48,6 @@ bool wf_tensor_has_type(const struct wf_tensor_type *type, const struct wf_tenso
 	return type->dtype == t->dtype && type->ndim == t->ndim && !memcmp(type->shape, t->shape, t->ndim * sizeof *t->shape);
 }
 
-static bool is_floating(enum wf_dtype d)
-{
-	switch (d) {
-	case WF_INT64:
-	case WF_INT32:
-	case WF_INT16:
-	case WF_INT8:
-	case WF_UINT8:
-	case WF_BOOL8:
-	case WF_UINT16:
-	case WF_UINT32:
-	case WF_UINT64:
-	case WF_BITS8:
-	case WF_BITS16:
-	case WF_BITS1X8:
-	case WF_BITS2X4:
-	case WF_BITS4X2:
-		return false;
-	default:
-		return true;
-	}
-}
-
 void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type, uint32_t storage)
 {
 	int64_t step = 1;
@@ -137,7 +114,7 @@ int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
 int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret)
 {
 	struct wf_graph *g = ck->graph;
-	bool grad = t->requires_grad && is_floating(t->dtype);
+	bool grad = t->requires_grad && wf_dtype_takes_grad(t->dtype);
 	wf_ref persid = wf_storage_get(ck->storages, t->storage)->persid;
 	int r = t->quantizer != WF_NIL ? wf_tensor_make_quantised(g, persid, t, ret)
 				       : wf_tensor_make(g, persid, t->dtype, t->offset_elems, t->shape, t->ndim,
@@ -175,7 +152,7 @@ static int change_object(struct type_change *f, wf_ref object)
 	t.ndim = f->to->ndim;
 	memcpy(t.shape, f->to->shape, t.ndim * sizeof *t.shape);
 	memcpy(t.stride, f->to->stride, t.ndim * sizeof *t.stride);
-	if (t.requires_grad && !is_floating(t.dtype) && (r = wf_tensor_set_requires_grad(ck->graph, &t, false)) < 0)
+	if (t.requires_grad && !wf_dtype_takes_grad(t.dtype) && (r = wf_tensor_set_requires_grad(ck->graph, &t, false)) < 0)
 		return r;
 	r = wf_tensor_update(ck->graph, &t, wf_storage_get(ck->storages, t.storage)->persid);
 	f->done = object;

@@ -1,3 +1,4 @@
+/* The element types of torch, and the ways to name them. */
 #include "codec/object/dtype.h"
 
 #include <stdio.h>
@@ -5,42 +6,42 @@
 
 #include "codec/bytes/util.h"
 
-/* name, storage class, tensor class, NumPy, element bytes, swap unit, values a byte, quantised */
+/* name, storage class, tensor class, NumPy, element bytes, swap unit, values a byte, quantised, element, part */
 static const struct wf_dtype_info table[WF_DTYPE_COUNT] = {
-	[WF_DTYPE_INVALID] = {"invalid", NULL, NULL, NULL, 0, 1, 1, false},
-	[WF_FLOAT32] = {"float32", "FloatStorage", "FloatTensor", "<f4", 4, 4, 1, false},
-	[WF_FLOAT64] = {"float64", "DoubleStorage", "DoubleTensor", "<f8", 8, 8, 1, false},
-	[WF_FLOAT16] = {"float16", "HalfStorage", "HalfTensor", "<f2", 2, 2, 1, false},
-	[WF_BFLOAT16] = {"bfloat16", "BFloat16Storage", "BFloat16Tensor", NULL, 2, 2, 1, false},
-	[WF_INT64] = {"int64", "LongStorage", "LongTensor", "<i8", 8, 8, 1, false},
-	[WF_INT32] = {"int32", "IntStorage", "IntTensor", "<i4", 4, 4, 1, false},
-	[WF_INT16] = {"int16", "ShortStorage", "ShortTensor", "<i2", 2, 2, 1, false},
-	[WF_INT8] = {"int8", "CharStorage", "CharTensor", "|i1", 1, 1, 1, false},
-	[WF_UINT8] = {"uint8", "ByteStorage", "ByteTensor", "|u1", 1, 1, 1, false},
-	[WF_BOOL8] = {"bool", "BoolStorage", "BoolTensor", "|b1", 1, 1, 1, false},
-	[WF_COMPLEX64] = {"complex64", "ComplexFloatStorage", NULL, "<c8", 8, 4, 1, false},
-	[WF_COMPLEX128] = {"complex128", "ComplexDoubleStorage", NULL, "<c16", 16, 8, 1, false},
-	[WF_COMPLEX32] = {"complex32", NULL, NULL, NULL, 4, 2, 1, false},
-	[WF_BCOMPLEX32] = {"bcomplex32", NULL, NULL, NULL, 4, 2, 1, false},
-	[WF_UINT16] = {"uint16", NULL, NULL, "<u2", 2, 2, 1, false},
-	[WF_UINT32] = {"uint32", NULL, NULL, "<u4", 4, 4, 1, false},
-	[WF_UINT64] = {"uint64", NULL, NULL, "<u8", 8, 8, 1, false},
-	[WF_FLOAT8_E4M3FN] = {"float8_e4m3fn", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_FLOAT8_E5M2] = {"float8_e5m2", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_FLOAT8_E4M3FNUZ] = {"float8_e4m3fnuz", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_FLOAT8_E5M2FNUZ] = {"float8_e5m2fnuz", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_FLOAT8_E8M0FNU] = {"float8_e8m0fnu", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_FLOAT4_E2M1FN_X2] = {"float4_e2m1fn_x2", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_QINT8] = {"qint8", "QInt8Storage", NULL, "|i1", 1, 1, 1, true},
-	[WF_QUINT8] = {"quint8", "QUInt8Storage", NULL, "|u1", 1, 1, 1, true},
-	[WF_QINT32] = {"qint32", "QInt32Storage", NULL, "<i4", 4, 4, 1, true},
-	[WF_QUINT4X2] = {"quint4x2", "QUInt4x2Storage", NULL, "|u1", 1, 1, 2, true},
-	[WF_QUINT2X4] = {"quint2x4", "QUInt2x4Storage", NULL, "|u1", 1, 1, 4, true},
-	[WF_BITS8] = {"bits8", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_BITS16] = {"bits16", NULL, NULL, NULL, 2, 2, 1, false},
-	[WF_BITS1X8] = {"bits1x8", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_BITS2X4] = {"bits2x4", NULL, NULL, NULL, 1, 1, 1, false},
-	[WF_BITS4X2] = {"bits4x2", NULL, NULL, NULL, 1, 1, 1, false},
+	[WF_DTYPE_INVALID] = {"invalid", NULL, NULL, NULL, 0, 1, 1, false, WF_ELEMENT_BITS},
+	[WF_FLOAT32] = {"float32", "FloatStorage", "FloatTensor", "<f4", 4, 4, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT64] = {"float64", "DoubleStorage", "DoubleTensor", "<f8", 8, 8, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT16] = {"float16", "HalfStorage", "HalfTensor", "<f2", 2, 2, 1, false, WF_ELEMENT_FLOAT},
+	[WF_BFLOAT16] = {"bfloat16", "BFloat16Storage", "BFloat16Tensor", NULL, 2, 2, 1, false, WF_ELEMENT_FLOAT},
+	[WF_INT64] = {"int64", "LongStorage", "LongTensor", "<i8", 8, 8, 1, false, WF_ELEMENT_SIGNED},
+	[WF_INT32] = {"int32", "IntStorage", "IntTensor", "<i4", 4, 4, 1, false, WF_ELEMENT_SIGNED},
+	[WF_INT16] = {"int16", "ShortStorage", "ShortTensor", "<i2", 2, 2, 1, false, WF_ELEMENT_SIGNED},
+	[WF_INT8] = {"int8", "CharStorage", "CharTensor", "|i1", 1, 1, 1, false, WF_ELEMENT_SIGNED},
+	[WF_UINT8] = {"uint8", "ByteStorage", "ByteTensor", "|u1", 1, 1, 1, false, WF_ELEMENT_UNSIGNED},
+	[WF_BOOL8] = {"bool", "BoolStorage", "BoolTensor", "|b1", 1, 1, 1, false, WF_ELEMENT_BOOL},
+	[WF_COMPLEX64] = {"complex64", "ComplexFloatStorage", NULL, "<c8", 8, 4, 1, false, WF_ELEMENT_COMPLEX, WF_FLOAT32},
+	[WF_COMPLEX128] = {"complex128", "ComplexDoubleStorage", NULL, "<c16", 16, 8, 1, false, WF_ELEMENT_COMPLEX, WF_FLOAT64},
+	[WF_COMPLEX32] = {"complex32", NULL, NULL, NULL, 4, 2, 1, false, WF_ELEMENT_COMPLEX, WF_FLOAT16},
+	[WF_BCOMPLEX32] = {"bcomplex32", NULL, NULL, NULL, 4, 2, 1, false, WF_ELEMENT_COMPLEX, WF_BFLOAT16},
+	[WF_UINT16] = {"uint16", NULL, NULL, "<u2", 2, 2, 1, false, WF_ELEMENT_UNSIGNED},
+	[WF_UINT32] = {"uint32", NULL, NULL, "<u4", 4, 4, 1, false, WF_ELEMENT_UNSIGNED},
+	[WF_UINT64] = {"uint64", NULL, NULL, "<u8", 8, 8, 1, false, WF_ELEMENT_UNSIGNED},
+	[WF_FLOAT8_E4M3FN] = {"float8_e4m3fn", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT8_E5M2] = {"float8_e5m2", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT8_E4M3FNUZ] = {"float8_e4m3fnuz", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT8_E5M2FNUZ] = {"float8_e5m2fnuz", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT8_E8M0FNU] = {"float8_e8m0fnu", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_FLOAT},
+	[WF_FLOAT4_E2M1FN_X2] = {"float4_e2m1fn_x2", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_FLOAT},
+	[WF_QINT8] = {"qint8", "QInt8Storage", NULL, "|i1", 1, 1, 1, true, WF_ELEMENT_SIGNED},
+	[WF_QUINT8] = {"quint8", "QUInt8Storage", NULL, "|u1", 1, 1, 1, true, WF_ELEMENT_UNSIGNED},
+	[WF_QINT32] = {"qint32", "QInt32Storage", NULL, "<i4", 4, 4, 1, true, WF_ELEMENT_SIGNED},
+	[WF_QUINT4X2] = {"quint4x2", "QUInt4x2Storage", NULL, "|u1", 1, 1, 2, true, WF_ELEMENT_BITS},
+	[WF_QUINT2X4] = {"quint2x4", "QUInt2x4Storage", NULL, "|u1", 1, 1, 4, true, WF_ELEMENT_BITS},
+	[WF_BITS8] = {"bits8", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_BITS},
+	[WF_BITS16] = {"bits16", NULL, NULL, NULL, 2, 2, 1, false, WF_ELEMENT_BITS},
+	[WF_BITS1X8] = {"bits1x8", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_BITS},
+	[WF_BITS2X4] = {"bits2x4", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_BITS},
+	[WF_BITS4X2] = {"bits4x2", NULL, NULL, NULL, 1, 1, 1, false, WF_ELEMENT_BITS},
 };
 
 /* names that torch has beside the canonical ones */
@@ -56,6 +57,12 @@ static const struct {
 const struct wf_dtype_info *wf_dtype_info(enum wf_dtype d)
 {
 	return &table[d > WF_DTYPE_INVALID && d < WF_DTYPE_COUNT ? d : WF_DTYPE_INVALID];
+}
+
+bool wf_dtype_takes_grad(enum wf_dtype d)
+{
+	enum wf_element element = wf_dtype_info(d)->element;
+	return element == WF_ELEMENT_FLOAT || element == WF_ELEMENT_COMPLEX;
 }
 
 enum wf_dtype wf_dtype_from_name(const char *name)

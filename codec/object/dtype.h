@@ -21,6 +21,16 @@ enum wf_dtype {
 	WF_DTYPE_COUNT
 };
 
+/* What an element is. */
+enum wf_element {
+	WF_ELEMENT_BITS, /* no number by itself */
+	WF_ELEMENT_BOOL,
+	WF_ELEMENT_SIGNED,
+	WF_ELEMENT_UNSIGNED,
+	WF_ELEMENT_FLOAT,
+	WF_ELEMENT_COMPLEX,
+};
+
 struct wf_dtype_info {
 	const char *name;            /* torch's, without "torch." */
 	const char *storage_class;   /* "FloatStorage"; NULL where tensors use torch.storage.UntypedStorage (v3) */
@@ -30,9 +40,13 @@ struct wf_dtype_info {
 	uint8_t swap_bytes;          /* unit to swap in big-endian files: 1 (no swap), 2, 4, 8; halves of complex ones */
 	uint8_t values_per_byte;     /* 1, or 4/2 for the packed quint2x4/quint4x2, whose shapes count values */
 	bool quantised;
+	uint8_t element;             /* enum wf_element */
+	uint8_t part;                /* of complex ones: the dtype of a real or imaginary part */
 };
 
 const struct wf_dtype_info *wf_dtype_info(enum wf_dtype d); /* of WF_DTYPE_INVALID: name "invalid", size 0 */
+/* Whether torch lets a tensor of it require gradients. */
+bool wf_dtype_takes_grad(enum wf_dtype d);
 /* By torch's name with or without "torch.", aliases ("float", "half", "long" ...) included. */
 enum wf_dtype wf_dtype_from_name(const char *name);
 /* "FloatStorage" and the C++ pickler's names ("UInt16Storage"); *ret_untyped for UntypedStorage (then WF_UINT8). */

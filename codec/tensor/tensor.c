@@ -95,8 +95,7 @@ static int read_strided(struct decoding *d, const wf_ref *e, uint32_t n)
 static int read_metadata(struct decoding *d, wf_ref metadata)
 {
 	struct wf_tensor *t = d->t;
-	bool complex = t->dtype == WF_COMPLEX64 || t->dtype == WF_COMPLEX128 || t->dtype == WF_COMPLEX32 ||
-		       t->dtype == WF_BCOMPLEX32;
+	bool complex = wf_dtype_info(t->dtype)->element == WF_ELEMENT_COMPLEX;
 
 	t->conj = wf_bool_value(d->g, wf_dict_get(d->g, metadata, "conj"));
 	t->neg = wf_bool_value(d->g, wf_dict_get(d->g, metadata, "neg"));

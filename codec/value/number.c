@@ -129,34 +129,22 @@ bool wf_number_encode(enum wf_dtype dtype, const char *s, size_t len, unsigned c
 		len--;
 	}
 	double d;
-	switch (dtype) {
-	case WF_BOOL8:
+	const struct wf_dtype_info *info = wf_dtype_info(dtype);
+	switch ((enum wf_element)info->element) {
+	case WF_ELEMENT_BOOL:
 		ret[0] = (len == 4 && !memcmp(s, "true", 4)) || (len == 1 && s[0] == '1');
 		return ret[0] || (len == 5 && !memcmp(s, "false", 5)) || (len == 1 && s[0] == '0');
-	case WF_INT64:
-	case WF_INT32:
-	case WF_INT16:
-	case WF_INT8:
-	case WF_QINT8:
-	case WF_QINT32:
-		return encode_int(s, len, 8u * wf_dtype_info(dtype)->size_bytes, true, ret);
-	case WF_UINT8:
-	case WF_UINT16:
-	case WF_UINT32:
-	case WF_UINT64:
-	case WF_QUINT8:
-		return encode_int(s, len, 8u * wf_dtype_info(dtype)->size_bytes, false, ret);
-	case WF_COMPLEX64:
-		return encode_complex(s, len, WF_FLOAT32, ret);
-	case WF_COMPLEX128:
-		return encode_complex(s, len, WF_FLOAT64, ret);
-	case WF_COMPLEX32:
-		return encode_complex(s, len, WF_FLOAT16, ret);
-	case WF_BCOMPLEX32:
-		return encode_complex(s, len, WF_BFLOAT16, ret);
-	default:
+	case WF_ELEMENT_SIGNED:
+	case WF_ELEMENT_UNSIGNED:
+		return encode_int(s, len, 8u * info->size_bytes, info->element == WF_ELEMENT_SIGNED, ret);
+	case WF_ELEMENT_COMPLEX:
+		return encode_complex(s, len, (enum wf_dtype)info->part, ret);
+	case WF_ELEMENT_FLOAT:
 		return wf_double_parse(s, len, &d) && encode_float(dtype, d, ret);
+	case WF_ELEMENT_BITS:
+		break;
 	}
+	return false;
 }
 
 bool wf_number_parse(const char *text, double *ret)

@@ -26,7 +26,14 @@ static void table_is_whole(void **state)
 			assert_int_equal(wf_dtype_from_tensor_class(i->tensor_class), d);
 		if (i->quantised)
 			assert_non_null(i->storage_class);
+		assert_int_equal(i->element == WF_ELEMENT_COMPLEX, strstr(i->name, "complex") != NULL);
+		assert_int_equal(i->element == WF_ELEMENT_FLOAT, strstr(i->name, "float") != NULL);
+		assert_int_equal(i->part != WF_DTYPE_INVALID, i->element == WF_ELEMENT_COMPLEX);
+		if (i->part)
+			assert_int_equal(2 * wf_dtype_info(i->part)->size_bytes, i->size_bytes);
+		assert_int_equal(wf_dtype_takes_grad(d), strstr(i->name, "complex") || strstr(i->name, "float"));
 	}
+	assert_false(wf_dtype_takes_grad(WF_DTYPE_INVALID));
 	assert_string_equal(wf_dtype_info(WF_DTYPE_INVALID)->name, "invalid");
 	assert_int_equal(wf_dtype_info(WF_DTYPE_INVALID)->size_bytes, 0);
 	assert_ptr_equal(wf_dtype_info(WF_DTYPE_COUNT), wf_dtype_info(WF_DTYPE_INVALID));
