@@ -6,20 +6,20 @@
 #include "codec/object/inner.h"
 #include "codec/bytes/util.h"
 
-static struct wf_container *container_of(const struct wf_graph *g, wf_ref r)
+static struct wf_vector_object *container_of(const struct wf_graph *g, wf_ref r)
 {
 	if (r == WF_NIL || r >= g->next)
 		return NULL;
 	struct wf_object *o = wf_object_at(g, r);
-	return o->kind == WF_LIST || o->kind == WF_SET || o->kind == WF_DICT ? (struct wf_container *)o : NULL;
+	return o->kind == WF_LIST || o->kind == WF_SET || o->kind == WF_DICT ? (struct wf_vector_object *)o : NULL;
 }
 
-static size_t element_bytes(const struct wf_container *c)
+static size_t element_bytes(const struct wf_vector_object *c)
 {
 	return c->head.kind == WF_DICT ? sizeof(struct wf_item) : sizeof(wf_ref);
 }
 
-static int resize(struct wf_graph *g, struct wf_container *c, uint32_t cap)
+static int resize(struct wf_graph *g, struct wf_vector_object *c, uint32_t cap)
 {
 	size_t elem = element_bytes(c);
 
@@ -47,7 +47,7 @@ static int resize(struct wf_graph *g, struct wf_container *c, uint32_t cap)
 }
 
 /* Room for one more. Steps of a half keep the peak low; the limit of the graph keeps cap far from overflow. */
-static int grow(struct wf_graph *g, struct wf_container *c)
+static int grow(struct wf_graph *g, struct wf_vector_object *c)
 {
 	if (c->head.n < c->cap)
 		return 0;
@@ -56,7 +56,7 @@ static int grow(struct wf_graph *g, struct wf_container *c)
 
 int wf_list_append(struct wf_graph *g, wf_ref list, wf_ref value)
 {
-	struct wf_container *c = container_of(g, list);
+	struct wf_vector_object *c = container_of(g, list);
 
 	if (!c || c->head.kind == WF_DICT)
 		return -EINVAL;
@@ -69,7 +69,7 @@ int wf_list_append(struct wf_graph *g, wf_ref list, wf_ref value)
 
 int wf_list_set(struct wf_graph *g, wf_ref list, uint32_t i, wf_ref value)
 {
-	struct wf_container *c = container_of(g, list);
+	struct wf_vector_object *c = container_of(g, list);
 
 	if (!c || c->head.kind == WF_DICT || i >= c->head.n)
 		return -EINVAL;
@@ -79,7 +79,7 @@ int wf_list_set(struct wf_graph *g, wf_ref list, uint32_t i, wf_ref value)
 
 int wf_list_truncate(struct wf_graph *g, wf_ref list, uint32_t n)
 {
-	struct wf_container *c = container_of(g, list);
+	struct wf_vector_object *c = container_of(g, list);
 
 	if (!c || c->head.kind == WF_DICT || n > c->head.n)
 		return -EINVAL;
@@ -89,7 +89,7 @@ int wf_list_truncate(struct wf_graph *g, wf_ref list, uint32_t n)
 
 int wf_dict_append(struct wf_graph *g, wf_ref dict, wf_ref key, wf_ref value)
 {
-	struct wf_container *c = container_of(g, dict);
+	struct wf_vector_object *c = container_of(g, dict);
 
 	if (!c || c->head.kind != WF_DICT)
 		return -EINVAL;
@@ -102,7 +102,7 @@ int wf_dict_append(struct wf_graph *g, wf_ref dict, wf_ref key, wf_ref value)
 
 int wf_dict_set_at(struct wf_graph *g, wf_ref dict, uint32_t i, wf_ref key, wf_ref value)
 {
-	struct wf_container *c = container_of(g, dict);
+	struct wf_vector_object *c = container_of(g, dict);
 
 	if (!c || c->head.kind != WF_DICT || i >= c->head.n)
 		return -EINVAL;
@@ -112,7 +112,7 @@ int wf_dict_set_at(struct wf_graph *g, wf_ref dict, uint32_t i, wf_ref key, wf_r
 
 void wf_dict_compact(struct wf_graph *g, wf_ref dict)
 {
-	struct wf_container *c = container_of(g, dict);
+	struct wf_vector_object *c = container_of(g, dict);
 
 	if (!c || c->head.kind != WF_DICT)
 		return;
@@ -126,7 +126,7 @@ void wf_dict_compact(struct wf_graph *g, wf_ref dict)
 
 void wf_container_trim(struct wf_graph *g, wf_ref r)
 {
-	struct wf_container *c = container_of(g, r);
+	struct wf_vector_object *c = container_of(g, r);
 
 	if (c && c->head.n < c->cap)
 		resize(g, c, c->head.n); /* a vector that could not shrink is as good as it was */
@@ -170,7 +170,7 @@ static bool fold_duplicates(const struct wf_graph *g, struct wf_item *items, uin
 
 int wf_dict_dedup(struct wf_graph *g, wf_ref dict)
 {
-	struct wf_container *c = container_of(g, dict);
+	struct wf_vector_object *c = container_of(g, dict);
 
 	if (!c || c->head.kind != WF_DICT)
 		return -EINVAL;
@@ -195,7 +195,7 @@ int wf_graph_settle(struct wf_graph *g, uint32_t limit)
 	uint32_t left = g->nvectors;
 
 	for (wf_ref r = wf_graph_since(g, limit); r && left; r = wf_graph_next(g, r)) {
-		struct wf_container *c = container_of(g, r);
+		struct wf_vector_object *c = container_of(g, r);
 		if (!c || !c->vector)
 			continue;
 		left--;

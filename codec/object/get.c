@@ -7,8 +7,6 @@
 #include "codec/object/inner.h"
 #include "codec/bytes/util.h"
 
-#define SMALL_INT_BIT 0x80000000u
-
 static const struct wf_object *any_object(const struct wf_graph *g, wf_ref r)
 {
 	return r == WF_NIL || r >= g->next ? NULL : wf_object_at(g, r);
@@ -143,7 +141,7 @@ const wf_ref *wf_elements(const struct wf_graph *g, wf_ref r, uint32_t *ret_n)
 	case WF_LIST:
 	case WF_SET:
 		*ret_n = o->n;
-		return ((const struct wf_container *)o)->vector;
+		return ((const struct wf_vector_object *)o)->vector;
 	default:
 		return NULL;
 	}
@@ -162,7 +160,7 @@ const struct wf_item *wf_items(const struct wf_graph *g, wf_ref r, uint32_t *ret
 	const struct wf_object *o = wf_object_of(g, r, WF_DICT);
 
 	*ret_n = o ? o->n : 0;
-	return o ? ((const struct wf_container *)o)->vector : NULL;
+	return o ? ((const struct wf_vector_object *)o)->vector : NULL;
 }
 
 wf_ref wf_dict_get(const struct wf_graph *g, wf_ref dict, const char *s)

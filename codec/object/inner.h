@@ -1,4 +1,4 @@
-/* Layout of objects in the arena, shared by the files that implement object/object.h and by nothing else; object/object.c draws it.
+/* Layout of objects in the arena, shared by the files that implement object/object.h and by nothing else; object/arena.c draws it.
  */
 #pragma once
 
@@ -17,6 +17,8 @@
 #define WF_REF_TRUE ((wf_ref)3)
 #define WF_REF_EMPTY_TUPLE ((wf_ref)4)
 
+#define SMALL_INT_BIT 0x80000000u /* of a ref */
+
 struct wf_object {
 	uint8_t kind;
 	uint8_t flags;
@@ -25,7 +27,7 @@ struct wf_object {
 	unsigned char payload[];
 };
 
-struct wf_container {
+struct wf_vector_object {
 	struct wf_object head; /* n: elements in use */
 	void *vector;          /* wf_ref or struct wf_item */
 	uint32_t cap;
@@ -91,6 +93,27 @@ static inline wf_ref *wf_object_refs(const struct wf_object *o)
 static inline bool wf_kind_is_string(unsigned kind)
 {
 	return kind == WF_STR || kind == WF_PYSTR || kind == WF_BYTES || kind == WF_BYTEARRAY;
+}
+
+static inline size_t wf_units_of(size_t bytes)
+{
+	return (bytes + 7) / 8;
+}
+
+/* The first failure stays. Returns WF_NIL. */
+wf_ref wf_graph_fail(struct wf_graph *g, int code);
+/* Begins a chunk in which there is room; false and the graph failed when there is none. */
+bool wf_graph_make_room(struct wf_graph *g, size_t units);
+
+/* A new object with its header filled in and the rest not. Inline because a pickle of 100,000 tensors makes two million. */
+static inline wf_ref wf_object_new(struct wf_graph *g, uint8_t kind, size_t units)
+{
+	if (g->failed || (units > g->end - g->next && !wf_graph_make_room(g, units)))
+		return WF_NIL;
+	wf_ref r = g->next;
+	g->next += (uint32_t)units;
+	*wf_object_at(g, r) = (struct wf_object){.kind = kind};
+	return r;
 }
 
 /* Counts memory against the limit; false and the graph failed when it is met. */

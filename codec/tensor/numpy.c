@@ -17,12 +17,12 @@
 #include "codec/tensor/inner.h"
 #include "codec/bytes/util.h"
 
-enum place { IN_STATE, IN_ARGS };
+enum home { IN_STATE, IN_ARGS };
 
-struct parts {
+struct array_parts {
 	wf_ref shape, dtype, data, class;
 	bool fortran;
-	enum place place;
+	enum home place;
 	uint32_t count; /* of the elements of the tuple that they stand in */
 };
 
@@ -35,7 +35,7 @@ static bool is_function(const struct wf_graph *g, wf_ref func, const char *name,
 /* A masked array has two more parts: (..., bytes of the data, bytes of the mask, fill value). */
 #define MASKED_PARTS 7u
 
-static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
+static bool split(const struct wf_graph *g, wf_ref r, struct array_parts *ret)
 {
 	uint32_t n;
 	wf_ref func = wf_call_func(g, r), args = wf_call_args(g, r);
@@ -50,7 +50,7 @@ static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
 		const wf_ref *e = wf_elements(g, wf_call_state(g, r), &n);
 		if (n != (*name == '_' && name[1] == 'm' ? MASKED_PARTS : 5u))
 			return false;
-		*ret = (struct parts){.shape = e[1],
+		*ret = (struct array_parts){.shape = e[1],
 				      .dtype = e[2],
 				      .fortran = wf_bool_value(g, e[3]),
 				      .data = e[4],
@@ -61,7 +61,7 @@ static bool split(const struct wf_graph *g, wf_ref r, struct parts *ret)
 		const wf_ref *e = wf_elements(g, args, &n);
 		if (n != 4)
 			return false;
-		*ret = (struct parts){.data = e[0],
+		*ret = (struct array_parts){.data = e[0],
 				      .dtype = e[1],
 				      .shape = e[2],
 				      .fortran = wf_str_equal(g, e[3], "F"),
@@ -80,7 +80,7 @@ bool wf_numpy_is_masked(const struct wf_graph *g, wf_ref r)
 
 wf_ref wf_numpy_objects(const struct wf_graph *g, wf_ref r, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim)
 {
-	struct parts p;
+	struct array_parts p;
 	struct wf_numpy_dtype d;
 
 	if (!wf_is(g, r, WF_CALL) || !split(g, r, &p) || !wf_is(g, p.data, WF_LIST) ||
@@ -92,14 +92,14 @@ wf_ref wf_numpy_objects(const struct wf_graph *g, wf_ref r, int64_t shape[WF_MAX
 }
 
 /* The dtype of an array with bytes. */
-static bool array_dtype(const struct wf_graph *g, const struct parts *p, struct wf_numpy_dtype *ret)
+static bool array_dtype(const struct wf_graph *g, const struct array_parts *p, struct wf_numpy_dtype *ret)
 {
 	return wf_numpy_dtype_of(g, p->dtype, ret) && ret->kind != 'O';
 }
 
 wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r)
 {
-	struct parts p;
+	struct array_parts p;
 	struct wf_numpy_dtype d;
 
 	if (!wf_is(g, r, WF_CALL) || !split(g, r, &p) || !array_dtype(g, &p, &d))
@@ -109,7 +109,7 @@ wf_ref wf_numpy_data(const struct wf_graph *g, wf_ref r)
 
 void wf_numpy_class(const struct wf_graph *g, wf_ref r, struct wf_tensor *t)
 {
-	struct parts p;
+	struct array_parts p;
 
 	t->kind = WF_TENSOR_NUMPY;
 	if (split(g, r, &p) && p.class != WF_NIL && !wf_is_global(g, p.class, "numpy", "ndarray"))
@@ -119,7 +119,7 @@ void wf_numpy_class(const struct wf_graph *g, wf_ref r, struct wf_tensor *t)
 int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *t,
 		    struct wf_error *err)
 {
-	struct parts p;
+	struct array_parts p;
 	struct wf_numpy_dtype dtype;
 
 	if (!split(g, r, &p) || !array_dtype(g, &p, &dtype))
@@ -164,7 +164,7 @@ static int made(const struct wf_graph *g, wf_ref r)
 }
 
 /* Puts other elements in the place of the parts: all is made before anything is changed. */
-static int put(struct wf_graph *g, wf_ref array, const struct parts *p)
+static int put(struct wf_graph *g, wf_ref array, const struct array_parts *p)
 {
 	uint32_t n;
 	wf_ref e[MASKED_PARTS];
@@ -260,7 +260,7 @@ int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape,
 
 wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array)
 {
-	struct parts p;
+	struct array_parts p;
 
 	if (wf_is_nested_storage(g, array))
 		return wf_element(g, wf_call_args(g, array), 0);
@@ -272,7 +272,7 @@ wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array)
 
 int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes)
 {
-	struct parts p;
+	struct array_parts p;
 
 	if (wf_is_nested_storage(g, array)) {
 		wf_ref args = wf_tuple(g, &bytes, 1);
@@ -286,7 +286,7 @@ int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes)
 
 int wf_numpy_update(struct wf_graph *g, const struct wf_tensor *t)
 {
-	struct parts p;
+	struct array_parts p;
 	wf_ref items[WF_MAX_NDIM];
 	struct wf_numpy_dtype dtype;
 	uint32_t ndim = wf_tensor_shown_ndim(t);
@@ -353,7 +353,7 @@ int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const 
 
 int wf_numpy_set_record(struct wf_graph *g, wf_ref array, wf_ref dtype)
 {
-	struct parts p;
+	struct array_parts p;
 	struct wf_numpy_dtype d;
 	uint32_t n;
 	int64_t bytes;

@@ -149,23 +149,23 @@ static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, co
 }
 
 /* Where the storage of a key is noted, and which it is; WF_NO_STORAGE: it is new. */
-struct place {
+struct key_place {
 	uint32_t *by_record; /* NULL: under the hash */
 	uint32_t hash, storage;
 };
 
-static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record, struct place *ret)
+static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record, struct key_place *ret)
 {
 	uint32_t *owner = record == WF_NO_RECORD ? NULL : &ss->by_record[record], i;
 
 	if (owner && (!*owner || same_key(ss, key_of(ss, *owner - 1), key))) {
-		*ret = (struct place){.by_record = owner, .storage = *owner ? *owner - 1 : WF_NO_STORAGE};
+		*ret = (struct key_place){.by_record = owner, .storage = *owner ? *owner - 1 : WF_NO_STORAGE};
 		return 0;
 	}
 	int r = wf_map_reserve(&ss->by_key, 1);
 	if (r < 0)
 		return r;
-	*ret = (struct place){.hash = wf_map_hash(&ss->by_key, bytes, len), .storage = WF_NO_STORAGE};
+	*ret = (struct key_place){.hash = wf_map_hash(&ss->by_key, bytes, len), .storage = WF_NO_STORAGE};
 	struct wf_map_probe p = wf_map_probe(&ss->by_key, ret->hash);
 	while (ret->storage == WF_NO_STORAGE && wf_map_next(&p, &i))
 		if (same_key(ss, key_of(ss, i), key))
@@ -173,7 +173,7 @@ static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_
 	return 0;
 }
 
-static void note_key(struct wf_storages *ss, const struct place *place, uint32_t i)
+static void note_key(struct wf_storages *ss, const struct key_place *place, uint32_t i)
 {
 	if (place->by_record)
 		*place->by_record = i + 1;
@@ -189,7 +189,7 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 	const char *why, *key;
 	size_t len;
 	uint32_t i;
-	struct place place;
+	struct key_place place;
 
 	if (!read_id(ss->graph, persid, &id, &why))
 		return 0;

@@ -18,7 +18,7 @@
 /* ---- text ---- */
 
 /* Goes through the UTF-8 of a text from any character on. */
-struct text {
+struct encoded_text {
 	const struct wf_graph *g;
 	wf_ref str;
 	uint64_t at, end; /* in the UTF-8 */
@@ -27,7 +27,7 @@ struct text {
 };
 
 /* The next byte that the text stands for; -ENODATA at its end, -EUCLEAN for a character above 0xff. */
-static int next_byte(struct text *t)
+static int next_byte(struct encoded_text *t)
 {
 	unsigned char c[2];
 
@@ -51,7 +51,7 @@ static int next_byte(struct text *t)
 	return (c[0] & 3) << 6 | (c[1] & 0x3f);
 }
 
-static void text_init(struct text *t, const struct wf_graph *g, wf_ref str, uint64_t at)
+static void text_init(struct encoded_text *t, const struct wf_graph *g, wf_ref str, uint64_t at)
 {
 	t->g = g;
 	t->str = str;
@@ -62,7 +62,7 @@ static void text_init(struct text *t, const struct wf_graph *g, wf_ref str, uint
 
 int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_bytes)
 {
-	struct text t;
+	struct encoded_text t;
 	uint64_t n = 0;
 	int c;
 
@@ -77,7 +77,7 @@ int wf_storage_measure_text(const struct wf_graph *g, wf_ref str, uint64_t *ret_
 
 int wf_storage_text_head(const struct wf_graph *g, wf_ref str, unsigned char *buf, size_t max, size_t *ret_len)
 {
-	struct text t;
+	struct encoded_text t;
 	size_t n = 0;
 
 	text_init(&t, g, str, 0);
@@ -96,7 +96,7 @@ int wf_storage_text_head(const struct wf_graph *g, wf_ref str, unsigned char *bu
 static int find_steps(const struct wf_graph *g, wf_ref str, uint64_t size_bytes, uint64_t **ret)
 {
 	cleanup_free uint64_t *steps = calloc(size_bytes / TEXT_STEP + 1, sizeof *steps);
-	struct text t;
+	struct encoded_text t;
 
 	if (!steps)
 		return -ENOMEM;
@@ -115,7 +115,7 @@ static int find_steps(const struct wf_graph *g, wf_ref str, uint64_t size_bytes,
 static int read_text(const struct wf_graph *g, wf_ref str, const uint64_t *steps, uint64_t offset, unsigned char *buf,
 		     size_t len)
 {
-	struct text t;
+	struct encoded_text t;
 	uint64_t skip = offset % TEXT_STEP;
 
 	text_init(&t, g, str, steps[offset / TEXT_STEP]);

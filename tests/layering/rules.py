@@ -53,11 +53,10 @@ KNOWN_EXPORTS = {
 }
 
 # Tags that two files define.
-KNOWN_TAGS = {"wf_container", "place", "text", "frame", "parts", "load"}
+KNOWN_TAGS = {"place", "frame", "load"}
 
 FILE_LINES, FUNCTION_LINES = 450, 60
 
 # Files and functions that are longer, and how long they may be.
 KNOWN_LENGTHS = {
-    "codec/object/object.c": 500,
 }

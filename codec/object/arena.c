@@ -30,14 +30,6 @@
 #define CHUNK_BYTES (1u << 20)
 #define CHUNK_UNITS (CHUNK_BYTES / 8)
 #define FIRST_REF 8u
-#define SMALL_INT_BIT 0x80000000u
-#define SMALL_INT_MIN (-((int64_t)1 << 30))
-#define SMALL_INT_MAX (((int64_t)1 << 30) - 1)
-
-static size_t round_units(size_t bytes)
-{
-	return (bytes + 7) / 8;
-}
 
 static size_t object_units(const struct wf_object *o)
 {
@@ -53,14 +45,14 @@ static size_t object_units(const struct wf_object *o)
 	case WF_PYSTR:
 	case WF_BYTES:
 	case WF_BYTEARRAY:
-		return o->flags & WF_FLAG_EXTERNAL ? 3 : round_units(head + wf_object_count(o) + 1);
+		return o->flags & WF_FLAG_EXTERNAL ? 3 : wf_units_of(head + wf_object_count(o) + 1);
 	case WF_TUPLE:
 	case WF_FROZENSET:
-		return round_units(head + wf_object_count(o) * sizeof(wf_ref));
+		return wf_units_of(head + wf_object_count(o) * sizeof(wf_ref));
 	case WF_LIST:
 	case WF_DICT:
 	case WF_SET:
-		return sizeof(struct wf_container) / 8;
+		return sizeof(struct wf_vector_object) / 8;
 	case WF_CALL:
 		return o->aux == WF_CALL_NEWOBJ_EX ? 3 : 2;
 	case WF_KIND_EFFECTS:
@@ -74,7 +66,7 @@ static size_t object_units(const struct wf_object *o)
 
 /* ---- memory ---- */
 
-static wf_ref fail(struct wf_graph *g, int code)
+wf_ref wf_graph_fail(struct wf_graph *g, int code)
 {
 	if (!g->failed)
 		g->failed = code;
@@ -86,7 +78,7 @@ bool wf_graph_charge(struct wf_graph *g, uint64_t bytes)
 	if (g->failed)
 		return false;
 	if (bytes > WF_GRAPH_MAX_BYTES || g->bytes > WF_GRAPH_MAX_BYTES - bytes) {
-		fail(g, -E2BIG);
+		wf_graph_fail(g, -E2BIG);
 		return false;
 	}
 	g->bytes += bytes;
@@ -99,7 +91,7 @@ static bool add_chunks(struct wf_graph *g, size_t count)
 		size_t cap = WF_MAX(g->nchunks + count, 2 * (size_t)g->chunk_cap);
 		struct wf_chunk *chunks = realloc(g->chunks, cap * sizeof *chunks);
 		if (!chunks) {
-			fail(g, -ENOMEM);
+			wf_graph_fail(g, -ENOMEM);
 			return false;
 		}
 		g->chunks = chunks;
@@ -110,7 +102,7 @@ static bool add_chunks(struct wf_graph *g, size_t count)
 	unsigned char *base = malloc(count * CHUNK_BYTES);
 	if (!base) {
 		g->bytes -= (uint64_t)count * CHUNK_BYTES;
-		fail(g, -ENOMEM);
+		wf_graph_fail(g, -ENOMEM);
 		return false;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -118,28 +110,21 @@ static bool add_chunks(struct wf_graph *g, size_t count)
 	return true;
 }
 
-/* A new object with its header filled in and the rest not. An object larger than a chunk gets several chunks that
- * follow each other in memory, so that its bytes are contiguous. */
-static wf_ref new_object(struct wf_graph *g, uint8_t kind, size_t units)
+/* An object larger than a chunk gets several chunks that follow each other in memory, so that its bytes are contiguous. */
+bool wf_graph_make_room(struct wf_graph *g, size_t units)
 {
-	if (g->failed)
-		return WF_NIL;
-	if (units > g->end - g->next) {
-		uint32_t left = g->end - g->next;
-		uint32_t start = g->nchunks * CHUNK_UNITS;
-		if (units > WF_GRAPH_MAX_BYTES / 8)
-			return fail(g, -E2BIG);
-		if (!add_chunks(g, (units + CHUNK_UNITS - 1) / CHUNK_UNITS))
-			return WF_NIL;
-		if (left)
-			*wf_object_at(g, g->next) = (struct wf_object){.kind = WF_KIND_FILLER, .n = left};
-		g->next = start;
-		g->end = g->nchunks * CHUNK_UNITS;
+	uint32_t left = g->end - g->next, start = g->nchunks * CHUNK_UNITS;
+	if (units > WF_GRAPH_MAX_BYTES / 8) {
+		wf_graph_fail(g, -E2BIG);
+		return false;
 	}
-	wf_ref r = g->next;
-	g->next += (uint32_t)units;
-	*wf_object_at(g, r) = (struct wf_object){.kind = kind};
-	return r;
+	if (!add_chunks(g, (units + CHUNK_UNITS - 1) / CHUNK_UNITS))
+		return false;
+	if (left)
+		*wf_object_at(g, g->next) = (struct wf_object){.kind = WF_KIND_FILLER, .n = left};
+	g->next = start;
+	g->end = g->nchunks * CHUNK_UNITS;
+	return true;
 }
 
 int wf_graph_new(struct wf_graph **ret)
@@ -177,7 +162,7 @@ void wf_graph_free(struct wf_graph *g)
 		struct wf_object *o = wf_object_at(g, u);
 		void *owned = NULL;
 		if (o->kind == WF_LIST || o->kind == WF_DICT || o->kind == WF_SET)
-			owned = ((struct wf_container *)o)->vector;
+			owned = ((struct wf_vector_object *)o)->vector;
 		else if (o->kind == WF_KIND_EFFECTS)
 			owned = ((struct wf_effects_object *)o)->more;
 		left -= owned != NULL;
@@ -252,215 +237,6 @@ const char *wf_graph_lossy(const struct wf_graph *g)
 void wf_graph_set_lossy(struct wf_graph *g, const char *why)
 {
 	g->lossy = why;
-}
-
-/* ---- constructors ---- */
-
-wf_ref wf_none(struct wf_graph *g)
-{
-	return WF_REF_NONE;
-}
-
-wf_ref wf_bool(struct wf_graph *g, bool v)
-{
-	return v ? WF_REF_TRUE : WF_REF_FALSE;
-}
-
-wf_ref wf_int(struct wf_graph *g, int64_t v)
-{
-	if (v >= SMALL_INT_MIN && v <= SMALL_INT_MAX)
-		return SMALL_INT_BIT | ((uint32_t)v & ~SMALL_INT_BIT);
-	wf_ref r = new_object(g, WF_INT, 2);
-	if (r)
-		memcpy(wf_object_at(g, r)->payload, &v, sizeof v);
-	return r;
-}
-
-wf_ref wf_float(struct wf_graph *g, double v)
-{
-	wf_ref r = new_object(g, WF_FLOAT, 2);
-
-	if (r)
-		memcpy(wf_object_at(g, r)->payload, &v, sizeof v);
-	return r;
-}
-
-/* Room for count elements of elem bytes and extra bytes; *ret_data is where they go. */
-static wf_ref new_counted(struct wf_graph *g, uint8_t kind, size_t count, size_t elem, size_t extra, void *ret_data)
-{
-	bool longer = count >= WF_LONG_FORM;
-
-	if (count > WF_GRAPH_MAX_BYTES / elem)
-		return fail(g, -E2BIG);
-	wf_ref r = new_object(g, kind, round_units((longer ? 8 : 4) + count * elem + extra));
-	if (!r)
-		return WF_NIL;
-	struct wf_object *o = wf_object_at(g, r);
-	o->aux = longer ? WF_LONG_FORM : (uint16_t)count;
-	if (longer)
-		o->n = (uint32_t)count;
-	*(void **)ret_data = wf_object_data(o);
-	return r;
-}
-
-static wf_ref new_bytes(struct wf_graph *g, uint8_t kind, const void *data, size_t len)
-{
-	char *to;
-	wf_ref r = new_counted(g, kind, len, 1, 1, &to);
-
-	if (!r)
-		return WF_NIL;
-	if (len)
-		memcpy(to, data, len);
-	to[len] = '\0';
-	return r;
-}
-
-wf_ref wf_long(struct wf_graph *g, const void *le_bytes, size_t len)
-{
-	const unsigned char *p = le_bytes;
-
-	/* A top byte that only repeats the sign says nothing. */
-	while (len > 1 && (p[len - 1] == 0 || p[len - 1] == 0xff) && (p[len - 1] ^ p[len - 2]) < 0x80)
-		len--;
-	if (len > 8)
-		return new_bytes(g, WF_LONG, p, len);
-	int64_t v = len && p[len - 1] & 0x80 ? -1 : 0;
-	if (len)
-		memcpy(&v, p, len);
-	return wf_int(g, v);
-}
-
-wf_ref wf_string(struct wf_graph *g, enum wf_kind kind, const void *data, size_t len)
-{
-	if (!wf_kind_is_string(kind))
-		return WF_NIL;
-	return new_bytes(g, (uint8_t)kind, data, len);
-}
-
-wf_ref wf_str(struct wf_graph *g, const char *s)
-{
-	return new_bytes(g, WF_STR, s, strlen(s));
-}
-
-wf_ref wf_string_external(struct wf_graph *g, enum wf_kind kind, uint64_t offset, uint64_t len)
-{
-	if (!wf_kind_is_string(kind))
-		return WF_NIL;
-	wf_ref r = new_object(g, (uint8_t)kind, 3);
-	if (r) {
-		struct wf_object *o = wf_object_at(g, r);
-		o->flags = WF_FLAG_EXTERNAL;
-		memcpy(o->payload, &offset, 8);
-		memcpy(o->payload + 8, &len, 8);
-	}
-	return r;
-}
-
-static wf_ref new_refs(struct wf_graph *g, uint8_t kind, const wf_ref *items, uint32_t n)
-{
-	wf_ref *to;
-	wf_ref r = new_counted(g, kind, n, sizeof *items, 0, &to);
-
-	if (r && n)
-		memcpy(to, items, n * sizeof *items);
-	return r;
-}
-
-wf_ref wf_tuple(struct wf_graph *g, const wf_ref *items, uint32_t n)
-{
-	return n ? new_refs(g, WF_TUPLE, items, n) : WF_REF_EMPTY_TUPLE;
-}
-
-wf_ref wf_frozenset(struct wf_graph *g, const wf_ref *items, uint32_t n)
-{
-	return new_refs(g, WF_FROZENSET, items, n);
-}
-
-static wf_ref new_container(struct wf_graph *g, uint8_t kind)
-{
-	wf_ref r = new_object(g, kind, sizeof(struct wf_container) / 8);
-
-	if (r) {
-		struct wf_container *c = (struct wf_container *)wf_object_at(g, r);
-		c->vector = NULL;
-		c->cap = 0;
-	}
-	return r;
-}
-
-wf_ref wf_list(struct wf_graph *g)
-{
-	return new_container(g, WF_LIST);
-}
-
-wf_ref wf_dict(struct wf_graph *g)
-{
-	return new_container(g, WF_DICT);
-}
-
-wf_ref wf_set(struct wf_graph *g)
-{
-	return new_container(g, WF_SET);
-}
-
-wf_ref wf_global(struct wf_graph *g, wf_ref module, wf_ref name)
-{
-	if (!wf_bytes(g, module, NULL) || !wf_bytes(g, name, NULL))
-		return WF_NIL;
-	wf_ref r = new_object(g, WF_GLOBAL, 2);
-	if (r) {
-		struct wf_object *o = wf_object_at(g, r);
-		o->n = module;
-		wf_object_refs(o)[0] = name;
-	}
-	return r;
-}
-
-wf_ref wf_global_named(struct wf_graph *g, const char *module, const char *name)
-{
-	wf_ref m = wf_str(g, module);
-	wf_ref n = wf_str(g, name);
-
-	return m && n ? wf_global(g, m, n) : WF_NIL;
-}
-
-wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref args, wf_ref kwargs)
-{
-	bool ex = form == WF_CALL_NEWOBJ_EX;
-	wf_ref r = new_object(g, WF_CALL, ex ? 3 : 2);
-
-	if (r) {
-		struct wf_object *o = wf_object_at(g, r);
-		o->aux = (uint16_t)form;
-		wf_object_refs(o)[0] = func;
-		wf_object_refs(o)[1] = args;
-		if (ex)
-			wf_object_refs(o)[2] = kwargs;
-	}
-	return r;
-}
-
-wf_ref wf_persid(struct wf_graph *g, wf_ref id)
-{
-	wf_ref r = new_object(g, WF_PERSID, 1);
-
-	if (r)
-		wf_object_at(g, r)->n = id;
-	return r;
-}
-
-wf_ref wf_graph_new_effects(struct wf_graph *g)
-{
-	wf_ref r = new_object(g, WF_KIND_EFFECTS, sizeof(struct wf_effects_object) / 8);
-
-	if (r) {
-		struct wf_effects_object *e = (struct wf_effects_object *)wf_object_at(g, r);
-		e->head.n = 1;
-		e->first = (struct wf_effects){0};
-		e->more = NULL;
-	}
-	return r;
 }
 
 /* ---- walking ---- */
