@@ -39,7 +39,9 @@ int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_
 		return wf_tree_node(ck->tree, dir) ? -ENOTDIR : -ENOENT;
 	if (wf_tree_node(ck->tree, dir)->nlink == 0)
 		return -ENOENT; /* removed while somebody stood in it */
-	if (wf_name_is_scratch(name) && !wf_edit_is_scratch(ck, dir) && !wf_edit_was_key(ck, dir, name)) {
+	bool outside = wf_name_is_scratch(name) ? !wf_edit_was_key(ck, dir, name)
+						: d->kind == WF_DIR_SEQUENCE && wf_name_is_temporary(name);
+	if (outside && !wf_edit_is_scratch(ck, dir)) {
 		int r = wf_edit_make_scratch_dir(ck, dir, &dir);
 		if (r < 0)
 			return r;

@@ -31,7 +31,9 @@ static int move_entry(struct wf_checkpoint *ck, const struct wf_place *from, wf_
 static int check_replace(const struct wf_checkpoint *ck, const struct wf_place *from, const struct wf_place *onto)
 {
 	bool from_dir = wf_edit_node(ck, from)->type == WF_NODE_DIR, onto_dir = wf_edit_node(ck, onto)->type == WF_NODE_DIR;
-	if (!wf_edit_removable(ck, onto) || wf_tree_dir(ck->tree, onto->dir)->kind == WF_DIR_SEQUENCE)
+	/* an element can be another value, and not be gone */
+	bool element = wf_tree_dir(ck->tree, onto->dir)->kind == WF_DIR_SEQUENCE;
+	if (wf_tree_dir(ck->tree, onto->dir)->read_only_names || (element && (from_dir || onto_dir)))
 		return -EPERM;
 	if (ck->edits->replaying)
 		return 0;
@@ -119,9 +121,11 @@ static int rename_onto(struct wf_checkpoint *ck, const struct move *m)
 {
 	int r = m->is_dir ? 0 : wf_past_keep(ck, m->onto, m->new_name, true);
 	struct wf_file *f = wf_edit_known(ck, wf_edit_entry(ck, &m->from)->ino);
-	if (r < 0 || !m->is_new || m->is_dir || wf_tree_dir(ck->tree, m->to)->kind != WF_DIR_MAPPING)
+	bool element = wf_tree_dir(ck->tree, m->to)->kind == WF_DIR_SEQUENCE;
+	if (r < 0 || (!element && (!m->is_new || m->is_dir)))
 		return r < 0 ? r : wf_edit_take_entry(ck, m->onto);
-	f->is_new &= !m->heir; /* it is that entry from now on */
+	if (f && m->is_new)
+		f->is_new = !m->heir; /* it is that entry from now on */
 	return take_place(ck, &m->from, m->onto);
 }
 

@@ -40,26 +40,6 @@ int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new
 	return r < 0 ? r : wf_tree_index_add(t, d, position);
 }
 
-int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino)
-{
-	t->changes++;
-	struct wf_dir *d;
-	struct wf_entry *e = entry(t, dir, position, &d);
-	if (!e)
-		return -ENOENT;
-	if (d->read_only_names || d->kind != WF_DIR_MAPPING)
-		return -EPERM;
-	int r = wf_dict_set_at(t->graph, d->container, position, e->key, value);
-	if (r < 0)
-		return r;
-	t->nodes[e->ino - 1].nlink--;
-	t->nodes[ino - 1].nlink++;
-	t->nodes[ino - 1].parent = dir;
-	e->value = value;
-	e->ino = ino;
-	return 0;
-}
-
 int wf_tree_exchange(struct wf_tree *t, wf_ino dir, uint32_t a, uint32_t b)
 {
 	t->changes++;
@@ -332,6 +312,26 @@ static int put_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref va
 		return -EPERM;
 	int r = push_put(&p, dir, position, value);
 	return r < 0 ? r : put_all(t, &p);
+}
+
+int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino)
+{
+	t->changes++;
+	struct wf_dir *d;
+	const struct wf_entry *there = entry(t, dir, position, &d);
+	if (!there)
+		return -ENOENT;
+	if (d->read_only_names || (d->kind != WF_DIR_MAPPING && d->kind != WF_DIR_SEQUENCE))
+		return -EPERM;
+	int r = put_value(t, dir, position, value);
+	if (r < 0)
+		return r;
+	struct wf_entry *e = entry(t, dir, position, &d);
+	t->nodes[e->ino - 1].nlink--;
+	t->nodes[ino - 1].nlink++;
+	t->nodes[ino - 1].parent = dir;
+	e->ino = ino;
+	return 0;
 }
 
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value)

@@ -146,7 +146,8 @@ struct wf_tree_watcher {
 /* A directory goes with all that it holds, but for containers that are linked to from what is left: these have their place
  * there from now on. watcher may be NULL. */
 int wf_tree_remove(struct wf_tree *t, wf_ino dir, uint32_t position, const struct wf_tree_watcher *watcher);
-/* The entry of a mapping shows another file, which gets one more link; its name and its place stay. */
+/* The entry of a mapping or a sequence shows another file, which gets one more link; its name and its place stay. -EPERM: what is
+ * around it cannot change. */
 int wf_tree_replace(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value, wf_ino ino);
 /* Two positions of a mapping change places in its order; either may be a hole. */
 int wf_tree_exchange(struct wf_tree *t, wf_ino dir, uint32_t a, uint32_t b);

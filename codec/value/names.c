@@ -9,6 +9,7 @@
  */
 #include "codec/value/names.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <nettle/sha2.h>
 #include <stdio.h>
@@ -209,4 +210,23 @@ bool wf_name_is_scratch(const char *name)
 			return true;
 	}
 	return false;
+}
+
+static bool ends_in_random(const char *s, size_t start)
+{
+	size_t len = strlen(s);
+	if (len != start + 6)
+		return false;
+	for (size_t i = start; i < len; i++)
+		if (!isalnum((unsigned char)s[i]))
+			return false;
+	return true;
+}
+
+bool wf_name_is_temporary(const char *name)
+{
+	if (!strncmp(name, "sed", 3))
+		return ends_in_random(name, 3);
+	size_t digits = name[0] == '.' ? strspn(name + 1, "0123456789") : 0;
+	return digits > 0 && name[1 + digits] == '.' && ends_in_random(name, digits + 2);
 }

@@ -36,6 +36,20 @@ class NameEdits:
         m.update(items)
         self.trace.append(f"rename {where} {k} -> {new}")
 
+    def edit_rename_over_element(self):
+        """A file of a mapping comes in place of an element of a list or a tuple."""
+        p = self.pick((torch.Tensor, numpy.ndarray, int, float, str))
+        places = [(w, m, k) for w, m in self.mappings() if isinstance(m, (Elements, Fixed)) and not getattr(m, "unsure", False)
+                  for k, v in m.items() if not is_dir(v) and not (isinstance(m, Elements) and stays(m, k))]
+        if not p or isinstance(p[1], Elements) or not places:
+            return
+        (where, m, k), (there, n, j) = p, self.rng.choice(places)
+        if os.path.samefile(self.path(where, k), self.path(there, j)):
+            return
+        os.rename(self.path(where, k), self.path(there, j))
+        n[j] = m.pop(k)
+        self.trace.append(f"rename {where} {k} -> element {there} {j}")
+
     def edit_move(self):
         p = self.pick((torch.Tensor, int, float))
         q = self.place()

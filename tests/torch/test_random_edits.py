@@ -196,7 +196,7 @@ class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
     def run(self):
         # writes inside a tensor reach the extent file before their record: only edits of names may follow an fsync that
         # a kill is to be compared with exactly
-        names_only = [self.edit_rename, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
+        names_only = [self.edit_rename, self.edit_rename_over_element, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
                       self.edit_symlink, self.edit_exchange,
                       self.edit_value, self.edit_put_aside, self.edit_bring_back]
         every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
