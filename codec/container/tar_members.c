@@ -3,8 +3,8 @@
  *   member   header (512), bytes, zeroes up to a multiple of 512
  *   header   0 name (100)   124 size (12)   148 checksum (8)   156 type   257 "ustar"   345 prefix (not used here)
  *   number   octal digits; or GNU's: 0x80, then big endian
- *   types    '0', NUL, '7' a file; 'x' PAX lines "LENGTH KEY=VALUE\n" about the next member; 'g', 'L', 'K' other
- * extensions
+ *   types    '0', NUL, '7' a file; 'x' PAX lines "LENGTH KEY=VALUE\n" about the next member
+ *            'g', 'L', 'K' other extensions
  */
 #include "codec/container/tar_members.h"
 

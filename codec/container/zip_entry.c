@@ -5,8 +5,8 @@
  *   6   needed         16  crc          30  extra length     42  offset of the local header
  *   8   flags          20  stored       32  comment length   46  name, extra fields, comment
  *
- *   extra field  u16 id, u16 length, bytes. Id 1, ZIP64: u64 for each of size, stored and offset, in this order, that
- * is 2^32 - 1 above, and for no other
+ *   extra field  u16 id, u16 length, bytes. Id 1, ZIP64: u64 for each of size, stored and offset, in this order, that is
+ *                2^32 - 1 above, and for no other
  */
 #include "codec/container/zip_entry.h"
 

@@ -2,6 +2,7 @@
 #include "codec/pickle/emit.h"
 
 #include <errno.h>
+#include <math.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -221,5 +222,6 @@ void wf_emit_float(struct pickle_out *o, double v)
 		return;
 	}
 	wf_double_text(v, digits);
-	emit_line(o, OP_FLOAT, digits);
+	/* as Python's repr has it, where JSON has other words */
+	emit_line(o, OP_FLOAT, isfinite(v) ? digits : isnan(v) ? "nan" : v > 0 ? "inf" : "-inf");
 }
