@@ -1,3 +1,4 @@
+/* Opening and closing a checkpoint, and what is asked of its names and bytes. */
 #include "codec/checkpoint.h"
 
 #include <errno.h>

@@ -1,14 +1,33 @@
-/* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only. It brings
- * what its callers need with it: options and stat (edit/types.h), edits (edit/calls.h), commits (commit/calls.h), errors and buffers.
+/* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only. It brings what its
+ * callers need with it: options and stat (edit/types.h), edits (edit/calls.h), commits (commit/calls.h), files made of tensors
+ * (compose/calls.h), errors and buffers.
  *
- * Calling sequence: wf_open; stat, lookup, list, read and, when writable, edit from any thread; wf_commit when asked;
- * wf_close (which does not commit). wf_open replays the edits of an overlay that an earlier mount left behind.
+ * Calling sequence: wf_open; stat, lookup, list, read and, when writable, edit from any thread; wf_commit when asked; wf_close, which
+ * does not commit, when no other thread is inside any more. wf_open replays the edits of an overlay that an earlier mount left behind.
  *
- * Nothing in a checkpoint is ever executed. The base is immutable; edits are copy-on-write in CHECKPOINT.weightfs/ and
- * become durable with wf_sync; a commit writes them into a new checkpoint. Inode numbers stay valid across a commit.
+ * Nothing in a checkpoint is ever executed. The base is immutable; edits are copy-on-write in CHECKPOINT.weightfs/ and become durable
+ * with wf_sync; a commit writes them into a new checkpoint.
  *
- * Threads: every function may be called from any thread. Inside, one reader-writer lock: reads run side by side.
- * All functions return 0 (or a count) or a negative errno that a FUSE reply can carry.
+ * An ino is the number of a node: a directory, file or link of the tree. The root is WF_ROOT, no node is 0, and two names of one
+ * tensor have one ino. A number is given once while the checkpoint is open: it outlives renames and commits, its node has no name any
+ * more when the last one is removed, and only wf_revert and a new .weightfs/objects end numbers. Any function may be given any number:
+ * it answers -ENOENT where there is no such node. Two openings give the same numbers where wf_generation is the same.
+ *
+ * A cookie is a place in a directory between two entries: 0 before the first, and each entry comes with the one behind it (`next`).
+ * It stays a place though entries come and go: what is removed leaves a hole, what is new goes to the end. It means nothing
+ * for another directory, and a commit that numbers a list anew may make a listing that is under way miss elements.
+ *
+ * Errors: functions return 0, or what is said here, or a negative errno that a FUSE reply can carry. Where nothing else is said,
+ * these are -ENOENT (no such node), -ENOMEM, -EUCLEAN (the file breaks a rule of its format) and -EIO (the system could not read).
+ * Outputs are written on success only. struct wf_error is the caller's, may be NULL, and is filled on failure with one sentence.
+ *
+ * Ownership: texts that are given are borrowed during the call. A struct wf_buffer is the caller's, is appended to, and may hold a part
+ * after a failure. What each() gets is valid until it returns; it must not call back into the codec, for the lock is held.
+ *
+ * Threads: every function may be called from any thread. Inside, one reader-writer lock: reads run side by side, and edits wait for a
+ * commit (contrib/docs/locks.md).
+ *
+ * Units: sizes and offsets are bytes.
  */
 #pragma once
 
@@ -24,24 +43,31 @@
 #include "codec/compose/calls.h"
 #include "codec/edit/calls.h"
 
-/* Returns: 0; -EMEDIUMTYPE, -EUCLEAN, -EOPNOTSUPP, -E2BIG with a text; -EBUSY when another writer holds the overlay (the
- * text names its pid); -ESTALE when the overlay belongs to another file; -EINVAL, -ENODEV, -ENOMEM when storages cannot be
- * placed as map_location and preload say; or the system's error. */
+/* Opens the checkpoint at path. options and what they name are
+ * borrowed during the call, but for the functions and their contexts, which have to live until wf_close. *ret is the caller's until
+ * wf_close.
+ * Returns: 0; -EMEDIUMTYPE, -EUCLEAN, -EOPNOTSUPP, -E2BIG with a text; -EBUSY when another writer holds the overlay (the text
+ * names its pid); -ESTALE when the overlay belongs to another file; -EINVAL, -ENODEV, -ENOMEM when storages cannot be placed as
+ * map_location and preload say; or the system's error. */
 int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err);
+/* Lets go of everything; ck may be NULL. Edits that no wf_sync made durable are lost. */
 void wf_close(struct wf_checkpoint *ck);
 
-const char *wf_path(const struct wf_checkpoint *ck); /* resolved, absolute; valid until wf_close */
+/* Resolved, absolute; the checkpoint's until wf_close. */
+const char *wf_path(const struct wf_checkpoint *ck);
 /* Never 0, and the same for two openings in which the same numbers are the same nodes: of the same unchanged file without edits that
  * waited. Where it differs they need not be. */
 uint32_t wf_generation(const struct wf_checkpoint *ck);
 
 /* ---- names ---- */
 int wf_getattr(struct wf_checkpoint *ck, uint32_t ino, struct wf_stat *ret);
+/* A name in a directory, one of a scratch entry, too. -ENOENT, -ENOTDIR. */
 int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
-/* Calls each() for the entries after cookie (0: from the start) until it returns non-zero or the end is reached. `next` is
- * the cookie that goes on after this entry. "." and ".." are not given. */
+/* Calls each() for the entries behind the cookie until it returns non-zero or the end is reached. "." and ".." are not given.
+ * Returns: 0, also when each() ended it with a positive number; a negative number of each(); -ENOTDIR for all that is no directory. */
 int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 	    int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
+/* The directory that holds a directory; of the root: the root. -ENOTDIR for all that is no directory. */
 int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret);
 /* Appends the path of a node from the root, for people; nothing when it has none. */
 void wf_path_of(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
@@ -54,57 +80,61 @@ bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir);
 /* Whether every name shows a file of the type that it shows now until an edit of that name: not where there are links, for
  * one becomes the directory when that is removed under its other name. */
 bool wf_types_stay(struct wf_checkpoint *ck);
-/* Appends the target. */
+/* Appends the target of a link, relative to the directory that holds it. -EINVAL: it is no link; -ENAMETOOLONG. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 
 /* ---- content ---- */
-/* Returns the bytes read (short only at the end of the file) or a negative errno. */
+/* Returns the bytes read, fewer than len at the end of the file only; -EISDIR; -EINVAL for a link; -ENODATA for a meta tensor, which
+ * has no bytes. */
 ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len);
 
 /* ---- sharing: a tensor on a device that other processes can map ---- */
-/* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. */
+/* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. false for every other node. */
 bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino);
 /* Appends JSON that tells how to map the tensor: device, uuid, handle, offset, bytes, dtype, shape, stride (the man page
- * explains them), and keeps its storage on the device until wf_unshare.
+ * explains them), and keeps its storage on the device until wf_unshare. *ret is the caller's until then.
  * Returns: 0; -ENOENT not shared; -ENOMEM no room on the device; -EUCLEAN; -EIO. */
 int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json, struct wf_lease **ret);
 /* The same for all tensors in one text, the lines of tensors.json: everything that map_location sends to a device that shares is
  * placed there and stays until wf_unshare. *ret_lease is NULL when nothing is on one. */
 int wf_share_all(struct wf_checkpoint *ck, struct wf_buffer *ret_json, struct wf_lease **ret_lease);
+/* The end of a lease, before wf_close. */
 void wf_unshare(struct wf_checkpoint *ck, struct wf_lease *lease);
-bool wf_is_leased(struct wf_checkpoint *ck);
+bool wf_is_leased(struct wf_checkpoint *ck); /* whether there is any */
 
 /* ---- whole-checkpoint texts ---- */
 /* The tutorial's table: key, tab, torch.Size([...]); for a value its text (a str as JSON, bytes as Python writes them, long ones
  * cut), for a link "-> target", for an empty container {} or []. Nothing in it moves a cursor (bytes/printable.h). */
 int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);
 int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
-int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* JSON */
+int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* one JSON object; its members are in the man page */
 struct wf_totals {
-	uint64_t entries, tensors, tensor_bytes, file_bytes;
+	uint64_t entries; /* names, directories and links, too */
+	uint64_t tensors, tensor_bytes; /* a tensor with two names counts once */
+	uint64_t file_bytes; /* of the checkpoint's file */
 };
 int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret);   /* for statfs and status */
 
 /* ---- the container's records as a tree, for .weightfs/archive (tree/archive.h) ---- */
 #define WF_RECORD_TOP 0u
 struct wf_record_stat {
-	uint32_t node;
+	uint32_t node; /* a number of its own kind, no ino: valid until the next commit */
 	bool directory;
-	uint64_t stored_bytes;
+	uint64_t stored_bytes; /* as it stands in the file; 0 for a directory */
 };
-/* A commit changes the nodes. All: -ENOENT no such node or name; -ENOMEM. */
+/* All: -ENOENT no such node or name; -ENOMEM. */
 int wf_record_stat(struct wf_checkpoint *ck, uint32_t node, struct wf_record_stat *ret);
 int wf_record_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_record_stat *ret);
-/* As wf_readdir; `next` is the cookie that goes on after this entry. */
+/* As wf_readdir, with cookies of its own. */
 int wf_record_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 		   int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_record_stat *st), void *ctx);
 ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t node, uint64_t offset, void *buf, size_t len); /* as stored */
 
 /* ---- the whole graph of objects, for .weightfs/objects ---- */
-/* Its root directory: for reading it is a directory as any other. Names and values being edited, the next call makes it anew,
- * and numbers given before are gone (-ENOENT). -ENOMEM, -E2BIG. */
+/* The ino of its root directory: for reading it is a directory as any other. After an edit of names or values the next call makes it
+ * anew, and numbers given before are gone (-ENOENT). Waits for a commit. -ENOMEM, -E2BIG. */
 int wf_objects(struct wf_checkpoint *ck, uint32_t *ret);
-/* What stands only there. -EBUSY: not known during a commit. */
+/* The tensors that stand only there. During a commit it is what it was before; -EBUSY: that is not known. */
 int wf_count_unseen(struct wf_checkpoint *ck, struct wf_unseen *ret);
 
 /* ---- listing for the tools ---- */
@@ -112,13 +142,13 @@ struct wf_line;
 struct wf_tensor_row {
 	const char *path;       /* names joined with '/', from the root */
 	const char *shape;      /* JSON */
-	const char *dtype, *storage, *location, *klass;
-	uint64_t size_bytes;
+	const char *dtype, *storage, *location, *klass; /* texts of the attributes of those names; empty where there is none */
+	uint64_t size_bytes; /* of the elements */
 	int error;              /* negative errno: this tensor cannot be read; error_text says why */
 	const char *error_text;
 	const struct wf_line *line; /* for wf_row_json */
 };
-/* Every tensor, in tree order. each() returning non-zero ends it. Strings are valid during the call. */
+/* Every name of a tensor, in tree order. Returns as wf_readdir. */
 int wf_each_tensor(struct wf_checkpoint *ck, int (*each)(void *ctx, const struct wf_tensor_row *row), void *ctx);
 /* Inside each(): appends the row as one line of .weightfs/tensors.json, its newline included. 0 or -ENOMEM. */
 int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret);
@@ -129,8 +159,8 @@ int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
  * `link`: its target; a value one of `value`: as JSON says it, `text`: of its file, `hex`: the bytes of what is no text, `size`: in bytes,
  * of what is too long for a line; what cannot be read `error`. */
 int wf_entries_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
-/* Structure, bounds and CRCs of everything. problem() is told each fault (fatal) or warning; progress() the bytes done.
- * Returns 0 when there was no fault, -EUCLEAN otherwise. */
+/* Structure, bounds and CRCs of everything. problem() gets a line for each fault, and for what is worth a warning (fault is false);
+ * progress() the bytes done; it may be NULL. Returns 0 when there was no fault, -EUCLEAN otherwise; -ENOMEM. */
 int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),
 	      void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes), void *ctx);
 

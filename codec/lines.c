@@ -1,3 +1,4 @@
+/* One line of .weightfs/tensors.json: a tensor, and where its bytes can be had. */
 #include "codec/lines.h"
 
 #include <errno.h>

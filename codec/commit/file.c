@@ -1,3 +1,4 @@
+/* The temporary file of a commit: dressed as the old one, written, and renamed over it. */
 #include "codec/commit/file.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
-/* What the files that make a plan share (commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c, commit/parts.c). Nobody else
- * includes it. */
+/* What the files that make a plan share: commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c and
+ * commit/parts.c. Nobody else includes it. */
 #pragma once
 
 #include "codec/commit/commit.h"

@@ -1,3 +1,4 @@
+/* A trim: for each storage the part that tensors use, which is all that is written of it. */
 #include "codec/commit/trim.h"
 
 #include <errno.h>

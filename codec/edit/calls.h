@@ -1,6 +1,14 @@
 /* The part of the front door that edits: what a user asks for, each call with its lock, its record and its effect.
  *
- * checkpoint.h brings it, and tells of threads and errors. Numbers of inodes are those of wf_stat.
+ * checkpoint.h brings it, and tells what an ino is, who owns what, and of threads. What edits mean for the checkpoint is in the
+ * man page weightfs(1); names that editors leave behind (wf_name_is_scratch) stay outside of it.
+ *
+ * Errors of all edits, beside those that are said below: -EROFS on a read-only checkpoint; -ENOENT, -ENOTDIR, -EISDIR, -EEXIST as of the
+ * system call of that name; -EPERM what names or content of the object cannot do, or a pickle that has to stay as it is (the function
+ * `refused` of wf_open_options gets the reason); -EINVAL content, a name or a value that does not fit; -EFBIG; -ENOSPC, -EDQUOT, -EIO
+ * the overlay cannot take the edit. Nothing has changed then. An edit waits for a commit that is going on.
+ *
+ * Each edit is one record of the overlay's log, in memory at first: wf_sync makes it durable.
  */
 #pragma once
 
@@ -11,8 +19,7 @@
 #include "codec/bytes/err.h"
 #include "codec/edit/types.h"
 
-/* ---- edits: -EROFS on a read-only checkpoint. Each is one record of the overlay's log. What they mean for the checkpoint is
- * the contract's table; names that editors leave behind (wf_name_is_scratch) stay outside it. ---- */
+/* ---- edits ---- */
 /* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE. -EPERM for fixed names, -EINVAL for a directory into itself or a name that
  * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
 int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
@@ -23,9 +30,10 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 /* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
 int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
-int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret); /* a mapping of the class of dir's */
 /* A new empty file. -EEXIST. */
 int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
+/* A second name of a file. */
 int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char *new_name, struct wf_stat *ret);
 /* A link to a directory of this mount is the same container at a second place; -EPERM for any other target, but for names
  * that editors leave behind: Emacs' locks are links to nowhere. */
@@ -34,11 +42,13 @@ int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const
  * wf_release; the writer's bytes stay as they are until then, whatever a judgement said. An unlinked file lives until its
  * last release. */
 struct wf_opening;
+/* *ret: NULL for reading, else the caller's until wf_release. -EISDIR, -EPERM: content that cannot be written. */
 int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing, struct wf_opening **ret);
 void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
 /* -EINVAL: content that does not fit; the old one stays. */
 int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
-/* o: through which opening, or NULL where there is none. -EINVAL: a whole line that cannot be the value. */
+/* All of buf is written, and len returned, or nothing. o: through which opening, or NULL where there is none. -EINVAL: a whole line that
+ * cannot be the value. */
 ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len);
 /* Without an opening, while somebody has it open for writing, a size of 0 is that of an open with O_TRUNC; while nobody has,
  * it waits some seconds for a write, and is judged by wf_judge_waiting. */
@@ -46,11 +56,13 @@ int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, ui
 int64_t wf_judge_waiting(struct wf_checkpoint *ck); /* milliseconds until the next is due; -1: none waits */
 int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, int mode, uint64_t offset,
 		uint64_t len); /* fallocate(2) */
+/* The value need not end with a zero; a newline at its end is left out. flags as of setxattr(2). -EOPNOTSUPP: none of ours. */
 int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const void *value, size_t len, int flags);
+/* -EPERM: none of them can be without a value; -ENODATA. */
 int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
 /* Takes over what `set` says; ctime is now. No edit: nothing is logged or committed. -ENOENT, -EROFS, -ENOMEM. */
 int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to);
-/* Makes every edit so far durable in the overlay. */
+/* Makes every edit so far durable in the overlay. 0; -ENOSPC, -EIO: what the disk said; nothing is known to be durable then. */
 int wf_sync(struct wf_checkpoint *ck);
 /* The same, for a thread that does so every few seconds: judges nobody's unfinished content. -EAGAIN: a commit is going on. */
 int wf_sync_behind(struct wf_checkpoint *ck);
@@ -58,7 +70,7 @@ bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
 
 /* ---- extended attributes: the user.torch.* and user.numpy.* of the contract ---- */
 int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret); /* -ENODATA */
-/* Calls each() for every attribute name. */
+/* Calls each() for every attribute name that the node has; a non-zero answer ends it and is returned. */
 int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx);
 
 /* Drops the edits that no commit has written: the checkpoint is what its file says again. Every node but the root gets

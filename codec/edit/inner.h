@@ -1,6 +1,24 @@
 /* The inside of edits, for the files of this folder. The records of the log are in edit/record_inner.h.
  *
  * Each edit has one function that checks, one that changes (wf_apply_...), and a record; the log's replay calls the same two.
+ *
+ * The files, from the bottom. Each uses those above it in this list, and none that follows:
+ *
+ *   state, base, locks, scratch_dirs      what is known of a file; the directories beside directories that hold scratch entries
+ *   hide, places, times, refuse           where entries are, which are hidden, when they changed
+ *   storages, objects, past, class        storages and their data files; objects of the graph and their types; what names remember
+ *   payload, rewrite, touch, record       the log
+ *   old, view, attribute_texts, home      what an entry was; what readers see of it (and report: what wf_status says)
+ *   pending, declared, extents, forget    content that waits to be judged; attributes that wait for content
+ *   set, scratch, wanted                  what content is to become, and the object that it becomes
+ *   judge, names, make, begin             judging; new and removed entries; locks and room for an edit
+ *   finish, rename                        the end of writing; a file that takes an entry's name
+ *   attributes, content, open, calls      the calls that edit
+ *   replay_scratch, replay, keep, life    the log read again; a commit; opening and closing (and revert)
+ *
+ * Words: content is *pending* when somebody wrote it and it is not *judged* yet, that is, not made an object or refused. An attribute is
+ * *declared* when it says what content is to be that is still to come. A name's *past* is what stood there since the last commit. An
+ * entry's *home* is where it stood before it went to a scratch name. A *stand-in* shows a backup's object until its own content fits.
  */
 #pragma once
 
@@ -57,13 +75,13 @@ struct wf_file {
 	bool aside;            /* while a commit writes: it is not in the graph */
 	bool failed;           /* the last opening for writing had a write that failed */
 	bool refused;          /* what was written last: the old state stands, and shows when writing ends */
-	bool declared_fits;        /* the content has been what attributes say: rows can be added to it */
+	bool declared_fits;    /* the content has been what attributes declare: rows can be added to it */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */
 	struct wf_buffer text; /* of PENDING_TEXT */
-	struct wf_tensor_type *was;   /* the shape at the last commit, where it has another one now; NULL: never changed */
-	struct wf_declared *declared;  /* attributes that decide what the content is to be; NULL: none */
+	struct wf_tensor_type *was;   /* the type at the last commit, where it has another one now; NULL: never changed */
+	struct wf_declared *declared; /* attributes that decide what the content is to be; NULL: none */
 	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
 	struct wf_looks *looks; /* NULL: as the file's */
 	struct wf_home *home; /* of an entry of the checkpoint under a scratch name: where it stood (edit/home.c) */
@@ -108,12 +126,12 @@ struct wf_edits {
 	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
 	/* replay: the directory of the last path */
 	char *last_path;
-	struct wf_error *replay_error; /* replay: what wf_fail is told */
+	struct wf_error *replay_error; /* replay: for wf_fail */
 	wf_ino last_dir;
 	uint32_t last_generation;
 	struct wf_buffer pieces;     /* replay: of the next OBJECT */
 	uint32_t *storage_of_record; /* replay: record of the container -> storage; NULL: not needed so far */
-	/* files that view one storage, for telling them of changes */
+	/* files that view one storage, whose readers are notified of changes */
 	uint32_t viewed, viewers_count;
 	uint64_t viewed_at, changes;
 	wf_ino *viewers;
@@ -333,7 +351,17 @@ void wf_pasts_clear(struct wf_edits *e);
 bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object); /* of a backup, which a file in its place may show, too */
 
 /* edit/declared.c: attributes for content that is still to come */
-enum wf_declared_name { DECLARED_CLASS, DECLARED_DTYPE, DECLARED_SHAPE, DECLARED_LOCATION, DECLARED_GRAD, DECLARED_QSCHEME, DECLARED_SCALE, DECLARED_ZERO, DECLARED_COUNT };
+enum wf_declared_name {
+	DECLARED_CLASS,
+	DECLARED_DTYPE,
+	DECLARED_SHAPE,
+	DECLARED_LOCATION,
+	DECLARED_GRAD,
+	DECLARED_QSCHEME,
+	DECLARED_SCALE,
+	DECLARED_ZERO,
+	DECLARED_COUNT
+};
 /* -EINVAL: no such value; -ENODATA: not one of these. */
 int wf_declared_check(const char *name, const char *value);
 int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);

@@ -90,9 +90,10 @@ static void say_shape(const struct wf_file *f, bool same_dtype, struct wf_wanted
 	}
 }
 
-static int say_quantizer(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
+static int declared_quantizer(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
-	const char *scheme = wf_declared(f, DECLARED_QSCHEME), *scale = wf_declared(f, DECLARED_SCALE), *zero = wf_declared(f, DECLARED_ZERO);
+	const char *scheme = wf_declared(f, DECLARED_QSCHEME), *scale = wf_declared(f, DECLARED_SCALE),
+		   *zero = wf_declared(f, DECLARED_ZERO);
 	double s, z;
 	if (!wf_dtype_info(w->type.dtype)->quantised) {
 		w->quantizer = WF_NIL;
@@ -106,7 +107,7 @@ static int say_quantizer(struct wf_checkpoint *ck, const struct wf_file *f, stru
 	return w->quantizer == WF_NIL ? -ENOMEM : 0;
 }
 
-static int say_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
+static int declared_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
 	const char *klass = wf_declared(f, DECLARED_CLASS), *dtype = wf_declared(f, DECLARED_DTYPE), *grad = wf_declared(f, DECLARED_GRAD);
 	bool was_tensor = w->kind == WANT_TENSOR;
@@ -125,7 +126,7 @@ static int say_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct 
 	if (grad)
 		w->requires_grad = !strcmp(grad, "true");
 	say_shape(f, was_tensor && w->type.dtype == before, w);
-	return say_quantizer(ck, f, w);
+	return declared_quantizer(ck, f, w);
 }
 
 static int apply_declared(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
@@ -142,7 +143,7 @@ static int apply_declared(struct wf_checkpoint *ck, const struct wf_file *f, str
 		return 0;
 	}
 	if ((klass && is_tensor_class(klass)) || wf_declared(f, DECLARED_DTYPE) || wf_declared(f, DECLARED_SHAPE))
-		return say_tensor(ck, f, w);
+		return declared_tensor(ck, f, w);
 	if (w->kind == WANT_TENSOR && wf_declared(f, DECLARED_GRAD))
 		w->requires_grad = !strcmp(wf_declared(f, DECLARED_GRAD), "true");
 	return 0;
