@@ -136,7 +136,7 @@ struct wf_edits {
 	uint64_t viewed_at, changes;
 	wf_ino *viewers;
 	uint64_t *touched; /* bit by ino: the log has said what stood there (edit/touch.c) */
-	uint32_t touched_bits;
+	uint32_t touched_words;
 	bool *kept; /* storage -> the last commit left it out, and its bytes are all in its data file; [kept_count] */
 	uint32_t kept_count;
 };

@@ -178,10 +178,10 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 	return r < 0 ? r : wf_storage_write(ck->storages, storage, 0, bytes, size);
 }
 
-enum text { NO_TEXT, A_NUMBER, ONE_LINE };
+enum text_kind { NO_TEXT, A_NUMBER, ONE_LINE };
 
 /* What a short content that began empty says as text, to a tensor of elements that are no letters. */
-static enum text text_for(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, uint64_t size, unsigned char ret[16])
+static enum text_kind text_for(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, uint64_t size, unsigned char ret[16])
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	char text[LINE_MAX_BYTES];
@@ -215,7 +215,7 @@ static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	wf_ref object = WF_NIL;
 	bool fits = fit(w, size, &type);
 	/* bytes that attributes describe are those bytes */
-	enum text text = w->declared && fits ? NO_TEXT : text_for(ck, ino, w, size, element);
+	enum text_kind text = w->declared && fits ? NO_TEXT : text_for(ck, ino, w, size, element);
 	if (text == A_NUMBER && !w->bare && !w->array)
 		return become_element(ck, ino, w, element);
 	if (text == ONE_LINE || !fits)

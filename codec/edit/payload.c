@@ -41,16 +41,8 @@ void wf_put_text(struct wf_buffer *b, const void *text, size_t len)
 static struct wf_dir_path *cached(struct wf_checkpoint *ck, wf_ino dir)
 {
 	struct wf_edits *e = ck->edits;
-	if (dir > e->paths_count) {
-		uint32_t count = WF_MAX(wf_tree_node_count(ck->tree), dir) + 16;
-		struct wf_dir_path *p = reallocarray(e->paths, count, sizeof *p);
-		if (!p)
-			return NULL;
-		memset(p + e->paths_count, 0, (count - e->paths_count) * sizeof *p);
-		e->paths = p;
-		e->paths_count = count;
-	}
-	return &e->paths[dir - 1];
+	uint32_t need = dir > e->paths_count ? WF_MAX(wf_tree_node_count(ck->tree), dir) : 0;
+	return wf_edit_grow((void **)&e->paths, &e->paths_count, need, sizeof *e->paths, 0) < 0 ? NULL : &e->paths[dir - 1];
 }
 
 static int name_in_parent(const struct wf_checkpoint *ck, wf_ino dir, char *name)

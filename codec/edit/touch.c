@@ -47,28 +47,21 @@ static void describe(const struct wf_checkpoint *ck, wf_ino ino, struct wf_buffe
 
 static int set_touched(struct wf_edits *e, wf_ino ino)
 {
-	if (ino >= e->touched_bits) {
-		uint32_t bits = (ino / 64 + ino / 256 + 16) * 64;
-		uint64_t *p = reallocarray(e->touched, bits / 64, sizeof *p);
-		if (!p)
-			return -ENOMEM;
-		memset(p + e->touched_bits / 64, 0, (bits - e->touched_bits) / 8);
-		e->touched = p;
-		e->touched_bits = bits;
-	}
-	e->touched[ino / 64] |= 1ull << ino % 64;
-	return 0;
+	int r = wf_edit_grow((void **)&e->touched, &e->touched_words, ino / 64 + 1, sizeof *e->touched, 0);
+	if (r == 0)
+		e->touched[ino / 64] |= 1ull << ino % 64;
+	return r;
 }
 
 static bool is_touched(const struct wf_edits *e, wf_ino ino)
 {
-	return ino < e->touched_bits && (e->touched[ino / 64] >> ino % 64 & 1);
+	return ino / 64 < e->touched_words && (e->touched[ino / 64] >> ino % 64 & 1);
 }
 
 void wf_edit_forget_touched(struct wf_edits *e)
 {
-	if (e->touched_bits)
-		memset(e->touched, 0, e->touched_bits / 8);
+	if (e->touched_words)
+		memset(e->touched, 0, e->touched_words * sizeof *e->touched);
 }
 
 int wf_edit_touch(struct wf_checkpoint *ck, wf_ino dir, const char *name)
