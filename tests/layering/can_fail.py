@@ -49,9 +49,9 @@ INCLUDES = [  # file, header, a word of the fault or None
     ("codec/pickle/read.c", "codec/object/object.h", None),
     ("codec/pickle/read.c", "codec/pickle/inner.h", None),
     ("codec/checkpoint.c", "codec/commit/commit.h", None),
-    ("codec/pickle/read.c", "codec/container/container.h", "level 2 includes level 3"),
-    ("codec/value/text.c", "codec/placement/placement.h", "level 5 includes level 5"),
-    ("codec/bytes/io.c", "codec/checkpoint.h", "level 0 includes level 10"),
+    ("codec/pickle/read.c", "codec/container/container.h", "level 2 uses level 3"),
+    ("codec/value/text.c", "codec/placement/placement.h", "level 5 uses level 5"),
+    ("codec/bytes/io.c", "codec/checkpoint.h", "level 0 uses level 10"),
     ("codec/commit/commit.c", "codec/edit/inner.h", "inner.h belongs to its folder"),
     ("codec/odd/thing.c", "codec/bytes/err.h", "on no level"),
     ("codec/placement/load.c", "devices/device.h", None),
@@ -73,6 +73,10 @@ for source, target, word in INCLUDES:
         finds(faults, word, f"{source} includes {target}")
     else:
         silent(faults, f"{source} may include {target}")
+
+silent(checks.call_faults({"codec/edit/names": {"codec/edit/places", "codec/tree/tree"}, "codec/checkpoint": {"codec/edit/life"}}),
+       "calls of lower folders, and of one's own, are no fault")
+finds(checks.call_faults({"codec/edit/names": {"codec/checkpoint"}}), "level 7 uses level 10", "a call of the door from below is found")
 
 with tempfile.TemporaryDirectory() as top:
     write(top, {"codec/a.h": "", "codec/a.c": '#include "a.h"\n#include "codec/b.h"\n', "codec/b.h": "", "codec/b.c": '#include "b.h"\n'})

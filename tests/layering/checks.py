@@ -41,7 +41,7 @@ def forbidden(source, target):
     if here == there:
         return None
     if rules.LEVELS[there] >= rules.LEVELS[here]:
-        return f"level {rules.LEVELS[here]} includes level {rules.LEVELS[there]}"
+        return f"level {rules.LEVELS[here]} uses level {rules.LEVELS[there]}"
     if target.endswith("inner.h"):
         return "inner.h belongs to its folder"
     return None
@@ -54,6 +54,12 @@ def include_faults(pairs):
 def circle_faults(graph, known=()):
     """known: sets of nodes; a circle within one of them is no fault."""
     return ["a circle of " + ", ".join(c) for c in tree.circles(graph) if not any(set(c) <= one for one in known)]
+
+
+def call_faults(graph):
+    """graph: {codec/edit/names: what it calls}. Calls against the levels: a header of a lower folder can promise what a higher one defines."""
+    return [f"{a} calls {b}: {why}" for a in sorted(graph) for b in sorted(graph[a])
+            if a.startswith("codec/") and b.startswith("codec/") and (why := forbidden(f"{a}.c", f"{b}.c"))]
 
 
 def twice_defined(texts, known=()):
@@ -158,6 +164,7 @@ def main(top, build):
     checks = [
         ("includes follow the levels", include_faults(pairs)),
         ("no circle of files", circle_faults(tree.file_graph(pairs))),
+        ("calls follow the levels", call_faults(named)),
         ("no loop among object files", circle_faults(named, rules.KNOWN_LOOPS)),
         ("every exported symbol is used outside of its file", unused_exports(defined, needed, set(product), rules.KNOWN_EXPORTS)),
         ("the codec calls neither FUSE nor CUDA, devices/ no codec", foreign_faults(needed, product)),
