@@ -50,15 +50,17 @@ static void field(struct wf_buffer *out, const char *name, const char *value)
 static void device_field(void *ctx, const char *name, uint64_t bytes)
 {
 	struct wf_buffer *out = ctx;
-	wf_buffer_printf(out, "%s\"%s\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", name, (unsigned long long)bytes);
+	wf_buffer_printf(out, "%s\"%s\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", name,
+			 (unsigned long long)bytes);
 }
 
 static void device_memory(void *ctx, const struct wf_device_status *d)
 {
 	struct wf_buffer *out = ctx;
-	wf_buffer_printf(out, "%s\"%s\": {\"free\": %llu, \"total\": %llu", out->data[out->len - 1] == '{' ? "" : ", ", d->name,
-			 (unsigned long long)d->free_bytes, (unsigned long long)d->total_bytes);
-	const char *const texts[][2] = {{"description", d->description}, {"loading", d->loading}, {"sharing", d->sharing}};
+	wf_buffer_printf(out, "%s\"%s\": {\"free\": %llu, \"total\": %llu", out->data[out->len - 1] == '{' ? "" : ", ",
+			 d->name, (unsigned long long)d->free_bytes, (unsigned long long)d->total_bytes);
+	const char *const texts[][2] = {
+		{"description", d->description}, {"loading", d->loading}, {"sharing", d->sharing}};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(texts); i++)
 		if (texts[i][1][0]) {
 			wf_buffer_printf(out, ", \"%s\": ", texts[i][0]);
@@ -70,9 +72,11 @@ static void device_memory(void *ctx, const struct wf_device_status *d)
 /* The lock is held. */
 static void put_pending(struct wf_checkpoint *ck, const struct wf_overlay_usage *usage, struct wf_buffer *out)
 {
-	wf_buffer_printf(out, "  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",
-			 (unsigned long long)usage->edits, (unsigned long long)usage->log_bytes,
-			 (unsigned long long)usage->data_bytes, (unsigned long long)usage->unsynced);
+	wf_buffer_printf(
+		out,
+		"  \"pending\": {\"edits\": %llu, \"log_bytes\": %llu, \"data_bytes\": %llu, \"unsynced\": %llu},\n",
+		(unsigned long long)usage->edits, (unsigned long long)usage->log_bytes,
+		(unsigned long long)usage->data_bytes, (unsigned long long)usage->unsynced);
 	if (ck->edits)
 		wf_edits_report(ck, out);
 }
@@ -95,7 +99,8 @@ static void put_commit(const struct wf_commit_progress *p, struct wf_buffer *out
 		return;
 	}
 	wf_buffer_printf(out, "  \"commit\": {\"done_bytes\": %llu, \"total_bytes\": %llu, \"append_bytes\": %llu},\n",
-			 (unsigned long long)atomic_load(&p->done_bytes), (unsigned long long)atomic_load(&p->total_bytes),
+			 (unsigned long long)atomic_load(&p->done_bytes),
+			 (unsigned long long)atomic_load(&p->total_bytes),
 			 (unsigned long long)atomic_load(&p->append_bytes));
 }
 
@@ -114,11 +119,12 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	field(ret, "output", ck->output);
 	field(ret, "format", wf_container_kind_name(ck->container));
 	field(ret, "byteorder", wf_container_big_endian(ck->container) ? "big" : "little");
-	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(), ck->writable ? "true" : "false",
-			 usage.edits > 0 || wf_edits_is_hiding(ck) ? "true" : "false");
-	wf_buffer_printf(ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
-			 (unsigned long long)totals.entries, (unsigned long long)totals.tensors,
-			 (unsigned long long)totals.tensor_bytes, (unsigned long long)totals.file_bytes);
+	wf_buffer_printf(ret, "  \"pid\": %d,\n  \"writable\": %s,\n  \"dirty\": %s,\n", (int)getpid(),
+			 ck->writable ? "true" : "false", usage.edits > 0 || wf_edits_is_hiding(ck) ? "true" : "false");
+	wf_buffer_printf(
+		ret, "  \"entries\": %llu,\n  \"tensors\": %llu,\n  \"tensor_bytes\": %llu,\n  \"file_bytes\": %llu,\n",
+		(unsigned long long)totals.entries, (unsigned long long)totals.tensors,
+		(unsigned long long)totals.tensor_bytes, (unsigned long long)totals.file_bytes);
 	if (counted)
 		wf_buffer_printf(ret, "  \"only_in_objects\": {\"tensors\": %llu, \"bytes\": %llu},\n",
 				 (unsigned long long)unseen.tensors, (unsigned long long)unseen.bytes);

@@ -56,10 +56,11 @@ int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
 	}
 	if (mode == WF_COMMIT_APPEND)
 		wf_log_line(&ck->log,
-				  "commit=append is for zip checkpoints written to themselves; a new file is written");
+			    "commit=append is for zip checkpoints written to themselves; a new file is written");
 	int home = wf_overlay_open_home(ck->overlay);
 	if (home < 0)
-		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay), strerror(-home));
+		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay),
+			       strerror(-home));
 	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
 	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container))
 		return r;
@@ -72,7 +73,8 @@ int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
 	return 0;
 }
 
-/* ---- writing: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed ---- */
+/* ---- writing: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed
+ * ---- */
 
 static void advise(struct wf_commit_run *c, uint64_t copied)
 {
@@ -82,9 +84,9 @@ static void advise(struct wf_commit_run *c, uint64_t copied)
 		return;
 	atomic_store(&ck->progress.append_bytes, WF_MAX(c->plan.new_bytes, (uint64_t)1));
 	wf_log_line(&ck->log,
-			  "writing a new file copies %" PRIu64 " bytes; with -o commit=append about %" PRIu64
-			  " would be written",
-			  copied, c->plan.new_bytes);
+		    "writing a new file copies %" PRIu64 " bytes; with -o commit=append about %" PRIu64
+		    " would be written",
+		    copied, c->plan.new_bytes);
 }
 
 static int reserve(struct wf_commit_run *c, struct wf_out *o, int old_fd)

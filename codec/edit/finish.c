@@ -50,7 +50,8 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 		note_refused(ck, ino);
 	if (failed)
 		wf_edit_restore(ck, ino);
-	bool keeps = f->is_new && f->judged && !failed && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
+	bool keeps =
+		f->is_new && f->judged && !failed && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
 	if (f->pending != PENDING_NOT && !keeps) {
 		bool same = shows_the_same(ck, ino);
 		int dropped = wf_edit_drop_pending(ck, ino);

@@ -1,4 +1,5 @@
-/* The old state of an entry: what it was before the first of overlapping openings changed it, and the way back to that. */
+/* The old state of an entry: what it was before the first of overlapping openings changed it, and the way back to that.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@ int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino)
 	old->was_judged = f->judged;
 	old->shared = f->stand_in;
 	/* where only the storage is to blame, the type is there as declared */
-	old->is_tensor = n->type == WF_NODE_TENSOR && (wf_edit_tensor(ck, ino, &old->t) == 0 || old->t.rebuild != WF_NIL);
+	old->is_tensor =
+		n->type == WF_NODE_TENSOR && (wf_edit_tensor(ck, ino, &old->t) == 0 || old->t.rebuild != WF_NIL);
 	f->old = old;
 	return 0;
 }

@@ -1,4 +1,5 @@
-/* Payloads of records: numbers, texts, and the paths of directories, which are kept until a directory gets another name. */
+/* Payloads of records: numbers, texts, and the paths of directories, which are kept until a directory gets another
+ * name. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,8 @@ static struct wf_dir_path *cached(struct wf_checkpoint *ck, wf_ino dir)
 {
 	struct wf_edits *e = ck->edits;
 	uint32_t need = dir > e->paths_count ? WF_MAX(wf_tree_node_count(ck->tree), dir) : 0;
-	return wf_edit_grow((void **)&e->paths, &e->paths_count, need, sizeof *e->paths, 0) < 0 ? NULL : &e->paths[dir - 1];
+	return wf_edit_grow((void **)&e->paths, &e->paths_count, need, sizeof *e->paths, 0) < 0 ? NULL
+												: &e->paths[dir - 1];
 }
 
 static int name_in_parent(const struct wf_checkpoint *ck, wf_ino dir, char *name)

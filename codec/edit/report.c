@@ -4,7 +4,8 @@
 #include "codec/edit/inner.h"
 #include "codec/value/text.h"
 
-static void report_shape(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor_type *was, bool *first, struct wf_buffer *out)
+static void report_shape(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor_type *was, bool *first,
+			 struct wf_buffer *out)
 {
 	struct wf_buffer path = WF_BUFFER_INIT;
 	struct wf_tensor t;

@@ -38,8 +38,8 @@ static ssize_t read_pending(struct wf_checkpoint *ck, wf_ino ino, uint64_t offse
 
 /* ---- stat ---- */
 
-/* The size shown of what cannot be read and tells no size: of an empty file the kernel asks nothing, so that nobody would
- * see the error. */
+/* The size shown of what cannot be read and tells no size: of an empty file the kernel asks nothing, so that nobody
+ * would see the error. */
 #define UNREADABLE_BYTES 1
 
 static uint64_t value_size(struct wf_checkpoint *ck, const struct wf_node *n)
