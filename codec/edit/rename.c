@@ -269,8 +269,13 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		r = -EPERM;
 	if (r < 0)
 		return r;
-	if (exchanges)
-		return exchange(ck, &from, &onto);
+	if (exchanges) {
+		r = exchange(ck, &from, &onto);
+		/* each name has an entry again, and no new one: what it remembers is of nothing that is to come */
+		wf_past_forget(ck, from.dir, name);
+		wf_past_forget(ck, onto.dir, new_name);
+		return r;
+	}
 	r = rename_checked(ck, &m);
 	if (r == 0)
 		r = wf_edit_moved(ck, ino, &from, name, m.to, new_name);

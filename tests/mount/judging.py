@@ -4,6 +4,7 @@ without an opening, failures, kills. Without torch; what torch reads is tests/to
 
 Usage: judging.py BUILD_DIRECTORY. Prints TAP.
 """
+import ctypes
 import errno
 import json
 import os
@@ -301,6 +302,25 @@ def killed(w):
     same((run(w.wfctl, "umount", m).returncode, run(w.wfctl, "verify", w.file).returncode), (0, 0), "and committed")
 
 
+def exchanged(w):
+    """A new file that got a remembered name by an exchange has come as itself: what is written to it later moves it nowhere."""
+    m = w.mnt
+    os.mkdir(f"{m}/d")
+    put(f"{m}/d/new", bytes(range(12)), os.O_WRONLY | os.O_CREAT)
+    for which, text in (("dtype", b"uint8"), ("shape", b"[3, 4]")):
+        os.setxattr(f"{m}/d/new", f"user.torch.{which}", text)
+    os.rename(f"{m}/w", f"{m}/w~")
+    put(f"{m}/temporary", floats(8, 5), os.O_WRONLY | os.O_CREAT)
+    os.rename(f"{m}/temporary", f"{m}/w")
+    exchange = ctypes.CDLL(None).renameat2(-100, os.fsencode(f"{m}/d/new"), -100, os.fsencode(f"{m}/w"), 2)
+    put(f"{m}/w", bytes(12))
+    wanted = [x for x in os.listdir(m) if x not in ("w", "w~")] + ["w"]
+    same((exchange, run(w.wfctl, "umount", m).returncode), (0, 0), "an exchange, and a commit")
+    w.mount()
+    same((os.listdir(m), read(f"{m}/w"), read(f"{m}/d/new"), attribute(w, "w", "shape")), (wanted, bytes(12), floats(8, 5), "[3, 4]"),
+         "the exchange put it at the end, and there it stays")
+
+
 class Anew(World):
     def kill(self):
         """With what the log has been promised in it."""
@@ -313,7 +333,7 @@ class Anew(World):
         ok(r.returncode == 0, "discard", r) if r.returncode else None
 
 
-for case in (lines, closes, rows, names, said, killed):
+for case in (lines, closes, rows, names, said, killed, exchanged):
     print(f"# {case.__name__}", flush=True)
     with Anew(sys.argv[1], make) as world:
         world.mount()
