@@ -1,4 +1,5 @@
 #include "codec/bytes/extents.h"
+#include "codec/bytes/array.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,13 +51,8 @@ int wf_extents_add(struct wf_extents *x, uint64_t start, uint64_t end)
 	if (from < to) {
 		start = start < x->all[from].start ? start : x->all[from].start;
 		end = end > x->all[to - 1].end ? end : x->all[to - 1].end;
-	} else if (x->count == x->capacity) {
-		uint32_t capacity = x->capacity ? x->capacity * 2 : 4;
-		struct wf_extent *all = capacity > x->capacity ? reallocarray(x->all, capacity, sizeof *all) : NULL;
-		if (!all)
-			return -ENOMEM;
-		x->all = all;
-		x->capacity = capacity;
+	} else if (wf_array_reserve(&x->all, &x->capacity, (uint64_t)x->count + 1, sizeof *x->all, UINT32_MAX) < 0) {
+		return -ENOMEM;
 	}
 	memmove(x->all + from + 1, x->all + to, (x->count - to) * sizeof *x->all);
 	x->all[from] = (struct wf_extent){start, end};

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 
 uint64_t *wf_key_map_get(const struct wf_key_map *m, const void *key, size_t len)
@@ -19,17 +20,8 @@ uint64_t *wf_key_map_get(const struct wf_key_map *m, const void *key, size_t len
 
 static int reserve(struct wf_key_map *m)
 {
-	if (m->count < m->capacity)
-		return wf_map_reserve(&m->index, 1);
-	if (m->count >= WF_KEY_MAP_MAX)
-		return -E2BIG;
-	uint32_t capacity = WF_MAX(16u, m->capacity * 2);
-	struct wf_key *keys = reallocarray(m->keys, capacity, sizeof *keys);
-	if (!keys)
-		return -ENOMEM;
-	m->keys = keys;
-	m->capacity = capacity;
-	return wf_map_reserve(&m->index, 1);
+	int r = wf_array_reserve(&m->keys, &m->capacity, m->count + 1, sizeof *m->keys, WF_KEY_MAP_MAX);
+	return r < 0 ? r : wf_map_reserve(&m->index, 1);
 }
 
 int wf_key_map_put(struct wf_key_map *m, const void *key, size_t len, uint64_t value)

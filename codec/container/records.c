@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 
 #define NAME_CHUNK_BYTES (64u << 10)
@@ -80,13 +81,9 @@ static char *name_alloc(struct wf_container *c, size_t size)
 static int add_joined(struct wf_container *c, const char *folder, size_t folder_len, const char *name, size_t len,
 		      struct wf_record **ret)
 {
-	if (c->count == c->capacity) {
-		if (c->capacity >= WF_CONTAINER_MAX_RECORDS)
-			return -E2BIG;
-		int r = wf_container_reserve(c, WF_MAX(16u, c->capacity * 2));
-		if (r < 0)
-			return r;
-	}
+	int r = wf_array_reserve(&c->records, &c->capacity, c->count + 1, sizeof *c->records, WF_CONTAINER_MAX_RECORDS);
+	if (r < 0)
+		return r;
 	char *copy = name_alloc(c, folder_len + len + 1);
 	if (!copy)
 		return -ENOMEM;

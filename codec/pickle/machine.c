@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "codec/bytes/array.h"
 #include "codec/pickle/inner.h"
 #include "codec/bytes/util.h"
 
-#define STACK_MIN 256u
+/* Of objects on the stack, and of marks. */
+#define MAX_STACK ((uint32_t)(WF_GRAPH_MAX_BYTES / sizeof(wf_ref)))
 
 /* ---- errors ---- */
 
@@ -89,14 +91,11 @@ int wf_pickle_push(struct pickle_machine *m, wf_ref r)
 	if (r == WF_NIL)
 		return wf_pickle_no_room(m);
 	if (m->depth == m->stack_cap) {
-		uint32_t cap = m->stack_cap ? 2 * m->stack_cap : STACK_MIN;
-		if (cap > WF_GRAPH_MAX_BYTES / sizeof *m->stack)
-			return wf_pickle_refused(m, -E2BIG, "more than %u objects on the stack", m->stack_cap);
-		wf_ref *stack = realloc(m->stack, cap * sizeof *stack);
-		if (!stack)
-			return wf_pickle_no_room(m);
-		m->stack = stack;
-		m->stack_cap = cap;
+		int rc =
+			wf_array_reserve(&m->stack, &m->stack_cap, (uint64_t)m->depth + 1, sizeof *m->stack, MAX_STACK);
+		if (rc < 0)
+			return rc == -E2BIG ? wf_pickle_refused(m, rc, "more than %u objects on the stack", m->depth)
+					    : wf_pickle_no_room(m);
 	}
 	m->stack[m->depth++] = r;
 	return 0;
@@ -105,14 +104,11 @@ int wf_pickle_push(struct pickle_machine *m, wf_ref r)
 int wf_pickle_put_mark(struct pickle_machine *m)
 {
 	if (m->nmarks == m->marks_cap) {
-		uint32_t cap = m->marks_cap ? 2 * m->marks_cap : 64;
-		if (cap > WF_GRAPH_MAX_BYTES / sizeof *m->marks)
-			return wf_pickle_refused(m, -E2BIG, "more than %u MARKs at once", m->marks_cap);
-		uint32_t *marks = realloc(m->marks, cap * sizeof *marks);
-		if (!marks)
-			return wf_pickle_no_room(m);
-		m->marks = marks;
-		m->marks_cap = cap;
+		int rc = wf_array_reserve(&m->marks, &m->marks_cap, (uint64_t)m->nmarks + 1, sizeof *m->marks,
+					  MAX_STACK);
+		if (rc < 0)
+			return rc == -E2BIG ? wf_pickle_refused(m, rc, "more than %u MARKs at once", m->nmarks)
+					    : wf_pickle_no_room(m);
 	}
 	m->marks[m->nmarks++] = m->depth;
 	return 0;

@@ -1,23 +1,21 @@
 /* The frames of the pickle writer: which objects are being written, and how far each is. */
 #include <errno.h>
 
+#include "codec/bytes/array.h"
 #include "codec/pickle/writer.h"
 #include "codec/bytes/util.h"
 
 /* Elements that may be written again because the object around them contains itself. */
 #define MAX_REPEATS (4u << 20)
+#define MAX_DEPTH ((uint32_t)(WF_GRAPH_MAX_BYTES / sizeof(struct pickle_frame)))
 
 int wf_pickle_push_frame(struct pickle_writer *w, struct pickle_frame f)
 {
 	if (w->depth == w->cap) {
-		uint32_t cap = w->cap ? 2 * w->cap : 64;
-		if (cap > WF_GRAPH_MAX_BYTES / sizeof *w->frames)
-			return wf_fail(w->out.err, -E2BIG, "objects nested deeper than %u", w->cap);
-		struct pickle_frame *frames = realloc(w->frames, cap * sizeof *frames);
-		if (!frames)
-			return wf_fail(w->out.err, -ENOMEM, "out of memory");
-		w->frames = frames;
-		w->cap = cap;
+		int rc = wf_array_reserve(&w->frames, &w->cap, (uint64_t)w->depth + 1, sizeof *w->frames, MAX_DEPTH);
+		if (rc < 0)
+			return rc == -E2BIG ? wf_fail(w->out.err, rc, "objects nested deeper than %u", w->depth)
+					    : wf_fail(w->out.err, rc, "out of memory");
 	}
 	w->frames[w->depth++] = f;
 	return 0;

@@ -10,6 +10,7 @@
 #include "codec/tensor/storage_inner.h"
 #include "codec/tensor/storage_nested.h"
 #include "codec/tensor/tensor.h"
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 
 #define INT_KEY_BYTES 24
@@ -66,15 +67,9 @@ static const char *key_bytes(const struct wf_graph *g, wf_ref key, char *buf, si
 /* Makes room for one more object, so that map_object cannot fail. */
 static int reserve_object(struct wf_storages *ss)
 {
-	if (ss->object_count == ss->object_capacity) {
-		uint32_t capacity = ss->object_capacity + ss->object_capacity / 2 + 16;
-		wf_ref *objects = reallocarray(ss->objects, capacity, sizeof *objects);
-		if (!objects)
-			return -ENOMEM;
-		ss->objects = objects;
-		ss->object_capacity = capacity;
-	}
-	return wf_map_reserve(&ss->by_object, 1);
+	int r = wf_array_reserve(&ss->objects, &ss->object_capacity, (uint64_t)ss->object_count + 1, sizeof *ss->objects,
+				 UINT32_MAX);
+	return r < 0 ? r : wf_map_reserve(&ss->by_object, 1);
 }
 
 static void map_object(struct wf_storages *ss, wf_ref object, uint32_t storage)
@@ -104,15 +99,7 @@ static bool same_key(const struct wf_storages *ss, wf_ref a, wf_ref b)
 
 static int reserve_storage(struct wf_storages *ss)
 {
-	if (ss->count < ss->capacity)
-		return 0;
-	uint32_t capacity = ss->capacity + ss->capacity / 2 + 16;
-	struct wf_storage *all = reallocarray(ss->all, capacity, sizeof *all);
-	if (!all)
-		return -ENOMEM;
-	ss->all = all;
-	ss->capacity = capacity;
-	return 0;
+	return wf_array_reserve(&ss->all, &ss->capacity, (uint64_t)ss->count + 1, sizeof *ss->all, WF_NO_STORAGE);
 }
 
 /* Room for a storage and an object. */
