@@ -1,3 +1,4 @@
+/* Grows a text or a pickle under construction, and remembers the first failure. */
 #include "codec/bytes/buffer.h"
 
 #include <errno.h>

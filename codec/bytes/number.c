@@ -1,3 +1,4 @@
+/* Writes and reads floating-point numbers as text, the same in every locale. */
 #include "codec/bytes/number.h"
 
 #include <locale.h>

@@ -1,3 +1,4 @@
+/* Makes the header of a safetensors file. */
 #include "codec/container/safetensors_head.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Walks the bytes of a view of a storage in the order of its file. */
 #include "codec/tensor/layout.h"
 
 #include "codec/bytes/util.h"

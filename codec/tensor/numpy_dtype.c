@@ -1,3 +1,4 @@
+/* Takes the dtype objects of NumPy apart. */
 #include "codec/tensor/numpy_dtype.h"
 
 #include <errno.h>

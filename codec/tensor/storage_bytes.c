@@ -120,19 +120,7 @@ static int read_extent(struct wf_storages *ss, uint32_t i, uint64_t offset, unsi
 {
 	int fd;
 	int r = ss->files.open ? ss->files.open(ss->files.ctx, i, &fd) : -EIO;
-	while (r == 0 && len > 0) {
-		ssize_t n = pread(fd, buf, len, (off_t)offset);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0)
-			return -EIO; /* the extent file is shorter than the log says */
-		if (n > 0) {
-			buf += n;
-			offset += (uint64_t)n;
-			len -= (size_t)n;
-		}
-	}
-	return r;
+	return r < 0 ? r : wf_pread_all(fd, buf, len, offset); /* -EIO: the extent file is shorter than the log says */
 }
 
 int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len)

@@ -1,3 +1,4 @@
+/* Reads torch storages whose bytes stand inside the pickle. */
 #include "codec/tensor/storage_nested.h"
 
 #include <errno.h>
