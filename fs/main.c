@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "devices/device.h"
+#include "mount_helper.h"
 #include "session.h"
 
 /* Files opened later must not become standard output or error. */
@@ -33,12 +34,16 @@ int main(int argc, char **argv)
 {
 	struct fs fs = {.open_device = open_device, .beside = -1};
 	open_standard_files();
-	int status = fs_options_parse(argc, argv, &fs.options);
+	bool fake;
+	int status = fs_mount_helper(&argc, argv, &fake);
+	if (status != 0)
+		return status;
+	status = fs_options_parse(argc, argv, &fs.options);
 	if (status == 0 && fs.options.show_help) {
 		fs_options_help();
 	} else if (status == 0 && fs.options.show_version) {
 		printf("weightfs %s, libfuse %s\n", WEIGHTFS_VERSION, fuse_pkgversion());
-	} else if (status == 0) {
+	} else if (status == 0 && !fake) {
 		status = fs_session_run(&fs);
 	}
 	fs_options_free(&fs.options);

@@ -243,6 +243,24 @@ def mount_8(w):
     ok(r.returncode != 0 and "commit: is auto, replace or append" in r.stderr, "what is wrong is told through mount(8)", r)
 
 
+def mount_helper(w):
+    """weightfs under the names by which mount(8) runs it."""
+    helper = f"{w.dir}/mount.weightfs"
+    os.symlink(w.weightfs, helper)
+    for what, options, writable in (("-n -s -v", ["-o", "rw,noauto"], True), ("-sv", ["-t", "weightfs.x", "-o", "ro"], False), ("-v", ["-o", "nodev,rw"], True)):
+        r = run(helper, w.file, w.mnt, *what.split(), *options)
+        ok(r.returncode == 0 and w.mounts(), f"mount.weightfs {what} {' '.join(options)}", r)
+        ok(json.loads(read(f"{w.mnt}/.weightfs/status"))["writable"] == writable, "is writable as it was said")
+        w.umount()
+    r = run(helper, w.file, w.mnt, "-f", "-o", "rw")
+    ok(r.returncode == 0 and not w.mounts(), "mount.weightfs -f mounts nothing", r)
+    r = run(helper, w.file, w.mnt, "-N", "/proc/1/ns/mnt", "-o", "rw")
+    ok(r.returncode == 1 and not w.mounts() and "nsenter" in r.stderr, "mount.weightfs -N is refused", r)
+    r = run(helper, "/nonexistent", w.mnt, "-o", "rw")
+    ok(r.returncode == 1 and "/nonexistent" in r.stderr, "what is wrong is told", r)
+    os.unlink(helper)
+
+
 def runs(pid):
     """A process that has ended can still wait for its parent to take note."""
     try:
@@ -292,7 +310,7 @@ def unprivileged(w):
     ok(r.returncode == 0 and r.stdout == "3\n", "-o auto_unmount, which keeps a second process waiting", r)
 
 
-for case in (start_and_stop, failures, no_descriptors, odd_paths, options, foreground, signals, killed, mounted_twice, mount_8,
+for case in (start_and_stop, failures, no_descriptors, odd_paths, options, foreground, signals, killed, mounted_twice, mount_8, mount_helper,
              wfctl_umount, unprivileged):
     with World(BUILD) as world:
         print(f"# {case.__name__}")
