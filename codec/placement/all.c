@@ -55,7 +55,7 @@ static uint32_t take_slab(struct job *j, struct placement_item *items, const str
 	const struct slab *slab = NULL;
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < p->place_count; i++) {
-		struct place *place = &p->places[i];
+		struct storage_place *place = &p->places[i];
 		if (place->state != PLACE_OPEN || !place->slab || place->slab->device != j->device || (slab && place->slab != slab))
 			continue;
 		slab = place->slab;

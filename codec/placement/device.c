@@ -14,7 +14,7 @@ static bool is_lost(const struct place_device *d)
 static int close_lost(struct wf_placement *p, struct place_device *d)
 {
 	for (uint32_t i = 0; i < p->place_count; i++) {
-		struct place *place = &p->places[i];
+		struct storage_place *place = &p->places[i];
 		if (!place->slab || place->slab->device != d || place->leases > 0)
 			continue;
 		placement_leave(place->slab);
@@ -63,7 +63,7 @@ void placement_lose(struct wf_placement *p, struct place_device *d)
 {
 	uint32_t n = 0, leased = 0;
 	for (uint32_t i = 0; i < p->place_count; i++) {
-		struct place *place = &p->places[i];
+		struct storage_place *place = &p->places[i];
 		if (place->state != PLACE_READY || place->slab->device != d)
 			continue;
 		place->state = PLACE_FILE;

@@ -1,6 +1,7 @@
-/* The inside of struct wf_placement, shared by placement/placement.c (reads, edits, moves, the whole), placement/map.c (what map_location
- * means), placement/slab.c (memory), placement/device.c (devices that come and fail), placement/load.c (how bytes get there),
- * placement/all.c (everything at once) and placement/lease.c (who asks). Nobody else includes it.
+/* The inside of struct wf_placement, shared by, lower files first, placement/map.c (what map_location means, and the
+ * devices), placement/slab.c (memory), placement/device.c (devices that come and fail), placement/load.c (how bytes get there),
+ * placement/find.c (the first use), placement/all.c (everything at once), placement/placement.c (reads, edits, moves, the whole) and
+ * placement/lease.c (who asks). Nobody else includes it.
  *
  * Locks, in this order: the checkpoint's; `gate`, shared by who uses a device or its memory, exclusive for who takes memory
  * away or a device anew; `lock`, for the places. Loads of different storages run side by side: each is PLACE_LOADING meanwhile.
@@ -48,7 +49,7 @@ enum place_state {
 	PLACE_BAD,     /* its bytes failed their CRC */
 };
 
-struct place {
+struct storage_place {
 	uint8_t state;
 	uint32_t leases;
 	struct slab *slab; /* where its bytes are or, while PLACE_OPEN, will be; NULL: nowhere yet */
@@ -83,21 +84,14 @@ struct wf_placement {
 	pthread_mutex_t lock;  /* the places, slabs, devices */
 	pthread_cond_t loaded; /* a place is PLACE_LOADING no more */
 	struct wf_storage_mirror mirror;
-	struct place *places;  /* [storage] */
+	struct storage_place *places;  /* [storage] */
 	uint32_t place_count;
 	atomic_uint lease_count;
 };
 
-/* What an operation of the device that gave r failed of: the driver's own name for it where it was the driver. */
-const char *placement_why(const struct place_device *d, int r);
-
-/* placement/placement.c */
-/* Where the storage is, placing it when its tag says so. */
-struct place placement_find(struct wf_placement *p, uint32_t storage);
-
 /* placement/slab.c; p->lock is held, but for placement_look and _set_state */
-struct place *placement_place(struct wf_placement *p, uint32_t storage); /* NULL: no memory */
-struct place placement_look(struct wf_placement *p, uint32_t storage);
+struct storage_place *placement_place(struct wf_placement *p, uint32_t storage); /* NULL: no memory */
+struct storage_place placement_look(struct wf_placement *p, uint32_t storage);
 void placement_set_state(struct wf_placement *p, uint32_t storage, enum place_state state); /* wakes who waits */
 /* Room for every storage that map_location sends to this device and that is nowhere, in one allocation. */
 int placement_reserve_all(struct wf_placement *p, struct place_device *d, uint64_t *ret_bytes);
@@ -125,6 +119,8 @@ int placement_parse(struct wf_placement *p, const char *map_location, struct wf_
 /* The device of that name ("cuda" is "cuda:0"), made when missing; NULL when it is no device's name. */
 struct place_device *placement_named(struct wf_placement *p, const char *name, size_t len);
 int placement_open(struct wf_placement *p, struct place_device *d, const char **ret_why);
+/* What an operation of the device that gave r failed of: the driver's own name for it where it was the driver. */
+const char *placement_why(const struct place_device *d, int r);
 /* The target that a storage's tag names; NULL: none. */
 struct place_device *placement_target(const struct wf_placement *p, uint32_t storage);
 
@@ -138,6 +134,12 @@ struct placement_item {
  * gave. */
 int placement_load(struct wf_placement *p, struct place_device *d, const struct dev_memory *m,
 		   struct placement_item *items, uint32_t n, void (*progress)(void *, uint64_t, uint64_t), void *ctx);
+
+/* placement/find.c */
+/* Where the storage is, placing it when its tag says so. */
+struct storage_place placement_find(struct wf_placement *p, uint32_t storage);
+/* An operation of the device for a storage gave r: it stays in the file, or all of the device's do where that was the end of it. */
+void placement_give_up(struct wf_placement *p, struct place_device *d, uint32_t storage, int r, const char *what);
 
 /* placement/all.c */
 /* Places all storages of these devices, each device by a thread of its own. Where err is given a failure ends it, else what

@@ -10,7 +10,7 @@ const char *wf_placement_device(struct wf_placement *p, uint32_t storage)
 {
 	if (!p || !atomic_load(&p->active))
 		return NULL;
-	struct place place = placement_look(p, storage);
+	struct storage_place place = placement_look(p, storage);
 	return place.state == PLACE_READY ? place.slab->device->name : NULL;
 }
 
@@ -18,7 +18,7 @@ void wf_placement_bytes(struct wf_placement *p, void (*each)(void *ctx, const ch
 {
 	uint64_t file = 0, on[MAX_DEVICES] = {0};
 	for (uint32_t i = 0; i < wf_storages_count(p->ss); i++) {
-		struct place place = placement_look(p, i);
+		struct storage_place place = placement_look(p, i);
 		uint64_t bytes = wf_storage_get(p->ss, i)->size_bytes;
 		if (place.state == PLACE_READY)
 			on[place.slab->device - p->devices] += bytes;
@@ -61,7 +61,7 @@ bool wf_placement_shares(struct wf_placement *p, uint32_t storage)
 {
 	if (!wf_placement_has(p, storage))
 		return false;
-	struct place place = placement_look(p, storage);
+	struct storage_place place = placement_look(p, storage);
 	const struct place_device *d = place.state == PLACE_READY ? place.slab->device : placement_target(p, storage);
 	return d && can_share(d);
 }
@@ -69,7 +69,7 @@ bool wf_placement_shares(struct wf_placement *p, uint32_t storage)
 /* One storage more in the lease, if it is on a device that shares it. Both locks are held. 0; -EOPNOTSUPP; -EIO. */
 static int add(struct wf_placement *p, struct wf_lease *lease, uint32_t storage)
 {
-	struct place *place = &p->places[storage];
+	struct storage_place *place = &p->places[storage];
 	int r = placement_share(p, place->slab);
 	if (r < 0)
 		return r;
@@ -138,7 +138,7 @@ void wf_placement_release(struct wf_placement *p, struct wf_lease *lease)
 	pthread_mutex_lock(&p->lock);
 	for (uint32_t i = 0; i < lease->n; i++) {
 		struct leased *of = &lease->of[i];
-		struct place *place = of->storage < p->place_count ? &p->places[of->storage] : NULL;
+		struct storage_place *place = of->storage < p->place_count ? &p->places[of->storage] : NULL;
 		if (place && place->slab == of->slab && place->leases > 0)
 			place->leases--;
 		of->slab->leases--;
@@ -154,7 +154,7 @@ void wf_placement_release(struct wf_placement *p, struct wf_lease *lease)
 bool wf_placement_leased(struct wf_placement *p, uint32_t storage, struct wf_shared *ret)
 {
 	pthread_mutex_lock(&p->lock);
-	const struct place *place = storage < p->place_count ? &p->places[storage] : NULL;
+	const struct storage_place *place = storage < p->place_count ? &p->places[storage] : NULL;
 	bool leased = place && place->leases > 0 && place->state == PLACE_READY;
 	if (leased) {
 		const struct slab *s = place->slab;

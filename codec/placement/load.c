@@ -17,7 +17,7 @@ struct part {
 	uint32_t crc;
 };
 
-struct load {
+struct loading {
 	struct wf_placement *p;
 	struct dev_segment *segments;
 	uint32_t *item_of; /* [segment] */
@@ -44,7 +44,7 @@ static bool expected_crc(const struct wf_placement *p, uint32_t storage, uint32_
 	return n == 0;
 }
 
-static void count_bytes(struct load *l, uint64_t n)
+static void count_bytes(struct loading *l, uint64_t n)
 {
 	l->done += n;
 	if (l->progress)
@@ -53,7 +53,7 @@ static void count_bytes(struct load *l, uint64_t n)
 
 static int seen(void *ctx, size_t segment, uint64_t offset, const void *data, size_t len)
 {
-	struct load *l = ctx;
+	struct loading *l = ctx;
 	bool verify = l->p->options.verify;
 	uint32_t crc = verify ? wf_crc32(0, data, len) : 0;
 	int r = 0;
@@ -83,7 +83,7 @@ static int compare(const void *a, const void *b)
 	return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static void check_segments(struct load *l, struct placement_item *items)
+static void check_segments(struct loading *l, struct placement_item *items)
 {
 	if (l->part_count > 1)
 		qsort(l->parts, l->part_count, sizeof *l->parts, compare);
@@ -98,7 +98,7 @@ static void check_segments(struct load *l, struct placement_item *items)
 }
 
 /* A storage that is one run of the file becomes a segment. */
-static void add_segment(struct load *l, const struct placement_item *items, uint32_t k)
+static void add_segment(struct loading *l, const struct placement_item *items, uint32_t k)
 {
 	const struct wf_storage *s = wf_storage_get(l->p->ss, items[k].storage);
 	struct dev_segment *segment = &l->segments[l->segment_count];
@@ -112,7 +112,7 @@ static void add_segment(struct load *l, const struct placement_item *items, uint
 	l->item_of[l->segment_count++] = k;
 }
 
-static int copy_plain(struct load *l, struct place_device *d, const struct dev_memory *m, struct placement_item *item,
+static int copy_plain(struct loading *l, struct place_device *d, const struct dev_memory *m, struct placement_item *item,
 		      unsigned char *buf)
 {
 	uint64_t size = wf_storage_get(l->p->ss, item->storage)->size_bytes;
@@ -133,7 +133,7 @@ static int copy_plain(struct load *l, struct place_device *d, const struct dev_m
 	return 0;
 }
 
-static int load_rest(struct load *l, struct place_device *d, const struct dev_memory *m, struct placement_item *items,
+static int load_rest(struct loading *l, struct place_device *d, const struct dev_memory *m, struct placement_item *items,
 		     uint32_t n)
 {
 	cleanup_free unsigned char *buf = malloc(BUFFER_BYTES);
@@ -150,7 +150,7 @@ static int load_rest(struct load *l, struct place_device *d, const struct dev_me
 int placement_load(struct wf_placement *p, struct place_device *d, const struct dev_memory *m,
 		   struct placement_item *items, uint32_t n, void (*progress)(void *, uint64_t, uint64_t), void *ctx)
 {
-	struct load l = {.p = p, .progress = progress, .progress_ctx = ctx};
+	struct loading l = {.p = p, .progress = progress, .progress_ctx = ctx};
 	l.segments = calloc(n, sizeof *l.segments);
 	l.item_of = calloc(n, sizeof *l.item_of);
 	int r = l.segments && l.item_of ? 0 : -ENOMEM;

@@ -118,3 +118,9 @@ struct place_device *placement_target(const struct wf_placement *p, uint32_t sto
 			return (struct place_device *)&p->devices[i];
 	return NULL;
 }
+
+const char *placement_why(const struct place_device *d, int r)
+{
+	const char *text = r == -EIO || r == -ENOMEM ? d->device->ops->why(d->device) : NULL;
+	return text ? text : strerror(-r);
+}

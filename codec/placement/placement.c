@@ -9,89 +9,18 @@
 #include "codec/placement/inner.h"
 #include "codec/bytes/util.h"
 
-const char *placement_why(const struct place_device *d, int r)
-{
-	const char *text = r == -EIO || r == -ENOMEM ? d->device->ops->why(d->device) : NULL;
-	return text ? text : strerror(-r);
-}
-
-/* Loads a storage whose room is reserved. The gate is held shared. */
-static int load_reserved(struct wf_placement *p, uint32_t storage, enum place_state *ret_state)
-{
-	struct place place = placement_look(p, storage);
-	struct placement_item item = {.storage = storage, .offset = place.offset};
-	int r = placement_load(p, place.slab->device, &place.slab->memory, &item, 1, NULL, NULL);
-	if (r == 0 && item.bad)
-		wf_log_line(&p->options.log, "storage %s: its bytes do not have the CRC that their record tells",
-			      wf_storage_key(p->ss, storage));
-	*ret_state = item.bad ? PLACE_BAD : PLACE_READY;
-	return r;
-}
-
-/* A device operation for a storage gave r: it stays in the file, or all of the device's do where that was the end of it. */
-static void give_up(struct wf_placement *p, struct place_device *d, uint32_t storage, int r, const char *what)
-{
-	pthread_mutex_lock(&p->lock);
-	if (d->device && d->device->ops->lost(d->device))
-		placement_lose(p, d);
-	else
-		wf_log_line(&p->options.log, "storage %s %s: %s: %s", wf_storage_key(p->ss, storage), what, d->name,
-			      d->device ? placement_why(d, r) : strerror(-r));
-	if (storage < p->place_count)
-		p->places[storage].state = PLACE_FILE;
-	pthread_cond_broadcast(&p->loaded);
-	pthread_mutex_unlock(&p->lock);
-}
-
-/* First use: by this thread, or waiting for the one that is at it. Returns what became of it in *ret. */
-static void place_now(struct wf_placement *p, struct place_device *d, uint32_t storage, struct place *ret)
-{
-	enum place_state state = PLACE_FILE;
-	int ready = placement_ready(p, d), r = ready;
-	pthread_mutex_lock(&p->lock);
-	while (storage < p->place_count && p->places[storage].state == PLACE_LOADING)
-		pthread_cond_wait(&p->loaded, &p->lock);
-	struct place *place = placement_place(p, storage);
-	bool mine = place && place->state == PLACE_OPEN;
-	if (mine && r == 0)
-		r = placement_reserve(p, d, storage);
-	if (mine && r == 0)
-		p->places[storage].state = PLACE_LOADING;
-	pthread_mutex_unlock(&p->lock);
-	if (mine && r == 0) {
-		pthread_rwlock_rdlock(&p->gate);
-		r = load_reserved(p, storage, &state);
-		pthread_rwlock_unlock(&p->gate);
-		if (r == 0)
-			placement_set_state(p, storage, state);
-	}
-	if (mine && r < 0)
-		give_up(p, d, storage, r, "stays in the file");
-	*ret = placement_look(p, storage);
-}
-
-struct place placement_find(struct wf_placement *p, uint32_t storage)
-{
-	struct place place = placement_look(p, storage);
-	struct place_device *d =
-		place.state == PLACE_OPEN || place.state == PLACE_LOADING ? placement_target(p, storage) : NULL;
-	if (d)
-		place_now(p, d, storage, &place);
-	return place;
-}
-
 bool wf_placement_has(struct wf_placement *p, uint32_t storage)
 {
 	if (!p || !atomic_load(&p->active))
 		return false;
-	struct place place = placement_look(p, storage);
+	struct storage_place place = placement_look(p, storage);
 	return place.state == PLACE_READY || place.state == PLACE_BAD || place.state == PLACE_LOADING ||
 	       (place.state == PLACE_OPEN && placement_target(p, storage));
 }
 
 /* ---- reading ---- */
 
-static int gather(struct wf_placement *p, const struct place *at, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len)
+static int gather(struct wf_placement *p, const struct storage_place *at, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len)
 {
 	struct place_device *d = at->slab->device;
 	uint32_t element = wf_dtype_info(t->dtype)->size_bytes;
@@ -116,7 +45,7 @@ static int gather(struct wf_placement *p, const struct place *at, const struct w
 static int read_placed(struct wf_placement *p, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len,
 		       struct place_device **ret_device)
 {
-	struct place at = placement_look(p, t->storage);
+	struct storage_place at = placement_look(p, t->storage);
 	/* the logical values of a conjugate or negative view are worked out from the file */
 	if (at.state != PLACE_READY || t->conj || t->neg || t->swap)
 		return 1;
@@ -137,7 +66,7 @@ int wf_placement_read(struct wf_placement *p, const struct wf_tensor *t, uint64_
 	int r = read_placed(p, t, offset, buf, len, &d);
 	pthread_rwlock_unlock(&p->gate);
 	if (r < 0 && r != -EOPNOTSUPP)
-		give_up(p, d, t->storage, r, "is read from the file from now on");
+		placement_give_up(p, d, t->storage, r, "is read from the file from now on");
 	return r == 0;
 }
 
@@ -149,7 +78,7 @@ static void written(void *ctx, uint32_t storage, uint64_t offset, const void *da
 	struct wf_placement *p = ctx;
 	int r = 0;
 	pthread_rwlock_rdlock(&p->gate);
-	struct place at = placement_look(p, storage);
+	struct storage_place at = placement_look(p, storage);
 	struct place_device *d = at.state == PLACE_READY ? at.slab->device : NULL;
 	for (size_t n; d && r == 0 && len > 0; offset += n, len -= n) {
 		n = data ? len : WF_MIN(len, sizeof zeroes);
@@ -157,7 +86,7 @@ static void written(void *ctx, uint32_t storage, uint64_t offset, const void *da
 	}
 	pthread_rwlock_unlock(&p->gate);
 	if (r < 0)
-		give_up(p, d, storage, r, "is in the file alone from now on");
+		placement_give_up(p, d, storage, r, "is in the file alone from now on");
 }
 
 /* Its room is given up; whoever has leased the old bytes keeps those. */
@@ -168,7 +97,7 @@ static void resized(void *ctx, uint32_t storage)
 	pthread_mutex_lock(&p->lock);
 	if (storage < p->place_count) {
 		placement_leave(p->places[storage].slab);
-		p->places[storage] = (struct place){0};
+		p->places[storage] = (struct storage_place){0};
 	}
 	pthread_mutex_unlock(&p->lock);
 	pthread_rwlock_unlock(&p->gate);
@@ -178,7 +107,7 @@ static void resized(void *ctx, uint32_t storage)
 static int move_to_file(struct wf_placement *p, uint32_t storage)
 {
 	pthread_mutex_lock(&p->lock);
-	struct place *place = placement_place(p, storage);
+	struct storage_place *place = placement_place(p, storage);
 	int r = !place ? -ENOMEM : place->leases > 0 ? -EBUSY : 0;
 	if (r == 0)
 		place->state = PLACE_FILE;
@@ -215,7 +144,7 @@ static int load_alone(struct wf_placement *p, uint32_t storage, struct place_dev
 static int move_to_device(struct wf_placement *p, uint32_t storage, struct place_device *d)
 {
 	struct slab *slab = NULL;
-	struct place now = placement_look(p, storage);
+	struct storage_place now = placement_look(p, storage);
 	if (now.state == PLACE_READY && now.slab->device == d && !d->device->ops->lost(d->device))
 		return 0;
 	if (now.leases > 0)
@@ -227,10 +156,10 @@ static int move_to_device(struct wf_placement *p, uint32_t storage, struct place
 		return r;
 	pthread_rwlock_wrlock(&p->gate);
 	pthread_mutex_lock(&p->lock);
-	struct place *place = placement_place(p, storage);
+	struct storage_place *place = placement_place(p, storage);
 	if (place) {
 		placement_leave(place->slab);
-		*place = (struct place){.state = PLACE_READY, .slab = slab};
+		*place = (struct storage_place){.state = PLACE_READY, .slab = slab};
 		atomic_store(&p->active, true);
 	} else {
 		placement_leave(slab);

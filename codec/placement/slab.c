@@ -8,11 +8,11 @@
 
 #define DEAD_BYTES (2ull << 20) /* what is worth moving the rest for: a page of the device */
 
-struct place *placement_place(struct wf_placement *p, uint32_t storage)
+struct storage_place *placement_place(struct wf_placement *p, uint32_t storage)
 {
 	if (storage >= p->place_count) {
 		uint32_t n = WF_MAX(wf_storages_count(p->ss), storage + 1);
-		struct place *places = reallocarray(p->places, n, sizeof *places);
+		struct storage_place *places = reallocarray(p->places, n, sizeof *places);
 		if (!places)
 			return NULL;
 		memset(places + p->place_count, 0, (n - p->place_count) * sizeof *places);
@@ -22,9 +22,9 @@ struct place *placement_place(struct wf_placement *p, uint32_t storage)
 	return &p->places[storage];
 }
 
-struct place placement_look(struct wf_placement *p, uint32_t storage)
+struct storage_place placement_look(struct wf_placement *p, uint32_t storage)
 {
-	struct place place = {0};
+	struct storage_place place = {0};
 	pthread_mutex_lock(&p->lock);
 	if (storage < p->place_count)
 		place = p->places[storage];
@@ -111,7 +111,7 @@ int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t s
 	if (!d->shared_tried && (r = placement_reserve_all(p, d, &bytes)) < 0)
 		wf_log_line(&p->options.log, "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
 			      placement_why(d, r));
-	struct place *place = placement_place(p, storage);
+	struct storage_place *place = placement_place(p, storage);
 	r = place ? 0 : -ENOMEM;
 	if (r == 0 && !place->slab) {
 		r = placement_reserve_own(p, d, storage, &place->slab);
@@ -140,7 +140,7 @@ static int copy_places(const struct wf_placement *p, const struct slab *from, co
 	uint64_t at = 0, start = 0, old_start = 0, old_end = 0;
 	int r = 0;
 	for (uint32_t i = 0; r == 0 && i < p->place_count; i++) {
-		const struct place *place = &p->places[i];
+		const struct storage_place *place = &p->places[i];
 		if (place->slab != from)
 			continue;
 		if (place->offset != old_end) {

@@ -352,18 +352,6 @@ int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref v
 	return n->type == WF_NODE_TENSOR ? wf_tree_map_object(t, value, ino) : 0;
 }
 
-int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object)
-{
-	for (uint32_t i = 0; i < t->dir_count; i++)
-		for (uint32_t k = 0; k < t->dirs[i].count; k++)
-			if (t->dirs[i].entries[k].ino == ino) {
-				int r = wf_tree_set_value(t, t->dirs[i].ino, k, object);
-				if (r < 0)
-					return r;
-			}
-	return 0;
-}
-
 int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
 		   const struct wf_entry *entries, uint32_t count)
 {

@@ -1,4 +1,6 @@
-/* What tree/tree.c, tree/parts.c, tree/shape.c, tree/walk.c, tree/names.c and tree/change.c share. Nobody else includes it. */
+/* What the files of a tree share, lower ones first: tree/tree.c (nodes, directories, objects by their refs), tree/nodes.c,
+ * tree/odd_names.c, tree/lookup.c, tree/names.c, tree/parts.c, tree/shape.c, tree/walk.c,
+ * tree/objects.c, tree/change.c, tree/remove.c. Nobody else includes it. */
 #pragma once
 
 #include <pthread.h>
@@ -94,18 +96,29 @@ struct wf_tree *wf_tree_blank(struct wf_graph *g, struct wf_storages *ss, struct
 int wf_tree_make_nodes(struct wf_tree *t, uint32_t after);
 /* The node that shows the same data as this tensor, or WF_NO_INO. */
 wf_ino wf_tree_find_tie(const struct wf_tree *t, const struct wf_tensor *a);
+/* tree/nodes.c: room for that many elements of an array; new ones, and an entry at the end. */
+int wf_tree_reserve(void **array, uint32_t *capacity, uint32_t need, size_t element_bytes);
 int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret);
 int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino);
-struct wf_dir *wf_tree_mutable_dir(struct wf_tree *t, wf_ino ino); /* NULL when it is none */
 int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino);
+/* tree/tree.c */
+struct wf_dir *wf_tree_mutable_dir(struct wf_tree *t, wf_ino ino); /* NULL when it is none */
 int wf_tree_map_object(struct wf_tree *t, wf_ref object, wf_ino ino);
+/* tree/odd_names.c: how the name of a key differs from its plain one: 0 not at all, WF_NAME_ESCAPED, or the number behind it. */
+#define WF_NAME_ESCAPED 1u
+uint32_t wf_tree_odd_name(const struct wf_dir *d, wf_ref key);
+int wf_tree_set_odd_name(struct wf_dir *d, wf_ref key, uint32_t how);
+void wf_tree_forget_odd_name(struct wf_dir *d, wf_ref key); /* it has its plain one again */
+size_t wf_tree_name_as(const struct wf_tree *t, wf_ref key, uint32_t how, char *buf);
 /* tree/names.c: the odd names of a directory whose entries were just made, and of one entry with a new key. */
 int wf_tree_name_entries(struct wf_tree *t, struct wf_dir *d);
 int wf_tree_name_entry(struct wf_tree *t, struct wf_dir *d, uint32_t position);
+/* tree/lookup.c */
 /* The entry with this name, not counting the position `except`; -ENOENT, -ENOMEM. */
 int wf_tree_find(struct wf_tree *t, struct wf_dir *d, const char *name, uint32_t except, uint32_t *ret_position);
 /* Enters a name of an entry into the index, if there is one. */
 int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position);
 void wf_tree_index_drop(struct wf_dir *d);
+/* tree/walk.c */
 /* The node for an entry's value below `parent`: an existing one (ties, links) or new ones, subtrees included. */
 int wf_tree_grow(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret);

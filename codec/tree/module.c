@@ -28,29 +28,6 @@ void wf_state_dicts_free(struct wf_state_dicts *s)
 	s->script = NULL;
 }
 
-int wf_state_spend(struct wf_state_dicts *s, uint64_t n)
-{
-	if (n > s->steps)
-		return -E2BIG;
-	s->steps -= n;
-	return 0;
-}
-
-int wf_state_emit(struct wf_state_walk *w, const char *own, size_t len, wf_ref value)
-{
-	size_t before = w->name.len;
-	if (w->shared->keys == 0 || w->shared->key_bytes < before + len)
-		return -E2BIG;
-	w->shared->keys--;
-	w->shared->key_bytes -= before + len;
-	wf_buffer_append(&w->name, own, len);
-	int r = wf_buffer_status(&w->name);
-	if (r == 0)
-		r = w->each(w->ctx, w->name.data ? w->name.data : "", w->name.len, value);
-	w->name.len = before;
-	return r;
-}
-
 /* ---- nn.Module ---- */
 
 static bool has_parts_of_module(const struct wf_graph *g, wf_ref dict)
@@ -155,7 +132,7 @@ static int emit_own(struct wf_state_walk *w, wf_ref state)
 /* ---- the walk ---- */
 
 /* One module on the way down: its children are still to be visited from `next`. */
-struct frame {
+struct module_frame {
 	wf_ref module;
 	uint32_t next;
 	size_t prefix_len;
@@ -190,7 +167,7 @@ static bool is_child(const struct wf_state_walk *w, bool script, wf_ref r)
 }
 
 /* The next child behind frame->next; WF_NIL when there is none left. */
-static wf_ref next_child(const struct wf_state_walk *w, struct frame *f, const char **ret_name)
+static wf_ref next_child(const struct wf_state_walk *w, struct module_frame *f, const char **ret_name)
 {
 	uint32_t n;
 	size_t len;
@@ -214,13 +191,13 @@ static wf_ref next_child(const struct wf_state_walk *w, struct frame *f, const c
 
 static int visit(struct wf_state_walk *w, wf_ref root)
 {
-	struct frame stack[MAX_DEPTH];
+	struct module_frame stack[MAX_DEPTH];
 	int depth = 0;
 	const char *name;
 	int r = own(w, root);
-	stack[0] = (struct frame){root, 0, 0};
+	stack[0] = (struct module_frame){root, 0, 0};
 	while (r == 0 && depth >= 0) {
-		struct frame *f = &stack[depth];
+		struct module_frame *f = &stack[depth];
 		w->name.len = f->prefix_len;
 		wf_ref module = next_child(w, f, &name);
 		if (module == WF_NIL) {
@@ -231,7 +208,7 @@ static int visit(struct wf_state_walk *w, wf_ref root)
 			return -E2BIG;
 		wf_buffer_puts(&w->name, name);
 		wf_buffer_putc(&w->name, '.');
-		stack[depth] = (struct frame){module, 0, w->name.len};
+		stack[depth] = (struct module_frame){module, 0, w->name.len};
 		r = wf_buffer_status(&w->name);
 		if (r == 0)
 			r = own(w, module);

@@ -1,4 +1,4 @@
-/* What tree/module.c, tree/module_quantised.c and tree/torchscript.c share. Nobody else includes it. */
+/* What tree/state_dict.c, and above it tree/module_quantised.c, tree/torchscript.c and tree/module.c share. Nobody else includes it. */
 #pragma once
 
 #include "codec/bytes/buffer.h"
@@ -13,6 +13,7 @@ struct wf_state_walk {
 	void *ctx;
 };
 
+/* tree/state_dict.c */
 /* Spends n steps of what the walks of a tree may take; -E2BIG when nothing is left. */
 int wf_state_spend(struct wf_state_dicts *s, uint64_t n);
 /* Gives the entry `own` of the module that is visited. */

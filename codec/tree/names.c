@@ -13,62 +13,6 @@
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
-#define ESCAPED 1u /* struct wf_odd_name.how: this, or the number behind the name */
-
-static uint32_t odd_slot(const struct wf_dir *d, wf_ref key)
-{
-	uint32_t low = 0, high = d->odd_count;
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-		if (d->odd[mid].key < key)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-static uint32_t odd_of(const struct wf_dir *d, wf_ref key)
-{
-	uint32_t at = odd_slot(d, key);
-	return at < d->odd_count && d->odd[at].key == key ? d->odd[at].how : 0;
-}
-
-static int set_odd(struct wf_dir *d, wf_ref key, uint32_t how)
-{
-	uint32_t at = odd_slot(d, key);
-	if (at < d->odd_count && d->odd[at].key == key) {
-		d->odd[at].how = how;
-		return 0;
-	}
-	struct wf_odd_name *all = reallocarray(d->odd, d->odd_count + 1, sizeof *all);
-	if (!all)
-		return -ENOMEM;
-	d->odd = all;
-	memmove(&all[at + 1], &all[at], (d->odd_count - at) * sizeof *all);
-	all[at] = (struct wf_odd_name){key, how};
-	d->odd_count++;
-	return 0;
-}
-
-static size_t name_as(const struct wf_tree *t, wf_ref key, uint32_t how, char *buf)
-{
-	size_t len = wf_name_from_key(t->graph, key, how == ESCAPED, buf);
-	return how > ESCAPED ? wf_name_number(buf, len, how) : len;
-}
-
-bool wf_tree_name(const struct wf_tree *t, const struct wf_dir *d, uint32_t position, char *buf)
-{
-	if (position >= d->count || d->entries[position].ino == WF_NO_INO)
-		return false;
-	wf_ref key = d->entries[position].key;
-	if (d->kind == WF_DIR_SEQUENCE)
-		snprintf(buf, WF_NAME_MAX + 1, "%u", position);
-	else
-		name_as(t, key, d->odd_count ? odd_of(d, key) : 0, buf);
-	return true;
-}
-
 /* ---- of a whole directory, when it is made ---- */
 
 enum sort { SORT_TEXT, SORT_NUMBER, SORT_OTHER };
@@ -120,7 +64,7 @@ static int note_plain_names(struct naming *n)
 			(struct plain){.at = (uint32_t)n->text.len,
 				       .kind = (uint8_t)(is_text ? WF_KEY_TEXT : wf_key_text(n->t->graph, key, &text))};
 		wf_buffer_free(&text);
-		wf_buffer_append(&n->text, name, name_as(n->t, key, 0, name));
+		wf_buffer_append(&n->text, name, wf_tree_name_as(n->t, key, 0, name));
 		wf_buffer_putc(&n->text, '\0');
 		if (n->text.len > UINT32_MAX / 2)
 			return -E2BIG;
@@ -139,9 +83,9 @@ static int escape_texts(struct naming *n)
 	for (uint32_t i = 0; i < n->d->count; i++) {
 		if (n->plain[i].kind != WF_KEY_TEXT || !*slot_of(n, plain_name(n, i)))
 			continue;
-		n->plain[i].how = ESCAPED;
+		n->plain[i].how = WF_NAME_ESCAPED;
 		n->plain[i].at = (uint32_t)n->text.len;
-		wf_buffer_append(&n->text, name, name_as(n->t, n->d->entries[i].key, ESCAPED, name));
+		wf_buffer_append(&n->text, name, wf_tree_name_as(n->t, n->d->entries[i].key, WF_NAME_ESCAPED, name));
 		wf_buffer_putc(&n->text, '\0');
 	}
 	return wf_buffer_status(&n->text);
@@ -240,21 +184,22 @@ int wf_tree_name_entry(struct wf_tree *t, struct wf_dir *d, uint32_t position)
 	char name[WF_NAME_MAX + 1];
 	wf_ref key = d->entries[position].key;
 	uint32_t other, how = 0;
-	if (d->kind == WF_DIR_SEQUENCE || key == WF_NIL || odd_of(d, key))
+	if (d->kind == WF_DIR_SEQUENCE || key == WF_NIL || wf_tree_odd_name(d, key))
 		return 0;
 	for (;;) {
-		name_as(t, key, how, name);
+		wf_tree_name_as(t, key, how, name);
 		int r = wf_tree_find(t, d, name, position, &other);
 		if (r == -ENOENT || (r == 0 && d->entries[other].key == key))
-			return how ? set_odd(d, key, how) : 0;
+			return how ? wf_tree_set_odd_name(d, key, how) : 0;
 		if (r < 0)
 			return r;
 		bool number = !wf_is(t->graph, d->entries[other].key, WF_STR) && wf_name_may_have_twin(t->graph, key);
-		how = how == 0 && number ? ESCAPED : how < 2 ? 2 : how + 1;
+		how = how == 0 && number ? WF_NAME_ESCAPED : how < 2 ? 2 : how + 1;
 	}
 }
 
-/* An int, NumPy's too: as a key of a dict they are the same. */
+/* ---- the key of a new name ---- */
+
 static bool is_int_key(const struct wf_graph *g, wf_ref key)
 {
 	char class[64];
@@ -302,8 +247,8 @@ int wf_tree_new_key(struct wf_tree *t, wf_ino dir, const char *name, wf_ref *ret
 			return -EINVAL;
 	}
 	/* a number has no identity: an entry that is gone may have had it, and another name */
-	if (wf_is_constant(t->graph, key) && odd_of(d, key))
-		d->odd[odd_slot(d, key)].how = 0;
+	if (wf_is_constant(t->graph, key))
+		wf_tree_forget_odd_name(d, key);
 	*ret = key;
 	return 0;
 }

@@ -100,7 +100,7 @@ bool wf_tree_holds(struct wf_tree *t, wf_ref r)
 
 /* ---- the parts of an object ---- */
 
-struct parts {
+struct part_list {
 	struct wf_tree *t;
 	struct wf_graph *g;
 	wf_ino dir;        /* WF_NO_INO: they are only counted */
@@ -109,7 +109,7 @@ struct parts {
 	wf_ref mapping;    /* the last of them */
 };
 
-static int add(struct parts *p, const char *name, wf_ref value)
+static int add(struct part_list *p, const char *name, wf_ref value)
 {
 	p->named++;
 	if (p->dir == WF_NO_INO)
@@ -118,13 +118,13 @@ static int add(struct parts *p, const char *name, wf_ref value)
 	return key == WF_NIL ? -ENOMEM : wf_tree_push(p->t, p->dir, key, value, WF_NO_INO);
 }
 
-static int add_holding(struct parts *p, const char *name, wf_ref value)
+static int add_holding(struct part_list *p, const char *name, wf_ref value)
 {
 	return wf_tree_holds(p->t, value) ? add(p, name, value) : 0;
 }
 
 /* The items of a mapping become entries, unless another directory has it already: that is linked to. */
-static int add_mapping(struct parts *p, const char *name, wf_ref dict)
+static int add_mapping(struct part_list *p, const char *name, wf_ref dict)
 {
 	uint32_t n;
 	wf_ino owner = wf_tree_ino_of(p->t, dict);
@@ -154,7 +154,7 @@ static bool is_attributes(const struct wf_graph *g, wf_ref r)
 }
 
 /* A state: a mapping of attributes, a pair of such mappings (attributes and slots), or anything else. */
-static int add_state(struct parts *p, wf_ref state)
+static int add_state(struct part_list *p, wf_ref state)
 {
 	uint32_t n;
 	const wf_ref *e = wf_elements(p->g, state, &n);
@@ -215,7 +215,7 @@ static const char *const *fields_of(const struct wf_graph *g, wf_ref r)
 }
 
 /* true: the arguments are the fields of a named tuple, which have been added. */
-static bool add_fields(struct parts *p, wf_ref r, int *ret_error)
+static bool add_fields(struct part_list *p, wf_ref r, int *ret_error)
 {
 	const char *const *fields = fields_of(p->g, r);
 	uint32_t n, m;
@@ -235,7 +235,7 @@ static bool add_fields(struct parts *p, wf_ref r, int *ret_error)
 }
 
 /* The keys of a mapping that hold something, as a tuple. They stand nowhere else. */
-static int add_keys(struct parts *p, wf_ref dict)
+static int add_keys(struct part_list *p, wf_ref dict)
 {
 	uint32_t n, found = 0;
 	const struct wf_item *items = wf_items(p->g, dict, &n);
@@ -256,7 +256,7 @@ static int add_keys(struct parts *p, wf_ref dict)
 
 /* One round of what was done to an object: items, elements, state. Where it is all that there is of an object, its
  * items are the entries. */
-static int add_round(struct parts *p, const struct wf_effects *e, bool only)
+static int add_round(struct part_list *p, const struct wf_effects *e, bool only)
 {
 	int r = e->state != WF_NIL ? add_state(p, e->state) : 0;
 	if (r == 0 && e->dict != WF_NIL)
@@ -268,7 +268,7 @@ static int add_round(struct parts *p, const struct wf_effects *e, bool only)
 	return r;
 }
 
-static int add_call(struct parts *p, wf_ref r)
+static int add_call(struct part_list *p, wf_ref r)
 {
 	struct wf_effects e;
 	wf_ref args = wf_call_args(p->g, r);
@@ -289,7 +289,7 @@ static int add_call(struct parts *p, wf_ref r)
 	return failed == 0 ? add_holding(p, "func", wf_call_func(p->g, r)) : failed;
 }
 
-static int add_tensor(struct parts *p, wf_ref r, const struct wf_tensor_parts *s)
+static int add_tensor(struct part_list *p, wf_ref r, const struct wf_tensor_parts *s)
 {
 	int failed = 0;
 	if (s->is_tensor)
@@ -308,7 +308,7 @@ static wf_ref jagged(const struct wf_graph *g, const struct wf_tensor_parts *s)
 	return !strcmp(wf_global_name(g, s->func), "_rebuild_njt") && wf_is(g, dict, WF_DICT) ? dict : WF_NIL;
 }
 
-static int add_masked(struct parts *p, wf_ref object)
+static int add_masked(struct part_list *p, wf_ref object)
 {
 	wf_ref state = wf_call_state(p->g, object);
 	int r = add(p, "data", object);
@@ -317,7 +317,7 @@ static int add_masked(struct parts *p, wf_ref object)
 	return r == 0 ? add(p, "fill_value", wf_element(p->g, state, 6)) : r;
 }
 
-static int add_parts(struct parts *p, wf_ref object)
+static int add_parts(struct part_list *p, wf_ref object)
 {
 	struct wf_tensor_parts s;
 	int r = 0;
@@ -336,13 +336,13 @@ static int add_parts(struct parts *p, wf_ref object)
 
 int wf_tree_push_parts(struct wf_tree *t, wf_ino dir, wf_ref object)
 {
-	struct parts p = {.t = t, .g = t->graph, .dir = dir};
+	struct part_list p = {.t = t, .g = t->graph, .dir = dir};
 	return add_parts(&p, object);
 }
 
 void wf_tree_count_parts(struct wf_tree *t, wf_ref object, struct wf_part_count *ret)
 {
-	struct parts p = {.t = t, .g = t->graph, .dir = WF_NO_INO};
+	struct part_list p = {.t = t, .g = t->graph, .dir = WF_NO_INO};
 	add_parts(&p, object);
 	*ret = (struct wf_part_count){p.named, p.mappings, p.mapping};
 }

@@ -123,8 +123,6 @@ bool wf_tree_name(const struct wf_tree *t, const struct wf_dir *d, uint32_t posi
 int wf_tree_new_key(struct wf_tree *t, wf_ino dir, const char *name, wf_ref *ret);
 /* Whether an entry that moves to this name keeps its key: one that no name stands for, under its own name. */
 bool wf_tree_keeps_key(const struct wf_tree *t, wf_ref key, const char *name);
-/* Key object of an entry (an INT for SEQUENCE). */
-wf_ref wf_tree_key(struct wf_tree *t, const struct wf_dir *d, uint32_t position);
 /* Relative target of a link node, from the directory that holds it. */
 int wf_tree_link_target(const struct wf_tree *t, wf_ino link, struct wf_buffer *out);
 /* The ino that shows a container or tensor object; WF_NO_INO when it is not in the tree. */
@@ -170,8 +168,6 @@ const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i); /* all
 void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position);
 /* Another object for the same name and ino (a value of text, a tensor that changed its form). */
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
-/* A tensor node whose data changed identity: its entries all get this object, ties are looked at anew. */
-int wf_tree_set_object(struct wf_tree *t, wf_ino ino, wf_ref object);
 /* A directory of a mapping stands for another object from now on, with the same values: the entries given. */
 int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
 		   const struct wf_entry *entries, uint32_t count);

@@ -9,58 +9,6 @@
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
-/* ---- tables ---- */
-
-static int reserve(void **array, uint32_t *capacity, uint32_t need, size_t size)
-{
-	if (need <= *capacity)
-		return 0;
-	uint32_t bigger = *capacity ? *capacity + *capacity / 2 + 1 : 8;
-	bigger = bigger < need ? need : bigger;
-	void *p = reallocarray(*array, bigger, size);
-	if (!p)
-		return -ENOMEM;
-	*array = p;
-	*capacity = bigger;
-	return 0;
-}
-
-int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret)
-{
-	int r = reserve((void **)&t->nodes, &t->node_capacity, t->node_count + 1, sizeof *t->nodes);
-	if (r < 0)
-		return r;
-	t->nodes[t->node_count++] = (struct wf_node){.type = (uint8_t)type, .object = object, .parent = parent};
-	t->links += type == WF_NODE_LINK;
-	*ret = t->base + t->node_count;
-	return 0;
-}
-
-int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino)
-{
-	int r = reserve((void **)&t->dirs, &t->dir_capacity, t->dir_count + 1, sizeof *t->dirs);
-	if (r < 0)
-		return r;
-	t->nodes[ino - t->base - 1].dir = t->dir_count;
-	t->dirs[t->dir_count++] = (struct wf_dir){.kind = (uint8_t)kind,
-						  .ino = ino,
-						  .object = object,
-						  .container = container,
-						  .read_only_names = kind == WF_DIR_FIXED};
-	return 0;
-}
-
-int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino)
-{
-	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
-	int r = reserve((void **)&d->entries, &d->capacity, d->count + 1, sizeof *d->entries);
-	if (r < 0)
-		return r;
-	d->entries[d->count++] = (struct wf_entry){key, value, ino};
-	d->live++;
-	return 0;
-}
-
 /* ---- ties ---- */
 
 static int grow_ties(struct wf_tree *t)
@@ -247,7 +195,7 @@ static int push_mapping(struct wf_tree *t, wf_ino dir)
 	wf_ref container = wf_tree_dir(t, dir)->container;
 	const struct wf_item *items = wf_items(t->graph, container, &n);
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
-	int r = reserve((void **)&d->entries, &d->capacity, n, sizeof *d->entries);
+	int r = wf_tree_reserve((void **)&d->entries, &d->capacity, n, sizeof *d->entries);
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		r = wf_tree_push(t, dir, items[i].key, items[i].value, WF_NO_INO);
 	}
@@ -276,7 +224,7 @@ static int push_entries(struct wf_tree *t, wf_ino dir)
 
 /* ---- the walk ---- */
 
-struct frame {
+struct walk_frame {
 	wf_ino dir;
 	uint32_t position;
 };
@@ -284,16 +232,16 @@ struct frame {
 /* Makes the nodes of all entries below dir. */
 static int walk(struct wf_tree *t, wf_ino dir)
 {
-	struct frame *stack = NULL;
+	struct walk_frame *stack = NULL;
 	uint32_t capacity = 0, depth = 0;
 	bool open;
 	int r = push_entries(t, dir);
 	if (r == 0)
-		r = reserve((void **)&stack, &capacity, 1, sizeof *stack);
+		r = wf_tree_reserve((void **)&stack, &capacity, 1, sizeof *stack);
 	if (r == 0)
-		stack[depth++] = (struct frame){dir, 0};
+		stack[depth++] = (struct walk_frame){dir, 0};
 	while (r == 0 && depth > 0) {
-		struct frame *f = &stack[depth - 1];
+		struct walk_frame *f = &stack[depth - 1];
 		const struct wf_dir *d = wf_tree_dir(t, f->dir);
 		if (f->position == d->count) {
 			depth--;
@@ -310,9 +258,9 @@ static int walk(struct wf_tree *t, wf_ino dir)
 			continue;
 		r = push_entries(t, ino);
 		if (r == 0)
-			r = reserve((void **)&stack, &capacity, depth + 1, sizeof *stack);
+			r = wf_tree_reserve((void **)&stack, &capacity, depth + 1, sizeof *stack);
 		if (r == 0)
-			stack[depth++] = (struct frame){ino, 0};
+			stack[depth++] = (struct walk_frame){ino, 0};
 	}
 	free(stack);
 	return r;
@@ -346,7 +294,7 @@ static int skip_numbers(struct wf_tree *t, uint32_t after)
 {
 	if (after <= t->node_count)
 		return 0;
-	int r = reserve((void **)&t->nodes, &t->node_capacity, after, sizeof *t->nodes);
+	int r = wf_tree_reserve((void **)&t->nodes, &t->node_capacity, after, sizeof *t->nodes);
 	for (; r == 0 && t->node_count < after; t->node_count++)
 		t->nodes[t->node_count] = (struct wf_node){.type = WF_NODE_GONE};
 	return r;

@@ -1,6 +1,8 @@
 /* What the files of this folder share. */
 #pragma once
 
+#include <errno.h>
+
 #include "codec/tensor/numpy_dtype.h"
 #include "codec/value/text.h"
 
@@ -26,9 +28,22 @@ enum wf_meaning {
 	WF_MEANS_LIST,         /* torch.jit._pickle.build_intlist([...]) of the C++ pickler: inner is the list */
 };
 
+/* r, an object that was just made; *error is -ENOMEM where it could not be. */
+static inline wf_ref wf_value_made(wf_ref r, int *error)
+{
+	if (r == WF_NIL)
+		*error = -ENOMEM;
+	return r;
+}
+
 enum wf_meaning wf_value_meaning(const struct wf_graph *g, wf_ref r, wf_ref *ret_inner);
+/* value/scalar.c */
 /* null, true, 3, 0.1, "text": one scalar as JSON. */
 int wf_value_scalar(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+/* The bytes of a str or bytes. -E2BIG past WF_VALUE_MAX_BYTES. */
+int wf_value_string(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+/* "1+2j", as Python prints it without its parentheses. */
+void wf_value_complex_text(double re, double im, struct wf_buffer *out);
 
 /* value/numpy.c: the text of a NumPy scalar, without a newline. -EINVAL: it is of a kind that has none. */
 int wf_value_numpy_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
@@ -38,14 +53,12 @@ bool wf_value_numpy_dtype(const struct wf_graph *g, wf_ref r, struct wf_numpy_dt
 int wf_value_time_text(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 bool wf_value_is_time(const struct wf_graph *g, wf_ref r);
 int wf_value_time64_text(const struct wf_numpy_dtype *d, int64_t value, struct wf_buffer *out);
-/* "1+2j", as Python prints it without its parentheses. */
-void wf_value_complex_text(double re, double im, struct wf_buffer *out);
 /* value/list.c: the list, tuple or set whose elements a JSON text shows, WF_NIL for anything else; that text, or with out NULL
  * whether there is one; and whether there are NumPy scalars in it, whose types no text can give. */
 wf_ref wf_value_sequence(const struct wf_graph *g, wf_ref r);
 int wf_value_list(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
 bool wf_value_has_numpy(const struct wf_graph *g, wf_ref r);
-/* A whole text as one number. Neither spaces nor hexadecimal. */
+/* value/parse_scalar.c: a whole text as one number. Neither spaces nor hexadecimal. */
 bool wf_double_parse(const char *s, size_t len, double *ret);
 bool wf_complex_parse(const char *s, size_t len, double *ret_re, double *ret_im);
 /* Bytes (a str where `like` is one) in the form that like has; WF_NIL: that of protocol 2. */

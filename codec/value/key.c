@@ -51,7 +51,7 @@ static bool put_bytes_key(const struct wf_graph *g, wf_ref key, struct wf_buffer
 	return ok;
 }
 
-void wf_value_repr(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
+static void scalar_repr(const struct wf_graph *g, wf_ref r, struct wf_buffer *out)
 {
 	size_t len;
 	const char *s = wf_is(g, r, WF_STR) || wf_is(g, r, WF_PYSTR) ? wf_bytes(g, r, &len) : NULL;
@@ -86,7 +86,7 @@ static bool put_member(const struct wf_graph *g, wf_ref key, struct wf_buffer *o
 	if (n != 1)
 		return false;
 	struct wf_buffer text = WF_BUFFER_INIT;
-	wf_value_repr(g, e[0], &text);
+	scalar_repr(g, e[0], &text);
 	bool plain = text.len > 0 && text.len < KEY_MAX_BYTES;
 	if (plain)
 		wf_buffer_printf(out, "%s(%s)", last_part(wf_global_name(g, func)), text.data);

@@ -15,13 +15,6 @@ struct parser {
 	bool strict; /* JSON as its definition has it; else Python's words and numbers, too */
 };
 
-static wf_ref made(wf_ref r, int *error)
-{
-	if (r == WF_NIL)
-		*error = -ENOMEM;
-	return r;
-}
-
 static bool is_word(const char *s, size_t len, const char *word)
 {
 	return strlen(word) == len && !memcmp(s, word, len);
@@ -88,7 +81,7 @@ static wf_ref parse_string(struct parser *p, int *error)
 		if (*error == 0 && p->strict && !wf_text_is_utf8(text.data ? text.data : "", text.len, false))
 			*error = -EINVAL; /* half of a surrogate pair: better a str as it stands */
 		if (*error == 0)
-			r = made(wf_string(p->g, WF_STR, text.data ? text.data : "", text.len), error);
+			r = wf_value_made(wf_string(p->g, WF_STR, text.data ? text.data : "", text.len), error);
 	} else {
 		*error = -EINVAL;
 	}
@@ -181,7 +174,7 @@ static wf_ref close_list(struct wf_graph *g, const struct open_list *l, int *err
 {
 	uint32_t n;
 	const wf_ref *e = wf_elements(g, l->list, &n);
-	return wants_tuple(g, l->like) ? made(wf_tuple(g, e, n), error) : l->list;
+	return wants_tuple(g, l->like) ? wf_value_made(wf_tuple(g, e, n), error) : l->list;
 }
 
 static wf_ref parse_list(struct parser *p, wf_ref like, int *error)
@@ -198,7 +191,7 @@ static wf_ref parse_list(struct parser *p, wf_ref like, int *error)
 			if (++depth == MAX_DEPTH)
 				goto bad;
 			wf_ref here = depth == 0 ? like : wf_element(p->g, stack[depth - 1].like, stack[depth - 1].n);
-			stack[depth] = (struct open_list){.list = made(wf_list(p->g), error), .like = here};
+			stack[depth] = (struct open_list){.list = wf_value_made(wf_list(p->g), error), .like = here};
 			p->p++;
 			skip_space(p);
 			if (*error < 0)

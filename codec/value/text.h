@@ -75,5 +75,3 @@ enum wf_key_kind {
 enum wf_key_kind wf_key_text(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
 /* A key as JSON: "conv1.weight", 0, [1, "a"]; of another kind (value/names.c) a JSON string of its text, or of its class. */
 void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
-/* 'text', None, True, 3: a scalar as Python prints it; nothing for any other object. */
-void wf_value_repr(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);

@@ -1,0 +1,184 @@
+/* Entries by name, and names by entry: the index of a large directory, paths, targets of links. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/bytes/util.h"
+#include "codec/tree/inner.h"
+
+#define PATH_LIMIT 4095
+
+/* With the graph's secret: no file can be made of names that collide. */
+static uint32_t name_hash(const struct wf_tree *t, const char *name)
+{
+	return (uint32_t)wf_hash_mix(t->graph, 0, wf_hash_bytes(name, strlen(name), t->seed));
+}
+
+void wf_tree_index_drop(struct wf_dir *d)
+{
+	free(d->index);
+	d->index = NULL;
+	d->index_size = d->index_used = 0;
+}
+
+/* Positions that were renamed or removed leave their slots behind: a lookup compares names, so they only cost time
+ * until the index is made anew. */
+static int make_index(struct wf_tree *t, struct wf_dir *d)
+{
+	char name[WF_NAME_MAX + 1];
+	uint32_t size = 16;
+	while (size < d->live * 2 + 8)
+		size *= 2;
+	uint32_t *index = calloc(size, sizeof *index);
+	if (!index)
+		return -ENOMEM;
+	uint32_t used = 0;
+	for (uint32_t i = 0; i < d->count; i++) {
+		if (!wf_tree_name(t, d, i, name))
+			continue;
+		uint32_t at = name_hash(t, name) & (size - 1);
+		while (index[at])
+			at = (at + 1) & (size - 1);
+		index[at] = i + 1;
+		used++;
+	}
+	free(d->index);
+	d->index = index;
+	d->index_size = size;
+	d->index_used = used;
+	return 0;
+}
+
+int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position)
+{
+	char name[WF_NAME_MAX + 1];
+	if (!d->index || !wf_tree_name(t, d, position, name))
+		return 0;
+	if ((d->index_used + 1) * 4 >= d->index_size * 3)
+		return make_index(t, d);
+	uint32_t at = name_hash(t, name) & (d->index_size - 1);
+	while (d->index[at])
+		at = (at + 1) & (d->index_size - 1);
+	d->index[at] = position + 1;
+	d->index_used++;
+	return 0;
+}
+
+int wf_tree_find(struct wf_tree *t, struct wf_dir *d, const char *name, uint32_t except, uint32_t *ret_position)
+{
+	char other[WF_NAME_MAX + 1];
+	pthread_mutex_lock(&t->index_lock);
+	int r = d->index ? 0 : make_index(t, d);
+	pthread_mutex_unlock(&t->index_lock);
+	if (r < 0)
+		return r;
+	for (uint32_t at = name_hash(t, name) & (d->index_size - 1); d->index[at];
+	     at = (at + 1) & (d->index_size - 1)) {
+		uint32_t position = d->index[at] - 1;
+		if (position != except && wf_tree_name(t, d, position, other) && !strcmp(name, other)) {
+			*ret_position = position;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int wf_tree_lookup(struct wf_tree *t, wf_ino ino, const char *name, uint32_t *ret_position)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, ino);
+	if (!d)
+		return wf_tree_node(t, ino) ? -ENOTDIR : -ENOENT;
+	return wf_tree_find(t, d, name, UINT32_MAX, ret_position);
+}
+
+/* Position of the entry that makes ino appear in its parent. */
+static bool entry_of(const struct wf_tree *t, wf_ino ino, const struct wf_dir **ret_dir, uint32_t *ret_position)
+{
+	const struct wf_node *n = wf_tree_node(t, ino);
+	const struct wf_dir *d = n && n->parent != ino ? wf_tree_dir(t, n->parent) : NULL;
+	for (uint32_t i = 0; d && i < d->count; i++)
+		if (d->entries[i].ino == ino) {
+			*ret_dir = d;
+			*ret_position = i;
+			return true;
+		}
+	return false;
+}
+
+/* The directories from the root down to ino, without the root itself and without detached ones, whose entries appear in
+ * the directory above them. Returns their number, -ENAMETOOLONG past what a path can hold. */
+static int ancestors(const struct wf_tree *t, wf_ino ino, wf_ino *chain, int max)
+{
+	int n = 0;
+	while (ino != t->base + WF_INO_ROOT) {
+		const struct wf_node *node = wf_tree_node(t, ino);
+		if (!node || n == max)
+			return -ENAMETOOLONG;
+		if (!node->detached)
+			chain[n++] = ino;
+		ino = node->parent;
+	}
+	for (int i = 0; i < n / 2; i++) {
+		wf_ino swap = chain[i];
+		chain[i] = chain[n - 1 - i];
+		chain[n - 1 - i] = swap;
+	}
+	return n;
+}
+
+static int append_path(const struct wf_tree *t, const wf_ino *chain, int n, struct wf_buffer *out)
+{
+	char name[WF_NAME_MAX + 1];
+	const struct wf_dir *d;
+	uint32_t position;
+	for (int i = 0; i < n; i++) {
+		if (!entry_of(t, chain[i], &d, &position) || !wf_tree_name(t, d, position, name))
+			return -ENOENT;
+		if (i > 0)
+			wf_buffer_putc(out, '/');
+		wf_buffer_puts(out, name);
+		if (out->len > PATH_LIMIT)
+			return -ENAMETOOLONG;
+	}
+	return wf_buffer_status(out);
+}
+
+void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out)
+{
+	t = wf_tree_of(t, ino) ? wf_tree_of(t, ino) : t;
+	wf_ino *chain = malloc((PATH_LIMIT / 2 + 1) * sizeof *chain);
+	int n = chain ? ancestors(t, ino, chain, PATH_LIMIT / 2 + 1) : -ENOMEM;
+	if (n < 0 || append_path(t, chain, n, out) < 0)
+		wf_buffer_puts(out, "...");
+	free(chain);
+}
+
+int wf_tree_link_target(const struct wf_tree *t, wf_ino link, struct wf_buffer *out)
+{
+	enum { MAX = PATH_LIMIT / 2 + 1 };
+	const struct wf_node *node = wf_tree_node(t, link);
+	if (!node || node->type != WF_NODE_LINK)
+		return -EINVAL;
+	t = wf_tree_of(t, link);
+	if (wf_is(t->graph, node->object, WF_STR)) {
+		size_t len;
+		const char *text = wf_bytes(t->graph, node->object, &len);
+		wf_buffer_append(out, text, len);
+		return text ? wf_buffer_status(out) : -EIO;
+	}
+	cleanup_free wf_ino *from = malloc(2 * MAX * sizeof *from);
+	if (!from)
+		return -ENOMEM;
+	wf_ino *to = from + MAX;
+	int n = ancestors(t, node->parent, from, MAX), m = ancestors(t, wf_tree_ino_of(t, node->object), to, MAX),
+	    common = 0;
+	if (n < 0 || m < 0)
+		return -ENAMETOOLONG;
+	while (common < n && common < m && from[common] == to[common])
+		common++;
+	for (int i = common; i < n; i++)
+		wf_buffer_puts(out, i + 1 < n || common < m ? "../" : "..");
+	if (common == n && common == m)
+		wf_buffer_puts(out, ".");
+	return append_path(t, to + common, m - common, out);
+}
