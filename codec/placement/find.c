@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where a storage is, and its placing at the first use. */
 #include <errno.h>
 #include <string.h>
@@ -12,7 +13,7 @@ static int load_reserved(struct wf_placement *p, uint32_t storage, enum place_st
 	int r = placement_load(p, place.slab->device, &place.slab->memory, &item, 1, NULL, NULL);
 	if (r == 0 && item.bad)
 		wf_log_line(&p->options.log, "storage %s: its bytes do not have the CRC that their record tells",
-			      wf_storage_key(p->ss, storage));
+			    wf_storage_key(p->ss, storage));
 	*ret_state = item.bad ? PLACE_BAD : PLACE_READY;
 	return r;
 }
@@ -25,7 +26,7 @@ void placement_give_up(struct wf_placement *p, struct place_device *d, uint32_t 
 		placement_lose(p, d);
 	else
 		wf_log_line(&p->options.log, "storage %s %s: %s: %s", wf_storage_key(p->ss, storage), what, d->name,
-			      d->device ? placement_why(d, r) : strerror(-r));
+			    d->device ? placement_why(d, r) : strerror(-r));
 	if (storage < p->place_count)
 		p->places[storage].state = PLACE_FILE;
 	pthread_cond_broadcast(&p->loaded);

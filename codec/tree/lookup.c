@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Entries by name, and names by entry: the index of a large directory, paths, targets of links. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* New nodes, directories and entries: the arrays of a tree as they grow. */
 #include <errno.h>
 #include <stdlib.h>

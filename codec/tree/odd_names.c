@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The name of an entry: the plain one of its key, or the odd one that the directory keeps for it, in the order of the keys' refs. */
 #include <errno.h>
 #include <stdio.h>

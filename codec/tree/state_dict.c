@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the walks of all modules of a tree may spend together, and the entries that they give. */
 #include <errno.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Whether bytes are text. */
 #include "codec/bytes/utf8.h"
 #include "codec/value/text.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Text -> numbers, strings and bytes: what every reader of a value is made of. */
 #include <ctype.h>
 #include <errno.h>
@@ -52,8 +53,8 @@ bool wf_double_parse(const char *s, size_t len, double *ret)
 {
 	char buf[512], *end;
 	/* strtod also reads hexadecimal and nan(...), which Python's float does not */
-	if (len == 0 || len >= sizeof buf || isspace((unsigned char)s[0]) || memchr(s, 'x', len) || memchr(s, 'X', len) ||
-	    memchr(s, '(', len) || memchr(s, 0, len))
+	if (len == 0 || len >= sizeof buf || isspace((unsigned char)s[0]) || memchr(s, 'x', len) ||
+	    memchr(s, 'X', len) || memchr(s, '(', len) || memchr(s, 0, len))
 		return false;
 	memcpy(buf, s, len);
 	buf[len] = '\0';
@@ -82,7 +83,8 @@ bool wf_complex_parse(const char *s, size_t len, double *ret_re, double *ret_im)
 		return wf_double_parse(s, len, ret_re);
 	size_t split = len - 1;
 	/* the sign between the two parts, not the one of an exponent */
-	while (split > 0 && !((s[split - 1] == '+' || s[split - 1] == '-') && !(split > 1 && (s[split - 2] | 32) == 'e')))
+	while (split > 0 &&
+	       !((s[split - 1] == '+' || s[split - 1] == '-') && !(split > 1 && (s[split - 2] | 32) == 'e')))
 		split--;
 	split = split > 0 ? split - 1 : 0;
 	return (split == 0 || wf_double_parse(s, split, ret_re)) && wf_double_parse(s + split, len - 1 - split, ret_im);
@@ -116,7 +118,8 @@ wf_ref wf_value_bytes_like(struct wf_graph *g, wf_ref like, const char *text, si
 		wf_buffer_append(&utf8, character, wf_utf8_put(character, (unsigned char)text[i]));
 	}
 	*error = wf_buffer_status(&utf8);
-	wf_ref args[2] = {*error < 0 ? WF_NIL : wf_value_made(wf_string(g, WF_STR, utf8.data ? utf8.data : "", utf8.len), error),
+	wf_ref args[2] = {*error < 0 ? WF_NIL
+				     : wf_value_made(wf_string(g, WF_STR, utf8.data ? utf8.data : "", utf8.len), error),
 			  wf_value_made(wf_str(g, "latin1"), error)};
 	wf_buffer_free(&utf8);
 	wf_ref tuple = *error < 0 ? WF_NIL : wf_value_made(wf_tuple(g, args, 2), error);
@@ -125,5 +128,6 @@ wf_ref wf_value_bytes_like(struct wf_graph *g, wf_ref like, const char *text, si
 	if (*error < 0 || meaning != WF_MEANS_BYTEARRAY)
 		return r;
 	tuple = wf_value_made(wf_tuple(g, &r, 1), error);
-	return *error < 0 ? WF_NIL : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), tuple, WF_NIL), error);
+	return *error < 0 ? WF_NIL
+			  : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), tuple, WF_NIL), error);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Scalars as text: whole numbers of any length, strings, complex numbers. */
 #include <errno.h>
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The logs of tests/overlay, which hold every record there is, replayed by the program of today: seen by a reader, by a writer, after
  * a commit, and in what the commit wrote. generate.py there says what each record is to show. */
 #include <errno.h>
@@ -32,21 +33,23 @@ static const struct {
 	const char *dtype, *shape; /* NULL: it is no tensor */
 	enum lives lives;
 } expected[] = {
-	{"a", BYTES(0, 0, -128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, -128, 64), "float32", "[4]", STAYS}, /* LINK, ATTRIBUTE */
+	{"a", BYTES(0, 0, -128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, -128, 64), "float32", "[4]",
+	 STAYS}, /* LINK, ATTRIBUTE */
 	{"tie", BYTES(0, 0, -128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, -128, 64), "float32", "[4]", STAYS},
-	{"bb", BYTES(0, 0, 32, 65, 0, 0, 48, 65, 0, 0, 64, 65, 0, 0, 80, 65, 0, 0, 96, 65, 0, 0, 0, 0), "float32", "[6]",
-	 STAYS},							  /* RENAME, TOUCH, HOLD, RESIZE, SETTLE */
-	{"c", BYTES(-1, -1, -1, -1, 9, 0, 0, 0), "int32", "[2]", STAYS},  /* SETTLE that gives up, and that restores */
-	{"n", "1\n", 2, NULL, NULL, STAYS},				  /* RENAME that exchanges */
+	{"bb", BYTES(0, 0, 32, 65, 0, 0, 48, 65, 0, 0, 64, 65, 0, 0, 80, 65, 0, 0, 96, 65, 0, 0, 0, 0), "float32",
+	 "[6]", STAYS},                                                  /* RENAME, TOUCH, HOLD, RESIZE, SETTLE */
+	{"c", BYTES(-1, -1, -1, -1, 9, 0, 0, 0), "int32", "[2]", STAYS}, /* SETTLE that gives up, and that restores */
+	{"n", "1\n", 2, NULL, NULL, STAYS},                              /* RENAME that exchanges */
 	{"d/y", "10\n", 3, NULL, NULL, STAYS},
-	{"d/x", "wabz", 4, "uint8", "[4]", STAYS},			  /* BIND, WRITE */
-	{"new", BYTES(1, 0, 2, 0, -3, -1), "int16", "[3]", STAYS},	  /* CREATE */
-	{"m/said", BYTES(0, 0, 0, 0, 0, 0, -8, 63, 0, 0, 0, 0, 0, 0, 4, -64), "float64", "[1, 2]", STAYS}, /* MKDIR, SAID */
-	{"v", "42\n", 3, NULL, NULL, STAYS},				  /* VALUE */
-	{"g", "2.5\n", 4, NULL, NULL, STAYS},				  /* SET of a value */
-	{"lr", "0.125\n", 6, NULL, NULL, STAYS},			  /* HEIR */
-	{"typed", BYTES(-128, 63, 0, 64), "bfloat16", "[2]", STAYS},	  /* SET of a tensor */
-	{".bin.swp", "scratch!", 8, "uint8", "[8]", SCRATCH},		  /* PIECE, OBJECT */
+	{"d/x", "wabz", 4, "uint8", "[4]", STAYS},                 /* BIND, WRITE */
+	{"new", BYTES(1, 0, 2, 0, -3, -1), "int16", "[3]", STAYS}, /* CREATE */
+	{"m/said", BYTES(0, 0, 0, 0, 0, 0, -8, 63, 0, 0, 0, 0, 0, 0, 4, -64), "float64", "[1, 2]",
+	 STAYS},                                                     /* MKDIR, SAID */
+	{"v", "42\n", 3, NULL, NULL, STAYS},                         /* VALUE */
+	{"g", "2.5\n", 4, NULL, NULL, STAYS},                        /* SET of a value */
+	{"lr", "0.125\n", 6, NULL, NULL, STAYS},                     /* HEIR */
+	{"typed", BYTES(-128, 63, 0, 64), "bfloat16", "[2]", STAYS}, /* SET of a tensor */
+	{".bin.swp", "scratch!", 8, "uint8", "[8]", SCRATCH},        /* PIECE, OBJECT */
 };
 
 /* UNLINK, RMDIR, and the old names. */
