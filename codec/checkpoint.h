@@ -109,11 +109,10 @@ int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);
 int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
 int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* one JSON object; its members are in the man page */
 struct wf_totals {
-	uint64_t entries; /* names, directories and links, too */
-	uint64_t tensors, tensor_bytes; /* a tensor with two names counts once */
+	uint64_t entries;    /* names, directories and links, too */
 	uint64_t file_bytes; /* of the checkpoint's file */
 };
-int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret);   /* for statfs and status */
+int wf_totals(struct wf_checkpoint *ck, struct wf_totals *ret); /* for statfs: looks at every node, and at no object */
 
 /* ---- the container's records as a tree, for .weightfs/archive (tree/archive.h) ---- */
 #define WF_RECORD_TOP 0u

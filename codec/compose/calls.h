@@ -39,7 +39,8 @@ enum wf_export_format { WF_EXPORT_SAFETENSORS, WF_EXPORT_PT, WF_EXPORT_NPZ };
 struct wf_export {
 	enum wf_export_format format;
 	const char *prefix;       /* path of a directory in the tree, names joined with '/'; NULL: the root */
-	uint64_t max_shard_bytes; /* of tensors in one file, with an index beside them as Hugging Face has it; 0: one file */
+	/* of tensors in one file, with an index beside them as Hugging Face has it; 0: one file */
+	uint64_t max_shard_bytes;
 	mode_t mode;              /* of a file that is not there yet */
 	bool skip;                /* leave out tensors that the format cannot hold, instead of refusing */
 	_Atomic uint64_t *done_bytes, *total_bytes; /* for who shows them; may be NULL */

@@ -30,7 +30,8 @@ enum wf_container_kind {
  * "keys", "storage/KEY" ...). */
 struct wf_record {
 	const char *name;       /* after the prefix; valid until wf_container_free */
-	uint64_t header_offset; /* zip: local header; else of the bytes themselves. Where data starts: wf_container_locate */
+	/* zip: local header; else of the bytes themselves. Where data starts: wf_container_locate */
+	uint64_t header_offset;
 	uint64_t stored_bytes;  /* maybe deflated */
 	uint64_t size_bytes;    /* after inflating */
 	uint32_t crc32;         /* zip: of the inflated bytes as the directory says */

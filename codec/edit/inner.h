@@ -80,7 +80,8 @@ struct wf_file {
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */
 	struct wf_buffer text; /* of PENDING_TEXT */
-	struct wf_tensor_type *was;   /* the type at the last commit, where it has another one now; NULL: never changed */
+	/* the type at the last commit, where it has another one now; NULL: never changed */
+	struct wf_tensor_type *was;
 	struct wf_declared *declared; /* attributes that decide what the content is to be; NULL: none */
 	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
 	struct wf_looks *looks; /* NULL: as the file's */
@@ -338,7 +339,8 @@ wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error 
 /* edit/past.c: until the next commit a name remembers what stood there */
 struct wf_past {
 	wf_ref key, object;    /* what stood there; key: WF_NIL in a list */
-	struct wf_tensor_type *type;  /* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
+	/* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
+	struct wf_tensor_type *type;
 	uint32_t position;     /* in the order of the mapping, or the list */
 	wf_ino ino;            /* the file, which may come back */
 	bool scratch;          /* it was moved to a scratch name, as a backup: what comes next replaces it */

@@ -19,7 +19,8 @@ struct wf_open_options {
 	bool writable;            /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
 	bool ignore_overlay;      /* the tools' view of the plain file */
 	const char *output;       /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
-	const char *edits_of; /* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */
+	/* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */
+	const char *edits_of;
 	enum wf_commit_mode commit_mode;
 	/* An inode's content or attributes changed by an edit to another one (a view of the same storage, a tie broken, a
 	 * commit): cached pages of [offset, offset + len) are stale. len 0: everything. Called with the checkpoint's lock
