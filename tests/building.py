@@ -12,17 +12,9 @@ import subprocess
 import sys
 import tempfile
 
+from tap import done, ok
+
 source = sys.argv[1]
-n = failed = 0
-
-
-def ok(good, what, detail=""):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}", flush=True)
-    if not good and detail:
-        print("\n".join(f"#   {line[:300]}" for line in str(detail).splitlines()[:20]))
 
 
 def run(*command, env=None, cwd=None):
@@ -152,5 +144,4 @@ with tempfile.TemporaryDirectory(prefix="weightfs-building-") as folder:
     what_is_missing(folder)
     readme_and_table_agree()
     totals(folder)
-print(f"1..{n}")
-sys.exit(1 if failed else 0)
+done()

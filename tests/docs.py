@@ -9,17 +9,9 @@ import shutil
 import subprocess
 import sys
 
+from tap import done, ok
+
 source, weightfs, wfctl = sys.argv[1:4]
-n = failed = 0
-
-
-def ok(good, what, detail=""):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}")
-    if not good and detail:
-        print(f"#   {detail}")
 
 
 def same(a, b, what):
@@ -157,5 +149,4 @@ for shell in ("bash", "zsh"):
            f"{shell} can read {' and '.join(files)}")
     else:
         ok(True, f"{' and '.join(files)} # SKIP {shell} is missing")
-print(f"1..{n}")
-sys.exit(1 if failed else 0)
+done()

@@ -12,20 +12,12 @@ import os
 import re
 import sys
 
+from tap import done, ok
+
 source = os.path.realpath(sys.argv[1])
-n = failed = 0
 FOLDERS = ("codec", "fs", "devices", "tests", "contrib")
 ENDINGS = (".c", ".h", ".cu", ".py", ".sh", ".md", ".build")
 OWN = "docs_names.py"  # its wrong names are in the sources nowhere else
-
-
-def ok(good, what, detail=""):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}")
-    if not good and detail:
-        print(f"#   {detail}")
 
 
 def read(path):
@@ -124,5 +116,4 @@ ok(not missing, "and the versions", str(missing))
 wrong = [f"{name} {number}" for name, number in re.findall(r"\b(HOLD_\w+|SETTLE_\w+|MARK_\w+) = (\d+)", header)
          if not re.search(rf"(?s)(- {name.split('_')[0]}:|kind:)[^-]*\b{number}\b", told)]
 ok(not wrong, "and the numbers of what a record says", str(wrong))
-print(f"1..{n}")
-sys.exit(1 if failed else 0)
+done()

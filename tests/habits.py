@@ -10,23 +10,15 @@ import os
 import re
 import sys
 
+from tap import done, ok
+
 sys.dont_write_bytecode = True
 source = os.path.realpath(sys.argv[1])
 path = os.path.join(source, "contrib/format")
 loader = importlib.machinery.SourceFileLoader("formatting", path)
 formatting = importlib.util.module_from_spec(importlib.util.spec_from_loader("formatting", loader))
 loader.exec_module(formatting)
-n = failed = 0
 TEXT = formatting.C + formatting.ROFF + (".py", ".sh", ".bash", ".md", ".build", "meson_options.txt", "LICENSE")
-
-
-def ok(good, what, detail=()):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}")
-    for line in list(detail)[:20] if not good else ():
-        print("#  ", line)
 
 
 def alternatives(pattern):
@@ -95,6 +87,5 @@ for name in names:
     with open(os.path.join(source, name), "rb") as f:
         faults += form_faults(name, f.read(), rules_for(name, config))
 ok(len(names) > 200, f"{len(names)} files are looked at")
-ok(not faults, "they are as .editorconfig says", faults)
-print(f"1..{n}")
-sys.exit(1 if failed else 0)
+ok(not faults, "they are as .editorconfig says", "\n".join(faults))
+done()

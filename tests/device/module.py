@@ -24,7 +24,8 @@ except ImportError:
 import weightfs  # noqa: E402
 from kit import World, done, need_fuse, ok, run, same, skip  # noqa: E402
 from weightfs import tensors  # noqa: E402
-from weightfs.cuda import CudaError, Driver, the_driver  # noqa: E402
+from weightfs.cuda import the_driver  # noqa: E402
+from devkit import find_driver  # noqa: E402
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -125,11 +126,7 @@ def many(w, device):
 
 
 def main():
-    try:
-        driver = Driver()
-        why = "" if driver.device_count() else "the CUDA driver has no device"
-    except CudaError as e:
-        why = str(e)
+    driver, why = find_driver()
     if why:
         skip("the Python module on a device", why)
         done()

@@ -22,6 +22,7 @@ from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted 
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
 import weightfs.cuda  # noqa: E402
 from weightfs.cuda import CudaError, Driver, Manifest  # noqa: E402
+from devkit import find_driver  # noqa: E402
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -237,11 +238,7 @@ def make_many(path):
 
 
 def main():
-    try:
-        driver = Driver()
-        why = "" if driver.device_count() else "the CUDA driver has no device"
-    except CudaError as e:
-        why = str(e)
+    driver, why = find_driver()
     if why:
         skip("sharing device memory", why)
         done()

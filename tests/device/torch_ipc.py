@@ -24,7 +24,8 @@ except ImportError:
 import held  # noqa: E402
 from storages import write_list  # noqa: E402
 from weightfs import tensors  # noqa: E402
-from weightfs.cuda import CudaError, Driver, the_driver  # noqa: E402
+from weightfs.cuda import the_driver  # noqa: E402
+from devkit import find_driver  # noqa: E402
 
 count = failed = 0
 
@@ -44,11 +45,7 @@ def replace_torch():
 
 
 def main():
-    try:
-        driver = Driver()
-        why = "" if driver.device_count() else "the CUDA driver has no device"
-    except CudaError as e:
-        why = str(e)
+    driver, why = find_driver()
     if why:
         print(f"1..0 # SKIP {why}")
         return

@@ -9,16 +9,9 @@ import checks
 import rules
 import tree
 
-n = failed = 0
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from tap import done, ok  # noqa: E402
 
-
-def ok(good, what, detail=""):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}")
-    if not good:
-        print("#", detail)
 
 
 def finds(faults, word, what):
@@ -136,5 +129,4 @@ with tempfile.TemporaryDirectory() as top:
     silent(checks.alone_faults(top, ["codec/good.h"]), "a header that brings what it needs compiles alone")
     finds(checks.alone_faults(top, ["codec/bad.h"]), "codec/bad.h", "one that does not is found")
 
-print(f"1..{n}")
-sys.exit(failed > 0)
+done()

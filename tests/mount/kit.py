@@ -10,9 +10,10 @@ import sys
 import tempfile
 from collections import OrderedDict
 
-from minicheckpoint import Storage, Tensor, save
-
-count = failures = 0
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import tap  # noqa: E402
+from minicheckpoint import Storage, Tensor, save  # noqa: E402
+from tap import need_fuse, ok, same, skip  # noqa: E402, F401
 
 # a daemon in the background has no standard error: what a sanitizer finds goes to files, which done() looks at
 REPORTS = tempfile.mkdtemp(prefix="weightfs-reports-")
@@ -21,37 +22,10 @@ for _name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
     os.environ[_name] = ":".join(filter(None, [os.environ.get(_name), f"log_path={REPORTS}/report"]))
 
 
-def need_fuse():
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        print("1..0 # SKIP /dev/fuse is missing, or not for this user")
-        sys.exit(0)
-
-
-def ok(good, what, detail=""):
-    global count, failures
-    count += 1
-    failures += not good
-    print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
-    if not good and detail != "":
-        print("\n".join(f"#   {line[:500]}" for line in str(detail).splitlines()[:20]), flush=True)
-    return good
-
-
-def same(got, wanted, what):
-    return ok(got == wanted, what, f"got    {got!r}\nwanted {wanted!r}")
-
-
-def skip(what, why):
-    global count
-    count += 1
-    print(f"ok {count} - {what} # SKIP {why}", flush=True)
-
-
 def done():
     for name in sorted(os.listdir(REPORTS)):
         ok(False, "a sanitizer's report", read(os.path.join(REPORTS, name)).decode(errors="replace"))
-    print(f"1..{count}")
-    sys.exit(1 if failures else 0)
+    tap.done()
 
 
 def run(*command, **options):

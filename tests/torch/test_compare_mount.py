@@ -9,20 +9,13 @@ import subprocess
 import sys
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "files")]
-try:
-    import torch
-except ImportError:
-    print("1..0 # SKIP torch is not installed")
-    sys.exit(0)
-if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-    print("1..0 # SKIP /dev/fuse is missing, or not for this user")
-    sys.exit(0)
+import torchkit  # noqa: F401
 
-import cases  # noqa: E402
-import oracle  # noqa: E402
-from compare import compare  # noqa: E402
+import torch
+
+import cases
+import oracle
+from compare import compare
 
 
 class NoOracle(Exception):

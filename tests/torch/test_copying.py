@@ -11,34 +11,14 @@ import sys
 import tempfile
 from collections import OrderedDict
 
-try:
-    import numpy
-    import torch
-except ImportError:
-    print("1..0 # SKIP torch is not installed")
-    sys.exit(0)
+from torchkit import done, ok, programs
 
-import warnings
+import numpy
+import torch
 
 import judge
 
-warnings.simplefilter("ignore")
-
-if not os.path.exists("/dev/fuse"):
-    print("1..0 # SKIP /dev/fuse is missing")
-    sys.exit(0)
-
-WEIGHTFS, WFCTL = (os.path.join(sys.argv[1], "fs", name) for name in ("weightfs", "wfctl"))
-count = failures = 0
-
-
-def ok(good, what, detail=""):
-    global count, failures
-    count += 1
-    failures += not good
-    print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
-    if not good:
-        print("\n".join(f"#   {line[:400]}" for line in str(detail).splitlines()[:20]), flush=True)
+WEIGHTFS, WFCTL = programs(sys.argv[1])
 
 
 def values():
@@ -203,8 +183,7 @@ def main():
             if line.split()[1].startswith(work):
                 subprocess.run(["umount", "-l", line.split()[1]])
         shutil.rmtree(work, ignore_errors=True)
-    print(f"1..{count}")
-    sys.exit(1 if failures else 0)
+    done()
 
 
 main()

@@ -10,24 +10,16 @@ import subprocess
 import sys
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [HERE, os.path.join(TOP, "tests", "files"), os.path.join(TOP, "contrib", "python")]
-try:
-    import torch
-except ImportError:
-    print("1..0 # SKIP torch is not installed")
-    sys.exit(0)
-if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-    print("1..0 # SKIP /dev/fuse is missing, or not for this user")
-    sys.exit(0)
+import torchkit  # noqa: F401
 
-import numpy as np  # noqa: E402
+import torch
 
-import cases  # noqa: E402
-import models  # noqa: E402
-import oracle  # noqa: E402
-import weightfs  # noqa: E402
+import numpy as np
+
+import cases
+import models
+import oracle
+import weightfs
 
 BUILD = sys.argv[1]
 count = failed = 0

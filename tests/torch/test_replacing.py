@@ -11,22 +11,16 @@ import subprocess
 import sys
 import tempfile
 
-try:
-    import numpy
-    import torch
-except ImportError:
-    print("1..0 # SKIP torch is not installed")
-    sys.exit(0)
+from torchkit import done, ok, programs, skip
+
+import numpy
+import torch
 
 import judge
 from replacing import WAYS
 
-if not os.path.exists("/dev/fuse"):
-    print("1..0 # SKIP /dev/fuse is missing")
-    sys.exit(0)
-
 BUILD, PATTERN = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
-WEIGHTFS, WFCTL = (os.path.join(BUILD, "fs", name) for name in ("weightfs", "wfctl"))
+WEIGHTFS, WFCTL = programs(BUILD)
 ONE, TWO = b"\0\0\x80\x3f", b"\0\0\0\x40"
 
 
@@ -58,16 +52,6 @@ HEX = (r"\x00\x00\x80\x3f", r"\x00\x00\x00\x40")
 MISFITS = {"int": b"twelve, or so\n", "list": b"[1, two\n", "float": b"x\n", "bool": b"perhaps\n", "tensor": b"\1" * 23, "zero_d": b"words\n", "param": b"some text\n", "array": b"\1" * 13}
 NEW = {"int": "twelve, or so", "list": "[1, two", "float": "x", "bool": "perhaps", "tensor": torch.full((23,), 1, dtype=torch.uint8), "zero_d": "words", "param": "some text",
        "array": torch.full((13,), 1, dtype=torch.uint8)}
-count = failures = 0
-
-
-def ok(good, what, detail=""):
-    global count, failures
-    count += 1
-    failures += not good
-    print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
-    if not good:
-        print("\n".join(f"#   {line[:300]}" for line in str(detail).splitlines()[:12]), flush=True)
 
 
 def original():
@@ -177,9 +161,7 @@ def main():
             missing = [x for x in way.needs.split() if not shutil.which(x)]
             for case in (fitting, misfitting):
                 if missing:
-                    global count
-                    count += 1
-                    print(f"ok {count} - {way.name} # SKIP {missing[0]} is not installed")
+                    skip(way.name, f"{missing[0]} is not installed")
                     continue
                 try:
                     case(way, work)
@@ -190,8 +172,7 @@ def main():
             if line.split()[1].startswith(work):
                 subprocess.run(["umount", "-l", line.split()[1]])
         shutil.rmtree(work, ignore_errors=True)
-    print(f"1..{count}")
-    sys.exit(1 if failures else 0)
+    done()
 
 
 main()
