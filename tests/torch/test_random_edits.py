@@ -38,6 +38,7 @@ from random_names import LIBC, NameEdits
 from random_tools import ToolEdits
 
 CLONE_NEWNS = 0x20000
+MNT_DETACH = 2
 
 
 class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
@@ -239,6 +240,12 @@ def apart():
     """In a mount name space of their own, where that is allowed, mounts are held by nobody else's, whom wfctl umount would name."""
     if LIBC.unshare(CLONE_NEWNS) == 0:
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        # and those of the tests beside this one are not held here: wfctl umount would name this process to them
+        with open("/proc/self/mounts", "rb") as f:
+            mounts = [line.split() for line in f]
+        for _, where, kind, *_ in reversed(mounts):
+            if kind == b"fuse.weightfs":
+                LIBC.umount2(where.decode("unicode_escape").encode("latin-1"), MNT_DETACH)
 
 
 def main():
