@@ -2,12 +2,18 @@
 #include "codec/lines.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "codec/checkpoint.h"
 #include "codec/tensor/layout.h"
 #include "codec/value/text.h"
 #include "devices/device.h"
+
+#define MAX_RUNS 256u /* told of a tensor; one in more pieces is read through the mount */
 
 static void put_string(struct wf_buffer *out, const char *name, const char *value)
 {
@@ -110,13 +116,53 @@ void wf_line_file_free(struct wf_line_file *f)
 	wf_buffer_free(&f->cuda);
 }
 
+/* [file, offset, bytes]. What was written has no name but that of its descriptor. */
+static bool put_run(struct wf_buffer *out, const struct wf_line *l, const struct wf_storage_run *run)
+{
+	char link[40], path[PATH_MAX];
+	snprintf(link, sizeof link, "/proc/self/fd/%d", run->fd);
+	ssize_t n = run->written ? readlink(link, path, sizeof path) : 0;
+	struct stat st;
+	if (run->written && (n <= 0 || n == (ssize_t)sizeof path || fstat(run->fd, &st) < 0 || st.st_nlink == 0))
+		return false;
+	wf_buffer_puts(out, "[");
+	wf_json_string(out, run->written ? path : l->ck->path, run->written ? (size_t)n : strlen(l->ck->path));
+	wf_buffer_printf(out, ", %llu, %llu]", (unsigned long long)run->file_offset, (unsigned long long)run->len);
+	return true;
+}
+
+/* A tensor of which parts were written since: some runs in the checkpoint's file, some in the edits beside it. */
+static void put_runs(struct wf_buffer *out, const struct wf_line *l)
+{
+	struct wf_storage_run run;
+	size_t before = out->len, n = 0;
+	wf_buffer_puts(out, ", \"runs\": [");
+	uint64_t at = 0;
+	for (; n < MAX_RUNS && wf_tensor_find_run(l->ck->storages, l->tensor, at, &run); n++, at += run.len) {
+		if (n > 0)
+			wf_buffer_puts(out, ", ");
+		if (!put_run(out, l, &run))
+			break;
+	}
+	if (n == 0 || at < l->tensor->size_bytes) { /* not all of it can be told */
+		out->len = before;
+		return;
+	}
+	wf_buffer_putc(out, ']');
+	wf_buffer_append(out, l->file->id.data, l->file->id.len);
+}
+
 /* Where the elements stand one after the other in the checkpoint's file. */
 static void put_file(struct wf_buffer *out, const struct wf_line *l)
 {
 	uint64_t offset;
 	int fd;
-	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset) || (l->ck->edits && wf_edits_is_pending(l->ck, l->ino)))
+	if (l->ck->edits && wf_edits_is_pending(l->ck, l->ino))
 		return;
+	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset)) {
+		put_runs(out, l);
+		return;
+	}
 	wf_buffer_append(out, l->file->name.data, l->file->name.len);
 	put_number(out, ", \"file_offset\": ", offset);
 	wf_buffer_append(out, l->file->id.data, l->file->id.len);

@@ -53,11 +53,24 @@ bool wf_layout_next(struct wf_layout *l, struct wf_run *ret)
 	return true;
 }
 
+static bool is_stored_as_shown(const struct wf_tensor *t)
+{
+	return t->kind != WF_TENSOR_META && t->contiguous && !t->conj && !t->neg && !t->swap && t->size_bytes > 0;
+}
+
 bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset)
 {
 	uint64_t len;
-	return t->kind != WF_TENSOR_META && t->contiguous && !t->conj && !t->neg && !t->swap && t->size_bytes > 0 &&
+	return is_stored_as_shown(t) &&
 	       wf_storage_locate(ss, t->storage, wf_layout_start(t), ret_fd, ret_file_offset, &len) && len >= t->size_bytes;
+}
+
+bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at, struct wf_storage_run *ret)
+{
+	if (!is_stored_as_shown(t) || at >= t->size_bytes || !wf_storage_find_run(ss, t->storage, wf_layout_start(t) + at, ret))
+		return false;
+	ret->len = WF_MIN(ret->len, t->size_bytes - at);
+	return true;
 }
 
 void wf_layout_span(const struct wf_tensor *t, uint64_t *ret_start, uint64_t *ret_end)

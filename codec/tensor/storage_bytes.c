@@ -163,6 +163,20 @@ bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset
 	return true;
 }
 
+bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_storage_run *ret)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	uint64_t end;
+
+	if (!s || s->bad || offset >= s->size_bytes)
+		return false;
+	*ret = (struct wf_storage_run){.written = wf_extents_find(s->dirty, offset, &end), .file_offset = offset};
+	if (!ret->written)
+		return wf_storage_locate(ss, i, offset, &ret->fd, &ret->file_offset, &ret->len);
+	ret->len = WF_MIN(end, s->size_bytes) - offset;
+	return ss->files.open && ss->files.open(ss->files.ctx, i, &ret->fd) == 0;
+}
+
 /* ---- writing ---- */
 
 static const char zeroes[64 << 10];

@@ -69,10 +69,35 @@ def check(w, options):
     same({line["file"] for line in lines.values() if "file" in line}, {os.path.realpath(w.file)}, "by its absolute path")
 
 
+def runs(w, how):
+    """{path: runs} of the tensors that have some: what a program finds there that reads the files itself."""
+    lines, st = manifest(w), os.stat(w.file)
+    found = {p: line["runs"] for p, line in lines.items() if "runs" in line}
+    ok(set(found) >= {"w", "row"} and not set(found) & {"t", "bias"}, f"{how}: what stands in several places has runs", found)
+    for path, parts in found.items():
+        data = b""
+        for file, offset, size in parts:
+            with open(file, "rb") as f:
+                f.seek(offset)
+                data += f.read(size)
+        ok(data == read(f"{w.mnt}/{path}"), f"{how}: {path} is all of them", (parts, data))
+        ok(lines[path]["file_id"] == [st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns], f"{how}: of this checkpoint", lines[path])
+    same(len(found["w"]), 3, f"{how}: before, in and behind the written bytes")
+    same({file for file, *_ in found["w"]} - {os.path.realpath(w.file)}, {file for file, *_ in found["row"][:1]}, "which are in the edits beside it")
+    return found
+
+
 def editing(w):
     with open(f"{w.mnt}/row", "r+b") as f:
         f.write(b"new!")
     same({p for p, line in manifest(w).items() if "file" not in line}, {"w", "t", "row", "none"}, "edited bytes stand in the file no more")
+    runs(w, "a part was written")
+    with open(f"{w.mnt}/0-d", "r+b") as f:
+        f.write(b"all anew")
+    with open(f"{w.mnt}/none", "ab") as f:  # has no bytes, and gets a place of its own
+        f.write(bytes(range(24)))
+    found = runs(w, "all was written")
+    same(len(found.get("0-d", [])), 1, "in one run")
     os.rename(f"{w.mnt}/bias", f"{w.mnt}/bias2")
     lines = manifest(w)
     ok("bias" not in lines and lines["bias2"]["key"] == "bias2" and "file" in lines["bias2"], "a renamed tensor has its new name", lines)
@@ -81,6 +106,7 @@ def editing(w):
     lines, data, st = manifest(w), read(w.file), os.stat(w.file)
     same(lines["row"]["file_id"], [st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns], "after a commit they stand in the new file")
     same(data[lines["row"]["file_offset"]:][:4], b"new!", "at their place")
+    same([p for p, line in lines.items() if "runs" in line], [], "in one piece each")
 
 
 def main():
