@@ -16,28 +16,35 @@
 #include "errors.h"
 #include "handles.h"
 #include "inode.h"
-#include "invalidate.h"
-#include "log.h"
+#include "npy_files.h"
 #include "reply.h"
 #include "signals.h"
 #include "tree.h"
+#include "views.h"
 
 struct fs_control {
 	pthread_mutex_t lock;
 	struct wf_buffer texts[FS_ENTRIES]; /* kept on read-only mounts */
 };
 
-struct fs_control *fs_control_new(void)
+int fs_control_start(struct fs *fs)
 {
-	struct fs_control *c = calloc(1, sizeof *c);
-	if (c)
-		pthread_mutex_init(&c->lock, NULL);
-	return c;
+	fs->control = calloc(1, sizeof *fs->control);
+	if (!fs->control)
+		return -ENOMEM;
+	pthread_mutex_init(&fs->control->lock, NULL);
+	fs->handles = fs_handles_new();
+	fs->views = fs_views_new();
+	fs->npy_files = fs_npy_files_new();
+	return fs->handles && fs->views && fs->npy_files ? 0 : -ENOMEM;
 }
 
 void fs_control_free(struct fs *fs)
 {
 	struct fs_control *c = fs->control;
+	fs_handles_free(fs);
+	fs_views_free(fs);
+	fs_npy_files_free(fs);
 	if (!c)
 		return;
 	for (size_t i = 0; i < FS_ENTRIES; i++)
@@ -48,27 +55,10 @@ void fs_control_free(struct fs *fs)
 
 /* ---- numbers ---- */
 
-/* NULL: .weightfs itself, or a number of no row. */
-static const struct fs_entry *entry_of(fuse_ino_t ino)
-{
-	uint64_t row = (ino >> FS_NODE_BITS) - 2;
-	return row < FS_ENTRIES ? &fs_entries[row] : NULL;
-}
-
-static uint64_t node_of(fuse_ino_t ino)
-{
-	return ino & (FS_CONTROL - 1);
-}
-
-static fuse_ino_t number_of(const struct fs_entry *e, uint64_t node)
-{
-	return (uint64_t)(e - fs_entries + 2) << FS_NODE_BITS | node;
-}
-
 /* What the name of an entry leads to. */
 static fuse_ino_t number_of_entry(struct fs *fs, const struct fs_entry *e)
 {
-	return number_of(e, e->node ? e->node(fs) : 0);
+	return fs_entry_number(e, e->node ? e->node(fs) : 0);
 }
 
 static double timeout_of(const struct fs *fs, const struct fs_entry *e)
@@ -138,20 +128,22 @@ static int stat_fixed(struct fs *fs, const struct fs_entry *e, struct stat *ret)
 
 static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 {
-	const struct fs_entry *e = entry_of(ino);
+	const struct fs_entry *e = fs_entry_of(ino);
 	if (!e && ino != FS_CONTROL)
 		return -ENOENT;
-	int r = e && e->tree ? e->tree->stat(fs, node_of(ino), ret) : stat_fixed(fs, e, ret);
-	if (r == 0)
+	int r = e && e->tree ? e->tree->stat(fs, fs_entry_node(ino), ret) : stat_fixed(fs, e, ret);
+	bool writable = fs->writable && e && e->tree && e->tree->write;
+	if (r == 0 && !writable)
 		fs_stat_read_only(ret, ino);
+	ret->st_ino = ino;
 	if (r == 0 && e && e->command)
 		ret->st_mode = S_IFREG | 0200;
 	return r;
 }
 
-static int fill(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret)
+int fs_control_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret)
 {
-	*ret = (struct fuse_entry_param){.ino = ino, .entry_timeout = timeout_of(fs, entry_of(ino))};
+	*ret = (struct fuse_entry_param){.ino = ino, .entry_timeout = timeout_of(fs, fs_entry_of(ino))};
 	return get_stat(fs, ino, &ret->attr);
 }
 
@@ -167,28 +159,28 @@ void fs_control_getattr(fuse_req_t req, fuse_ino_t ino)
 
 int fs_control_attributes(struct fs *fs, fuse_ino_t ino, uint32_t *ret)
 {
-	const struct fs_entry *e = entry_of(ino);
-	return e && e->tree && e->tree->attributes ? e->tree->attributes(fs, node_of(ino), ret) : -ENODATA;
+	const struct fs_entry *e = fs_entry_of(ino);
+	return e && e->tree && e->tree->attributes ? e->tree->attributes(fs, fs_entry_node(ino), ret) : -ENODATA;
 }
 
 /* ---- names ---- */
 
 static int find_parent(struct fs *fs, fuse_ino_t ino, fuse_ino_t *ret)
 {
-	const struct fs_entry *e = entry_of(ino);
+	const struct fs_entry *e = fs_entry_of(ino);
 	uint64_t node;
 	*ret = ino == FS_CONTROL ? FUSE_ROOT_ID : FS_CONTROL;
-	if (node_of(ino) == 0)
+	if (fs_entry_node(ino) == 0)
 		return 0;
-	int r = e && e->tree && e->tree->parent ? e->tree->parent(fs, node_of(ino), &node) : -ENOENT;
+	int r = e && e->tree && e->tree->parent ? e->tree->parent(fs, fs_entry_node(ino), &node) : -ENOENT;
 	if (r == 0)
-		*ret = number_of(e, node);
+		*ret = fs_entry_number(e, node);
 	return r;
 }
 
 static int find(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *ret)
 {
-	const struct fs_entry *e = entry_of(parent);
+	const struct fs_entry *e = fs_entry_of(parent);
 	uint64_t node;
 	if (!fs_is_control(parent)) {
 		*ret = FS_CONTROL;
@@ -200,9 +192,9 @@ static int find(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *
 				*ret = number_of_entry(fs, e);
 				return 0;
 			}
-	int r = parent != FS_CONTROL && e && e->tree ? e->tree->lookup(fs, node_of(parent), name, &node) : -ENOENT;
+	int r = parent != FS_CONTROL && e && e->tree ? e->tree->lookup(fs, fs_entry_node(parent), name, &node) : -ENOENT;
 	if (r == 0)
-		*ret = number_of(e, node);
+		*ret = fs_entry_number(e, node);
 	return r;
 }
 
@@ -217,7 +209,7 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	else if (strcmp(name, ".") != 0)
 		r = find(fs, parent, name, &ino);
 	if (r == 0)
-		r = fill(fs, ino, &e);
+		r = fs_control_entry(fs, ino, &e);
 	if (r < 0)
 		fuse_reply_err(req, fs_errno(fs, parent, r));
 	else
@@ -232,7 +224,7 @@ static int list_entries(struct fs_page *p, off_t off)
 	int r = 0;
 	for (size_t i = (size_t)off; r == 0 && i < FS_ENTRIES; i++) {
 		struct fuse_entry_param e;
-		if (fill(fs_of(p->req), number_of_entry(fs_of(p->req), &fs_entries[i]), &e) == 0)
+		if (fs_control_entry(fs_of(p->req), number_of_entry(fs_of(p->req), &fs_entries[i]), &e) == 0)
 			r = fs_page_add(p, fs_entries[i].name, &e, (off_t)i + 1);
 	}
 	return 0;
@@ -240,14 +232,15 @@ static int list_entries(struct fs_page *p, off_t off)
 
 void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-	const struct fs_entry *e = entry_of(ino);
+	const struct fs_entry *e = fs_entry_of(ino);
 	struct fs_page p;
-	struct fs_listing l = {.page = &p, .first = ino - node_of(ino), .timeout = timeout_of(fs_of(req), e)};
+	struct fs_listing l = {.page = &p, .first = ino - fs_entry_node(ino), .timeout = timeout_of(fs_of(req), e),
+				.writable = fs_of(req)->writable && e && e->tree && e->tree->write};
 	int r = fs_page_begin(&p, req, size, plus);
 	if (r == 0 && ino == FS_CONTROL)
 		r = list_entries(&p, off);
 	else if (r == 0)
-		r = e && e->tree ? e->tree->list(fs_of(req), node_of(ino), (uint64_t)off, &l) : -ENOTDIR;
+		r = e && e->tree ? e->tree->list(fs_of(req), fs_entry_node(ino), (uint64_t)off, &l) : -ENOTDIR;
 	fs_page_reply(&p, ino, r);
 }
 
@@ -256,10 +249,10 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 /* Makes the text of an open file. -EOPNOTSUPP: it is none, its tree reads it. */
 static int open_text(struct fs *fs, fuse_ino_t ino, struct wf_buffer *out, struct wf_lease **ret_lease)
 {
-	const struct fs_entry *e = entry_of(ino);
+	const struct fs_entry *e = fs_entry_of(ino);
 	*ret_lease = NULL;
 	if (e->tree)
-		return e->tree->text ? e->tree->text(fs, node_of(ino), out, ret_lease) : -EOPNOTSUPP;
+		return e->tree->text ? e->tree->text(fs, fs_entry_node(ino), out, ret_lease) : -EOPNOTSUPP;
 	return e->share ? e->share(fs, out, ret_lease) : e->text(fs, out);
 }
 
@@ -278,20 +271,20 @@ static int open_handle(fuse_req_t req, fuse_ino_t ino, uint64_t *ret)
 
 static void open_file(fuse_req_t req, const struct fs_tree *tree, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	int r = tree->open(fs_of(req), node_of(ino), fi->flags);
+	int r = tree->open(fs_of(req), fs_entry_node(ino), fi->flags);
 	if (r < 0) {
 		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
 		return;
 	}
-	fi->fh = 0;
+	fi->fh = (fi->flags & O_ACCMODE) != O_RDONLY; /* a close and an fsync do not say how it was opened */
 	fi->keep_cache = tree->keeps_pages;
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		tree->release(fs_of(req), node_of(ino), fi->flags);
+		tree->release(fs_of(req), fs_entry_node(ino), fi->flags);
 }
 
 void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	const struct fs_entry *e = entry_of(ino);
+	const struct fs_entry *e = fs_entry_of(ino);
 	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY, command = e && e->command;
 	if (e && e->tree && e->tree->open) {
 		open_file(req, e->tree, ino, fi);
@@ -314,9 +307,9 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void fs_control_release(struct fs *fs, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	const struct fs_entry *e = entry_of(ino);
+	const struct fs_entry *e = fs_entry_of(ino);
 	if (e && e->tree && e->tree->release)
-		e->tree->release(fs, node_of(ino), fi->flags);
+		e->tree->release(fs, fs_entry_node(ino), fi->flags);
 	else if (fs_handle_release(fs, fi->fh))
 		fs_signals_lease_ended(fs);
 	fi->fh = 0;
@@ -343,15 +336,16 @@ static void reply_tree(fuse_req_t req, const struct fs_tree *tree, fuse_ino_t in
 {
 	char *buf = fs_thread_buffer();
 	size_t most = size < FS_READ_MAX ? size : FS_READ_MAX;
-	ssize_t n = !tree->read ? -EACCES : !buf ? -ENOMEM : tree->read(fs_of(req), node_of(ino), (uint64_t)off, buf, most);
+	ssize_t n = !tree->read ? -EACCES : !buf ? -ENOMEM : tree->read(fs_of(req), fs_entry_node(ino), (uint64_t)off, buf, most);
 	fs_reply_bytes(req, ino, buf, n);
 }
 
 void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	const struct fs_entry *e = entry_of(ino);
-	const struct wf_buffer *text = fi ? fs_handle_text(fi->fh) : NULL;
+	const struct fs_entry *e = fs_entry_of(ino);
+	bool has_handle = fi && !(e && e->tree && e->tree->open);
+	const struct wf_buffer *text = has_handle ? fs_handle_text(fi->fh) : NULL;
 	if (text) {
 		reply_part(req, text, size, off);
 	} else if (e && e->tree) {
@@ -366,28 +360,5 @@ void fs_control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, str
 		pthread_mutex_unlock(&fs->control->lock);
 	} else {
 		fuse_reply_err(req, EACCES);
-	}
-}
-
-void fs_control_write(fuse_req_t req, fuse_ino_t ino, size_t size)
-{
-	struct fs *fs = fs_of(req);
-	const struct fs_entry *e = entry_of(ino);
-	struct wf_error err = {0};
-	char text[700];
-	if (!e || !e->command) {
-		fuse_reply_err(req, EACCES);
-		return;
-	}
-	int r = e->command(fs, &err);
-	fs_settle(fs);
-	if (r > 0) {
-		fs_log(fs, LOG_WARNING, "%s, but %s", e->done, err.text);
-		fuse_reply_err(req, ENOTEMPTY);
-	} else if (r < 0) {
-		fs_log(fs, LOG_ERR, "not %s: %s", e->done, wf_error_format(&err, text, sizeof text));
-		fuse_reply_err(req, fs_errno(fs, ino, r));
-	} else {
-		fuse_reply_write(req, size);
 	}
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "inode.h"
 #include "invalidate.h"
 #include "log.h"
 #include "tree.h"
@@ -57,7 +58,7 @@ static int run_discard(struct fs *fs, struct wf_error *err)
 		r = wf_revert(fs->checkpoint, err);
 	if (r == 0)
 		r = wf_readdir(fs->checkpoint, WF_ROOT, 0, forget_entry, fs);
-	fs_invalidate(fs, WF_ROOT, 0, 0);
+	fs_invalidate_node(fs, WF_ROOT, 0, 0);
 	return r;
 }
 
@@ -79,3 +80,27 @@ const struct fs_entry fs_entries[FS_ENTRIES] = {
 	{"model.skipped", .tree = &fs_safetensors_tree, .node = fs_root_skipped},
 	{"entries.json", .text = text_entries, .is_long = true}, /* a line an entry */
 };
+
+const struct fs_entry *fs_entry_of(fuse_ino_t ino)
+{
+	uint64_t row = (ino >> FS_NODE_BITS) - 2;
+	return row < FS_ENTRIES ? &fs_entries[row] : NULL;
+}
+
+uint64_t fs_entry_node(fuse_ino_t ino)
+{
+	return ino & (FS_CONTROL - 1);
+}
+
+fuse_ino_t fs_entry_number(const struct fs_entry *e, uint64_t node)
+{
+	return (uint64_t)(e - fs_entries + 2) << FS_NODE_BITS | node;
+}
+
+const struct fs_entry *fs_entry_of_tree(const struct fs_tree *tree)
+{
+	for (size_t i = 0; i < FS_ENTRIES; i++)
+		if (fs_entries[i].tree == tree)
+			return &fs_entries[i];
+	return NULL;
+}

@@ -27,3 +27,10 @@ struct fs_entry {
 
 #define FS_ENTRIES 15
 extern const struct fs_entry fs_entries[FS_ENTRIES];
+
+/* Numbers of the kernel (inode.c): the row that one belongs to, NULL for .weightfs itself or a number of no row; the node of its tree; and
+ * the way back. */
+const struct fs_entry *fs_entry_of(fuse_ino_t ino);
+uint64_t fs_entry_node(fuse_ino_t ino);
+fuse_ino_t fs_entry_number(const struct fs_entry *e, uint64_t node);
+const struct fs_entry *fs_entry_of_tree(const struct fs_tree *tree); /* the first row that has it; NULL: none */

@@ -18,7 +18,7 @@
 #define SETTLE_CLOSE_NSEC 1000000000
 
 struct change {
-	uint32_t ino;
+	fuse_ino_t ino;
 	uint64_t offset, len;
 	char *name; /* of an entry of the directory ino; NULL: the node itself */
 };
@@ -112,9 +112,8 @@ static int push(struct fs_invalidator *v, const struct change *c)
 	return 0;
 }
 
-void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
+void fs_invalidate_node(struct fs *fs, fuse_ino_t ino, uint64_t offset, uint64_t len)
 {
-	struct fs *fs = ctx;
 	struct fs_invalidator *v = fs->invalidator;
 	if (!v)
 		return;

@@ -10,8 +10,8 @@
 int fs_invalidator_start(struct fs *fs); /* 0 or a negative errno */
 void fs_invalidator_stop(struct fs *fs); /* accepts that it was never started */
 
-/* For struct wf_open_options.changed: only queues. ctx is the struct fs. */
-void fs_invalidate(void *ctx, uint32_t ino, uint64_t offset, uint64_t len);
+/* Only queues. len 0: to the end, and the attributes. */
+void fs_invalidate_node(struct fs *fs, fuse_ino_t ino, uint64_t offset, uint64_t len);
 /* The same for a name of a directory: whether it is there, and which node it is. Returns 0 or -ENOMEM. */
 int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name);
 

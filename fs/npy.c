@@ -1,14 +1,20 @@
 /* .weightfs/npy: the tree again, KEY.npy for each tensor that np.save could write. Its numbers are the codec's; the root is 0.
  *
  * A head is made for each opening and each look, which costs some hundred bytes; what a file holds follows every edit, so that the kernel
- * keeps nothing from one opening to the next.
+ * keeps nothing from one opening to the next. What is written is a struct wf_npy_file's until the last writer is gone (npy_files.h).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 
+#include "errors.h"
 #include "inode.h"
+#include "invalidate.h"
+#include "log.h"
+#include "npy_files.h"
 #include "tree.h"
+#include "write_behind.h"
 
 #define SUFFIX ".npy"
 
@@ -24,15 +30,31 @@ static int compose(struct fs *fs, uint32_t ino, struct wf_composed **ret)
 	return r == -EOPNOTSUPP || r == -ENODATA ? -ENOENT : r;
 }
 
-static int fill(struct fs *fs, struct wf_stat *st, struct stat *ret)
+/* -ENOENT as above. */
+static int size_of(struct fs *fs, uint32_t ino, uint64_t *ret)
 {
 	struct wf_composed *c;
+	struct wf_npy_file *written = fs_npy_hold(fs, ino);
+	if (written) {
+		*ret = wf_npy_size(written);
+		fs_npy_drop(fs, ino);
+		return 0;
+	}
+	int r = compose(fs, ino, &c);
+	if (r == 0) {
+		*ret = wf_composed_size(c);
+		wf_composed_free(c);
+	}
+	return r;
+}
+
+static int fill(struct fs *fs, struct wf_stat *st, struct stat *ret)
+{
 	if (st->type == WF_FILE) {
-		int r = compose(fs, st->ino, &c);
+		int r = size_of(fs, st->ino, &st->size_bytes);
 		if (r < 0)
 			return r;
-		st->size_bytes = st->storage_bytes = wf_composed_size(c);
-		wf_composed_free(c);
+		st->storage_bytes = st->size_bytes;
 	}
 	fs_stat(fs, st, ret);
 	return 0;
@@ -59,14 +81,12 @@ static int npy_lookup(struct fs *fs, uint64_t dir, const char *name, uint64_t *r
 {
 	char buf[NAME_MAX + 1];
 	struct wf_stat st;
-	struct wf_composed *c;
+	uint64_t size;
 	const char *key = without_suffix(name, buf);
 	int r = key ? wf_lookup(fs->checkpoint, codec_node(dir), key, &st) : -ENOENT;
 	if (r == 0)
-		r = st.type == WF_FILE ? compose(fs, st.ino, &c) : -ENOENT;
-	if (r == 0) {
-		wf_composed_free(c);
-	} else if (r == -ENOENT) { /* a directory, whatever it is called */
+		r = st.type == WF_FILE ? size_of(fs, st.ino, &size) : -ENOENT;
+	if (r == -ENOENT) { /* a directory, whatever it is called */
 		r = strlen(name) > NAME_MAX ? -ENAMETOOLONG : wf_lookup(fs->checkpoint, codec_node(dir), name, &st);
 		if (r == 0 && st.type == WF_FILE)
 			r = -ENOENT;
@@ -118,7 +138,14 @@ static int npy_list(struct fs *fs, uint64_t node, uint64_t cookie, struct fs_lis
 static ssize_t npy_read(struct fs *fs, uint64_t node, uint64_t offset, void *buf, size_t len)
 {
 	struct wf_composed *c;
-	int r = compose(fs, codec_node(node), &c);
+	uint32_t ino = codec_node(node);
+	struct wf_npy_file *written = fs_npy_hold(fs, ino);
+	if (written) {
+		ssize_t got = wf_npy_read(written, offset, buf, len);
+		fs_npy_drop(fs, ino);
+		return got;
+	}
+	int r = compose(fs, ino, &c);
 	if (r < 0)
 		return r;
 	ssize_t n = wf_composed_read(fs->checkpoint, c, offset, buf, len);
@@ -141,10 +168,91 @@ static int npy_attributes(struct fs *fs, uint64_t node, uint32_t *ret)
 	return 0;
 }
 
+/* ---- writing ---- */
+
+static bool writes(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static int npy_open(struct fs *fs, uint64_t node, int flags)
+{
+	return fs_npy_open(fs, codec_node(node), writes(flags));
+}
+
+/* What came through a mapping after the last close is judged now, and nobody is there to be told. */
+static void npy_release(struct fs *fs, uint64_t node, int flags)
+{
+	int r = fs_npy_release(fs, codec_node(node), writes(flags));
+	if (r < 0)
+		fs_outcome(fs, codec_node(node), "close", NULL, r);
+	if (!writes(flags))
+		return;
+	fs_invalidate_node(fs, codec_node(node), 0, 0);
+	fs_edited(fs);
+}
+
+static int npy_create(struct fs *fs, uint64_t dir, const char *name, uint64_t *ret)
+{
+	char buf[NAME_MAX + 1];
+	struct wf_stat st;
+	const char *key = without_suffix(name, buf);
+	if (!key) {
+		fs_note_reason(fs, -EINVAL, "a name in npy/ ends in .npy");
+		return -EINVAL;
+	}
+	int r = fs_npy_make(fs, codec_node(dir), key, &st);
+	if (r == 0)
+		*ret = st.ino;
+	return r;
+}
+
+static ssize_t npy_write(struct fs *fs, uint64_t node, uint64_t offset, const void *buf, size_t len)
+{
+	uint32_t ino = codec_node(node);
+	struct wf_npy_file *f = fs_npy_hold(fs, ino);
+	if (!f)
+		return -EBADF;
+	ssize_t n = wf_npy_write(f, offset, buf, len);
+	fs_npy_drop(fs, ino);
+	fs_invalidate_node(fs, ino, 0, 0); /* its elements may have changed at once */
+	return n;
+}
+
+static int npy_resize(struct fs *fs, uint64_t node, uint64_t size)
+{
+	uint32_t ino = codec_node(node);
+	struct wf_npy_file *f = fs_npy_hold(fs, ino);
+	if (!f)
+		return -EACCES; /* truncate(2): there is no close that would judge what comes of it */
+	int r = wf_npy_resize(f, size);
+	fs_npy_drop(fs, ino);
+	return r;
+}
+
+static int npy_flush(struct fs *fs, uint64_t node)
+{
+	uint32_t ino = codec_node(node);
+	struct wf_npy_file *f = fs_npy_hold(fs, ino);
+	if (!f)
+		return 0;
+	int r = wf_npy_flush(f);
+	fs_npy_drop(fs, ino);
+	fs_invalidate_node(fs, ino, 0, 0);
+	fs_edited(fs);
+	return r;
+}
+
 const struct fs_tree fs_npy_tree = {.stat = npy_stat,
 				    .lookup = npy_lookup,
 				    .list = npy_list,
 				    .read = npy_read,
 				    .parent = npy_parent,
 				    .attributes = npy_attributes,
+				    .open = npy_open,
+				    .release = npy_release,
+				    .create = npy_create,
+				    .write = npy_write,
+				    .resize = npy_resize,
+				    .flush = npy_flush,
 				    .follows = true};

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "changed.h"
 #include "control.h"
 #include "errors.h"
 #include "fs.h"
@@ -87,10 +88,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 {
 	struct fs *fs = fs_of(req);
 	if (fs_is_control(ino)) {
-		fs_control_write(req, ino, size);
+		fs_control_write(req, ino, buf, size, off);
 		return;
 	}
 	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, opening(fi), (uint64_t)off, buf, size);
+	fs_changed_npy(fs, (uint32_t)ino);
 	fs_settle(fs);
 	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
 	if (error)
@@ -99,10 +101,16 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		fuse_reply_write(req, (size_t)n);
 }
 
+/* Of a file of .weightfs that was opened for writing. */
+static int flush_control(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
+{
+	return fi && fi->fh ? fs_control_flush(fs_of(req), ino) : 0;
+}
+
 /* A reader's close ends nobody's text; a writer's that waits for nothing costs a look. */
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	int r = fs_is_control(ino) ? 0 : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
+	int r = fs_is_control(ino) ? flush_control(req, ino, fi) : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
 	fs_settle_close(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "close", NULL, r));
 }
@@ -111,8 +119,8 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 {
 	struct fs *fs = fs_of(req);
 	int r = 0;
-	if (!fs_is_control(ino) && fs->writable) {
-		r = wf_flush(fs->checkpoint, (uint32_t)ino, opening(fi)); /* text that does not parse */
+	if (fs->writable) {
+		r = fs_is_control(ino) ? flush_control(req, ino, fi) : wf_flush(fs->checkpoint, (uint32_t)ino, opening(fi)); /* text that does not parse */
 		if (r == 0)
 			r = wf_sync(fs->checkpoint);
 	}

@@ -164,6 +164,10 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct wf_stat st;
 	struct wf_opening *o = NULL;
 	bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
+	if (fs_is_control(parent)) {
+		fs_control_create(req, parent, name, fi);
+		return;
+	}
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0)
 		r = wf_open_file(fs->checkpoint, st.ino, writing, &o);
@@ -218,8 +222,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	struct wf_stat st;
 	struct stat result;
 	int r = 0;
-	if (fs_is_control(ino)) { /* > .weightfs/commit truncates first */
-		fs_control_getattr(req, ino);
+	if (fs_is_control(ino)) {
+		fs_control_setattr(req, ino, attr, to_set);
 		return;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)

@@ -15,9 +15,9 @@
 
 #include "beside.h"
 #include "busy.h"
+#include "changed.h"
 #include "control.h"
 #include "errors.h"
-#include "handles.h"
 #include "invalidate.h"
 #include "log.h"
 #include "mounting.h"
@@ -25,7 +25,6 @@
 #include "places.h"
 #include "say.h"
 #include "signals.h"
-#include "views.h"
 #include "waiting.h"
 #include "was_link.h"
 #include "write_behind.h"
@@ -139,7 +138,7 @@ static int open_checkpoint(struct fs *fs)
 	struct wf_open_options options = {.writable = writable,
 					  .output = o->output,
 					  .commit_mode = o->commit_mode,
-					  .changed = fs_invalidate,
+					  .changed = fs_changed,
 					  .renamed = entry_changed,
 					  .became_directory = fs_became_directory,
 					  .changed_ctx = fs,
@@ -404,8 +403,8 @@ static int run(struct fs *fs, struct start *start)
 		return fail("signals", strerror(-r));
 	fs->log = fs_log_new();
 	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
-	if (status == 0 && (add_mount_options(fs) < 0 || !(fs->control = fs_control_new()) || !(fs->handles = fs_handles_new()) ||
-			    !(fs->views = fs_views_new()) || (fs->writable && !(fs->was_links = fs_was_links_new()))))
+	if (status == 0 && (add_mount_options(fs) < 0 || fs_control_start(fs) < 0 ||
+			    (fs->writable && !(fs->was_links = fs_was_links_new()))))
 		status = fail(fs->options.checkpoint, strerror(ENOMEM));
 	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
 	if (status == 0 && start->pipe >= 0 && chdir("/") < 0)
@@ -414,8 +413,6 @@ static int run(struct fs *fs, struct start *start)
 		status = mount_and_serve(fs, start);
 	fs_signals_stop(fs);
 	fs_control_free(fs);
-	fs_handles_free(fs);
-	fs_views_free(fs);
 	fs_was_links_free(fs->was_links);
 	wf_close(fs->checkpoint);
 	if (fs->beside >= 0)

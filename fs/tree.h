@@ -24,6 +24,7 @@ struct fs_listing {
 	struct fs_page *page;
 	fuse_ino_t first; /* the number of the entry itself */
 	double timeout;   /* for how many seconds a name can be relied on */
+	bool writable;
 };
 /* Returns 0, or 1 when the page is full: `list` ends then and returns 0. next: the cookie that goes on after this entry, above 0. */
 int fs_listing_add(struct fs_listing *l, const char *name, uint64_t node, uint64_t next, const struct stat *st);
@@ -47,6 +48,12 @@ struct fs_tree {
 	 * openings finds the file by its number; on a read-only mount none is told. */
 	int (*open)(struct fs *fs, uint64_t node, int flags);
 	void (*release)(struct fs *fs, uint64_t node, int flags);
+	/* Optional, all or none: files that can be written on a writable mount. create makes one of a name that is not there and opens it for
+	 * writing; flush is a writer's close, or its fsync. */
+	int (*create)(struct fs *fs, uint64_t dir, const char *name, uint64_t *ret);
+	ssize_t (*write)(struct fs *fs, uint64_t node, uint64_t offset, const void *buf, size_t len);
+	int (*resize)(struct fs *fs, uint64_t node, uint64_t size);
+	int (*flush)(struct fs *fs, uint64_t node);
 	bool keeps_pages; /* the number of a file stands for its bytes: what the kernel has read it may keep */
 	bool follows;     /* after an edit a name leads to another number: the kernel asks each time */
 	/* Optional: the node of the codec whose attributes these are. */

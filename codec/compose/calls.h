@@ -26,6 +26,21 @@ int wf_compose_safetensors(struct wf_checkpoint *ck, uint32_t dir, struct wf_com
 /* A tensor as np.save writes it. -EOPNOTSUPP: NumPy has no such dtype; -ENODATA (meta); or why it cannot be read. */
 int wf_compose_npy(struct wf_checkpoint *ck, uint32_t ino, struct wf_composed **ret);
 
+/* An .npy file that is being written: .weightfs/npy. What is gathered is judged by wf_npy_flush, and is the tensor then: data, dtype and
+ * shape. Its own head, as it was written, is read back until wf_npy_close. Any thread. */
+struct wf_npy_file;
+/* anew: it starts empty, whatever the entry holds. -EROFS; what wf_compose_npy returns; -ENOMEM. */
+int wf_npy_open(struct wf_checkpoint *ck, uint32_t ino, bool anew, struct wf_npy_file **ret);
+/* Flush before it. Returns whether the entry is a tensor by now: else nothing that was written was ever accepted. */
+bool wf_npy_close(struct wf_npy_file *f);
+uint64_t wf_npy_size(struct wf_npy_file *f);
+ssize_t wf_npy_read(struct wf_npy_file *f, uint64_t offset, void *buf, size_t len);
+ssize_t wf_npy_write(struct wf_npy_file *f, uint64_t offset, const void *buf, size_t len);
+int wf_npy_resize(struct wf_npy_file *f, uint64_t size);
+/* -EINVAL: no .npy file, or not all of it, objects, a dtype that torch does not have; what the edit is refused with. The entry stays what
+ * it was then, and the file what was written. */
+int wf_npy_flush(struct wf_npy_file *f);
+
 uint64_t wf_composed_size(const struct wf_composed *c);
 /* As wf_read. -ESTALE: a tensor of it is gone, or has another size. */
 ssize_t wf_composed_read(struct wf_checkpoint *ck, const struct wf_composed *c, uint64_t offset, void *buf, size_t len);
