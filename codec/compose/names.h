@@ -9,7 +9,7 @@
 
 #include "codec/edit/state.h"
 
-#define WF_NAMES_AGAIN 1000000u
+#define WF_NAMES_AGAIN 20000u
 
 struct wf_named {
 	const char *name; /* valid during the call */
