@@ -1,0 +1,153 @@
+"""Files made of tensors, beside what one would use without them. Each figure is a ratio of two things measured in turns.
+
+Usage: contrib/bench/run views [export] [heads] [open] [load]        WEIGHTFS_BENCH_GIB: the size of the exported file (default 1)
+"""
+import os
+import subprocess
+import sys
+import time
+
+from common import WFCTL, alternate, finish, mounted, report, scratch
+
+PYTHON = sys.executable
+PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python")
+
+
+def make(path, code):
+    subprocess.run([PYTHON, "-c", "import sys, torch\npath = sys.argv[1]\n" + code, path], check=True)
+    return path
+
+
+def synced(command, *paths):
+    """Seconds until it is done and on the disk."""
+    for path in paths:
+        if os.path.exists(path):
+            os.remove(path)
+    subprocess.run(["sync"], check=True)
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for path in paths:
+        subprocess.run(["sync", path], check=True)
+    return time.perf_counter() - start
+
+
+def resident_kib(command):
+    r = subprocess.run(["/usr/bin/env", "time", "-f", "%M", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    return int(r.stderr.split()[-1])
+
+
+def inside(code, *arguments):
+    """Seconds that the script says it took, imports left out."""
+    return float(subprocess.run([PYTHON, "-c", "import sys, time\n" + code, *arguments], check=True, stdout=subprocess.PIPE, text=True,
+                                env={**os.environ, "PYTHONPATH": PACKAGE}).stdout)
+
+
+CONVERT = """
+import sys, torch
+from safetensors.torch import save_file
+save_file(torch.load(sys.argv[1]), sys.argv[2], metadata={"format": "pt"})
+"""
+
+
+def bench_export(work):
+    count = int(float(os.environ.get("WEIGHTFS_BENCH_GIB", "1")) * 64)
+    file = make(f"{work}/m.pt", f"torch.save({{f'w{{i}}': torch.randn(1 << 22) for i in range({count})}}, path)")
+    copy, ours, theirs = f"{work}/copy.pt", f"{work}/ours.safetensors", f"{work}/theirs.safetensors"
+    t = alternate(3, cp=lambda: synced(["cp", "--reflink=never", file, copy], copy), wfctl=lambda: synced([WFCTL, "export", file, ours], ours),
+                  python=lambda: synced([PYTHON, "-c", CONVERT, file, theirs], theirs))
+    subprocess.run(["cmp", ours, theirs], check=True)
+    report("export to safetensors: time / cp --reflink=never time", t["wfctl"] / t["cp"], ceiling=1.1)
+    report("torch.load and save_file time / export time", t["python"] / t["wfctl"], floor=1)
+    ours_kib, theirs_kib = resident_kib([WFCTL, "export", file, ours]), resident_kib([PYTHON, "-c", CONVERT, file, theirs])
+    report("export: resident memory", ours_kib / 1024, ceiling=32, unit=" MiB")
+    print(f"    torch.load and save_file: {theirs_kib / 1024:.0f} MiB")
+
+
+HEAD = """
+start = time.perf_counter()
+with open(sys.argv[1], "rb") as f:
+    f.read(int.from_bytes(f.read(8), "little"))
+print(time.perf_counter() - start)
+"""
+
+
+def many(work):
+    return make(f"{work}/many.pt", "torch.save({f'layers.{i // 16}.block.{i % 16}.weight': torch.full((8,), float(i)) for i in range(100_000)}, path)")
+
+
+def bench_heads(work):
+    with mounted(many(work), "rw") as mnt:
+        def touched():
+            os.utime(f"{mnt}/layers.0.block.0.weight")
+            with open(f"{mnt}/layers.0.block.0.weight", "r+b") as f:
+                f.write(b"\0\0\0\0")  # so that the file is made anew
+            return inside(HEAD, f"{mnt}/.weightfs/model.safetensors")
+        t = alternate(5, head=touched)
+        report("safetensors head of 100000 tensors, made and read: seconds", t["head"], ceiling=0.1)
+        lines = HEAD.replace("f.read(int.from_bytes(f.read(8), \"little\"))", "f.read()")
+        t = alternate(5, lines=lambda: inside(lines, f"{mnt}/.weightfs/tensors.json"))
+        report("tensors.json of 100000 tensors: seconds", t["lines"], ceiling=0.1)
+
+
+OPEN = """
+from safetensors import safe_open
+start, total = time.perf_counter(), 0
+with safe_open(sys.argv[1], "pt") as f:
+    for name in f.keys():
+        total += int(f.get_tensor(name).view(-1)[::1024].long().sum())
+print(time.perf_counter() - start)
+"""
+FILES = """
+import mmap, os, torch
+start, total = time.perf_counter(), 0
+for name in os.listdir(sys.argv[1]):
+    with open(os.path.join(sys.argv[1], name), "rb") as f:
+        total += int(torch.frombuffer(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.float32)[::1024].long().sum())
+print(time.perf_counter() - start)
+"""
+
+
+def bench_open(work):
+    file = make(f"{work}/m.pt", "torch.save({f'w{i}': torch.randn(1 << 22) for i in range(16)}, path)")
+    subprocess.run(["cat", file], check=True, stdout=subprocess.DEVNULL)
+
+    def cold(code, path):
+        with mounted(file) as mnt:
+            return inside(code, mnt + path)
+    t = alternate(3, view=lambda: cold(OPEN, "/.weightfs/model.safetensors"), files=lambda: cold(FILES, ""))
+    report("safe_open of the mount, all tensors, cold: time / mapping the tensors' files", t["view"] / t["files"], ceiling=1.05)
+    with mounted(file) as mnt:
+        inside(OPEN, f"{mnt}/.weightfs/model.safetensors"), inside(FILES, mnt)
+        t = alternate(3, view=lambda: inside(OPEN, f"{mnt}/.weightfs/model.safetensors"), files=lambda: inside(FILES, mnt))
+    report("the same, warm", t["view"] / t["files"], ceiling=1.05)
+
+
+LOAD = """
+import {module}
+{prepare}
+start = time.perf_counter()
+loaded = {call}
+print(time.perf_counter() - start)
+"""
+
+
+def load(module, call, *arguments, prepare=""):
+    return inside(LOAD.format(module=module, call=call, prepare=prepare), *arguments)
+
+
+def bench_load(work):
+    file = make(f"{work}/m.pt", "torch.save({f'w{i}': torch.randn(1 << 20) for i in range(256)}, path)")
+    with mounted(file) as mnt:
+        t = alternate(5, ours=lambda: load("torch, weightfs", "weightfs.load(sys.argv[1])", mnt),
+                      torch=lambda: load("torch", "torch.load(sys.argv[1], mmap=True)", file))
+    report("weightfs.load of 256 tensors: time / torch.load(mmap=True) time", t["ours"] / t["torch"], ceiling=1.2)
+    file = many(work)
+    with mounted(file) as mnt:
+        t = alternate(3, ours=lambda: load("torch, weightfs", "weightfs.load(sys.argv[1])", mnt), torch=lambda: load("torch", "torch.load(sys.argv[1])", file))
+    report("100000 tensors: torch.load time / weightfs.load time", t["torch"] / t["ours"], floor=20)
+
+
+with scratch() as directory:
+    for name in sys.argv[1:] or ["export", "heads", "open", "load"]:
+        globals()[f"bench_{name}"](directory)
+finish()
