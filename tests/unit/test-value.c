@@ -116,6 +116,9 @@ static void test_set(void **state)
 		{"list", "[1,]\n", -EINVAL, NULL},
 		{"list", "[1] 2\n", -EINVAL, NULL},
 		{"list", "[\"a\n", -EINVAL, NULL},
+		{"list", "[\"\\q\"]\n", -EINVAL, NULL}, /* no such escape */
+		{"None", "\"\\q\"\n", -EINVAL, NULL},
+		{"list", "[\"\\ud800\"]\n", 0, "[\"\\ud800\"]\n"},
 		{"list", "[True, None, NaN]\n", 0, "[true, null, NaN]\n"},
 		{"complex", "2j\n", 0, "2j\n"},
 	};
