@@ -66,12 +66,13 @@ static int open_source(struct wf_checkpoint *ck, struct wf_error *err)
 	return r < 0 ? wf_fail(err, r, "%s", strerror(-r)) : 0;
 }
 
-static int open_overlay(struct wf_checkpoint *ck, const char *edits_of, struct wf_error *err)
+static int open_overlay(struct wf_checkpoint *ck, const struct wf_open_options *options, struct wf_error *err)
 {
 	struct wf_overlay_options o = {.checkpoint = ck->path,
 				       .output = ck->output,
-				       .edits_of = edits_of,
+				       .edits_of = options->edits_of,
 				       .writable = ck->writable,
+				       .unlogged = options->at_once,
 				       .log = ck->log};
 	return wf_overlay_open(&o, &ck->overlay, err);
 }
@@ -160,6 +161,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		return wf_fail(err, -ENOMEM, "out of memory");
 	ck->writable = options->writable;
 	ck->commit_mode = options->commit_mode;
+	ck->at_once = options->at_once;
 	ck->onto = options->edits_of != NULL;
 	ck->log = (struct wf_log){options->log, options->log_ctx};
 	ck->changed = options->changed;
@@ -171,7 +173,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	/* before the file is read: a crash may have left an append half done, and the overlay knows how much of it
 	 * counts */
 	if (r == 0 && !options->ignore_overlay)
-		r = open_overlay(ck, options->edits_of, err);
+		r = open_overlay(ck, options, err);
 	if (r == 0 && stat(ck->path, &ck->opened) < 0)
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)

@@ -108,6 +108,8 @@ bool wf_is_leased(struct wf_checkpoint *ck); /* whether there is any */
 int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);
 int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
 int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* one JSON object; its members are in the man page */
+/* How far a commit is that another thread does. false: none goes on. */
+bool wf_commit_progress(struct wf_checkpoint *ck, uint64_t *ret_done_bytes, uint64_t *ret_total_bytes);
 struct wf_totals {
 	uint64_t entries;    /* names, directories and links, too */
 	uint64_t file_bytes; /* of the checkpoint's file */
@@ -164,6 +166,8 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 	      void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes), void *ctx);
 
 /* ---- without a mount ---- */
+/* Makes an empty checkpoint, as torch.save({}, path) does. Returns: 0; -EEXIST; or the system's error. One thread: it asks for the umask. */
+int wf_new(const char *path, struct wf_error *err);
 /* Commits the edits that wait beside the file at path (which may have been changed, or be gone) to another file, where every name
  * that they touch must be there with the same dtype and shape; all or nothing. They are gone from beside path then.
  * Returns: 0; -ENOENT there are none; -ESTALE something is different; -EEXIST the other file has edits of its own; -EBUSY; what

@@ -145,3 +145,10 @@ int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	pthread_rwlock_unlock(&ck->lock);
 	return wf_buffer_status(ret);
 }
+
+bool wf_commit_progress(struct wf_checkpoint *ck, uint64_t *ret_done_bytes, uint64_t *ret_total_bytes)
+{
+	*ret_done_bytes = atomic_load(&ck->progress.done_bytes);
+	*ret_total_bytes = atomic_load(&ck->progress.total_bytes);
+	return atomic_load(&ck->progress.running);
+}

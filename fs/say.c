@@ -1,12 +1,13 @@
 /* Prints one line on standard error, whatever the names in it hold. */
 #include "say.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "codec/bytes/buffer.h"
 
-void fs_say_v(const char *program, const char *what, const char *fmt, va_list ap)
+static void say_v(const char *program, const char *what, const char *fmt, va_list ap)
 {
 	struct wf_buffer line = WF_BUFFER_INIT;
 	char text[1200];
@@ -30,6 +31,6 @@ void fs_say(const char *program, const char *what, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	fs_say_v(program, what, fmt, ap);
+	say_v(program, what, fmt, ap);
 	va_end(ap);
 }

@@ -2,8 +2,5 @@
  * programs. */
 #pragma once
 
-#include <stdarg.h>
-
 /* "PROGRAM: WHAT: why"; without WHAT when it is NULL. */
 void fs_say(const char *program, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void fs_say_v(const char *program, const char *what, const char *fmt, va_list ap);

@@ -3,6 +3,7 @@
 
 Usage: docs.py SOURCE_DIR WEIGHTFS WFCTL. Prints TAP.
 """
+import json
 import os
 import re
 import shutil
@@ -95,14 +96,35 @@ def bash_completes(*words):
     return set(r.stdout.split("\n")) - {""}
 
 
-def zsh_branch(verb):
-    """The part of _wfctl that completes the verb's arguments."""
-    text = read("completion", "_wfctl").split("case $words[1] in")[1]
-    branches = dict(re.findall(r"^\t([\w*]+)\)(.*?);;", text, re.M | re.S))
-    return branches.get(verb, branches["*"])
+def zsh_completes(*words):
+    """What zsh would offer for the last of the words."""
+    script = """
+        _describe() { local a=$@[-1]; print -rl -- ${${(P)a}%%:*} }
+        compadd() { local a=$@[-1]; print -rl -- ${(P)a} }
+        _files() { print a-file }
+        compset() { }
+        file=$1; shift; words=("$@"); CURRENT=$#words; PREFIX=$words[-1]
+        complete_it() { eval "$(<$file)" }
+        complete_it """
+    env = {**os.environ, "PATH": os.path.dirname(wfctl) + ":" + os.environ["PATH"]}
+    r = subprocess.run(["zsh", "-f", "-c", script, "zsh", os.path.join(source, "contrib/completion/_wfctl"), *words],
+                       stdout=subprocess.PIPE, text=True, env=env)
+    return set(r.stdout.split("\n")) - {""}
+
+
+def offered(words):
+    """Completions end the name of an option with = where an argument follows."""
+    return {word.rstrip("=") for word in words}
+
+
+def mount_points():
+    with open("/proc/self/mounts") as f:
+        return {line.split()[1] for line in f if " fuse.weightfs " in line}
 
 
 def verbs_of_wfctl():
+    described = json.loads(help_of(wfctl, "help", "--json"))
+    shells = [(shell, completes) for shell, completes in (("bash", bash_completes), ("zsh", zsh_completes)) if shutil.which(shell)]
     verbs = sorted(w for w in of_help(wfctl) if not w.startswith("-"))
     on_page = of_verbs_on_page()
     same(set(verbs), set(on_page), "wfctl --help and wfctl.1 have the same verbs")
@@ -113,12 +135,20 @@ def verbs_of_wfctl():
         ok(text == help_of(wfctl, verb, "-h") == help_of(wfctl, "help", verb), f"wfctl {verb} -h and wfctl help {verb} are the same")
         options = of_help(wfctl, verb)
         same(options - {"-h", "--help"}, on_page[verb], f"wfctl {verb} --help and wfctl.1 list the same")
-        same(set(re.findall(r"(?<![\w-])--?[\w-]+", re.sub(r"\[[^]]*\]", " ", zsh_branch(verb).replace("{", " ").replace(",", " ")))) - {"-"},
-             options, f"zsh completes the options of wfctl {verb}")
-        if shutil.which("bash"):
-            same(bash_completes("wfctl", verb, "-"), options, f"bash completes the options of wfctl {verb}")
+        listed = next(v for v in described["verbs"] if v["name"] == verb)
+        same({"--" + o["name"] for o in listed["options"]} | {"-" + o["letter"] for o in listed["options"] if o["letter"]} | {"-h", "--help"},
+             options, f"wfctl help --json tells the options of wfctl {verb}")
+        for shell, completes in shells:
+            same(offered(completes("wfctl", verb, "-")), options, f"{shell} completes the options of wfctl {verb}")
+    for shell, completes in shells:
+        same(offered(completes("wfctl", "")), set(verbs) | {"help", "-f", "--file", "-h", "--help", "-V", "--version"}, f"{shell} completes verbs")
+        model = os.path.join(source, "tests/files/torch/good-general.pt")
+        same(completes("wfctl", "cat", model, "lo"), {"loss"}, f"{shell} completes keys behind a checkpoint")
+        same(completes("wfctl", "attr", model, "loss", "cl") & {"class"}, {"class"}, f"{shell} completes attributes")
+        before = mount_points()
+        found, after = completes("wfctl", "umount", ""), mount_points() # others mount and unmount meanwhile
+        ok(before & after <= found <= before | after, f"{shell} completes mount points", found)
     if shutil.which("bash"):
-        same(bash_completes("wfctl", ""), set(verbs) | {"help", "-h", "--help", "-V", "--version"}, "bash completes verbs")
         same(bash_completes("wfctl", "help", "um"), {"umount"}, "bash completes wfctl help")
         model = os.path.join(source, "tests/files/torch/good-general.pt")
         same(bash_completes("wfctl", "ls", "-l", model, "lo"), {"loss"}, "bash completes keys, values too")
@@ -132,8 +162,9 @@ for program, page in ((weightfs, "weightfs.1"), (wfctl, "wfctl.1")):
         words = words.union(*(of_help(program, verb) for verb in words if not verb.startswith("-")))
     ok(len(words) > 8 and {"-h", "--help", "-V", "--version"} <= words, f"{name} --help can be read", str(words))
     same(words, of_page(page), f"{name} --help and {page} list the same")
-    in_completion(f"{name}.bash", words)
-    in_completion(f"_{name}", words)
+    if program == weightfs: # what wfctl offers it tells its completions itself
+        in_completion(f"{name}.bash", words)
+        in_completion(f"_{name}", words)
 verbs_of_wfctl()
 for page in ("weightfs.1", "wfctl.1", "mount.fuse.weightfs.8"):
     if shutil.which("mandoc"):

@@ -292,7 +292,9 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
 	c->returned = wf_edits_return_hidden(ck, &c->returned_names);
-	int r = wf_edits_before_commit(ck, c->err);
+	int r = ck->at_once && c->returned > 0
+			? wf_fail(c->err, -EPERM, "not without the objects that hold them: %s", c->returned_names.data)
+			: wf_edits_before_commit(ck, c->err);
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && !ck->relocated;
 	if (r == 0 && !*ret_nothing)
 		r = wf_commit_choose(c, mode);

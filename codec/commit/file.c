@@ -192,3 +192,17 @@ int wf_new_file_rename(struct wf_new_file *f, bool *ret_renamed, struct wf_error
 	int r = wf_sync_directory(f->home);
 	return r < 0 ? wf_fail(err, r, "cannot make the new name durable: %s", strerror(-r)) : 0;
 }
+
+int wf_new_file_link(struct wf_new_file *f, struct wf_error *err)
+{
+	int r = 0;
+	/* some file systems know only one of the two */
+	if (renameat2(f->home, name_of(f->path), f->home, name_of(f->target), RENAME_NOREPLACE) == 0)
+		free(steal_pointer(&f->path));
+	else
+		r = errno != EINVAL ? -errno : linkat(f->home, name_of(f->path), f->home, name_of(f->target), 0) < 0 ? -errno : 0;
+	if (r < 0)
+		return wf_fail(err, r, "%s: %s", f->target, strerror(-r));
+	r = wf_sync_directory(f->home);
+	return r < 0 ? wf_fail(err, r, "cannot make the new name durable: %s", strerror(-r)) : 0;
+}

@@ -30,5 +30,7 @@ void wf_new_file_free(struct wf_new_file *f);
 /* Owner, mode, extended attributes and access lists of the open file `like`. What only a privileged process may set is
  * left out where this one is not (-EPERM); no room for the rest is an error. */
 int wf_new_file_dress(const struct wf_new_file *f, int like, struct wf_error *err);
+/* Gives it the target's name where nothing has that yet (-EEXIST); the directory is durable on return. */
+int wf_new_file_link(struct wf_new_file *f, struct wf_error *err);
 /* Renames over the target; the directory is durable on return. *ret_renamed: whether the rename itself happened. */
 int wf_new_file_rename(struct wf_new_file *f, bool *ret_renamed, struct wf_error *err);

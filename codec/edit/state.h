@@ -45,6 +45,7 @@ struct wf_checkpoint {
 	char *path;   /* resolved, absolute */
 	char *output; /* where commits go, absolute; NULL: path */
 	enum wf_commit_mode commit_mode;
+	bool at_once; /* wf_open_options */
 	bool onto; /* the edits were made on another file: what they touch must be the same here */
 	atomic_bool writable; /* becomes false when a commit could not clear its overlay */
 	struct wf_log log;

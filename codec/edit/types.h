@@ -17,6 +17,9 @@ enum wf_commit_mode { WF_COMMIT_AUTO, WF_COMMIT_REPLACE, WF_COMMIT_APPEND };
 
 struct wf_open_options {
 	bool writable;            /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
+	/* Of a writer that makes some edits and commits them, as the tools do: until that commit nothing of them is durable, so that a kill
+	 * leaves what was there before, and wf_close without a commit drops them. */
+	bool at_once;
 	bool ignore_overlay;      /* the tools' view of the plain file */
 	const char *output;       /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
 	/* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -64,21 +66,76 @@ int wf_overlay_find_files(struct wf_overlay *ov)
 		if (strcmp(again, e->d_name) != 0)
 			continue;
 		r = wf_overlay_reserve(ov, (uint32_t)number);
-		if (r == 0)
+		if (r == 0) {
 			ov->files[number].present = true;
+			ov->files[number].earlier = ov->unlogged;
+		}
 	}
 	closedir(d);
 	return r;
 }
 
+/* Extents to another file; holes stay holes. */
+static int copy_file(int from, int to)
+{
+	struct stat st;
+	cleanup_free char *buf = malloc(COPY_BYTES);
+	if (!buf)
+		return -ENOMEM;
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+		return -errno;
+	for (off_t at = lseek(from, 0, SEEK_DATA); at >= 0; at = lseek(from, at, SEEK_DATA)) {
+		off_t end = lseek(from, at, SEEK_HOLE);
+		if (end < 0)
+			return -errno;
+		while (at < end) {
+			size_t got;
+			int r = wf_pread_most(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at, &got);
+			if (r == 0 && got == 0)
+				r = -EIO;
+			if (r == 0)
+				r = wf_pwrite_all(to, buf, got, (uint64_t)at);
+			if (r < 0)
+				return r;
+			at += (off_t)got;
+		}
+	}
+	return errno == ENXIO ? 0 : -errno;
+}
+
+/* What a log on disk speaks of stays as it is: a copy is read and written instead. */
+static int copy_earlier(struct wf_overlay *ov, uint32_t number)
+{
+	char name[WF_DATA_NAME];
+	int from, to;
+	snprintf(name, sizeof name, "%u", number);
+	int r = wf_overlay_open_at(ov, ov->data_fd, name, O_RDONLY, &from);
+	if (r < 0)
+		return r;
+	cleanup_fd int old = from;
+	snprintf(name, sizeof name, "%u.new", number);
+	r = wf_overlay_open_at(ov, ov->data_fd, name, O_RDWR | O_CREAT | O_TRUNC, &to);
+	if (r < 0)
+		return r;
+	r = copy_file(old, to);
+	close(to);
+	ov->files[number].copied = r == 0;
+	return r;
+}
+
 static int open_file(struct wf_overlay *ov, uint32_t number)
 {
-	char name[16];
+	char name[WF_DATA_NAME];
 	struct wf_data_file *f = &ov->files[number];
-	snprintf(name, sizeof name, "%u", number);
 	if (ov->data_fd < 0)
 		return -ENOENT;
-	int r = wf_overlay_open_at(ov, ov->data_fd, name, ov->writable ? O_RDWR | O_CREAT : O_RDONLY, &f->fd);
+	int r = f->earlier && !f->copied ? copy_earlier(ov, number) : 0;
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof name, f->earlier ? "%u.new" : "%u", number);
+	r = wf_overlay_open_at(ov, ov->data_fd, name, ov->writable ? O_RDWR | O_CREAT : O_RDONLY, &f->fd);
 	if (r < 0)
 		return r;
 	ov->open_count++;
@@ -118,12 +175,22 @@ static void close_file(struct wf_overlay *ov, struct wf_data_file *f)
 	ov->open_count--;
 }
 
+static void remove_copy(struct wf_overlay *ov, uint32_t number)
+{
+	char name[WF_DATA_NAME];
+	snprintf(name, sizeof name, "%u.new", number);
+	close_file(ov, &ov->files[number]);
+	unlinkat(ov->data_fd, name, 0);
+}
+
 static void remove_file(struct wf_overlay *ov, uint32_t number)
 {
-	char name[16];
+	char name[WF_DATA_NAME];
 	struct wf_data_file *f = &ov->files[number];
 	snprintf(name, sizeof name, "%u", number);
 	close_file(ov, f);
+	if (f->copied)
+		remove_copy(ov, number);
 	if (unlinkat(ov->data_fd, name, 0) < 0 && errno != ENOENT)
 		return; /* no log names it: it is tried again at the next removal, and at the next opening */
 	ov->touched_count -= f->touched;
@@ -158,7 +225,7 @@ void wf_overlay_trim_files(struct wf_overlay *ov)
 
 bool wf_overlay_next_unsynced(struct wf_overlay *ov, uint32_t *number, int *ret_fd)
 {
-	for (*ret_fd = -1; *ret_fd < 0 && *number < ov->files_count; ++*number) {
+	for (*ret_fd = -1; *ret_fd < 0 && !ov->unlogged && *number < ov->files_count; ++*number) {
 		const struct wf_data_file *f = &ov->files[*number];
 		if (!f->touched || f->dropped)
 			continue;
@@ -177,39 +244,11 @@ void wf_overlay_sync_failed(struct wf_overlay *ov, uint32_t number)
 	pthread_mutex_unlock(&ov->files_lock);
 }
 
-/* Extents to another file; holes stay holes. */
-static int copy_file(int from, int to)
-{
-	struct stat st;
-	cleanup_free char *buf = malloc(COPY_BYTES);
-	if (!buf)
-		return -ENOMEM;
-	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
-		return -errno;
-	for (off_t at = lseek(from, 0, SEEK_DATA); at >= 0; at = lseek(from, at, SEEK_DATA)) {
-		off_t end = lseek(from, at, SEEK_HOLE);
-		if (end < 0)
-			return -errno;
-		while (at < end) {
-			size_t got;
-			int r = wf_pread_most(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at, &got);
-			if (r == 0 && got == 0)
-				r = -EIO;
-			if (r == 0)
-				r = wf_pwrite_all(to, buf, got, (uint64_t)at);
-			if (r < 0)
-				return r;
-			at += (off_t)got;
-		}
-	}
-	return errno == ENXIO ? 0 : -errno;
-}
-
 /* After a failed fdatasync another one says nothing of what was lost. The bytes are still in the page cache, and go to
  * another place of the disk. */
 static int renew_file(struct wf_overlay *ov, uint32_t number)
 {
-	char name[16], new_name[24];
+	char name[WF_DATA_NAME], new_name[WF_DATA_NAME];
 	struct wf_data_file *f = &ov->files[number];
 	int fd;
 	snprintf(name, sizeof name, "%u", number);
@@ -253,6 +292,15 @@ int wf_overlay_sync_files(struct wf_overlay *ov)
 	}
 	ov->touched_count = 0;
 	return 0;
+}
+
+void wf_overlay_forget_new_files(struct wf_overlay *ov)
+{
+	for (uint32_t i = 0; i < ov->files_count; i++)
+		if (ov->files[i].copied)
+			remove_copy(ov, i);
+		else if (ov->files[i].present && !ov->files[i].earlier)
+			remove_file(ov, i);
 }
 
 void wf_overlay_unlink_dropped(struct wf_overlay *ov)

@@ -14,11 +14,15 @@
 
 #define WF_OVERLAY_BUFFER (1u << 20) /* records kept in memory between two syncs */
 
+#define WF_DATA_NAME 24 /* "N" or "N.new" */
+
 struct wf_data_file {
 	int fd;       /* -1 while not open */
 	bool present; /* stands in data/ as far as this session knows */
 	bool touched; /* written since the last sync */
 	bool dropped; /* goes at the next sync: until then a durable record may still name it */
+	bool earlier; /* unlogged: of edits that a log on disk has, which may need it again. N.new, a copy, is used instead */
+	bool copied;  /* that copy is there */
 	bool failed;  /* an fdatasync did: the kernel may have dropped what was written and will not say so again */
 };
 
@@ -29,6 +33,7 @@ struct wf_overlay {
 	bool onto;      /* the edits were made on another file */
 	uint32_t log_version;
 	bool writable;
+	bool unlogged;
 	struct wf_log log;
 
 	struct wf_overlay_base base;
@@ -147,5 +152,6 @@ void wf_overlay_close_files(struct wf_overlay *ov);
 void wf_overlay_trim_files(struct wf_overlay *ov); /* closes descriptors beyond a limit; nobody may borrow one */
 int wf_overlay_sync_files(struct wf_overlay *ov);
 void wf_overlay_unlink_dropped(struct wf_overlay *ov);
+void wf_overlay_forget_new_files(struct wf_overlay *ov); /* unlogged: what was found is there again, and nothing else */
 /* Removes data files but those kept, which lose nothing. */
 void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx);

@@ -235,9 +235,14 @@ int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, 
 		return -EROFS;
 	if (len > WF_RECORD_MAX_BYTES)
 		return -E2BIG;
-	if (ov->dir_fd < 0)
+	if (ov->dir_fd < 0 && !ov->unlogged)
 		return -EINVAL; /* the caller did not prepare */
 	wf_overlay_trim_files(ov);
+	if (ov->unlogged) {
+		ov->edits++;
+		ov->pending += pending;
+		return 0;
+	}
 	unsigned char h[WF_RECORD_HEADER_BYTES] = {0};
 	put_u32(h + WF_RECORD_AT_LENGTH, (uint32_t)len);
 	memcpy(h + WF_RECORD_AT_SEQUENCE, &ov->sequence, 8);

@@ -324,6 +324,8 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
 			    struct wf_error *err)
 {
+	if (ov->unlogged && ov->log_fd < 0 && kind == WF_OVERLAY_REPLACE)
+		return 0; /* there is no log that could be taken for one of the new file's */
 	int r = wf_overlay_prepare_removal(ov);
 	if (r == 0)
 		r = wf_overlay_sync(ov);

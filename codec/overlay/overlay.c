@@ -79,6 +79,7 @@ int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay 
 	if (!ov)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	ov->writable = options->writable;
+	ov->unlogged = options->unlogged;
 	ov->log = options->log;
 	ov->file_fd = ov->dir_fd = ov->data_fd = ov->lock_fd = ov->log_fd = -1;
 	ov->sequence = 1;
@@ -124,7 +125,9 @@ void wf_overlay_close(struct wf_overlay *ov)
 	if (!ov)
 		return;
 	if (ov->writable && ov->replayed && ov->dir_fd >= 0) {
-		if (ov->pending == 0) {
+		if (ov->unlogged && ov->log_fd >= 0) {
+			wf_overlay_forget_new_files(ov);
+		} else if (ov->pending == 0 || ov->unlogged) {
 			wf_overlay_clear(ov, NULL, NULL);
 			wf_overlay_remove_directory(ov, false);
 		} else if (wf_overlay_write_log(ov) < 0) {

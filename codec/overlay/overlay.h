@@ -80,6 +80,9 @@ struct wf_overlay_options {
 	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
 	const char *edits_of;   /* the overlay beside that path, whose edits are for another state of the file; or NULL */
 	bool writable;          /* take the locks, repair; false: look only */
+	/* Of a writer whose edits the next commit takes or nobody: no record reaches the disk, syncs do nothing, data files of earlier edits
+	 * stay as they are, and closing leaves everything as it was found. */
+	bool unlogged;
 	struct wf_log log;
 };
 

@@ -9,7 +9,7 @@
 int wf_overlay_sync(struct wf_overlay *ov)
 {
 	ov->wants_room = false;
-	if (!ov->writable || ov->dir_fd < 0)
+	if (!ov->writable || ov->dir_fd < 0 || ov->unlogged)
 		return 0;
 	int r = wf_overlay_sync_files(ov);
 	if (r == 0 && ov->new_data_name)
@@ -61,6 +61,8 @@ static int prepare(struct wf_overlay *ov, bool removes)
 		ov->uncleared = false;
 	}
 	int r = make_directory(ov);
+	if (ov->unlogged)
+		return r;
 	/* here and not with the record: a full disk refuses an edit, and never loses one that was made */
 	if (r == 0)
 		r = wf_overlay_reserve_log(ov, removes);
@@ -87,7 +89,7 @@ void wf_overlay_note_failure(struct wf_overlay *ov, const char *why)
 	char payload[8 + sizeof ov->failure];
 	snprintf(ov->failure, sizeof ov->failure, "%s", why);
 	ov->failure_time = now;
-	if (!ov->writable || ov->log_fd < 0 || ov->uncleared)
+	if (!ov->writable || ov->log_fd < 0 || ov->uncleared || ov->unlogged)
 		return;
 	size_t len = strlen(ov->failure);
 	memcpy(payload, &now, 8);

@@ -1,43 +1,69 @@
-# bash completion for wfctl(1): verbs, options, files, mount points, and the keys of a checkpoint
+# bash completion for wfctl(1): verbs, options, files, mount points, attributes, and the keys of a checkpoint. What there is to offer
+# wfctl says itself: wfctl complete.
 
-# The paths that begin with what is typed; as a user would have to quote them.
+# The lines of a list that begin with what is typed, without what stands behind a tab.
+_wfctl_offer()
+{
+	local line
+	while IFS= read -r line; do
+		line=${line%%$'\t'*}
+		[[ $line == "$cur"* ]] && COMPREPLY+=("$line")
+	done < <(wfctl complete "$@" 2>/dev/null)
+	[[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+}
+
+# The keys of checkpoint $1 that begin with $2, as a user would have to quote them. $3: what stands before them in the word.
 _wfctl_keys()
 {
 	local path
 	while IFS= read -r path; do
-		printf -v path %q "${path%% $'\t'*}"
-		COMPREPLY+=("$path")
-	done < <(wfctl ls --all -- "$1" "$2" 2>/dev/null)
+		[[ $path == *[./_] ]] && compopt -o nospace 2>/dev/null
+		printf -v path %q "$path"
+		COMPREPLY+=("$3$path")
+	done < <(wfctl complete keys "$1" "${2//\\/}" 2>/dev/null)
 }
 
 _wfctl()
 {
 	local cur prev words cword
-	_init_completion || return
-	local verb=${words[1]} options= word path= i
-	case $verb in
-	ls) options='-a --all -l --long --json --entries' ;;
-	export) options='--format --prefix --max-shard-size --skip' ;;
-	repack) options='--trim' ;;
-	commit) options='--onto' ;;
-	verify | status | discard | umount) ;;
-	esac
+	_init_completion -n := || return
+	local verb=${words[1]} path= i count=0
 	if ((cword == 1)); then
-		COMPREPLY=($(compgen -W 'ls verify status commit discard umount export repack help -h --help -V --version' -- "$cur"))
+		_wfctl_offer verbs
 		return
-	elif [[ $cur == -* ]]; then
-		COMPREPLY=($(compgen -W "$options -h --help" -- "$cur"))
+	elif [[ $cur == -* && $verb != help ]]; then
+		_wfctl_offer options "$verb"
 		return
 	fi
-	# the first argument that is no option
+	# the arguments before this one
 	for ((i = 2; i < cword; i++)); do
-		[[ ${words[i]} == -* ]] || { path=${words[i]}; break; }
+		[[ ${words[i]} == -* ]] && continue
+		((count++)) || path=${words[i]}
 	done
 	case $verb in
-	help) COMPREPLY=($(compgen -W 'ls verify status commit discard umount export repack' -- "$cur")) ;;
-	umount) COMPREPLY=($(compgen -W "$(awk '$3 == "fuse.weightfs" { print $2 }' /proc/self/mounts)" -- "$cur")) ;;
-	ls) if [[ $path ]]; then _wfctl_keys "$path" "$cur"; else _filedir; fi ;;
-	export) _filedir ;;
+	help) _wfctl_offer verbs ;;
+	umount) _wfctl_offer mounts ;;
+	cp)
+		if [[ $cur == *:* ]]; then
+			_wfctl_keys "${cur%%:*}" "${cur#*:}" "${cur%%:*}:"
+			declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$cur"
+		elif [[ $path && $path != *:* ]]; then
+			_wfctl_keys "$path" "$cur"
+		else
+			_filedir
+		fi
+		;;
+	attr)
+		if ((count == 0)); then
+			_filedir
+		elif ((count == 1)); then
+			_wfctl_keys "$path" "$cur"
+		else
+			_wfctl_offer attributes "$path" "${words[cword - 1]}"
+		fi
+		;;
+	ls | cat | set | mv | rm | ln | mkdir | rename) if [[ $path ]]; then _wfctl_keys "$path" "$cur"; else _filedir; fi ;;
+	mount | export) ((count > 1)) || _filedir ;;
 	*) [[ $path ]] || _filedir ;;
 	esac
 } && complete -F _wfctl wfctl

@@ -13,6 +13,7 @@ enum { WFCTL_OK = 0, WFCTL_FAILED = 1, WFCTL_USAGE = 2 };
 #define WFCTL_MAX_OPTIONS 12
 
 struct wfctl_call;
+struct wfctl_session; /* session.h */
 
 struct wfctl_option {
 	char letter;          /* 0: it has none */
@@ -29,6 +30,7 @@ struct wfctl_verb {
 	const char *example; /* lines, indented */
 	struct wfctl_option options[WFCTL_MAX_OPTIONS]; /* --help is every verb's, and is not in it */
 	int least, most; /* arguments; most -1: any number */
+	bool scripted;   /* a line of a script may be it */
 	int plain_from;  /* from this argument on a word that is none of the long options is an argument, whatever it begins with; 0: none */
 	/* Returns an exit status. WFCTL_USAGE: nothing is said yet. */
 	int (*run)(const struct wfctl_call *call);
@@ -40,6 +42,7 @@ struct wfctl_call {
 	char **arguments;                     /* NULL behind the last */
 	int count;
 	bool help; /* --help was there, and nothing else counts */
+	struct wfctl_session *session; /* who runs the verb sets it */
 };
 
 /* words: those behind the verb's name; their order changes, arguments come last. Returns WFCTL_OK, or WFCTL_USAGE with the complaint and

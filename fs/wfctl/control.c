@@ -54,52 +54,52 @@ int wfctl_control_ask(const char *mount, const char *name)
 
 /* ---- the status ---- */
 
-static char *text_of(const struct wf_buffer *status, const char *name)
+static int take(void *ctx, const struct wfctl_member *m)
 {
-	struct wf_buffer text = WF_BUFFER_INIT;
-	const char *end = status->data + status->len;
-	fs_json_string(fs_json_member(status->data, end, name), end, &text);
-	return wf_buffer_steal(&text);
-}
-
-static uint64_t number_of(const struct wf_buffer *status, const char *name)
-{
-	const char *at = fs_json_member(status->data, status->data + status->len, name);
-	return at ? strtoull(at, NULL, 10) : 0;
-}
-
-static bool true_of(const struct wf_buffer *status, const char *name)
-{
-	const char *at = fs_json_member(status->data, status->data + status->len, name);
-	return at && !strncmp(at, "true", 4);
+	struct wfctl_mounted *all = ctx;
+	const struct {
+		const char *name;
+		bool *flag;
+		uint64_t *number;
+		char **text;
+	} members[] = {{"writable", .flag = &all->writable},
+		       {"dirty", .flag = &all->dirty},
+		       {"relocated", .flag = &all->relocated},
+		       {"checkpoint", .text = &all->checkpoint},
+		       {"output", .text = &all->output},
+		       {"last_error", .text = &all->last_error},
+		       {"commit.done_bytes", .number = &all->done_bytes},
+		       {"commit.total_bytes", .number = &all->total_bytes},
+		       {"commit.append_bytes", .number = &all->append_bytes},
+		       {"only_in_objects.tensors", .number = &all->unseen_tensors},
+		       {"only_in_objects.bytes", .number = &all->unseen_bytes}};
+	if (!strcmp(m->name, "pid"))
+		all->pid = (pid_t)wfctl_member_number(m);
+	if (!strcmp(m->name, "commit"))
+		all->committing = m->kind == WF_JSON_OBJECT;
+	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+		if (strcmp(m->name, members[i].name) != 0)
+			continue;
+		if (members[i].flag)
+			*members[i].flag = m->kind == WF_JSON_TRUE;
+		else if (members[i].number)
+			*members[i].number = wfctl_member_number(m);
+		else if (m->kind == WF_JSON_STRING && !*members[i].text && !(*members[i].text = strndup(m->text, m->len)))
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 int wfctl_mounted_read(const char *mount, struct wfctl_mounted *ret)
 {
 	struct wf_buffer status = WF_BUFFER_INIT;
+	*ret = (struct wfctl_mounted){0};
 	int r = wfctl_control_read(mount, "status", &status);
-	if (r == 0 && status.len > 0) {
-		const char *end = status.data + status.len, *commit = fs_json_member(status.data, end, "commit");
-		const char *unseen = fs_json_member(status.data, end, "only_in_objects");
-		*ret = (struct wfctl_mounted){.pid = (pid_t)number_of(&status, "pid"),
-					      .writable = true_of(&status, "writable"),
-					      .dirty = true_of(&status, "dirty"),
-					      .relocated = true_of(&status, "relocated"),
-					      .checkpoint = text_of(&status, "checkpoint"),
-					      .output = text_of(&status, "output"),
-					      .last_error = text_of(&status, "last_error"),
-					      .committing = commit && *commit == '{',
-					      .done_bytes = number_of(&status, "done_bytes"),
-					      .total_bytes = number_of(&status, "total_bytes"),
-					      .append_bytes = number_of(&status, "append_bytes")};
-		const char *tensors = unseen ? fs_json_member(unseen, end, "tensors") : NULL;
-		const char *bytes = unseen ? fs_json_member(unseen, end, "bytes") : NULL;
-		ret->unseen_tensors = tensors ? strtoull(tensors, NULL, 10) : 0;
-		ret->unseen_bytes = bytes ? strtoull(bytes, NULL, 10) : 0;
-	} else if (r == 0) {
-		r = -EIO;
-	}
+	if (r == 0)
+		r = wfctl_json_members(status.data ? status.data : "", status.len, take, ret);
 	wf_buffer_free(&status);
+	if (r < 0)
+		wfctl_mounted_free(ret);
 	return r;
 }
 

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,13 +12,30 @@
 #include "fs/say.h"
 #include "fs/wfctl/call.h"
 
+/* Of the one script that a process runs. */
+static struct {
+	const char *path;
+	unsigned long line;
+} script;
+
+void wfctl_fail_at(const char *path, unsigned long line)
+{
+	script.path = path;
+	script.line = line;
+}
+
 int wfctl_fail(const char *path, const char *fmt, ...)
 {
 	va_list ap;
+	char text[1200];
 	wfctl_progress(NULL);
 	va_start(ap, fmt);
-	fs_say_v("wfctl", path, fmt, ap);
+	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	if (script.path)
+		fs_say("wfctl", script.path, "line %lu: %s%s%s", script.line, path ? path : "", path ? ": " : "", text);
+	else
+		fs_say("wfctl", path, "%s", text);
 	return WFCTL_FAILED;
 }
 
@@ -48,6 +64,11 @@ void wfctl_note(void *ctx, const char *line)
 {
 	wfctl_progress(NULL);
 	fs_say("wfctl", NULL, "%s", line);
+}
+
+bool wfctl_shows_progress(void)
+{
+	return isatty(STDERR_FILENO);
 }
 
 void wfctl_progress(const char *line)

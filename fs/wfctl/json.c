@@ -1,50 +1,97 @@
 #include "fs/wfctl/json.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-const char *fs_json_member(const char *text, const char *end, const char *name)
+#define FLAGS (WF_JSON_SURROGATES | WF_JSON_WORDS)
+
+/* "outer.inner", while objects are entered. */
+struct nested_names {
+	struct wf_buffer name;
+	size_t outer[WF_JSON_MAX_DEPTH]; /* its length before each object's own names */
+	uint32_t depth;
+};
+
+static void enter(struct nested_names *n)
 {
-	char quoted[64];
-	int n = snprintf(quoted, sizeof quoted, "\"%s\": ", name);
-	const char *at = text ? memmem(text, (size_t)(end - text), quoted, (size_t)n) : NULL;
-	return at ? at + n : NULL;
+	n->outer[n->depth++] = n->name.len;
 }
 
-static void put_code(struct wf_buffer *out, unsigned int code)
+static void set_name(struct nested_names *n, const char *text, size_t len)
 {
-	if (code < 0x80 || (code >= 0xdc80 && code <= 0xdcff)) {
-		wf_buffer_putc(out, (char)code);
-	} else if (code < 0x800) {
-		wf_buffer_putc(out, (char)(0xc0 | code >> 6));
-		wf_buffer_putc(out, (char)(0x80 | (code & 0x3f)));
-	} else {
-		wf_buffer_putc(out, (char)(0xe0 | code >> 12));
-		wf_buffer_putc(out, (char)(0x80 | (code >> 6 & 0x3f)));
-		wf_buffer_putc(out, (char)(0x80 | (code & 0x3f)));
-	}
+	n->name.len = n->outer[n->depth - 1];
+	if (n->name.len > 0)
+		wf_buffer_putc(&n->name, '.');
+	wf_buffer_append(&n->name, text, len);
 }
 
-void fs_json_string(const char *at, const char *end, struct wf_buffer *out)
+static int give(struct wf_json *j, enum wf_json_kind kind, const char *text, uint64_t start, struct nested_names *n,
+		int (*each)(void *, const struct wfctl_member *), void *ctx)
 {
-	static const char escapes[] = "n\nt\tr\rb\bf\f";
-	if (!at || at >= end || *at != '"')
-		return;
-	for (at++; at < end && *at != '"'; at++) {
-		char hex[5] = "";
-		unsigned int code;
-		if (*at != '\\' || at + 1 >= end) {
-			wf_buffer_putc(out, *at);
-			continue;
-		}
-		const char *escape = strchr(escapes, *++at);
-		if (*at == 'u' && end - at > 4) {
-			memcpy(hex, at + 1, 4);
-			if (sscanf(hex, "%4x", &code) == 1)
-				put_code(out, code);
-			at += 4;
-		} else {
-			wf_buffer_putc(out, escape ? escape[1] : *at);
-		}
+	struct wfctl_member m = {.name = n->name.data, .kind = kind, .text = j->text, .len = j->text_len};
+	if (kind == WF_JSON_ARRAY) {
+		if (!wf_json_skip(j, kind))
+			return -EUCLEAN;
+		m.text = text + start;
+		m.len = j->at - start;
 	}
+	return each(ctx, &m);
+}
+
+static int walk(struct wf_json *j, const char *text, struct nested_names *n, int (*each)(void *, const struct wfctl_member *), void *ctx)
+{
+	int r = 0;
+	for (enum wf_json_kind kind; r == 0 && (kind = wf_json_next(j)) > WF_JSON_END;) {
+		if (kind == WF_JSON_KEY) {
+			set_name(n, j->text, j->text_len);
+			kind = wf_json_next(j);
+			r = kind > WF_JSON_END ? give(j, kind, text, j->at - (kind == WF_JSON_ARRAY), n, each, ctx) : -EUCLEAN;
+		}
+		if (r == 0 && kind == WF_JSON_OBJECT && n->depth < WF_JSON_MAX_DEPTH)
+			enter(n);
+		else if (kind == WF_JSON_OBJECT_END)
+			n->depth--;
+	}
+	return r == 0 && (j->code < 0 || wf_buffer_status(&n->name) < 0) ? -EUCLEAN : r;
+}
+
+int wfctl_json_members(const char *text, size_t len, int (*each)(void *, const struct wfctl_member *), void *ctx)
+{
+	struct wf_json j;
+	struct nested_names n = {.name = WF_BUFFER_INIT};
+	if (len == 0 || text[strspn(text, " \t\r\n")] != '{')
+		return -EUCLEAN;
+	wf_json_init_memory(&j, text, len, FLAGS);
+	int r = walk(&j, text, &n, each, ctx);
+	wf_json_free(&j);
+	wf_buffer_free(&n.name);
+	return r;
+}
+
+uint64_t wfctl_member_number(const struct wfctl_member *m)
+{
+	return m->kind == WF_JSON_NUMBER ? strtoull(m->text, NULL, 10) : 0;
+}
+
+int wfctl_json_string(const char *text, size_t len, struct wf_buffer *ret)
+{
+	struct wf_json j;
+	wf_json_init_memory(&j, text, len, FLAGS);
+	int r = wf_json_next(&j) == WF_JSON_STRING ? 0 : -EUCLEAN;
+	if (r == 0)
+		wf_buffer_append(ret, j.text, j.text_len);
+	if (r == 0 && wf_json_next(&j) != WF_JSON_END)
+		r = -EUCLEAN;
+	wf_json_free(&j);
+	return r;
+}
+
+void wfctl_json_put(struct wf_buffer *out, const char *s, size_t len)
+{
+	struct wf_buffer quoted = WF_BUFFER_INIT;
+	wf_json_string(&quoted, s, len);
+	wf_buffer_printable_json(out, quoted.data, quoted.len);
+	out->failed |= quoted.failed;
+	wf_buffer_free(&quoted);
 }

@@ -22,24 +22,23 @@ struct columns {
 	struct wf_buffer text[COLUMNS];
 };
 
-static void get_columns(const struct wfctl_row *row, struct columns *c)
+static int take_column(void *ctx, const struct wfctl_member *m)
 {
 	static const char *const names[COLUMNS] = {"shape", "dtype", "bytes", "storage", "location", "error"};
-	const char *end = row->json + row->json_len;
+	struct columns *c = ctx;
+	for (int i = 0; i < COLUMNS; i++)
+		if (!strcmp(m->name, names[i]))
+			wf_buffer_printable(&c->text[i], m->text, m->len);
+	return 0;
+}
+
+static void get_columns(const struct wfctl_row *row, struct columns *c)
+{
 	for (int i = 0; i < COLUMNS; i++) {
-		struct wf_buffer raw = WF_BUFFER_INIT;
-		const char *at = fs_json_member(row->json, end, names[i]);
-		if (i == COLUMN_SHAPE && at)
-			wf_buffer_append(&raw, at, strcspn(at, "]") + 1);
-		else if (i == COLUMN_BYTES && at)
-			wf_buffer_append(&raw, at, strspn(at, "0123456789"));
-		else
-			fs_json_string(at, end, &raw);
 		c->text[i].len = 0;
 		wf_buffer_puts(&c->text[i], ""); /* never NULL */
-		wf_buffer_printable(&c->text[i], raw.data ? raw.data : "", raw.len);
-		wf_buffer_free(&raw);
 	}
+	wfctl_json_members(row->json, row->json_len, take_column, c);
 }
 
 static void free_columns(struct columns *c)

@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/wfctl/complete.h"
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/help.h"
+#include "fs/wfctl/script.h"
+#include "fs/wfctl/session.h"
 #include "fs/wfctl/verbs.h"
 
 static const struct wfctl_verb *find_verb(const char *name)
@@ -17,6 +20,15 @@ static const struct wfctl_verb *find_verb(const char *name)
 	return NULL;
 }
 
+static int run_session(const struct wfctl_verb *v, struct wfctl_call *call)
+{
+	call->session = wfctl_session_new(call);
+	if (!call->session)
+		return WFCTL_FAILED;
+	int r = v->run(call);
+	return wfctl_session_end(call->session, r);
+}
+
 static int run_verb(const struct wfctl_verb *v, int count, char **words)
 {
 	struct wfctl_call call;
@@ -25,13 +37,19 @@ static int run_verb(const struct wfctl_verb *v, int count, char **words)
 	int r = wfctl_call_parse(v, words, count, &call, &complaint, &word, letter);
 	if (call.help)
 		wfctl_explain(v);
+	else if (r == WFCTL_OK && v == &wfctl_script_verb)
+		r = wfctl_script(&call, wfctl_verbs, wfctl_verb_count);
 	else if (r == WFCTL_OK)
-		r = v->run(&call);
+		r = run_session(v, &call);
 	return r == WFCTL_USAGE ? wfctl_used_wrongly(v, complaint, word) : r;
 }
 
 static int help(int count, char **words)
 {
+	if (count > 0 && !strcmp(words[0], "--json")) {
+		wfctl_usage_json(wfctl_verbs, wfctl_verb_count);
+		return WFCTL_OK;
+	}
 	const struct wfctl_verb *v = count > 0 ? find_verb(words[0]) : NULL;
 	if (count > 0 && !v)
 		return WFCTL_USAGE;
@@ -54,6 +72,10 @@ static int run(int argc, char **argv)
 		puts("wfctl " WEIGHTFS_VERSION);
 		return WFCTL_OK;
 	}
+	if (!strcmp(argv[1], "-f") || !strcmp(argv[1], "--file"))
+		return run_verb(&wfctl_script_verb, argc - 2, argv + 2);
+	if (!strcmp(argv[1], "complete"))
+		return wfctl_complete(argc - 2, argv + 2, wfctl_verbs, wfctl_verb_count);
 	const struct wfctl_verb *v = find_verb(argv[1]);
 	return v ? run_verb(v, argc - 2, argv + 2) : WFCTL_USAGE;
 }

@@ -93,17 +93,13 @@ static bool next_line(const struct wf_buffer *text, size_t *at, const char **ret
 	return true;
 }
 
-/* Appends the path of a line of tensors.json as it is printed. */
-static void put_path(struct wfctl_rows *r, struct wfctl_row *row)
+/* The path of a line of tensors.json as it is printed; it is the first member. */
+static int put_path(void *ctx, const struct wfctl_member *m)
 {
-	struct wf_buffer raw = WF_BUFFER_INIT;
-	size_t start = r->paths.len;
-	const char *end = row->json + row->json_len;
-	fs_json_string(fs_json_member(row->json, end, "path"), end, &raw);
-	wf_buffer_printable(&r->paths, raw.data ? raw.data : "", raw.len);
-	r->paths.failed |= raw.failed;
-	wf_buffer_free(&raw);
-	row->path_len = r->paths.len - start;
+	if (strcmp(m->name, "path") != 0)
+		return 0;
+	wf_buffer_printable(ctx, m->text, m->len);
+	return 1;
 }
 
 static int make_tensor_rows(struct wfctl_rows *r)
@@ -112,8 +108,11 @@ static int make_tensor_rows(struct wfctl_rows *r)
 	r->rows = calloc(count_lines(&r->json) + 1, sizeof *r->rows);
 	if (!r->rows)
 		return -ENOMEM;
-	for (struct wfctl_row *row = r->rows; next_line(&r->json, &at, &row->json, &row->json_len); row++, r->count++)
-		put_path(r, row);
+	for (struct wfctl_row *row = r->rows; next_line(&r->json, &at, &row->json, &row->json_len); row++, r->count++) {
+		size_t start = r->paths.len;
+		wfctl_json_members(row->json, row->json_len, put_path, &r->paths);
+		row->path_len = r->paths.len - start;
+	}
 	const char *path = r->paths.data ? r->paths.data : "";
 	for (size_t i = 0; i < r->count; path += r->rows[i++].path_len)
 		r->rows[i].path = path;

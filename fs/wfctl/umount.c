@@ -16,6 +16,7 @@
 #include "fs/wfctl/control.h"
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/holders.h"
+#include "fs/wfctl/made.h"
 #include "fs/wfctl/run.h"
 #include "fs/wfctl/where.h"
 
@@ -129,7 +130,10 @@ static int commit_and_unmount(const char *mount, const struct wfctl_mounted *m)
 		r = -errno;
 		wfctl_fail_error(mount, r, NULL);
 	} else {
+		bool made = wfctl_was_made(m->pid, at); /* while the daemon is there */
 		r = unmount_and_wait(mount, at, m->pid, pending);
+		if (r == 0 && made)
+			rmdir(at);
 		if (r == 0 && m->writable && m->checkpoint && tell_edits_left(m->output ? m->output : m->checkpoint))
 			r = -EIO;
 	}

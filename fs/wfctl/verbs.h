@@ -4,4 +4,6 @@
 #include "fs/wfctl/call.h"
 
 extern const struct wfctl_verb wfctl_verbs[];
+/* What wfctl -f offers; not among them. */
+extern const struct wfctl_verb wfctl_script_verb;
 extern const size_t wfctl_verb_count;

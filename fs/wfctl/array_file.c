@@ -1,0 +1,227 @@
+#include "fs/wfctl/array_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/wfctl/call.h"
+#include "fs/wfctl/dtypes.h"
+#include "fs/wfctl/fail.h"
+
+#define CHUNK_BYTES (4u << 20)
+#define HEADER_MAX (1u << 20)
+#define DIMENSIONS_MAX 64
+
+/*  .npy:  0  6  "\x93NUMPY"
+ *         6  2  version 1.0, 2.0 or 3.0
+ *         8  2  (4 from 2.0 on) length of the header
+ *            n  {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }, padded with blanks, then a newline
+ *               the elements */
+struct array {
+	const struct wfctl_dtype *dtype;
+	bool swapped, fortran;
+	uint32_t ndim;
+	uint64_t shape[DIMENSIONS_MAX], elements;
+	size_t data; /* where the elements begin */
+};
+
+/* ---- the header ---- */
+
+static const char *value_of(const char *header, const char *name)
+{
+	char quoted[32];
+	snprintf(quoted, sizeof quoted, "'%s':", name);
+	const char *at = strstr(header, quoted);
+	return at ? at + strlen(quoted) + strspn(at + strlen(quoted), " ") : NULL;
+}
+
+static bool read_shape(const char *at, struct array *a)
+{
+	a->elements = 1;
+	if (*at++ != '(')
+		return false;
+	for (at += strspn(at, " "); *at != ')'; at += strspn(at, " ,")) {
+		char *end;
+		errno = 0;
+		unsigned long long size = strtoull(at, &end, 10);
+		if (end == at || errno || *at == '-' || a->ndim == DIMENSIONS_MAX || __builtin_mul_overflow(a->elements, size, &a->elements))
+			return false;
+		a->shape[a->ndim++] = size;
+		at = end;
+	}
+	return true;
+}
+
+static const char *read_header(const char *header, struct array *a)
+{
+	const char *descr = value_of(header, "descr"), *order = value_of(header, "fortran_order"), *shape = value_of(header, "shape");
+	char name[16];
+	if (!descr || !order || !shape || *descr != '\'' || !read_shape(shape, a))
+		return "its .npy header cannot be read";
+	size_t len = strcspn(descr + 1, "'");
+	snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : 0), descr + 1);
+	a->swapped = name[0] == '>';
+	if (a->swapped || name[0] == '=')
+		name[0] = name[2] == '1' ? '|' : '<';
+	a->dtype = wfctl_dtype_of_descr(name);
+	a->fortran = !strncmp(order, "True", 4);
+	return a->dtype ? NULL : "the dtype of its .npy header is none of torch's";
+}
+
+/* NULL: it is an array; else what is wrong with it, empty: it is no .npy. */
+static const char *parse(const char *content, size_t len, struct array *a)
+{
+	uint32_t size = 0;
+	size_t prefix = 10;
+	if (len < 10 || memcmp(content, "\x93NUMPY", 6) != 0)
+		return "";
+	if (content[6] < 1 || content[6] > 3)
+		return "a .npy of another version";
+	prefix = content[6] == 1 ? 10 : 12;
+	if (len < prefix)
+		return "its .npy header is cut short";
+	memcpy(&size, content + 8, prefix - 8);
+	if (size > HEADER_MAX || len - prefix < size)
+		return "its .npy header is cut short";
+	char *header = strndup(content + prefix, size);
+	if (!header)
+		return "out of memory";
+	const char *why = read_header(header, a);
+	free(header);
+	a->data = prefix + size;
+	uint64_t bytes;
+	if (!why && (__builtin_mul_overflow(a->elements, (uint64_t)a->dtype->bytes, &bytes) || bytes != len - a->data))
+		why = "it has more or fewer elements than its .npy header says";
+	return why;
+}
+
+/* ---- the elements ---- */
+
+static void swap_elements(const struct array *a, char *data)
+{
+	size_t part = a->dtype->kind == WFCTL_COMPLEX ? a->dtype->bytes / 2u : a->dtype->bytes;
+	for (uint64_t i = 0; part > 1 && i < a->elements * a->dtype->bytes; i += part)
+		for (size_t k = 0; k < part / 2; k++) {
+			char c = data[i + k];
+			data[i + k] = data[i + part - 1 - k];
+			data[i + part - 1 - k] = c;
+		}
+}
+
+/* From the first index fastest to the last index fastest. */
+static char *to_rows(const struct array *a, const char *data)
+{
+	size_t bytes = a->dtype->bytes;
+	char *out = malloc(a->elements * bytes + 1);
+	uint64_t index[DIMENSIONS_MAX] = {0};
+	for (uint64_t i = 0; out && i < a->elements; i++) {
+		uint64_t from = 0;
+		for (uint32_t d = a->ndim; d-- > 0;)
+			from = from * a->shape[d] + index[d];
+		memcpy(out + i * bytes, data + from * bytes, bytes);
+		for (uint32_t d = a->ndim; d-- > 0 && ++index[d] == a->shape[d];)
+			index[d] = 0;
+	}
+	return out;
+}
+
+static void shape_text(const struct array *a, struct wf_buffer *out)
+{
+	wf_buffer_putc(out, '[');
+	for (uint32_t i = 0; i < a->ndim; i++)
+		wf_buffer_printf(out, i ? ", %llu" : "%llu", (unsigned long long)a->shape[i]);
+	wf_buffer_putc(out, ']');
+}
+
+/* ---- writing ---- */
+
+static int write_all(struct wfctl_store *s, struct wfctl_file *f, const char *data, uint64_t bytes)
+{
+	int r = 0;
+	for (uint64_t at = 0; r == 0 && at < bytes; at += CHUNK_BYTES)
+		r = s->calls->write(f, at, data + at, bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES);
+	return r;
+}
+
+static int put_array(struct wfctl_store *s, const char *key, bool there, const struct array *a, char *content)
+{
+	struct wf_buffer shape = WF_BUFFER_INIT;
+	struct wfctl_file *f;
+	char *data = content + a->data, *rows = NULL;
+	if (a->swapped)
+		swap_elements(a, data);
+	if (a->fortran && a->ndim > 1 && !(data = rows = to_rows(a, data)))
+		return -ENOMEM;
+	shape_text(a, &shape);
+	int r = wf_buffer_status(&shape);
+	if (r == 0)
+		r = s->calls->open(s, key, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &f);
+	if (r == 0) {
+		r = s->calls->set(s, key, "user.torch.dtype", a->dtype->name);
+		if (r == 0)
+			r = s->calls->set(s, key, "user.torch.shape", shape.data);
+		if (r == 0)
+			r = write_all(s, f, data, a->elements * a->dtype->bytes);
+		int closed = s->calls->close(f);
+		r = r < 0 ? r : closed;
+	}
+	wf_buffer_free(&shape);
+	free(rows);
+	return r;
+}
+
+static int put_bytes(struct wfctl_store *s, const char *key, bool there, const char *content, size_t len)
+{
+	struct wfctl_file *f;
+	int r = s->calls->open(s, key, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &f);
+	if (r < 0)
+		return r;
+	if (!there) /* bytes of a file are bytes, also where they read as a number */
+		r = s->calls->set(s, key, "user.torch.dtype", "uint8");
+	if (r == 0)
+		r = write_all(s, f, content, len);
+	int closed = s->calls->close(f);
+	return r < 0 ? r : closed;
+}
+
+static int read_file(const char *file, struct wf_buffer *content)
+{
+	int fd = strcmp(file, "-") ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+	char *chunk = malloc(CHUNK_BYTES);
+	ssize_t n = 0;
+	int r = fd < 0 ? -errno : !chunk ? -ENOMEM : 0;
+	while (r == 0 && (n = read(fd, chunk, CHUNK_BYTES)) > 0) {
+		wf_buffer_append(content, chunk, (size_t)n);
+		r = wf_buffer_status(content);
+	}
+	if (r == 0 && n < 0)
+		r = -errno;
+	free(chunk);
+	if (fd > STDIN_FILENO)
+		close(fd);
+	return r;
+}
+
+int wfctl_put_file(struct wfctl_store *s, const char *key, bool there, const char *file)
+{
+	struct wf_buffer content = WF_BUFFER_INIT;
+	struct array a = {0};
+	wf_buffer_puts(&content, "");
+	int r = read_file(file, &content);
+	if (r < 0) {
+		wf_buffer_free(&content);
+		return wfctl_fail(file, "%s", strerror(-r));
+	}
+	const char *why = parse(content.data, content.len, &a);
+	if (why && *why)
+		r = wfctl_fail(file, "%s", why);
+	else {
+		int failed = why ? put_bytes(s, key, there, content.data, content.len) : put_array(s, key, there, &a, content.data);
+		r = failed == 0 ? WFCTL_OK : wfctl_store_fail(s, key, failed, "not set");
+	}
+	wf_buffer_free(&content);
+	return r;
+}

@@ -1,0 +1,269 @@
+#include "fs/wfctl/copy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/wfctl/call.h"
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/keys.h"
+
+#define DEPTH_MAX 1000 /* of mappings in mappings; a mount has no longer paths */
+#define CHUNK_BYTES (4u << 20)
+
+/* Where a file with several names was copied to first. */
+struct wfctl_tie {
+	uint64_t ino;
+	char *to; /* NULL: a free slot */
+};
+
+/* ---- ties ---- */
+
+static struct wfctl_tie *tie_of(struct wfctl_copying *c, uint64_t ino)
+{
+	size_t at = (size_t)(ino * 0x9e3779b97f4a7c15u >> 32) & (c->slots - 1);
+	while (c->ties[at].to && c->ties[at].ino != ino)
+		at = (at + 1) & (c->slots - 1);
+	return &c->ties[at];
+}
+
+static int grow_ties(struct wfctl_copying *c)
+{
+	struct wfctl_tie *old = c->ties;
+	size_t slots = c->slots;
+	if (c->count * 2 < c->slots)
+		return 0;
+	c->slots = slots ? slots * 2 : 64;
+	c->ties = calloc(c->slots, sizeof *c->ties);
+	if (!c->ties) {
+		c->ties = old;
+		c->slots = slots;
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < slots; i++)
+		if (old[i].to)
+			*tie_of(c, old[i].ino) = old[i];
+	free(old);
+	return 0;
+}
+
+void wfctl_copying_end(struct wfctl_copying *c)
+{
+	for (size_t i = 0; i < c->slots; i++)
+		free(c->ties[i].to);
+	free(c->ties);
+}
+
+/* ---- bytes ---- */
+
+static int copy_piece(struct wfctl_copying *c, struct wfctl_file *in, struct wfctl_file *out, uint64_t at, char *chunk, uint64_t left,
+		      uint64_t *ret_len)
+{
+	int fd;
+	uint64_t offset, len;
+	/* the kernel moves what stands in a file: nothing of it is looked at */
+	if (out->fd >= 0 && c->from->calls->locate && c->from->calls->locate(in, at, &fd, &offset, &len) == 0) {
+		off_t from = (off_t)offset, to = (off_t)at;
+		ssize_t n = copy_file_range(fd, &from, out->fd, &to, len < left ? len : left, 0);
+		if (n > 0) {
+			*ret_len = (uint64_t)n;
+			return 0;
+		}
+	}
+	ssize_t n = c->from->calls->read(in, at, chunk, left < CHUNK_BYTES ? left : CHUNK_BYTES);
+	if (n <= 0)
+		return n < 0 ? (int)n : -EIO;
+	*ret_len = (uint64_t)n;
+	return c->to->calls->write(out, at, chunk, (size_t)n);
+}
+
+static void show(const char *path, uint64_t done, uint64_t total, time_t *shown)
+{
+	struct wf_buffer line = WF_BUFFER_INIT;
+	if (time(NULL) == *shown)
+		return;
+	*shown = time(NULL);
+	wf_buffer_puts(&line, "copying ");
+	wf_buffer_printable(&line, path, strlen(path));
+	wf_buffer_printf(&line, ": %llu of %llu MiB", (unsigned long long)done >> 20, (unsigned long long)total >> 20);
+	wfctl_progress(line.data);
+	wf_buffer_free(&line);
+}
+
+static int copy_bytes(struct wfctl_copying *c, const char *path, struct wfctl_file *in, struct wfctl_file *out, uint64_t bytes)
+{
+	char *chunk = malloc(bytes < CHUNK_BYTES ? bytes + 1 : CHUNK_BYTES);
+	time_t shown = time(NULL);
+	uint64_t len = 0;
+	int r = chunk ? 0 : -ENOMEM;
+	for (uint64_t at = 0; r == 0 && at < bytes; at += len) {
+		r = copy_piece(c, in, out, at, chunk, bytes - at, &len);
+		show(path, at, bytes, &shown);
+	}
+	wfctl_progress(NULL);
+	free(chunk);
+	return r;
+}
+
+/* ---- attributes ---- */
+
+/* What an attribute of the source says and the copy is not told: where its bytes are. */
+static bool is_told(const char *name)
+{
+	static const char *const told[] = {"class", "dtype", "shape", "location", "requires_grad", "qscheme", "scale", "zero_point", "key"};
+	if (strncmp(name, "user.torch.", 11) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+		if (!strcmp(name + 11, told[i]))
+			return true;
+	return false;
+}
+
+static int collect(void *ctx, const char *name)
+{
+	return is_told(name) ? wfctl_keys_add(ctx, name) : 0;
+}
+
+static int copy_attributes(struct wfctl_copying *c, const char *from, const char *to)
+{
+	struct wfctl_keys names = {0};
+	struct wf_buffer value = WF_BUFFER_INIT;
+	int r = c->from->calls->names(c->from, from, collect, &names);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		value.len = 0;
+		wf_buffer_puts(&value, "");
+		r = c->from->calls->get(c->from, from, names.key[i], &value);
+		if (r == 0)
+			r = c->to->calls->set(c->to, to, names.key[i], value.data);
+	}
+	wf_buffer_free(&value);
+	wfctl_keys_free(&names);
+	return r;
+}
+
+/* ---- entries ---- */
+
+static int copy_content(struct wfctl_copying *c, const char *from, const char *to, bool there, uint64_t bytes)
+{
+	struct wfctl_file *in = NULL, *out = NULL;
+	int r = c->from->calls->open(c->from, from, WFCTL_READ, &in);
+	if (r == 0)
+		r = c->to->calls->open(c->to, to, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &out);
+	if (r == 0)
+		r = copy_bytes(c, from, in, out, bytes);
+	if (r == 0)
+		r = copy_attributes(c, from, to);
+	int closed = out ? c->to->calls->close(out) : 0;
+	if (in)
+		c->from->calls->close(in);
+	return r < 0 ? r : closed;
+}
+
+static int copy_file(struct wfctl_copying *c, const char *from, const char *to, const struct wfctl_entry *e, bool there)
+{
+	if (e->links < 2)
+		return copy_content(c, from, to, there, e->bytes);
+	int r = grow_ties(c);
+	if (r < 0)
+		return r;
+	struct wfctl_tie *tie = tie_of(c, e->ino);
+	if (tie->to) {
+		r = there ? c->to->calls->unlink(c->to, to) : 0;
+		return r < 0 ? r : c->to->calls->link(c->to, tie->to, to);
+	}
+	r = copy_content(c, from, to, there, e->bytes);
+	if (r == 0 && (tie->to = strdup(to))) {
+		tie->ino = e->ino;
+		c->count++;
+	}
+	return r == 0 && !tie->to ? -ENOMEM : r;
+}
+
+static int copy_any(struct wfctl_copying *c, const char *from, const char *to, int depth);
+
+static int collect_name(void *ctx, const char *name, const struct wfctl_entry *e)
+{
+	return wfctl_keys_add(ctx, name);
+}
+
+static int copy_directory(struct wfctl_copying *c, const char *from, const char *to, bool there, int depth)
+{
+	struct wfctl_keys names = {0};
+	int r = depth > DEPTH_MAX ? -ENAMETOOLONG : 0;
+	if (r == 0)
+		r = c->from->calls->list(c->from, from, collect_name, &names);
+	if (r == 0 && !there)
+		r = c->to->calls->mkdir(c->to, to);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		char *in = wfctl_key_join(from, names.key[i]), *out = wfctl_key_join(to, names.key[i]);
+		r = in && out ? copy_any(c, in, out, depth + 1) : -ENOMEM;
+		free(in);
+		free(out);
+	}
+	wfctl_keys_free(&names);
+	/* a class that cannot be set is the class that is there */
+	if (r == 0 && !there && *to && (r = copy_attributes(c, from, to)) == -EPERM)
+		r = 0;
+	return r;
+}
+
+static int copy_link(struct wfctl_copying *c, const char *from, const char *to, bool there, int depth)
+{
+	struct wf_buffer target = WF_BUFFER_INIT;
+	struct wfctl_entry e;
+	int r = c->from->calls->readlink(c->from, from, &target);
+	if (r == 0 && there)
+		r = c->to->calls->unlink(c->to, to);
+	if (r == 0)
+		r = c->to->calls->symlink(c->to, target.data, to);
+	wf_buffer_free(&target);
+	if (r != -EPERM && r != -ENOENT)
+		return r;
+	/* it leads out of what is copied */
+	r = c->from->calls->stat(c->from, from, true, &e);
+	return r < 0 ? r : e.type == WF_DIRECTORY ? copy_directory(c, from, to, false, depth) : -ELOOP;
+}
+
+static int say(struct wfctl_copying *c, const struct wfctl_store *s, const char *key, int code)
+{
+	if (!c->said)
+		wfctl_store_fail(s, key, code, "not copied");
+	c->said = true;
+	return code;
+}
+
+static int copy_any(struct wfctl_copying *c, const char *from, const char *to, int depth)
+{
+	struct wfctl_entry e, old;
+	int r = c->from->calls->stat(c->from, from, false, &e);
+	if (r < 0)
+		return say(c, c->from, from, r);
+	r = c->to->calls->stat(c->to, to, false, &old);
+	if (r < 0 && r != -ENOENT)
+		return say(c, c->to, to, r);
+	bool there = r == 0;
+	if (there && old.type == WF_SYMLINK && e.type == WF_DIRECTORY)
+		c->to->calls->stat(c->to, to, true, &old);
+	if (there && (e.type == WF_DIRECTORY) != (old.type == WF_DIRECTORY))
+		return say(c, c->to, to, e.type == WF_DIRECTORY ? -ENOTDIR : -EISDIR);
+	if (there && c->keep && e.type != WF_DIRECTORY)
+		return 0;
+	if (there && c->from == c->to && old.ino == e.ino)
+		return 0; /* they are tied already */
+	r = e.type == WF_DIRECTORY ? copy_directory(c, from, to, there, depth)
+	    : e.type == WF_SYMLINK ? copy_link(c, from, to, there, depth)
+				   : copy_file(c, from, to, &e, there);
+	return r < 0 ? say(c, c->to->reason[0] ? c->to : c->from, from, r) : 0;
+}
+
+int wfctl_copy(struct wfctl_copying *c, const char *from, const char *to)
+{
+	size_t len = strlen(from);
+	c->said = false;
+	c->from->reason[0] = c->to->reason[0] = '\0';
+	if (c->from == c->to && !strncmp(from, to, len) && (!to[len] || to[len] == '/' || len == 0))
+		return wfctl_fail(c->from->path, "%s: %s", from, to[len] ? "a mapping cannot be copied into itself" : "the same key twice");
+	return copy_any(c, from, to, 0) < 0 ? WFCTL_FAILED : WFCTL_OK;
+}

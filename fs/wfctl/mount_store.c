@@ -1,0 +1,270 @@
+/* A mount as a store: ordinary system calls on its files. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "fs/wfctl/fail.h"
+#include "fs/wfctl/store.h"
+
+#define ATTRIBUTE_MAX 65536
+
+struct mount {
+	int fd; /* of the mount point */
+};
+
+static int root_of(const struct wfctl_store *s)
+{
+	return ((const struct mount *)s->own)->fd;
+}
+
+/* Extended attributes have no calls for a path below a directory. */
+static int full_path(const struct wfctl_store *s, const char *path, char buf[PATH_MAX])
+{
+	return snprintf(buf, PATH_MAX, "%s/%s", s->path, path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static const char *at_root(const char *path)
+{
+	return *path ? path : ".";
+}
+
+static int done(int r)
+{
+	return r < 0 ? -errno : 0;
+}
+
+/* ---- looking ---- */
+
+static struct wfctl_entry entry_of(const struct stat *st)
+{
+	return (struct wfctl_entry){.type = S_ISDIR(st->st_mode) ? WF_DIRECTORY : S_ISLNK(st->st_mode) ? WF_SYMLINK : WF_FILE,
+				    .ino = st->st_ino,
+				    .links = (uint32_t)st->st_nlink,
+				    .bytes = (uint64_t)st->st_size,
+				    .writable = st->st_mode & 0222};
+}
+
+static int m_stat(struct wfctl_store *s, const char *path, bool follow, struct wfctl_entry *ret)
+{
+	struct stat st;
+	int r = done(fstatat(root_of(s), at_root(path), &st, follow ? 0 : AT_SYMLINK_NOFOLLOW));
+	if (r == 0)
+		*ret = entry_of(&st);
+	return r;
+}
+
+static int m_list(struct wfctl_store *s, const char *path, int (*each)(void *, const char *, const struct wfctl_entry *), void *ctx)
+{
+	int fd = openat(root_of(s), at_root(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	for (struct dirent *e; r == 0 && (errno = 0, e = readdir(d));) {
+		struct stat st;
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			r = errno == ENOENT ? 0 : -errno; /* somebody removed it meanwhile */
+			continue;
+		}
+		struct wfctl_entry entry = entry_of(&st);
+		r = each(ctx, e->d_name, &entry);
+	}
+	if (r == 0 && errno)
+		r = -errno;
+	closedir(d);
+	return r;
+}
+
+static int m_readlink(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	char target[PATH_MAX];
+	ssize_t n = readlinkat(root_of(s), path, target, sizeof target);
+	if (n < 0)
+		return -errno;
+	wf_buffer_append(ret, target, (size_t)n);
+	return wf_buffer_status(ret);
+}
+
+/* ---- files ---- */
+
+static int m_open(struct wfctl_store *s, const char *path, int flags, struct wfctl_file **ret)
+{
+	struct wfctl_file *f = calloc(1, sizeof *f);
+	int how = O_CLOEXEC | (flags & WFCTL_WRITE ? O_WRONLY : O_RDONLY) | (flags & WFCTL_NEW ? O_CREAT | O_EXCL : 0) |
+		  (flags & WFCTL_EMPTY ? O_TRUNC : 0);
+	if (!f)
+		return -ENOMEM;
+	*f = (struct wfctl_file){.store = s, .fd = openat(root_of(s), at_root(path), how, 0666)};
+	if (f->fd < 0) {
+		free(f);
+		return -errno;
+	}
+	*ret = f;
+	return 0;
+}
+
+static ssize_t m_read(struct wfctl_file *f, uint64_t offset, void *buf, size_t len)
+{
+	size_t got = 0;
+	while (got < len) {
+		ssize_t n = pread(f->fd, (char *)buf + got, len - got, (off_t)(offset + got));
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
+static int m_locate(struct wfctl_file *f, uint64_t offset, int *ret_fd, uint64_t *ret_offset, uint64_t *ret_len)
+{
+	*ret_fd = f->fd;
+	*ret_offset = offset;
+	*ret_len = UINT64_MAX;
+	return 0;
+}
+
+static int m_write(struct wfctl_file *f, uint64_t offset, const void *buf, size_t len)
+{
+	for (size_t at = 0; at < len;) {
+		ssize_t n = pwrite(f->fd, (const char *)buf + at, len - at, (off_t)(offset + at));
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		at += (size_t)n;
+	}
+	return 0;
+}
+
+static int m_close(struct wfctl_file *f)
+{
+	int r = done(close(f->fd));
+	free(f);
+	return r;
+}
+
+/* ---- attributes ---- */
+
+static int m_get(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret)
+{
+	char full[PATH_MAX], value[ATTRIBUTE_MAX];
+	int r = full_path(s, path, full);
+	ssize_t n = r == 0 ? getxattr(full, name, value, sizeof value) : r;
+	if (r == 0 && n < 0)
+		return -errno;
+	if (r == 0)
+		wf_buffer_append(ret, value, (size_t)n);
+	return r < 0 ? r : wf_buffer_status(ret);
+}
+
+static int m_names(struct wfctl_store *s, const char *path, int (*each)(void *, const char *), void *ctx)
+{
+	char full[PATH_MAX], names[ATTRIBUTE_MAX];
+	int r = full_path(s, path, full);
+	ssize_t n = r == 0 ? listxattr(full, names, sizeof names) : r;
+	if (n < 0)
+		return r < 0 ? r : -errno;
+	for (const char *name = names; r == 0 && name < names + n; name += strlen(name) + 1)
+		r = each(ctx, name);
+	return r;
+}
+
+static int m_set(struct wfctl_store *s, const char *path, const char *name, const char *value)
+{
+	char full[PATH_MAX];
+	int r = full_path(s, path, full);
+	return r < 0 ? r : done(setxattr(full, name, value, strlen(value), 0));
+}
+
+/* ---- names ---- */
+
+static int m_mkdir(struct wfctl_store *s, const char *path)
+{
+	return done(mkdirat(root_of(s), path, 0777));
+}
+
+static int m_unlink(struct wfctl_store *s, const char *path)
+{
+	return done(unlinkat(root_of(s), path, 0));
+}
+
+static int m_rmdir(struct wfctl_store *s, const char *path)
+{
+	return done(unlinkat(root_of(s), path, AT_REMOVEDIR));
+}
+
+static int m_rename(struct wfctl_store *s, const char *from, const char *to, unsigned int flags)
+{
+	return done(renameat2(root_of(s), from, root_of(s), to, flags));
+}
+
+static int m_link(struct wfctl_store *s, const char *from, const char *to)
+{
+	return done(linkat(root_of(s), from, root_of(s), to, 0));
+}
+
+static int m_symlink(struct wfctl_store *s, const char *target, const char *path)
+{
+	return done(symlinkat(target, root_of(s), path));
+}
+
+/* ---- opening ---- */
+
+static void m_free(struct wfctl_store *s)
+{
+	struct mount *m = s->own;
+	if (m && m->fd >= 0)
+		close(m->fd);
+	free(m);
+}
+
+static const struct wfctl_store_calls calls = {.stat = m_stat,
+					       .list = m_list,
+					       .readlink = m_readlink,
+					       .open = m_open,
+					       .read = m_read,
+					       .locate = m_locate,
+					       .write = m_write,
+					       .close = m_close,
+					       .get = m_get,
+					       .names = m_names,
+					       .set = m_set,
+					       .mkdir = m_mkdir,
+					       .unlink = m_unlink,
+					       .rmdir = m_rmdir,
+					       .rename = m_rename,
+					       .link = m_link,
+					       .symlink = m_symlink,
+					       .free = m_free};
+
+struct wfctl_store *wfctl_open_mount(const char *path, bool edit)
+{
+	struct wfctl_store *s = calloc(1, sizeof *s);
+	struct mount *m = malloc(sizeof *m);
+	int r = s && m && (s->path = strdup(path)) ? 0 : -ENOMEM;
+	if (r == 0 && (m->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		r = -errno;
+	if (r < 0) {
+		wfctl_fail_error(path, r, NULL);
+		free(m);
+		free(s ? s->path : NULL);
+		free(s);
+		return NULL;
+	}
+	s->calls = &calls;
+	s->own = m;
+	s->editable = edit;
+	return s;
+}
