@@ -1,0 +1,386 @@
+#!/usr/bin/env python3
+"""The verbs of wfctl without a mount, judged by NumPy and torch: what cat prints is what print(array) does, what the verbs leave behind is
+what torch.load reads, and a script of them is one commit.
+
+Usage: test_verbs.py BUILD_DIR. Prints TAP; needs no FUSE.
+"""
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+
+WFCTL = os.path.join(os.path.abspath(sys.argv[1]), "fs", "wfctl")
+n = failed = 0
+
+
+def ok(good, what, detail=""):
+    global n, failed
+    n += 1
+    failed += not good
+    print(f"{'' if good else 'not '}ok {n} - {what}", flush=True)
+    if not good:
+        for line in str(detail).splitlines()[:40]:
+            print("#  ", line)
+
+
+def wfctl(*words, input=None):
+    return subprocess.run([WFCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=input)
+
+
+def text(*words):
+    r = wfctl(*words)
+    return r.stdout.decode() if r.returncode == 0 else f"exit {r.returncode}: {r.stderr.decode()}"
+
+
+def done(*words, input=None):
+    r = wfctl(*words, input=input)
+    ok(r.returncode == 0 and not r.stderr, "wfctl " + " ".join(words), r.stderr.decode())
+
+
+def refused(word, *words, status=1, input=None):
+    r = wfctl(*words, input=input)
+    ok(r.returncode == status and word in r.stderr.decode() and r.stderr.count(b"\n") == 1, f"refused with one line: wfctl {' '.join(words)}",
+       f"exit {r.returncode}: {r.stderr.decode()}")
+
+
+# ---- cat as NumPy prints ----
+
+def shown(t):
+    """As NumPy would have it: what it has no type for is float32, or the integers behind."""
+    if t.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
+        return t.to(torch.float32).numpy()
+    return t.numpy()
+
+
+def arrays(rng):
+    """Tensors of all kinds of numbers, small and large, round and not, with and without what is no number."""
+    special = [0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 0.1, 1e-5, 1e5, 1e8, 123456789.0, 1e-300, 1e300, 0.5, 100.0,
+               999.5, 1000.25, 16777216.0, 2.0**-24, 2.0**-14, 2.0**-126, 65504.0, 3.4e38]
+    floats = [torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
+              torch.float8_e5m2fnuz]
+    for i in range(420):
+        shape = rng.choice([(), (1,), (2,), (7,), (3, 4), (2, 2, 3), (1, 5), (30,), (40, 2), (11, 100), (1001,), (0,), (2, 0), (5, 7, 40), (2, 3, 2, 2)])
+        count = int(np.prod(shape))
+        kind = rng.randrange(7)
+        if kind == 0:
+            values = [rng.choice(special) for _ in range(count)]
+        elif kind == 1:
+            values = [rng.gauss(0, 1) for _ in range(count)]
+        elif kind == 2:
+            values = [rng.gauss(0, 1) * 10 ** rng.randint(-8, 9) for _ in range(count)]
+        elif kind == 3:
+            values = [2.0 ** rng.randint(-20, 20) * rng.choice([1, -1]) for _ in range(count)]
+        elif kind == 4:
+            values = [float(rng.randint(-1000, 1000)) for _ in range(count)]
+        elif kind == 5:
+            values = [rng.choice([0.1, 0.25, 0.5, 1.5, 3.0]) for _ in range(count)]
+        else:
+            values = [rng.choice([1.0, float("nan"), float("inf"), -float("inf")]) for _ in range(count)]
+        base = torch.tensor(values, dtype=torch.float64).reshape(shape)
+        dtype = rng.choice(floats + ["int", "bool", "complex"])
+        if dtype == "int":
+            dtype = rng.choice([torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
+            yield torch.nan_to_num(base).clamp(-100 if dtype != torch.uint8 else 0, 100).to(dtype) * (1 if dtype in (torch.int8, torch.uint8) else 321)
+        elif dtype == "bool":
+            yield base > 0
+        elif dtype == "complex":
+            yield torch.complex(base, base.flip(0) if shape else base * 2).to(rng.choice([torch.complex64, torch.complex128]))
+        else:
+            yield base.to(dtype)
+
+
+def cat(top):
+    rng = random.Random(1)
+    tensors = {f"t{i}": t for i, t in enumerate(arrays(rng))}
+    path = os.path.join(top, "arrays.pt")
+    torch.save(tensors, path)
+    script = "".join(f"cat {path} {key}\n" for key in tensors)
+    got = wfctl("-f", "-", input=script.encode()).stdout.decode()
+    wrong = []
+    with np.errstate(all="ignore"):
+        for key, t in tensors.items():
+            want = str(shown(t)) + "\n"
+            if not got.startswith(want):
+                alone = text("cat", path, key)
+                if alone != want:
+                    wrong.append(f"{key} {t.dtype} {tuple(t.shape)}\nwant:\n{want}got:\n{alone}")
+                got = got[len(alone):]
+            else:
+                got = got[len(want):]
+    ok(not wrong, f"cat prints {len(tensors)} tensors as NumPy does ({len(wrong)} otherwise)", "\n".join(wrong[:5]))
+    every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    torch.save({"halves": every.reshape(-1, 64)}, os.path.join(top, "halves.pt"))
+    script = "".join(f"cat {top}/halves.pt halves[{i}]\n" for i in range(1024))
+    got = wfctl("-f", "-", input=script.encode()).stdout.decode()
+    with np.errstate(all="ignore"):
+        want = "".join(str(row) + "\n" for row in every.reshape(-1, 64).numpy())
+    differs = [f"{a!r} {b!r}" for a, b in zip(want.splitlines(), got.splitlines()) if a != b]
+    ok(got == want, "cat prints every half as NumPy does", "\n".join(differs[:10]))
+    t = torch.arange(2 * 3 * 40 * 5).reshape(2, 3, 40, 5)
+    torch.save({"t": t, "t[0]": torch.ones(2), "f": t.to(torch.bfloat16)}, path)
+    slices = ["0", "-1", "0:2", "1,2", ":,1:3", "...,0", "0,...,::2", "::-1,0", "1,2,3,4", "0:0", ":, ::-2, 5:1:-2", "-1:, -2:, :, ::3", "5:", "..., -7:9:2, 1"]
+    for s in slices:
+        want = str(eval(f"t.numpy()[{s}]")) + "\n"
+        if s != "0":
+            got = text("cat", path, f"t[{s}]")
+            ok(got == want, f"cat t[{s}]", f"want:\n{want}got:\n{got}")
+        raw = wfctl("cat", "--raw", path, f"f[{s}]").stdout
+        ok(raw == eval(f"t.to(torch.bfloat16).view(torch.int16).numpy()[{s}]").tobytes(), f"cat --raw f[{s}]")
+    ok(text("cat", path, "t[0]") == "[1. 1.]\n", "an exact key goes before a slice", text("cat", path, "t[0]"))
+    refused("more indices", "cat", path, "t[0,0,0,0,0]")
+    refused("outside", "cat", path, "t[7]")
+    refused("no such key", "cat", path, "u")
+    refused("NumPy has no dtype", "cat", "--npy", path, "f")
+    for key in ("t", "t[:, 1]"):
+        file = os.path.join(top, "out.npy")
+        with open(file, "wb") as f:
+            f.write(wfctl("cat", "--npy", path, key).stdout)
+        want = t.numpy() if key == "t" else t.numpy()[:, 1]
+        ok(np.array_equal(np.load(file), want), f"np.load reads cat --npy {key}")
+        np.save(os.path.join(top, "want.npy"), want)
+        with open(file, "rb") as a, open(os.path.join(top, "want.npy"), "rb") as b:
+            ok(a.read() == b.read(), f"cat --npy {key} is what np.save writes")
+
+
+# ---- edits, each a row: what there is, words, what Python has then ----
+
+def same(a, b):
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return isinstance(b, torch.Tensor) and type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and torch.equal(
+            a.to(torch.float64) if a.is_floating_point() else a, b.to(torch.float64) if b.is_floating_point() else b)
+    if isinstance(a, dict):
+        return type(a) is type(b) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and (a == b or a != a and b != b)
+
+
+def model():
+    return {"model": {"module.a": torch.arange(6.).reshape(2, 3), "module.b": torch.ones(2, dtype=torch.bfloat16)},
+            "opt": {"lr": 0.1, "betas": (0.9, 0.999), "state": {0: {"step": torch.tensor(3.), "m": torch.zeros(2)}}}, "epoch": 3, "name": "x", "flag": True,
+            "none": None, "loss": torch.tensor(0.5)}
+
+
+def without(d, *keys):
+    return {k: v for k, v in d.items() if k not in keys}
+
+
+M = model()
+EDITS = [  # words behind the path, what changes
+    ("set epoch 11", lambda m: m.update(epoch=11)),
+    ("set epoch 0.9", lambda m: m.update(epoch=0.9)),
+    ("set epoch -1", lambda m: m.update(epoch=-1)),
+    ("set opt/lr -1e-3", lambda m: m["opt"].update(lr=-1e-3)),
+    ("set opt/lr 1", lambda m: m["opt"].update(lr=1.0)),
+    ("set name -x", lambda m: m.update(name="-x")),
+    ("set name 5", lambda m: m.update(name="5")),
+    ("set name ''", lambda m: m.update(name="")),
+    ("set flag false", lambda m: m.update(flag=False)),
+    ("set none 3", lambda m: m.update(none=3)),
+    ("set loss -2.5", lambda m: m.update(loss=torch.tensor(-2.5))),
+    ("set opt/betas '[0.5, 0.25]'", lambda m: m["opt"].update(betas=(0.5, 0.25))),
+    ("set new 5", lambda m: m.update(new=5)),
+    ("set new 5.0", lambda m: m.update(new=5.0)),
+    ("set new 1e3", lambda m: m.update(new=1e3)),
+    ("set new true", lambda m: m.update(new=True)),
+    ("set new null", lambda m: m.update(new=None)),
+    ("set new '[1, [2.5, \"x\"]]'", lambda m: m.update(new=[1, [2.5, "x"]])),
+    ("set new '\"5\\u00e9\\n\"'", lambda m: m.update(new="5é\n")),
+    ("set new '{\"a\": 1}'", lambda m: m.update(new='{"a": 1}')),
+    ("set new True", lambda m: m.update(new="True")),
+    ("set new +5", lambda m: m.update(new="+5")),
+    ("set new ''", lambda m: m.update(new="")),
+    ("set new 'two words'", lambda m: m.update(new="two words")),
+    ("set new 5 --type str", lambda m: m.update(new="5")),
+    ("set new 5 --type=float", lambda m: m.update(new=5.0)),
+    ("set --type tuple new '[1, 2]'", lambda m: m.update(new=(1, 2))),
+    ("set new ab --type bytes", lambda m: m.update(new=b"ab")),
+    ("set epoch 7 --type str", lambda m: m.update(epoch="7")),
+    ("set opt/state/0/new 1", lambda m: m["opt"]["state"][0].update(new=1)),
+    ("mv epoch step", lambda m: rename(m, "epoch", "step")),
+    ("mv epoch name", lambda m: (m.update(name=3), rename(m, "epoch", "name"))),
+    ("mv epoch opt", lambda m: m["opt"].update(epoch=m.pop("epoch"))),
+    ("mv epoch name opt", lambda m: m["opt"].update(epoch=m.pop("epoch"), name=m.pop("name"))),
+    ("mv -n epoch name", lambda m: None),
+    ("mv opt model", lambda m: m["model"].update(opt=m.pop("opt"))),
+    ("mv 'model/module.*' .", None),
+    ("mv model/module.? opt/state", lambda m: m["opt"]["state"].update({k: m["model"].pop(k) for k in ("module.a", "module.b")})),
+    ("rm epoch name", lambda m: (m.pop("epoch"), m.pop("name"))),
+    ("rm -r opt", lambda m: m.pop("opt")),
+    ("rm -rf nowhere epoch 'none*'", lambda m: (m.pop("epoch"), m.pop("none"))),
+    ("rm -r opt/betas", lambda m: m["opt"].pop("betas")),
+    ("rm 'model/*'", lambda m: m["model"].clear()),
+    ("cp epoch epoch2", lambda m: m.update(epoch2=3)),
+    ("cp model m2", lambda m: m.update(m2=dict(m["model"]))),
+    ("cp model opt", lambda m: m["opt"].update(model=dict(m["model"]))),
+    ("cp -T model opt/state", lambda m: m["opt"]["state"].update(m["model"])),
+    ("cp model/. opt/state", lambda m: m["opt"]["state"].update(m["model"])),
+    ("cp 'model/*' opt/state", lambda m: m["opt"]["state"].update(m["model"])),
+    ("cp loss epoch", lambda m: m.update(epoch=m["loss"])),
+    ("cp opt/betas name", lambda m: m.update(name=(0.9, 0.999))),
+    ("ln loss loss2", lambda m: m.update(loss2=m["loss"])),
+    ("mkdir a", lambda m: m.update(a={})),
+    ("mkdir -p a/b/c model", lambda m: m.update(a={"b": {"c": {}}})),
+    ("rename 's/^module\\.//'", lambda m: m.update(model={"a": m["model"]["module.a"], "b": m["model"]["module.b"]})),
+    ("rename s,^,net/, model", lambda m: m.update(model={"net/" + k: v for k, v in m["model"].items()})),
+    ("rename 's/a$/T/' 's/b$/a/' 's/T$/b/' model", lambda m: m.update(model={"module.b": m["model"]["module.a"], "module.a": m["model"]["module.b"]})),
+    ("rename 's/(m[a-z]+)\\.(.)/\\2.\\1&/;s/L/x/gi' model/module.b", lambda m: m.update(
+        model={"module.a": m["model"]["module.a"], "b.moduxemoduxe.b": m["model"]["module.b"]})),
+    ("rename 's/^/x/' opt", lambda m: m.update(opt={"x" + k: v for k, v in m["opt"].items()})),
+    ("attr model/module.a shape='[3, 2]'", lambda m: m["model"].update({"module.a": m["model"]["module.a"].reshape(3, 2)})),
+    ("attr 'model/module.*' dtype=uint8", lambda m: m["model"].update({k: v.view(torch.uint8) for k, v in m["model"].items()})),
+]
+
+
+def rename(d, old, new):
+    items = [(new if k == old else k, v) for k, v in d.items() if k != new or k == old]
+    d.clear()
+    d.update(items)
+
+
+def words_of(line):
+    import shlex
+    return shlex.split(line)
+
+
+def edits(top, legacy):
+    path = os.path.join(top, "m.pt")
+    for line, change in EDITS:
+        if change is None:
+            continue
+        want = model()
+        torch.save(want, path, _use_new_zipfile_serialization=not legacy)
+        change(want)
+        verb, *words = words_of(line)
+        r = wfctl(verb, path, *words)
+        got = torch.load(path, weights_only=False)
+        ok(r.returncode == 0 and not r.stderr and same(want, got) and os.listdir(top).count("m.pt.weightfs") == 0,
+           f"{'legacy: ' if legacy else ''}{line}", f"exit {r.returncode}: {r.stderr.decode()}\nwant {want}\ngot {got}")
+
+
+REFUSED = [  # words behind the path, a word of the line
+    ("set opt 5", "a mapping"), ("set model/module.a 5", "--file"), ("set flag maybe", "not set"), ("set 'nix*' 5", "no key fits"),
+    ("set nowhere/x 5", "no such key"), ("set new x --type int", "not set"), ("set new x --type thing", "--type"),
+    ("mv nothing x", "no such key"), ("mv epoch nowhere/x", "no such key"), ("mv epoch epoch", "the same key"), ("mv opt opt/state", "into itself"),
+    ("mv epoch name nowhere", "no such mapping"), ("mv epoch flag name", "not a mapping"), ("mv -T epoch opt", "a mapping is there"),
+    ("mv -T model opt", "not empty"), ("mv model epoch", "not replaced"), ("mv epoch x/", "no such mapping"),
+    ("mv opt/lr model/module.a .", ". or .."), ("rm opt", "a mapping"), ("rm nothing", "no such key"), ("rm epoch nothing", "no such key"),
+    ("rm -d opt", "not empty"), ("rm -r /", "root"), ("rm ../x", ".."), ("cp nothing x", "no such key"), ("cp opt opt/x", "into itself"),
+    ("cp epoch epoch", "the same key"), ("cp opt epoch", "mapping"), ("ln opt opt2", "-s"), ("ln loss epoch", "already"), ("mkdir opt", "already"),
+    ("mkdir a/b", "no such"), ("rename 's/a$/b/' model", "two keys"), ("rename 's/(/x/'", "s/(/x/"), ("rename s/a/b", "delimiter"),
+    ("rename 's/a/\\1/'", "group"), ("rename s/a/b/x", "flags"), ("attr model/module.a shape=[5]", "shape"), ("attr loss nothing=1", "nothing"),
+    ("attr loss nothing", "no attribute"),
+]
+
+
+def refusals(top):
+    path = os.path.join(top, "m.pt")
+    torch.save(model(), path)
+    with open(path, "rb") as f:
+        before = f.read()
+    for line, word in REFUSED:
+        verb, *words = words_of(line)
+        refused(word, verb, path, *words)
+    with open(path, "rb") as f:
+        ok(f.read() == before and sorted(os.listdir(top)).count("m.pt.weightfs") == 0, "what was refused changed nothing")
+    for words in (["set", path, "epoch"], ["mv", path, "epoch"], ["rm", path], ["cat", path], ["cat", "--what", path, "epoch"], ["mkdir", path],
+                  ["attr", path], ["attr", path, "loss", "a=1", "b"], ["rename", path], ["new"], ["cp", path, "epoch"], ["cat", "--raw", "--npy", path, "x"]):
+        r = wfctl(*words)
+        ok(r.returncode == 2 and b"usage" in r.stderr, f"used wrongly: wfctl {' '.join(words)}", r)
+    refused("pipe", "cat", "-", "epoch")
+    refused("such a file already", "new", path)
+
+
+def between(top):
+    a, b = os.path.join(top, "a.pt"), os.path.join(top, "b:c.pt")
+    t = torch.nn.Parameter(torch.randn(3, 5))
+    v = torch.arange(10)
+    torch.save({"enc": {"w": t, "tied": t, "v": v, "half": v[:5], "s": "text\n", "b": b"\x00\xff", "i": 5, "f": 1.0, "n": None, "l": [1, "x"], "t": (1, 2.5),
+                        "d": {0: torch.ones(2).to(torch.bfloat16), "é/%": torch.tensor(True)}, "e": torch.zeros(0, 3), "c": v.reshape(2, 5).T}}, a)
+    done("new", b)
+    done("cp", f"{a}:enc", f"{b}:enc")
+    got, want = torch.load(b)["enc"], torch.load(a)["enc"]
+    ok(same(got, want), "a mapping copied between checkpoints is equal", f"{want}\n{got}")
+    ok(got["w"].data_ptr() == got["tied"].data_ptr(), "and tied where it was tied")
+    done("cp", "--from", a, "--to", b, "enc/*", "")
+    ok(same(without(torch.load(b), "enc"), want), "the entries of a mapping copied to the root are equal")
+    done("rm", "-r", b, "enc")
+    refused("one run edits one", "-f", "-", input=f"set {a} x 1\nset {b} x 1\n".encode())
+
+
+def scripts(top):
+    path = os.path.join(top, "m.pt")
+    torch.save(model(), path)
+    done("-f", "-", input=f"""# a comment
+set {path} 'a key' 'two words' # and another
+mv {path} "a key" k
+cp {path} k k2\n\n  rm {path} epoch
+rename {path} 's/module\\.//'
+""".encode())
+    want = model()
+    want.update(k="two words", k2="two words")
+    want.pop("epoch")
+    want["model"] = {"a": want["model"]["module.a"], "b": want["model"]["module.b"]}
+    ok(same(torch.load(path), want), "a script is one commit of all its verbs", torch.load(path))
+    with open(path, "rb") as f:
+        before = f.read()
+    for line, word in (("mv {} nothing x", "line 2"), ("frob {}", "no verb"), ("verify {}", "no verb for a script"), ("set {} 'x", "quote"), ("mv {}", "usage"),
+                       ("set {} --commit=append x 1", "belong")):
+        refused(word, "-f", "-", input=f"set {path} k 5\n{line.format(path)}\n".encode())
+    with open(path, "rb") as f:
+        ok(f.read() == before and "m.pt.weightfs" not in os.listdir(top), "a script that fails changes nothing")
+    count = 10000
+    lines = "".join(f"mv {path} v{i} w{i}\nset {path} w{i} {i + 1}\n" for i in range(count // 2))
+    torch.save({f"v{i}": i for i in range(count // 2)}, path)
+    start = time.perf_counter()
+    r = wfctl("-f", "-", input=lines.encode())
+    took = time.perf_counter() - start
+    ok(r.returncode == 0 and same(torch.load(path), {f"w{i}": i + 1 for i in range(count // 2)}), f"{count} verbs are one commit: {count / took:.0f} a second")
+
+
+def files(top):
+    path = os.path.join(top, "m.pt")
+    for array in (np.arange(12, dtype=">i4").reshape(3, 4), np.asfortranarray(np.random.rand(3, 4, 2)), np.array(2.5, dtype=np.float16),
+                  np.zeros((0, 3), dtype=np.uint8), np.array([1 + 2j, 3]), np.array([True, False])):
+        torch.save(model(), path)
+        np.save(os.path.join(top, "x.npy"), array)
+        for key in ("new", "model/module.a", "loss", "epoch"):
+            done("set", path, key, "--file", os.path.join(top, "x.npy"))
+        m = torch.load(path)
+        for got in (m["new"], m["model"]["module.a"], m["loss"], m["epoch"]):
+            ok(np.array_equal(got.numpy(), array) and got.numpy().dtype == array.dtype.newbyteorder("="), f"set --file of {array.dtype} {array.shape}", got)
+    torch.save(model(), path)
+    done("set", path, "model/module.a", "--file", "-", input=np.arange(6, dtype="<f4")[::-1].tobytes())
+    ok(torch.equal(torch.load(path)["model"]["module.a"], torch.arange(6.).flip(0).reshape(2, 3)), "set --file - of raw bytes keeps dtype and shape")
+    done("set", path, "raw", "--file", "-", input=b"5\n")
+    ok(torch.equal(torch.load(path)["raw"], torch.tensor([53, 10], dtype=torch.uint8)), "raw bytes of a new key are uint8, whatever they look like")
+    refused("not set", "set", path, "model/module.a", "--file", "-", input=b"12345")
+
+
+def pending(top):
+    path = os.path.join(top, "m.pt")
+    t = torch.zeros(1000)
+    torch.save({"w": t, "v": t[10:20], "n": 1}, path)
+    r = wfctl("set", path, "n", "2", "--commit", "append")
+    size = os.path.getsize(path)
+    ok(r.returncode == 0 and torch.load(path)["n"] == 2, "--commit=append", r.stderr)
+    refused("--commit", "set", path, "n", "2", "--commit=x")
+    ok(size == os.path.getsize(path), "what was refused appended nothing")
+
+
+with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as top:
+    cat(top)
+    edits(top, False)
+    edits(top, True)
+    refusals(top)
+    between(top)
+    scripts(top)
+    files(top)
+    pending(top)
+print(f"1..{n}")
+sys.exit(failed > 0)
