@@ -204,5 +204,7 @@ int wf_new_file_link(struct wf_new_file *f, struct wf_error *err)
 	if (r < 0)
 		return wf_fail(err, r, "%s: %s", f->target, strerror(-r));
 	r = wf_sync_directory(f->home);
+	if (r < 0)
+		unlinkat(f->home, name_of(f->target), 0);
 	return r < 0 ? wf_fail(err, r, "cannot make the new name durable: %s", strerror(-r)) : 0;
 }

@@ -12,6 +12,7 @@ int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t num
 		return 0;
 	/* the mark last: with it, and without a log, an opening still knows that the edits are in the file */
 	unlinkat(ov->dir_fd, "log.new", 0);
+	unlinkat(ov->dir_fd, "commit.new", 0); /* a kill left it before it was the mark */
 	if (unlinkat(ov->dir_fd, "log", 0) < 0 && errno != ENOENT)
 		return -errno;
 	wf_overlay_remove_files(ov, keep, ctx);
