@@ -1,7 +1,9 @@
 /* wfctl ls: the entries of a checkpoint, or of a mount. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codec/bytes/buffer.h"
 #include "fs/wfctl/call.h"
@@ -13,7 +15,7 @@
 
 /* ---- ls ---- */
 
-enum form { FORM_TUTORIAL, FORM_LONG, FORM_JSON };
+enum form { FORM_TUTORIAL, FORM_LONG, FORM_JSON, FORM_TREE };
 
 /* The columns of the long form, from a line of tensors.json. */
 enum { COLUMN_SHAPE, COLUMN_DTYPE, COLUMN_BYTES, COLUMN_STORAGE, COLUMN_LOCATION, COLUMN_ERROR, COLUMNS };
@@ -225,9 +227,72 @@ static int show_entries(const char *path)
 	return r;
 }
 
+/* ---- the tree ---- */
+
+/* How much of a path, in whole names, the one before it has, too; and in how many names. */
+static size_t shared(const char *path, size_t len, const char *before, size_t before_len, int *ret_depth)
+{
+	size_t same = 0;
+	*ret_depth = 0;
+	for (size_t i = 0; i < len && i < before_len && path[i] == before[i]; i++)
+		if (path[i] == '/') {
+			same = i + 1;
+			++*ret_depth;
+		}
+	return same;
+}
+
+static void put_branch(struct wf_buffer *out, const char *name, size_t len, int depth)
+{
+	for (int i = 0; i < depth; i++)
+		wf_buffer_puts(out, "  ");
+	wf_buffer_append(out, name, len);
+}
+
+/* A line for each name: mappings once, above what is in them. colours: of mappings. */
+static void show_tree(const struct wfctl_rows *r, bool colours)
+{
+	struct columns c = {0};
+	struct wf_buffer line = WF_BUFFER_INIT;
+	const char *before = "";
+	size_t before_len = 0;
+	for (size_t i = 0; i < r->count && !ferror(stdout); i++) {
+		const struct wfctl_row *row = &r->rows[i];
+		int depth;
+		if (!wfctl_row_is_chosen(r, row))
+			continue;
+		size_t at = shared(row->path, row->path_len, before, before_len, &depth);
+		line.len = 0;
+		for (const char *slash; (slash = memchr(row->path + at, '/', row->path_len - at)); at = (size_t)(slash - row->path) + 1) {
+			wf_buffer_puts(&line, colours ? "\033[1;34m" : "");
+			put_branch(&line, row->path + at, (size_t)(slash - row->path) - at + 1, depth++);
+			wf_buffer_puts(&line, colours ? "\033[0m\n" : "\n");
+		}
+		put_branch(&line, row->path + at, row->path_len - at, depth);
+		wf_buffer_puts(&line, " \t ");
+		if (row->json) {
+			get_columns(row, &c);
+			wf_buffer_printf(&line, "%s %s", c.text[COLUMN_DTYPE].data, c.text[COLUMN_SHAPE].data);
+		} else {
+			wf_buffer_append(&line, row->text, row->text_len);
+		}
+		wf_buffer_putc(&line, '\n');
+		put(line.data, line.len);
+		before = row->path;
+		before_len = row->path_len;
+	}
+	free_columns(&c);
+	wf_buffer_free(&line);
+}
+
+static enum form form_of(const struct wfctl_call *call)
+{
+	return wfctl_given(call, "json") ? FORM_JSON : wfctl_given(call, "tree") ? FORM_TREE : wfctl_given(call, "long") ? FORM_LONG : FORM_TUTORIAL;
+}
+
 int wfctl_ls(const struct wfctl_call *call)
 {
-	enum form form = wfctl_given(call, "json") ? FORM_JSON : wfctl_given(call, "long") ? FORM_LONG : FORM_TUTORIAL;
+	enum form form = form_of(call);
 	bool all = wfctl_given(call, "all") != NULL, unreadable = false;
 	const char *path = call->arguments[0];
 	struct wfctl_rows rows;
@@ -236,12 +301,14 @@ int wfctl_ls(const struct wfctl_call *call)
 		return r;
 	if (wfctl_given(call, "entries"))
 		return call->count > 1 ? WFCTL_USAGE : show_entries(path);
-	r = wfctl_rows_load(path, all || call->count > 1, &rows);
+	r = wfctl_rows_load(path, all || form == FORM_TREE || call->count > 1, &rows);
 	for (int i = 1; r == WFCTL_OK && i < call->count; i++)
 		if (!wfctl_rows_choose(&rows, call->arguments[i]))
 			r = wfctl_fail(path, "no key is, fits or begins with %s", call->arguments[i]);
-	size_t lines = r == WFCTL_OK ? show(&rows, form, all, &unreadable) : 0;
-	if (r == WFCTL_OK && lines == 0 && form != FORM_JSON && !all)
+	size_t lines = r == WFCTL_OK && form != FORM_TREE ? show(&rows, form, all, &unreadable) : 0;
+	if (r == WFCTL_OK && form == FORM_TREE)
+		show_tree(&rows, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
+	else if (r == WFCTL_OK && lines == 0 && form != FORM_JSON && !all)
 		tell_values(&rows);
 	if (r == WFCTL_OK && form != FORM_JSON && !rows.keyed && rows.unseen_tensors > 0)
 		tell_unseen(&rows);

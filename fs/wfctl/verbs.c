@@ -23,13 +23,14 @@ const struct wfctl_verb wfctl_script_verb = {
 const struct wfctl_verb wfctl_verbs[] = {
 	{
 		.name = "ls",
-		.arguments = "[-al] [--json | --entries] PATH [KEY...]",
+		.arguments = "[-al] [--tree | --json | --entries] PATH [KEY...]",
 		.summary = "list keys, shapes and values",
 		.text = "Lists the tensors of a checkpoint, or of a mount point, in their order, with pending edits as made.\n"
 			"A KEY is a path below the mount point. It stands for that entry and all below it; else it is a shell\n"
 			"pattern, of which * and ? match no /; else what keys begin with.",
 		.options = {{'a', "all", NULL, "values, too"},
 			    {'l', "long", NULL, "also dtype, bytes, storage and location"},
+			    {0, "tree", NULL, "everything, indented, a mapping above what is in it"},
 			    {0, "json", NULL, "as JSON"},
 			    {0, "entries", NULL, "everything, containers and links too, as the JSON of .weightfs/entries.json; no KEY"}},
 		.least = 1,
