@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""The verbs of wfctl where there is no FUSE: killed at every call that changes something, what a terminal gets, and the names of a large
+mapping for a shell. As root all of it runs in a name space in which /dev/fuse does not exist.
+
+Usage: verbs.py BUILD_DIR DIE_AT. Prints TAP. tests/torch/test_verbs.py tries what each verb does.
+"""
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "mount"))
+from minicheckpoint import Storage, Tensor, save  # noqa: E402
+
+build, die_at = map(os.path.abspath, sys.argv[1:3])
+WFCTL = os.path.join(build, "fs", "wfctl")
+n = failed = 0
+
+if os.geteuid() == 0 and "WEIGHTFS_NO_FUSE" not in os.environ and subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+    hide = "[ -e /dev/fuse ] && mount --bind /dev/null /dev/fuse; exec \"$@\""
+    os.environ["WEIGHTFS_NO_FUSE"] = "1"
+    os.execvp("unshare", ["unshare", "-m", "sh", "-c", hide, "sh", sys.executable, *sys.argv])
+
+
+def ok(good, what, detail=""):
+    global n, failed
+    n += 1
+    failed += not good
+    print(f"{'' if good else 'not '}ok {n} - {what}", flush=True)
+    if not good:
+        for line in str(detail).splitlines()[:20]:
+            print("#  ", line)
+
+
+def wfctl(*words, input=None, env=None):
+    return subprocess.run([WFCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=input, env=env)
+
+
+def bytes_of(top):
+    """Files and what is in them; what a killed run leaves for the next one to clear away is no difference."""
+    found = {}
+    for where, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(where, name)
+            if ".weightfs" not in os.path.relpath(path, top):
+                with open(path, "rb") as f:
+                    found[os.path.relpath(path, top)] = f.read()
+    return found
+
+
+def make(top):
+    shared = Storage("float32", bytes(range(64)))
+    save(os.path.join(top, "m.pt"), {"a": Tensor("float32", (16,), b"", storage=shared), "half": Tensor("float32", (8,), b"", storage=shared), "n": 1,
+                                     "s": "x", "sub": {"t": Tensor("int64", (2,), bytes(16)), "u": (1, 2)}})
+    save(os.path.join(top, "donor.pt"), {"enc": {"w": Tensor("float32", (4,), bytes(16)), "v": 2.5}})
+    with open(os.path.join(top, "bytes"), "wb") as f:
+        f.write(bytes(range(64, 128)))
+
+
+RUNS = [  # words; what stands in them for a path is in the directory
+    ["mv", "m.pt", "a", "b"],
+    ["set", "m.pt", "n", "5"],
+    ["set", "m.pt", "a", "--file", "bytes"],
+    ["set", "m.pt", "half", "--file", "half", "--commit=append"],
+    ["cp", "donor.pt:enc", "m.pt:sub"],
+    ["rm", "-r", "m.pt", "sub", "--commit", "replace"],
+    ["-f", "script"],
+    ["new", "new.pt"],
+]
+SCRIPT = "set m.pt n 7\nmv m.pt a sub\ncp m.pt sub sub2\nln m.pt half tie\nset m.pt sub/t --file bytes16\n"
+
+
+def run_in(top, words, plan=None):
+    env = {**os.environ, "PWD": top}
+    if plan:
+        with open(os.path.join(top, "plan"), "w") as f:
+            f.write(plan)
+        env.update(LD_PRELOAD=die_at, DIE_AT=os.path.join(top, "plan"))
+    return subprocess.run([WFCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=top, env=env)
+
+
+def prepare(top):
+    shutil.rmtree(top, ignore_errors=True)
+    os.mkdir(top)
+    make(top)
+    with open(os.path.join(top, "script"), "w") as f:
+        f.write(SCRIPT)
+    for name, size in (("half", 32), ("bytes16", 16)):
+        with open(os.path.join(top, name), "wb") as f:
+            f.write(bytes(range(size))[::-1])
+
+
+def told(top, name):
+    """What a reader and a later writer are told: the entries, and that nothing waits."""
+    r = run_in(top, ["ls", "-a", name])
+    cat = run_in(top, ["cat", "--raw", name, "*"]) if name == "m.pt" else r
+    return r.returncode, r.stdout, cat.stdout
+
+
+def kill_everywhere(base, words):
+    """Old or new, at each call; the next run finds nothing in its way."""
+    top = os.path.join(base, "w")
+    name = "new.pt" if words[0] == "new" else "m.pt"
+    prepare(top)
+    before, old = bytes_of(top), told(top, name)
+    r = run_in(top, words, "count")
+    with open(os.path.join(top, "plan.count")) as f:
+        calls = int(f.read())
+    new = told(top, name)
+    ok(r.returncode == 0 and new != old and calls > 0, f"wfctl {' '.join(words)}: {calls} calls that change something", r.stderr)
+    wrong = []
+    for i in range(1, calls + 1):
+        prepare(top)
+        r = run_in(top, words, f"{i} kill")
+        status = run_in(top, ["status", name])
+        state = told(top, name)
+        again = run_in(top, ["set", "m.pt", "again", "1"])
+        left = [e for e in os.listdir(top) if "weightfs" in e]
+        if r.returncode >= 0 and i < calls or state not in (old, new) or b'"dirty": true' in status.stdout or again.returncode != 0:
+            wrong.append(f"call {i}: exit {r.returncode}, {'old' if state == old else 'new' if state == new else state}, {again.stderr.decode()}")
+        if name == "m.pt" and left:
+            wrong.append(f"call {i}: left over after the next run: {left}")
+    ok(not wrong, f"wfctl {' '.join(words)}: killed at each of them, old or new", "\n".join(wrong))
+    if words[0] in ("-f", "new") or "--commit=append" in words:
+        failing(top, words, calls, name, old)
+
+
+def failing(top, words, calls, name, old):
+    """A full disk at each call: exit 1 with the old state, or 0 with the new one."""
+    wrong = []
+    for i in range(1, calls + 1):
+        prepare(top)
+        r = run_in(top, words, f"{i} ENOSPC")
+        same = told(top, name) == old
+        if r.returncode not in (0, 1) or (r.returncode == 1) != same or run_in(top, ["set", "m.pt", "again", "1"]).returncode != 0:
+            wrong.append(f"call {i}: exit {r.returncode}, {'old' if same else 'other'}: {r.stderr.decode()}")
+    ok(not wrong, f"wfctl {' '.join(words)}: each of them fails, and it is all or nothing", "\n".join(wrong))
+
+
+def on_terminal(*words):
+    """What a terminal gets, and the exit status."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(WFCTL, [WFCTL, *words])
+    out = b""
+    try:
+        while chunk := os.read(fd, 65536):
+            out += chunk
+    except OSError:
+        pass
+    return out, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def terminal(top):
+    path = os.path.join(top, "odd.pt")
+    evil = "\x1b[31mred\x07\u009b2J\u202e"
+    save(path, {evil: 1, "s" + evil: evil, "t": Tensor("float32", (2,), bytes(8)), "d" + evil: {"x": 1}})
+    controls = {*range(0, 9), 11, 12, *range(14, 32), 127}
+    for words in (["ls", "-a", path], ["ls", "--json", "-a", path], ["cat", path, "s*"], ["attr", path, "*"], ["attr", "--json", path, "*"],
+                  ["rename", "--dry-run", path, "s/t/" + evil + "/"], ["mv", path, "no" + evil, "x"], ["set", path, "t", "x"], ["complete", "keys", path, ""],
+                  ["cat", path, "d*"], ["rm", path, "d*"], ["cp", path, evil, "nowhere/" + evil]):
+        out, _ = on_terminal(*words)
+        text = out.decode("utf-8", "replace")
+        bad = [c for c in text if ord(c) in controls or c in "\u009b\u202e"]
+        ok(out and not bad, f"no control character reaches a terminal: wfctl {words[0]} {len(words)}", repr(out))
+    r = wfctl("cat", path, "s" + evil)
+    ok(r.stdout.decode() == evil + "\n", "where it is no terminal, a text is as it is")
+    printed = wfctl("ls", "-a", path).stdout.decode().split(" \t")[0]
+    ok(wfctl("cat", path, printed).stdout == b"1\n", "a key as it is printed is a key", printed)
+
+
+def completion(top):
+    path = os.path.join(top, "large.pt")
+    save(path, {f"layer{i // 100}.block{i % 100}": i for i in range(5000)})
+    env = {**os.environ, "XDG_CACHE_HOME": os.path.join(top, "cache")}
+    first = wfctl("complete", "keys", path, "layer4", env=env).stdout.split()
+    ok(first == [b"layer4."] + [b"layer%d." % i for i in range(40, 50)], "hundreds of keys are offered by their parts", first)
+    kept = os.listdir(os.path.join(top, "cache/weightfs"))
+    ok(len(kept) == 1 and wfctl("complete", "keys", path, "layer4", env=env).stdout.split() == first, "the names are kept, and are the same again", kept)
+    ok(len(wfctl("complete", "keys", path, "layer44.", env=env).stdout.split()) == 100, "a hundred are offered as they are")
+    wfctl("mv", path, "layer0.block0", "other")
+    ok(wfctl("complete", "keys", path, "oth", env=env).stdout == b"other\n", "an edit is seen")
+    unwritable = {**os.environ, "XDG_CACHE_HOME": "/proc/nowhere", "HOME": "/proc"}
+    r = wfctl("complete", "keys", path, "oth", env=unwritable)
+    ok(r.stdout == b"other\n" and not r.stderr, "without a cache it is slower, and no other")
+
+
+with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
+    if "WEIGHTFS_NO_FUSE" in os.environ:
+        try:
+            os.close(os.open("/dev/fuse", os.O_RDWR))
+            usable = subprocess.run([os.path.join(build, "fs", "weightfs"), "/nonexistent", base], stderr=subprocess.DEVNULL).returncode == 0
+        except OSError:
+            usable = False
+        ok(not usable, "nothing can be mounted here")
+    for words in RUNS:
+        kill_everywhere(base, words)
+    terminal(base)
+    completion(base)
+print(f"1..{n}")
+sys.exit(failed > 0)

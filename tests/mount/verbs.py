@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""The verbs of wfctl where a mount takes part: on a mount they edit the mount; beside one they are refused with its place and process;
+edits that a mount left wait, and go along when asked; wfctl mount makes its directory, and wfctl umount removes it.
+
+Usage: verbs.py BUILD_DIR. Prints TAP; skips itself where /dev/fuse is missing.
+"""
+import os
+import shutil
+import sys
+
+from kit import World, done, floats, need_fuse, ok, read, run, same, write
+
+need_fuse()
+BUILD = os.path.abspath(sys.argv[1])
+
+
+def names(path):
+    return [line.split(" \t ")[0] for line in run(w.wfctl, "ls", "-a", path).stdout.splitlines()]
+
+
+def verb(*words, status=0, word=""):
+    r = run(w.wfctl, *words)
+    ok(r.returncode == status and word in r.stderr and r.stderr.count("\n") == (status != 0), f"wfctl {' '.join(words)}: exit {status} {word}", r)
+    return r
+
+
+def on_a_mount():
+    before = open(w.file, "rb").read()
+    w.mount()
+    verb("set", w.mnt, "epoch", "0.5")
+    same(read(f"{w.mnt}/epoch"), b"0.5\n", "the mount has the value")
+    verb("set", w.mnt, "new", "text\nof two lines")
+    verb("mv", w.mnt, "opt/lr", "rate")
+    verb("cp", w.mnt, "fc.*", "opt")
+    verb("ln", w.mnt, "fc.bias", "third")
+    verb("rename", w.mnt, "s/^fc\\.//", "opt")
+    verb("attr", w.mnt, "opt/weight", "shape=[3, 2]")
+    verb("mkdir", "-p", w.mnt, "a/b")
+    verb("rm", w.mnt, "row")
+    same(sorted(os.listdir(w.mnt)), sorted(["fc.weight", "fc.bias", "tied", "epoch", "opt", "new", "rate", "third", "a"]), "the mount has the names")
+    same(os.stat(f"{w.mnt}/third").st_nlink, 3, "ln has made a tie")
+    same(os.getxattr(f"{w.mnt}/opt/weight", "user.torch.shape"), b"[3, 2]", "attr has set a shape")
+    same(run(w.wfctl, "cat", w.mnt, "opt/weight", "rate").stdout, "[[0. 1.]\n [2. 3.]\n [4. 5.]]\n0.1\n", "cat reads the mount")
+    verb("rm", w.mnt, "opt", status=1, word="a mapping")
+    verb("set", w.mnt, "fc.weight", "5", status=1, word="--file")
+    same(open(w.file, "rb").read(), before, "the checkpoint is what it was")
+    verb("set", w.file, "epoch", "1", status=1, word=f"process {w.status()['pid']}, and mounted on {w.mnt}")
+    verb("cp", f"{w.mnt}:opt", f"{w.dir}/other.pt:opt", status=1, word="colon")
+    verb("new", f"{w.dir}/other.pt")
+    verb("cp", f"{w.mnt}:opt", f"{w.dir}/other.pt:opt")
+    same(names(f"{w.dir}/other.pt"), ["opt/weight", "opt/bias"], "a mount is a donor")
+    verb("commit", w.mnt)
+    verb("umount", w.mnt)
+    same(names(w.file), ["fc.weight", "fc.bias", "tied", "epoch", "opt/weight", "opt/bias", "new", "rate", "third", "a/b"], "wfctl commit has committed")
+
+
+def left_edits():
+    """Edits of a mount that was killed."""
+    w.mount()
+    write(f"{w.mnt}/epoch", b"7\n")
+    with open(f"{w.mnt}/fc.weight", "r+b") as f:
+        f.write(floats(2, 90))
+    run("sync", w.mnt)
+    daemon = w.daemon()
+    daemon.kill(9)
+    daemon.wait()
+    run("umount", "-l", w.mnt)
+    overlay = w.file + ".weightfs"
+    before = {name: open(os.path.join(overlay, "data", name), "rb").read() for name in os.listdir(f"{overlay}/data")}
+    log = open(f"{overlay}/log", "rb").read().rstrip(b"\0")
+    verb("set", w.file, "opt/lr", "1", status=1, word="--with-pending")
+    write(f"{w.dir}/bytes", floats(3, 50))
+    write(f"{w.dir}/script", f"set {w.file} row --file {w.dir}/bytes\nmv {w.file} nothing x\n".encode())
+    verb("-f", f"{w.dir}/script", "--with-pending", status=1, word="line 2")
+    after = {name: open(os.path.join(overlay, "data", name), "rb").read() for name in os.listdir(f"{overlay}/data")}
+    ok(before == after and open(f"{overlay}/log", "rb").read().rstrip(b"\0") == log, "a run that fails leaves the edits that wait as they were", (before, after))
+    same(run(w.wfctl, "cat", w.file, "epoch", "fc.weight").stdout, "7\n[[90. 91.  2.]\n [ 3.  4.  5.]]\n", "a reader sees them")
+    verb("set", w.file, "row", "--file", f"{w.dir}/bytes", "--with-pending")
+    same(run(w.wfctl, "cat", w.file, "epoch", "fc.weight", "row").stdout, "7\n[[90. 91.  2.]\n [50. 51. 52.]]\n[50. 51. 52.]\n", "all of them are committed")
+    ok(not os.path.exists(overlay), "nothing waits any more")
+
+
+def made_directory():
+    directory = w.file[:-3]
+    verb("mount", w.file)
+    ok(os.path.exists(f"{directory}/.weightfs/status"), "wfctl mount makes a directory of the checkpoint's name")
+    verb("umount", directory)
+    ok(not os.path.exists(directory), "wfctl umount removes it")
+    verb("mount", "-o", "ro", w.file, w.mnt)
+    verb("umount", w.mnt)
+    ok(os.path.isdir(w.mnt), "one that was there stays")
+    shutil.copy(w.file, f"{w.dir}/plain")
+    verb("mount", f"{w.dir}/plain", status=1, word="no suffix")
+    write(f"{w.dir}/bad.pt", b"no checkpoint")
+    r = run(w.wfctl, "mount", f"{w.dir}/bad.pt")
+    ok(r.returncode == 1 and not os.path.exists(f"{w.dir}/bad"), "a mount that fails leaves no directory", r)
+    verb("mount", f"{w.dir}/none.pt", status=1, word="No such file")
+
+
+for case in (on_a_mount, left_edits, made_directory):
+    with World(BUILD) as w:
+        case()
+done()
