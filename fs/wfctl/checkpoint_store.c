@@ -13,7 +13,7 @@
 
 /* ---- paths ---- */
 
-struct place {
+struct store_place {
 	uint32_t dir;            /* in which the last name stands */
 	char name[NAME_MAX + 1]; /* empty: the root */
 };
@@ -23,18 +23,18 @@ struct walk {
 	int links;
 };
 
-static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct place *ret_last, struct wf_stat *st);
+static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct store_place *ret_last, struct wf_stat *st);
 
-static int go(struct walk *w, uint32_t dir, const char *path, bool follow_last, struct place *ret, struct wf_stat *st)
+static int go(struct walk *w, uint32_t dir, const char *path, bool follow_last, struct store_place *ret, struct wf_stat *st)
 {
 	int r = wf_getattr(w->s->ck, dir, st);
-	*ret = (struct place){.dir = dir};
+	*ret = (struct store_place){.dir = dir};
 	while (r == 0 && *path)
 		r = step(w, &path, follow_last, &dir, ret, st);
 	return r;
 }
 
-static int follow(struct walk *w, uint32_t dir, uint32_t link, struct place *ret, struct wf_stat *st)
+static int follow(struct walk *w, uint32_t dir, uint32_t link, struct store_place *ret, struct wf_stat *st)
 {
 	struct wf_buffer target = WF_BUFFER_INIT;
 	int r = ++w->links > LINKS_MAX ? -ELOOP : wf_readlink(w->s->ck, link, &target);
@@ -47,15 +47,15 @@ static int follow(struct walk *w, uint32_t dir, uint32_t link, struct place *ret
 }
 
 /* One name of a path. *ret_last and *st are of the last one. */
-static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct place *ret_last, struct wf_stat *st)
+static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct store_place *ret_last, struct wf_stat *st)
 {
-	struct place in;
+	struct store_place in;
 	size_t len = strcspn(*path, "/");
 	if (len > NAME_MAX)
 		return -ENAMETOOLONG;
 	if (st->type != WF_DIRECTORY)
 		return -ENOTDIR;
-	*ret_last = (struct place){.dir = *dir};
+	*ret_last = (struct store_place){.dir = *dir};
 	memcpy(ret_last->name, *path, len);
 	ret_last->name[len] = '\0';
 	*path += len + strspn(*path + len, "/");
@@ -74,7 +74,7 @@ static int step(struct walk *w, const char **path, bool follow_last, uint32_t *d
 }
 
 /* What stands at a path. -ENOENT: *ret_place has a name where only the last one is missing. */
-static int find(struct wfctl_store *s, const char *path, bool follow_last, struct place *ret_place, struct wf_stat *ret)
+static int find(struct wfctl_store *s, const char *path, bool follow_last, struct store_place *ret_place, struct wf_stat *ret)
 {
 	struct walk w = {.s = s};
 	s->reason[0] = '\0';
@@ -82,7 +82,7 @@ static int find(struct wfctl_store *s, const char *path, bool follow_last, struc
 }
 
 /* Where a new name goes; the name may be there. */
-static int find_place(struct wfctl_store *s, const char *path, struct place *ret)
+static int find_place(struct wfctl_store *s, const char *path, struct store_place *ret)
 {
 	struct wf_stat st;
 	int r = find(s, path, false, ret, &st);
@@ -98,7 +98,7 @@ static struct wfctl_entry entry_of(const struct wf_stat *st)
 
 static int c_stat(struct wfctl_store *s, const char *path, bool follow_last, struct wfctl_entry *ret)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, follow_last, &p, &st);
 	if (r == 0)
@@ -123,7 +123,7 @@ static int list_one(void *ctx, const char *name, uint64_t next, const struct wf_
 static int c_list(struct wfctl_store *s, const char *path, int (*each)(void *, const char *, const struct wfctl_entry *), void *ctx)
 {
 	struct listing_ctx l = {.each = each, .ctx = ctx};
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
 	if (r == 0)
@@ -133,7 +133,7 @@ static int c_list(struct wfctl_store *s, const char *path, int (*each)(void *, c
 
 static int c_readlink(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, false, &p, &st);
 	return r < 0 ? r : wf_readlink(s->ck, st.ino, ret);
@@ -141,7 +141,7 @@ static int c_readlink(struct wfctl_store *s, const char *path, struct wf_buffer 
 
 static int c_get(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
 	return r < 0 ? r : wf_getxattr(s->ck, st.ino, name, ret);
@@ -149,7 +149,7 @@ static int c_get(struct wfctl_store *s, const char *path, const char *name, stru
 
 static int c_names(struct wfctl_store *s, const char *path, int (*each)(void *, const char *), void *ctx)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
 	return r < 0 ? r : wf_listxattr(s->ck, st.ino, each, ctx);
@@ -159,7 +159,7 @@ static int c_names(struct wfctl_store *s, const char *path, int (*each)(void *, 
 
 static int c_open(struct wfctl_store *s, const char *path, int flags, struct wfctl_file **ret)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	struct wfctl_file *f = calloc(1, sizeof *f);
 	int r = find(s, path, true, &p, &st);
@@ -206,7 +206,7 @@ static int c_close(struct wfctl_file *f)
 
 static int c_set(struct wfctl_store *s, const char *path, const char *name, const char *value)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
 	return r < 0 ? r : wf_setxattr(s->ck, st.ino, name, value, strlen(value), 0);
@@ -214,7 +214,7 @@ static int c_set(struct wfctl_store *s, const char *path, const char *name, cons
 
 static int c_mkdir(struct wfctl_store *s, const char *path)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find_place(s, path, &p);
 	return r < 0 ? r : wf_mkdir(s->ck, p.dir, p.name, &st);
@@ -222,28 +222,28 @@ static int c_mkdir(struct wfctl_store *s, const char *path)
 
 static int c_unlink(struct wfctl_store *s, const char *path)
 {
-	struct place p;
+	struct store_place p;
 	int r = find_place(s, path, &p);
 	return r < 0 ? r : wf_unlink(s->ck, p.dir, p.name);
 }
 
 static int c_rmdir(struct wfctl_store *s, const char *path)
 {
-	struct place p;
+	struct store_place p;
 	int r = find_place(s, path, &p);
 	return r < 0 ? r : wf_rmdir(s->ck, p.dir, p.name);
 }
 
 static int c_remove(struct wfctl_store *s, const char *path)
 {
-	struct place p;
+	struct store_place p;
 	int r = find_place(s, path, &p);
 	return r < 0 ? r : wf_remove_whole(s->ck, p.dir, p.name);
 }
 
 static int c_rename(struct wfctl_store *s, const char *from, const char *to, unsigned int flags)
 {
-	struct place old, new;
+	struct store_place old, new;
 	int r = find_place(s, from, &old);
 	if (r == 0)
 		r = find_place(s, to, &new);
@@ -252,7 +252,7 @@ static int c_rename(struct wfctl_store *s, const char *from, const char *to, uns
 
 static int c_link(struct wfctl_store *s, const char *from, const char *to)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, from, false, &p, &st);
 	if (r == 0)
@@ -263,7 +263,7 @@ static int c_link(struct wfctl_store *s, const char *from, const char *to)
 
 static int c_symlink(struct wfctl_store *s, const char *target, const char *path)
 {
-	struct place p;
+	struct store_place p;
 	struct wf_stat st;
 	int r = find_place(s, path, &p);
 	return r < 0 ? r : wf_symlink(s->ck, target, p.dir, p.name, &st);
