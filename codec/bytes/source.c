@@ -64,7 +64,7 @@ static struct wf_source *source_new(enum source_kind kind, uint64_t size_bytes)
 	return s;
 }
 
-void wf_fingerprint_from_stat(const struct stat *st, struct wf_fingerprint *ret)
+static void fingerprint_from_stat(const struct stat *st, struct wf_fingerprint *ret)
 {
 	*ret = (struct wf_fingerprint){
 		.dev = st->st_dev,
@@ -99,7 +99,7 @@ int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err)
 	if (!s)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	s->file.fd = fd;
-	wf_fingerprint_from_stat(&st, &s->file.print);
+	fingerprint_from_stat(&st, &s->file.print);
 	s->file.has_edges = S_ISREG(st.st_mode) && wf_edges_crc32(fd, (uint64_t)size, &s->file.edges_crc32) == 0;
 	*ret = s;
 	return 0;
@@ -230,7 +230,7 @@ static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, s
 	if (fstat(s->file.fd, &st) < 0)
 		return -errno;
 	struct wf_fingerprint now;
-	wf_fingerprint_from_stat(&st, &now);
+	fingerprint_from_stat(&st, &now);
 	if (wf_fingerprint_equal(&now, &s->file.print) || was_only_touched(s, &now))
 		return 0;
 	bool grown = now.size_bytes >= s->file.print.size_bytes;

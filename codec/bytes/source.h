@@ -58,5 +58,4 @@ void wf_source_allow_growth(struct wf_source *s, bool on);
 
 /* The file's fingerprint as it was at open (files and slices of files; zeroes otherwise). */
 void wf_source_fingerprint(const struct wf_source *s, struct wf_fingerprint *ret);
-void wf_fingerprint_from_stat(const struct stat *st, struct wf_fingerprint *ret);
 bool wf_fingerprint_equal(const struct wf_fingerprint *a, const struct wf_fingerprint *b);

@@ -124,7 +124,7 @@ void wf_dict_compact(struct wf_graph *g, wf_ref dict)
 	c->head.n = kept;
 }
 
-void wf_container_trim(struct wf_graph *g, wf_ref r)
+static void trim(struct wf_graph *g, wf_ref r)
 {
 	struct wf_vector_object *c = container_of(g, r);
 
@@ -201,7 +201,7 @@ int wf_graph_settle(struct wf_graph *g, uint32_t limit)
 		left--;
 		if (c->head.kind == WF_DICT && wf_dict_dedup(g, r) < 0)
 			return -ENOMEM;
-		wf_container_trim(g, r);
+		trim(g, r);
 	}
 	return 0;
 }

@@ -184,9 +184,8 @@ void wf_dict_compact(struct wf_graph *g, wf_ref dict);
 /* Of items with equal keys the first place keeps the last value, as in Python's dict. Positions stay as they are when
  * no two keys are equal. Linear in the number of items. */
 int wf_dict_dedup(struct wf_graph *g, wf_ref dict);
-/* Gives back the room for growth of a LIST, SET or DICT; nothing for other kinds. */
-void wf_container_trim(struct wf_graph *g, wf_ref r);
-/* Both for every container made since the graph had this limit. Returns 0 or -ENOMEM. */
+/* Of every LIST, SET and DICT that was made since wf_graph_limit was `limit`: gives back the room for growth, and removes the keys that a
+ * DICT has twice, as above. Returns 0 or -ENOMEM. */
 int wf_graph_settle(struct wf_graph *g, uint32_t limit);
 /* The container that SETITEM, APPEND or ADDITEMS on r writes to: r itself for a DICT, LIST or SET, the right one of
  * the latest round (made when missing) for a CALL; WF_NIL when r takes no such thing. */

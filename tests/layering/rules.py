@@ -37,8 +37,8 @@ KNOWN_LOOPS = []
 
 # Symbols that no other file of the programs uses: to become static, or to go. Some are used by tests.
 KNOWN_EXPORTS = {
-    "wf_container_trim", "wf_dict_compact", "wf_fingerprint_equal",
-    "wf_fingerprint_from_stat", "wf_layout_init", "wf_layout_next",
+    "wf_dict_compact", "wf_fingerprint_equal",
+    "wf_layout_init", "wf_layout_next",
     "wf_zip_id_combine",
     # the reader of JSON out of a file, until values read with it
     "wf_json_init",

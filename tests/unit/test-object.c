@@ -187,9 +187,7 @@ static void test_containers(void **state)
 		assert_int_equal(wf_list_append(g, set, wf_int(g, i)), 0);
 	}
 	uint64_t before = wf_graph_bytes(g);
-	wf_container_trim(g, list);
-	wf_container_trim(g, dict);
-	wf_container_trim(g, set);
+	assert_int_equal(wf_graph_settle(g, 0), 0);
 	assert_true(wf_graph_bytes(g) < before);
 	wf_elements(g, list, &n);
 	assert_int_equal(n, 5000);
@@ -212,7 +210,7 @@ static void test_containers(void **state)
 	assert_int_equal(wf_items(g, dict, &n)[10].key, wf_int(g, 11));
 	assert_int_equal(n, 4999);
 	wf_list_truncate(g, set, 0);
-	wf_container_trim(g, set);
+	assert_int_equal(wf_graph_settle(g, 0), 0);
 	assert_int_equal(wf_list_append(g, set, wf_int(g, 1)), 0);
 }
 
@@ -502,7 +500,7 @@ static void test_compact(void **state)
 		wf_ref tensor = wf_call(g, WF_CALL_REDUCE, func, wf_tuple(g, args, 6), WF_NIL);
 		assert_int_equal(wf_dict_append(g, root, name, tensor), 0);
 	}
-	wf_container_trim(g, root);
+	assert_int_equal(wf_graph_settle(g, 0), 0);
 	assert_in_range((wf_graph_bytes(g) - before) / TENSORS, 100, 200);
 }
 
