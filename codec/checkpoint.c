@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Opening and closing a checkpoint, and what is asked of its names and bytes. */
 #include "codec/checkpoint.h"
 
@@ -24,9 +25,11 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 	struct stat st;
 	/* before anything opens it, which would wait for somebody at the other end */
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
-		return wf_fail(err, -EINVAL, S_ISFIFO(st.st_mode) ? "this is a pipe, which cannot be read at random: save it to a file "
-								     "first"
-								   : "this is neither a regular file nor a block device");
+		return wf_fail(err, -EINVAL,
+			       S_ISFIFO(st.st_mode)
+				       ? "this is a pipe, which cannot be read at random: save it to a file "
+					 "first"
+				       : "this is neither a regular file nor a block device");
 	ck->path = realpath(path, NULL);
 	if (!ck->path)
 		return wf_fail(err, -errno, "%s", strerror(errno));
@@ -118,7 +121,7 @@ static void log_bad_tensors(struct wf_checkpoint *ck)
 		char text[512];
 		wf_tree_path(ck->tree, ino, &path);
 		wf_log_line(&ck->log, "%s cannot be read: %s", path.data ? path.data : "?",
-				  wf_error_format(&err, text, sizeof text));
+			    wf_error_format(&err, text, sizeof text));
 		wf_buffer_free(&path);
 	}
 	if (bad > BAD_TENSORS_LOGGED)
@@ -150,8 +153,8 @@ static void log_failure(struct wf_checkpoint *ck)
 	snprintf(ck->last_error, sizeof ck->last_error, "%s", why);
 	if (!localtime_r(&t, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
 		when[0] = '\0';
-	wf_log_line(&ck->log, "edits in %s wait since a commit failed (%s): %s", wf_overlay_directory(ck->overlay), when,
-			  why);
+	wf_log_line(&ck->log, "edits in %s wait since a commit failed (%s): %s", wf_overlay_directory(ck->overlay),
+		    when, why);
 }
 
 int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err)
@@ -279,7 +282,8 @@ int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 		r = list(ck, dir, cookie, 0, each, ctx);
 	wf_ino scratch_dir = r == 0 ? wf_edits_scratch_dir(ck, dir) : WF_NO_INO;
 	if (scratch_dir != WF_NO_INO)
-		r = list(ck, scratch_dir, cookie < SCRATCH_COOKIE ? 0 : cookie - SCRATCH_COOKIE, SCRATCH_COOKIE, each, ctx);
+		r = list(ck, scratch_dir, cookie < SCRATCH_COOKIE ? 0 : cookie - SCRATCH_COOKIE, SCRATCH_COOKIE, each,
+			 ctx);
 	pthread_rwlock_unlock(&ck->lock);
 	return r < 0 ? r : 0;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only. It brings what its
  * callers need with it: options and stat (edit/types.h), edits (edit/calls.h), commits (commit/calls.h), files made of tensors
  * (compose/calls.h), errors and buffers.
@@ -66,7 +67,7 @@ int wf_lookup(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct w
 /* Calls each() for the entries behind the cookie until it returns non-zero or the end is reached. "." and ".." are not given.
  * Returns: 0, also when each() ended it with a positive number; a negative number of each(); -ENOTDIR for all that is no directory. */
 int wf_readdir(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
-	    int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
+	       int (*each)(void *ctx, const char *name, uint64_t next, const struct wf_stat *st), void *ctx);
 /* The directory that holds a directory; of the root: the root. -ENOTDIR for all that is no directory. */
 int wf_parent(struct wf_checkpoint *ck, uint32_t dir, uint32_t *ret);
 /* Appends the path of a node from the root, for people; nothing when it has none. */
@@ -106,8 +107,9 @@ bool wf_is_leased(struct wf_checkpoint *ck); /* whether there is any */
 /* The tutorial's table: key, tab, torch.Size([...]); for a value its text (a str as JSON, bytes as Python writes them, long ones
  * cut), for a link "-> target", for an empty container {} or []. Nothing in it moves a cursor (bytes/printable.h). */
 int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret);
-int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret);  /* every class and function named, one a line, sorted */
-int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret);   /* one JSON object; its members are in the man page */
+int wf_globals(struct wf_checkpoint *ck,
+	       struct wf_buffer *ret);                          /* every class and function named, one a line, sorted */
+int wf_status(struct wf_checkpoint *ck, struct wf_buffer *ret); /* one JSON object; its members are in the man page */
 /* How far a commit is that another thread does. false: none goes on. */
 bool wf_commit_progress(struct wf_checkpoint *ck, uint64_t *ret_done_bytes, uint64_t *ret_total_bytes);
 struct wf_totals {
@@ -141,11 +143,12 @@ int wf_count_unseen(struct wf_checkpoint *ck, struct wf_unseen *ret);
 /* ---- listing for the tools ---- */
 struct wf_line;
 struct wf_tensor_row {
-	const char *path;       /* names joined with '/', from the root */
-	const char *shape;      /* JSON */
-	const char *dtype, *storage, *location, *klass; /* texts of the attributes of those names; empty where there is none */
+	const char *path;  /* names joined with '/', from the root */
+	const char *shape; /* JSON */
+	const char *dtype, *storage, *location,
+		*klass;      /* texts of the attributes of those names; empty where there is none */
 	uint64_t size_bytes; /* of the elements */
-	int error;              /* negative errno: this tensor cannot be read; error_text says why */
+	int error;           /* negative errno: this tensor cannot be read; error_text says why */
 	const char *error_text;
 	const struct wf_line *line; /* for wf_row_json */
 };

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Every entry of the tree in one text, .weightfs/entries.json: what a program needs that shows a checkpoint without asking for each name. */
 #include <errno.h>
 #include <stdlib.h>
@@ -107,12 +108,15 @@ static int other_line(void *ctx, const char *path, const struct wf_line *l)
 	struct wf_buffer *out = ctx;
 	const struct wf_node *n = wf_tree_node(l->ck->tree, l->ino);
 	size_t start = out->len;
-	if (n->type == WF_NODE_LINK || n->type == WF_NODE_DIR || n->type == WF_NODE_VALUE || n->type == WF_NODE_OPAQUE) {
+	if (n->type == WF_NODE_LINK || n->type == WF_NODE_DIR || n->type == WF_NODE_VALUE ||
+	    n->type == WF_NODE_OPAQUE) {
 		wf_buffer_putc(out, '{');
 		wf_line_begin(l, path, out);
-		int r = n->type == WF_NODE_LINK ? put_target(l, out) : wf_line_attribute(l, "user.torch.class", ", \"class\": ", true, out);
+		int r = n->type == WF_NODE_LINK ? put_target(l, out)
+						: wf_line_attribute(l, "user.torch.class", ", \"class\": ", true, out);
 		if (r == 0 && n->type == WF_NODE_DIR)
-			wf_buffer_printf(out, ", \"container\": \"%s\"", container_kind(wf_tree_dir(l->ck->tree, l->ino)));
+			wf_buffer_printf(out, ", \"container\": \"%s\"",
+					 container_kind(wf_tree_dir(l->ck->tree, l->ino)));
 		else if (r == 0 && n->type != WF_NODE_LINK)
 			r = put_array(l, out);
 		if (r == 0 && (n->type == WF_NODE_VALUE || n->type == WF_NODE_OPAQUE))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One line of .weightfs/tensors.json: a tensor, and where its bytes can be had. */
 #include "codec/lines.h"
 
@@ -69,7 +70,8 @@ void wf_line_begin(const struct wf_line *l, const char *path, struct wf_buffer *
 		wf_json_key(l->ck->graph, l->dir->entries[l->position].key, out);
 }
 
-int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted, struct wf_buffer *out)
+int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted,
+		      struct wf_buffer *out)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	int r = wf_attribute_text(l->ck, l->ino, attribute, &text);
@@ -174,7 +176,8 @@ static void put_cuda(struct wf_buffer *out, const struct wf_line *l)
 	struct wf_line_file *f = l->file;
 	struct wf_shared shared;
 	if (!l->ck->placement || l->tensor->storage == WF_NO_STORAGE ||
-	    !wf_placement_leased(l->ck->placement, l->tensor->storage, &shared) || (l->ck->edits && wf_edits_is_pending(l->ck, l->ino)))
+	    !wf_placement_leased(l->ck->placement, l->tensor->storage, &shared) ||
+	    (l->ck->edits && wf_edits_is_pending(l->ck, l->ino)))
 		return;
 	if (f->share != shared.share) {
 		f->cuda.len = 0;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One line of JSON a tensor: .weightfs/tensors.json and `wfctl ls --json` (the contract's section 2 lists the members).
  *
  * Knows where a tensor's bytes are. Threads: the checkpoint's lock is held shared.
@@ -9,10 +10,10 @@
 
 /* What the lines of all tensors that stand in the file have in common: made once, for there can be 100,000. */
 struct wf_line_file {
-	struct wf_buffer name; /* its path */
+	struct wf_buffer name;         /* its path */
 	const struct dev_share *share; /* that `cuda` is of; NULL: none yet */
-	struct wf_buffer cuda; /* how to map its memory, the offset left out */
-	struct wf_buffer id;   /* device, inode, size and time of change: who maps the file compares them first */
+	struct wf_buffer cuda;         /* how to map its memory, the offset left out */
+	struct wf_buffer id; /* device, inode, size and time of change: who maps the file compares them first */
 };
 void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck);
 void wf_line_file_free(struct wf_line_file *f);
@@ -31,7 +32,8 @@ struct wf_line {
  * the call. */
 struct wf_walk {
 	int (*tensor)(void *ctx, const struct wf_tensor_row *row);
-	int (*other)(void *ctx, const char *path, const struct wf_line *l); /* a value, a link, a container; may be NULL */
+	int (*other)(void *ctx, const char *path,
+		     const struct wf_line *l); /* a value, a link, a container; may be NULL */
 	bool containers; /* other() is called for containers with entries, too, before them, and for the root with the path "" */
 	void *ctx;
 };
@@ -41,7 +43,8 @@ int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w);
 void wf_line_begin(const struct wf_line *l, const char *path, struct wf_buffer *out);
 /* Appends member (", \"name\": ") and the text of the attribute, quoted or as the JSON that it is; nothing where the entry has none.
  * Returns 0 or a negative errno. */
-int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted, struct wf_buffer *out);
+int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted,
+		      struct wf_buffer *out);
 
 /* Appends "uuid": ..., "handle": ..., "socket": ...: how another process maps the memory of a share. */
 void wf_share_json(const struct wf_shared *shared, struct wf_buffer *out);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Walks all names of the tree in their order: .weightfs/tensors.json, and the classes and functions of .weightfs/globals. */
 #include <errno.h>
 #include <stdio.h>
@@ -40,7 +41,7 @@ static int push(struct listing *l, wf_ino dir)
 }
 
 static int visit_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir, uint32_t position,
-		       int (*each)(void *, const struct wf_tensor_row *), void *ctx)
+			int (*each)(void *, const struct wf_tensor_row *), void *ctx)
 {
 	struct wf_checkpoint *ck = l->ck;
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
@@ -49,9 +50,13 @@ static int visit_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir,
 	struct wf_error err = {0};
 	struct wf_buffer *shape = &l->shape;
 	char class[256], text[512];
-	struct wf_tensor_row row = {
-		.path = l->path.data, .dtype = "", .storage = "", .location = "", .klass = "", .error_text = "",
-		.line = &line};
+	struct wf_tensor_row row = {.path = l->path.data,
+				    .dtype = "",
+				    .storage = "",
+				    .location = "",
+				    .klass = "",
+				    .error_text = "",
+				    .line = &line};
 	row.error = wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err);
 	shape->len = 0;
 	wf_json_ints(shape, t.shape, row.error == 0 ? wf_tensor_shown_ndim(&t) : 0);
@@ -73,7 +78,8 @@ static int visit_tensor(struct listing *l, wf_ino ino, const struct wf_dir *dir,
 	return r == 0 ? each(ctx, &row) : r;
 }
 
-static int tell_other(struct listing *l, const struct wf_walk *w, wf_ino ino, const struct wf_dir *dir, uint32_t position)
+static int tell_other(struct listing *l, const struct wf_walk *w, wf_ino ino, const struct wf_dir *dir,
+		      uint32_t position)
 {
 	struct wf_line line = {.ck = l->ck, .ino = ino, .dir = dir, .position = position, .file = &l->file};
 	return w->other ? w->other(w->ctx, l->path.data, &line) : 0;

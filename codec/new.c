@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* An empty checkpoint: what torch.save({}, path) writes. */
 #include <errno.h>
 #include <fcntl.h>
@@ -70,7 +71,9 @@ static int write_empty(int fd)
 static int open_directory_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	cleanup_free char *directory = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	cleanup_free char *directory = !slash          ? strdup(".")
+				       : slash == path ? strdup("/")
+						       : strndup(path, (size_t)(slash - path));
 	int fd = directory ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC) : -ENOMEM;
 	return fd < 0 && directory ? -errno : fd;
 }

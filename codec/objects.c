@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/objects: the whole graph of objects as directories, made when somebody looks. */
 #include <errno.h>
 

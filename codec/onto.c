@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits that were made on one file, committed to another one. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The front door's view of the container's records. */
 #include <errno.h>
 
@@ -17,8 +18,7 @@ static int begin(struct wf_checkpoint *ck)
 
 static void fill(const struct wf_checkpoint *ck, uint32_t node, struct wf_record_stat *ret)
 {
-	const struct wf_record *record =
-		wf_container_record(ck->container, wf_archive_record(ck->archive, node));
+	const struct wf_record *record = wf_container_record(ck->container, wf_archive_record(ck->archive, node));
 	*ret = (struct wf_record_stat){
 		.node = node, .directory = !record, .stored_bytes = record ? record->stored_bytes : 0};
 }
@@ -54,7 +54,7 @@ int wf_record_list(struct wf_checkpoint *ck, uint32_t dir, uint64_t cookie,
 	if (r == 0 && (dir >= wf_archive_count(ck->archive) || cookie >= wf_archive_count(ck->archive)))
 		r = -ENOENT;
 	/* a cookie is the node that was last given */
-	uint32_t node = r < 0 ? 0
+	uint32_t node = r < 0    ? 0
 			: cookie ? wf_archive_next(ck->archive, (uint32_t)cookie)
 				 : wf_archive_first(ck->archive, dir);
 	for (; r == 0 && node; node = wf_archive_next(ck->archive, node)) {
@@ -69,7 +69,8 @@ ssize_t wf_record_read(struct wf_checkpoint *ck, uint32_t node, uint64_t offset,
 {
 	uint64_t at;
 	int r = begin(ck);
-	uint32_t i = r == 0 && node < wf_archive_count(ck->archive) ? wf_archive_record(ck->archive, node) : WF_NO_RECORD;
+	uint32_t i =
+		r == 0 && node < wf_archive_count(ck->archive) ? wf_archive_record(ck->archive, node) : WF_NO_RECORD;
 	const struct wf_record *record = wf_container_record(ck->container, i);
 	if (r == 0)
 		r = record ? wf_container_locate(ck->container, i, &at, NULL) : -ENOENT;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A checkpoint without dead bytes. */
 #include "codec/checkpoint.h"
 

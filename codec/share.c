@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What another process needs to map a tensor that is on a device. */
 #include <errno.h>
 #include <string.h>

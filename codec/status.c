@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/status: one JSON object about the checkpoint, its edits and its devices. */
 #include <string.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tutorial's table, for people: a line an entry. */
 #include <errno.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Structure, bounds and check sums of everything, read once from front to back. */
 #include <errno.h>
 #include <stdio.h>
@@ -77,14 +78,16 @@ static void check_record(struct verify *v, uint32_t i)
 		r = sum_record(v, source, record, &crc, &err);
 	wf_source_unref(source);
 	if (record->twice && wf_container_find(c, record->name) == i)
-		report(v, true, "%s: two records have this name, and which one is read depends on the reader", record->name);
+		report(v, true, "%s: two records have this name, and which one is read depends on the reader",
+		       record->name);
 	wf_error_where(&err, record->name);
 	if (r < 0)
 		report(v, true, "%s", wf_error_format(&err, text, sizeof text));
 	else if (is_zip(c) && record->crc32 == 0 && crc != 0)
 		/* torch.serialization.set_crc32_options(False) and skip_data write this on purpose */
-		report(v, false, "%s: its CRC field is zero: written without check sums, so its bytes cannot be checked",
-		     record->name);
+		report(v, false,
+		       "%s: its CRC field is zero: written without check sums, so its bytes cannot be checked",
+		       record->name);
 	else if (is_zip(c) && record->crc32 != crc)
 		report(v, true, "%s: CRC is %08x, the directory says %08x", record->name, crc, record->crc32);
 }
@@ -128,7 +131,7 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 		const struct wf_storage *s = wf_storage_get(ck->storages, i);
 		if (s->bad)
 			report(&v, true, "storage %s: %s", wf_storage_key(ck->storages, i),
-			     wf_storage_problem(ck->storages, i));
+			       wf_storage_problem(ck->storages, i));
 	}
 	if (is_zip(ck->container))
 		second_opinion(&v);

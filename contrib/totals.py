@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Adds up meson's test logs: totals.py [--skipped=REASON...] LOG... prints what failed and why, what was skipped, then the total.
 
 A case is a subtest of a TAP test, or a test that has none. A test that printed no TAP, crashed or ran too long counts as one failure

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* CUDA memory through the driver API: the slots of device.h. Allocations and loads have files of their own (cuda_slots.h). */
 #include <errno.h>
 #include <stdio.h>
@@ -102,8 +103,7 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 	for (size_t i = 0; i <= pieces && e == CU_SUCCESS; i++) {
 		if (i < pieces) {
 			struct cuda_window *x = w[i & 1];
-			size_t at = i * CUDA_COPY_BYTES,
-			       n = len - at < CUDA_COPY_BYTES ? len - at : CUDA_COPY_BYTES;
+			size_t at = i * CUDA_COPY_BYTES, n = len - at < CUDA_COPY_BYTES ? len - at : CUDA_COPY_BYTES;
 			e = d->cu->copy_out(x->host, m->address + offset + at, n, x->stream);
 			if (e == CU_SUCCESS)
 				e = d->cu->event_record(x->done, x->stream);
@@ -125,8 +125,8 @@ static int cuda_copy_out(struct device *base, const struct dev_memory *m, uint64
 	return cuda_status(d, e);
 }
 
-static int cuda_copy(struct device *base, const struct dev_memory *to, uint64_t to_offset, const struct dev_memory *from,
-		     uint64_t from_offset, uint64_t len)
+static int cuda_copy(struct device *base, const struct dev_memory *to, uint64_t to_offset,
+		     const struct dev_memory *from, uint64_t from_offset, uint64_t len)
 {
 	struct cuda_device *d = cuda_self(base);
 	struct cuda_window *w;
@@ -154,7 +154,8 @@ static int load_kernels(struct cuda_device *d)
 		else if (cuda_status(d, d->cu->module_load(&d->module, image)) < 0)
 			d->gather_status = -EOPNOTSUPP; /* no code for this architecture, say: the slow way works */
 		else
-			d->gather_status = cuda_status(d, d->cu->module_function(&d->gather, d->module, "weightfs_gather"));
+			d->gather_status =
+				cuda_status(d, d->cu->module_function(&d->gather, d->module, "weightfs_gather"));
 		if (d->gather_status == 0)
 			d->gather_status = 1;
 	}

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The state of a CUDA device, its context, and what a result of the driver means.
  *
  * The context is the device's primary one, taken at the first use and given back at close; it costs hundreds of MB on the
@@ -31,9 +32,9 @@ struct cuda_device {
 	cu_context context;
 	struct cuda_ring copies, loads;
 	struct cuda_block *blocks;
-	char no_vmm[96]; /* why memory is not made by steps; "": it is */
+	char no_vmm[96];                     /* why memory is not made by steps; "": it is */
 	struct dev_descriptors *descriptors; /* from the first share of such memory on */
-	atomic_bool lost;   /* a failure that the context does not survive: copies may still be in flight in the rings */
+	atomic_bool lost; /* a failure that the context does not survive: copies may still be in flight in the rings */
 	atomic_int failure; /* the driver's result that why() will tell; CU_SUCCESS: none */
 	cu_module module;
 	cu_function gather;

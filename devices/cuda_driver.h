@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The CUDA driver, loaded at run time: one binary that runs with and without a GPU.
  *
  * libcuda.so.1 is opened when the first device is asked for, never linked. Entry points come through cuGetProcAddress
@@ -87,7 +88,7 @@ struct cu_access_desc {
 	F(host_unregister, cuMemHostUnregister, (void *p))                                                        \
 	F(copy_in, cuMemcpyHtoDAsync_v2, (cu_deviceptr dst, const void *src, size_t size, cu_stream s))           \
 	F(copy_out, cuMemcpyDtoHAsync_v2, (void *dst, cu_deviceptr src, size_t size, cu_stream s))                \
-	F(copy_inside, cuMemcpyDtoDAsync_v2, (cu_deviceptr dst, cu_deviceptr src, size_t size, cu_stream s))              \
+	F(copy_inside, cuMemcpyDtoDAsync_v2, (cu_deviceptr dst, cu_deviceptr src, size_t size, cu_stream s))      \
 	F(stream_create, cuStreamCreate, (cu_stream * ret, unsigned int flags))                                   \
 	F(stream_synchronize, cuStreamSynchronize, (cu_stream s))                                                 \
 	F(stream_destroy, cuStreamDestroy_v2, (cu_stream s))                                                      \
@@ -105,23 +106,22 @@ struct cu_access_desc {
 	   void **extra))
 
 /* What older drivers lack: the member is NULL there, and there is another way. */
-#define DEV_CUDA_OPTIONAL_FUNCTIONS(F)                                                                                  \
-	F(context_flags, cuDevicePrimaryCtxSetFlags_v2, (cu_device d, unsigned int flags))                              \
-	F(context_reset, cuDevicePrimaryCtxReset_v2, (cu_device d))                                                     \
-	F(pci_bus_id, cuDeviceGetPCIBusId, (char *ret, int len, cu_device d))                                           \
-	F(vmm_granularity, cuMemGetAllocationGranularity,                                                               \
-	  (size_t * ret, const struct cu_allocation_prop *prop, enum cu_granularity option))                                            \
-	F(vmm_create, cuMemCreate,                                                                                      \
-	  (cu_vmm_handle * ret, size_t size, const struct cu_allocation_prop *prop, unsigned long long flags))          \
-	F(vmm_release, cuMemRelease, (cu_vmm_handle h))                                                                 \
-	F(vmm_reserve, cuMemAddressReserve,                                                                             \
-	  (cu_deviceptr * ret, size_t size, size_t alignment, cu_deviceptr address, unsigned long long flags))          \
-	F(vmm_unreserve, cuMemAddressFree, (cu_deviceptr p, size_t size))                                               \
-	F(vmm_map, cuMemMap, (cu_deviceptr p, size_t size, size_t offset, cu_vmm_handle h, unsigned long long flags))   \
-	F(vmm_unmap, cuMemUnmap, (cu_deviceptr p, size_t size))                                                         \
-	F(vmm_access, cuMemSetAccess,                                                                                   \
-	  (cu_deviceptr p, size_t size, const struct cu_access_desc *desc, size_t count))                               \
-	F(vmm_export, cuMemExportToShareableHandle,                                                                     \
+#define DEV_CUDA_OPTIONAL_FUNCTIONS(F)                                                                                \
+	F(context_flags, cuDevicePrimaryCtxSetFlags_v2, (cu_device d, unsigned int flags))                            \
+	F(context_reset, cuDevicePrimaryCtxReset_v2, (cu_device d))                                                   \
+	F(pci_bus_id, cuDeviceGetPCIBusId, (char *ret, int len, cu_device d))                                         \
+	F(vmm_granularity, cuMemGetAllocationGranularity,                                                             \
+	  (size_t * ret, const struct cu_allocation_prop *prop, enum cu_granularity option))                          \
+	F(vmm_create, cuMemCreate,                                                                                    \
+	  (cu_vmm_handle * ret, size_t size, const struct cu_allocation_prop *prop, unsigned long long flags))        \
+	F(vmm_release, cuMemRelease, (cu_vmm_handle h))                                                               \
+	F(vmm_reserve, cuMemAddressReserve,                                                                           \
+	  (cu_deviceptr * ret, size_t size, size_t alignment, cu_deviceptr address, unsigned long long flags))        \
+	F(vmm_unreserve, cuMemAddressFree, (cu_deviceptr p, size_t size))                                             \
+	F(vmm_map, cuMemMap, (cu_deviceptr p, size_t size, size_t offset, cu_vmm_handle h, unsigned long long flags)) \
+	F(vmm_unmap, cuMemUnmap, (cu_deviceptr p, size_t size))                                                       \
+	F(vmm_access, cuMemSetAccess, (cu_deviceptr p, size_t size, const struct cu_access_desc *desc, size_t count)) \
+	F(vmm_export, cuMemExportToShareableHandle,                                                                   \
 	  (void *ret, cu_vmm_handle h, enum cu_handle_type type, unsigned long long flags))
 
 struct dev_cuda_driver {

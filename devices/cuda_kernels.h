@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The device code that nvcc made from gather.cu, if the build had nvcc. */
 #pragma once
 

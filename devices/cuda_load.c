@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Files onto the device: file -> window -> device, by several threads, since one thread's memcpy gives about 7 GB/s and the
  * copy engine takes eight times that. A thread takes a window for each piece, so that loads share the ring: one that waits for
  * its file keeps a window a thread, and the others go on. */
@@ -30,7 +31,8 @@ static int send_piece(struct load *l, const struct dev_piece *piece)
 		return r;
 	r = dev_piece_read_window(l->pieces, piece, w->host, l->seen, l->ctx, &data);
 	if (r == 0)
-		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece->memory_offset, data, piece->size_bytes, w->stream));
+		r = cuda_status(d, d->cu->copy_in(l->memory->address + piece->memory_offset, data, piece->size_bytes,
+						  w->stream));
 	if (r == 0 && l->ring->one_stream && (r = cuda_status(d, d->cu->event_record(w->done, w->stream))) == 0) {
 		cuda_ring_pass(d, w);
 		return 0;

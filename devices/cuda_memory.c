@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Device memory, and how other processes get to it.
  *
  * First choice: memory that the driver makes, maps and exports in separate steps. Its export is a descriptor, which goes over
@@ -95,8 +96,8 @@ static cu_result make_vmm(struct cuda_device *d, struct cuda_block *b, const cha
 
 static bool has_vmm(const struct cuda_device *d)
 {
-	return d->cu->vmm_granularity && d->cu->vmm_create && d->cu->vmm_release && d->cu->vmm_reserve && d->cu->vmm_unreserve &&
-	       d->cu->vmm_map && d->cu->vmm_unmap && d->cu->vmm_access && d->cu->vmm_export;
+	return d->cu->vmm_granularity && d->cu->vmm_create && d->cu->vmm_release && d->cu->vmm_reserve &&
+	       d->cu->vmm_unreserve && d->cu->vmm_map && d->cu->vmm_unmap && d->cu->vmm_access && d->cu->vmm_export;
 }
 
 /* Whether memory is to be had by steps; once it is not, d->no_vmm says why. */
@@ -208,7 +209,8 @@ static int share_block(struct cuda_device *d, struct cuda_block *b)
 		return publish(d, b);
 	cu_result e = d->cu->ipc_get_handle(&handle, b->address);
 	if (e != CU_SUCCESS) {
-		snprintf(b->share.how, sizeof b->share.how, "%.90s; cuIpcGetMemHandle: %s", d->no_vmm, dev_cuda_error_name(d->cu, e));
+		snprintf(b->share.how, sizeof b->share.how, "%.90s; cuIpcGetMemHandle: %s", d->no_vmm,
+			 dev_cuda_error_name(d->cu, e));
 		return cuda_is_fatal(e) ? cuda_status(d, e) : -EOPNOTSUPP;
 	}
 	memcpy(b->share.handle, handle.reserved, sizeof b->share.handle);

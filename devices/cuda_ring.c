@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "cuda_context.h"
 
 #include <errno.h>
@@ -63,8 +64,8 @@ static int make_memory(struct cuda_device *d, struct cuda_ring *ring)
 {
 	size_t stride = ring->window_bytes + CUDA_SLACK_BYTES;
 	size_t bytes = (ring->count * stride + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
-	unsigned char *p =
-		mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	unsigned char *p = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -ENOMEM;
 	size_t before = (HUGE_BYTES - (uintptr_t)p % HUGE_BYTES) % HUGE_BYTES;
@@ -111,7 +112,8 @@ static int make_windows(struct cuda_device *d, struct cuda_ring *ring)
 		bool own = !ring->one_stream || ring->made == 0;
 		w->stream = ring->windows[0].stream;
 		cu_result r = own ? d->cu->stream_create(&w->stream, CU_STREAM_NON_BLOCKING) : CU_SUCCESS;
-		if (r == CU_SUCCESS && (r = d->cu->event_create(&w->done, CU_EVENT_DISABLE_TIMING)) != CU_SUCCESS && own)
+		if (r == CU_SUCCESS && (r = d->cu->event_create(&w->done, CU_EVENT_DISABLE_TIMING)) != CU_SUCCESS &&
+		    own)
 			d->cu->stream_destroy(w->stream);
 		if (r != CU_SUCCESS)
 			return cuda_status(d, r);

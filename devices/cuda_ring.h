@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The pinned rings that every copy goes through.
  *
  * A ring is some windows of page-locked memory, made at its first use and kept. Pinning fresh memory runs at some 5 GB/s and
@@ -25,7 +26,7 @@ struct cuda_ring;
 
 struct cuda_window {
 	struct cuda_ring *ring;
-	unsigned char *host; /* pinned, at a multiple of 4096 */
+	unsigned char *host;      /* pinned, at a multiple of 4096 */
 	cu_stream stream;         /* its own, or that of all windows of the ring */
 	cu_deviceptr scratch;     /* CUDA_COPY_BYTES on the device, from the first gather on */
 	cu_event done;            /* recorded after the last copy from or to host */
@@ -41,7 +42,7 @@ struct cuda_ring {
 	size_t memory_bytes;
 	bool registered;
 	unsigned int made;
-	struct cuda_window *windows; /* [count] */
+	struct cuda_window *windows;                /* [count] */
 	struct cuda_window *free_list, **free_last; /* idle ones first, then those in flight, the oldest before */
 };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* How files get onto a CUDA device: what the machine has and the environment asks for.
  *
  * WEIGHTFS_LOAD_THREADS (1 to 64), WEIGHTFS_LOAD_WINDOW (256K to 64M), WEIGHTFS_LOAD_DEPTH (windows a thread, 1 to 16) and
@@ -12,7 +13,7 @@
 #include <stdint.h>
 
 struct cuda_settings {
-	unsigned int threads;  /* the cores that the process may use, at most 32 */
+	unsigned int threads; /* the cores that the process may use, at most 32 */
 	unsigned int depth;
 	uint64_t window_bytes; /* a multiple of 4096 */
 	bool direct;           /* read past the page cache what is not in it */

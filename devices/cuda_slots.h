@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The slots of device.h that have files of their own (cuda_memory.c, cuda_load.c); cuda.c, which has the others, puts all
  * of them into its table. What each returns and when it may be called stands in device.h. */
 #pragma once

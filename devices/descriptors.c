@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "descriptors.h"
 
 #include <errno.h>
@@ -96,7 +97,8 @@ static int listen_in(struct dev_descriptors *d, const char *directory)
 	if (!directory || directory[0] != '/' || getrandom(&salt, sizeof salt, 0) != sizeof salt)
 		return -ENOENT;
 	d->address.sun_family = AF_UNIX;
-	int n = snprintf(d->address.sun_path, sizeof d->address.sun_path, "%s/weightfs-%d-%08x.sock", directory, (int)getpid(), salt);
+	int n = snprintf(d->address.sun_path, sizeof d->address.sun_path, "%s/weightfs-%d-%08x.sock", directory,
+			 (int)getpid(), salt);
 	if (n < 0 || (size_t)n >= sizeof d->address.sun_path)
 		return -ENAMETOOLONG;
 	if (bind(d->listener, (const struct sockaddr *)&d->address, sizeof d->address) < 0)
@@ -152,7 +154,8 @@ const char *dev_descriptors_socket(const struct dev_descriptors *d)
 
 /* ---- what is published ---- */
 
-int dev_descriptors_publish(struct dev_descriptors *d, int fd, uint64_t size_bytes, unsigned char ret_handle[DEV_HANDLE_BYTES])
+int dev_descriptors_publish(struct dev_descriptors *d, int fd, uint64_t size_bytes,
+			    unsigned char ret_handle[DEV_HANDLE_BYTES])
 {
 	struct published *p = malloc(sizeof *p);
 	if (!p)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Hands descriptors to other processes: who connects to the socket and sends a handle of DEV_HANDLE_BYTES gets the descriptor
  * that was published under it. Handles are random, so that knowing one is the right to have the descriptor.
  *
@@ -20,7 +21,8 @@ struct dev_descriptors;
 int dev_descriptors_new(struct dev_descriptors **ret);
 const char *dev_descriptors_socket(const struct dev_descriptors *d); /* its path */
 /* Takes fd over on success and makes a handle for it. 0, -ENOMEM, or the system's error. */
-int dev_descriptors_publish(struct dev_descriptors *d, int fd, uint64_t size_bytes, unsigned char ret_handle[DEV_HANDLE_BYTES]);
+int dev_descriptors_publish(struct dev_descriptors *d, int fd, uint64_t size_bytes,
+			    unsigned char ret_handle[DEV_HANDLE_BYTES]);
 /* Closes the descriptor; who has it keeps it. */
 void dev_descriptors_withdraw(struct dev_descriptors *d, const unsigned char handle[DEV_HANDLE_BYTES]);
 /* Ends the thread and removes the socket; what is still published is closed. Accepts NULL. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where the bytes of a storage can live: one small interface, libc types only.
  *
  * A device is a table of operations and its private state. Memory on it is a handle, never a pointer to follow: what a

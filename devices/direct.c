@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "direct.h"
 
 #include <errno.h>
@@ -64,7 +65,8 @@ bool dev_direct_is_cold(int fd, uint64_t offset, uint64_t len)
 	struct {
 		uint64_t cached, dirty, writeback, evicted, recently_evicted;
 	} counted;
-	uint64_t cached = syscall(SYS_cachestat, fd, &range, &counted, 0) == 0 ? counted.cached : resident_pages(fd, offset, len);
+	uint64_t cached =
+		syscall(SYS_cachestat, fd, &range, &counted, 0) == 0 ? counted.cached : resident_pages(fd, offset, len);
 	return cached * 2 * DIRECT_BLOCK_BYTES < len;
 }
 
@@ -72,7 +74,8 @@ bool dev_direct_is_cold(int fd, uint64_t offset, uint64_t len)
 static uint64_t read_blocks(int direct, uint64_t offset, char *buf, uint64_t len)
 {
 	char before[DIRECT_BLOCK_BYTES], behind[DIRECT_BLOCK_BYTES];
-	uint64_t head = offset % DIRECT_BLOCK_BYTES, tail = -(offset + len) % DIRECT_BLOCK_BYTES, got = 0, all = head + len + tail;
+	uint64_t head = offset % DIRECT_BLOCK_BYTES, tail = -(offset + len) % DIRECT_BLOCK_BYTES, got = 0,
+		 all = head + len + tail;
 	memcpy(before, buf - head, head);
 	memcpy(behind, buf + len, tail);
 	while (got < all) {
@@ -93,8 +96,8 @@ static uint64_t read_blocks(int direct, uint64_t offset, char *buf, uint64_t len
 int dev_direct_read(int fd, int direct, uint64_t offset, char *buf, uint64_t len)
 {
 	uint64_t got = 0;
-	if (direct >= 0 && len >= DIRECT_LEAST_BYTES && (uintptr_t)buf % DIRECT_BLOCK_BYTES == offset % DIRECT_BLOCK_BYTES &&
-	    dev_direct_is_cold(fd, offset, len))
+	if (direct >= 0 && len >= DIRECT_LEAST_BYTES &&
+	    (uintptr_t)buf % DIRECT_BLOCK_BYTES == offset % DIRECT_BLOCK_BYTES && dev_direct_is_cold(fd, offset, len))
 		got = read_blocks(direct, offset, buf, len);
 	return read_exactly(fd, offset + got, buf + got, len - got);
 }

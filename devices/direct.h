@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reading a file past the page cache where its bytes are not in it: an NVMe drive gives a multiple of what the kernel's own
  * reading ahead does, and the pages would be of no more use. What is cached is taken from there.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Elements of a strided view in row-major order: one thread an element, a grid-stride loop.
  *
  * Compiled by nvcc for the device, and by the host compiler through tests/device/cuda_shim.h for the double of the
@@ -5,7 +6,8 @@
  * which keeps ndim small: the loop over dimensions costs one division each. */
 #include "gather_kernel.h"
 
-template <typename T> __device__ static void gather(const dev_gather_args &a, unsigned long long thread, unsigned long long threads)
+template <typename T>
+__device__ static void gather(const dev_gather_args &a, unsigned long long thread, unsigned long long threads)
 {
 	const T *source = (const T *)a.source;
 	T *destination = (T *)a.destination;

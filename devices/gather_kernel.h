@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Arguments of the gather kernel, the same for nvcc, the host compiler and the launch. */
 #pragma once
 

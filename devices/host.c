@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Host memory: the reference implementation, and the oracle of the device tests. An address is a pointer of this
  * process. */
 #include "device.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "segments.h"
 
 #include <errno.h>
@@ -44,7 +45,8 @@ static int direct_of(const struct dev_pieces *p, int fd)
 	return -1;
 }
 
-int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, size_t n, uint64_t memory_bytes, bool direct)
+int dev_pieces_init(struct dev_pieces *p, const struct dev_segment *segments, size_t n, uint64_t memory_bytes,
+		    bool direct)
 {
 	size_t *order = calloc(n ? n : 1, sizeof *order);
 	if (!order)
@@ -152,7 +154,8 @@ int dev_piece_read(const struct dev_pieces *p, const struct dev_piece *piece, vo
 		uint64_t delta = s->file_offset - s->memory_offset;
 		memset(out + (filled - piece->memory_offset), 0, from - filled);
 		i = run_from(p, i, piece, &to);
-		int r = dev_direct_read(s->fd, direct_of(p, s->fd), from + delta, out + (from - piece->memory_offset), to - from);
+		int r = dev_direct_read(s->fd, direct_of(p, s->fd), from + delta, out + (from - piece->memory_offset),
+					to - from);
 		if (r < 0)
 			return r;
 		filled = to;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bounds of ranges and strided views inside a device's memory; every device checks with these before it touches a byte.
  */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/archive: the container's records as they are stored. Its numbers are those of the codec's tree of records. */
 #include <errno.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where a mount's edits go, and whether they can: known before anything is mounted, not at the first edit. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A checkpoint that another process holds for writing although nothing is mounted any more: after umount(8) the daemon
  * commits, and until it is done nobody else may write.
  *

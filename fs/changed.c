@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Passes a change on to every file that shows it. */
 #include "changed.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What an edit leaves stale in the kernel: the pages of a tensor's own file, and those of its .npy while that is open.
  *
  * Threads: any; both only queue (invalidate.h).

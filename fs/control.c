@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The hidden directory .weightfs: the requests for its entries (entries.c has their table) and for what is in them.
  *
  * On a read-only mount without map_location no open arrives (ops_data.c), so texts are kept from the first use on: nothing there
@@ -192,7 +193,8 @@ static int find(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t *
 				*ret = number_of_entry(fs, e);
 				return 0;
 			}
-	int r = parent != FS_CONTROL && e && e->tree ? e->tree->lookup(fs, fs_entry_node(parent), name, &node) : -ENOENT;
+	int r = parent != FS_CONTROL && e && e->tree ? e->tree->lookup(fs, fs_entry_node(parent), name, &node)
+						     : -ENOENT;
 	if (r == 0)
 		*ret = fs_entry_number(e, node);
 	return r;
@@ -234,8 +236,10 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 {
 	const struct fs_entry *e = fs_entry_of(ino);
 	struct fs_page p;
-	struct fs_listing l = {.page = &p, .first = ino - fs_entry_node(ino), .timeout = timeout_of(fs_of(req), e),
-				.writable = fs_of(req)->writable && e && e->tree && e->tree->write};
+	struct fs_listing l = {.page = &p,
+			       .first = ino - fs_entry_node(ino),
+			       .timeout = timeout_of(fs_of(req), e),
+			       .writable = fs_of(req)->writable && e && e->tree && e->tree->write};
 	int r = fs_page_begin(&p, req, size, plus);
 	if (r == 0 && ino == FS_CONTROL)
 		r = list_entries(&p, off);
@@ -336,7 +340,9 @@ static void reply_tree(fuse_req_t req, const struct fs_tree *tree, fuse_ino_t in
 {
 	char *buf = fs_thread_buffer();
 	size_t most = size < FS_READ_MAX ? size : FS_READ_MAX;
-	ssize_t n = !tree->read ? -EACCES : !buf ? -ENOMEM : tree->read(fs_of(req), fs_entry_node(ino), (uint64_t)off, buf, most);
+	ssize_t n = !tree->read ? -EACCES
+		    : !buf      ? -ENOMEM
+				: tree->read(fs_of(req), fs_entry_node(ino), (uint64_t)off, buf, most);
 	fs_reply_bytes(req, ino, buf, n);
 }
 

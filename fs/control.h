@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The hidden directory .weightfs: found by name, never listed by its parent. Requests for its nodes (fs_is_control) come here; the
  * table of its entries is in control.c.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The requests that change something in .weightfs: its commands, and files of trees that can be written. */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +38,8 @@ void fs_control_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
 		run_command(req, e, ino, size);
 		return;
 	}
-	ssize_t n = e && e->tree && e->tree->write ? e->tree->write(fs, fs_entry_node(ino), (uint64_t)off, buf, size) : -EACCES;
+	ssize_t n = e && e->tree && e->tree->write ? e->tree->write(fs, fs_entry_node(ino), (uint64_t)off, buf, size)
+						   : -EACCES;
 	fs_settle(fs);
 	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
 	if (error)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/cuda: for every tensor on a device that other processes can map, PATH.json tells how. Holding that file open
  * is the lease that keeps the tensor's storage there.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The one table of what is in .weightfs, and the texts and commands that are a call of the codec each. */
 #include "entries.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What is in .weightfs: texts, commands, and trees of files. Who adds an entry adds a row to the table in entries.c; a tree brings its
  * operations along (tree.h). control.c does the rest.
  *
@@ -16,7 +17,7 @@ struct fs_entry {
 	int (*text)(struct fs *fs, struct wf_buffer *out);
 	/* Optional, at an open: the same with the lease that the handle holds, NULL for none. */
 	int (*share)(struct fs *fs, struct wf_buffer *out, struct wf_lease **ret_lease);
-	bool is_long;   /* where the mount can change, its size is 0 until it is open, as in /proc: a stat is to be cheap */
+	bool is_long; /* where the mount can change, its size is 0 until it is open, as in /proc: a stat is to be cheap */
 	bool is_lively; /* it changes on a read-only mount, too */
 	/* A command: any write runs it, and fails as it fails. Above 0: done, but err says what is left. */
 	int (*command)(struct fs *fs, struct wf_error *err);

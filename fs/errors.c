@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The one place where an error of the codec becomes what a caller sees, and is logged. */
 #include "errors.h"
 

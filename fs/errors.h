@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Errors of the codec as a caller sees them, and why a call was refused.
  *
  * Calling sequence: the codec notes the reason (fs_note_reason) on the thread that makes the call, fs_outcome takes it from there. A call

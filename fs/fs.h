@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the daemon's files share: one struct for each mount, passed as libfuse's userdata. No globals.
  *
  * Node numbers are explained in inode.c.
@@ -29,9 +30,9 @@ struct fs {
 	struct fs_waiting *waiting;
 	struct fs_was_links *was_links; /* NULL on a read-only mount */
 	struct fs_control *control;
-	struct fs_handles *handles; /* what is open in .weightfs */
-	struct fs_views *views;     /* what its safetensors files are made of */
-	struct fs_npy_files *npy_files; /* those of .weightfs/npy that are open */
+	struct fs_handles *handles;           /* what is open in .weightfs */
+	struct fs_views *views;               /* what its safetensors files are made of */
+	struct fs_npy_files *npy_files;       /* those of .weightfs/npy that are open */
 	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
 	struct fs_signals *signals;
 	struct fs_log_lines *log; /* what .weightfs/log shows */
@@ -40,10 +41,10 @@ struct fs {
 	uint32_t generation; /* of node numbers, for handles that outlive the mount; never 0 */
 	int beside;          /* the directory that edits and commits are written in; -1 on a read-only mount */
 	bool writable;
-	bool on_terminal;          /* stderr was one at the start */
+	bool on_terminal;               /* stderr was one at the start */
 	_Atomic uint64_t preload_shown; /* bytes when the progress line was last written */
-	bool to_syslog;            /* in the background */
-	_Atomic uint64_t told[64]; /* errors.c: what the log has */
+	bool to_syslog;                 /* in the background */
+	_Atomic uint64_t told[64];      /* errors.c: what the log has */
 };
 
 static inline struct fs *fs_of(fuse_req_t req)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keeps the list of open texts of .weightfs and of the leases that they hold. */
 #include "handles.h"
 

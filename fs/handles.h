@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Open files of .weightfs: a text that was made when the file was opened, the same for every read of that handle, and the lease that
  * holding it open means.
  *

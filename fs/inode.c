@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Turns nodes of the codec into what the kernel is told of them: number, generation, times, mode, and for how long it holds.
  *
  * A node has three identifiers, and who mixes them up serves another file's bytes:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Node numbers, and what the kernel is told of a node. The essay is at the top of inode.c.
  *
  * Threads: any; the codec locks inside.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Telling the kernel about stale pages.
  *
  * A request's own thread must not do that: the kernel may hold the page that it is to drop locked until the request is
@@ -12,7 +13,6 @@
 #include <string.h>
 
 #include "worker.h"
-
 
 #define SETTLE_NSEC 50000000
 #define SETTLE_CLOSE_NSEC 1000000000

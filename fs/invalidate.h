@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Tells the kernel which cached pages and names are stale, from a thread of its own; invalidate.c says why.
  *
  * Calling sequence: fs_invalidator_start once fs->session exists, the others from any thread, fs_invalidator_stop before it is destroyed.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the daemon says: to syslog or standard error, and the last lines of it, with why calls were refused, in
  * .weightfs/log. A checkpoint's names may hold anything, so that control characters are written as %XX. */
 #include "log.h"

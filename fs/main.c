@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* weightfs: wiring only. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Takes what mount(8) says to every helper out of the command line: -f and -s mean something else to weightfs. */
 #include "mount_helper.h"
 

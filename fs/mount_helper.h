@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* weightfs as the helper that mount(8) runs: mount.weightfs, mount.fuse.weightfs.
  *
  *	mount.weightfs CHECKPOINT MOUNTPOINT [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION,...]

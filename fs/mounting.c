@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Mounts, and finds out why it did not work. */
 #include "mounting.h"
 
@@ -22,7 +23,8 @@
 
 #define DEVICE "/dev/fuse"
 #define PROFILE "/etc/apparmor.d/fusermount3"
-#define CONTAINER_OPTIONS "--device /dev/fuse --cap-add SYS_ADMIN (docker on a host with AppArmor: --security-opt apparmor=unconfined, too)"
+#define CONTAINER_OPTIONS \
+	"--device /dev/fuse --cap-add SYS_ADMIN (docker on a host with AppArmor: --security-opt apparmor=unconfined, too)"
 #define WITHOUT "; wfctl works without a mount"
 
 static int fail(const char *mountpoint, const char *why)
@@ -99,7 +101,9 @@ static const char *device_problem(void)
 	switch (errno) {
 	case ENOENT:
 		return in_container() ? DEVICE " is missing: start the container with " CONTAINER_OPTIONS WITHOUT
-				      : DEVICE " is missing: run `modprobe fuse` as root; a container is started with " CONTAINER_OPTIONS WITHOUT;
+				      : DEVICE
+			       " is missing: run `modprobe fuse` as root; a container is started with " CONTAINER_OPTIONS
+				       WITHOUT;
 	case ENODEV:
 	case ENXIO:
 		return "the kernel has no FUSE: run `modprobe fuse` as root" WITHOUT;
@@ -180,7 +184,8 @@ static bool apparmor_says(struct wf_buffer *out)
 	if (!file_has("/sys/module/apparmor/parameters/enabled", "Y") || access(PROFILE, R_OK) < 0)
 		return false;
 	allowed_folders(&folders);
-	wf_buffer_printf(out, "AppArmor does not let fusermount3 mount here: its profile allows folders below %s (" PROFILE
+	wf_buffer_printf(out,
+			 "AppArmor does not let fusermount3 mount here: its profile allows folders below %s (" PROFILE
 			 "; as root a mount needs no fusermount3)",
 			 folders.len ? folders.data : "some places");
 	wf_buffer_free(&folders);
@@ -216,8 +221,11 @@ static int explain(const char *mountpoint, char *said)
 	else if (strstr(said, strerror(EACCES)) && strstr(said, "mount failed") && apparmor_says(&why))
 		;
 	else if (denied && strstr(said, "mount failed"))
-		wf_buffer_printf(&why, "the kernel does not let this process mount (%s): a container is started with " CONTAINER_OPTIONS
-				 WITHOUT, last_line(said));
+		wf_buffer_printf(
+			&why,
+			"the kernel does not let this process mount (%s): a container is started with " CONTAINER_OPTIONS
+				WITHOUT,
+			last_line(said));
 	else if (*said)
 		wf_buffer_puts(&why, last_line(said));
 	else
@@ -230,7 +238,8 @@ static int explain(const char *mountpoint, char *said)
 int fs_mount(struct fuse_session *session, const char *mountpoint)
 {
 	char said[4096] = "";
-	int file = memfd_create("messages", MFD_CLOEXEC), kept = file < 0 ? -1 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	int file = memfd_create("messages", MFD_CLOEXEC),
+	    kept = file < 0 ? -1 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (kept >= 0) {
 		fflush(stderr);
 		dup2(file, STDERR_FILENO);

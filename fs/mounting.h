@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Mounting, and in one line why it did not work. libfuse and fusermount3 print what failed; what a user can do about it depends on
  * the device, on who may mount and on where, which is looked at here.
  *

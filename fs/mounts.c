@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads mountinfo, the kernel's table of mounts:
  *
  *     36 35 98:0 /below /point rw,noatime master:1 - fuse.weightfs /the/source rw,user_id=1000,group_id=1000

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The kernel's table of mounts, line by line. Reads /proc alone, never a mount, which may be dead or another user's.
  *
  * Threads: any.

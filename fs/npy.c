@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/npy: the tree again, KEY.npy for each tensor that np.save could write. Its numbers are the codec's; the root is 0.
  *
  * A head is made for each opening and each look, which costs some hundred bytes; what a file holds follows every edit, so that the kernel
@@ -128,7 +129,8 @@ static int npy_list(struct fs *fs, uint64_t node, uint64_t cookie, struct fs_lis
 			struct entry *e = &some.entries[i];
 			struct stat st;
 			cookie = e->next;
-			if (fill(fs, &e->st, &st) == 0 && fs_listing_add(listing, e->name, e->st.ino, e->next, &st) != 0)
+			if (fill(fs, &e->st, &st) == 0 &&
+			    fs_listing_add(listing, e->name, e->st.ino, e->next, &st) != 0)
 				return 0;
 		}
 	} while (some.count == sizeof some.entries / sizeof *some.entries);

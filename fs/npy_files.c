@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keeps the list of open .npy files. */
 #include "npy_files.h"
 
@@ -11,9 +12,9 @@
 struct open_file {
 	uint32_t ino;
 	uint32_t openers, writers;
-	uint32_t users; /* of `file`, at the moment */
+	uint32_t users;           /* of `file`, at the moment */
 	struct wf_npy_file *file; /* NULL: nobody writes it */
-	uint32_t dir;   /* where the entry was made for it; 0: it was there */
+	uint32_t dir;             /* where the entry was made for it; 0: it was there */
 	char *key;
 	struct open_file *next;
 };

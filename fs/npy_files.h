@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The files of .weightfs/npy that are open: which of them are being written, and what they were made for.
  *
  * Calling sequence: fs_npy_open and fs_npy_release around each opening of a writable mount, of readers too; fs_npy_hold and fs_npy_drop

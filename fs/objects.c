@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/objects: the whole graph of objects, read-only. Its numbers are the codec's; the root alone is 0, for its number in the
  * codec changes with edits, and it is made when something in it is asked for. */
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The operations of libfuse's low-level interface, by family. Each takes its arguments apart, makes one call of the codec and sends one
  * reply; what is in .weightfs goes to control.h.
  *
@@ -7,7 +8,7 @@
 
 #include "fs.h"
 
-void fs_ops_names(struct fuse_lowlevel_ops *ops);      /* looking: lookup, getattr, directories, links, statfs */
+void fs_ops_names(struct fuse_lowlevel_ops *ops); /* looking: lookup, getattr, directories, links, statfs */
 void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable); /* open, read, write, flush, fsync */
-void fs_ops_attributes(struct fuse_lowlevel_ops *ops); /* reading extended attributes */
-void fs_ops_edit(struct fuse_lowlevel_ops *ops);       /* everything else that edits; of a writable mount */
+void fs_ops_attributes(struct fuse_lowlevel_ops *ops);          /* reading extended attributes */
+void fs_ops_edit(struct fuse_lowlevel_ops *ops);                /* everything else that edits; of a writable mount */

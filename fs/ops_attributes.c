@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Extended attributes. */
 #include <errno.h>
 #include <string.h>

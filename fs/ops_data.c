@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Content: open, read, write, flush, sync. */
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +80,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		return;
 	}
 	char *buf = fs_thread_buffer();
-	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf, size < FS_READ_MAX ? size : FS_READ_MAX)
+	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf,
+				  size < FS_READ_MAX ? size : FS_READ_MAX)
 			: -ENOMEM;
 	fs_reply_bytes(req, ino, buf, n);
 }
@@ -110,7 +112,8 @@ static int flush_control(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_
 /* A reader's close ends nobody's text; a writer's that waits for nothing costs a look. */
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	int r = fs_is_control(ino) ? flush_control(req, ino, fi) : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
+	int r = fs_is_control(ino) ? flush_control(req, ino, fi)
+				   : wf_flush(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
 	fs_settle_close(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "close", NULL, r));
 }
@@ -120,7 +123,9 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	struct fs *fs = fs_of(req);
 	int r = 0;
 	if (fs->writable) {
-		r = fs_is_control(ino) ? flush_control(req, ino, fi) : wf_flush(fs->checkpoint, (uint32_t)ino, opening(fi)); /* text that does not parse */
+		r = fs_is_control(ino)
+			    ? flush_control(req, ino, fi)
+			    : wf_flush(fs->checkpoint, (uint32_t)ino, opening(fi)); /* text that does not parse */
 		if (r == 0)
 			r = wf_sync(fs->checkpoint);
 	}
@@ -131,9 +136,9 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 			 struct fuse_file_info *fi)
 {
-	int r = fs_is_control(ino)
-			? -EOPNOTSUPP
-			: wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi), mode, (uint64_t)offset, (uint64_t)length);
+	int r = fs_is_control(ino) ? -EOPNOTSUPP
+				   : wf_allocate(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi), mode,
+						 (uint64_t)offset, (uint64_t)length);
 	fs_settle(fs_of(req));
 	fuse_reply_err(req, fs_outcome(fs_of(req), ino, "fallocate", NULL, r));
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Editing: every operation is one call of the codec. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Looking: lookup, getattr, directories, links, statfs. */
 #include <errno.h>
 #include <limits.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads the command line and the mount options. */
 #include "options.h"
 
@@ -133,9 +134,11 @@ static int check_arguments(const struct fs_options *o)
 		fail(o->checkpoint, dash);
 		return 1;
 	}
-	if (stat(o->checkpoint, &first) == 0 && S_ISDIR(first.st_mode) && stat(o->mountpoint, &second) == 0 && S_ISREG(second.st_mode)) {
-		fs_say("weightfs", o->checkpoint, "a directory, and %s is a file: the checkpoint comes first (weightfs %s %s)",
-		       o->mountpoint, o->mountpoint, o->checkpoint);
+	if (stat(o->checkpoint, &first) == 0 && S_ISDIR(first.st_mode) && stat(o->mountpoint, &second) == 0 &&
+	    S_ISREG(second.st_mode)) {
+		fs_say("weightfs", o->checkpoint,
+		       "a directory, and %s is a file: the checkpoint comes first (weightfs %s %s)", o->mountpoint,
+		       o->mountpoint, o->checkpoint);
 		return 2;
 	}
 	return 0;

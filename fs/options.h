@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The command line and mount options, in one struct. Parsing only: nothing is opened here. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Says what stands at a path, and where a checkpoint is mounted. */
 #include "places.h"
 
@@ -47,7 +48,8 @@ static bool note_place(void *ctx, const struct fs_mount *m)
 	struct fs_place *p = on->place;
 	if (strcmp(m->point, on->path) != 0)
 		return false;
-	*p = (struct fs_place){.mounted = true, .weightfs = m->weightfs, .owner = m->owner}; /* the last one is on top */
+	*p = (struct fs_place){
+		.mounted = true, .weightfs = m->weightfs, .owner = m->owner}; /* the last one is on top */
 	snprintf(p->type, sizeof p->type, "%s", m->type);
 	snprintf(p->checkpoint, sizeof p->checkpoint, "%s", m->source);
 	return false;
@@ -125,7 +127,8 @@ const char *fs_user_name(uid_t uid, char *buf, size_t size)
 
 const char *fs_refuse_dash(const char *path)
 {
-	return strcmp(path, "-") ? NULL
-				 : "a checkpoint cannot come through a pipe, which cannot be read at random: save it to a file "
-				   "first (./- is a file of that name)";
+	return strcmp(path, "-")
+		       ? NULL
+		       : "a checkpoint cannot come through a pipe, which cannot be read at random: save it to a file "
+			 "first (./- is a file of that name)";
 }

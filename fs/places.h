@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What stands at a path, for the lines that both programs print: what is mounted there and whose it is, and where a
  * checkpoint is mounted. Reads the table of mounts, never a mount itself, which may be dead or another user's. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Answers that more than one family of operations gives: an entry, bytes, a page of a directory. */
 #include "reply.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Answers to requests that more than one family of operations gives. A request is answered exactly once.
  *
  * Threads: any; a page belongs to one request.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* .weightfs/safetensors: the directories of the tree, each with model.safetensors and model.skipped; and these two of the root in
  * .weightfs itself.
  *

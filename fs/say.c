@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Prints one line on standard error, whatever the names in it hold. */
 #include "say.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One line on standard error, in which nothing of a checkpoint or a path can move the cursor or add a line. Of both
  * programs. */
 #pragma once

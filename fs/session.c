@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Opens the checkpoint, mounts, serves, and commits at the end; in the background with a parent that waits. */
 #include "session.h"
 
@@ -108,8 +109,7 @@ static int choose_writable(struct fs *fs, bool *ret)
 static int check_hidden(const struct fs *fs)
 {
 	const struct fs_options *o = &fs->options;
-	const char *file =
-		fs->writable ? fs_beside_hidden_by(o->mountpoint, wf_path(fs->checkpoint), o->output) : NULL;
+	const char *file = fs->writable ? fs_beside_hidden_by(o->mountpoint, wf_path(fs->checkpoint), o->output) : NULL;
 	if (!file)
 		return 0;
 	fs_say("weightfs", o->mountpoint,
@@ -330,8 +330,8 @@ static int commit_at_end(struct fs *fs)
 	if (kept == 0)
 		fs_log(fs, LOG_ERR, "%s: not committed, the edits are kept beside it: %s", target(fs), text);
 	else
-		fs_log(fs, LOG_ERR, "%s: not committed, and the last edits could not be kept beside it (%s): %s", target(fs),
-		       strerror(-kept), text);
+		fs_log(fs, LOG_ERR, "%s: not committed, and the last edits could not be kept beside it (%s): %s",
+		       target(fs), strerror(-kept), text);
 	return r;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The life of a mount.
  *
  *   opened     the checkpoint is read: what is wrong with it is told before anything is mounted

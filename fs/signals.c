@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Waits for signals in a thread of its own, and ends the mount when nobody maps its device memory any more. */
 #include "signals.h"
 
@@ -52,7 +53,8 @@ static bool is_over(struct fs *fs, unsigned int *count, int number)
 		return *count > 0;
 	if (number) {
 		fs_handles_lease_holders(fs, holders, sizeof holders);
-		fs_log(fs, LOG_WARNING, "%s: ends when its device memory is leased no more (process %s); a second signal ends it now",
+		fs_log(fs, LOG_WARNING,
+		       "%s: ends when its device memory is leased no more (process %s); a second signal ends it now",
 		       strsignal(number), holders);
 	}
 	return false;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* SIGTERM and SIGINT end a mount, but not under somebody who has mapped device memory of ours: the first one waits until the
  * last lease is given back and says so in the log, the second one ends it at once.
  *

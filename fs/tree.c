@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the trees of .weightfs have in common: how a node of theirs is shown. */
 #include "tree.h"
 

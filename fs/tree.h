@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A tree of files below one entry of .weightfs: archive/, cuda/, objects/, safetensors/, npy/.
  *
  * control.c has the one table of the entries. Who adds one writes its operations in a file of its own, declares them at the end of
@@ -63,11 +64,11 @@ struct fs_tree {
 /* Makes a stat one of a node of .weightfs: its number, and nobody writes it. */
 void fs_stat_read_only(struct stat *st, fuse_ino_t ino);
 
-extern const struct fs_tree fs_archive_tree; /* archive.c: the container's records as they are stored */
-extern const struct fs_tree fs_cuda_tree;    /* cuda.c: how to map tensors that are on a device */
-extern const struct fs_tree fs_objects_tree; /* objects.c: the whole graph of objects */
+extern const struct fs_tree fs_archive_tree;     /* archive.c: the container's records as they are stored */
+extern const struct fs_tree fs_cuda_tree;        /* cuda.c: how to map tensors that are on a device */
+extern const struct fs_tree fs_objects_tree;     /* objects.c: the whole graph of objects */
 extern const struct fs_tree fs_safetensors_tree; /* safetensors.c: the tensors of each mapping in one file */
-extern const struct fs_tree fs_npy_tree;     /* npy.c: each tensor as np.save writes it */
+extern const struct fs_tree fs_npy_tree;         /* npy.c: each tensor as np.save writes it */
 /* The nodes in safetensors/ that .weightfs/model.safetensors and model.skipped are. */
 uint64_t fs_root_safetensors(struct fs *fs);
 uint64_t fs_root_skipped(struct fs *fs);

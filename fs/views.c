@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "views.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 struct view {
 	struct fs_view shown; /* first, so that one is the other */
 	uint32_t dir, edition;
-	uint32_t users;   /* calls that are going on */
+	uint32_t users; /* calls that are going on */
 	uint32_t openers;
 	uint64_t used_at; /* a clock of uses */
 	struct view *next;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The composed files of .weightfs/safetensors that are known at the moment: by directory and edition, so that one number of the kernel
  * always means the same bytes, and who has one open goes on reading what it opened.
  *

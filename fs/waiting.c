@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sizes that were set without an opening (truncate(2), NFS) wait for a write, and are judged when none follows. That is rare:
  * the thread is made for the first. */
 #include "waiting.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sizes that were set without an opening are judged when no write follows, by a thread of its own.
  *
  * Calling sequence: fs_waiting_start on a writable mount, fs_waiting_begins from any thread, fs_waiting_stop before the checkpoint is

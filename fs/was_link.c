@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A container that the checkpoint holds twice is a directory under one name and a link under the others. Who removes the
  * directory makes one of the links the directory; but rm -r, find -delete and shutil.rmtree have seen that link as a link, and
  * are going to unlink it. So for some seconds the task that removed the directory, and nobody else, goes on seeing a link
@@ -8,7 +9,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
-
 
 #define WAS_LINK_SECONDS 5
 #define WAS_LINK_MAX 256u

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Links that became directories under the eyes of who removes them; was_link.c has the story.
  *
  * Threads: any, also under the checkpoint's lock; one mutex inside. fs_removing_for holds for its own thread.

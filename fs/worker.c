@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Starts and ends the threads that work beside the requests. */
 #include "worker.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A thread that does something beside the requests, and sleeps until it is told that there is something to do: so that an idle mount
  * costs nothing. What it works on is its owner's, behind the worker's lock.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits reach the overlay's log without being asked: a few seconds after the first one that is not there yet, all of them.
  * A kill then loses no more than that. */
 #include "write_behind.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Makes edits durable without being asked, from a thread of its own.
  *
  * Calling sequence: fs_write_behind_start on a writable mount, fs_edited from any thread, fs_write_behind_stop before the checkpoint is

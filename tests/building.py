@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Building: what a build is made of by default and without cmocka, what contrib/ says where something is missing, and the
 total of a test run, which names the cause of a failure.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Man pages and completions offer exactly what --help prints.
 
 Usage: docs.py SOURCE_DIR WEIGHTFS WFCTL. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The documents of contrib/docs name only what exists: paths, functions, structs, constants.
 
 Usage: docs_names.py SOURCE_DIR. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The files of the tree have the form that .editorconfig and contrib/format say.
 
 Usage: habits.py SOURCE_DIR. Prints TAP.

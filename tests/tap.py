@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What every test script prints: TAP, a line a check."""
 import os
 import sys

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Gives an array room for more elements. */
 #include "codec/bytes/array.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Grows a text or a pickle under construction, and remembers the first failure. */
 #include "codec/bytes/buffer.h"
 

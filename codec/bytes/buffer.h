@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A growing byte buffer for text and pickles under construction. It remembers the first allocation failure
  * ("sticky"), so that a writer appends straight down and checks once at the end.
  * Ownership: wf_buffer_free releases it, wf_buffer_steal hands the bytes on. Threads: one owner at a time. */
@@ -8,13 +9,16 @@
 #include <stdint.h>
 
 struct wf_buffer {
-	char *data;    /* NUL-terminated whenever non-NULL, the NUL not counted */
+	char *data; /* NUL-terminated whenever non-NULL, the NUL not counted */
 	size_t len;
 	size_t cap;
-	bool failed;   /* an append ran out of memory; the content is then incomplete */
+	bool failed; /* an append ran out of memory; the content is then incomplete */
 };
 
-#define WF_BUFFER_INIT { 0 }
+#define WF_BUFFER_INIT \
+	{              \
+		0      \
+	}
 
 void wf_buffer_free(struct wf_buffer *b);
 void wf_buffer_append(struct wf_buffer *b, const void *data, size_t len);

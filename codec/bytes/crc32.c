@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* zlib's sums with 64-bit lengths. */
 #include "codec/bytes/crc32.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* CRC-32 as zip archives use it, and its algebra: the sum of a long record whose few changed bytes are known follows
  * from the old sum and those bytes alone, so that a 4-byte edit of a 10 GB tensor reads 4 bytes. Pure functions. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bounds-checked reading. The window always lies inside [0, end), so that a byte in the window may be read. */
 #include "codec/bytes/cursor.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bounds-checked reads, front to back, from untrusted bytes with a sticky ok flag: a parser reads a whole header
  * straight down and tests once. After a failed check every read returns zeroes and ok stays false.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Takes checksums of the parts of a file that tell two states of it apart. */
 #include "codec/bytes/edges.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What tells two states of a file apart without reading all of it, where its times say nothing: it was copied, restored
  * from a backup, touched. Knows of formats only where a zip keeps its directory.
  *

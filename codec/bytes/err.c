@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Puts together the sentence that a person reads when something failed. */
 #include "codec/bytes/err.h"
 

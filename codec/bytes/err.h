@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Errors of the checkpoint library.
  *
  * Functions that can fail return 0 (or a count) or a negative errno. What a person should read goes into
@@ -23,11 +24,11 @@
 #define WF_ERROR_NO_OFFSET UINT64_MAX
 
 struct wf_error {
-	int code;          /* negative errno, 0 while nothing failed */
-	uint64_t offset;   /* byte offset inside the record, or WF_ERROR_NO_OFFSET */
-	bool cut;          /* the bytes ended where more should be: the file may be truncated */
-	char record[128];  /* record or entry name, shortened; empty when the whole file is meant */
-	char text[384];    /* one sentence without a final newline */
+	int code;         /* negative errno, 0 while nothing failed */
+	uint64_t offset;  /* byte offset inside the record, or WF_ERROR_NO_OFFSET */
+	bool cut;         /* the bytes ended where more should be: the file may be truncated */
+	char record[128]; /* record or entry name, shortened; empty when the whole file is meant */
+	char text[384];   /* one sentence without a final newline */
 };
 
 /* Fills *err (which may be NULL) and returns code, so that a failure is one line: return wf_fail(err, -EUCLEAN, ...).

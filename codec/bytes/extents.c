@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keeps byte ranges sorted and merged. */
 #include "codec/bytes/extents.h"
 #include "codec/bytes/array.h"

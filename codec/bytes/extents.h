@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A set of byte ranges [start, end), kept sorted and merged: which parts of a storage were written.
  * Costs O(log n) to ask and O(n) worst to insert. Threads: as the storage that owns it. */
 #pragma once

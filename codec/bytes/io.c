@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* All of a range, however many calls it takes, and names that are durable. */
 #include "codec/bytes/io.h"
 

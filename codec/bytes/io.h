@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reading and writing all of a range, interrupted or not, and making names durable. No state; any thread. */
 #pragma once
 

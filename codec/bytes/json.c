@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads JSON token by token, and writes its strings. */
 #include "codec/bytes/json.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* JSON: one writer, and one reader, a lexer that its user pulls.
  *
  *	struct wf_json j;
@@ -41,7 +42,8 @@ enum wf_json_kind {
 };
 
 /* What may stand in the text beyond RFC 8259. */
-#define WF_JSON_WORDS 1u /* runs of letters, digits, '+', '-' and '.', as True, NaN, +1 and .5: the user judges them \
+#define WF_JSON_WORDS \
+	1u /* runs of letters, digits, '+', '-' and '.', as True, NaN, +1 and .5: the user judges them \
 			  */
 #define WF_JSON_SURROGATES 2u /* half of a surrogate pair; it comes back as three bytes (bytes/utf8.h) */
 #define WF_JSON_CONTROLS 4u   /* control characters in strings */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keeps a number under each key. */
 #include "codec/bytes/key_map.h"
 

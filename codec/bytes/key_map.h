@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keys of any bytes to one number each. An all-zero struct is an empty map. Threads: as any plain data. */
 #pragma once
 

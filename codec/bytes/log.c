@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One formatted line to whoever keeps the log. */
 #include "codec/bytes/log.h"
 

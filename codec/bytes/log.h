@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Lines for a log that somebody else keeps: what went wrong and was not asked about.
  *
  * A line is a sentence without a newline at its end, for a person; one that is longer than WF_LOG_LINE_BYTES is cut. Whoever

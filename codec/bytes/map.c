@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keeps numbers by hash. */
 #include "codec/bytes/map.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The hash table of the codec: from a hash to numbers that stand for whatever the owner keeps elsewhere.
  *
  * The table stores no keys. A lookup offers every number with an equal hash, and the owner compares:

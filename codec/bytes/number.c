@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Writes and reads floating-point numbers as text, the same in every locale. */
 #include "codec/bytes/number.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Floating-point numbers as text, the same in every locale: with a point. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Moving bytes into the file under construction. */
 #include "codec/bytes/out.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The file under construction: small pieces are gathered in a buffer, long runs of unchanged bytes move inside the
  * kernel.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Tells what may stand as it is on a terminal. */
 #include "codec/bytes/printable.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which characters of a checkpoint's texts may reach a terminal as they are. A control character could move the cursor,
  * add a line or end one, and there are some beyond ASCII: C1 (which 8-bit terminals obey), separators of lines and
  * paragraphs, and the marks that turn the direction of what follows. Bytes that are no UTF-8 may be any of them.

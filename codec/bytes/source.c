@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Sources of bytes. A file is read with pread and its state compared after every read: fstat costs about 0.2 us, and
  * a change noticed late would hand out bytes of two different files as one tensor. */
 #include "codec/bytes/source.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bytes by (offset, length): the file itself, a slice of it, memory, or an inflating stream.
  *
  * A source never maps the file: a file that shrinks under us must give an error, not SIGBUS.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads, writes and checks characters in UTF-8. */
 #include "codec/bytes/utf8.h"
 

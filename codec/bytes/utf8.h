@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* UTF-8, and the one way in which Python's strings go beyond it: lone surrogates, which pickles hold as three bytes
  * ("surrogatepass"). `surrogates` says whether they count. No state; any thread. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The cleanup kit, overflow checks and little-endian access shared by the codec. No state, no I/O. */
 #pragma once
 
@@ -23,11 +24,11 @@ static inline void wf_cleanup_closep(const int *fd)
 #define cleanup_with(fn) __attribute__((cleanup(fn)))
 
 /* Hands the pointer on and leaves NULL behind, so that its cleanup does nothing. */
-#define steal_pointer(pp)                 \
-	({                                \
+#define steal_pointer(pp)                     \
+	({                                    \
 		__typeof__(*(pp)) p_ = *(pp); \
-		*(pp) = NULL;             \
-		p_;                       \
+		*(pp) = NULL;                 \
+		p_;                           \
 	})
 
 static inline int steal_fd(int *fd)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Arrays whose bytes inside the pickle changed: each gets them as a new object of the graph.
  */
 #include "codec/commit/inner.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The bytes of a changed storage: clean runs move inside the kernel, written ones come from the overlay.
  *
  * The sum of a record whose changed bytes are few follows from its old sum, the old bytes in their place and the new

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Writing checkpoints. checkpoint.h brings it. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The check of what was written, as torch would look at it. */
 #include "codec/commit/commit.h"
 
@@ -14,8 +15,8 @@ static void graph_freep(struct wf_graph **g)
 }
 
 /* What is wrong with a storage of the new file may have been wrong with it in the old one. */
-static int check_storage(const struct wf_plan *p, const struct wf_container *c, const struct wf_storages *ss, uint32_t i,
-			 struct wf_error *err)
+static int check_storage(const struct wf_plan *p, const struct wf_container *c, const struct wf_storages *ss,
+			 uint32_t i, struct wf_error *err)
 {
 	const struct wf_record *is = wf_container_record(c, wf_storage_get(ss, i)->record);
 	const char *key = wf_storage_key(ss, i);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A commit from end to end: plan, write, check, make durable, take the name, go on from the new base.
  *
  * Invariants, at every moment of a commit, and at every moment at which the power may go:
@@ -63,8 +64,9 @@ static int plan(struct wf_commit_run *c)
 	if (verbatim && (c->windows || (ck->edits && wf_edits_structural(ck))))
 		return wf_fail(c->err, -EOPNOTSUPP, "this pickle can be read but not written: %s", ck->why_verbatim);
 	if (verbatim && ck->relocated)
-		wf_log_line(&ck->log, "the pickle is kept as it is, because %s: the locations of map_location are not recorded",
-				  ck->why_verbatim);
+		wf_log_line(&ck->log,
+			    "the pickle is kept as it is, because %s: the locations of map_location are not recorded",
+			    ck->why_verbatim);
 	const struct wf_commit_input in = {.graph = ck->graph,
 					   .storages = ck->storages,
 					   .container = ck->container,
@@ -164,9 +166,9 @@ static void go_on(struct wf_commit_run *c)
 		/* the next opening drops the log, and with it what would be edited from now on */
 		ck->writable = false;
 		wf_log_line(&ck->log,
-				  "the commit is done, but its overlay could not be cleared (%s): no more edits are "
-				  "accepted until the checkpoint is opened again",
-				  strerror(-r));
+			    "the commit is done, but its overlay could not be cleared (%s): no more edits are "
+			    "accepted until the checkpoint is opened again",
+			    strerror(-r));
 	}
 	leave_overlay(ck);
 	if (r == 0 && !c->windows)
@@ -210,8 +212,8 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
 		st.st_nlink = 1;
 	if (st.st_nlink > 1 && wf_commit_targets_itself(ck))
-		wf_log_line(&ck->log, "%s has %u names; the others keep the old content", wf_overlay_target(ck->overlay),
-				  (unsigned int)st.st_nlink);
+		wf_log_line(&ck->log, "%s has %u names; the others keep the old content",
+			    wf_overlay_target(ck->overlay), (unsigned int)st.st_nlink);
 	if (c->strategy == WF_STRATEGY_CLONE_AND_APPEND) {
 		at = wf_source_size(wf_container_file(ck->container));
 		atomic_store(&ck->progress.append_bytes, 0);
@@ -251,7 +253,7 @@ static void cut_back(struct wf_commit_run *c)
 	int r = wf_overlay_cut_back(ck->overlay);
 	if (r < 0) {
 		wf_log_line(&ck->log, "what was appended could not be cut off again: %s; the next opening does that",
-				  strerror(-r));
+			    strerror(-r));
 		return;
 	}
 	wf_source_allow_growth(wf_container_file(ck->container), false);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Writing the live graph and storages as a checkpoint: what moves, what is copied, what is new; then the bytes.
  *
  * - commit/plan.c: which storages the pickle names, keys, its size and sum; commit/parts.c: the records of the new file in order.
@@ -35,7 +36,7 @@ struct wf_commit_input {
 	struct wf_container *container;
 	wf_ref root;
 	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
-	bool types_changed;                   /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
+	bool types_changed;              /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The temporary file of a commit: dressed as the old one, written, and renamed over it. */
 #include "codec/commit/file.h"
 
@@ -200,7 +201,9 @@ int wf_new_file_link(struct wf_new_file *f, struct wf_error *err)
 	if (renameat2(f->home, name_of(f->path), f->home, name_of(f->target), RENAME_NOREPLACE) == 0)
 		free(steal_pointer(&f->path));
 	else
-		r = errno != EINVAL ? -errno : linkat(f->home, name_of(f->path), f->home, name_of(f->target), 0) < 0 ? -errno : 0;
+		r = errno != EINVAL                                                         ? -errno
+		    : linkat(f->home, name_of(f->path), f->home, name_of(f->target), 0) < 0 ? -errno
+											    : 0;
 	if (r < 0)
 		return wf_fail(err, r, "%s: %s", f->target, strerror(-r));
 	r = wf_sync_directory(f->home);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The new file beside the old one: a temporary name that is recognised when a crash leaves it over, the owner, mode and
  * attributes of the old file, durable before it takes the old one's name. Knows nothing of checkpoints. */
 #pragma once
@@ -14,8 +15,8 @@ struct wf_new_file {
 	int home; /* of the directory; -1 */
 };
 
-#define WF_NEW_FILE_INIT \
-	{                \
+#define WF_NEW_FILE_INIT             \
+	{                            \
 		.fd = -1, .home = -1 \
 	}
 

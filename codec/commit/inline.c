@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* New storages of a plain pickle: it has no records, so their bytes go into the pickle.
  *
  * Where the pickle holds torch tensors, a storage becomes what pickle.dump makes of one (tensor/storage_nested.h) and the tensor

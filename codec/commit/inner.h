@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the files that make a plan share: commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c and
  * commit/parts.c. Nobody else includes it. */
 #pragma once

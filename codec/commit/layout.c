@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Places that torch computes instead of reading them (2.7 and later, where .format_version says 1 or more): from the
  * first storage on, which must have the key "0", each record right behind the one before it, in the order in which the
  * pickle names them. Source: torch/serialization.py _get_offset. */

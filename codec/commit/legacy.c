@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A whole legacy stream, as container/legacy_read.c draws it: what stands before the object is copied, then the object, the keys
  * and the storages are written, and whatever follows the last storage (another stream, often) is copied again. */
 #include "codec/commit/commit.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Names of records, keys of storages, and the ids that the pickle says them with. */
 #include "codec/commit/inner.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The records of the new file, in their order: what stays, what is written anew, and what is new. */
 #include "codec/commit/inner.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A whole plain pickle, as container/plain_read.c draws it: the pickle, in its own protocol, and whatever followed it. */
 #include "codec/commit/commit.h"
 

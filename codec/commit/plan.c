@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The plan of a commit: which records the new file has, under which names, and what the pickle will say.
  *
  * The pickle is written once without a place to go: that tells which storages it names, in which order, and how long it
@@ -113,8 +114,7 @@ int wf_plan_write_pickle(const struct wf_plan *p, struct wf_out *o, struct wf_er
 	if (p->pickle_kept)
 		return wf_out_write(o, p->pickle.data, p->pickle.len);
 	struct replay w = {.plan = p, .out = o};
-	const struct wf_pickle_writer hooks = {
-		.persid = replay_id, .write = replay_write, .ctx = &w, .as_read = true};
+	const struct wf_pickle_writer hooks = {.persid = replay_id, .write = replay_write, .ctx = &w, .as_read = true};
 	int r = wf_pickle_write(p->in.graph, p->in.root, &hooks, err);
 	if (r == 0 && (w.bytes != p->pickle_bytes || w.crc32 != p->pickle_crc32))
 		r = wf_fail(err, -ESTALE, "the pickle changed while it was written");

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One run of a commit, for commit/commit.c, which drives it, and commit/strategy.c. Nobody else includes it. */
 #pragma once
 
@@ -20,7 +21,7 @@ struct wf_commit_run {
 	bool planned;
 	enum wf_strategy strategy;
 	struct wf_new_file file; /* of the first two */
-	int target_fd; /* of APPEND: the checkpoint itself, for writing; -1 */
+	int target_fd;           /* of APPEND: the checkpoint itself, for writing; -1 */
 	/* the finished file */
 	struct wf_source *source;
 	struct wf_container *container;

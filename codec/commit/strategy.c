@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which way a commit goes, and the bytes of the file that it makes. */
 #include "codec/commit/run_inner.h"
 

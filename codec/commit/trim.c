@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A trim: for each storage the part that tensors use, which is all that is written of it. */
 #include "codec/commit/trim.h"
 

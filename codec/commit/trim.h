@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* repack --trim: each storage cut to the bytes that its views use. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A new zip archive, record by record in the order of the plan; or new records and a new directory behind an old one,
  * in which entries of records that stay stand as they were.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Files made of the checkpoint's tensors: .weightfs/safetensors, .weightfs/npy and wfctl export. checkpoint.h brings it, and tells of
  * threads and errors. Numbers of inodes are those of wf_stat.
  */
@@ -53,11 +54,11 @@ enum wf_export_format { WF_EXPORT_SAFETENSORS, WF_EXPORT_PT, WF_EXPORT_NPZ };
 
 struct wf_export {
 	enum wf_export_format format;
-	const char *prefix;       /* path of a directory in the tree, names joined with '/'; NULL: the root */
+	const char *prefix; /* path of a directory in the tree, names joined with '/'; NULL: the root */
 	/* of tensors in one file, with an index beside them as Hugging Face has it; 0: one file */
 	uint64_t max_shard_bytes;
-	mode_t mode;              /* of a file that is not there yet */
-	bool skip;                /* leave out tensors that the format cannot hold, instead of refusing */
+	mode_t mode; /* of a file that is not there yet */
+	bool skip;   /* leave out tensors that the format cannot hold, instead of refusing */
 	_Atomic uint64_t *done_bytes, *total_bytes; /* for who shows them; may be NULL */
 };
 
@@ -65,4 +66,5 @@ struct wf_export {
  * weights_only (a flat dict; tensors that shared a storage do again), or an .npz. It has a temporary name beside its own until it is
  * durable. What has no place in it goes to *ret_skipped, a line each: NAME, tab, reason.
  * Returns: 0; -ENOENT, -ENOTDIR the prefix; -EOPNOTSUPP tensors that the format cannot hold; -EFBIG; -ESTALE; the system's error. */
-int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *out, struct wf_buffer *ret_skipped, struct wf_error *err);
+int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *out, struct wf_buffer *ret_skipped,
+	      struct wf_error *err);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/compose/composed.h"
 
 #include <errno.h>
@@ -84,7 +85,8 @@ int wf_composed_tensor(struct wf_composed *c, wf_ino ino, enum wf_piece_form for
 int wf_composed_storage(struct wf_composed *c, uint32_t storage, uint64_t offset, uint64_t size_bytes)
 {
 	int r = add_text(c);
-	return r < 0 ? r : add(c, size_bytes, (struct wf_piece){.kind = PIECE_STORAGE, .what = storage, .from = offset});
+	return r < 0 ? r
+		     : add(c, size_bytes, (struct wf_piece){.kind = PIECE_STORAGE, .what = storage, .from = offset});
 }
 
 int wf_composed_finish(struct wf_composed *c)
@@ -169,7 +171,8 @@ static int read_tensor(struct wf_checkpoint *ck, const struct wf_tensor *t, uint
 	return r < 0 ? r : 0;
 }
 
-static int read_piece(struct wf_checkpoint *ck, const struct wf_composed *c, size_t i, uint64_t at, void *buf, size_t len)
+static int read_piece(struct wf_checkpoint *ck, const struct wf_composed *c, size_t i, uint64_t at, void *buf,
+		      size_t len)
 {
 	const struct wf_piece *p = &c->pieces[i];
 	struct wf_tensor t;
@@ -200,7 +203,8 @@ static size_t find(const struct wf_composed *c, uint64_t offset)
 	return low;
 }
 
-ssize_t wf_composed_read_locked(struct wf_checkpoint *ck, const struct wf_composed *c, uint64_t offset, void *buf, size_t len)
+ssize_t wf_composed_read_locked(struct wf_checkpoint *ck, const struct wf_composed *c, uint64_t offset, void *buf,
+				size_t len)
 {
 	unsigned char *out = buf;
 	if (offset >= c->size_bytes)
@@ -229,8 +233,8 @@ ssize_t wf_composed_read(struct wf_checkpoint *ck, const struct wf_composed *c, 
 /* ---- all of it, to a file ---- */
 
 /* Where a byte of a piece stands in a file, unchanged, and how many follow it there. */
-static bool locate(const struct wf_checkpoint *ck, const struct wf_piece *p, const struct wf_tensor *t, uint64_t at, int *ret_fd,
-		   uint64_t *ret_offset, uint64_t *ret_len)
+static bool locate(const struct wf_checkpoint *ck, const struct wf_piece *p, const struct wf_tensor *t, uint64_t at,
+		   int *ret_fd, uint64_t *ret_offset, uint64_t *ret_len)
 {
 	if (p->kind == PIECE_STORAGE)
 		return wf_storage_locate(ck->storages, p->what, p->from + at, ret_fd, ret_offset, ret_len);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A composed file: generated text and pieces of the checkpoint, one after the other, as if they stood in one file.
  *
  *   text, piece, piece, text, piece ...     each piece a tensor's elements, as its file in the tree shows them (a view that is not
@@ -31,6 +32,7 @@ int wf_composed_reserve(struct wf_composed *c, size_t pieces); /* a hint. 0 or -
 int wf_composed_finish(struct wf_composed *c);                 /* 0 or -ENOMEM */
 
 /* The lock is held for these. */
-ssize_t wf_composed_read_locked(struct wf_checkpoint *ck, const struct wf_composed *c, uint64_t offset, void *buf, size_t len);
+ssize_t wf_composed_read_locked(struct wf_checkpoint *ck, const struct wf_composed *c, uint64_t offset, void *buf,
+				size_t len);
 /* Writes all of it to where `out` stands: runs of the checkpoint's file are moved, or cloned, in the kernel. */
 int wf_composed_copy(struct wf_checkpoint *ck, const struct wf_composed *c, struct wf_out *out, struct wf_error *err);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* New files of other formats. */
 #include "codec/compose/target.h"
 
@@ -34,7 +35,10 @@ static int find_prefix(struct wf_checkpoint *ck, const char *prefix, wf_ino *ret
 	while ((name = strsep(&rest, "/"))) {
 		int r = *name ? step_into(ck, ret, name) : 0;
 		if (r < 0)
-			return wf_fail(err, r, r == -ENOTDIR ? "%s holds no tensors: it is none of the mappings" : "%s is not there", prefix);
+			return wf_fail(err, r,
+				       r == -ENOTDIR ? "%s holds no tensors: it is none of the mappings"
+						     : "%s is not there",
+				       prefix);
 	}
 	return 0;
 }
@@ -63,17 +67,20 @@ static int refuse(const struct wf_skipped *skipped, const char *format, struct w
 	const char *first = skipped->text.data + skipped->first_tensor, *tab = strchr(first, '\t');
 	int name = (int)(tab - first), reason = (int)strcspn(tab + 1, "\n");
 	if (skipped->tensors == 1)
-		return wf_fail(err, -EOPNOTSUPP, "%.*s has no place in %s (%.*s); --skip leaves it out", name, first, format, reason, tab + 1);
-	return wf_fail(err, -EOPNOTSUPP, "%u tensors have no place in %s, as %.*s (%.*s); --skip leaves them out", skipped->tensors, format,
-		       name, first, reason, tab + 1);
+		return wf_fail(err, -EOPNOTSUPP, "%.*s has no place in %s (%.*s); --skip leaves it out", name, first,
+			       format, reason, tab + 1);
+	return wf_fail(err, -EOPNOTSUPP, "%u tensors have no place in %s, as %.*s (%.*s); --skip leaves them out",
+		       skipped->tensors, format, name, first, reason, tab + 1);
 }
 
-int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *out, struct wf_buffer *ret_skipped, struct wf_error *err)
+int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *out, struct wf_buffer *ret_skipped,
+	      struct wf_error *err)
 {
 	static const struct {
 		const char *name;
 		const char *(*refuses)(const struct wf_named *n);
-		int (*write)(struct wf_checkpoint *, const struct wf_flat *, const struct wf_export *, const char *, struct wf_error *);
+		int (*write)(struct wf_checkpoint *, const struct wf_flat *, const struct wf_export *, const char *,
+			     struct wf_error *);
 	} formats[] = {
 		[WF_EXPORT_SAFETENSORS] = {"a safetensors file", wf_safetensors_refuses_tensor, wf_export_safetensors},
 		[WF_EXPORT_PT] = {"a file for weights_only", wf_pt_refuses, wf_export_pt},
@@ -89,7 +96,8 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 	pthread_rwlock_rdlock(&ck->lock);
 	r = find_prefix(ck, x->prefix, &dir, err);
 	if (r == 0 && (r = wf_flat_read(ck, dir, formats[x->format].refuses, &flat, &skipped)) < 0)
-		wf_fail(err, r, "%s", r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r));
+		wf_fail(err, r, "%s",
+			r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r));
 	if (r == 0 && skipped.tensors > 0 && !x->skip)
 		r = refuse(&skipped, formats[x->format].name, err);
 	for (uint32_t i = 0; r == 0 && x->total_bytes && i < flat.count; i++)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* An .npz: a zip of KEY.npy, stored. */
 #include <errno.h>
 #include <stdio.h>
@@ -19,8 +20,8 @@ const char *wf_npz_refuses(const struct wf_named *n)
 	return n->name_len + strlen(".npy") > UINT16_MAX ? "the name is too long for a zip" : NULL;
 }
 
-static int put(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct wf_flat *f, const struct wf_flat_tensor *t,
-	       struct wf_buffer *name, struct wf_error *err)
+static int put(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct wf_flat *f,
+	       const struct wf_flat_tensor *t, struct wf_buffer *name, struct wf_error *err)
 {
 	struct wf_composed *c;
 	name->len = 0;
@@ -34,7 +35,8 @@ static int put(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct
 	return r;
 }
 
-int wf_export_npz(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path, struct wf_error *err)
+int wf_export_npz(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
+		  struct wf_error *err)
 {
 	struct wf_target t;
 	struct wf_zip_writer zip;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A zip as torch.save writes it of a flat state_dict: an OrderedDict of tensors, which torch.load reads with weights_only.
  *
  * Tensors that lie in one storage share its record as torch.save would have it, with their strides, as long as they use at least half
@@ -29,9 +30,9 @@ struct pt {
 	struct wf_graph *graph;
 	struct record *records;
 	uint32_t record_count;
-	uint64_t *used_bytes;  /* of each storage, by the views of it that are written */
-	wf_ref *persids;       /* of each storage that is shared */
-	wf_ref *made;          /* of each tensor of the dictionary */
+	uint64_t *used_bytes; /* of each storage, by the views of it that are written */
+	wf_ref *persids;      /* of each storage that is shared */
+	wf_ref *made;         /* of each tensor of the dictionary */
 	struct wf_error *err;
 };
 
@@ -107,7 +108,8 @@ static int copy_quantizer(struct pt *p, wf_ref from, wf_ref *ret)
 	const struct wf_graph *g = p->ck->graph;
 	wf_ref scheme = wf_element(g, from, 0), scale = wf_element(g, from, 1);
 	int64_t zero = 0;
-	if (!wf_is(g, scheme, WF_GLOBAL) || !wf_is(g, scale, WF_FLOAT) || !wf_int_value(g, wf_element(g, from, 2), &zero))
+	if (!wf_is(g, scheme, WF_GLOBAL) || !wf_is(g, scale, WF_FLOAT) ||
+	    !wf_int_value(g, wf_element(g, from, 2), &zero))
 		return -EOPNOTSUPP;
 	wf_ref items[] = {wf_global_named(p->graph, wf_global_module(g, scheme), wf_global_name(g, scheme)),
 			  wf_float(p->graph, wf_float_value(g, scale)), wf_int(p->graph, zero)};
@@ -153,7 +155,8 @@ static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret)
 		r = share_storage(p, &t, &persid);
 	} else {
 		const char *location = can_share(&t) ? wf_storage_location(p->ck->storages, t.storage) : "cpu";
-		r = new_record(p, (struct record){WF_NO_STORAGE, p->flat->tensors[i].ino, t.size_bytes}, t.dtype, location, &persid);
+		r = new_record(p, (struct record){WF_NO_STORAGE, p->flat->tensors[i].ino, t.size_bytes}, t.dtype,
+			       location, &persid);
 		make_contiguous(&t);
 	}
 	return r < 0 ? r : make_view(p, &t, persid, ret);
@@ -199,8 +202,9 @@ static int put_record(struct pt *p, struct wf_zip_writer *zip, const char *prefi
 	int len = snprintf(name, sizeof name, "%s/data/%u", prefix, i), r = wf_composed_new(&c);
 	if (r < 0)
 		return no_memory(p);
-	r = record->storage != WF_NO_STORAGE ? wf_composed_storage(c, record->storage, 0, record->size_bytes)
-					     : wf_composed_tensor(c, record->ino, WF_PIECE_AS_SHOWN, record->size_bytes);
+	r = record->storage != WF_NO_STORAGE
+		    ? wf_composed_storage(c, record->storage, 0, record->size_bytes)
+		    : wf_composed_tensor(c, record->ino, WF_PIECE_AS_SHOWN, record->size_bytes);
 	if (r == 0)
 		r = wf_composed_finish(c);
 	r = r < 0 ? no_memory(p) : wf_put_composed(p->ck, zip, name, (size_t)len, c, p->err);
@@ -263,7 +267,8 @@ static int write_file(struct pt *p, const struct wf_export *x, const char *path,
 	return r;
 }
 
-int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path, struct wf_error *err)
+int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
+		 struct wf_error *err)
 {
 	uint32_t storages = wf_storages_count(ck->storages);
 	struct pt p = {.ck = ck, .flat = f, .err = err};

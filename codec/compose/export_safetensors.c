@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Safetensors files, and several with an index as huggingface_hub splits them: in the order of the dictionary, a file is full when the
  * next tensor would pass the limit; one that is larger alone has a file alone; tied ones go with the first.
  */
@@ -63,8 +64,8 @@ static int shard_path(const char *path, uint32_t file, uint32_t count, char **re
 	return asprintf(ret, "%.*s-%05u-of-%05u%s", stem, path, file + 1, count, path + stem) < 0 ? -ENOMEM : 0;
 }
 
-static int write_file(struct wf_checkpoint *ck, const struct wf_composed *c, const struct wf_export *x, const char *path,
-		      struct wf_error *err)
+static int write_file(struct wf_checkpoint *ck, const struct wf_composed *c, const struct wf_export *x,
+		      const char *path, struct wf_error *err)
 {
 	struct wf_target t;
 	int fd = -1;
@@ -86,7 +87,8 @@ static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, 
 	struct wf_composed *c;
 	int r = wf_safetensors_of(f, s ? s->file_of : NULL, file, &c);
 	if (r < 0)
-		return wf_fail(err, r, "%s", r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
+		return wf_fail(err, r, "%s",
+			       r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
 	r = write_file(ck, c, x, path, err);
 	wf_composed_free(c);
 	return r;
@@ -96,7 +98,8 @@ static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, 
 static int put_index(const struct wf_flat *f, const struct shards *s, const char *path, struct wf_buffer *out)
 {
 	const char *comma = "";
-	wf_buffer_printf(out, "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {", (unsigned long long)s->total_bytes);
+	wf_buffer_printf(out, "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {",
+			 (unsigned long long)s->total_bytes);
 	for (uint32_t i = 0; i < f->count; i++) {
 		const struct wf_flat_tensor *t = &f->tensors[f->by_name[i]];
 		cleanup_free char *shard = NULL;
@@ -117,7 +120,8 @@ static int put_index(const struct wf_flat *f, const struct shards *s, const char
 	return wf_buffer_status(out);
 }
 
-static int write_index(const struct wf_flat *f, const struct shards *s, const struct wf_export *x, const char *path, struct wf_error *err)
+static int write_index(const struct wf_flat *f, const struct shards *s, const struct wf_export *x, const char *path,
+		       struct wf_error *err)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	struct wf_target t;
@@ -139,8 +143,8 @@ static int write_index(const struct wf_flat *f, const struct shards *s, const st
 	return r;
 }
 
-int wf_export_safetensors(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
-			  struct wf_error *err)
+int wf_export_safetensors(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x,
+			  const char *path, struct wf_error *err)
 {
 	struct shards s = {0};
 	cleanup_free uint32_t *file_of = s.file_of = calloc((size_t)f->count + 1, sizeof *file_of);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/compose/flat.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ static int make_room(struct wf_flat *f, uint32_t ndim)
 {
 	if (f->count == f->capacity) {
 		uint32_t capacity = f->capacity ? f->capacity * 2 : 64;
-		struct wf_flat_tensor *bigger = capacity > f->capacity ? reallocarray(f->tensors, capacity, sizeof *bigger) : NULL;
+		struct wf_flat_tensor *bigger =
+			capacity > f->capacity ? reallocarray(f->tensors, capacity, sizeof *bigger) : NULL;
 		if (!bigger)
 			return -ENOMEM;
 		f->tensors = bigger;
@@ -100,14 +102,16 @@ static bool same_name(const struct wf_flat *f, const struct wf_flat_tensor *a, c
 
 static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct wf_skipped *skipped)
 {
-	cleanup_free uint32_t *first = calloc((size_t)wf_tree_node_count(ck->tree) + 1, sizeof *first); /* index + 1, by node */
+	cleanup_free uint32_t *first =
+		calloc((size_t)wf_tree_node_count(ck->tree) + 1, sizeof *first); /* index + 1, by node */
 	struct wf_flat_tensor *last = NULL;
 	int r = first ? 0 : -ENOMEM;
 	for (uint32_t i = 0; i < f->count && r == 0; i++) {
 		struct wf_flat_tensor *t = &f->tensors[f->by_name[i]];
 		if (last && same_name(f, last, t)) {
 			t->is_double = true;
-			r = skip(skipped, f->names.data + t->name, t->name_len, "another tensor has the same name", true);
+			r = skip(skipped, f->names.data + t->name, t->name_len, "another tensor has the same name",
+				 true);
 			continue;
 		}
 		last = t;
@@ -119,8 +123,8 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 	return r;
 }
 
-int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n), struct wf_flat *ret,
-		 struct wf_skipped *skipped)
+int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
+		 struct wf_flat *ret, struct wf_skipped *skipped)
 {
 	struct reading reading = {.flat = ret, .refuses = refuses, .skipped = skipped};
 	*ret = (struct wf_flat){0};

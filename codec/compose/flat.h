@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A flat dictionary of tensors: those below a directory, by their full names, in the tree's order, and what a new file of another format
  * has to know of them. Threads: the checkpoint's lock is held while it is read.
  */
@@ -9,8 +10,8 @@ struct wf_flat_tensor {
 	size_t name, shape; /* into names and sizes */
 	uint32_t name_len, ndim;
 	enum wf_dtype dtype;
-	wf_ino ino; /* tied tensors have the same */
-	uint32_t tie; /* of tied ones the first by name; itself where there is no other */
+	wf_ino ino;     /* tied tensors have the same */
+	uint32_t tie;   /* of tied ones the first by name; itself where there is no other */
 	bool is_double; /* another tensor has the name, and this one none */
 	uint64_t size_bytes;
 };
@@ -34,6 +35,6 @@ struct wf_skipped {
 /* refuses() gives the reason why a tensor cannot be in that file, or NULL. 0; -EFBIG: more bytes of names than any format takes; -ENOMEM.
  * wf_flat_free in either case.
  * Of two tensors with one name the first keeps it. */
-int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n), struct wf_flat *ret,
-		 struct wf_skipped *skipped);
+int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
+		 struct wf_flat *ret, struct wf_skipped *skipped);
 void wf_flat_free(struct wf_flat *f);

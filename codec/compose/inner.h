@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The inside of composed files. */
 #pragma once
 
@@ -14,8 +15,8 @@ struct wf_piece {
 };
 
 struct wf_composed {
-	struct wf_buffer text; /* of all pieces of text */
-	size_t text_placed;    /* how much of it has a piece */
+	struct wf_buffer text;   /* of all pieces of text */
+	size_t text_placed;      /* how much of it has a piece */
 	struct wf_piece *pieces; /* sorted by start; none is empty */
 	size_t count, capacity;
 	uint64_t size_bytes;

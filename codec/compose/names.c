@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/compose/names.h"
 
 #include <errno.h>
@@ -6,12 +7,13 @@
 
 #include "codec/value/text.h"
 
-#define DEPTH_AGAIN 1000u /* of directories, where one that has another place is entered still: each look at the stack costs that */
+#define DEPTH_AGAIN \
+	1000u /* of directories, where one that has another place is entered still: each look at the stack costs that */
 
 struct place {
 	wf_ino dir;
 	uint32_t position;
-	bool again; /* it has another place, or is below a directory that has */
+	bool again;      /* it has another place, or is below a directory that has */
 	size_t name_len; /* of the directory's own name, its dot included */
 };
 
@@ -60,7 +62,8 @@ static int visit_tensor(struct names *w, wf_ino ino, wf_ref object)
 	int r = wf_tensor_decode(w->ck->graph, w->ck->storages, object, &t, &err);
 	if (r == 0 && t.kind == WF_TENSOR_META)
 		return tell(w, ino, NULL, "a meta tensor, which has no bytes", true);
-	return r == 0 ? tell(w, ino, &t, NULL, true) : tell(w, ino, NULL, wf_error_format(&err, text, sizeof text), true);
+	return r == 0 ? tell(w, ino, &t, NULL, true)
+		      : tell(w, ino, NULL, wf_error_format(&err, text, sizeof text), true);
 }
 
 static int tell_other(struct names *w, wf_ino ino, const struct wf_node *n)
@@ -85,7 +88,8 @@ static int enter(struct names *w, wf_ino ino, bool again)
 {
 	const struct wf_dir *d = wf_tree_dir(w->ck->tree, ino);
 	if (is_composite(w, d))
-		return tell(w, ino, NULL, "a tensor that is made of several (sparse, nested, or quantised per channel)", true);
+		return tell(w, ino, NULL, "a tensor that is made of several (sparse, nested, or quantised per channel)",
+			    true);
 	wf_buffer_putc(&w->name, '.');
 	int r = wf_buffer_status(&w->name);
 	return r < 0 ? r : push(w, ino, again);
@@ -105,8 +109,8 @@ static int follow(struct names *w, wf_ino ino, const struct wf_node *n)
 	char text[512];
 	struct wf_buffer path = WF_BUFFER_INIT;
 	wf_ino target = n->object == WF_NIL ? WF_NO_INO : wf_tree_ino_of(w->ck->tree, n->object);
-	if (target != WF_NO_INO && wf_tree_dir(w->ck->tree, target) && w->again < WF_NAMES_AGAIN && w->depth < DEPTH_AGAIN &&
-	    !is_open(w, target))
+	if (target != WF_NO_INO && wf_tree_dir(w->ck->tree, target) && w->again < WF_NAMES_AGAIN &&
+	    w->depth < DEPTH_AGAIN && !is_open(w, target))
 		return enter(w, target, true);
 	if (target != WF_NO_INO)
 		wf_tree_path(w->ck->tree, target, &path);

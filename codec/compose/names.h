@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tensors below a directory of the tree, each with its full name: the keys on the way, joined with '.', as a flat dictionary calls
  * them (and torch's state_dict does). What is no tensor that stands for itself is told, too.
  *
@@ -22,4 +23,5 @@ struct wf_named {
 };
 
 /* each() returning non-zero ends it. Returns that; -ENOENT, -ENOTDIR, -ENOMEM. */
-int wf_each_named(struct wf_checkpoint *ck, wf_ino dir, int (*each)(void *ctx, const struct wf_named *named), void *ctx);
+int wf_each_named(struct wf_checkpoint *ck, wf_ino dir, int (*each)(void *ctx, const struct wf_named *named),
+		  void *ctx);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A tensor as np.save writes it:
  *
  *   0      "\x93NUMPY" 1 0, u16le length of the rest of the head (version 2: u32le; 3: the same, and the text is UTF-8, not latin-1)
@@ -34,7 +35,8 @@ static int put_descr(const struct wf_checkpoint *ck, const struct wf_tensor *t, 
 	}
 	if (!info->numpy_descr || info->quantised)
 		return -EOPNOTSUPP;
-	wf_buffer_printf(out, "'%c%s'", t->swap && info->size_bytes > 1 ? '>' : info->numpy_descr[0], info->numpy_descr + 1);
+	wf_buffer_printf(out, "'%c%s'", t->swap && info->size_bytes > 1 ? '>' : info->numpy_descr[0],
+			 info->numpy_descr + 1);
 	return 0;
 }
 

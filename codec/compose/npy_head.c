@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/compose/npy_head.h"
 
 #include <errno.h>
@@ -49,7 +50,8 @@ static int parse_string(struct text *t, char buf[DESCR_MAX])
 {
 	skip_spaces(t);
 	char quote = t->at < t->end ? *t->at : '\0';
-	const char *start = t->at + 1, *end = quote == '\'' || quote == '"' ? memchr(start, quote, (size_t)(t->end - start)) : NULL;
+	const char *start = t->at + 1,
+		   *end = quote == '\'' || quote == '"' ? memchr(start, quote, (size_t)(t->end - start)) : NULL;
 	if (!end || (size_t)(end - start) >= DESCR_MAX || memchr(start, '\\', (size_t)(end - start)))
 		return refuse(t, "its head is no dictionary of descr, fortran_order and shape");
 	memcpy(buf, start, (size_t)(end - start));
@@ -139,7 +141,8 @@ static int parse_dictionary(struct text *t, struct wf_npy_head *h)
 		take(t, ',');
 	}
 	skip_spaces(t);
-	return seen == 7 && t->at == t->end ? 0 : refuse(t, "its head is no dictionary of descr, fortran_order and shape");
+	return seen == 7 && t->at == t->end ? 0
+					    : refuse(t, "its head is no dictionary of descr, fortran_order and shape");
 }
 
 static int count(struct text *t, struct wf_npy_head *h)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reading the head of an .npy file, versions 1 to 3 (compose/npy.c draws it). Any writer's: members in any order, either quote, spaces
  * anywhere. Pure functions.
  */

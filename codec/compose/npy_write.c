@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Writing .npy files: each is a tensor.
  *
  * Bytes that are written over the elements of a file whose head stays as it is go to the tensor at once, as those of its own file do. In
@@ -27,13 +28,13 @@ struct wf_npy_file {
 	struct wf_checkpoint *ck;
 	wf_ino ino;
 	pthread_mutex_t lock;
-	struct wf_composed *shown; /* NULL: a file that was made anew */
-	uint64_t head_bytes;       /* of it */
-	bool plain;                /* its elements stand as in the tensor's file */
+	struct wf_composed *shown;  /* NULL: a file that was made anew */
+	uint64_t head_bytes;        /* of it */
+	bool plain;                 /* its elements stand as in the tensor's file */
 	struct wf_opening *opening; /* through which elements are written over; NULL: none so far */
-	int fd;                    /* the gathered file; -1 */
-	bool changed;              /* since it was judged */
-	bool accepted;             /* once at least */
+	int fd;                     /* the gathered file; -1 */
+	bool changed;               /* since it was judged */
+	bool accepted;              /* once at least */
 };
 
 /* ---- the life of one ---- */
@@ -145,7 +146,8 @@ static bool is_over_elements(struct wf_npy_file *f, uint64_t offset, const void 
 	if (offset >= f->head_bytes)
 		return true;
 	size_t n = WF_MIN(len, f->head_bytes - offset);
-	return n <= sizeof head && wf_composed_read(f->ck, f->shown, offset, head, n) == (ssize_t)n && !memcmp(head, buf, n);
+	return n <= sizeof head && wf_composed_read(f->ck, f->shown, offset, head, n) == (ssize_t)n &&
+	       !memcmp(head, buf, n);
 }
 
 static int write_over(struct wf_npy_file *f, uint64_t offset, const unsigned char *buf, size_t len)
@@ -172,7 +174,8 @@ static int write_gathered(struct wf_npy_file *f, uint64_t offset, const void *bu
 ssize_t wf_npy_write(struct wf_npy_file *f, uint64_t offset, const void *buf, size_t len)
 {
 	pthread_mutex_lock(&f->lock);
-	int r = is_over_elements(f, offset, buf, len) ? write_over(f, offset, buf, len) : write_gathered(f, offset, buf, len);
+	int r = is_over_elements(f, offset, buf, len) ? write_over(f, offset, buf, len)
+						      : write_gathered(f, offset, buf, len);
 	pthread_mutex_unlock(&f->lock);
 	return r < 0 ? r : (ssize_t)len;
 }
@@ -236,7 +239,8 @@ static int write_elements(struct wf_npy_file *f, struct wf_opening *o, struct el
 		return -ENOMEM;
 	while (e->at < total) {
 		uint64_t start = e->at;
-		size_t n = (size_t)WF_MIN(total - start, (uint64_t)PIECE_BYTES); /* whole elements: their sizes are powers of 2 */
+		size_t n = (size_t)WF_MIN(total - start,
+					  (uint64_t)PIECE_BYTES); /* whole elements: their sizes are powers of 2 */
 		take_elements(e, piece, n);
 		for (size_t done = 0; done < n;) {
 			ssize_t written = wf_write(f->ck, f->ino, o, start + done, piece + done, n - done);
@@ -297,9 +301,11 @@ static bool has_form(struct wf_npy_file *f, const struct wf_npy_head *h)
 	struct wf_tensor t;
 	pthread_rwlock_rdlock(&f->ck->lock);
 	const struct wf_node *n = wf_tree_node(f->ck->tree, f->ino);
-	bool same = n && n->type == WF_NODE_TENSOR && wf_tensor_decode(f->ck->graph, f->ck->storages, n->object, &t, NULL) == 0 &&
-		    t.record == WF_NIL && t.dtype == h->dtype && t.ndim == h->ndim && t.size_bytes == h->size_bytes &&
-		    (t.ndim == 0 || !memcmp(t.shape, h->shape, t.ndim * sizeof *t.shape)) && !wf_edits_is_pending(f->ck, f->ino);
+	bool same = n && n->type == WF_NODE_TENSOR &&
+		    wf_tensor_decode(f->ck->graph, f->ck->storages, n->object, &t, NULL) == 0 && t.record == WF_NIL &&
+		    t.dtype == h->dtype && t.ndim == h->ndim && t.size_bytes == h->size_bytes &&
+		    (t.ndim == 0 || !memcmp(t.shape, h->shape, t.ndim * sizeof *t.shape)) &&
+		    !wf_edits_is_pending(f->ck, f->ino);
 	pthread_rwlock_unlock(&f->ck->lock);
 	return same && (f->shown || f->accepted);
 }
@@ -335,10 +341,12 @@ static int judge(struct wf_npy_file *f)
 	if (r < 0)
 		return r == -ENODATA ? refuse(f, "its head is cut off") : r == -EINVAL ? refuse(f, why) : r;
 	/* a head alone is what numpy.lib.format.open_memmap makes before it maps the file: zeroes follow */
-	if (size == h.data_offset && (h.size_bytes == 0 || ftruncate(f->fd, (off_t)(h.data_offset + h.size_bytes)) == 0))
+	if (size == h.data_offset &&
+	    (h.size_bytes == 0 || ftruncate(f->fd, (off_t)(h.data_offset + h.size_bytes)) == 0))
 		size = h.data_offset + h.size_bytes;
 	if (size != h.data_offset + h.size_bytes)
-		return refuse(f, size < h.data_offset + h.size_bytes ? "elements are missing" : "there is more than the elements of its shape");
+		return refuse(f, size < h.data_offset + h.size_bytes ? "elements are missing"
+								     : "there is more than the elements of its shape");
 	unsigned char *map = mmap(NULL, size, PROT_READ, MAP_SHARED, f->fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tensors of a directory as one safetensors file. */
 #include <errno.h>
 #include <stdlib.h>
@@ -73,7 +74,8 @@ static int compose(const struct wf_flat *f, struct head *h, struct wf_composed *
 
 int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret)
 {
-	struct head h = {.items = calloc((size_t)f->count + 1, sizeof *h.items), .notes = calloc((size_t)f->count + 1, sizeof *h.notes)};
+	struct head h = {.items = calloc((size_t)f->count + 1, sizeof *h.items),
+			 .notes = calloc((size_t)f->count + 1, sizeof *h.notes)};
 	struct wf_composed *c = NULL;
 	int r = h.items && h.notes ? wf_composed_new(&c) : -ENOMEM;
 	if (r == 0) {
@@ -95,7 +97,8 @@ const char *wf_safetensors_refuses_tensor(const struct wf_named *n)
 	const char *why = wf_safetensors_refuses_name(n->name, n->name_len);
 	if (why)
 		return why;
-	return t->record != WF_NIL ? "safetensors has no such dtype" : wf_safetensors_refuses(t->dtype, t->shape, t->ndim);
+	return t->record != WF_NIL ? "safetensors has no such dtype"
+				   : wf_safetensors_refuses(t->dtype, t->shape, t->ndim);
 }
 
 int wf_compose_safetensors(struct wf_checkpoint *ck, uint32_t dir, struct wf_composed **ret, uint64_t *ret_edition)

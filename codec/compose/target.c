@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/compose/target.h"
 
 #include <errno.h>
@@ -18,10 +19,12 @@ static int open_home(const char *path, struct wf_error *err)
 	const char *slash = strrchr(path, '/');
 	cleanup_free char *directory = strndup(path, slash == path ? 1 : (size_t)(slash - path));
 	int home = directory ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-	return home < 0 ? wf_fail(err, directory ? -errno : -ENOMEM, "the directory of %s: %s", path, strerror(errno)) : home;
+	return home < 0 ? wf_fail(err, directory ? -errno : -ENOMEM, "the directory of %s: %s", path, strerror(errno))
+			: home;
 }
 
-int wf_target_open(struct wf_target *t, const char *path, uint64_t size_bytes, const struct wf_export *x, int like, struct wf_error *err)
+int wf_target_open(struct wf_target *t, const char *path, uint64_t size_bytes, const struct wf_export *x, int like,
+		   struct wf_error *err)
 {
 	*t = (struct wf_target){.file = WF_NEW_FILE_INIT};
 	int home = open_home(path, err);
@@ -35,7 +38,8 @@ int wf_target_open(struct wf_target *t, const char *path, uint64_t size_bytes, c
 	if (like >= 0)
 		wf_out_probe_clone(&t->out, like);
 	r = wf_out_reserve(&t->out, size_bytes, false);
-	return r < 0 ? wf_fail(err, r, "%s needs %llu bytes: %s", path, (unsigned long long)size_bytes, strerror(-r)) : 0;
+	return r < 0 ? wf_fail(err, r, "%s needs %llu bytes: %s", path, (unsigned long long)size_bytes, strerror(-r))
+		     : 0;
 }
 
 /* As the file that it takes the name of, or as a new one. */
@@ -44,7 +48,9 @@ static int dress(const struct wf_target *t, const struct wf_export *x, struct wf
 	cleanup_fd int old = open(t->file.target, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (old >= 0)
 		return wf_new_file_dress(&t->file, old, err);
-	return fchmod(t->file.fd, x->mode) < 0 && errno != EPERM ? wf_fail(err, -errno, "cannot set its mode: %s", strerror(errno)) : 0;
+	return fchmod(t->file.fd, x->mode) < 0 && errno != EPERM
+		       ? wf_fail(err, -errno, "cannot set its mode: %s", strerror(errno))
+		       : 0;
 }
 
 int wf_target_finish(struct wf_target *t, const struct wf_export *x, struct wf_error *err)
@@ -79,7 +85,8 @@ int wf_put_bytes(struct wf_zip_writer *zip, const char *name, const void *data, 
 }
 
 /* The whole of a record of the checkpoint as it is stored, whose sum is known. */
-static bool is_record(struct wf_checkpoint *ck, const struct wf_composed *c, int *ret_fd, uint64_t *ret_offset, uint32_t *ret_crc32)
+static bool is_record(struct wf_checkpoint *ck, const struct wf_composed *c, int *ret_fd, uint64_t *ret_offset,
+		      uint32_t *ret_crc32)
 {
 	const struct wf_piece *p = c->pieces;
 	uint64_t len;
@@ -93,7 +100,8 @@ static bool is_record(struct wf_checkpoint *ck, const struct wf_composed *c, int
 	return true;
 }
 
-static int put_summed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct wf_composed *c, uint32_t *ret_crc32)
+static int put_summed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct wf_composed *c,
+		      uint32_t *ret_crc32)
 {
 	cleanup_free unsigned char *piece = malloc(PIECE_BYTES);
 	if (!piece)
@@ -109,8 +117,8 @@ static int put_summed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const
 	return 0;
 }
 
-int wf_put_composed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const char *name, size_t name_len, const struct wf_composed *c,
-		    struct wf_error *err)
+int wf_put_composed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const char *name, size_t name_len,
+		    const struct wf_composed *c, struct wf_error *err)
 {
 	struct wf_zip_entry e;
 	int fd = -1;
@@ -123,5 +131,6 @@ int wf_put_composed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const c
 		r = whole ? wf_out_copy(zip->out, fd, offset, c->size_bytes) : put_summed(ck, zip, c, &e.crc32);
 	if (r == 0)
 		r = wf_zip_end(zip, &e);
-	return r < 0 ? wf_fail(err, r, "cannot write %.*s: %s", (int)WF_MIN(name_len, (size_t)200), name, strerror(-r)) : 0;
+	return r < 0 ? wf_fail(err, r, "cannot write %.*s: %s", (int)WF_MIN(name_len, (size_t)200), name, strerror(-r))
+		     : 0;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the writers of new files share: the file under its temporary name, and records of a zip. For this folder, and the writers of
  * each format, which export.c calls. */
 #pragma once
@@ -12,22 +13,25 @@ struct wf_target {
 	struct wf_out out;
 };
 /* like: a file whose blocks may be cloned into it; -1. 0, or the system's error with a text. wf_target_free in every case. */
-int wf_target_open(struct wf_target *t, const char *path, uint64_t size_bytes, const struct wf_export *x, int like, struct wf_error *err);
+int wf_target_open(struct wf_target *t, const char *path, uint64_t size_bytes, const struct wf_export *x, int like,
+		   struct wf_error *err);
 /* Durable, and under its own name. */
 int wf_target_finish(struct wf_target *t, const struct wf_export *x, struct wf_error *err);
 void wf_target_free(struct wf_target *t);
 
 /* A record of a zip, summed; where its bytes are those of a whole record of the checkpoint, as that one is. */
-int wf_put_composed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const char *name, size_t name_len, const struct wf_composed *c,
-		    struct wf_error *err);
+int wf_put_composed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const char *name, size_t name_len,
+		    const struct wf_composed *c, struct wf_error *err);
 /* The same of bytes in memory. */
 int wf_put_bytes(struct wf_zip_writer *zip, const char *name, const void *data, size_t len);
 
 /* The flat dictionary as a file of that format; the lock is held. */
-int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path, struct wf_error *err);
-int wf_export_npz(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path, struct wf_error *err);
+int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
+		 struct wf_error *err);
+int wf_export_npz(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
+		  struct wf_error *err);
 const char *wf_pt_refuses(const struct wf_named *n);
 const char *wf_npz_refuses(const struct wf_named *n);
 /* path: for several files its name is the pattern of theirs, and of the index. */
-int wf_export_safetensors(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
-			  struct wf_error *err);
+int wf_export_safetensors(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x,
+			  const char *path, struct wf_error *err);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The outer formats of a checkpoint behind one interface: which records there are, where the pickle is, and where the
  * bytes of each storage lie.
  *
@@ -29,17 +30,17 @@ enum wf_container_kind {
 /* A named piece of the container: a zip record, a tar member, or a part of the legacy stream ("magic", "object",
  * "keys", "storage/KEY" ...). */
 struct wf_record {
-	const char *name;       /* after the prefix; valid until wf_container_free */
+	const char *name; /* after the prefix; valid until wf_container_free */
 	/* zip: local header; else of the bytes themselves. Where data starts: wf_container_locate */
 	uint64_t header_offset;
-	uint64_t stored_bytes;  /* maybe deflated */
-	uint64_t size_bytes;    /* after inflating */
-	uint32_t crc32;         /* zip: of the inflated bytes as the directory says */
-	uint16_t method;        /* 0 stored, 8 deflated */
+	uint64_t stored_bytes; /* maybe deflated */
+	uint64_t size_bytes;   /* after inflating */
+	uint32_t crc32;        /* zip: of the inflated bytes as the directory says */
+	uint16_t method;       /* 0 stored, 8 deflated */
 	bool has_crc;
-	bool twice;             /* zip: another record that no tensor needs has this name, too */
-	uint8_t problem;        /* which rule `bad` stands for: for the readers of the formats */
-	int bad;                /* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside);
+	bool twice;      /* zip: another record that no tensor needs has this name, too */
+	uint8_t problem; /* which rule `bad` stands for: for the readers of the formats */
+	int bad;         /* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside);
 	                         * wf_container_locate and wf_container_open_record tell the reason */
 };
 
@@ -54,10 +55,10 @@ int wf_container_open(struct wf_source *file, struct wf_container **ret, struct 
 void wf_container_free(struct wf_container *c);
 
 enum wf_container_kind wf_container_kind_of(const struct wf_container *c);
-const char *wf_container_kind_name(const struct wf_container *c); /* "zip", "torchscript", "legacy", "tar", "pickle" */
-struct wf_source *wf_container_file(const struct wf_container *c);  /* borrowed */
-const char *wf_container_prefix(const struct wf_container *c);      /* zip: without the slash; "" otherwise */
-bool wf_container_big_endian(const struct wf_container *c);         /* byteorder record says big */
+const char *wf_container_kind_name(const struct wf_container *c);  /* "zip", "torchscript", "legacy", "tar", "pickle" */
+struct wf_source *wf_container_file(const struct wf_container *c); /* borrowed */
+const char *wf_container_prefix(const struct wf_container *c);     /* zip: without the slash; "" otherwise */
+bool wf_container_big_endian(const struct wf_container *c);        /* byteorder record says big */
 
 /* The records in the order of the file's directory. */
 uint32_t wf_container_count(const struct wf_container *c);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The stream of torch 0.1.10 to 1.5, and of torch.save(_use_new_zipfile_serialization=False) ever since.
  *
  *   pickle  0x1950a86a20f9469cfc6c                                    the magic number, any pickle protocol
@@ -200,7 +201,8 @@ static int bad_part(int r, const char *part, struct wf_error *err)
 {
 	if (err && err->cut)
 		return wf_fail_at(err, r, part, err->offset,
-				  "truncated or incomplete: a legacy checkpoint of which the rest is missing; %s", err->text);
+				  "truncated or incomplete: a legacy checkpoint of which the rest is missing; %s",
+				  err->text);
 	wf_error_where(err, part);
 	return r;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What people hand to a checkpoint reader that is no checkpoint, by its first bytes. The error of a checkpoint reader
  * is where they learn that a download failed; "corrupt" would send them the wrong way. */
 #include "codec/container/lookalike.h"
@@ -32,16 +33,22 @@ static const struct signature signatures[] = {
 	NOT_OURS(0, "version https://git-lfs.github.com/spec/",
 		 "this is a git-lfs pointer, not the checkpoint itself (fetch it with `git lfs pull`)"),
 	NOT_OURS(0, "\0GITCRYPT\0", "this file is encrypted by git-crypt (unlock the repository first)"),
-	NOT_OURS(0, "/annex/objects/", "this is a git-annex pointer, not the checkpoint itself (fetch it with `git annex get`)"),
-	NOT_OURS(0, "../../blobs/",
-		 "this is a link of the Hugging Face cache that was saved as text: copy the file that it names (cp -L)"),
+	NOT_OURS(0, "/annex/objects/",
+		 "this is a git-annex pointer, not the checkpoint itself (fetch it with `git annex get`)"),
+	NOT_OURS(
+		0, "../../blobs/",
+		"this is a link of the Hugging Face cache that was saved as text: copy the file that it names (cp -L)"),
 	NOT_OURS(0, "GGUF", "this is a GGUF model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "lmgg", "this is a GGML model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "tjgg", "this is a GGML model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "fmgg", "this is a GGML model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "algg", "this is a GGML model (LoRA), not a PyTorch checkpoint"),
-	NOT_OURS(0, "ftrt", "this is a TensorRT engine, not a PyTorch checkpoint (it is built from one, and there is no way back)"),
-	NOT_OURS(0, "ptrt", "this is a TensorRT engine, not a PyTorch checkpoint (it is built from one, and there is no way back)"),
+	NOT_OURS(
+		0, "ftrt",
+		"this is a TensorRT engine, not a PyTorch checkpoint (it is built from one, and there is no way back)"),
+	NOT_OURS(
+		0, "ptrt",
+		"this is a TensorRT engine, not a PyTorch checkpoint (it is built from one, and there is no way back)"),
 	NOT_OURS(0, "RKNN", "this is a Rockchip model (RKNN), not a PyTorch checkpoint"),
 	NOT_OURS(0, "7767517\n", "this is an ncnn model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "\x12\1\0\0\0\0\0\0", "these are MXNet parameters, not a PyTorch checkpoint"),
@@ -50,22 +57,34 @@ static const struct signature signatures[] = {
 	NOT_OURS(0, "SQLite format 3", "this is an SQLite data base, not a checkpoint"),
 	NOT_OURS(0, "MZ\x90\0", "this is a program for Windows, not a checkpoint"),
 	NOT_OURS(0, "GIF8", "this is a GIF image, not a checkpoint"),
-	NOT_OURS(0, "\x5d\0\0\x80\0", "this is LZMA-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or unpack it)"),
-	NOT_OURS(0, "\x5d\0\0\0\4", "this is LZMA-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or unpack it)"),
+	NOT_OURS(
+		0, "\x5d\0\0\x80\0",
+		"this is LZMA-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or unpack it)"),
+	NOT_OURS(
+		0, "\x5d\0\0\0\4",
+		"this is LZMA-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or unpack it)"),
 	NOT_OURS(0, "7z\xbc\xaf\x27\x1c", "this is a 7z archive, not a checkpoint (unpack it first)"),
-	NOT_OURS(0, "\x1f\x8b", "this is gzip-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
-	NOT_OURS(0, "BZh", "this is bzip2-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
-	NOT_OURS(0,
-		 "\xfd"
-		 "7zXZ\0",
-		 "this is xz-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
+	NOT_OURS(
+		0, "\x1f\x8b",
+		"this is gzip-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
+	NOT_OURS(
+		0, "BZh",
+		"this is bzip2-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
+	NOT_OURS(
+		0,
+		"\xfd"
+		"7zXZ\0",
+		"this is xz-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
 	NOT_OURS(0, "\x28\xb5\x2f\xfd", "this is zstd-compressed, not a checkpoint itself (unpack it first)"),
-	NOT_OURS(0, "\x04\x22\x4d\x18", "this is lz4-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
+	NOT_OURS(
+		0, "\x04\x22\x4d\x18",
+		"this is lz4-compressed, not a checkpoint itself (unpack it first, or joblib.load it if joblib wrote it)"),
 	NOT_OURS(0, "Rar!\x1a\x07", "this is a RAR archive, not a checkpoint (unpack it first)"),
 	NOT_OURS(257, "ustar", "this is a tar archive, not a checkpoint (unpack it first)"),
 	NOT_OURS(0, "PK\5\6", "this is an empty zip archive"),
 	NOT_OURS(0, "PK\7\x8", "this is a part of a zip archive in several parts"),
-	NOT_OURS(0, "\x89HDF\r\n\x1a\n", "this is an HDF5 file (Keras writes such), not a PyTorch checkpoint (h5py opens it)"),
+	NOT_OURS(0, "\x89HDF\r\n\x1a\n",
+		 "this is an HDF5 file (Keras writes such), not a PyTorch checkpoint (h5py opens it)"),
 	NOT_OURS(0, "\x93NUMPY", "this is a NumPy array (.npy), not a PyTorch checkpoint (np.load reads it)"),
 	NOT_OURS(0,
 		 "\x7f"
@@ -108,19 +127,22 @@ static bool is_text(const unsigned char *head, size_t len)
 static int text_of_program(const unsigned char *head, size_t len, const char *s, size_t n, struct wf_error *err)
 {
 	if (find_text(head, len, "layer {") || find_text(head, len, "layers {") || find_text(head, len, "layer{"))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is a Caffe network description (prototxt), which holds no weights: they are in the "
-			       ".caffemodel");
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"this is a Caffe network description (prototxt), which holds no weights: they are in the "
+			".caffemodel");
 	if (starts_with_word(s, n, "[net]") || starts_with_word(s, n, "[network]"))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is a Darknet network description (.cfg), which holds no weights: they are in the .weights");
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"this is a Darknet network description (.cfg), which holds no weights: they are in the .weights");
 	if (find_text(head, len, "outs:") && find_text(head, len, "md5:"))
 		return wf_fail(err, -EMEDIUMTYPE,
 			       "this is a DVC pointer, not the checkpoint itself (fetch it with `dvc pull`)");
 	if (n > 4 && isdigit((unsigned char)s[0]) && s[1] == '\n' && find_text(head, len, "V 1\n") &&
 	    find_text(head, len, "torch."))
-		return wf_fail(err, -EMEDIUMTYPE, "this is a file of Torch 7 (Lua, .t7), not a PyTorch checkpoint "
-						  "(torchfile, from PyPI, reads it)");
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a file of Torch 7 (Lua, .t7), not a PyTorch checkpoint "
+			       "(torchfile, from PyPI, reads it)");
 	return 0;
 }
 
@@ -149,9 +171,10 @@ static int markup_or_text(const unsigned char *head, size_t len, struct wf_error
 		return named;
 	if (*s == '{' || *s == '[') {
 		if (find_text(head, len, "\"error\""))
-			return wf_fail(err, -EMEDIUMTYPE,
-				       "this is JSON text with an error in it, not a checkpoint (the answer of a server that "
-				       "refused the download?)");
+			return wf_fail(
+				err, -EMEDIUMTYPE,
+				"this is JSON text with an error in it, not a checkpoint (the answer of a server that "
+				"refused the download?)");
 		if (find_text(head, len, "\"weight_map\""))
 			return wf_fail(err, -EMEDIUMTYPE,
 				       "this is the index of a checkpoint in several files, not one of the files: open "
@@ -188,7 +211,8 @@ static int protobuf(const unsigned char *head, size_t len, struct wf_error *err)
 	if (find_text(head, len, "saved_model") || find_text(head, len, "serve\"") ||
 	    (head[0] == 8 && head[1] == 1 && head[2] == 0x12 && find_text(head, len, "tensorflow")) ||
 	    find_text(head, len, "\x05serve"))
-		return wf_fail(err, -EMEDIUMTYPE, "this is a TensorFlow SavedModel (saved_model.pb), not a PyTorch checkpoint");
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a TensorFlow SavedModel (saved_model.pb), not a PyTorch checkpoint");
 	if (head[0] == 0x0a && find_text(head, len, "Placeholder"))
 		return wf_fail(err, -EMEDIUMTYPE, "this is a TensorFlow graph (.pb), not a PyTorch checkpoint");
 	if (head[0] == 8 && (find_text(head, len, "coremltools") || find_text(head, len, "com.github.apple")))
@@ -196,8 +220,9 @@ static int protobuf(const unsigned char *head, size_t len, struct wf_error *err)
 	/* ir_version, then the producer's name, its version, or at once the graph */
 	bool version = head[0] == 8 && head[1] >= 1 && head[1] <= 32;
 	bool producer = version && head[2] == 0x12 && (size_t)head[3] + 5 <= len && head[3] >= 2 && isalpha(head[4]);
-	if (producer || (version && head[2] == 0x3a && (find_text(head, len, "onnx") || find_text(head, len, "input") ||
-							find_text(head, len, "Conv") || find_text(head, len, "Gemm"))))
+	if (producer || (version && head[2] == 0x3a &&
+			 (find_text(head, len, "onnx") || find_text(head, len, "input") ||
+			  find_text(head, len, "Conv") || find_text(head, len, "Gemm"))))
 		return wf_fail(err, -EMEDIUMTYPE, "this is an ONNX model, not a PyTorch checkpoint");
 	return 0;
 }
@@ -212,22 +237,26 @@ static int headless(const unsigned char *head, size_t len, uint64_t size, struct
 			       "this is a safetensors file, which this version does not mount "
 			       "(safetensors.torch.load_file reads it, and torch.save makes a checkpoint of that)");
 	/* a type (3 a table, 4 a torch object), its number, and for an object the length of "V 1" */
-	if ((a == 4 && b == 1 && c == 3 && find_text(head, len, "V 1")) || (a == 3 && b == 1 && find_text(head, len, "torch.")))
-		return wf_fail(err, -EMEDIUMTYPE, "this is a file of Torch 7 (Lua, .t7), not a PyTorch checkpoint "
-						  "(torchfile, from PyPI, reads it)");
+	if ((a == 4 && b == 1 && c == 3 && find_text(head, len, "V 1")) ||
+	    (a == 3 && b == 1 && find_text(head, len, "torch.")))
+		return wf_fail(err, -EMEDIUMTYPE,
+			       "this is a file of Torch 7 (Lua, .t7), not a PyTorch checkpoint "
+			       "(torchfile, from PyPI, reads it)");
 	/* version 0.1 or 0.2, a revision, images seen, then floats */
 	if (size > 64 && a == 0 && (b == 1 || b == 2) && c <= 5)
 		return wf_fail(err, -EMEDIUMTYPE, "these are weights of Darknet (YOLO), not a PyTorch checkpoint");
 	if (len >= 2 && (head[0] & 0x0f) == 8 && head[0] >> 4 <= 7 && (head[0] * 256u + head[1]) % 31 == 0 &&
 	    !(head[1] & 0x20))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is zlib-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or "
-			       "unpack it)");
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"this is zlib-compressed (joblib writes such), not a checkpoint itself (joblib.load it, or "
+			"unpack it)");
 	/* a map whose first key is a short text */
 	if (len >= 8 && ((head[0] > 0x80 && head[0] <= 0x8f && head[1] > 0xa0 && head[1] <= 0xbf) ||
 			 (head[0] == 0xde && head[3] > 0xa0 && head[3] <= 0xbf)))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is MessagePack (Flax writes such), not a PyTorch checkpoint (flax.serialization reads it)");
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"this is MessagePack (Flax writes such), not a PyTorch checkpoint (flax.serialization reads it)");
 	return 0;
 }
 

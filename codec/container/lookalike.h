@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Saying what a file is that is no checkpoint, and the way out of it: by its first bytes (container/lookalike.c), by what a transfer
  * did to it (lookalike_damage.c), by the names in a zip archive (lookalike_zip.c) or a directory (lookalike_dir.c). One
  * line each; codes as for wf_container_open. Nothing is read but the beginning and the end of a file.

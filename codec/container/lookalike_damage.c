@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What happened to a file: a transfer took it for text, bytes were put in front or overwritten, several archives stand in
  * one file, a pickle was cut. "Corrupt" would not tell how to get it right. */
 #include "codec/container/lookalike.h"
@@ -11,8 +12,8 @@
 #include "codec/bytes/utf8.h"
 
 #define SAMPLE_BYTES (64u << 10)
-#define MIN_LINE_FEEDS 3u   /* by chance each has a CR before it once in 256 */
-#define MIN_REPLACED 3u     /* U+FFFD, in a file that is no text */
+#define MIN_LINE_FEEDS 3u /* by chance each has a CR before it once in 256 */
+#define MIN_REPLACED 3u   /* U+FFFD, in a file that is no text */
 #define END_BYTES 22u
 #define LOCATOR_BYTES 20u
 #define END64_BYTES 56u
@@ -77,18 +78,20 @@ static bool is_like(const struct sample *s, const char *start, size_t len)
 
 static int crlf(struct wf_error *err, const char *what)
 {
-	return wf_fail(err, -EUCLEAN,
-		       "damaged: %s in which every line feed became CR LF, by a transfer in text mode (FTP, git's autocrlf, "
-		       "an editor): fetch it again in binary mode",
-		       what);
+	return wf_fail(
+		err, -EUCLEAN,
+		"damaged: %s in which every line feed became CR LF, by a transfer in text mode (FTP, git's autocrlf, "
+		"an editor): fetch it again in binary mode",
+		what);
 }
 
 static int encoded(struct wf_error *err, const char *what)
 {
-	return wf_fail(err, -EUCLEAN,
-		       "damaged: %s that was taken for text and written as UTF-8, which replaced its bytes for good: fetch "
-		       "it again, as binary data",
-		       what);
+	return wf_fail(
+		err, -EUCLEAN,
+		"damaged: %s that was taken for text and written as UTF-8, which replaced its bytes for good: fetch "
+		"it again, as binary data",
+		what);
 }
 
 int wf_lookalike_mangled(struct wf_source *file, struct wf_error *err)
@@ -123,9 +126,10 @@ int wf_lookalike_pickle(struct wf_source *file, const struct wf_graph *g, int co
 	if (mangled < 0)
 		return mangled;
 	if (names_module(g, "joblib.numpy_pickle"))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is a joblib dump, whose arrays stand between the opcodes (joblib.load it, and write "
-			       "it with pickle.dump or torch.save)");
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"this is a joblib dump, whose arrays stand between the opcodes (joblib.load it, and write "
+			"it with pickle.dump or torch.save)");
 	cleanup_free struct sample *s = take_sample(file, 0);
 	if (s && has_crlf(s))
 		return crlf(err, "a Python pickle");
@@ -171,11 +175,12 @@ int wf_lookalike_damaged_zip(struct wf_source *file, int code, struct wf_error *
 		return encoded(err, "a zip archive");
 	uint64_t start = start_of_last(file);
 	if (start > 0)
-		return wf_fail(err, -EUCLEAN,
-			       "several zip archives stand one behind the other in this file (a .distcp of "
-			       "torch.distributed.checkpoint, or torch.save twice into one file); the last one begins at "
-			       "byte %" PRIu64 ": tail -c +%" PRIu64 " FILE > last.pt takes it out",
-			       start, start + 1);
+		return wf_fail(
+			err, -EUCLEAN,
+			"several zip archives stand one behind the other in this file (a .distcp of "
+			"torch.distributed.checkpoint, or torch.save twice into one file); the last one begins at "
+			"byte %" PRIu64 ": tail -c +%" PRIu64 " FILE > last.pt takes it out",
+			start, start + 1);
 	return code;
 }
 
@@ -187,11 +192,12 @@ int wf_lookalike_prefixed(struct wf_source *file, const unsigned char *head, siz
 		char first[16];
 		bool text = head[0] > 0x20 && head[0] < 0x7f && head[1] > 0x20 && head[1] < 0x7f;
 		snprintf(first, sizeof first, text ? "\"%c%c\"" : "%02x %02x", head[0], head[1]);
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is a zip archive whose first two bytes are %s where PK should be (some programs, as "
-			       "GPT-SoVITS, mark their versions so): printf PK | dd of=COPY conv=notrunc makes a copy a "
-			       "checkpoint again",
-			       first);
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"this is a zip archive whose first two bytes are %s where PK should be (some programs, as "
+			"GPT-SoVITS, mark their versions so): printf PK | dd of=COPY conv=notrunc makes a copy a "
+			"checkpoint again",
+			first);
 	}
 	uint64_t start = start_of_last(file);
 	return start == 0 ? 0

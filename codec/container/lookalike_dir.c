@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a directory is that was given as a checkpoint: the folder of an unpacked one, or of one in several files. */
 #include "codec/container/lookalike.h"
 
@@ -68,10 +69,15 @@ static int look(struct folder *f, struct wf_error *err)
 static int unpacked(const char *path, struct wf_error *err)
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	return wf_fail(err, -EMEDIUMTYPE,
-		       "this is the folder of an unpacked checkpoint: `cd %.*s && zip -0 -r model.pt %s` makes one file of it "
-		       "again",
-		       slash && slash > path ? (int)(slash - path) : 1, slash && slash > path ? path : slash ? "/" : ".", name);
+	return wf_fail(
+		err, -EMEDIUMTYPE,
+		"this is the folder of an unpacked checkpoint: `cd %.*s && zip -0 -r model.pt %s` makes one file of it "
+		"again",
+		slash && slash > path ? (int)(slash - path) : 1,
+		slash && slash > path ? path
+		: slash               ? "/"
+				      : ".",
+		name);
 }
 
 int wf_lookalike_directory(const char *path, struct wf_error *err)
@@ -83,18 +89,21 @@ int wf_lookalike_directory(const char *path, struct wf_error *err)
 	if (f.data_pkl)
 		return unpacked(path, err);
 	if (f.metadata || f.distcp)
-		return wf_fail(err, -EOPNOTSUPP,
-			       "this is a folder of torch.distributed.checkpoint, which this version does not open: `python -m "
-			       "torch.distributed.checkpoint.format_utils dcp_to_torch %s model.pt` makes one file of it",
-			       path);
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"this is a folder of torch.distributed.checkpoint, which this version does not open: `python -m "
+			"torch.distributed.checkpoint.format_utils dcp_to_torch %s model.pt` makes one file of it",
+			path);
 	if (f.deepspeed || (f.latest && f.folders > 0))
-		return wf_fail(err, -EOPNOTSUPP,
-			       "this is a folder of DeepSpeed, which this version does not open: open the files in it one by "
-			       "one, or make one file of them with the zero_to_fp32.py that stands there");
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"this is a folder of DeepSpeed, which this version does not open: open the files in it one by "
+			"one, or make one file of them with the zero_to_fp32.py that stands there");
 	if (f.index)
-		return wf_fail(err, -EOPNOTSUPP,
-			       "this is a folder with a checkpoint in several files (its index.json says which), which this "
-			       "version does not open as one: open them one by one");
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"this is a folder with a checkpoint in several files (its index.json says which), which this "
+			"version does not open as one: open them one by one");
 	if (f.saved_model)
 		return wf_fail(err, -EMEDIUMTYPE, "this is a TensorFlow SavedModel, not a PyTorch checkpoint");
 	if (f.folders == 1) {

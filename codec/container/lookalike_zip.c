@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a zip archive is that is no checkpoint, by the names in its directory. */
 #include "codec/container/lookalike.h"
 
@@ -70,7 +71,8 @@ int wf_lookalike_zip(struct wf_source *file, const struct wf_zip_directory *dire
 		for (size_t m = 0; m < best; m++)
 			if (marks(&zip_markers[m], e.name, e.name_len)) {
 				best = m;
-				snprintf(found, sizeof found, "%.*s", (int)WF_MIN(e.name_len, sizeof found - 1), e.name);
+				snprintf(found, sizeof found, "%.*s", (int)WF_MIN(e.name_len, sizeof found - 1),
+					 e.name);
 			}
 	}
 	wf_cursor_free(&c);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Chooses the reader of a file by its first bytes: the one place that knows all formats. */
 #include <errno.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A pickle by itself, as pickle.dump writes it: arrays and values, in any protocol.
  *
  *   pickle     the object; the bytes of its arrays stand inside

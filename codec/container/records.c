@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keeps the records of a container, whatever its format: by index, by name, by the key of a storage. */
 #include "codec/container/records.h"
 
@@ -125,7 +126,8 @@ static bool same_name(const struct wf_container *c, const char *a, const char *b
 }
 
 /* Of a name given in two pieces; where they meet does not matter. */
-static uint32_t name_hash(const struct wf_container *c, const char *folder, size_t folder_len, const char *name, size_t len)
+static uint32_t name_hash(const struct wf_container *c, const char *folder, size_t folder_len, const char *name,
+			  size_t len)
 {
 	const struct {
 		const char *s;
@@ -165,13 +167,14 @@ static uint32_t find_joined(const struct wf_container *c, const char *folder, co
 /* What loading needs may be there only once: PyTorch's choice among records of one name depends on how many there are. */
 static bool is_needed(const struct wf_container *c, const char *name)
 {
-	static const char *const needed[] = {"data.pkl",   "constants.pkl",   "version", ".data/version",
+	static const char *const needed[] = {"data.pkl",  "constants.pkl",   "version",           ".data/version",
 					     "byteorder", ".format_version", ".storage_alignment"};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(needed); i++)
 		if (strlen(needed[i]) == strlen(name) && same_name(c, needed[i], name, strlen(name)))
 			return true;
 	size_t n = strlen(name), folder = strlen(c->storage_folder);
-	return c->kind != WF_CONTAINER_ZIP || strncmp(name, "code/", 5) == 0 || (n > folder && same_name(c, name, c->storage_folder, folder)) ||
+	return c->kind != WF_CONTAINER_ZIP || strncmp(name, "code/", 5) == 0 ||
+	       (n > folder && same_name(c, name, c->storage_folder, folder)) ||
 	       (n > 4 && same_name(c, name + n - 4, ".pkl", 4));
 }
 
@@ -224,10 +227,8 @@ enum wf_container_kind wf_container_kind_of(const struct wf_container *c)
 const char *wf_container_kind_name(const struct wf_container *c)
 {
 	static const char *const names[] = {
-		[WF_CONTAINER_ZIP] = "zip",
-		[WF_CONTAINER_TORCHSCRIPT] = "torchscript",
-		[WF_CONTAINER_LEGACY] = "legacy",
-		[WF_CONTAINER_TAR] = "tar",
+		[WF_CONTAINER_ZIP] = "zip",       [WF_CONTAINER_TORCHSCRIPT] = "torchscript",
+		[WF_CONTAINER_LEGACY] = "legacy", [WF_CONTAINER_TAR] = "tar",
 		[WF_CONTAINER_PICKLE] = "pickle",
 	};
 	return names[c->kind];

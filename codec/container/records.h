@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A container as its reader fills it and a commit finds it: the records by index and name, and which storages they hold.
  *
  * A reader's own struct starts with struct wf_container. It calls wf_container_init, adds its records, and then

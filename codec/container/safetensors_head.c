@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Makes the header of a safetensors file. */
 #include "codec/container/safetensors_head.h"
 
@@ -59,8 +60,8 @@ const char *wf_safetensors_refuses(enum wf_dtype dtype, const int64_t *shape, ui
 		return "two values in one byte have no 0-d shape";
 	/* a reader multiplies the dimensions in their order, and stops before it comes to a zero */
 	for (uint32_t i = 0; i < ndim; i++)
-		if (wf_mul_u64(product, (uint64_t)shape[i], &product) || (i + 1 == ndim && dtype == WF_FLOAT4_E2M1FN_X2 &&
-									    wf_mul_u64(product, 2, &product)))
+		if (wf_mul_u64(product, (uint64_t)shape[i], &product) ||
+		    (i + 1 == ndim && dtype == WF_FLOAT4_E2M1FN_X2 && wf_mul_u64(product, 2, &product)))
 			return "the product of its dimensions passes 2^64";
 	return NULL;
 }
@@ -90,7 +91,8 @@ static int compare_names(const struct wf_safetensors_item *a, const struct wf_sa
 }
 
 /* Merges two neighbouring sorted runs of pointers. */
-static void merge(const struct wf_safetensors_item **from, const struct wf_safetensors_item **to, size_t start, size_t middle, size_t end)
+static void merge(const struct wf_safetensors_item **from, const struct wf_safetensors_item **to, size_t start,
+		  size_t middle, size_t end)
 {
 	size_t a = start, b = middle;
 	for (size_t i = start; i < end; i++)
@@ -192,8 +194,8 @@ static void put_item(struct wf_buffer *out, const struct wf_safetensors_item *it
 	wf_buffer_puts(out, "]}");
 }
 
-int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes, size_t note_count,
-			struct wf_buffer *out)
+int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+			size_t note_count, struct wf_buffer *out)
 {
 	size_t start = out->len;
 	wf_buffer_append(out, "\0\0\0\0\0\0\0", 8);

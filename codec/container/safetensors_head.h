@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The head of a safetensors file, byte for byte as the format's own writer makes it.
  *
  *   0      u64     N: bytes of JSON, at most 100,000,000
@@ -20,7 +21,7 @@
 #define WF_SAFETENSORS_JSON_MAX 100000000u
 
 struct wf_safetensors_item {
-	const char *name; /* UTF-8, borrowed; not terminated */
+	const char *name;     /* UTF-8, borrowed; not terminated */
 	const int64_t *shape; /* as torch counts, borrowed */
 	uint32_t name_len;
 	uint32_t ndim;
@@ -46,5 +47,5 @@ int wf_safetensors_sort(struct wf_safetensors_item *items, size_t n); /* 0, -ENO
 /* From the order of names to that of the file, with `begin` of each. Returns the bytes of all data in *ret_bytes. */
 int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -ENOMEM, -EFBIG */
 /* Appends the head of placed items. Notes are written in the order given. 0; -ENOMEM; -EFBIG: more JSON than a reader takes. */
-int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes, size_t note_count,
-			struct wf_buffer *out);
+int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+			size_t note_count, struct wf_buffer *out);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads the headers of a tar archive.
  *
  *   member   header (512), bytes, zeroes up to a multiple of 512

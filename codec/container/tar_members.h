@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The members of a tar archive (ustar, PAX, GNU), front to back; regular files alone. No threads of its own. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tar of torch 0.1.1 to 0.1.9 (2016).
  *
  *   tar (container/tar_members.c), members in any order:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where the directory of a zip archive lies: the end records, drawn in container/zip_read.c. As miniz finds them, so that an
  * archive which can be read in two ways is read in torch's. */
 #include "codec/container/records.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Parses the entries of a zip archive's directory.
  *
  *   0   "PK\1\2"       10  method       24  size             34  disk

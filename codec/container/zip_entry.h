@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One entry of a zip archive's directory, and the one parser of it. Says what stands there; what of that is allowed is
  * for its users to judge. No state; any thread. */
 #pragma once

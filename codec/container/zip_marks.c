@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads what an archive of torch says of itself: its version, and the order of its bytes. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The zip of torch.save (1.6 and later) and of TorchScript.
  *
  *   PREFIX/data.pkl   [local header 30 + name + extra][bytes][descriptor]     records, at multiples of 64

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Zip archives as torch writes them.
  *
  *   local header   "PK\3\4"  needed  flags  method  time  date  crc  stored  size  name length  extra length

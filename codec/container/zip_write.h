@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Zip archives as torch writes them (miniz under caffe2/serialize/inline_container.cc; the bytes are drawn in
  * container/zip_write.c).
  *

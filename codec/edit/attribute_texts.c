@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Extended attributes: texts about a node, made when asked for. */
 #include <errno.h>
 #include <stdio.h>

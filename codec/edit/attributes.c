@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits of extended attributes: dtype, shape, location, requires_grad. */
 #include <errno.h>
 #include <stdlib.h>
@@ -292,7 +293,8 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 	bool type = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
 	/* a shape that waits for its dtype, or a dtype for its scale, is not to be lost to a view of what there is so far;
 	 * what an entry that took its name's type is beside them waits for nothing, and its content would not bring it */
-	if (there && (f->declared_fits || !f->declared || (!f->is_new && !type)) && apply_and_record(ck, ino, name, value) == 0)
+	if (there && (f->declared_fits || !f->declared || (!f->is_new && !type)) &&
+	    apply_and_record(ck, ino, name, value) == 0)
 		return declare_as_it_is(ck, ino, name, value);
 	int r = wf_edit_declare(ck, ino, name, value);
 	f->declared_fits = false;
@@ -308,7 +310,8 @@ static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
 	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_VALUE || wf_class_example(ck->graph, value) == WF_NIL)
 		return -EINVAL;
-	struct wf_wanted w = {.kind = WANT_VALUE, .insists = true, .declared = true, .like = wf_class_example(ck->graph, value)};
+	struct wf_wanted w = {
+		.kind = WANT_VALUE, .insists = true, .declared = true, .like = wf_class_example(ck->graph, value)};
 	int r = wf_edit_judge_as(ck, ino, &w);
 	wf_edit_notify_changed(ck, ino);
 	wf_edit_forget_old(ck, ino);
@@ -327,10 +330,12 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
 	if (only_reports(name))
 		return 0;
-	if (!strcmp(name, "user.torch.dtype") && !wf_container_holds(ck->container, ck->graph, wf_dtype_from_name(value)))
+	if (!strcmp(name, "user.torch.dtype") &&
+	    !wf_container_holds(ck->container, ck->graph, wf_dtype_from_name(value)))
 		return wf_refuse(ck, -EINVAL, "%s cannot hold elements of %s",
-				 wf_container_kind_of(ck->container) == WF_CONTAINER_LEGACY ? "a checkpoint of the legacy format"
-											    : "this pickle",
+				 wf_container_kind_of(ck->container) == WF_CONTAINER_LEGACY
+					 ? "a checkpoint of the legacy format"
+					 : "this pickle",
 				 value);
 	int kept = wf_edit_check_pickle(ck, ino);
 	if (kept < 0)
@@ -358,8 +363,8 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 static bool has_value(struct wf_checkpoint *ck, wf_ino ino, const char *name, const void *value, size_t len)
 {
 	struct wf_buffer now = WF_BUFFER_INIT;
-	bool has = wf_getxattr(ck, ino, name, &now) == 0 && now.len == len &&
-		   (len == 0 || !memcmp(now.data, value, len));
+	bool has =
+		wf_getxattr(ck, ino, name, &now) == 0 && now.len == len && (len == 0 || !memcmp(now.data, value, len));
 	wf_buffer_free(&now);
 	return has;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A base: container, graph, storages and tree, as one file says them. */
 #include "codec/edit/state.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The beginning and the end of every edit: its locks and its place in the log. And what makes edits durable. */
 #include <errno.h>
 #include <string.h>

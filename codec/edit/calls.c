@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The front door's edits of names: each locks, applies, and unlocks. */
 #include <errno.h>
 #include <string.h>

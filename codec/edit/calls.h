@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The part of the front door that edits: what a user asks for, each call with its lock, its record and its effect.
  *
  * checkpoint.h brings it, and tells what an ino is, who owns what, and of threads. What edits mean for the checkpoint is in the
@@ -30,7 +31,8 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 /* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
 int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
-int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret); /* a mapping of the class of dir's */
+int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name,
+	     struct wf_stat *ret); /* a mapping of the class of dir's */
 /* A new empty file. -EEXIST. */
 int wf_create(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_stat *ret);
 /* A second name of a file. */
@@ -49,7 +51,8 @@ void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
 int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
 /* All of buf is written, and len returned, or nothing. o: through which opening, or NULL where there is none. -EINVAL: a whole line that
  * cannot be the value. */
-ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len);
+ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf,
+		 size_t len);
 /* Without an opening, while somebody has it open for writing, a size of 0 is that of an open with O_TRUNC; while nobody has,
  * it waits some seconds for a write, and is judged by wf_judge_waiting. */
 int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t size_bytes);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The class of a directory, and an int for a key that reads as one. cp -a makes a plain mapping first and sets the attributes
  * afterwards. */
 #include <errno.h>
@@ -82,7 +83,8 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 	if (d->kind != WF_DIR_MAPPING || d->read_only_names || wf_edit_is_scratch(ck, ino))
 		return is_new ? 0 : -EPERM;
 	/* a mapping of another class is more than its entries */
-	bool plain = wf_is(ck->graph, d->object, WF_DICT) || wf_class_is(ck->graph, d->object, "collections.OrderedDict");
+	bool plain =
+		wf_is(ck->graph, d->object, WF_DICT) || wf_class_is(ck->graph, d->object, "collections.OrderedDict");
 	if ((plain || is_new) && (!strcmp(klass, "dict") || !strcmp(klass, "collections.OrderedDict")))
 		return make_mapping(ck, ino, strcmp(klass, "dict") != 0);
 	if (!is_new)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits of content: write, truncate, fallocate. */
 #include <errno.h>
 #include <linux/falloc.h>
@@ -55,16 +56,17 @@ static bool goes_on_as_utf8(struct wf_checkpoint *ck, wf_ino ino, uint64_t offse
 }
 
 /* Refused at once: a whole line that cannot be the value; and what is no UTF-8, where a shell would not hear of it later. */
-static bool can_be_written(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t offset, const char *buf,
-			   size_t len)
+static bool can_be_written(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t offset,
+			   const char *buf, size_t len)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_wanted w;
-	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) || (f->is_new && !ck->edits->pasts && !f->declared))
+	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) ||
+	    (f->is_new && !ck->edits->pasts && !f->declared))
 		return true;
-	if (offset == 0 && buf[len - 1] == '\n' && memchr(buf, '\n', len) == buf + len - 1 && wf_text_is_line(buf, len) &&
-	    !wf_edit_line_fits(ck, ino, buf, len, o->flushed))
+	if (offset == 0 && buf[len - 1] == '\n' && memchr(buf, '\n', len) == buf + len - 1 &&
+	    wf_text_is_line(buf, len) && !wf_edit_line_fits(ck, ino, buf, len, o->flushed))
 		return false;
 	if (!o->flushed || offset > wf_edit_size(ck, ino) || wf_edit_wanted(ck, ino, NULL, NULL, &w) < 0 ||
 	    w.kind != WANT_VALUE || !wf_is(ck->graph, w.like, WF_STR))
@@ -74,7 +76,8 @@ static bool can_be_written(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 
 /* ---- writing ---- */
 
-static int write_pending(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, uint64_t offset, const void *buf, size_t len)
+static int write_pending(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f, uint64_t offset, const void *buf,
+			 size_t len)
 {
 	int r = f->pending == PENDING_TEXT && offset + len > WF_VALUE_MAX_BYTES ? wf_edit_hold_bytes(ck, ino) : 0;
 	if (r < 0)
@@ -96,8 +99,8 @@ static int write_pending(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f
 	return r;
 }
 
-static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t offset, const void *buf,
-		      size_t len)
+static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t offset,
+		      const void *buf, size_t len)
 {
 	struct wf_tensor t;
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
@@ -160,7 +163,8 @@ static int end_edit(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o, 
 	return r;
 }
 
-ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf, size_t len)
+ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf,
+		 size_t len)
 {
 	int r = wf_edit_begin(ck);
 	if (r < 0)
@@ -187,7 +191,9 @@ static int set_size(struct wf_checkpoint *ck, wf_ino ino, uint64_t size)
 	ck->edits->writing = ino;
 	if (f->pending == PENDING_TEXT)
 		return resize_text(f, size);
-	return wf_storage_get(ck->storages, f->storage)->size_bytes == size ? 0 : wf_storage_resize(ck->storages, f->storage, size);
+	return wf_storage_get(ck->storages, f->storage)->size_bytes == size
+		       ? 0
+		       : wf_storage_resize(ck->storages, f->storage, size);
 }
 
 static int truncate_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t size)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Attributes that declare what content is to be before it can be judged by them: in any order, and before the content is there.
  * They are kept as they were given until the entry is emptied or committed. */
 #include <ctype.h>
@@ -14,14 +15,10 @@ struct wf_declared {
 };
 
 static const char *const names[DECLARED_COUNT] = {
-	[DECLARED_CLASS] = "user.torch.class",
-	[DECLARED_DTYPE] = "user.torch.dtype",
-	[DECLARED_SHAPE] = "user.torch.shape",
-	[DECLARED_LOCATION] = "user.torch.location",
-	[DECLARED_GRAD] = "user.torch.requires_grad",
-	[DECLARED_QSCHEME] = "user.torch.qscheme",
-	[DECLARED_SCALE] = "user.torch.scale",
-	[DECLARED_ZERO] = "user.torch.zero_point",
+	[DECLARED_CLASS] = "user.torch.class",        [DECLARED_DTYPE] = "user.torch.dtype",
+	[DECLARED_SHAPE] = "user.torch.shape",        [DECLARED_LOCATION] = "user.torch.location",
+	[DECLARED_GRAD] = "user.torch.requires_grad", [DECLARED_QSCHEME] = "user.torch.qscheme",
+	[DECLARED_SCALE] = "user.torch.scale",        [DECLARED_ZERO] = "user.torch.zero_point",
 };
 
 /* ---- texts ---- */

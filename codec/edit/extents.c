@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Data files of the overlay: what is written into a storage goes there, the log is told, and so is who views it. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The end of writing: content is judged, what was pending goes, and who reads the file hears of it. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What is known of a file goes with the file, and with it the bytes that only the file needed. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Removals inside an object whose entries cannot go one by one: a tuple, a sparse tensor, a module. `rm -r` takes them away
  * before it takes the object, and a directory that refuses the first leaves nobody a way to the second. So a removal hides
  * the entry, and the object's own rmdir, when nothing is left to be seen, removes it with all that it holds.
@@ -24,7 +25,7 @@ struct wf_hidden {
 	int64_t last_nsec; /* of a top: the last removal in it */
 	uint32_t hidden;   /* entries in that state */
 	uint32_t count;
-	uint8_t states[];  /* by position; names of such a directory never change */
+	uint8_t states[]; /* by position; names of such a directory never change */
 };
 
 static int64_t now_nsec(void)
@@ -176,12 +177,14 @@ static void append_name(const struct wf_checkpoint *ck, wf_ino dir, uint32_t pos
 	}
 }
 
-static void log_returned(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, uint32_t nth, struct wf_buffer *out)
+static void log_returned(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position, uint32_t nth,
+			 struct wf_buffer *out)
 {
 	struct wf_buffer name = WF_BUFFER_INIT;
 	append_name(ck, dir, position, &name);
 	if (nth < NAMES_LOGGED && name.data) {
-		wf_log_line(&ck->log, "%s was removed and is back: the object that it belongs to was not removed", name.data);
+		wf_log_line(&ck->log, "%s was removed and is back: the object that it belongs to was not removed",
+			    name.data);
 		wf_buffer_printf(out, "%s%s", nth ? ", " : "", name.data);
 	}
 	wf_buffer_free(&name);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where an entry of the checkpoint stood before it was moved to a scratch name. It goes back to that place with its old name;
  * and where its only name at a commit is an editor's backup of the old one, which nothing else has taken, the editor was
  * interrupted: the entry stands under its old name again. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The inside of edits, for the files of this folder. The records of the log are in edit/record_inner.h.
  *
  * Each edit has one function that checks, one that changes (wf_apply_...), and a record; the log's replay calls the same two.
@@ -60,21 +61,21 @@ struct wf_home {
 /* An opening for writing. */
 struct wf_opening {
 	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
-	int failed;   /* what the last write that failed gave, or 0 */
+	int failed; /* what the last write that failed gave, or 0 */
 };
 
 /* What is known of a file beside its node; only files that were opened or edited have one. */
 struct wf_file {
 	uint32_t openers, writers; /* changed exclusively, or with `lock` shared and open_lock */
-	uint8_t pending;       /* enum wf_pending */
-	bool is_new;           /* made since the last commit, or None until then: each end of writing judges all of it anew */
-	bool judged;           /* of a new one: it was, once; until then a commit leaves it out while somebody writes */
-	bool anew;             /* the content began empty: text may stand for a number */
-	bool touched;          /* something was written, or a size set, since it was emptied or judged */
-	bool sized;            /* a size was set without an opening; judged at `due` */
-	bool aside;            /* while a commit writes: it is not in the graph */
-	bool failed;           /* the last opening for writing had a write that failed */
-	bool refused;          /* what was written last: the old state stands, and shows when writing ends */
+	uint8_t pending;           /* enum wf_pending */
+	bool is_new;  /* made since the last commit, or None until then: each end of writing judges all of it anew */
+	bool judged;  /* of a new one: it was, once; until then a commit leaves it out while somebody writes */
+	bool anew;    /* the content began empty: text may stand for a number */
+	bool touched; /* something was written, or a size set, since it was emptied or judged */
+	bool sized;   /* a size was set without an opening; judged at `due` */
+	bool aside;   /* while a commit writes: it is not in the graph */
+	bool failed;  /* the last opening for writing had a write that failed */
+	bool refused; /* what was written last: the old state stands, and shows when writing ends */
 	bool declared_fits;    /* the content has been what attributes declare: rows can be added to it */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
@@ -83,11 +84,11 @@ struct wf_file {
 	/* the type at the last commit, where it has another one now; NULL: never changed */
 	struct wf_tensor_type *was;
 	struct wf_declared *declared; /* attributes that decide what the content is to be; NULL: none */
-	struct wf_old *old;    /* the state before the first of overlapping openings; NULL: nothing changed since */
-	struct wf_looks *looks; /* NULL: as the file's */
-	struct wf_home *home; /* of an entry of the checkpoint under a scratch name: where it stood (edit/home.c) */
+	struct wf_old *old;       /* the state before the first of overlapping openings; NULL: nothing changed since */
+	struct wf_looks *looks;   /* NULL: as the file's */
+	struct wf_home *home;     /* of an entry of the checkpoint under a scratch name: where it stood (edit/home.c) */
 	struct wf_hidden *hidden; /* of a directory: entries that were removed, and are not gone (edit/hide.c) */
-	wf_ino dir;            /* where the entry was last seen: a guess */
+	wf_ino dir;               /* where the entry was last seen: a guess */
 	uint32_t position;
 };
 
@@ -114,16 +115,16 @@ struct wf_edits {
 	uint32_t generation; /* of directory names */
 	uint64_t next_key;   /* for a new storage */
 	struct wf_buffer payload;
-	wf_ino writing; /* the file that wf_storage_write is called for */
+	wf_ino writing;     /* the file that wf_storage_write is called for */
 	bool types_changed; /* wf_edits_types_changed */
-	bool structural; /* wf_edits_structural */
+	bool structural;    /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
 	uint32_t refused_count;
 	struct wf_pasts *pasts; /* edit/past.c; NULL: nothing to remember */
 	bool replaying;
-	uint32_t hiding_dirs; /* files that have `hidden` */
-	bool quiet;            /* what happens to a storage needs no record */
-	bool scratch_unlogged; /* a commit dropped the records that made the scratch files */
+	uint32_t hiding_dirs;        /* files that have `hidden` */
+	bool quiet;                  /* what happens to a storage needs no record */
+	bool scratch_unlogged;       /* a commit dropped the records that made the scratch files */
 	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
 	/* replay: the directory of the last path */
 	char *last_path;
@@ -143,19 +144,19 @@ struct wf_edits {
 };
 
 /* edit/life.c */
-struct wf_edits *wf_edits_new(void); /* nothing edited; NULL: no memory */
+struct wf_edits *wf_edits_new(void);                                   /* nothing edited; NULL: no memory */
 void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what is written into ss goes to the overlay */
 
 /* edit/begin.c */
-int wf_edit_begin(struct wf_checkpoint *ck); /* locks; on failure nothing is locked */
+int wf_edit_begin(struct wf_checkpoint *ck);         /* locks; on failure nothing is locked */
 int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only removes: on a full disk, too */
 void wf_edit_end(struct wf_checkpoint *ck);
 
 /* edit/state.c */
 /* Makes an array of *count elements one of `need` at least, the new ones filled with the byte. 0 or -ENOMEM. */
 int wf_edit_grow(void **array, uint32_t *count, uint32_t need, size_t size, int fill);
-struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino);        /* made when missing; NULL: no memory */
-int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes); /* so many can be opened with the lock shared */
+struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino); /* made when missing; NULL: no memory */
+int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes);      /* so many can be opened with the lock shared */
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */
 void wf_edit_set_pending(struct wf_checkpoint *ck, struct wf_file *f, enum wf_pending pending);
 void wf_edit_notify_changed(struct wf_checkpoint *ck, wf_ino ino);
@@ -182,7 +183,8 @@ bool wf_edit_is_scratch(const struct wf_checkpoint *ck, wf_ino dir); /* a scratc
 bool wf_edit_is_within(const struct wf_checkpoint *ck, wf_ino dir, wf_ino above);
 /* The directory of dir's scratch entries, made when missing. */
 int wf_edit_make_scratch_dir(struct wf_checkpoint *ck, wf_ino dir, wf_ino *ret);
-wf_ino wf_edit_parent_of(const struct wf_checkpoint *ck, wf_ino dir); /* of a scratch directory: its owner; above the root: the root */
+wf_ino wf_edit_parent_of(const struct wf_checkpoint *ck,
+			 wf_ino dir); /* of a scratch directory: its owner; above the root: the root */
 
 /* edit/places.c */
 struct wf_place {
@@ -242,9 +244,9 @@ struct wf_names_edit {
 	wf_ino dir, new_dir, file, replaced; /* WF_NO_INO: none */
 };
 struct wf_names_edit wf_edit_before(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir,
-				    const char *new_name); /* new_name may be NULL */
+				    const char *new_name);                         /* new_name may be NULL */
 void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e); /* it is done */
-void wf_edit_replay_time(struct wf_checkpoint *ck); /* before a replay */
+void wf_edit_replay_time(struct wf_checkpoint *ck);                                /* before a replay */
 
 /* edit/view.c */
 /* What a reader sees: pending content, or that of the object. */
@@ -254,11 +256,13 @@ int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, s
 /* edit/names.c, edit/rename.c, edit/make.c: what a call and the replay of its record do */
 /* The directory that a new name goes into, and its key. old: the key that the entry has, which one that no name stands for
  * keeps when it moves under the same name. */
-int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir, wf_ref *ret_key);
+int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir,
+		     wf_ref *ret_key);
 /* A new entry: at the end, or in a list where its name says. */
 int wf_edit_add_entry(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref key, wf_ref value, wf_ino ino,
 		      struct wf_place *ret);
-bool wf_edit_pending_at(const struct wf_checkpoint *ck, wf_ino dir); /* whether a commit would write what is done there */
+bool wf_edit_pending_at(const struct wf_checkpoint *ck,
+			wf_ino dir); /* whether a commit would write what is done there */
 /* Takes an entry away. A file that somebody has open lives on without a name. */
 int wf_edit_take_entry(struct wf_checkpoint *ck, const struct wf_place *p);
 bool wf_edit_removable(const struct wf_checkpoint *ck, const struct wf_place *p);
@@ -266,7 +270,7 @@ bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir);
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags, const bool *heir);
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
-int wf_edit_compact(struct wf_checkpoint *ck); /* closes the holes of lists */
+int wf_edit_compact(struct wf_checkpoint *ck);                                          /* closes the holes of lists */
 int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole); /* whole: empty or not */
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret);
@@ -292,7 +296,8 @@ bool wf_tensor_type_fits(const struct wf_tensor_type *type, uint64_t size);
 /* A whole number of rows as wide as those of the type: dimension 0 follows. false where the size is none. */
 bool wf_tensor_type_rows(struct wf_tensor_type *type, uint64_t size);
 struct wf_tensor_type wf_tensor_type_of(const struct wf_tensor *t);
-void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type, uint32_t storage); /* contiguous over the storage */
+void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type,
+			uint32_t storage); /* contiguous over the storage */
 bool wf_tensor_has_type(const struct wf_tensor_type *type, const struct wf_tensor *t);
 /* A tensor takes another type in all its entries; rest of *t as decoded but for storage, dtype, offset, shape and
  * stride. */
@@ -305,13 +310,15 @@ int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_
 /* edit/old.c */
 /* Remembers what stands, once until wf_edit_forget_old. */
 int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino);
-void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino); /* it is not needed any more */
-const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f); /* NULL: it was none */
+void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino);         /* it is not needed any more */
+const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f);   /* NULL: it was none */
 wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino); /* what stood before the openings that go on */
-void wf_edit_keep_element(struct wf_file *f, const void *bytes, size_t len); /* of a 0-d tensor, before it is overwritten */
+void wf_edit_keep_element(struct wf_file *f, const void *bytes,
+			  size_t len); /* of a 0-d tensor, before it is overwritten */
 /* Whether the entry is as it was then. */
 bool wf_edit_is_old(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old);
-int wf_edit_restore_object(struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old); /* the object; pending content stays */
+int wf_edit_restore_object(struct wf_checkpoint *ck, wf_ino ino,
+			   const struct wf_old *old); /* the object; pending content stays */
 
 /* edit/pending.c: content that waits to be judged, and the way back */
 /* The file's content from now on stands in memory (a value) or in a data file, which keeps its first `keep` bytes. */
@@ -322,7 +329,7 @@ int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino);
 /* What is pending is forgotten: readers see what the object says. */
 int wf_edit_drop_pending(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_is_unjudged(struct wf_checkpoint *ck, wf_ino ino); /* new, and never judged: no commit writes it */
-int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
+int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino);  /* for a log that a commit began */
 int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type);
 int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
 		      const struct wf_tensor_type *type); /* with its record */
@@ -334,23 +341,25 @@ int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool pla
 int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
 /* A new file has the type that its name remembers, and its place: it is that entry from now on. */
 int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino);
-wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err); /* replay: a storage by its data file */
+wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id,
+		      struct wf_error *err); /* replay: a storage by its data file */
 
 /* edit/past.c: until the next commit a name remembers what stood there */
 struct wf_past {
-	wf_ref key, object;    /* what stood there; key: WF_NIL in a list */
+	wf_ref key, object; /* what stood there; key: WF_NIL in a list */
 	/* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
 	struct wf_tensor_type *type;
-	uint32_t position;     /* in the order of the mapping, or the list */
-	wf_ino ino;            /* the file, which may come back */
-	bool scratch;          /* it was moved to a scratch name, as a backup: what comes next replaces it */
+	uint32_t position; /* in the order of the mapping, or the list */
+	wf_ino ino;        /* the file, which may come back */
+	bool scratch;      /* it was moved to a scratch name, as a backup: what comes next replaces it */
 };
 int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char *name, bool scratch);
 struct wf_past *wf_past_of(const struct wf_checkpoint *ck, wf_ino dir, const char *name); /* NULL: nothing */
 void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir); /* the order of its entries is another: no place is known */
 void wf_past_forget(struct wf_checkpoint *ck, wf_ino dir, const char *name); /* another entry has it */
 void wf_pasts_clear(struct wf_edits *e);
-bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object); /* of a backup, which a file in its place may show, too */
+bool wf_past_holds(const struct wf_checkpoint *ck,
+		   wf_ref object); /* of a backup, which a file in its place may show, too */
 
 /* edit/declared.c: attributes for content that is still to come */
 enum wf_declared_name {
@@ -368,7 +377,7 @@ enum wf_declared_name {
 int wf_declared_check(const char *name, const char *value);
 int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
 int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value); /* with its record */
-const char *wf_declared(const struct wf_file *f, enum wf_declared_name name); /* NULL: not declared */
+const char *wf_declared(const struct wf_file *f, enum wf_declared_name name);                   /* NULL: not declared */
 void wf_declared_clear(struct wf_file *f);
 int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free);
 int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);
@@ -380,17 +389,17 @@ wf_ref wf_class_example(struct wf_graph *g, const char *klass);
  * there before, what its name remembers */
 struct wf_wanted {
 	enum { WANT_NEW, WANT_VALUE, WANT_TENSOR } kind;
-	bool insists;       /* content that does not fit is refused; else it is new content */
-	bool place;         /* it takes the place that its name remembers */
-	bool exact;         /* the type is what attributes declare, and no other */
-	bool declared;      /* attributes decide */
-	wf_ref like;        /* WANT_VALUE: parsed as this; WANT_TENSOR: of this kind, or WF_NIL */
+	bool insists;               /* content that does not fit is refused; else it is new content */
+	bool place;                 /* it takes the place that its name remembers */
+	bool exact;                 /* the type is what attributes declare, and no other */
+	bool declared;              /* attributes decide */
+	wf_ref like;                /* WANT_VALUE: parsed as this; WANT_TENSOR: of this kind, or WF_NIL */
 	struct wf_tensor_type type; /* WANT_TENSOR */
-	int free_dim;       /* of the type, which follows the size; -1: none */
+	int free_dim;               /* of the type, which follows the size; -1: none */
 	bool array, bare, parameter, requires_grad;
 	const char *location; /* NULL: cpu */
 	wf_ref quantizer;
-	wf_ref record;        /* dtype of an array whose elements are no numbers (tensor/tensor.h), or WF_NIL */
+	wf_ref record; /* dtype of an array whose elements are no numbers (tensor/tensor.h), or WF_NIL */
 };
 /* onto: an entry that the file is about to replace, or NULL; past: likewise a name's. */
 int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
@@ -400,7 +409,8 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 /* Gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_fits_declared(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
-bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w); /* it became what was wanted */
+bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino,
+		       const struct wf_wanted *w); /* it became what was wanted */
 int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
 /* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */
 bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len, bool shell);

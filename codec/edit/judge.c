@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Judging: content becomes what it is to be, or is refused and the old state stands. */
 #include <errno.h>
 #include <stdlib.h>
@@ -76,8 +77,8 @@ static int storage_of_content(struct wf_checkpoint *ck, wf_ino ino, uint32_t *re
 	return 0;
 }
 
-static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const struct wf_tensor_type *type, uint32_t storage,
-		     wf_ref *ret)
+static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const struct wf_tensor_type *type,
+		     uint32_t storage, wf_ref *ret)
 {
 	struct wf_tensor t = {.kind = WF_TENSOR_DENSE,
 			      .parameter = w->parameter,
@@ -94,7 +95,8 @@ static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const 
 	return r < 0 ? r : wf_edit_make_object(ck, &t, ret);
 }
 
-static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, const struct wf_tensor_type *type)
+static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
+			const struct wf_tensor_type *type)
 {
 	uint64_t size = wf_edit_size(ck, ino);
 	char *own = NULL;
@@ -106,7 +108,8 @@ static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	cleanup_free char *content = own;
 	wf_ref bytes = r == 0 ? wf_string(ck->graph, WF_BYTES, content, size) : WF_NIL;
 	if (r == 0)
-		r = bytes == WF_NIL ? -ENOMEM : wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
+		r = bytes == WF_NIL ? -ENOMEM
+				    : wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
 	if (r == 0 && w->record != WF_NIL)
 		r = wf_numpy_set_record(ck->graph, array, w->record);
 	if (r == 0)
@@ -160,7 +163,8 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 	unsigned char before[16];
 	uint32_t storage;
 	wf_ref object = WF_NIL;
-	if (!f->is_new && !f->stand_in && !w->declared && old && wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
+	if (!f->is_new && !f->stand_in && !w->declared && old &&
+	    wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
 		struct wf_tensor t = *old;
 		int r = wf_tensor_read(ck->storages, &t, 0, before, size);
 		ck->edits->writing = ino;
@@ -168,7 +172,8 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 			wf_edit_keep_element(f, before, size);
 		return r < 0 ? r : wf_tensor_write(ck->storages, &t, 0, bytes, size);
 	}
-	int r = wf_edit_new_storage(ck, size, w->location ? w->location : "cpu", wf_overlay_new_number(ck->overlay), &storage);
+	int r = wf_edit_new_storage(ck, size, w->location ? w->location : "cpu", wf_overlay_new_number(ck->overlay),
+				    &storage);
 	if (r == 0)
 		r = make_over(ck, w, &w->type, storage, &object);
 	/* the record makes the storage that what is written then goes to */
@@ -181,7 +186,8 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 enum text_kind { NO_TEXT, A_NUMBER, ONE_LINE };
 
 /* What a short content that began empty says as text, to a tensor of elements that are no letters. */
-static enum text_kind text_for(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, uint64_t size, unsigned char ret[16])
+static enum text_kind text_for(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w, uint64_t size,
+			       unsigned char ret[16])
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	char text[LINE_MAX_BYTES];
@@ -189,8 +195,8 @@ static enum text_kind text_for(struct wf_checkpoint *ck, wf_ino ino, const struc
 	if (size == 0 || size > sizeof text || (!f->anew && !f->is_new) || wf_edit_read(ck, ino, 0, text, size) < 0)
 		return NO_TEXT;
 	bool line = wf_text_is_line(text, size);
-	if (w->type.ndim == 0 && (line || element > 1 || size > element) && (line || wf_text_is_utf8(text, size, false)) &&
-	    wf_number_encode(w->type.dtype, text, size, ret))
+	if (w->type.ndim == 0 && (line || element > 1 || size > element) &&
+	    (line || wf_text_is_utf8(text, size, false)) && wf_number_encode(w->type.dtype, text, size, ret))
 		return A_NUMBER;
 	return line && element > 1 ? ONE_LINE : NO_TEXT;
 }
@@ -246,8 +252,8 @@ static int become_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	if (r < 0)
 		return r;
 	/* most are that already */
-	if (!w->place && f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage && !t.parameter &&
-	    t.dtype == WF_UINT8) {
+	if (!w->place && f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage &&
+	    !t.parameter && t.dtype == WF_UINT8) {
 		f->judged = true;
 		return wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &plain.type);
 	}
@@ -260,7 +266,8 @@ static int judge_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 	uint64_t size = wf_edit_size(ck, ino);
 	char last, *own = NULL;
 	wf_ref object;
-	bool line = size > 0 && size <= WF_VALUE_MAX_BYTES && wf_edit_read(ck, ino, size - 1, &last, 1) == 0 && last == '\n';
+	bool line = size > 0 && size <= WF_VALUE_MAX_BYTES && wf_edit_read(ck, ino, size - 1, &last, 1) == 0 &&
+		    last == '\n';
 	int r = line ? read_all(ck, ino, size, &own) : -EINVAL;
 	cleanup_free char *text = own;
 	if (r == 0)
@@ -288,7 +295,9 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 	int r = wf_edit_keep_old(ck, ino);
 	if (r < 0)
 		return r;
-	r = w->kind == WANT_VALUE ? judge_value(ck, ino, w) : w->kind == WANT_TENSOR ? judge_tensor(ck, ino, w) : judge_new(ck, ino, w);
+	r = w->kind == WANT_VALUE    ? judge_value(ck, ino, w)
+	    : w->kind == WANT_TENSOR ? judge_tensor(ck, ino, w)
+				     : judge_new(ck, ino, w);
 	if (!refused(r)) {
 		f->judged |= r == 0;
 		f->stand_in &= r < 0;
@@ -321,7 +330,8 @@ bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct 
 	struct wf_tensor t;
 	if (w->kind == WANT_VALUE)
 		return n->type == WF_NODE_VALUE;
-	return n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && t.dtype == w->type.dtype && t.ndim == w->type.ndim;
+	return n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && t.dtype == w->type.dtype &&
+	       t.ndim == w->type.ndim;
 }
 
 bool wf_edit_fits_declared(struct wf_checkpoint *ck, wf_ino ino)
@@ -335,7 +345,8 @@ bool wf_edit_fits_declared(struct wf_checkpoint *ck, wf_ino ino)
 		return false;
 	w.exact = false; /* rows may have come or gone since they came true */
 	if (w.kind == WANT_VALUE)
-		return wf_declared(f, DECLARED_CLASS) && wf_class_is(ck->graph, n->object, wf_declared(f, DECLARED_CLASS));
+		return wf_declared(f, DECLARED_CLASS) &&
+		       wf_class_is(ck->graph, n->object, wf_declared(f, DECLARED_CLASS));
 	return wf_edit_tensor(ck, ino, &t) == 0 && fit(&w, t.size_bytes, &type) && wf_tensor_has_type(&type, &t);
 }
 
@@ -356,5 +367,6 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 		return true;
 	/* a tool that copies another kind of value here says so only after the content */
 	return !shell && !(f && f->declared) &&
-	       (wf_value_parse_json(ck->graph, text, len, &object) == 0 || wf_number_encode(WF_COMPLEX128, text, len, element));
+	       (wf_value_parse_json(ck->graph, text, len, &object) == 0 ||
+		wf_number_encode(WF_COMPLEX128, text, len, element));
 }

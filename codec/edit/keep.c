@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits around a commit: everything judged before it; what scratch entries and files that were unlinked while open
  * need of the old base carried over it, since the new one holds nothing of theirs. */
 #include <errno.h>
@@ -31,7 +32,8 @@ static int set_aside(struct wf_checkpoint *ck, bool aside)
 		const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
 		const struct wf_entry *e = &d->entries[p.position];
 		f->aside = aside;
-		r = wf_dict_set_at(ck->graph, d->container, p.position, aside ? WF_NIL : e->key, aside ? WF_NIL : e->value);
+		r = wf_dict_set_at(ck->graph, d->container, p.position, aside ? WF_NIL : e->key,
+				   aside ? WF_NIL : e->value);
 	}
 	return r;
 }
@@ -55,8 +57,9 @@ static bool backup_name(struct wf_checkpoint *ck, wf_ino ino, const struct wf_ho
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino), *dir = wf_tree_node(ck->tree, home->dir);
 	struct wf_place p;
-	return n && n->nlink == 1 && n->type != WF_NODE_LINK && dir && dir->nlink > 0 && !wf_edit_is_scratch(ck, home->dir) &&
-	       wf_edit_place_of(ck, ino, &p) == 0 && wf_edits_scratch_owner(ck, p.dir) == home->dir &&
+	return n && n->nlink == 1 && n->type != WF_NODE_LINK && dir && dir->nlink > 0 &&
+	       !wf_edit_is_scratch(ck, home->dir) && wf_edit_place_of(ck, ino, &p) == 0 &&
+	       wf_edits_scratch_owner(ck, p.dir) == home->dir &&
 	       wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name) && is_backup(name, home->name) &&
 	       wf_edit_find(ck, home->dir, home->name, &p) == -ENOENT;
 }
@@ -74,7 +77,8 @@ static int restore_backups(struct wf_checkpoint *ck)
 		int r = wf_overlay_prepare_removal(ck->overlay);
 		if (r < 0)
 			return r;
-		wf_log_line(&ck->log, "%s is %s again: a commit found nothing but this backup of it", name, f->home->name);
+		wf_log_line(&ck->log, "%s is %s again: a commit found nothing but this backup of it", name,
+			    f->home->name);
 		r = wf_apply_rename(ck, dir, name, dir, f->home->name, 0, NULL); /* forgets the home */
 		if (r == -ENOMEM)
 			return r;
@@ -136,11 +140,13 @@ static void note_files(struct wf_checkpoint *ck)
 	for (uint32_t k = 0; k < e->files_count; k++) {
 		const struct wf_file *f = e->files[k];
 		const struct wf_node *n = f ? wf_tree_node(ck->tree, k + 1) : NULL;
-		if (n && f->pending == PENDING_BYTES && f->storage < e->kept_count && (f->writers > 0 || is_scratch_file(ck, k + 1)))
+		if (n && f->pending == PENDING_BYTES && f->storage < e->kept_count &&
+		    (f->writers > 0 || is_scratch_file(ck, k + 1)))
 			e->kept[f->storage] = true;
 		if (!n || n->type != WF_NODE_TENSOR)
 			continue;
-		if ((n->nlink == 0 || f->aside) && f->openers > 0 && wf_edit_tensor(ck, k + 1, &t) == 0 && t.storage < e->kept_count)
+		if ((n->nlink == 0 || f->aside) && f->openers > 0 && wf_edit_tensor(ck, k + 1, &t) == 0 &&
+		    t.storage < e->kept_count)
 			e->kept[t.storage] = true;
 	}
 }

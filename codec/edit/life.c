@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The life of the edits of a checkpoint, from its opening to its close. */
 #include "codec/edit/life.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits as the commit and the front door see them: their life from an opening to a close. Nothing here is for fs/ or the tools.
  *
  * One live truth: an edit changes graph, tree and storages in memory and appends one record to the overlay's log; the
@@ -41,7 +42,8 @@ bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir);
 /* Whether the entry was removed, though its object is still there; and how many entries a directory shows. */
 bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position);
 uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir);
-bool wf_edits_is_hiding(const struct wf_checkpoint *ck); /* such an entry waits for the next commit, which is to name it */
+bool wf_edits_is_hiding(
+	const struct wf_checkpoint *ck); /* such an entry waits for the next commit, which is to name it */
 /* Times, mode and owner of a node; also without edits. */
 void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks *ret);
 /* The scratch directory of a directory; WF_NO_INO: it has none. And the way back; WF_NO_INO: it is no scratch directory. */

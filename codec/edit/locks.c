@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The checkpoint's locks; edit/state.h tells who takes which. */
 #include <errno.h>
 

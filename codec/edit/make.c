@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* New entries: mappings, files, links. */
 #include <errno.h>
 #include <string.h>

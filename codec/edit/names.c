@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits of names: where a new one goes, and removing. */
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@ static const struct wf_past *hole_of(const struct wf_checkpoint *ck, const struc
 }
 
 int wf_edit_add_entry(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref key, wf_ref value, wf_ino ino,
-		     struct wf_place *ret)
+		      struct wf_place *ret)
 {
 	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
 	const struct wf_past *hole = d->kind == WF_DIR_SEQUENCE ? hole_of(ck, d, name) : NULL;
@@ -31,7 +32,7 @@ int wf_edit_add_entry(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf
 }
 
 int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref old, wf_ino *ret_dir,
-		    wf_ref *ret_key)
+		     wf_ref *ret_key)
 {
 	char back[WF_NAME_MAX + 1];
 	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);

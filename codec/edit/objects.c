@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Types of tensors, and the objects of the graph that have them. */
 #include <errno.h>
 #include <stddef.h>
@@ -45,7 +46,8 @@ struct wf_tensor_type wf_tensor_type_of(const struct wf_tensor *t)
 
 bool wf_tensor_has_type(const struct wf_tensor_type *type, const struct wf_tensor *t)
 {
-	return type->dtype == t->dtype && type->ndim == t->ndim && !memcmp(type->shape, t->shape, t->ndim * sizeof *t->shape);
+	return type->dtype == t->dtype && type->ndim == t->ndim &&
+	       !memcmp(type->shape, t->shape, t->ndim * sizeof *t->shape);
 }
 
 void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type, uint32_t storage)
@@ -152,7 +154,8 @@ static int change_object(struct type_change *f, wf_ref object)
 	t.ndim = f->to->ndim;
 	memcpy(t.shape, f->to->shape, t.ndim * sizeof *t.shape);
 	memcpy(t.stride, f->to->stride, t.ndim * sizeof *t.stride);
-	if (t.requires_grad && !wf_dtype_takes_grad(t.dtype) && (r = wf_tensor_set_requires_grad(ck->graph, &t, false)) < 0)
+	if (t.requires_grad && !wf_dtype_takes_grad(t.dtype) &&
+	    (r = wf_tensor_set_requires_grad(ck->graph, &t, false)) < 0)
 		return r;
 	r = wf_tensor_update(ck->graph, &t, wf_storage_get(ck->storages, t.storage)->persid);
 	f->done = object;

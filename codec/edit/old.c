@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The old state of an entry: what it was before the first of overlapping openings changed it, and the way back to that.
  */
 #include <errno.h>

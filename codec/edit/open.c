@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The life of open files. Content is judged when a descriptor of a writer is closed, and by fsync; what the writer has in
  * its hands goes on until its last release. Readers end nothing. */
 #include <errno.h>
@@ -102,7 +103,8 @@ static bool ends_something(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->declared || (f->is_new && !f->judged));
+	bool ends =
+		f && (f->pending != PENDING_NOT || f->touched || f->old || f->declared || (f->is_new && !f->judged));
 	pthread_rwlock_unlock(&ck->lock);
 	return ends;
 }

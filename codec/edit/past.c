@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Until the next commit a name remembers what stood there: tools replace a file by removing it, or by moving it away, and
  * making another one. */
 #include <errno.h>
@@ -78,7 +79,10 @@ int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char 
 	if (!past)
 		return -ENOMEM;
 	free(past->type);
-	*past = (struct wf_past){.key = wf_edit_entry(ck, p)->key, .object = n->object, .position = p->position, .scratch = scratch,
+	*past = (struct wf_past){.key = wf_edit_entry(ck, p)->key,
+				 .object = n->object,
+				 .position = p->position,
+				 .scratch = scratch,
 				 .ino = wf_edit_entry(ck, p)->ino};
 	if (n->type != WF_NODE_TENSOR || (wf_edit_tensor(ck, wf_edit_entry(ck, p)->ino, &t) < 0 && t.rebuild == WF_NIL))
 		return 0;

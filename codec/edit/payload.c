@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Payloads of records: numbers, texts, and the paths of directories, which are kept until a directory gets another
  * name. */
 #include <errno.h>

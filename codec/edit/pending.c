@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Pending content: what a writer makes stands beside the graph until it is judged, and the old state can come back. */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,9 +18,10 @@ static bool can_stay(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tenso
 {
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f && f->is_new && t->dtype == WF_UINT8 && t->ndim == 1 && keep == t->size_bytes && wf_edit_sole_view(ck, t) &&
-	       t->offset_elems == 0 && s->base_bytes == 0 && s->size_bytes == t->size_bytes &&
-	       wf_edit_number(ck, t->storage) != WF_NO_NUMBER && !ck->edits->unnamed[t->storage];
+	return f && f->is_new && t->dtype == WF_UINT8 && t->ndim == 1 && keep == t->size_bytes &&
+	       wf_edit_sole_view(ck, t) && t->offset_elems == 0 && s->base_bytes == 0 &&
+	       s->size_bytes == t->size_bytes && wf_edit_number(ck, t->storage) != WF_NO_NUMBER &&
+	       !ck->edits->unnamed[t->storage];
 }
 
 static int record_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, uint8_t flags)
@@ -58,7 +60,8 @@ int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t
 	if (r < 0)
 		return r;
 	uint32_t storage = t.storage;
-	const char *location = !tensor || t.kind == WF_TENSOR_NUMPY ? "cpu" : wf_storage_location(ck->storages, t.storage);
+	const char *location =
+		!tensor || t.kind == WF_TENSOR_NUMPY ? "cpu" : wf_storage_location(ck->storages, t.storage);
 	if (!(flags & HOLD_IN_PLACE))
 		r = wf_edit_new_storage(ck, 0, location, number, &storage);
 	else if (!tensor || wf_edit_storage(ck, number) != t.storage)
@@ -161,7 +164,8 @@ int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 		return -ENOMEM;
 	bool is_value = wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
 	if (f->pending != PENDING_NOT)
-		return is_value && f->pending == PENDING_BYTES && f->judged && !f->touched ? hold_anew(ck, ino, keep) : 0;
+		return is_value && f->pending == PENDING_BYTES && f->judged && !f->touched ? hold_anew(ck, ino, keep)
+											   : 0;
 	if (is_value) {
 		int kept = wf_edit_check_pickle(ck, ino);
 		return kept < 0 ? kept : hold_text(ck, ino, keep);

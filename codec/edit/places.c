@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where entries are: by name, by file, in a directory or among its scratch entries. */
 #include <errno.h>
 #include <stdlib.h>
@@ -156,7 +157,8 @@ void wf_edit_keep_places(struct wf_checkpoint *ck)
 	for (wf_ino link = 1; wf_tree_has_links(ck->tree) && link <= wf_tree_node_count(ck->tree); link++) {
 		struct outside o = {.ck = ck};
 		const struct wf_node *n = wf_tree_node(ck->tree, link);
-		wf_ino dir = n && n->type == WF_NODE_LINK && n->nlink > 0 ? wf_tree_ino_of(ck->tree, n->object) : WF_NO_INO;
+		wf_ino dir =
+			n && n->type == WF_NODE_LINK && n->nlink > 0 ? wf_tree_ino_of(ck->tree, n->object) : WF_NO_INO;
 		if (dir == WF_NO_INO || !wf_edit_is_scratch(ck, dir) ||
 		    wf_edit_each_entry(ck, link, is_outside, &o) != 1 ||
 		    wf_edit_each_entry(ck, dir, first_place, &at) != 1)

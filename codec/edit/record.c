@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Records: which entry one names, whether the checkpoint can take it, and its way into the log. */
 #include <errno.h>
 
@@ -33,7 +34,7 @@ static bool changes_pickle(enum wf_edit_record type)
 {
 	switch (type) {
 #define CASE(name, reader, new_pickle) \
-	case EDIT_##name: \
+	case EDIT_##name:              \
 		return new_pickle;
 		WF_EDIT_RECORDS(CASE)
 #undef CASE

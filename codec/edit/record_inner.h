@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The records of the log: their payloads, and how an edit makes one.
  *
  * overlay/format.h numbers them. The table below is the only list of what they are: the question whether a commit has to write a new
@@ -65,7 +66,8 @@ void wf_edit_forget_touched(struct wf_edits *e); /* a new log begins */
 /* edit/record.c */
 /* As wf_put_names, and the log says first what stands there. */
 int wf_put_path(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino dir, const char *name);
-int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b, wf_ino ino); /* in its first place; -ENOENT for an orphan */
+int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b,
+		wf_ino ino); /* in its first place; -ENOENT for an orphan */
 /* Appends the payload as a record. pending: a commit would write what it says. -EPERM: the pickle has to stay as it is. */
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Why names of a directory cannot change, and what to do instead: for each kind of object. */
 #include <errno.h>
 
@@ -40,8 +41,9 @@ void wf_edit_explain(const struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino n
 		class[0] = '\0';
 		if (d->object != WF_NIL)
 			wf_class_name(ck->graph, d->object, class, sizeof class);
-		wf_refuse(ck, r, "%s%s%s%s: write into its files%s%s", text, class[0] ? " (" : "", class, class[0] ? ")" : "",
-			  wf_edit_can_go(ck, dirs[i]) ? ", remove it whole with rm -r" : "", instead);
+		wf_refuse(ck, r, "%s%s%s%s: write into its files%s%s", text, class[0] ? " (" : "", class,
+			  class[0] ? ")" : "", wf_edit_can_go(ck, dirs[i]) ? ", remove it whole with rm -r" : "",
+			  instead);
 		return;
 	}
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Renaming, and what a new file takes over from the entry whose name it gets. */
 #include <errno.h>
 #include <stdio.h>
@@ -30,7 +31,8 @@ static int move_entry(struct wf_checkpoint *ck, const struct wf_place *from, wf_
 
 static int check_replace(const struct wf_checkpoint *ck, const struct wf_place *from, const struct wf_place *onto)
 {
-	bool from_dir = wf_edit_node(ck, from)->type == WF_NODE_DIR, onto_dir = wf_edit_node(ck, onto)->type == WF_NODE_DIR;
+	bool from_dir = wf_edit_node(ck, from)->type == WF_NODE_DIR,
+	     onto_dir = wf_edit_node(ck, onto)->type == WF_NODE_DIR;
 	/* an element can be another value, and not be gone */
 	bool element = wf_tree_dir(ck->tree, onto->dir)->kind == WF_DIR_SEQUENCE;
 	if (wf_tree_dir(ck->tree, onto->dir)->read_only_names || (element && (from_dir || onto_dir)))
@@ -49,7 +51,8 @@ static int check_replace(const struct wf_checkpoint *ck, const struct wf_place *
 static int exchange(struct wf_checkpoint *ck, const struct wf_place *a, const struct wf_place *b)
 {
 	struct wf_entry x = *wf_edit_entry(ck, a), y = *wf_edit_entry(ck, b);
-	if (!wf_edit_removable(ck, a) || !wf_edit_removable(ck, b) || wf_tree_dir(ck->tree, a->dir)->kind != WF_DIR_MAPPING ||
+	if (!wf_edit_removable(ck, a) || !wf_edit_removable(ck, b) ||
+	    wf_tree_dir(ck->tree, a->dir)->kind != WF_DIR_MAPPING ||
 	    wf_tree_dir(ck->tree, b->dir)->kind != WF_DIR_MAPPING)
 		return -EPERM;
 	if ((wf_tree_dir(ck->tree, x.ino) && wf_edit_is_within(ck, b->dir, x.ino)) ||
@@ -167,11 +170,13 @@ static int rename_checked(struct wf_checkpoint *ck, const struct move *m)
 }
 
 /* A new file is judged by the type that it is going to replace before anything changes. */
-static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past, bool *ret)
+static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
+		      bool *ret)
 {
 	struct wf_wanted w;
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (f->declared_fits && f->judged && !f->touched) { /* attributes have made it what it is: it takes the place alone */
+	if (f->declared_fits && f->judged &&
+	    !f->touched) { /* attributes have made it what it is: it takes the place alone */
 		*ret = true;
 		return 0;
 	}
@@ -263,9 +268,9 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		r = wf_put_path(ck, b, from.dir, name);
 	if (r == 0)
 		r = wf_put_path(ck, b, m.to, new_name);
-	if (r == 0 && ((!wf_edit_is_scratch(ck, m.to) && wf_edit_leads_away(ck, ino)) ||
-		       (exchanges && !wf_edit_is_scratch(ck, from.dir) &&
-			wf_edit_leads_away(ck, wf_edit_entry(ck, &onto)->ino))))
+	if (r == 0 &&
+	    ((!wf_edit_is_scratch(ck, m.to) && wf_edit_leads_away(ck, ino)) ||
+	     (exchanges && !wf_edit_is_scratch(ck, from.dir) && wf_edit_leads_away(ck, wf_edit_entry(ck, &onto)->ino))))
 		r = -EPERM;
 	if (r < 0)
 		return r;

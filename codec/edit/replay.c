@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Replay of the log: each record is read with its bounds checked and goes through the function that made the edit. */
 #include <errno.h>
 #include <stdlib.h>
@@ -195,7 +196,8 @@ static int replay_names(struct wf_checkpoint *ck, enum wf_edit_record type, stru
 		return r;
 	case EDIT_MKDIR:
 	case EDIT_CREATE:
-		r = type == EDIT_MKDIR ? wf_apply_mkdir(ck, dir, name, &ino) : wf_apply_create(ck, dir, name, number, &ino);
+		r = type == EDIT_MKDIR ? wf_apply_mkdir(ck, dir, name, &ino)
+				       : wf_apply_create(ck, dir, name, number, &ino);
 		if (r == 0)
 			wf_edit_stamp_made(ck, dir, ino);
 		return r;
@@ -349,7 +351,7 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	wf_checkpoint_rewritable(ck); /* before the graph is changed */
 	switch (type) {
 #define CASE(name, reader, new_pickle) \
-	case EDIT_##name: \
+	case EDIT_##name:              \
 		return replay_##reader(ck, EDIT_##name, &in);
 		WF_EDIT_RECORDS(CASE)
 #undef CASE

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Replay of what edit/scratch.c writes: scratch entries out of their pickles. */
 #include <errno.h>
 #include <stdlib.h>
@@ -121,7 +122,8 @@ static wf_ref replay_persid(void *ctx, struct wf_graph *g, wf_ref id, struct wf_
 }
 
 /* Takes over the memory of the pickle. */
-static int read_pickle(struct wf_checkpoint *ck, const struct wf_pickle_reader *hooks, char *pickle, uint64_t len, wf_ref *ret)
+static int read_pickle(struct wf_checkpoint *ck, const struct wf_pickle_reader *hooks, char *pickle, uint64_t len,
+		       wf_ref *ret)
 {
 	struct wf_source *source;
 	uint64_t end;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What wf_status tells of the edits: types that changed since the last commit, and content that was refused. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The checkpoint as its file says, without the edits: everything that they changed is made anew from the container. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Whether a checkpoint's pickle can be written anew. One that cannot is kept byte for byte: tensors' bytes are edited as
  * ever, and whatever would change the pickle is refused when it is tried. */
 #include <errno.h>
@@ -22,8 +23,9 @@ bool wf_checkpoint_rewritable(struct wf_checkpoint *ck)
 
 int wf_refuse_rewrite(struct wf_checkpoint *ck)
 {
-	return wf_refuse(ck, -EPERM,
-			 "this checkpoint's pickle is kept as it is, because %s: only the bytes of tensors can be edited "
-			 "(load it in Python and save it with torch.save to change more)",
-			 ck->why_verbatim);
+	return wf_refuse(
+		ck, -EPERM,
+		"this checkpoint's pickle is kept as it is, because %s: only the bytes of tensors can be edited "
+		"(load it in Python and save it with torch.save to change more)",
+		ck->why_verbatim);
 }

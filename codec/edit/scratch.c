@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Scratch entries in the log that a commit begins: the old one, which made them, is gone, and no checkpoint holds them.
  *
  * Each entry is one pickle, as it would stand in a checkpoint, so that it needs no form of its own whatever it is. Its
@@ -156,7 +157,8 @@ static int log_scratch_dir(struct relog *l, wf_ino scratch_dir, bool links)
 		const struct wf_node *n = wf_tree_node(ck->tree, d->entries[i].ino);
 		if (!n || (n->type == WF_NODE_LINK) != links || !wf_tree_name(ck->tree, d, i, name))
 			continue;
-		int r = links ? log_link(l, scratch_dir, name, n->object) : log_object(l, scratch_dir, name, d->entries[i].value);
+		int r = links ? log_link(l, scratch_dir, name, n->object)
+			      : log_object(l, scratch_dir, name, d->entries[i].value);
 		if (r == -EOPNOTSUPP || r == -E2BIG || r == -ENOENT || r == -EUCLEAN || r == -ENAMETOOLONG) {
 			wf_log_line(&ck->log, "%s is gone: it cannot be kept across a commit: %s", name, strerror(-r));
 			r = wf_tree_remove(ck->tree, scratch_dir, i, NULL);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Scratch directories: a mapping beside each directory that has scratch entries, which the checkpoint never sees. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* An object for content that was judged, and its record: the object as a pickle, so that a replay need not judge again.
  * A storage stands in it as its data file. */
 #include <errno.h>
@@ -26,7 +27,8 @@ static int make_id(struct wf_checkpoint *ck, wf_ref object, struct set_id *ret)
 	wf_ref copy[6];
 	uint32_t n;
 	*ret = (struct set_id){WF_NIL, WF_NIL};
-	if (!wf_is_tensor(g, object) || wf_tensor_decode(g, ck->storages, object, &t, NULL) < 0 || t.kind == WF_TENSOR_NUMPY)
+	if (!wf_is_tensor(g, object) || wf_tensor_decode(g, ck->storages, object, &t, NULL) < 0 ||
+	    t.kind == WF_TENSOR_NUMPY)
 		return 0;
 	uint32_t number = wf_edit_number(ck, t.storage);
 	ret->persid = wf_storage_get(ck->storages, t.storage)->persid;
@@ -133,8 +135,8 @@ wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error 
 		return wf_persid(g, id);
 	enum wf_dtype dtype = wf_dtype_from_storage_class(wf_global_name(g, class), &untyped);
 	const char *where = wf_is(g, location, WF_STR) ? wf_bytes(g, location, &len) : NULL;
-	if (!wf_int_value(g, wf_element(g, id, 2), &number) || !wf_int_value(g, wf_element(g, id, 4), &numel) || number < 0 ||
-	    number >= WF_NO_NUMBER || numel < 0 || dtype == WF_DTYPE_INVALID || !where ||
+	if (!wf_int_value(g, wf_element(g, id, 2), &number) || !wf_int_value(g, wf_element(g, id, 4), &numel) ||
+	    number < 0 || number >= WF_NO_NUMBER || numel < 0 || dtype == WF_DTYPE_INVALID || !where ||
 	    wf_mul_u64((uint64_t)numel, wf_dtype_info(dtype)->size_bytes, &size) || size > INT64_MAX) {
 		wf_fail(err, -EINVAL, "the id of a storage");
 		return WF_NIL;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What everything in edit/ stands on: the reason of a refusal, and what is known of each file. */
 #include "codec/edit/state.h"
 

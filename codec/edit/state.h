@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The inside of a struct wf_checkpoint, for the folders edit/ and commit/ and the front door; checkpoint.h keeps it opaque for everybody
  * else.
  *
@@ -45,8 +46,8 @@ struct wf_checkpoint {
 	char *path;   /* resolved, absolute */
 	char *output; /* where commits go, absolute; NULL: path */
 	enum wf_commit_mode commit_mode;
-	bool at_once; /* wf_open_options */
-	bool onto; /* the edits were made on another file: what they touch must be the same here */
+	bool at_once;         /* wf_open_options */
+	bool onto;            /* the edits were made on another file: what they touch must be the same here */
 	atomic_bool writable; /* becomes false when a commit could not clear its overlay */
 	struct wf_log log;
 	void (*refused)(void *ctx, int code, const char *reason); /* NULL until the edits of the log are replayed */
@@ -67,16 +68,16 @@ struct wf_checkpoint {
 	struct wf_storages *storages;
 	struct wf_tree *tree;
 	enum wf_rewritable rewritable;
-	const char *why_verbatim; /* a sentence, where it is WF_VERBATIM */
+	const char *why_verbatim;       /* a sentence, where it is WF_VERBATIM */
 	struct wf_placement *placement; /* NULL where there are no devices */
 	bool relocated;                 /* map_location has changed location tags, which no commit has recorded yet */
-	struct wf_overlay *overlay; /* NULL when overlays are ignored; the same as long as the checkpoint is open */
+	struct wf_overlay *overlay;     /* NULL when overlays are ignored; the same as long as the checkpoint is open */
 	struct wf_overlay_usage usage_before; /* of the overlay when the last commit began; under `lock` */
-	struct wf_edits *edits; /* NULL where the overlay is; under `lock` */
-	uint32_t generation;    /* wf_generation */
-	struct stat opened;     /* of the file that was opened: its time is that of all that is not edited */
+	struct wf_edits *edits;               /* NULL where the overlay is; under `lock` */
+	uint32_t generation;                  /* wf_generation */
+	struct stat opened; /* of the file that was opened: its time is that of all that is not edited */
 
-	uint32_t objects_after; /* wf_tree_objects; under commit_lock and `lock` */
+	uint32_t objects_after;  /* wf_tree_objects; under commit_lock and `lock` */
 	struct wf_unseen unseen; /* as it was when the tree had so many changes; under `lock` */
 	uint32_t unseen_of;
 	bool unseen_known;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Storages that edits make, the data files of the overlay in which they stand, and the tensors that view them. */
 #include <errno.h>
 #include <stdio.h>

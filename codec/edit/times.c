@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Times, modes and owners, for the rest of the mount: no checkpoint holds them, no log speaks of them and setting them is
  * no edit. What was edited has the time of its edit, so that rsync, cp -u, make and find -newer see it; everything else
  * that of the file when it was opened, also after a commit. Edits that a log brings back have the log's time. */

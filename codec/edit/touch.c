@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What edits rely on. Before the first record that names an entry of the checkpoint, the log says what stood there: type, shape
  * and, because the extents of a data file are at the storage's offsets, how it lay in its storage. A replay on the file that
  * the edits were made on need not look; one on another file (wf_commit_onto) refuses what is different. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the users of a checkpoint and its edits say to each other: the options of an opening, and what stat shows. */
 #pragma once
 
@@ -16,12 +17,12 @@ struct wf_lease;
 enum wf_commit_mode { WF_COMMIT_AUTO, WF_COMMIT_REPLACE, WF_COMMIT_APPEND };
 
 struct wf_open_options {
-	bool writable;            /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
+	bool writable; /* take the overlay's lock and accept edits; false: read only (an overlay is still shown) */
 	/* Of a writer that makes some edits and commits them, as the tools do: until that commit nothing of them is durable, so that a kill
 	 * leaves what was there before, and wf_close without a commit drops them. */
 	bool at_once;
-	bool ignore_overlay;      /* the tools' view of the plain file */
-	const char *output;       /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
+	bool ignore_overlay; /* the tools' view of the plain file */
+	const char *output;  /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
 	/* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */
 	const char *edits_of;
 	enum wf_commit_mode commit_mode;
@@ -70,11 +71,11 @@ struct wf_stat {
 	uint32_t ino;
 	enum wf_type type;
 	uint32_t nlink;
-	uint64_t size_bytes;      /* of a file's content, of a link's target; directories: number of entries */
-	bool writable;            /* its content can be written (mode bits) */
-	bool immutable_bytes;     /* content cannot change without an edit through us: may be cached for ever */
+	uint64_t size_bytes;  /* of a file's content, of a link's target; directories: number of entries */
+	bool writable;        /* its content can be written (mode bits) */
+	bool immutable_bytes; /* content cannot change without an edit through us: may be cached for ever */
 	struct wf_looks looks;
-	uint64_t storage_bytes;   /* for st_blocks */
+	uint64_t storage_bytes; /* for st_blocks */
 };
 
 /* Tensors that stand in .weightfs/objects alone. */

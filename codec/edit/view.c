@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What stat and read show of a node: the base, or the pending content that stands in front of it. */
 #include <errno.h>
 #include <string.h>

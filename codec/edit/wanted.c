@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What content is to become: as its attributes say; else as what it replaces, what it was, or what its name remembers. */
 #include <errno.h>
 #include <stddef.h>
@@ -32,7 +33,8 @@ static void want_like(struct wf_checkpoint *ck, wf_ref object, const struct wf_t
 			return;
 		want_tensor(ck, &t, w);
 		if (type) /* others may have changed the object since */
-			memcpy(&w->type, type, offsetof(struct wf_tensor_type, shape) + type->ndim * sizeof *type->shape);
+			memcpy(&w->type, type,
+			       offsetof(struct wf_tensor_type, shape) + type->ndim * sizeof *type->shape);
 	} else if (wf_is(ck->graph, object, WF_NONE)) {
 		w->kind = WANT_NEW;
 	} else if (wf_value_form_of(ck->graph, object) != WF_VALUE_NOT) {
@@ -74,7 +76,8 @@ static const struct wf_past *past_of(struct wf_checkpoint *ck, wf_ino ino)
 
 static bool is_tensor_class(const char *klass)
 {
-	return !strcmp(klass, "torch.Tensor") || !strncmp(klass, "torch.nn.parameter.", 19) || !strcmp(klass, "numpy.ndarray");
+	return !strcmp(klass, "torch.Tensor") || !strncmp(klass, "torch.nn.parameter.", 19) ||
+	       !strcmp(klass, "numpy.ndarray");
 }
 
 static void say_shape(const struct wf_file *f, bool same_dtype, struct wf_wanted *w)
@@ -102,14 +105,16 @@ static int declared_quantizer(struct wf_checkpoint *ck, const struct wf_file *f,
 	if (!scheme || !scale || !zero || strcmp(scheme, "per_tensor_affine") || !wf_number_parse(scale, &s) ||
 	    !wf_number_parse(zero, &z))
 		return 0;
-	wf_ref e[3] = {wf_global_named(ck->graph, "torch", scheme), wf_float(ck->graph, s), wf_int(ck->graph, (int64_t)z)};
+	wf_ref e[3] = {wf_global_named(ck->graph, "torch", scheme), wf_float(ck->graph, s),
+		       wf_int(ck->graph, (int64_t)z)};
 	w->quantizer = e[0] == WF_NIL || e[1] == WF_NIL ? WF_NIL : wf_tuple(ck->graph, e, 3);
 	return w->quantizer == WF_NIL ? -ENOMEM : 0;
 }
 
 static int declared_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
-	const char *klass = wf_declared(f, DECLARED_CLASS), *dtype = wf_declared(f, DECLARED_DTYPE), *grad = wf_declared(f, DECLARED_GRAD);
+	const char *klass = wf_declared(f, DECLARED_CLASS), *dtype = wf_declared(f, DECLARED_DTYPE),
+		   *grad = wf_declared(f, DECLARED_GRAD);
 	bool was_tensor = w->kind == WANT_TENSOR;
 	enum wf_dtype before = was_tensor ? w->type.dtype : WF_UINT8;
 	w->kind = WANT_TENSOR;
@@ -152,11 +157,12 @@ static int apply_declared(struct wf_checkpoint *ck, const struct wf_file *f, str
 /* Attributes that an entry has already: its ties and views stay. */
 static bool declares_nothing_new(const struct wf_wanted *was, const struct wf_wanted *now)
 {
-	return was->kind == WANT_TENSOR && now->kind == WANT_TENSOR && now->free_dim < 0 && was->type.dtype == now->type.dtype &&
-	       was->type.ndim == now->type.ndim &&
-	       !memcmp(was->type.shape, now->type.shape, now->type.ndim * sizeof *now->type.shape) && was->array == now->array &&
-	       was->bare == now->bare && was->parameter == now->parameter && was->requires_grad == now->requires_grad &&
-	       was->quantizer == now->quantizer && !strcmp(was->location ? was->location : "cpu", now->location ? now->location : "cpu");
+	return was->kind == WANT_TENSOR && now->kind == WANT_TENSOR && now->free_dim < 0 &&
+	       was->type.dtype == now->type.dtype && was->type.ndim == now->type.ndim &&
+	       !memcmp(was->type.shape, now->type.shape, now->type.ndim * sizeof *now->type.shape) &&
+	       was->array == now->array && was->bare == now->bare && was->parameter == now->parameter &&
+	       was->requires_grad == now->requires_grad && was->quantizer == now->quantizer &&
+	       !strcmp(was->location ? was->location : "cpu", now->location ? now->location : "cpu");
 }
 
 /* ---- the whole ---- */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Memory of the object graph.
  *
  *   ref, 32 bits      1vvv...v           small int, 31-bit two's complement

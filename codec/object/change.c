@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Changing the object graph. */
 #include "codec/object/object.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The element types of torch, and the ways to name them. */
 #include "codec/object/dtype.h"
 
@@ -19,8 +20,10 @@ static const struct wf_dtype_info table[WF_DTYPE_COUNT] = {
 	[WF_INT8] = {"int8", "CharStorage", "CharTensor", "|i1", 1, 1, 1, false, WF_ELEMENT_SIGNED},
 	[WF_UINT8] = {"uint8", "ByteStorage", "ByteTensor", "|u1", 1, 1, 1, false, WF_ELEMENT_UNSIGNED},
 	[WF_BOOL8] = {"bool", "BoolStorage", "BoolTensor", "|b1", 1, 1, 1, false, WF_ELEMENT_BOOL},
-	[WF_COMPLEX64] = {"complex64", "ComplexFloatStorage", NULL, "<c8", 8, 4, 1, false, WF_ELEMENT_COMPLEX, WF_FLOAT32},
-	[WF_COMPLEX128] = {"complex128", "ComplexDoubleStorage", NULL, "<c16", 16, 8, 1, false, WF_ELEMENT_COMPLEX, WF_FLOAT64},
+	[WF_COMPLEX64] = {"complex64", "ComplexFloatStorage", NULL, "<c8", 8, 4, 1, false, WF_ELEMENT_COMPLEX,
+			  WF_FLOAT32},
+	[WF_COMPLEX128] = {"complex128", "ComplexDoubleStorage", NULL, "<c16", 16, 8, 1, false, WF_ELEMENT_COMPLEX,
+			   WF_FLOAT64},
 	[WF_COMPLEX32] = {"complex32", NULL, NULL, NULL, 4, 2, 1, false, WF_ELEMENT_COMPLEX, WF_FLOAT16},
 	[WF_BCOMPLEX32] = {"bcomplex32", NULL, NULL, NULL, 4, 2, 1, false, WF_ELEMENT_COMPLEX, WF_BFLOAT16},
 	[WF_UINT16] = {"uint16", NULL, NULL, "<u2", 2, 2, 1, false, WF_ELEMENT_UNSIGNED},

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reading the object graph. Every accessor takes any ref: the wrong kind gets the neutral answer, since what a
  * checkpoint holds in some place is never certain. */
 #include "codec/object/object.h"

@@ -1,14 +1,15 @@
+/* SPDX-License-Identifier: MIT */
 /* Layout of objects in the arena, shared by the files that implement object/object.h and by nothing else; object/arena.c draws it.
  */
 #pragma once
 
 #include "codec/object/object.h"
 
-#define WF_LONG_FORM 0xffffu   /* in aux: the count is in n and the data follow it */
-#define WF_FLAG_EXTERNAL 1u    /* a string whose bytes lie in the graph's source */
-#define WF_FLAG_NESTED 1u      /* a GLOBAL whose dotted name is a path of attributes */
-#define WF_FLAG_MEMOISED 1u    /* a PERSID that the pickle put into its memo */
-#define WF_FLAG_BY_MARK 1u     /* a CALL that INST or OBJ made */
+#define WF_LONG_FORM 0xffffu /* in aux: the count is in n and the data follow it */
+#define WF_FLAG_EXTERNAL 1u  /* a string whose bytes lie in the graph's source */
+#define WF_FLAG_NESTED 1u    /* a GLOBAL whose dotted name is a path of attributes */
+#define WF_FLAG_MEMOISED 1u  /* a PERSID that the pickle put into its memo */
+#define WF_FLAG_BY_MARK 1u   /* a CALL that INST or OBJ made */
 #define WF_KIND_EFFECTS 0x40u
 #define WF_KIND_FILLER 0x41u
 

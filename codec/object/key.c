@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Equality and hash of keys as Python's dict has them, so far as a checkpoint needs it.
  *
  * What Python decides by calling code (keys that are calls) is compared by identity here. So are the rest of a tuple

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Makes the objects of a graph; object/arena.c draws them. */
 #include "codec/object/object.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The object graph: what a pickle says, without anything of it being run.
  *
  * An object is named by a wf_ref, a 32-bit number that stays valid as long as the graph. Equal refs are the same
@@ -32,11 +33,11 @@ typedef uint32_t wf_ref;
 enum wf_kind {
 	WF_NONE,
 	WF_BOOL,
-	WF_INT,        /* fits int64 */
-	WF_LONG,       /* does not: little-endian two's complement bytes, see wf_bytes */
+	WF_INT,  /* fits int64 */
+	WF_LONG, /* does not: little-endian two's complement bytes, see wf_bytes */
 	WF_FLOAT,
-	WF_STR,        /* UTF-8 with lone surrogates passed through as three bytes */
-	WF_PYSTR,      /* a Python 2 str: bytes of unknown encoding */
+	WF_STR,   /* UTF-8 with lone surrogates passed through as three bytes */
+	WF_PYSTR, /* a Python 2 str: bytes of unknown encoding */
 	WF_BYTES,
 	WF_BYTEARRAY,
 	WF_TUPLE,
@@ -44,26 +45,26 @@ enum wf_kind {
 	WF_DICT,
 	WF_SET,
 	WF_FROZENSET,
-	WF_GLOBAL,     /* module and name */
+	WF_GLOBAL, /* module and name */
 	WF_CALL,
-	WF_PERSID,     /* BINPERSID: its id object */
+	WF_PERSID, /* BINPERSID: its id object */
 	WF_KIND_COUNT
 };
 
 enum wf_call_form { WF_CALL_REDUCE, WF_CALL_NEWOBJ, WF_CALL_NEWOBJ_EX };
 
 struct wf_item {
-	wf_ref key;    /* WF_NIL marks a removed item whose position is kept */
+	wf_ref key; /* WF_NIL marks a removed item whose position is kept */
 	wf_ref value;
 };
 
 /* One round of changes to the result of a call: first the items, elements and members, then the state. A pickle that
  * goes on after a BUILD has a further round. */
 struct wf_effects {
-	wf_ref dict;   /* WF_DICT of SETITEM(S), or WF_NIL */
-	wf_ref list;   /* WF_LIST of APPEND(S), or WF_NIL */
-	wf_ref set;    /* WF_SET of ADDITEMS, or WF_NIL */
-	wf_ref state;  /* argument of BUILD, or WF_NIL */
+	wf_ref dict;  /* WF_DICT of SETITEM(S), or WF_NIL */
+	wf_ref list;  /* WF_LIST of APPEND(S), or WF_NIL */
+	wf_ref set;   /* WF_SET of ADDITEMS, or WF_NIL */
+	wf_ref state; /* argument of BUILD, or WF_NIL */
 };
 
 struct wf_graph;
@@ -106,16 +107,16 @@ wf_ref wf_string_external(struct wf_graph *g, enum wf_kind kind, uint64_t offset
 wf_ref wf_tuple(struct wf_graph *g, const wf_ref *items, uint32_t n); /* n == 0 gives the one empty tuple */
 wf_ref wf_list(struct wf_graph *g);
 wf_ref wf_dict(struct wf_graph *g);
-wf_ref wf_set(struct wf_graph *g);                                     /* grows with wf_list_append */
+wf_ref wf_set(struct wf_graph *g); /* grows with wf_list_append */
 wf_ref wf_frozenset(struct wf_graph *g, const wf_ref *items, uint32_t n);
-wf_ref wf_global(struct wf_graph *g, wf_ref module, wf_ref name);      /* both WF_STR */
+wf_ref wf_global(struct wf_graph *g, wf_ref module, wf_ref name); /* both WF_STR */
 wf_ref wf_global_named(struct wf_graph *g, const char *module, const char *name);
 /* kwargs only for WF_CALL_NEWOBJ_EX, else WF_NIL */
 wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref args, wf_ref kwargs);
 wf_ref wf_persid(struct wf_graph *g, wf_ref id);
 
 /* ---- reading; a ref of the wrong kind gives the neutral answer named, never a crash ---- */
-enum wf_kind wf_kind_of(const struct wf_graph *g, wf_ref r); /* WF_NONE for WF_NIL: test for WF_NIL first */
+enum wf_kind wf_kind_of(const struct wf_graph *g, wf_ref r);       /* WF_NONE for WF_NIL: test for WF_NIL first */
 bool wf_is(const struct wf_graph *g, wf_ref r, enum wf_kind kind); /* false for WF_NIL */
 bool wf_bool_value(const struct wf_graph *g, wf_ref r);
 /* true and *ret when r is an int or bool that fits */

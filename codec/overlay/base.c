@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which state of which file edits belong to. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The directory itself: opened only when it is ours, and everything in it only as the regular file that we made. Another
  * user may have put anything beside a checkpoint in /tmp: a FIFO that never answers, a link to a file that we would cut
  * off, or edits that we would commit. */
@@ -18,7 +19,8 @@
 static int open_parent(const struct wf_overlay *ov, int *ret_fd)
 {
 	/* the home of edits for another file is not that of the target */
-	cleanup_free char *beside = ov->onto ? strndup(ov->directory, (size_t)(strrchr(ov->directory, '/') + 1 - ov->directory)) : NULL;
+	cleanup_free char *beside =
+		ov->onto ? strndup(ov->directory, (size_t)(strrchr(ov->directory, '/') + 1 - ov->directory)) : NULL;
 	if (ov->onto && !beside)
 		return -ENOMEM;
 	int home = ov->onto ? open(beside, O_PATH | O_DIRECTORY | O_CLOEXEC) : wf_overlay_open_home(ov);
@@ -103,8 +105,8 @@ static int open_own(const struct wf_overlay *ov, int at, const char *name, int *
 	char reason[160];
 	struct stat st;
 	*ret_fd = -1;
-	cleanup_fd int fd = openat(at, name ? name : own_name(ov),
-				   O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	cleanup_fd int fd =
+		openat(at, name ? name : own_name(ov), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
 	if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* data/N: descriptors are opened at first use, and closed again when there are many of them. */
 #include <dirent.h>
 #include <errno.h>
@@ -92,7 +93,8 @@ static int copy_file(int from, int to)
 			return -errno;
 		while (at < end) {
 			size_t got;
-			int r = wf_pread_most(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at, &got);
+			int r = wf_pread_most(from, buf, (size_t)WF_MIN((off_t)COPY_BYTES, end - at), (uint64_t)at,
+					      &got);
 			if (r == 0 && got == 0)
 				r = -EIO;
 			if (r == 0)
@@ -317,7 +319,8 @@ void wf_overlay_remove_files(struct wf_overlay *ov, bool (*keep)(void *ctx, uint
 			remove_file(ov, i);
 	/* numbers begin anew as far as they can: a mount that stays for months must not run out of them */
 	pthread_mutex_lock(&ov->files_lock);
-	while (ov->files_count > 0 && !ov->files[ov->files_count - 1].present && !(keep && keep(ctx, ov->files_count - 1)))
+	while (ov->files_count > 0 && !ov->files[ov->files_count - 1].present &&
+	       !(keep && keep(ctx, ov->files_count - 1)))
 		ov->files_count--;
 	pthread_mutex_unlock(&ov->files_lock);
 }

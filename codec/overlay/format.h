@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The words of CHECKPOINT.weightfs/: every number and every word that stands in its files (contrib/docs/overlay-format.md).
  *
  * APPEND ONLY. Programs of yesterday wrote these, and programs of tomorrow will read them: a number keeps its meaning for ever,
@@ -61,7 +62,7 @@ enum {
 	WF_RECORD_HEADER_BYTES = 20,
 };
 
-#define WF_RECORD_PENDING 1u             /* flag: a commit would write this edit */
+#define WF_RECORD_PENDING 1u            /* flag: a commit would write this edit */
 #define WF_RECORD_MAX_BYTES (96u << 20) /* of a payload */
 
 /* Types. What each means, and its payload, is a row of WF_EDIT_RECORDS in codec/edit/record_inner.h. */

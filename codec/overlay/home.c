@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where the files stand, as descriptors of directories. A path can come to lead elsewhere while the checkpoint is open: the directory
  * is renamed, or something is mounted over it, in the worst case our own mount, which would then wait for itself. */
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The inside of an overlay, for the files of this folder.
  *
  * Lower files first, each calls those before it alone: home (where the files stand), base (which file), directory (what is ours
@@ -22,8 +23,8 @@ struct wf_data_file {
 	bool touched; /* written since the last sync */
 	bool dropped; /* goes at the next sync: until then a durable record may still name it */
 	bool earlier; /* unlogged: of edits that a log on disk has, which may need it again. N.new, a copy, is used instead */
-	bool copied;  /* that copy is there */
-	bool failed;  /* an fdatasync did: the kernel may have dropped what was written and will not say so again */
+	bool copied; /* that copy is there */
+	bool failed; /* an fdatasync did: the kernel may have dropped what was written and will not say so again */
 };
 
 struct wf_overlay {
@@ -56,10 +57,10 @@ struct wf_overlay {
 	uint64_t log_reserved; /* up to here the file system has room for sure; UINT64_MAX: it cannot say */
 	bool log_failed;       /* as of a data file; or the directory's fsync did */
 	bool data_names_failed;
-	bool wants_room; /* a data file was dropped on a disk that is nearly full */
+	bool wants_room;   /* a data file was dropped on a disk that is nearly full */
 	char failure[400]; /* why the last commit failed; empty: it did not, or there was none since */
 	int64_t failure_time;
-	uint64_t sequence;  /* of the next record */
+	uint64_t sequence; /* of the next record */
 	uint64_t edits, unsynced;
 	uint64_t pending; /* of the edits, those that a commit would write */
 	struct wf_buffer buffer;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/overlay/inner.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Writing the log: its header, records, room for them, and what makes them durable. overlay/format.h draws the bytes. */
 #include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
@@ -37,17 +38,19 @@ static void encode_header(const struct wf_overlay_base *base, unsigned char *h)
 
 static int check_versions(const struct wf_overlay *ov, const unsigned char *h, struct wf_error *err)
 {
-	uint32_t version = wf_le32(h + WF_LOG_AT_VERSION), length = wf_le32(h + WF_LOG_AT_LENGTH), names = wf_le32(h + WF_LOG_AT_NAMES);
+	uint32_t version = wf_le32(h + WF_LOG_AT_VERSION), length = wf_le32(h + WF_LOG_AT_LENGTH),
+		 names = wf_le32(h + WF_LOG_AT_NAMES);
 	if (version < WF_LOG_VERSION_OLDEST || version > WF_LOG_VERSION)
 		return wf_fail(err, -EOPNOTSUPP,
 			       "%s holds edits of another version of weightfs (log version %u, this one writes %u): "
 			       "commit them with that version, or drop them with wfctl discard",
 			       ov->directory, version, WF_LOG_VERSION);
 	if (length != WF_LOG_HEADER_BYTES || names != WF_NAMES_VERSION)
-		return wf_fail(err, -EOPNOTSUPP,
-			       "%s holds edits of another version of weightfs (version %u of the rule of names, a header of %u bytes; "
-			       "this one writes %u and %u): commit them with that version, or drop them with wfctl discard",
-			       ov->directory, names, length, WF_NAMES_VERSION, WF_LOG_HEADER_BYTES);
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"%s holds edits of another version of weightfs (version %u of the rule of names, a header of %u bytes; "
+			"this one writes %u and %u): commit them with that version, or drop them with wfctl discard",
+			ov->directory, names, length, WF_NAMES_VERSION, WF_LOG_HEADER_BYTES);
 	return 0;
 }
 
@@ -75,7 +78,8 @@ int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, b
 	if (wf_le32(h + WF_LOG_AT_CRC) != crc32(0, h, WF_LOG_AT_CRC))
 		return wf_fail(err, -EUCLEAN, "%s/log: the header's checksum does not match", ov->directory);
 	ov->log_version = wf_le32(h + WF_LOG_AT_VERSION);
-	*ret = wf_overlay_get_base(h + WF_LOG_AT_BASE, wf_le32(h + WF_LOG_AT_HAS_CONTENT) == 1, wf_le32(h + WF_LOG_AT_CONTENT));
+	*ret = wf_overlay_get_base(h + WF_LOG_AT_BASE, wf_le32(h + WF_LOG_AT_HAS_CONTENT) == 1,
+				   wf_le32(h + WF_LOG_AT_CONTENT));
 	*ret_found = true;
 	return 0;
 }

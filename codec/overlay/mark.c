@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The mark of a commit under way, written whole or not at all: a temporary file renamed into place. overlay/format.h draws it,
  * overlay.h tells what each state of it means to the next opening. */
 #include <errno.h>
@@ -65,14 +66,16 @@ static int read_mark(const struct wf_overlay *ov, int *ret_kind, struct wf_overl
 	if (r < 0)
 		return wf_fail(err, r, "%s/commit: %s", ov->directory, strerror(-r));
 	/* it was durable before it had this name: what does not check is not ours */
-	if (n < WF_MARK_AT_BASE + 4 || memcmp(m, WF_MARK_MAGIC, WF_MAGIC_BYTES) != 0 || wf_le32(m + n - 4) != crc32(0, m, (uInt)n - 4))
+	if (n < WF_MARK_AT_BASE + 4 || memcmp(m, WF_MARK_MAGIC, WF_MAGIC_BYTES) != 0 ||
+	    wf_le32(m + n - 4) != crc32(0, m, (uInt)n - 4))
 		return wf_fail(err, -EUCLEAN, "%s/commit is damaged: wfctl discard drops the edits", ov->directory);
 	uint32_t version = wf_le32(m + WF_MARK_AT_VERSION), kind = wf_le32(m + WF_MARK_AT_KIND);
 	if (version < WF_MARK_VERSION_OLDEST || version > WF_MARK_VERSION || kind > MARK_APPEND || n != WF_MARK_BYTES)
-		return wf_fail(err, -EOPNOTSUPP,
-			       "%s holds a commit of another version of weightfs (mark version %u, kind %u, %zu bytes; this one writes "
-			       "version %u, kind %u or %u, %u bytes): mount the checkpoint with that version, which settles it",
-			       ov->directory, version, kind, n, WF_MARK_VERSION, MARK_REPLACE, MARK_APPEND, WF_MARK_BYTES);
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"%s holds a commit of another version of weightfs (mark version %u, kind %u, %zu bytes; this one writes "
+			"version %u, kind %u or %u, %u bytes): mount the checkpoint with that version, which settles it",
+			ov->directory, version, kind, n, WF_MARK_VERSION, MARK_REPLACE, MARK_APPEND, WF_MARK_BYTES);
 	*ret_kind = (int)kind;
 	*ret = wf_overlay_get_base(m + WF_MARK_AT_BASE, version >= 2, wf_le32(m + WF_MARK_AT_CONTENT));
 	return 0;
@@ -110,7 +113,8 @@ static int open_grown(const struct wf_overlay *ov, const struct wf_overlay_base 
 	if (r < 0)
 		return r == -EIO ? -ESTALE : r;
 	bool same_file = start.dev == b->dev && start.ino == b->ino;
-	if (start.edges_crc32 != b->edges_crc32 || (b->has_content ? start.content_crc32 != b->content_crc32 : !same_file))
+	if (start.edges_crc32 != b->edges_crc32 ||
+	    (b->has_content ? start.content_crc32 != b->content_crc32 : !same_file))
 		return -ESTALE;
 	/* a copy or a restored file: it may be a later state, of which a commit was finished */
 	struct stat st;
@@ -186,10 +190,11 @@ static int say_stale(const struct wf_overlay *ov, const struct wf_overlay_base *
 {
 	struct wf_overlay_base now;
 	if (ov->elsewhere && header && target_now(ov, &now) == 0 && wf_overlay_base_equal(&now, header))
-		return wf_fail(err, -ESTALE,
-			       "the edits in %s follow a commit to %s: wfctl commit %s writes them there, wfctl discard %s "
-			       "drops them",
-			       ov->directory, ov->target, ov->target, ov->target);
+		return wf_fail(
+			err, -ESTALE,
+			"the edits in %s follow a commit to %s: wfctl commit %s writes them there, wfctl discard %s "
+			"drops them",
+			ov->directory, ov->target, ov->target, ov->target);
 	return wf_fail(err, -ESTALE,
 		       "the edits in %s belong to another state of %s: bring that file back, apply them with wfctl "
 		       "commit --onto FILE %s, or drop them with wfctl discard %s",
@@ -231,8 +236,7 @@ static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b,
 	} else {
 		r = cut_back_to(ov, b);
 		if (r == 0)
-			wf_log_line(&ov->log, "%s: an unfinished append was cut back; the edits are kept",
-					    ov->target);
+			wf_log_line(&ov->log, "%s: an unfinished append was cut back; the edits are kept", ov->target);
 	}
 	if (r == -ESTALE)
 		return say_doubt(ov, err);
@@ -302,7 +306,8 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 	if (r < 0)
 		return r;
 	if (kind == MARK_APPEND)
-		return wf_fail(err, -ESTALE, "%s has the mark of an unfinished append: mount its own file first, which settles that",
+		return wf_fail(err, -ESTALE,
+			       "%s has the mark of an unfinished append: mount its own file first, which settles that",
 			       ov->directory);
 	if (kind == MARK_REPLACE && wf_overlay_base_equal(&ov->base, &mark))
 		return wf_fail(err, -ESTALE, "the edits in %s are in %s already", ov->directory, ov->checkpoint);
@@ -312,9 +317,10 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 	if (!found)
 		return wf_fail(err, -ENOENT, "%s has no edits that wait for a commit", ov->directory);
 	if (ov->log_version < 2)
-		return wf_fail(err, -EOPNOTSUPP,
-			       "the edits in %s were made by an older version, which did not write down what they touch",
-			       ov->directory);
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"the edits in %s were made by an older version, which did not write down what they touch",
+			ov->directory);
 	ov->replayed = false;
 	return 0;
 }
@@ -386,7 +392,6 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 	int left = wf_overlay_clear(ov, keep, ctx);
 	ov->uncleared = left < 0;
 	if (left < 0)
-		wf_log_line(&ov->log, "%s cannot be cleared after the commit yet: %s", ov->directory,
-				    strerror(-left));
+		wf_log_line(&ov->log, "%s cannot be cleared after the commit yet: %s", ov->directory, strerror(-left));
 	return 0;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/overlay/overlay.h"
 
 #include <errno.h>
@@ -190,8 +191,13 @@ void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
 static int begin_without(struct wf_overlay *ov, const char *path, bool writable, struct wf_error *err)
 {
 	struct stat st;
-	*ov = (struct wf_overlay){
-		.writable = writable, .file_fd = -1, .dir_fd = -1, .data_fd = -1, .lock_fd = -1, .log_fd = -1, .sequence = 1};
+	*ov = (struct wf_overlay){.writable = writable,
+				  .file_fd = -1,
+				  .dir_fd = -1,
+				  .data_fd = -1,
+				  .lock_fd = -1,
+				  .log_fd = -1,
+				  .sequence = 1};
 	pthread_mutex_init(&ov->files_lock, NULL);
 	ov->target = absolute(path);
 	ov->checkpoint = ov->target ? strdup(ov->target) : NULL;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* CHECKPOINT.weightfs/: what was edited since the last commit, kept beside the checkpoint (with an output file: beside
  * that).
  *
@@ -78,8 +79,8 @@ struct wf_overlay;
 struct wf_overlay_options {
 	const char *checkpoint; /* resolved path of the file that is opened */
 	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
-	const char *edits_of;   /* the overlay beside that path, whose edits are for another state of the file; or NULL */
-	bool writable;          /* take the locks, repair; false: look only */
+	const char *edits_of; /* the overlay beside that path, whose edits are for another state of the file; or NULL */
+	bool writable;        /* take the locks, repair; false: look only */
 	/* Of a writer whose edits the next commit takes or nobody: no record reaches the disk, syncs do nothing, data files of earlier edits
 	 * stay as they are, and closing leaves everything as it was found. */
 	bool unlogged;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reading the log back: at opening, and to see whether a copy of it is whole. Its bytes may be anything. */
 #include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
@@ -53,7 +54,8 @@ static uint32_t record_bytes(const struct log_reader *l)
 
 static uint32_t record_crc(const struct log_reader *l, uint32_t len)
 {
-	uint32_t crc = (uint32_t)crc32(0, l->header + WF_RECORD_AT_SEQUENCE, WF_RECORD_HEADER_BYTES - WF_RECORD_AT_SEQUENCE);
+	uint32_t crc =
+		(uint32_t)crc32(0, l->header + WF_RECORD_AT_SEQUENCE, WF_RECORD_HEADER_BYTES - WF_RECORD_AT_SEQUENCE);
 	return (uint32_t)crc32(crc, l->payload, len);
 }
 
@@ -86,7 +88,8 @@ static int read_record(struct log_reader *l, uint64_t sequence, enum record_stat
 	r = log_read(l, l->pos + WF_RECORD_HEADER_BYTES, l->payload, len);
 	if (r < 0)
 		return r;
-	if (record_crc(l, len) == wf_le32(l->header + WF_RECORD_AT_CRC) && wf_le64(l->header + WF_RECORD_AT_SEQUENCE) == sequence)
+	if (record_crc(l, len) == wf_le32(l->header + WF_RECORD_AT_CRC) &&
+	    wf_le64(l->header + WF_RECORD_AT_SEQUENCE) == sequence)
 		*ret = RECORD_GOOD;
 	return 0;
 }
@@ -151,17 +154,17 @@ static int end_replay(struct wf_overlay *ov, struct log_reader *l, enum record_s
 		return r;
 	unsigned long long at = l->pos, number = ov->sequence;
 	if (torn)
-		wf_log_line(
-			&ov->log, "%s/log: cut off after edit %llu: %llu bytes of an edit that was never made durable",
-			ov->directory, number - 1, (unsigned long long)(l->end - l->pos));
+		wf_log_line(&ov->log,
+			    "%s/log: cut off after edit %llu: %llu bytes of an edit that was never made durable",
+			    ov->directory, number - 1, (unsigned long long)(l->end - l->pos));
 	else if (refused)
 		wf_log_line(&ov->log,
-				    "%s/log: edit %llu (offset %llu) does not fit the checkpoint (%s): it and what "
-				    "follows are left out",
-				    ov->directory, number, at, strerror(-refused));
+			    "%s/log: edit %llu (offset %llu) does not fit the checkpoint (%s): it and what "
+			    "follows are left out",
+			    ov->directory, number, at, strerror(-refused));
 	else
 		wf_log_line(&ov->log, "%s/log: edit %llu (offset %llu) is damaged: it and what follows are left out",
-				    ov->directory, number, at);
+			    ov->directory, number, at);
 	if (!ov->writable)
 		return 0;
 	char name[32] = "";
@@ -243,7 +246,8 @@ static int refuse_all(const struct wf_overlay *ov, int refused, struct wf_error 
 	if (!refused)
 		return wf_fail(err, -EUCLEAN, "%s/log: edit %llu is damaged", ov->directory, number);
 	return wf_fail(err, refused == -ENOENT || refused == -EINVAL ? -ESTALE : refused,
-		       "edit %llu of %s does not fit %s: %s", number, ov->directory, ov->checkpoint, strerror(-refused));
+		       "edit %llu of %s does not fit %s: %s", number, ov->directory, ov->checkpoint,
+		       strerror(-refused));
 }
 
 int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *, uint8_t, const void *, size_t), void *ctx,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Dropping what waits: after a commit that has it in the file, or because nothing was edited. */
 #include <errno.h>
 #include <unistd.h>

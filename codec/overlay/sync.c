@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Room for an edit before it is made, and what makes edits durable after. */
 #include <errno.h>
 #include <stdio.h>

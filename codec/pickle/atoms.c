@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Opcodes that push a number or a string.
  *
  *   BININT i32   BININT1 u8   BININT2 u16   LONG1 u8 n, bytes   LONG4 i32 n, bytes     little endian, two's complement

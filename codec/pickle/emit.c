@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Output of the pickle writer: bytes, memo, numbers. */
 #include "codec/pickle/emit.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The bytes of a pickle under way: buffered output, the memo, and everything that is written in one go. Part of the
  * pickle writer and of nothing else. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Strings, names and the calls that stand for what a protocol has no opcode for. The forms are CPython's:
  *
  *   b'\xe4'         before 3   GLOBAL _codecs encode, BINUNICODE of the bytes as Latin-1, 'latin1', TUPLE2, REDUCE
@@ -113,8 +114,8 @@ static void emit_plain_global(struct pickle_out *o, const char *module, const ch
 void wf_emit_helper(struct pickle_out *o, enum pickle_helper h)
 {
 	static const char *const names[HELPER_COUNT] = {
-		[HELPER_ENCODE] = "encode", [HELPER_LATIN1] = "latin1", [HELPER_BYTES] = "bytes",
-		[HELPER_BYTEARRAY] = "bytearray", [HELPER_SET] = "set", [HELPER_FROZENSET] = "frozenset",
+		[HELPER_ENCODE] = "encode",       [HELPER_LATIN1] = "latin1", [HELPER_BYTES] = "bytes",
+		[HELPER_BYTEARRAY] = "bytearray", [HELPER_SET] = "set",       [HELPER_FROZENSET] = "frozenset",
 		[HELPER_GETATTR] = "getattr",
 	};
 
@@ -168,7 +169,7 @@ static void each_piece(struct pickle_out *o, wf_ref r, void (*take)(struct pickl
 		int rc = wf_string_read(o->g, r, at, piece, n);
 		if (rc < 0)
 			wf_emit_fail(o, wf_fail(o->err, rc, "reading a long string of the pickle failed: %s",
-					strerrordesc_np(-rc)));
+						strerrordesc_np(-rc)));
 		else
 			take(o, ctx, piece, n);
 	}
@@ -305,8 +306,7 @@ static void emit_python2(struct pickle_out *o, wf_ref r)
 	else if (size <= INT32_MAX)
 		wf_emit_u32(o, OP_BINSTRING, (uint32_t)size);
 	else
-		wf_emit_fail(o, wf_fail(o->err, -EOPNOTSUPP,
-					"a Python 2 string of %llu bytes is too long for a pickle",
+		wf_emit_fail(o, wf_fail(o->err, -EOPNOTSUPP, "a Python 2 string of %llu bytes is too long for a pickle",
 					(unsigned long long)size));
 	each_piece(o, r, take_plain, NULL);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Tells whether a pickle can be written again from its graph: writes it nowhere and compares the traces. */
 #include <errno.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the files of the pickle reader and writer share among themselves: opcodes, and the reader's machine. */
 #pragma once
 
@@ -119,12 +120,12 @@ struct pickle_machine {
 	const char *op_name;
 	uint8_t protocol;
 	uint8_t last_op;
-	bool binary;   /* an opcode that protocol 0 does not have was met */
+	bool binary;                 /* an opcode that protocol 0 does not have was met */
 	uint64_t trace, before_call; /* before_call: without the last call */
 	wf_ref last_call;
-	bool dropped;  /* the result of a call was thrown away by the last opcode */
+	bool dropped;      /* the result of a call was thrown away by the last opcode */
 	bool just_dropped; /* ... by the one before */
-	bool external; /* long strings may stay in the source */
+	bool external;     /* long strings may stay in the source */
 	bool stopped;
 };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The stack machine that reads a pickle: its stack, its marks, and the errors of the opcode at work. */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The memo of the pickle reader. */
 #include "codec/pickle/inner.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Opcodes that make and change containers, globals and calls. A call is an inert object that remembers what would have
  * been called, with what, and what was done to the result. */
 #include "codec/pickle/inner.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Pickle opcodes <-> object graph. Nothing is ever imported or called.
  *
  * Source of the opcode facts: CPython's Lib/pickletools.py; of what torch accepts: torch/_weights_only_unpickler.py.
@@ -27,9 +28,9 @@
 #include "codec/object/object.h"
 #include "codec/bytes/source.h"
 
-#define WF_PICKLE_MAX_MEMO (1u << 27)   /* entries; an index past it is refused before anything is allocated */
+#define WF_PICKLE_MAX_MEMO (1u << 27) /* entries; an index past it is refused before anything is allocated */
 #define WF_PICKLE_MAX_OPCODES (1ull << 31)
-#define WF_PICKLE_MAX_LONG (1u << 16)   /* bytes of one int */
+#define WF_PICKLE_MAX_LONG (1u << 16) /* bytes of one int */
 
 struct wf_pickle_reader {
 	/* Called for BINPERSID with the id object; returns the object that stands for it (usually wf_persid(g, id)),

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Opcodes to object graph: the stack machine of a pickle, with inert objects in place of calls.
  *
  *   PROTO 2 | opcode, argument | ... | STOP
@@ -287,7 +288,8 @@ int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset
 		   const struct wf_pickle_reader *reader, wf_ref *ret_root, uint64_t *ret_end, struct wf_error *err)
 {
 	struct wf_error own_err = {0};
-	cleanup_with(wf_pickle_machine_free) struct pickle_machine m = {.g = g, .hooks = reader, .err = err ? err : &own_err};
+	cleanup_with(wf_pickle_machine_free) struct pickle_machine m = {
+		.g = g, .hooks = reader, .err = err ? err : &own_err};
 	int rc = wf_cursor_init_source(&m.in, source, offset, len);
 
 	if (rc < 0)

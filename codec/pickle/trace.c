@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a pickle does, in its order, as one number: of the one that is read, and of the one that would be written from
  * the same graph. Both count each call, each state set, and how full an object was whenever it was used again. Sizes of
  * batches do not count, since nobody sees an object between two items unless it is used there. */
@@ -83,7 +84,8 @@ static uint64_t put_in(const struct pickle_frame *f)
 	return f->stage == BATCH_BETWEEN ? f->done : f->round;
 }
 
-static uint64_t count_of(const struct pickle_writer *w, const struct pickle_frame *above, wf_ref container, bool is_done)
+static uint64_t count_of(const struct pickle_writer *w, const struct pickle_frame *above, wf_ref container,
+			 bool is_done)
 {
 	uint32_t n, m;
 
@@ -101,7 +103,8 @@ static uint64_t put_into_call(const struct pickle_writer *w, uint32_t i)
 	struct wf_effects e;
 	uint64_t n = 0;
 
-	for (uint32_t k = 0; k <= f->round && k < PICKLE_TRACE_ROUNDS && wf_call_effects(w->out.g, f->ref, k, &e); k++) {
+	for (uint32_t k = 0; k <= f->round && k < PICKLE_TRACE_ROUNDS && wf_call_effects(w->out.g, f->ref, k, &e);
+	     k++) {
 		bool past = k < f->round;
 		n += count_of(w, past ? NULL : above, e.list, past || f->stage >= CALL_SET);
 		n += count_of(w, past ? NULL : above, e.set, past || f->stage >= CALL_DICT);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Object graph to opcodes, as CPython's pickler writes them; this is protocol 2, and others differ in the opcodes only:
  *
  *   PROTO 2 | object | STOP

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The frames of the pickle writer: which objects are being written, and how far each is. */
 #include <errno.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The pickle writer's machine: pickle/writer.c holds its frames, pickle/trace.c looks at them, pickle/write.c moves it.
  * Part of the writer and of nothing else.
  *

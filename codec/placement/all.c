@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* All storages of a device at once: at the mount (preload), or for who maps them all. */
 #include <errno.h>
 #include <stdlib.h>
@@ -45,7 +46,8 @@ static int fail_room(struct job *j, int r, uint64_t bytes)
 	const char *why = placement_why(d, r);
 	d->device->ops->describe(d->device, &info);
 	return wf_fail(&j->err, r, "%s: %s: the storages need %llu bytes, %llu of %llu are free", d->name, why,
-		       (unsigned long long)bytes, (unsigned long long)info.free_bytes, (unsigned long long)info.total_bytes);
+		       (unsigned long long)bytes, (unsigned long long)info.free_bytes,
+		       (unsigned long long)info.total_bytes);
 }
 
 /* The storages that wait in one slab, PLACE_LOADING from here on. p->lock is held. Returns their number; 0: none waits. */
@@ -56,7 +58,8 @@ static uint32_t take_slab(struct job *j, struct placement_item *items, const str
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < p->place_count; i++) {
 		struct storage_place *place = &p->places[i];
-		if (place->state != PLACE_OPEN || !place->slab || place->slab->device != j->device || (slab && place->slab != slab))
+		if (place->state != PLACE_OPEN || !place->slab || place->slab->device != j->device ||
+		    (slab && place->slab != slab))
 			continue;
 		slab = place->slab;
 		place->state = PLACE_LOADING;
@@ -73,13 +76,17 @@ static void settle_slab(struct job *j, const struct placement_item *items, uint3
 	struct place_device *d = j->device;
 	for (uint32_t k = 0; k < n; k++) {
 		const char *key = wf_storage_key(p->ss, items[k].storage);
-		p->places[items[k].storage].state = r < 0 ? (j->strict ? PLACE_OPEN : PLACE_FILE) : items[k].bad ? PLACE_BAD : PLACE_READY;
+		p->places[items[k].storage].state = r < 0          ? (j->strict ? PLACE_OPEN : PLACE_FILE)
+						    : items[k].bad ? PLACE_BAD
+								   : PLACE_READY;
 		if (r < 0 || !items[k].bad)
 			continue;
 		if (j->strict)
-			j->status = wf_fail(&j->err, -EUCLEAN, "storage %s: its bytes do not have the CRC that their record tells", key);
+			j->status = wf_fail(&j->err, -EUCLEAN,
+					    "storage %s: its bytes do not have the CRC that their record tells", key);
 		else
-			wf_log_line(&p->options.log, "storage %s: its bytes do not have the CRC that their record tells", key);
+			wf_log_line(&p->options.log,
+				    "storage %s: its bytes do not have the CRC that their record tells", key);
 	}
 	if (r < 0 && j->strict)
 		j->status = wf_fail(&j->err, r, "%s: the storages cannot be loaded: %s", d->name, placement_why(d, r));

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Devices that come and fail. */
 #include <errno.h>
 #include <stdio.h>
@@ -31,7 +32,8 @@ static int close_lost(struct wf_placement *p, struct place_device *d)
 	atomic_store(&d->worked, false);
 	d->shared_tried = d->no_gather = d->lost_told = false;
 	if (d->dead)
-		wf_log_line(&p->options.log, "%s: does not work again in this process: unmount and mount to use it", d->name);
+		wf_log_line(&p->options.log, "%s: does not work again in this process: unmount and mount to use it",
+			    d->name);
 	return d->dead ? -ENODEV : 0;
 }
 
@@ -49,7 +51,8 @@ int placement_ready(struct wf_placement *p, struct place_device *d)
 	if (is_lost(d))
 		r = close_lost(p, d);
 	if (r == -EBUSY)
-		wf_log_line(&p->options.log, "%s: is not started anew before what was on it is leased no more", d->name);
+		wf_log_line(&p->options.log, "%s: is not started anew before what was on it is leased no more",
+			    d->name);
 	if (r == 0 && (r = placement_open(p, d, &why)) < 0) {
 		wf_log_line(&p->options.log, "%s: %s", d->name, why);
 		r = -ENODEV;
@@ -75,10 +78,11 @@ void placement_lose(struct wf_placement *p, struct place_device *d)
 	d->lost_told = true;
 	const char *why = d->device->ops->why(d->device);
 	wf_log_line(&p->options.log, "%s has failed: %s: its %u storages are read from the file from now on", d->name,
-		      why ? why : strerror(EIO), n);
+		    why ? why : strerror(EIO), n);
 	if (leased)
-		wf_log_line(&p->options.log, "%s: %u of them are leased: who has mapped them is left with what the driver makes of that", d->name,
-			      leased);
+		wf_log_line(&p->options.log,
+			    "%s: %u of them are leased: who has mapped them is left with what the driver makes of that",
+			    d->name, leased);
 }
 
 int placement_share(struct wf_placement *p, struct slab *s)
@@ -95,8 +99,9 @@ int placement_share(struct wf_placement *p, struct slab *s)
 	if (strcmp(d->sharing, s->share.how) != 0) {
 		snprintf(d->sharing, sizeof d->sharing, "%s", s->share.how);
 		if (r == -EOPNOTSUPP)
-			wf_log_line(&p->options.log, "%s: its memory is not shared, other processes read through the mount: %s", d->name,
-				      s->share.how);
+			wf_log_line(&p->options.log,
+				    "%s: its memory is not shared, other processes read through the mount: %s", d->name,
+				    s->share.how);
 		else
 			wf_log_line(&p->options.log, "%s: its memory is shared %s", d->name, s->share.how);
 	}

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The inside of struct wf_placement, shared by, lower files first, placement/map.c (what map_location means, and the
  * devices), placement/slab.c (memory), placement/device.c (devices that come and fail), placement/load.c (how bytes get there),
  * placement/find.c (the first use), placement/all.c (everything at once), placement/placement.c (reads, edits, moves, the whole) and
@@ -37,7 +38,7 @@ struct slab {
 	struct dev_memory memory;
 	uint32_t users, leases;
 	uint64_t live_bytes; /* while it is counted */
-	int share_status; /* 1: not asked yet; 0: share is what the device said; a negative errno */
+	int share_status;    /* 1: not asked yet; 0: share is what the device said; a negative errno */
 	struct dev_share share;
 };
 
@@ -79,12 +80,12 @@ struct wf_placement {
 	uint32_t relocated;
 	struct place_device devices[MAX_DEVICES];
 	uint32_t device_count;
-	atomic_bool active;    /* something is or can be placed: reads look further only then */
+	atomic_bool active; /* something is or can be placed: reads look further only then */
 	pthread_rwlock_t gate;
 	pthread_mutex_t lock;  /* the places, slabs, devices */
 	pthread_cond_t loaded; /* a place is PLACE_LOADING no more */
 	struct wf_storage_mirror mirror;
-	struct storage_place *places;  /* [storage] */
+	struct storage_place *places; /* [storage] */
 	uint32_t place_count;
 	atomic_uint lease_count;
 };

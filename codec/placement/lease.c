@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Who asks where storages are: status and attributes, and other processes that map them. */
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +33,8 @@ void wf_placement_bytes(struct wf_placement *p, void (*each)(void *ctx, const ch
 }
 
 /* What is asked of a device makes its context: only one that is in use is asked. */
-void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const struct wf_device_status *status), void *ctx)
+void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const struct wf_device_status *status),
+			  void *ctx)
 {
 	struct dev_info info;
 	pthread_rwlock_rdlock(&p->gate);
@@ -43,8 +45,12 @@ void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const 
 		pthread_mutex_unlock(&p->lock);
 		if (!used || d->device->ops->describe(d->device, &info) < 0)
 			continue;
-		struct wf_device_status status = {.name = d->name, .description = info.description, .loading = info.loading,
-						  .sharing = d->sharing, .free_bytes = info.free_bytes, .total_bytes = info.total_bytes};
+		struct wf_device_status status = {.name = d->name,
+						  .description = info.description,
+						  .loading = info.loading,
+						  .sharing = d->sharing,
+						  .free_bytes = info.free_bytes,
+						  .total_bytes = info.total_bytes};
 		each(ctx, &status);
 	}
 	pthread_rwlock_unlock(&p->gate);
@@ -158,7 +164,9 @@ bool wf_placement_leased(struct wf_placement *p, uint32_t storage, struct wf_sha
 	bool leased = place && place->leases > 0 && place->state == PLACE_READY;
 	if (leased) {
 		const struct slab *s = place->slab;
-		*ret = (struct wf_shared){.device = s->device->name, .uuid = s->device->uuid, .share = &s->share,
+		*ret = (struct wf_shared){.device = s->device->name,
+					  .uuid = s->device->uuid,
+					  .share = &s->share,
 					  .start = s->share.offset_bytes + place->offset};
 	}
 	pthread_mutex_unlock(&p->lock);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bytes of storages onto a device: what stands in the file as it is goes there in long pieces by several threads, what
  * does not (deflated, of the other byte order, edited) through a buffer. */
 #include <errno.h>
@@ -112,8 +113,8 @@ static void add_segment(struct loading *l, const struct placement_item *items, u
 	l->item_of[l->segment_count++] = k;
 }
 
-static int copy_plain(struct loading *l, struct place_device *d, const struct dev_memory *m, struct placement_item *item,
-		      unsigned char *buf)
+static int copy_plain(struct loading *l, struct place_device *d, const struct dev_memory *m,
+		      struct placement_item *item, unsigned char *buf)
 {
 	uint64_t size = wf_storage_get(l->p->ss, item->storage)->size_bytes;
 	uint32_t crc = 0, wanted;
@@ -133,8 +134,8 @@ static int copy_plain(struct loading *l, struct place_device *d, const struct de
 	return 0;
 }
 
-static int load_rest(struct loading *l, struct place_device *d, const struct dev_memory *m, struct placement_item *items,
-		     uint32_t n)
+static int load_rest(struct loading *l, struct place_device *d, const struct dev_memory *m,
+		     struct placement_item *items, uint32_t n)
 {
 	cleanup_free unsigned char *buf = malloc(BUFFER_BYTES);
 	int r = buf ? 0 : -ENOMEM;

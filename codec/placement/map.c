@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What map_location means: torch/serialization.py, _get_restore_location. A string is the location of every storage; a
  * dictionary changes the tags it has and leaves the others (location = map_location.get(location, location)). */
 #include <errno.h>
@@ -83,7 +84,8 @@ int placement_parse(struct wf_placement *p, const char *map_location, struct wf_
 			if (!equals || equals == at)
 				return wf_fail(err, -EINVAL, "map_location: '%.*s' is no FROM=TO",
 					       (int)WF_MIN(len, 64u), at);
-			int r = add_rule(p, at, (size_t)(equals - at), equals + 1, len - (size_t)(equals + 1 - at), err);
+			int r = add_rule(p, at, (size_t)(equals - at), equals + 1, len - (size_t)(equals + 1 - at),
+					 err);
 			if (r < 0)
 				return r;
 		}

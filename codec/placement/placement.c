@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/placement/placement.h"
 
 #include <errno.h>
@@ -20,11 +21,13 @@ bool wf_placement_has(struct wf_placement *p, uint32_t storage)
 
 /* ---- reading ---- */
 
-static int gather(struct wf_placement *p, const struct storage_place *at, const struct wf_tensor *t, uint64_t offset, void *buf, size_t len)
+static int gather(struct wf_placement *p, const struct storage_place *at, const struct wf_tensor *t, uint64_t offset,
+		  void *buf, size_t len)
 {
 	struct place_device *d = at->slab->device;
 	uint32_t element = wf_dtype_info(t->dtype)->size_bytes;
-	struct dev_view v = {.offset_bytes = at->offset + wf_layout_start(t), .element_bytes = element, .ndim = t->ndim};
+	struct dev_view v = {
+		.offset_bytes = at->offset + wf_layout_start(t), .element_bytes = element, .ndim = t->ndim};
 	if (d->no_gather || offset % element || len % element)
 		return -EOPNOTSUPP;
 	for (uint32_t i = 0; i < t->ndim; i++) {
@@ -36,7 +39,7 @@ static int gather(struct wf_placement *p, const struct storage_place *at, const 
 		const char *why = d->device->ops->why(d->device);
 		d->no_gather = true;
 		wf_log_line(&p->options.log, "%s: views that are not contiguous are read from the file: %s", d->name,
-			      why ? why : "this program was built without device kernels");
+			    why ? why : "this program was built without device kernels");
 	}
 	return r;
 }

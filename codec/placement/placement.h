@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Storages on a device, as torch.load's map_location places them.
  *
  * The file with its overlay stays the truth: what is placed is a copy that every write reaches as well, so that a device
@@ -79,7 +80,8 @@ struct wf_device_status {
 	const char *loading, *sharing; /* in words; "": not yet known */
 	uint64_t free_bytes, total_bytes;
 };
-void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const struct wf_device_status *status), void *ctx);
+void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const struct wf_device_status *status),
+			  void *ctx);
 /* Calls each() for the file and every device in use with the bytes of the storages there. */
 void wf_placement_bytes(struct wf_placement *p, void (*each)(void *ctx, const char *name, uint64_t bytes), void *ctx);
 

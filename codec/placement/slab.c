@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The memory behind places: one allocation for all storages of a device, or one of its own for a storage. */
 #include <errno.h>
 #include <stdlib.h>
@@ -109,8 +110,9 @@ int placement_reserve(struct wf_placement *p, struct place_device *d, uint32_t s
 	uint64_t bytes;
 	int r = 0;
 	if (!d->shared_tried && (r = placement_reserve_all(p, d, &bytes)) < 0)
-		wf_log_line(&p->options.log, "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
-			      placement_why(d, r));
+		wf_log_line(&p->options.log,
+			    "%s: no memory for all storages in one piece (%s): they are placed one by one", d->name,
+			    placement_why(d, r));
 	struct storage_place *place = placement_place(p, storage);
 	r = place ? 0 : -ENOMEM;
 	if (r == 0 && !place->slab) {
@@ -190,13 +192,15 @@ void placement_compact(struct wf_placement *p)
 	count_live(p);
 	for (uint32_t i = 0; i < p->place_count; i++) {
 		struct slab *s = p->places[i].slab;
-		if (!s || s->leases > 0 || s->live_bytes + DEAD_BYTES > s->memory.size_bytes || s->device->device->ops->lost(s->device->device))
+		if (!s || s->leases > 0 || s->live_bytes + DEAD_BYTES > s->memory.size_bytes ||
+		    s->device->device->ops->lost(s->device->device))
 			continue;
 		struct place_device *d = s->device;
 		int r = move_together(p, s);
 		if (r < 0) {
 			s->live_bytes = s->memory.size_bytes; /* is not tried again in this pass */
-			wf_log_line(&p->options.log, "%s: the memory of storages that left it is kept for now: %s", d->name, placement_why(d, r));
+			wf_log_line(&p->options.log, "%s: the memory of storages that left it is kept for now: %s",
+				    d->name, placement_why(d, r));
 		}
 	}
 	pthread_mutex_unlock(&p->lock);

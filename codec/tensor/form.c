@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The rebuild calls of torch, taken apart: which function, which arguments, what is wrapped in what.
  * Sources: torch/_utils.py, torch/_tensor.py (__reduce_ex__, __setstate__), torch/nn/parameter.py; for the forms of
  * before 0.4 torch/autograd/variable.py of then. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What tensor*.c share. Nobody else includes it. */
 #pragma once
 

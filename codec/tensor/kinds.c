@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Recognising tensors, and what they are called, by the calls that make them. */
 #include <stdio.h>
 #include <string.h>

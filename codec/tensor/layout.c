@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Walks the bytes of a view of a storage in the order of its file. */
 #include "codec/tensor/layout.h"
 
@@ -62,12 +63,15 @@ bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, i
 {
 	uint64_t len;
 	return is_stored_as_shown(t) &&
-	       wf_storage_locate(ss, t->storage, wf_layout_start(t), ret_fd, ret_file_offset, &len) && len >= t->size_bytes;
+	       wf_storage_locate(ss, t->storage, wf_layout_start(t), ret_fd, ret_file_offset, &len) &&
+	       len >= t->size_bytes;
 }
 
-bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at, struct wf_storage_run *ret)
+bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at,
+			struct wf_storage_run *ret)
 {
-	if (!is_stored_as_shown(t) || at >= t->size_bytes || !wf_storage_find_run(ss, t->storage, wf_layout_start(t) + at, ret))
+	if (!is_stored_as_shown(t) || at >= t->size_bytes ||
+	    !wf_storage_find_run(ss, t->storage, wf_layout_start(t) + at, ret))
 		return false;
 	ret->len = WF_MIN(ret->len, t->size_bytes - at);
 	return true;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A tensor's file is its elements in row-major order; its storage may hold them in any strided order. This module turns
  * a byte range of the file into runs of storage bytes, both ways, and moves bytes along them.
  *
@@ -37,7 +38,8 @@ bool wf_layout_next(struct wf_layout *l, struct wf_run *ret);
 bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset);
 /* Where a run of its elements stands that begins at byte `at` of its file, in the checkpoint's file or the overlay's; it ends
  * with the tensor at the latest. false for what is not stored as it is shown. */
-bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at, struct wf_storage_run *ret);
+bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at,
+			struct wf_storage_run *ret);
 
 /* Reads [offset, offset + len) of the tensor's file; the range must lie inside size_bytes. Conjugate and negative bits
  * are resolved (the file shows the logical values), NumPy's big-endian elements swapped. */

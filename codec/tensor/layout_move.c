@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Moving bytes between a tensor's file and its storage.
  *
  * A range of the file is at most 2 * ndim - 1 boxes of whole runs, and a part of a run at either end. A box is moved in

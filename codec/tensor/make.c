@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The graph's form of tensors: making new ones, and changing what the arguments of a rebuild call say. Only globals
  * that weights_only accepts are introduced. */
 #include <errno.h>

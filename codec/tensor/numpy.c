@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* NumPy arrays, whose bytes stand inside the pickle.
  *
  *   protocol 2..4   numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b')
@@ -51,22 +52,22 @@ static bool split(const struct wf_graph *g, wf_ref r, struct array_parts *ret)
 		if (n != (*name == '_' && name[1] == 'm' ? MASKED_PARTS : 5u))
 			return false;
 		*ret = (struct array_parts){.shape = e[1],
-				      .dtype = e[2],
-				      .fortran = wf_bool_value(g, e[3]),
-				      .data = e[4],
-				      .class = wf_element(g, args, 0),
-				      .place = IN_STATE,
-				      .count = n};
+					    .dtype = e[2],
+					    .fortran = wf_bool_value(g, e[3]),
+					    .data = e[4],
+					    .class = wf_element(g, args, 0),
+					    .place = IN_STATE,
+					    .count = n};
 	} else if (is_function(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric")) {
 		const wf_ref *e = wf_elements(g, args, &n);
 		if (n != 4)
 			return false;
 		*ret = (struct array_parts){.data = e[0],
-				      .dtype = e[1],
-				      .shape = e[2],
-				      .fortran = wf_str_equal(g, e[3], "F"),
-				      .place = IN_ARGS,
-				      .count = n};
+					    .dtype = e[1],
+					    .shape = e[2],
+					    .fortran = wf_str_equal(g, e[3], "F"),
+					    .place = IN_ARGS,
+					    .count = n};
 	} else {
 		return false;
 	}
@@ -339,7 +340,8 @@ int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const 
 			  wf_string(g, WF_BYTES, "b", 1)};
 	wf_ref of_dtype = wf_global_named(g, "numpy", "dtype");
 	wf_ref state[5] = {wf_int(g, 1), wf_tuple(g, items, ndim),
-			   of_dtype == WF_NIL ? WF_NIL : make_dtype(g, of_dtype, dtype, false), wf_bool(g, false), bytes};
+			   of_dtype == WF_NIL ? WF_NIL : make_dtype(g, of_dtype, dtype, false), wf_bool(g, false),
+			   bytes};
 	if (wf_graph_failed(g) < 0 || state[2] == WF_NIL)
 		return made(g, WF_NIL);
 	wf_ref new_args = wf_tuple(g, args, 3), new_state = wf_tuple(g, state, 5);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Takes the dtype objects of NumPy apart. */
 #include "codec/tensor/numpy_dtype.h"
 

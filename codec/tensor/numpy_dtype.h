@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* numpy.dtype objects of the graph: what NumPy would call them, and how many bytes an element has.
  *
  *   numpy.dtype('U3', False, True)          BUILD (3, '<', None, None, None, 12, 4, 8)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads tuples of sizes, in every form in which pickles hold them. */
 #include "codec/tensor/inner.h"
 

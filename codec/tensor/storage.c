@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which storages there are: the ids of a graph, held against the records of its container. */
 #include "codec/tensor/storage.h"
 
@@ -67,8 +68,8 @@ static const char *key_bytes(const struct wf_graph *g, wf_ref key, char *buf, si
 /* Makes room for one more object, so that map_object cannot fail. */
 static int reserve_object(struct wf_storages *ss)
 {
-	int r = wf_array_reserve(&ss->objects, &ss->object_capacity, (uint64_t)ss->object_count + 1, sizeof *ss->objects,
-				 UINT32_MAX);
+	int r = wf_array_reserve(&ss->objects, &ss->object_capacity, (uint64_t)ss->object_count + 1,
+				 sizeof *ss->objects, UINT32_MAX);
 	return r < 0 ? r : wf_map_reserve(&ss->by_object, 1);
 }
 
@@ -120,7 +121,8 @@ static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, co
 	s->record = index;
 	const struct wf_record *record = wf_container_record(ss->container, s->record);
 	if (!record) {
-		wf_storage_problem_is(ss, i, -EUCLEAN, "the file has no record for storage %.*s", (int)WF_MIN(key_len, 80u), key);
+		wf_storage_problem_is(ss, i, -EUCLEAN, "the file has no record for storage %.*s",
+				      (int)WF_MIN(key_len, 80u), key);
 		return;
 	}
 	s->base_bytes = record->size_bytes;
@@ -130,8 +132,8 @@ static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, co
 		wf_container_locate(ss->container, s->record, &at, &why);
 		wf_storage_problem_is(ss, i, record->bad, "record %.80s: %.160s", record->name, why.text);
 	} else if (record->size_bytes != s->size_bytes) {
-		wf_storage_problem_is(ss, i, -EUCLEAN, "record %.80s holds %" PRIu64 " bytes, its storage %" PRIu64, record->name,
-			record->size_bytes, s->size_bytes);
+		wf_storage_problem_is(ss, i, -EUCLEAN, "record %.80s holds %" PRIu64 " bytes, its storage %" PRIu64,
+				      record->name, record->size_bytes, s->size_bytes);
 	}
 }
 
@@ -141,7 +143,8 @@ struct key_place {
 	uint32_t hash, storage;
 };
 
-static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record, struct key_place *ret)
+static int find_key(struct wf_storages *ss, wf_ref key, const char *bytes, size_t len, uint32_t record,
+		    struct key_place *ret)
 {
 	uint32_t *owner = record == WF_NO_RECORD ? NULL : &ss->by_record[record], i;
 
@@ -194,8 +197,8 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 		i = place.storage;
 		if (!why && id.size_bytes != ss->all[i].size_bytes)
 			wf_storage_problem_is(ss, i, -EUCLEAN,
-				"storage %.*s has %" PRIu64 " bytes by one id and %" PRIu64 " by another",
-				(int)WF_MIN(len, 80u), key, ss->all[i].size_bytes, id.size_bytes);
+					      "storage %.*s has %" PRIu64 " bytes by one id and %" PRIu64 " by another",
+					      (int)WF_MIN(len, 80u), key, ss->all[i].size_bytes, id.size_bytes);
 	} else {
 		i = ss->count++;
 		ss->all[i] = (struct wf_storage){.persid = persid,
@@ -237,8 +240,8 @@ static int add_array(struct wf_storages *ss, wf_ref array, wf_ref data)
 					 .untyped = true};
 	if (bad)
 		wf_storage_problem_is(ss, i, bad,
-			bad == -EUCLEAN ? "the text of an array's bytes holds a character above 255"
-					: "the text of an array's bytes cannot be read");
+				      bad == -EUCLEAN ? "the text of an array's bytes holds a character above 255"
+						      : "the text of an array's bytes cannot be read");
 	map_object(ss, array, i);
 	return 0;
 }
@@ -271,7 +274,8 @@ static int add_nested(struct wf_storages *ss, wf_ref call)
 					 .dtype = (uint8_t)(bad ? WF_UINT8 : nested.dtype),
 					 .untyped = bad || nested.untyped};
 	if (bad)
-		wf_storage_problem_is(ss, i, bad, "%s", why.text[0] ? why.text : "the bytes of a storage cannot be read");
+		wf_storage_problem_is(ss, i, bad, "%s",
+				      why.text[0] ? why.text : "the bytes of a storage cannot be read");
 	map_object(ss, call, i);
 	return 0;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Storages: the flat arrays that tensors are views of, each the base bytes of the checkpoint plus what was written since.
  *
  * A storage is named by its index in the table, stable while the checkpoint is open; indices of the base come first, in
@@ -30,21 +31,21 @@
 #define WF_RECORD_KEPT (WF_NO_RECORD - 1) /* for wf_storages_rebase */
 
 struct wf_storage {
-	wf_ref persid;         /* the first PERSID object that names it, or the call of one inside the pickle; WF_NIL for an
+	wf_ref persid; /* the first PERSID object that names it, or the call of one inside the pickle; WF_NIL for an
 	                        * ndarray's bytes */
-	wf_ref array;          /* the ndarray whose bytes it is, or the call (tensor/storage_nested.h), when they stand inside the
+	wf_ref array; /* the ndarray whose bytes it is, or the call (tensor/storage_nested.h), when they stand inside the
 	                        * pickle, else WF_NIL */
-	wf_ref data;           /* of those: the string object with the bytes (a WF_STR means them in latin-1) */
-	uint32_t persids;      /* PERSID objects that name it: with one, a tensor over it is its only view */
-	uint64_t size_bytes;   /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
-	uint64_t base_bytes;   /* size of the base; 0 for a new storage */
-	uint32_t record;       /* container record of the base, or WF_NO_RECORD */
-	int bad;               /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
-	uint32_t problem;      /* for wf_storage_problem */
-	uint8_t dtype;         /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
-	bool untyped : 1;      /* class is UntypedStorage */
-	bool resized : 1;      /* since the base, maybe back to its size */
-	uint16_t skip_bytes;   /* of `data`, to the first element */
+	wf_ref data;  /* of those: the string object with the bytes (a WF_STR means them in latin-1) */
+	uint32_t persids;    /* PERSID objects that name it: with one, a tensor over it is its only view */
+	uint64_t size_bytes; /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
+	uint64_t base_bytes; /* size of the base; 0 for a new storage */
+	uint32_t record;     /* container record of the base, or WF_NO_RECORD */
+	int bad;             /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
+	uint32_t problem;    /* for wf_storage_problem */
+	uint8_t dtype;       /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
+	bool untyped : 1;    /* class is UntypedStorage */
+	bool resized : 1;    /* since the base, maybe back to its size */
+	uint16_t skip_bytes; /* of `data`, to the first element */
 	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
 };
 
@@ -72,8 +73,8 @@ int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *b
 int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf);
 /* Where [offset, offset + *ret_len) lies unchanged in the file: *ret_len is cut to the clean, stored run that starts at
  * offset. false when offset itself is not such a byte. */
-bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd, uint64_t *ret_file_offset,
-		       uint64_t *ret_len);
+bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd,
+		       uint64_t *ret_file_offset, uint64_t *ret_len);
 /* The same, and for bytes that were written where they lie in the extent file: as far as one of the two goes. */
 struct wf_storage_run {
 	int fd; /* borrowed, and valid as long as no write comes */
@@ -135,5 +136,5 @@ int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, co
  * one that was dropped: reading it gives -ESTALE; WF_RECORD_KEPT for one whose bytes all stand in its extent file: it
  * goes on as a new one). Extents are forgotten otherwise, those of an ndarray when it has other bytes in the graph than
  * before (wf_numpy_set_bytes). The old container may be freed afterwards. */
-int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t), void *ctx,
-		       struct wf_error *err);
+int wf_storages_rebase(struct wf_storages *ss, struct wf_container *c, uint32_t (*record_of)(void *, uint32_t),
+		       void *ctx, struct wf_error *err);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bytes of storages: of the base, or from the overlay's extent file, merged. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Storages in another form, at another location, over another container. */
 #include <errno.h>
 #include <inttypes.h>
@@ -43,7 +44,8 @@ static void rebase(struct wf_storages *ss, uint32_t i, uint32_t record_index)
 		if (!record && had_record)
 			s->bad = 0; /* what was wrong with the record is no matter any more */
 		if (!record)
-			wf_storage_problem_is(ss, i, -ESTALE, "a commit left this storage out, because nothing named it any more");
+			wf_storage_problem_is(ss, i, -ESTALE,
+					      "a commit left this storage out, because nothing named it any more");
 	}
 	wf_extents_free(s->dirty);
 	s->dirty = NULL;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bytes that do not stand in the file as they are: deflated records, and the text that protocol 2 makes of bytes
  * (_codecs.encode(str, 'latin1'): each byte is one character, and those from 0x80 on take two bytes of UTF-8).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The table of storages, shared by tensor/storage.c (which storages there are), tensor/storage_table.c (what the
  * table holds), tensor/storage_change.c (what edits and commits make
  * of them), tensor/storage_bytes.c (their bytes) and tensor/storage_decoded.c (bytes that do not stand in the file as they are). Nobody

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads torch storages whose bytes stand inside the pickle. */
 #include "codec/tensor/storage_nested.h"
 

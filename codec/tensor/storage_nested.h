@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A torch storage inside a plain pickle: torch.storage._load_from_bytes(bytes), where the bytes are a legacy stream
  * (container/legacy_read.c draws it) of one storage. That is how pickle.dump writes a tensor that torch.save would give an id.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Tells what the table of storages holds, and notes what is wrong with one of them. */
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Decoding tensors, with proof that each view lies in its storage. */
 #include "codec/tensor/tensor.h"
 

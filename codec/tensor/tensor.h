@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Recognising tensors among the rebuild calls of a graph, with proof that each view lies in its storage.
  *
  * The graph is the only truth: a tensor is decoded from its object when it is asked for (some ten reads of memory) and
@@ -18,33 +19,33 @@
 #define WF_MAX_NDIM 64 /* torch's own limit */
 
 enum wf_tensor_kind {
-	WF_TENSOR_DENSE,    /* a strided view of a storage */
-	WF_TENSOR_META,     /* no bytes: reads give -ENODATA */
-	WF_TENSOR_STORAGE,  /* a bare typed or untyped storage: 1-d, contiguous */
-	WF_TENSOR_NUMPY,    /* an ndarray: bytes inside the pickle, C or Fortran order, or big endian */
+	WF_TENSOR_DENSE,   /* a strided view of a storage */
+	WF_TENSOR_META,    /* no bytes: reads give -ENODATA */
+	WF_TENSOR_STORAGE, /* a bare typed or untyped storage: 1-d, contiguous */
+	WF_TENSOR_NUMPY,   /* an ndarray: bytes inside the pickle, C or Fortran order, or big endian */
 };
 
 struct wf_tensor {
 	enum wf_tensor_kind kind;
-	enum wf_dtype dtype;       /* of the elements */
-	uint32_t storage;          /* index, or WF_NO_STORAGE for META */
-	uint64_t offset_elems;     /* of the first element, counted from the start of the storage (legacy view added) */
+	enum wf_dtype dtype;   /* of the elements */
+	uint32_t storage;      /* index, or WF_NO_STORAGE for META */
+	uint64_t offset_elems; /* of the first element, counted from the start of the storage (legacy view added) */
 	uint64_t numel;
-	uint64_t size_bytes;       /* numel x element size: the file's size */
+	uint64_t size_bytes; /* numel x element size: the file's size */
 	uint32_t ndim;
 	int64_t shape[WF_MAX_NDIM];
 	int64_t stride[WF_MAX_NDIM]; /* elements; >= 0 */
-	bool contiguous;           /* row-major without gaps: bytes are one run of the storage */
+	bool contiguous;             /* row-major without gaps: bytes are one run of the storage */
 	bool requires_grad;
-	bool conj, neg;            /* the logical value is the conjugate or negative of the raw bytes */
-	bool swap;                 /* NUMPY only: elements stand in the pickle big endian */
-	bool parameter;            /* an nn.Parameter */
-	wf_ref object;             /* what was decoded (a wrapper such as Parameter included) */
-	wf_ref rebuild;            /* the innermost call that names storage, offset, size, stride (in its own arguments, or
+	bool conj, neg;   /* the logical value is the conjugate or negative of the raw bytes */
+	bool swap;        /* NUMPY only: elements stand in the pickle big endian */
+	bool parameter;   /* an nn.Parameter */
+	wf_ref object;    /* what was decoded (a wrapper such as Parameter included) */
+	wf_ref rebuild;   /* the innermost call that names storage, offset, size, stride (in its own arguments, or
 	                              in those that _rebuild_from_type_v2 passes on); the PERSID itself for a bare storage */
-	wf_ref type;               /* class GLOBAL when it is not plain torch.Tensor, else WF_NIL */
-	wf_ref quantizer;          /* the quantizer tuple, or WF_NIL */
-	wf_ref record;             /* NUMPY only: a dtype that torch does not have (texts, dates, records, long doubles). Then
+	wf_ref type;      /* class GLOBAL when it is not plain torch.Tensor, else WF_NIL */
+	wf_ref quantizer; /* the quantizer tuple, or WF_NIL */
+	wf_ref record;    /* NUMPY only: a dtype that torch does not have (texts, dates, records, long doubles). Then
 	                              dtype is uint8, and the last dimension counts the bytes of an element; else WF_NIL */
 };
 
@@ -112,15 +113,16 @@ bool wf_container_holds(const struct wf_container *c, const struct wf_graph *g, 
 
 /* ---- making and changing the graph's form; all return 0, -ENOMEM or -E2BIG; -EINVAL what the form cannot say ---- */
 /* ('storage', torch.<Class>, key, location, numel) wrapped in a PERSID; classes that weights_only accepts. */
-int wf_tensor_make_persid(struct wf_graph *g, enum wf_dtype dtype, const char *key, const char *location, uint64_t size_bytes,
-			  wf_ref *ret);
+int wf_tensor_make_persid(struct wf_graph *g, enum wf_dtype dtype, const char *key, const char *location,
+			  uint64_t size_bytes, wf_ref *ret);
 /* A contiguous _rebuild_tensor_v2 (v3 for dtypes that need it) over persid. */
 int wf_tensor_make(struct wf_graph *g, wf_ref persid, enum wf_dtype dtype, uint64_t offset_elems, const int64_t *shape,
 		   uint32_t ndim, bool requires_grad, wf_ref *ret);
 /* A _rebuild_qtensor over persid with form, offset, stride and quantizer of *t. */
 int wf_tensor_make_quantised(struct wf_graph *g, wf_ref persid, const struct wf_tensor *t, wf_ref *ret);
 /* An ndarray over a bytes object of the graph; -EINVAL where NumPy has no such dtype. */
-int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim, wf_ref data, wf_ref *ret);
+int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape, uint32_t ndim, wf_ref data,
+		  wf_ref *ret);
 wf_ref wf_numpy_dtype_object(struct wf_graph *g, enum wf_dtype dtype); /* numpy.dtype('f4', ...); WF_NIL: no memory */
 const char *wf_numpy_module(const struct wf_graph *g); /* where the pickle has _reconstruct and scalar */
 /* Rewrites the arguments of t->rebuild in place: storage (persid), dtype, offset, shape and stride of *t as they stand in

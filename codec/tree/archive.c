@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/tree/archive.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The container's records as a tree of directories, for .weightfs/archive: their names are cut at slashes, and each part
  * is escaped as a key is (value/names.h), so that any record of a hostile file has a name. Where two would get the same, the
  * later one ends in "%~" and 8 hex digits.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Changes of the tree: graph, entries, index, ties and link counts in step. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the files of a tree share, lower ones first: tree/tree.c (nodes, directories, objects by their refs), tree/nodes.c,
  * tree/odd_names.c, tree/lookup.c, tree/names.c, tree/parts.c, tree/shape.c, tree/walk.c,
  * tree/objects.c, tree/change.c, tree/remove.c. Nobody else includes it. */
@@ -18,7 +19,7 @@ struct wf_tree {
 	uint32_t changes;        /* of names and values, so far */
 	struct wf_tree *objects; /* the unabridged tree, NULL until somebody looks; only the tree itself has one */
 	uint32_t objects_of;     /* `changes` when it was made */
-	wf_ref root; /* what the checkpoint is: another object when it cannot be changed itself */
+	wf_ref root;             /* what the checkpoint is: another object when it cannot be changed itself */
 	struct wf_graph *graph;
 	struct wf_storages *storages;
 	struct wf_container *container; /* for TorchScript's code; borrowed */
@@ -41,13 +42,13 @@ struct wf_tree {
 	/* of long lists that stand as text: one may be shown at many places; under index_lock */
 	struct wf_text_size *text_sizes;
 	uint32_t text_sizes_size, text_sizes_used;
-	uint64_t seed;              /* of hashes of names */
-	bool unabridged;            /* every object as its parts, modules too */
-	uint64_t looks;             /* left for asking what objects hold */
+	uint64_t seed;                     /* of hashes of names */
+	bool unabridged;                   /* every object as its parts, modules too */
+	uint64_t looks;                    /* left for asking what objects hold */
 	struct wf_state_dicts state_dicts; /* while the tree is made */
-	uint32_t links;             /* nodes of type WF_NODE_LINK */
-	bool doubtful;              /* for wf_tree_has_doubtful */
-	pthread_mutex_t index_lock; /* readers make an index at their first lookup */
+	uint32_t links;                    /* nodes of type WF_NODE_LINK */
+	bool doubtful;                     /* for wf_tree_has_doubtful */
+	pthread_mutex_t index_lock;        /* readers make an index at their first lookup */
 };
 
 /* In by_object: a long list that was found to be text, which need not be found out at its next place. */
@@ -68,7 +69,7 @@ static inline const struct wf_tree *wf_tree_of(const struct wf_tree *t, wf_ino i
 enum wf_shape {
 	WF_SHAPE_MODULE,
 	WF_SHAPE_COMPONENTS,
-	WF_SHAPE_OBJECT,     /* a fixed directory of its parts */
+	WF_SHAPE_OBJECT, /* a fixed directory of its parts */
 	WF_SHAPE_TENSOR,
 	WF_SHAPE_MAPPING,
 	WF_SHAPE_SEQUENCE,

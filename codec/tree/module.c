@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/tree/module.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The state_dict of an nn.Module saved whole and of a TorchScript object, found without knowing their classes.
  *
  * nn.Module: an object whose state is a mapping with _parameters, _buffers and _modules; keys as Module.state_dict

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What tree/state_dict.c, and above it tree/module_quantised.c, tree/torchscript.c and tree/module.c share. Nobody else includes it. */
 #pragma once
 

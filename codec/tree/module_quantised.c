@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Quantised modules keep their weights packed, outside of parameters and buffers. What their _save_to_state_dict gives,
  * without it being called:
  *

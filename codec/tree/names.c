@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Names of entries: distinct in every directory, and the same for lookup, listing and edits.
  *
  * Nearly every name follows from its key alone. Those that do not are in the directory's table of odd names, by their

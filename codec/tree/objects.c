@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The unabridged tree: what the tree leaves out stands there, too. */
 #include <errno.h>
 

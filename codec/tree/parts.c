@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a directory of an object's parts holds.
  *
  * An object of a class that nobody here knows is a call: its arguments, then in rounds the items that were set on it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Taking an entry away. A directory may go with all that it holds, and a container in it that is linked to from elsewhere
  * has its place there from then on: what is left of the tree is found as from the root, through its links. */
 #include <errno.h>
@@ -81,7 +82,8 @@ static void keep_linked(struct going *g, wf_ino *list)
 
 static void tell_gone(const struct going *g, wf_ino ino)
 {
-	if (g->t->nodes[ino - 1].nlink == 0 && g->t->nodes[ino - 1].type != WF_NODE_GONE && g->watcher && g->watcher->gone)
+	if (g->t->nodes[ino - 1].nlink == 0 && g->t->nodes[ino - 1].type != WF_NODE_GONE && g->watcher &&
+	    g->watcher->gone)
 		g->watcher->gone(g->watcher->ctx, ino);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What an object is shown as. */
 #include <string.h>
 

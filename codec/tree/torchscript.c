@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/tree/torchscript.h"
 
 #include <errno.h>

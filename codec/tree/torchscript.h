@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which attributes of a TorchScript object are parameters and buffers. The pickle does not tell; the generated code
  * does:
  *

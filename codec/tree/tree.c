@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "codec/tree/tree.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include "codec/tree/inner.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
-
 
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c)
 {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tree of names over the graph: which objects are directories, files and links, and their node numbers.
  *
  * Three identifiers, and what one can do with each:
@@ -39,20 +40,20 @@ enum wf_node_type {
 	WF_NODE_GONE,
 	WF_NODE_DIR,
 	WF_NODE_TENSOR,
-	WF_NODE_VALUE,   /* text of a plain value, or raw str/bytes */
-	WF_NODE_OPAQUE,  /* read-only description of an object that has no other form */
-	WF_NODE_LINK,    /* symbolic link to a directory's first place; of a str: to what it says, for scratch names alone */
+	WF_NODE_VALUE,  /* text of a plain value, or raw str/bytes */
+	WF_NODE_OPAQUE, /* read-only description of an object that has no other form */
+	WF_NODE_LINK, /* symbolic link to a directory's first place; of a str: to what it says, for scratch names alone */
 	WF_NODE_SCRATCH, /* a file (or directory) that never becomes a key */
 };
 
 struct wf_node {
-	uint8_t type;      /* enum wf_node_type */
-	bool detached;     /* made by wf_tree_add_detached */
+	uint8_t type;  /* enum wf_node_type */
+	bool detached; /* made by wf_tree_add_detached */
 	uint16_t unused;
-	uint32_t nlink;    /* entries that name it; a directory counts its one place */
-	wf_ref object;     /* a tensor's: one of its tied objects; a link's: the container it points to */
-	wf_ino parent;     /* directory of the first entry; the root's own for the root */
-	uint32_t dir;      /* index of its struct wf_dir for directories */
+	uint32_t nlink; /* entries that name it; a directory counts its one place */
+	wf_ref object;  /* a tensor's: one of its tied objects; a link's: the container it points to */
+	wf_ino parent;  /* directory of the first entry; the root's own for the root */
+	uint32_t dir;   /* index of its struct wf_dir for directories */
 };
 
 enum wf_dir_kind {
@@ -62,8 +63,8 @@ enum wf_dir_kind {
 };
 
 struct wf_entry {
-	wf_ref key;     /* the key; for FIXED a string with the name; WF_NIL for a hole, and for SEQUENCE */
-	wf_ref value;   /* WF_NIL for a hole */
+	wf_ref key;   /* the key; for FIXED a string with the name; WF_NIL for a hole, and for SEQUENCE */
+	wf_ref value; /* WF_NIL for a hole */
 	wf_ino ino;
 };
 
@@ -73,17 +74,17 @@ struct wf_odd_name {
 };
 
 struct wf_dir {
-	uint8_t kind;          /* enum wf_dir_kind */
-	bool read_only_names;  /* FIXED, and containers inside a whole module: renames and the like give EPERM */
+	uint8_t kind;         /* enum wf_dir_kind */
+	bool read_only_names; /* FIXED, and containers inside a whole module: renames and the like give EPERM */
 	wf_ino ino;
-	wf_ref object;         /* what the directory stands for (an OrderedDict call, a list, a module) */
-	wf_ref container;      /* the DICT or LIST or TUPLE inside it that holds the entries, WF_NIL for FIXED */
+	wf_ref object;    /* what the directory stands for (an OrderedDict call, a list, a module) */
+	wf_ref container; /* the DICT or LIST or TUPLE inside it that holds the entries, WF_NIL for FIXED */
 	struct wf_entry *entries;
 	uint32_t count, capacity; /* positions, holes included */
 	uint32_t live;            /* entries that are no holes */
 	uint32_t *index;          /* name hash -> position + 1; open addressing; made at the first lookup */
 	uint32_t index_size, index_used;
-	struct wf_odd_name *odd;  /* sorted by key: names that do not follow from their key alone (tree/names.c) */
+	struct wf_odd_name *odd; /* sorted by key: names that do not follow from their key alone (tree/names.c) */
 	uint32_t odd_count;
 };
 
@@ -113,8 +114,8 @@ uint32_t wf_tree_changes(const struct wf_tree *t); /* a number that edits of nam
 const struct wf_node *wf_tree_node(const struct wf_tree *t, wf_ino ino); /* NULL for unknown and GONE ones */
 /* false: every tensor could be decoded when its node was made, and need not be asked again. */
 bool wf_tree_has_doubtful(const struct wf_tree *t);
-uint32_t wf_tree_node_count(const struct wf_tree *t); /* inos are 1 .. count */
-const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino);   /* NULL when it is no directory */
+uint32_t wf_tree_node_count(const struct wf_tree *t);                  /* inos are 1 .. count */
+const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino); /* NULL when it is no directory */
 /* Position of a name; -ENOENT, -ENOTDIR, -ENOMEM. Takes a lock of its own to make the index at the first lookup. */
 int wf_tree_lookup(struct wf_tree *t, wf_ino dir, const char *name, uint32_t *ret_position);
 /* Name of the entry at a position into buf (WF_NAME_MAX + 1); false for a hole. */
@@ -137,8 +138,9 @@ void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out);
 int wf_tree_set_key(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref new_key); /* rename in place */
 /* What a removal did beside taking the entry away. NULL functions are not called. */
 struct wf_tree_watcher {
-	void (*gone)(void *ctx, wf_ino ino);      /* a node that has no entry any more */
-	void (*directory)(void *ctx, wf_ino gone, wf_ino ino); /* what was a link to that directory is the directory now */
+	void (*gone)(void *ctx, wf_ino ino); /* a node that has no entry any more */
+	void (*directory)(void *ctx, wf_ino gone,
+			  wf_ino ino); /* what was a link to that directory is the directory now */
 	void *ctx;
 };
 /* A directory goes with all that it holds, but for containers that are linked to from what is left: these have their place

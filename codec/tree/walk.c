@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The walk that makes the tree: depth first, in order, with a stack of its own. The numbers that it gives are part of
  * the overlay's format (a log names files by them): a change here needs a new version there. */
 #include <errno.h>

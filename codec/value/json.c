@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The names of classes. */
 #include <stdio.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keys of mappings as text: what a file is called, and user.torch.key. value/names.c tells the rule. */
 #include <stdio.h>
 #include <string.h>

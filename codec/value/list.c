@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Lists, tuples and sets whose elements are plain: one JSON text. */
 #include <errno.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a call in a pickle stands for, where that is a value with a text. Known by name alone: nothing is run. */
 #include <string.h>
 

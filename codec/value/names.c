@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The rule, from the contract:
  *   str key     its UTF-8 bytes; '/' is %2F, NUL %00, '%' %25; ".", ".." and ".weightfs" have their first byte escaped;
  *               the empty key is "%"; one that reads like a number, true, false, null or a tuple beside that very key
@@ -94,7 +95,8 @@ size_t wf_name_from_key(const struct wf_graph *g, wf_ref key, bool has_twin, cha
 	bool is_text = wf_key_text(g, key, &text) == WF_KEY_TEXT;
 	/* any other text stands as it is, but for bytes that no file name can have */
 	s = text.data ? text.data : "";
-	len = is_text ? wf_name_from_text(s, text.len, has_twin, buf) : escape_and_cut(s, text.len, reserved(s, text.len), buf);
+	len = is_text ? wf_name_from_text(s, text.len, has_twin, buf)
+		      : escape_and_cut(s, text.len, reserved(s, text.len), buf);
 	wf_buffer_free(&text);
 	return len;
 }
@@ -206,7 +208,8 @@ bool wf_name_is_scratch(const char *name)
 		size_t start_len = strlen(start);
 		if (!end && !strcmp(name, start))
 			return true;
-		if (end && len >= start_len + strlen(end) && !strncmp(name, start, start_len) && ends_with(name, len, end))
+		if (end && len >= start_len + strlen(end) && !strncmp(name, start, start_len) &&
+		    ends_with(name, len, end))
 			return true;
 	}
 	return false;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Keys <-> file names by the rule of the contract ("Names"): escapes, texts of non-string keys, cut long names.
  * Pure functions over a graph. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a text means where nothing says a type: the content of a new key, and of one that was None. */
 #include <errno.h>
 

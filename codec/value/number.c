@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Numbers as the elements of tensors and arrays: a text becomes the bytes that a dtype has for it. */
 #include <ctype.h>
 #include <errno.h>
@@ -21,12 +22,9 @@ struct float_format {
 };
 
 static const struct float_format formats[WF_DTYPE_COUNT] = {
-	[WF_FLOAT16] = {2, 10, 15, 65504, true, 0x7e00},
-	[WF_BFLOAT16] = {2, 7, 127, 0x1.fep127, true, 0x7fc0},
-	[WF_FLOAT8_E5M2] = {1, 2, 15, 57344, true, 0x7f},
-	[WF_FLOAT8_E4M3FN] = {1, 3, 7, 448, false, 0x7f},
-	[WF_FLOAT8_E5M2FNUZ] = {1, 2, 16, 57344, false, 0x80},
-	[WF_FLOAT8_E4M3FNUZ] = {1, 3, 8, 240, false, 0x80},
+	[WF_FLOAT16] = {2, 10, 15, 65504, true, 0x7e00},       [WF_BFLOAT16] = {2, 7, 127, 0x1.fep127, true, 0x7fc0},
+	[WF_FLOAT8_E5M2] = {1, 2, 15, 57344, true, 0x7f},      [WF_FLOAT8_E4M3FN] = {1, 3, 7, 448, false, 0x7f},
+	[WF_FLOAT8_E5M2FNUZ] = {1, 2, 16, 57344, false, 0x80}, [WF_FLOAT8_E4M3FNUZ] = {1, 3, 8, 240, false, 0x80},
 };
 
 static double nearest(double a)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* NumPy scalars: numpy.core.multiarray.scalar(dtype, bytes), as text. */
 #include <errno.h>
 #include <float.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Text -> object, for edits of values: the type of what was there decides how the text is read. */
 #include <ctype.h>
 #include <errno.h>
@@ -48,7 +49,8 @@ static wf_ref parse_complex(struct wf_graph *g, wf_ref like, const char *s, size
 	}
 	wf_ref parts[2] = {wf_float(g, re), wf_float(g, im)};
 	wf_ref args = parts[0] == WF_NIL || parts[1] == WF_NIL ? WF_NIL : wf_tuple(g, parts, 2);
-	return wf_value_made(args == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL), error);
+	return wf_value_made(args == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL),
+			     error);
 }
 
 /* torch.bfloat16 */
@@ -83,7 +85,8 @@ static wf_ref parse_device(struct wf_graph *g, wf_ref like, const char *s, size_
 	}
 	wf_ref args[2] = {wf_value_made(wf_string(g, WF_STR, s, type), error), wf_int(g, index)};
 	wf_ref tuple = *error < 0 ? WF_NIL : wf_value_made(wf_tuple(g, args, digits ? 2 : 1), error);
-	return *error < 0 ? WF_NIL : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), tuple, WF_NIL), error);
+	return *error < 0 ? WF_NIL
+			  : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), tuple, WF_NIL), error);
 }
 
 /* ---- the front ---- */
@@ -116,7 +119,8 @@ static wf_ref parse_sequence(struct wf_graph *g, wf_ref like, const char *text, 
 			return WF_NIL;
 		}
 	wf_ref args = wf_value_made(wf_tuple(g, &r, 1), error);
-	return *error < 0 ? WF_NIL : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL), error);
+	return *error < 0 ? WF_NIL
+			  : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL), error);
 }
 
 static wf_ref parse_scalar(struct wf_graph *g, wf_ref like, const char *text, size_t len, int *error)

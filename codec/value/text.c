@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a value is in text: its form, its content, its size. */
 #include "codec/value/text.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The text form of plain values, both ways: what `cat epoch` shows and `echo 11 > epoch` means; and JSON in general.
  *
  * int, float, bool, None, complex: Python's repr with true/false/null, and a newline. A float is the shortest form that
@@ -20,10 +21,10 @@
 #define WF_VALUE_MAX_BYTES (64u << 20)
 
 enum wf_value_form {
-	WF_VALUE_NOT,     /* no plain value */
-	WF_VALUE_TEXT,    /* scalar: text and newline */
-	WF_VALUE_JSON,    /* list, tuple, set: JSON and newline */
-	WF_VALUE_RAW,     /* str, bytes: as they are */
+	WF_VALUE_NOT,  /* no plain value */
+	WF_VALUE_TEXT, /* scalar: text and newline */
+	WF_VALUE_JSON, /* list, tuple, set: JSON and newline */
+	WF_VALUE_RAW,  /* str, bytes: as they are */
 };
 
 enum wf_value_form wf_value_form_of(const struct wf_graph *g, wf_ref r);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Dates and times as ISO 8601 text, as datetime.isoformat and str(numpy.datetime64) write them.
  *
  * Python pickles what is in the C struct: datetime.date(b'\x07\xe8\x05\x06'),

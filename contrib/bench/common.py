@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the benchmarks share: finding the programs, mounting, timing two things side by side, printing ratios."""
 import contextlib
 import os

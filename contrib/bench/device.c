@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The device layer without a mount: loads the storages of a checkpoint and measures, or holds them for another process.
  *
  * Usage: device DEVICE LIST COMMAND [N]      DEVICE: cpu, cuda or cuda:N
@@ -277,7 +278,8 @@ int main(int argc, char **argv)
 {
 	struct job j = {0};
 	if (argc < 4 || argc > 5) {
-		fprintf(stderr, "usage: device DEVICE LIST load|reload|read|ceiling|ceiling-out|ceiling-freed|memcpy|hold [N]\n");
+		fprintf(stderr,
+			"usage: device DEVICE LIST load|reload|read|ceiling|ceiling-out|ceiling-freed|memcpy|hold [N]\n");
 		return 2;
 	}
 	unsigned int n = argc == 5 ? (unsigned int)atoi(argv[4]) : 1;

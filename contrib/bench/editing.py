@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Editing: rename one key, overwrite one tensor, many renames; against torch.load -> edit -> torch.save and against cp.
 
 Usage: contrib/bench/run editing [rename] [overwrite] [many] [clone]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What contrib/bench/device holds for another process, as weightfs.load would find it in a mount.
 
     load(line, {"key": (bytes, dtype, shape, stride)}, copy)      line: what it printed, "hold UUID HANDLE SOCKET OFFSET BYTES"

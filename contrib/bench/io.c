@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The clients of the reading benchmarks, in C so that the client's own cost does not hide the file system's.
  *
  *   io scan FILE PASSES       maps FILE once and sums it PASSES times; prints seconds, one line a pass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What contrib/bench/gpu --lease measures on a GPU that is lent for minutes: step by step, each with a time limit of its own.
 
 A step that fails costs only itself. Its figures are lines of JSON in results.jsonl as they come, what it said besides is in log.txt; the last

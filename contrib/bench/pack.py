@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Puts into a directory what contrib/bench/gpu --lease needs on a machine that has no compiler and no network."""
 import os
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reading: listing, opening, scanning, finding, small files. Each figure is a ratio of two things measured in turns.
 
 Usage: contrib/bench/run reading [list] [open] [scan] [find] [small]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the storages of a zip checkpoint lie in its file, without torch: for contrib/bench/device, which needs no mount.
 
     storages("model.pt")            [(key, offset, bytes)] in the file's order

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The verbs of wfctl without a mount, as ratios: a rename against the mount and against torch, cat against ls, many verbs, a shell's keys.
 
 Usage: contrib/bench/run verbs [rename] [cat] [many] [complete]

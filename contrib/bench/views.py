@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files made of tensors, beside what one would use without them. Each figure is a ratio of two things measured in turns.
 
 Usage: contrib/bench/run views [export] [heads] [open] [load]        WEIGHTFS_BENCH_GIB: the size of the exported file (default 1)

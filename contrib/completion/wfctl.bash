@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # bash completion for wfctl(1): verbs, options, files, mount points, attributes, and the keys of a checkpoint. What there is to offer
 # wfctl says itself: wfctl complete.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The module alone; with the programs where `contrib/package wheel` has put them into weightfs/bin."""
 import os
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/array_file.h"
 
 #include <errno.h>
@@ -47,7 +48,8 @@ static bool read_shape(const char *at, struct array *a)
 		char *end;
 		errno = 0;
 		unsigned long long size = strtoull(at, &end, 10);
-		if (end == at || errno || *at == '-' || a->ndim == DIMENSIONS_MAX || __builtin_mul_overflow(a->elements, size, &a->elements))
+		if (end == at || errno || *at == '-' || a->ndim == DIMENSIONS_MAX ||
+		    __builtin_mul_overflow(a->elements, size, &a->elements))
 			return false;
 		a->shape[a->ndim++] = size;
 		at = end;
@@ -57,7 +59,8 @@ static bool read_shape(const char *at, struct array *a)
 
 static const char *read_header(const char *header, struct array *a)
 {
-	const char *descr = value_of(header, "descr"), *order = value_of(header, "fortran_order"), *shape = value_of(header, "shape");
+	const char *descr = value_of(header, "descr"), *order = value_of(header, "fortran_order"),
+		   *shape = value_of(header, "shape");
 	char name[16];
 	if (!descr || !order || !shape || *descr != '\'' || !read_shape(shape, a))
 		return "its .npy header cannot be read";
@@ -219,7 +222,8 @@ int wfctl_put_file(struct wfctl_store *s, const char *key, bool there, const cha
 	if (why && *why)
 		r = wfctl_fail(file, "%s", why);
 	else {
-		int failed = why ? put_bytes(s, key, there, content.data, content.len) : put_array(s, key, there, &a, content.data);
+		int failed = why ? put_bytes(s, key, there, content.data, content.len)
+				 : put_array(s, key, there, &a, content.data);
 		r = failed == 0 ? WFCTL_OK : wfctl_store_fail(s, key, failed, "not set");
 	}
 	wf_buffer_free(&content);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A file as a tensor's content: its bytes, or a .npy with dtype and shape. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/array_text.h"
 
 #include <errno.h>
@@ -126,7 +127,8 @@ static int64_t integer(const struct printing *p, size_t i)
 static int int_text(const struct printing *p, size_t i, char text[24])
 {
 	int64_t v = integer(p, i);
-	return p->dtype->kind == WFCTL_INT ? sprintf(text, "%lld", (long long)v) : sprintf(text, "%llu", (unsigned long long)v);
+	return p->dtype->kind == WFCTL_INT ? sprintf(text, "%lld", (long long)v)
+					   : sprintf(text, "%llu", (unsigned long long)v);
 }
 
 /* ---- choosing a form for all of them ---- */
@@ -201,7 +203,11 @@ static void put_float(struct wf_buffer *out, const struct number_form *f, double
 	char text[WFCTL_FLOAT_TEXT], *e;
 	const char *sign = f->plus && !signbit(v) ? "+" : "";
 	if (!isfinite(v)) {
-		snprintf(text, sizeof text, "%s%s", isnan(v) ? (f->plus ? "+" : "") : v < 0 ? "-" : sign, isnan(v) ? "nan" : "inf");
+		snprintf(text, sizeof text, "%s%s",
+			 isnan(v) ? (f->plus ? "+" : "")
+			 : v < 0  ? "-"
+				  : sign,
+			 isnan(v) ? "nan" : "inf");
 		wf_buffer_printf(out, "%*s", f->pad_left + f->pad_right + 1, text);
 		return;
 	}
@@ -342,8 +348,8 @@ static void put_scalar(struct printing *p)
 	}
 }
 
-int wfctl_array_text(const struct wfctl_view *view, const struct wfctl_dtype *dtype, wfctl_read_elements read, void *ctx,
-		     struct wf_buffer *ret)
+int wfctl_array_text(const struct wfctl_view *view, const struct wfctl_dtype *dtype, wfctl_read_elements read,
+		     void *ctx, struct wf_buffer *ret)
 {
 	char text[24];
 	struct printing p = {.view = view, .dtype = dtype, .read = read, .ctx = ctx, .out = ret, .line = ret->len};

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl attr: the extended attributes. */
 #include <errno.h>
 #include <stdio.h>
@@ -97,8 +98,9 @@ static int show_key(struct output *o, char *const *names, int count)
 	for (int i = 0; r == 0 && i < count; i++) {
 		r = full_name(names[i], strlen(names[i]), name) ? show(o, name, count == 1) : -ENAMETOOLONG;
 		if (r < 0)
-			result = r == -ENODATA || r == -EOPNOTSUPP ? wfctl_fail(o->s->path, "%s: there is no attribute %s", o->key, name)
-								   : wfctl_store_fail(o->s, o->key, r, name);
+			result = r == -ENODATA || r == -EOPNOTSUPP
+					 ? wfctl_fail(o->s->path, "%s: there is no attribute %s", o->key, name)
+					 : wfctl_store_fail(o->s, o->key, r, name);
 	}
 	if (o->json)
 		puts("}}");
@@ -120,7 +122,8 @@ int wfctl_attr(const struct wfctl_call *call)
 		return WFCTL_FAILED;
 	r = wfctl_keys_expand(s, call->arguments + 1, 1, &keys);
 	for (size_t i = 0; r == WFCTL_OK && i < keys.count; i++) {
-		struct output o = {.s = s, .key = keys.key[i], .json = wfctl_given(call, "json"), .several = keys.count > 1};
+		struct output o = {
+			.s = s, .key = keys.key[i], .json = wfctl_given(call, "json"), .several = keys.count > 1};
 		if (sets == 0)
 			r = show_key(&o, names, count);
 		for (int k = 0; r == WFCTL_OK && sets > 0 && k < count; k++)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/call.h"
 
 #include <string.h>
@@ -98,8 +99,8 @@ static bool is_option(const struct wfctl_verb *verb, const char *word, int argum
 
 /* ---- all of them ---- */
 
-int wfctl_call_parse(const struct wfctl_verb *verb, char **words, int count, struct wfctl_call *ret, const char **ret_complaint,
-		     const char **ret_word, char letter[3])
+int wfctl_call_parse(const struct wfctl_verb *verb, char **words, int count, struct wfctl_call *ret,
+		     const char **ret_complaint, const char **ret_word, char letter[3])
 {
 	struct parsing p = {.call = ret, .words = words, .count = count, .letter = letter, .complaint = "", .word = ""};
 	int r = WFCTL_OK;

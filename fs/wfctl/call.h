@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A call of a verb: what the verb offers, and how the words of a command line or of a line of a script become its options and arguments.
  * Knows no verb: the table of verbs.c describes them.
  *
@@ -25,29 +26,30 @@ struct wfctl_option {
 /* Everything that --help, the man page, the completions and wfctl help --json say of a verb is here (tests/docs.py). */
 struct wfctl_verb {
 	const char *name, *arguments;
-	const char *summary; /* a line of wfctl --help */
-	const char *text;    /* what it does, in lines */
-	const char *example; /* lines, indented */
+	const char *summary;                            /* a line of wfctl --help */
+	const char *text;                               /* what it does, in lines */
+	const char *example;                            /* lines, indented */
 	struct wfctl_option options[WFCTL_MAX_OPTIONS]; /* --help is every verb's, and is not in it */
-	int least, most; /* arguments; most -1: any number */
-	bool scripted;   /* a line of a script may be it */
-	int plain_from;  /* from this argument on a word that is none of the long options is an argument, whatever it begins with; 0: none */
+	int least, most;                                /* arguments; most -1: any number */
+	bool scripted;                                  /* a line of a script may be it */
+	int plain_from; /* from this argument on a word that is none of the long options is an argument, whatever it begins with; 0: none */
 	/* Returns an exit status. WFCTL_USAGE: nothing is said yet. */
 	int (*run)(const struct wfctl_call *call);
 };
 
 struct wfctl_call {
 	const struct wfctl_verb *verb;
-	const char *given[WFCTL_MAX_OPTIONS]; /* as the verb's options; what was given last. NULL: not given; "" without an argument */
-	char **arguments;                     /* NULL behind the last */
+	const char *given
+		[WFCTL_MAX_OPTIONS]; /* as the verb's options; what was given last. NULL: not given; "" without an argument */
+	char **arguments;            /* NULL behind the last */
 	int count;
-	bool help; /* --help was there, and nothing else counts */
+	bool help;                     /* --help was there, and nothing else counts */
 	struct wfctl_session *session; /* who runs the verb sets it */
 };
 
 /* words: those behind the verb's name; their order changes, arguments come last. Returns WFCTL_OK, or WFCTL_USAGE with the complaint and
  * the word (one of them, or in `letter`). */
-int wfctl_call_parse(const struct wfctl_verb *verb, char **words, int count, struct wfctl_call *ret, const char **ret_complaint,
-		     const char **ret_word, char letter[3]);
+int wfctl_call_parse(const struct wfctl_verb *verb, char **words, int count, struct wfctl_call *ret,
+		     const char **ret_complaint, const char **ret_word, char letter[3]);
 /* What the option was given, "" for one without an argument; NULL: it was not given, or the verb has none of that name. */
 const char *wfctl_given(const struct wfctl_call *call, const char *name);

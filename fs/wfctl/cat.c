@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl cat: a value as text, a tensor as NumPy prints it, its bytes, or a .npy. */
 #include <errno.h>
 #include <stdio.h>
@@ -79,7 +80,10 @@ static void put_npy_header(const struct wfctl_dtype *dtype, const struct wfctl_v
 	struct wf_buffer header = WF_BUFFER_INIT;
 	wf_buffer_printf(&header, "{'descr': '%s', 'fortran_order': False, 'shape': (", dtype->descr);
 	for (uint32_t d = 0; d < v->ndim; d++)
-		wf_buffer_printf(&header, "%lld%s", (long long)v->size[d], d + 1 < v->ndim ? ", " : v->ndim == 1 ? "," : "");
+		wf_buffer_printf(&header, "%lld%s", (long long)v->size[d],
+				 d + 1 < v->ndim ? ", "
+				 : v->ndim == 1  ? ","
+						 : "");
 	wf_buffer_puts(&header, "), }");
 	/* room for a first dimension that grows, then the elements at a multiple of 64 */
 	if (v->ndim > 0) {
@@ -88,8 +92,8 @@ static void put_npy_header(const struct wfctl_dtype *dtype, const struct wfctl_v
 		wf_buffer_printf(&header, "%*s", 21 - digits, "");
 	}
 	uint16_t size = (uint16_t)((header.len + 1 + 10 + 63) / 64 * 64 - 10);
-	printf("\x93NUMPY%c%c%c%c%.*s%*s\n", 1, 0, size & 0xff, size >> 8, (int)header.len, header.data ? header.data : "",
-	       (int)(size - header.len - 1), "");
+	printf("\x93NUMPY%c%c%c%c%.*s%*s\n", 1, 0, size & 0xff, size >> 8, (int)header.len,
+	       header.data ? header.data : "", (int)(size - header.len - 1), "");
 	wf_buffer_free(&header);
 }
 
@@ -142,13 +146,15 @@ static int put_array(struct tensor_reading *r, const struct wfctl_dtype *dtype, 
 
 /* ---- an entry ---- */
 
-static int show_tensor(struct tensor_reading *r, const char *key, const char *dtype_name, const char *shape, const char *slice, enum cat_form form)
+static int show_tensor(struct tensor_reading *r, const char *key, const char *dtype_name, const char *shape,
+		       const char *slice, enum cat_form form)
 {
 	const struct wfctl_dtype *dtype = wfctl_dtype_of_name(dtype_name);
 	struct wfctl_view v;
 	const char *wrong = wfctl_view_whole(shape, &v) ? NULL : "its shape cannot be read";
 	if (!wrong && !dtype)
-		return wfctl_fail(r->s->path, "%s: a tensor of dtype %s is no array of NumPy: --raw gives its bytes", key, dtype_name);
+		return wfctl_fail(r->s->path, "%s: a tensor of dtype %s is no array of NumPy: --raw gives its bytes",
+				  key, dtype_name);
 	if (!wrong && slice)
 		wrong = wfctl_view_slice(&v, slice);
 	if (wrong)
@@ -207,7 +213,7 @@ static int find(struct wfctl_store *s, const char *text, struct wfctl_keys *keys
 		free(key);
 	}
 	return found == -EINVAL ? WFCTL_FAILED
-	       : found <= 0	? wfctl_store_fail(s, text, found < 0 ? found : -ENOENT, NULL)
+	       : found <= 0     ? wfctl_store_fail(s, text, found < 0 ? found : -ENOENT, NULL)
 				: WFCTL_OK;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A checkpoint that this process has opened, as a store. */
 #include <errno.h>
 #include <limits.h>
@@ -23,9 +24,11 @@ struct walk {
 	int links;
 };
 
-static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct store_place *ret_last, struct wf_stat *st);
+static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct store_place *ret_last,
+		struct wf_stat *st);
 
-static int go(struct walk *w, uint32_t dir, const char *path, bool follow_last, struct store_place *ret, struct wf_stat *st)
+static int go(struct walk *w, uint32_t dir, const char *path, bool follow_last, struct store_place *ret,
+	      struct wf_stat *st)
 {
 	int r = wf_getattr(w->s->ck, dir, st);
 	*ret = (struct store_place){.dir = dir};
@@ -47,7 +50,8 @@ static int follow(struct walk *w, uint32_t dir, uint32_t link, struct store_plac
 }
 
 /* One name of a path. *ret_last and *st are of the last one. */
-static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct store_place *ret_last, struct wf_stat *st)
+static int step(struct walk *w, const char **path, bool follow_last, uint32_t *dir, struct store_place *ret_last,
+		struct wf_stat *st)
 {
 	struct store_place in;
 	size_t len = strcspn(*path, "/");
@@ -74,7 +78,8 @@ static int step(struct walk *w, const char **path, bool follow_last, uint32_t *d
 }
 
 /* What stands at a path. -ENOENT: *ret_place has a name where only the last one is missing. */
-static int find(struct wfctl_store *s, const char *path, bool follow_last, struct store_place *ret_place, struct wf_stat *ret)
+static int find(struct wfctl_store *s, const char *path, bool follow_last, struct store_place *ret_place,
+		struct wf_stat *ret)
 {
 	struct walk w = {.s = s};
 	s->reason[0] = '\0';
@@ -93,7 +98,11 @@ static int find_place(struct wfctl_store *s, const char *path, struct store_plac
 
 static struct wfctl_entry entry_of(const struct wf_stat *st)
 {
-	return (struct wfctl_entry){.type = st->type, .ino = st->ino, .links = st->nlink, .bytes = st->size_bytes, .writable = st->writable};
+	return (struct wfctl_entry){.type = st->type,
+				    .ino = st->ino,
+				    .links = st->nlink,
+				    .bytes = st->size_bytes,
+				    .writable = st->writable};
 }
 
 static int c_stat(struct wfctl_store *s, const char *path, bool follow_last, struct wfctl_entry *ret)
@@ -120,7 +129,8 @@ static int list_one(void *ctx, const char *name, uint64_t next, const struct wf_
 	return l->result != 0;
 }
 
-static int c_list(struct wfctl_store *s, const char *path, int (*each)(void *, const char *, const struct wfctl_entry *), void *ctx)
+static int c_list(struct wfctl_store *s, const char *path,
+		  int (*each)(void *, const char *, const struct wfctl_entry *), void *ctx)
 {
 	struct listing_ctx l = {.each = each, .ctx = ctx};
 	struct store_place p;
@@ -304,8 +314,9 @@ static void note_reason(void *ctx, int code, const char *reason)
 
 static int refuse_pending(struct wfctl_store *s)
 {
-	return wfctl_fail(s->path,
-			  "edits wait for a commit beside it: wfctl commit writes them, wfctl discard drops them, --with-pending takes them along");
+	return wfctl_fail(
+		s->path,
+		"edits wait for a commit beside it: wfctl commit writes them, wfctl discard drops them, --with-pending takes them along");
 }
 
 struct store_opening {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/complete.h"
 
 #include <stdio.h>

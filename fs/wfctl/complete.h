@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl complete: what the completions of bash and zsh ask for, a line each. Not for people, and not among the verbs.
  *
  *   complete verbs              name, tab, what it does

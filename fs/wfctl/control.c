@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/control.h"
 
 #include <errno.h>
@@ -84,7 +85,8 @@ static int take(void *ctx, const struct wfctl_member *m)
 			*members[i].flag = m->kind == WF_JSON_TRUE;
 		else if (members[i].number)
 			*members[i].number = wfctl_member_number(m);
-		else if (m->kind == WF_JSON_STRING && !*members[i].text && !(*members[i].text = strndup(m->text, m->len)))
+		else if (m->kind == WF_JSON_STRING && !*members[i].text &&
+			 !(*members[i].text = strndup(m->text, m->len)))
 			return -ENOMEM;
 	}
 	return 0;
@@ -118,8 +120,8 @@ static void show_progress(const char *mount)
 	struct wfctl_mounted m = {0};
 	char line[160];
 	if (wfctl_mounted_read(mount, &m) == 0 && m.committing) {
-		int n = snprintf(line, sizeof line, "committing: %llu of %llu MiB", (unsigned long long)m.done_bytes >> 20,
-				 (unsigned long long)m.total_bytes >> 20);
+		int n = snprintf(line, sizeof line, "committing: %llu of %llu MiB",
+				 (unsigned long long)m.done_bytes >> 20, (unsigned long long)m.total_bytes >> 20);
 		if (m.append_bytes > 0)
 			snprintf(line + n, sizeof line - (size_t)n, " (-o commit=append would write %llu KiB)",
 				 ((unsigned long long)m.append_bytes >> 10) + 1);
@@ -154,7 +156,7 @@ int wfctl_fail_commit(const char *mount, int code)
 	struct wfctl_mounted m = {0};
 	const char *why = wfctl_mounted_read(mount, &m) == 0 ? m.last_error : NULL;
 	int r = why && code == -ENOTEMPTY ? wfctl_fail(mount, "committed, but %s", why)
-		: why			  ? wfctl_fail(mount, "not committed: %s (%s)", why, strerror(-code))
+		: why                     ? wfctl_fail(mount, "not committed: %s (%s)", why, strerror(-code))
 					  : wfctl_fail(mount, "not committed: %s", strerror(-code));
 	wfctl_mounted_free(&m);
 	return r;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The control directory of a mount, MOUNTPOINT/.weightfs: its texts, its status, and what is asked of its daemon. */
 #pragma once
 
@@ -15,7 +16,8 @@ struct wfctl_mounted {
 	char *last_error; /* why the last commit failed */
 	bool committing;
 	uint64_t done_bytes, total_bytes, append_bytes; /* of the commit that goes on */
-	uint64_t unseen_tensors, unseen_bytes;          /* that stand only in .weightfs/objects; 0 where a daemon does not tell */
+	uint64_t unseen_tensors,
+		unseen_bytes; /* that stand only in .weightfs/objects; 0 where a daemon does not tell */
 };
 
 /* Appends a text of the directory. 0, or a negative errno. */

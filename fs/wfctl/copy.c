@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/copy.h"
 
 #include <errno.h>
@@ -58,8 +59,8 @@ void wfctl_copying_end(struct wfctl_copying *c)
 
 /* ---- bytes ---- */
 
-static int copy_piece(struct wfctl_copying *c, struct wfctl_file *in, struct wfctl_file *out, uint64_t at, char *chunk, uint64_t left,
-		      uint64_t *ret_len)
+static int copy_piece(struct wfctl_copying *c, struct wfctl_file *in, struct wfctl_file *out, uint64_t at, char *chunk,
+		      uint64_t left, uint64_t *ret_len)
 {
 	int fd;
 	uint64_t offset, len;
@@ -92,7 +93,8 @@ static void show(const char *path, uint64_t done, uint64_t total, time_t *shown)
 	wf_buffer_free(&line);
 }
 
-static int copy_bytes(struct wfctl_copying *c, const char *path, struct wfctl_file *in, struct wfctl_file *out, uint64_t bytes)
+static int copy_bytes(struct wfctl_copying *c, const char *path, struct wfctl_file *in, struct wfctl_file *out,
+		      uint64_t bytes)
 {
 	char *chunk = malloc(bytes < CHUNK_BYTES ? bytes + 1 : CHUNK_BYTES);
 	time_t shown = time(NULL);
@@ -112,7 +114,8 @@ static int copy_bytes(struct wfctl_copying *c, const char *path, struct wfctl_fi
 /* What an attribute of the source says and the copy is not told: where its bytes are. */
 static bool is_told(const char *name)
 {
-	static const char *const told[] = {"class", "dtype", "shape", "location", "requires_grad", "qscheme", "scale", "zero_point", "key"};
+	static const char *const told[] = {"class",   "dtype", "shape",      "location", "requires_grad",
+					   "qscheme", "scale", "zero_point", "key"};
 	if (strncmp(name, "user.torch.", 11) != 0)
 		return false;
 	for (size_t i = 0; i < sizeof told / sizeof *told; i++)
@@ -264,6 +267,7 @@ int wfctl_copy(struct wfctl_copying *c, const char *from, const char *to)
 	c->said = false;
 	c->from->reason[0] = c->to->reason[0] = '\0';
 	if (c->from == c->to && !strncmp(from, to, len) && (!to[len] || to[len] == '/' || len == 0))
-		return wfctl_fail(c->from->path, "%s: %s", from, to[len] ? "a mapping cannot be copied into itself" : "the same key twice");
+		return wfctl_fail(c->from->path, "%s: %s", from,
+				  to[len] ? "a mapping cannot be copied into itself" : "the same key twice");
 	return copy_any(c, from, to, 0) < 0 ? WFCTL_FAILED : WFCTL_OK;
 }

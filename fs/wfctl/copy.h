@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Copying an entry with all that is in it, within a store or between two: bytes, attributes, ties among what is copied. As cp -a does. */
 #pragma once
 

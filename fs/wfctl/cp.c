@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl cp: within a checkpoint, or from others into one. */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ static const char *split(const char *word, char **ret_path)
 	struct stat st;
 	for (const char *colon = strchr(word, ':'); colon; colon = strchr(colon + 1, ':')) {
 		char *path = strndup(word, (size_t)(colon - word));
-		if (path && *path && stat(path, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode))) {
+		if (path && *path && stat(path, &st) == 0 &&
+		    (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode))) {
 			*ret_path = path;
 			return colon + 1;
 		}
@@ -36,7 +38,8 @@ struct sources {
 static int expand_source(struct wfctl_store *s, const char *text, struct wfctl_keys *keys)
 {
 	size_t len = strlen(text);
-	bool entries = len == 0 || !strcmp(text, ".") || !strcmp(text, "/") || (len > 1 && !strcmp(text + len - 2, "/."));
+	bool entries =
+		len == 0 || !strcmp(text, ".") || !strcmp(text, "/") || (len > 1 && !strcmp(text + len - 2, "/."));
 	if (!entries)
 		return wfctl_keys_expand(s, (char *const *)&text, 1, keys);
 	char *pattern = len > 1 && text[len - 1] == '.' ? strndup(text, len - 2) : strdup("");
@@ -63,7 +66,8 @@ static int add_sources(struct sources *all, struct wfctl_store *s, const char *t
 }
 
 /* One store of the sources at a time: ties hold among what comes from it. */
-static int copy_all(const struct wfctl_call *call, const struct sources *all, struct wfctl_store *to, const char *target_text)
+static int copy_all(const struct wfctl_call *call, const struct sources *all, struct wfctl_store *to,
+		    const char *target_text)
 {
 	struct wfctl_target target;
 	int r = wfctl_target_find(to, target_text, all->keys.count, wfctl_given(call, "no-target-directory"), &target);
@@ -85,15 +89,19 @@ static int copy_all(const struct wfctl_call *call, const struct sources *all, st
 }
 
 /* cp FILE:KEY... FILE:KEY */
-static int find_split(const struct wfctl_call *call, struct sources *all, struct wfctl_store **ret_to, const char **ret_target)
+static int find_split(const struct wfctl_call *call, struct sources *all, struct wfctl_store **ret_to,
+		      const char **ret_target)
 {
 	int r = WFCTL_OK;
-	for (int i = call->count - 1; r == WFCTL_OK && i >= 0; i--) { /* what is edited is opened first, for it may be a source, too */
+	for (int i = call->count - 1; r == WFCTL_OK && i >= 0;
+	     i--) { /* what is edited is opened first, for it may be a source, too */
 		bool last = i == call->count - 1;
 		int at = last ? i : call->count - 2 - i;
 		char *path = NULL;
 		const char *key = split(call->arguments[at], &path);
-		struct wfctl_store *s = !key ? NULL : last ? wfctl_session_edit(call->session, path) : wfctl_session_read(call->session, path);
+		struct wfctl_store *s = !key   ? NULL
+					: last ? wfctl_session_edit(call->session, path)
+					       : wfctl_session_read(call->session, path);
 		if (!key)
 			r = wfctl_fail(NULL, "%s: no file and key with a colon between them", call->arguments[at]);
 		else if (!s)

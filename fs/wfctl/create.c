@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl new and mount: a checkpoint, or a mount of one, where there was none. */
 #include <errno.h>
 #include <limits.h>

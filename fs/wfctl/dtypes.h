@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Element types as cat prints them and .npy files name them. */
 #pragma once
 

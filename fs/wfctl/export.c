@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl export: a new file of another format. */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,8 @@
 
 /* ---- the words ---- */
 
-static const char *const suffixes[] = {[WF_EXPORT_SAFETENSORS] = ".safetensors", [WF_EXPORT_PT] = ".pt", [WF_EXPORT_NPZ] = ".npz"};
+static const char *const suffixes[] = {
+	[WF_EXPORT_SAFETENSORS] = ".safetensors", [WF_EXPORT_PT] = ".pt", [WF_EXPORT_NPZ] = ".npz"};
 #define FORMATS 3
 
 static bool ends_in(const char *path, const char *suffix)
@@ -100,7 +102,8 @@ static void *show(void *ctx)
 		nanosleep(&(struct timespec){.tv_nsec = SHOW_NSEC}, NULL);
 		if (atomic_load(&s->over) || atomic_load(&s->done) == 0)
 			continue;
-		snprintf(line, sizeof line, "exporting: %llu of %llu MiB", (unsigned long long)atomic_load(&s->done) >> 20,
+		snprintf(line, sizeof line, "exporting: %llu of %llu MiB",
+			 (unsigned long long)atomic_load(&s->done) >> 20,
 			 (unsigned long long)atomic_load(&s->total) >> 20);
 		wfctl_progress(line);
 	}
@@ -120,7 +123,9 @@ static struct wf_checkpoint *open_mounted(const char *mount)
 	if (fd >= 0)
 		close(fd);
 	if (r == 0 && m.output)
-		wfctl_fail(mount, "is mounted with -o output, whose edits stand beside another file: wfctl commit it, and export that file");
+		wfctl_fail(
+			mount,
+			"is mounted with -o output, whose edits stand beside another file: wfctl commit it, and export that file");
 	else if (r == 0 && m.checkpoint)
 		ck = wfctl_open(m.checkpoint, false);
 	else
@@ -142,8 +147,8 @@ static void tell_skipped(const struct wf_buffer *skipped)
 	if (lines == 1)
 		wfctl_fail(NULL, "left out: %.*s (%.*s)", name, skipped->data, reason, tab + 1);
 	else
-		wfctl_fail(NULL, "left out: %zu entries, as %.*s (%.*s); .weightfs/model.skipped of a mount lists them", lines, name,
-			   skipped->data, reason, tab + 1);
+		wfctl_fail(NULL, "left out: %zu entries, as %.*s (%.*s); .weightfs/model.skipped of a mount lists them",
+			   lines, name, skipped->data, reason, tab + 1);
 }
 
 static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *path, const char *out)
@@ -168,7 +173,8 @@ static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *pat
 int wfctl_export(const struct wfctl_call *call)
 {
 	const char *path = call->arguments[0], *out = call->arguments[1], *shard = wfctl_given(call, "max-shard-size");
-	struct wf_export x = {.prefix = wfctl_given(call, "prefix"), .mode = new_mode(), .skip = wfctl_given(call, "skip") != NULL};
+	struct wf_export x = {
+		.prefix = wfctl_given(call, "prefix"), .mode = new_mode(), .skip = wfctl_given(call, "skip") != NULL};
 	int r = find_format(wfctl_given(call, "format"), out, &x.format);
 	if (r != WFCTL_OK)
 		return r;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The one line of standard error that says why, and the line of progress that is not in its way. */
 #pragma once
 

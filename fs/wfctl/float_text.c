@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/float_text.h"
 
 #include <math.h>
@@ -10,7 +11,9 @@
 double wfctl_half(uint16_t bits)
 {
 	int exponent = bits >> 10 & 31, mantissa = bits & 1023;
-	double v = exponent == 31 ? (mantissa ? NAN : INFINITY) : exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+	double v = exponent == 31 ? (mantissa ? NAN : INFINITY)
+		   : exponent     ? ldexp(1024 + mantissa, exponent - 25)
+				  : ldexp(mantissa, -24);
 	return bits & 0x8000 ? -v : v;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Floating-point numbers as NumPy writes them: the fewest digits that tell a number of its width from its neighbours, or so many. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/help.h"
 
 #include <string.h>
@@ -13,7 +14,8 @@
 
 void wfctl_usage(const struct wfctl_verb *verbs, size_t count, FILE *out)
 {
-	fputs("usage: wfctl VERB [OPTION...] ARGUMENT...\n\nLooks at PyTorch checkpoints, edits them, and steers weightfs mounts. PATH is a checkpoint or a mount point.\n\nverbs:\n", out);
+	fputs("usage: wfctl VERB [OPTION...] ARGUMENT...\n\nLooks at PyTorch checkpoints, edits them, and steers weightfs mounts. PATH is a checkpoint or a mount point.\n\nverbs:\n",
+	      out);
 	for (size_t i = 0; i < count; i++)
 		fprintf(out, "  %-19s%s\n", verbs[i].name, verbs[i].summary);
 	fputs("\noptions:\n"

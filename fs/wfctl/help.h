@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What --help prints, from the table of verbs. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/holders.h"
 
 #include <dirent.h>
@@ -14,7 +15,7 @@
 #include "codec/bytes/buffer.h"
 #include "fs/mounts.h"
 
-#define NAMED_MAX 8  /* holders that are named; the others are counted */
+#define NAMED_MAX 8   /* holders that are named; the others are counted */
 #define SPACES_MAX 64 /* mount name spaces that are looked at */
 #define FUSE_MAJOR 10
 #define FUSE_MINOR 229
@@ -63,7 +64,7 @@ static bool is_on(int dir, const char *file, dev_t dev)
 /* A table that is gone through: mounts of the device, and mounts on directories of it. */
 struct table {
 	struct search *search;
-	const char *who; /* NULL in the caller's own name space */
+	const char *who;            /* NULL in the caller's own name space */
 	int ours[NAMED_MAX], count; /* ids of the mounts that were found */
 };
 
@@ -136,7 +137,8 @@ static bool has_mapped(int proc, dev_t dev)
 	bool found = false;
 	unsigned int major_no, minor_no;
 	while (maps && !found && getline(&line, &size, maps) > 0)
-		found = sscanf(line, "%*s %*s %*s %x:%x", &major_no, &minor_no) == 2 && makedev(major_no, minor_no) == dev;
+		found = sscanf(line, "%*s %*s %*s %x:%x", &major_no, &minor_no) == 2 &&
+			makedev(major_no, minor_no) == dev;
 	free(line);
 	if (maps)
 		fclose(maps);

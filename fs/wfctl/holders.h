@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Who keeps a mount alive: mount points, in this and in other mount name spaces, and processes. Reads /proc alone, never the mount,
  * which may not answer; what this user may not look at is left out. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/json.h"
 
 #include <errno.h>
@@ -39,14 +40,16 @@ static int give(struct wf_json *j, enum wf_json_kind kind, const char *text, uin
 	return each(ctx, &m);
 }
 
-static int walk(struct wf_json *j, const char *text, struct nested_names *n, int (*each)(void *, const struct wfctl_member *), void *ctx)
+static int walk(struct wf_json *j, const char *text, struct nested_names *n,
+		int (*each)(void *, const struct wfctl_member *), void *ctx)
 {
 	int r = 0;
 	for (enum wf_json_kind kind; r == 0 && (kind = wf_json_next(j)) > WF_JSON_END;) {
 		if (kind == WF_JSON_KEY) {
 			set_name(n, j->text, j->text_len);
 			kind = wf_json_next(j);
-			r = kind > WF_JSON_END ? give(j, kind, text, j->at - (kind == WF_JSON_ARRAY), n, each, ctx) : -EUCLEAN;
+			r = kind > WF_JSON_END ? give(j, kind, text, j->at - (kind == WF_JSON_ARRAY), n, each, ctx)
+					       : -EUCLEAN;
 		}
 		if (r == 0 && kind == WF_JSON_OBJECT && n->depth < WF_JSON_MAX_DEPTH)
 			enter(n);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The members of an object of JSON, one after the other: of .weightfs/status and the lines of .weightfs/tensors.json, which a mount
  * gives. Objects in it are entered: done_bytes of commit is called "commit.done_bytes". */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/key_cache.h"
 
 #include <errno.h>
@@ -15,14 +16,15 @@ static bool make_head(const char *path, const char *directory, struct wf_buffer 
 {
 	struct stat st, overlay;
 	char resolved[PATH_MAX], beside[PATH_MAX + 16];
-	if (!realpath(path, resolved) || stat(resolved, &st) < 0 || !S_ISREG(st.st_mode) || strchr(resolved, '\n') || strchr(directory, '\n'))
+	if (!realpath(path, resolved) || stat(resolved, &st) < 0 || !S_ISREG(st.st_mode) || strchr(resolved, '\n') ||
+	    strchr(directory, '\n'))
 		return false;
 	snprintf(beside, sizeof beside, "%s.weightfs", resolved);
 	if (stat(beside, &overlay) == 0)
 		return false;
-	wf_buffer_printf(head, "1 %llu %llu %llu %lld.%09ld %lld.%09ld %s//%s\n", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino,
-			 (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec,
-			 st.st_ctim.tv_nsec, resolved, directory);
+	wf_buffer_printf(head, "1 %llu %llu %llu %lld.%09ld %lld.%09ld %s//%s\n", (unsigned long long)st.st_dev,
+			 (unsigned long long)st.st_ino, (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec,
+			 st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, resolved, directory);
 	return wf_buffer_status(head) == 0;
 }
 
@@ -59,7 +61,8 @@ bool wfctl_key_cache_read(const char *path, const char *directory, int (*each)(v
 	ssize_t len;
 	bool known = make_head(path, directory, &head) && make_name(path, directory, name, false);
 	FILE *f = known ? fopen(name, "re") : NULL;
-	known = f && fstat(fileno(f), &st) == 0 && st.st_uid == geteuid() && getline(&line, &size, f) > 0 && !strcmp(line, head.data);
+	known = f && fstat(fileno(f), &st) == 0 && st.st_uid == geteuid() && getline(&line, &size, f) > 0 &&
+		!strcmp(line, head.data);
 	while (known && (len = getline(&line, &size, f)) > 1) {
 		line[len - 1] = '\0';
 		if (each(ctx, line + 1, line[0] == 'd') != 0)

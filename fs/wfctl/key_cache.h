@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The names of a large mapping, kept in the user's cache directory: a shell asks for them again with each press of a key, and would wait
  * for the opening of a checkpoint with 100,000 keys. Only what the file itself says; with edits beside it there is no cache.
  *
@@ -10,6 +11,7 @@
 #include "fs/wfctl/store.h"
 
 /* Calls each() for the names of the mapping. false: they are not kept. */
-bool wfctl_key_cache_read(const char *path, const char *directory, int (*each)(void *ctx, const char *name, bool mapping), void *ctx);
+bool wfctl_key_cache_read(const char *path, const char *directory,
+			  int (*each)(void *ctx, const char *name, bool mapping), void *ctx);
 /* Keeps the names of a mapping that is large enough; nothing is said where that does not work. */
 void wfctl_key_cache_write(struct wfctl_store *s, const char *directory);

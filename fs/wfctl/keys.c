@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/keys.h"
 
 #include <errno.h>
@@ -80,7 +81,8 @@ char *wfctl_key_path(const struct wfctl_store *s, const char *text)
 	for (const char *part = text + strspn(text, "/"); *part; part += strspn(part, "/")) {
 		size_t len = strcspn(part, "/");
 		if ((len == 1 && part[0] == '.') || (len == 2 && part[0] == '.' && part[1] == '.')) {
-			wfctl_fail(s->path, "%s: a part of a key that is called . or .. is written %%2E or %%2E.", text);
+			wfctl_fail(s->path, "%s: a part of a key that is called . or .. is written %%2E or %%2E.",
+				   text);
 			free(path);
 			return NULL;
 		}
@@ -108,7 +110,10 @@ char *wfctl_key_new(const struct wfctl_store *s, const char *text)
 {
 	char *path = has_pattern(text, strlen(text)) ? NULL : wfctl_key_path(s, text), *out = path;
 	if (has_pattern(text, strlen(text)))
-		wfctl_fail(s->path, "%s: no key fits that pattern; a new key with such characters is written with a \\ before each", text);
+		wfctl_fail(
+			s->path,
+			"%s: no key fits that pattern; a new key with such characters is written with a \\ before each",
+			text);
 	for (const char *in = path; in && *in; in++) {
 		if (*in == '\\' && in[1])
 			in++;

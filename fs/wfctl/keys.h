@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* KEYs of a command line: paths below the root, or patterns that are several. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl ls: the entries of a checkpoint, or of a mount. */
 #include <errno.h>
 #include <stdio.h>
@@ -94,7 +95,8 @@ static bool is_json(const char *text, size_t len)
 		if (len == strlen(words[i]) && !memcmp(text, words[i], len))
 			return true;
 	if (len > 1 && (*text == '"' || *text == '['))
-		return text[len - 1] == (*text == '"' ? '"' : ']') && !memmem(text, len, "NaN", 3) && !memmem(text, len, "Infinity", 8);
+		return text[len - 1] == (*text == '"' ? '"' : ']') && !memmem(text, len, "NaN", 3) &&
+		       !memmem(text, len, "Infinity", 8);
 	size_t digits = 0;
 	for (size_t i = 0; i < len; i++)
 		if (!memchr("0123456789+-.e", text[i], 14))
@@ -144,10 +146,10 @@ static void put_tensor(const struct wfctl_row *row, enum form form, const struct
 	} else if (c->text[COLUMN_ERROR].len > 0) {
 		printf("%.*s \t unreadable: %s\n", (int)row->path_len, row->path, c->text[COLUMN_ERROR].data);
 	} else if (form == FORM_LONG) {
-		printf("%-*.*s  %-*s  %-*s  %*s  %-7s  %s\n", w->key, (int)row->path_len, row->path, w->column[COLUMN_SHAPE],
-		       c->text[COLUMN_SHAPE].data, w->column[COLUMN_DTYPE], c->text[COLUMN_DTYPE].data,
-		       w->column[COLUMN_BYTES], c->text[COLUMN_BYTES].data, c->text[COLUMN_STORAGE].data,
-		       c->text[COLUMN_LOCATION].data);
+		printf("%-*.*s  %-*s  %-*s  %*s  %-7s  %s\n", w->key, (int)row->path_len, row->path,
+		       w->column[COLUMN_SHAPE], c->text[COLUMN_SHAPE].data, w->column[COLUMN_DTYPE],
+		       c->text[COLUMN_DTYPE].data, w->column[COLUMN_BYTES], c->text[COLUMN_BYTES].data,
+		       c->text[COLUMN_STORAGE].data, c->text[COLUMN_LOCATION].data);
 	} else {
 		put(row->path, row->path_len), put(" \t torch.Size(", 14);
 		put(c->text[COLUMN_SHAPE].data, c->text[COLUMN_SHAPE].len), put(")\n", 2);
@@ -169,15 +171,16 @@ static void tell_values(const struct wfctl_rows *r)
 	if (values == 0)
 		puts("no tensors, no values");
 	else
-		printf("no tensors; %lu value%s (-a shows %s)\n", values, values == 1 ? "" : "s", values == 1 ? "it" : "them");
+		printf("no tensors; %lu value%s (-a shows %s)\n", values, values == 1 ? "" : "s",
+		       values == 1 ? "it" : "them");
 }
 
 /* What the view of a module or the like leaves out. */
 static void tell_unseen(const struct wfctl_rows *r)
 {
 	bool one = r->unseen_tensors == 1;
-	printf("%llu more tensor%s of %llu byte%s stand%s only in .weightfs/objects of a mount\n", r->unseen_tensors, one ? "" : "s",
-	       r->unseen_bytes, r->unseen_bytes == 1 ? "" : "s", one ? "s" : "");
+	printf("%llu more tensor%s of %llu byte%s stand%s only in .weightfs/objects of a mount\n", r->unseen_tensors,
+	       one ? "" : "s", r->unseen_bytes, r->unseen_bytes == 1 ? "" : "s", one ? "s" : "");
 }
 
 /* Returns how many lines there were. */
@@ -214,7 +217,8 @@ static int show_entries(const char *path)
 	if (r == WFCTL_OK) {
 		for (size_t at = 0, end; at < text.len; at = end + 1) {
 			const char *line = text.data + at;
-			end = at + (size_t)((const char *)memchr(line, '\n', text.len - at) - line); /* every line has one */
+			end = at +
+			      (size_t)((const char *)memchr(line, '\n', text.len - at) - line); /* every line has one */
 			wf_buffer_printable_json(&shown, line, end - at);
 			wf_buffer_putc(&shown, '\n');
 		}
@@ -263,7 +267,8 @@ static void show_tree(const struct wfctl_rows *r, bool colours)
 			continue;
 		size_t at = shared(row->path, row->path_len, before, before_len, &depth);
 		line.len = 0;
-		for (const char *slash; (slash = memchr(row->path + at, '/', row->path_len - at)); at = (size_t)(slash - row->path) + 1) {
+		for (const char *slash; (slash = memchr(row->path + at, '/', row->path_len - at));
+		     at = (size_t)(slash - row->path) + 1) {
 			wf_buffer_puts(&line, colours ? "\033[1;34m" : "");
 			put_branch(&line, row->path + at, (size_t)(slash - row->path) - at + 1, depth++);
 			wf_buffer_puts(&line, colours ? "\033[0m\n" : "\n");
@@ -287,7 +292,10 @@ static void show_tree(const struct wfctl_rows *r, bool colours)
 
 static enum form form_of(const struct wfctl_call *call)
 {
-	return wfctl_given(call, "json") ? FORM_JSON : wfctl_given(call, "tree") ? FORM_TREE : wfctl_given(call, "long") ? FORM_LONG : FORM_TUTORIAL;
+	return wfctl_given(call, "json")   ? FORM_JSON
+	       : wfctl_given(call, "tree") ? FORM_TREE
+	       : wfctl_given(call, "long") ? FORM_LONG
+					   : FORM_TUTORIAL;
 }
 
 int wfctl_ls(const struct wfctl_call *call)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Which mount points wfctl mount made: the daemon's environment says so, as long as the mount lives. */
 #pragma once
 

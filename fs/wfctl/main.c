@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <locale.h>
 #include <signal.h>
@@ -82,7 +83,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
+	signal(SIGXFSZ, SIG_IGN);       /* a size limit is an error like a full disk */
 	setlocale(LC_CTYPE, "C.UTF-8"); /* for patterns: ? is a character; nothing else depends on it */
 	int r = run(argc, argv);
 	wfctl_progress(NULL);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A mount as a store: ordinary system calls on its files. */
 #include <dirent.h>
 #include <errno.h>
@@ -44,7 +45,9 @@ static int done(int r)
 
 static struct wfctl_entry entry_of(const struct stat *st)
 {
-	return (struct wfctl_entry){.type = S_ISDIR(st->st_mode) ? WF_DIRECTORY : S_ISLNK(st->st_mode) ? WF_SYMLINK : WF_FILE,
+	return (struct wfctl_entry){.type = S_ISDIR(st->st_mode)   ? WF_DIRECTORY
+					    : S_ISLNK(st->st_mode) ? WF_SYMLINK
+								   : WF_FILE,
 				    .ino = st->st_ino,
 				    .links = (uint32_t)st->st_nlink,
 				    .bytes = (uint64_t)st->st_size,
@@ -60,7 +63,8 @@ static int m_stat(struct wfctl_store *s, const char *path, bool follow, struct w
 	return r;
 }
 
-static int m_list(struct wfctl_store *s, const char *path, int (*each)(void *, const char *, const struct wfctl_entry *), void *ctx)
+static int m_list(struct wfctl_store *s, const char *path,
+		  int (*each)(void *, const char *, const struct wfctl_entry *), void *ctx)
 {
 	int fd = openat(root_of(s), at_root(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);

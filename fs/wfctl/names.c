@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl mv, rm, ln and mkdir: edits of names. */
 #include <errno.h>
 #include <stdlib.h>
@@ -62,11 +63,12 @@ int wfctl_mv(const struct wfctl_call *call)
 		return WFCTL_FAILED;
 	int r = wfctl_keys_expand(s, call->arguments + 1, call->count - 2, &keys);
 	if (r == WFCTL_OK)
-		r = wfctl_target_find(s, call->arguments[call->count - 1], keys.count, wfctl_given(call, "no-target-directory"), &target);
+		r = wfctl_target_find(s, call->arguments[call->count - 1], keys.count,
+				      wfctl_given(call, "no-target-directory"), &target);
 	for (size_t i = 0; r == WFCTL_OK && i < keys.count; i++) {
 		char *to = wfctl_target_for(&target, keys.key[i]);
 		r = !*keys.key[i] ? wfctl_fail(s->path, "the root cannot be moved")
-		    : to	  ? move(s, keys.key[i], to, wfctl_given(call, "no-clobber"))
+		    : to          ? move(s, keys.key[i], to, wfctl_given(call, "no-clobber"))
 				  : WFCTL_FAILED;
 		free(to);
 	}
@@ -157,7 +159,8 @@ static int tie(struct wfctl_store *s, const char *from, const char *to, bool sym
 	if (r < 0)
 		return wfctl_store_fail(s, from, r, NULL);
 	if (e.type == WF_DIRECTORY && !symbolic)
-		return wfctl_fail(s->path, "%s: a mapping has no hard links; -s makes it stand at a second place", from);
+		return wfctl_fail(s->path, "%s: a mapping has no hard links; -s makes it stand at a second place",
+				  from);
 	if (!strcmp(from, to))
 		return wfctl_fail(s->path, "%s: the same key twice", from);
 	if (force && s->calls->stat(s, to, false, &old) == 0 && old.type != WF_DIRECTORY) {
@@ -184,7 +187,8 @@ int wfctl_ln(const struct wfctl_call *call)
 				      wfctl_given(call, "no-target-directory"), &target);
 	for (size_t i = 0; r == WFCTL_OK && i < keys.count; i++) {
 		char *to = wfctl_target_for(&target, keys.key[i]);
-		r = to ? tie(s, keys.key[i], to, wfctl_given(call, "symbolic"), wfctl_given(call, "force")) : WFCTL_FAILED;
+		r = to ? tie(s, keys.key[i], to, wfctl_given(call, "symbolic"), wfctl_given(call, "force"))
+		       : WFCTL_FAILED;
 		free(to);
 	}
 	wfctl_target_free(&target);

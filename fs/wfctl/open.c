@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/open.h"
 
 #include "codec/checkpoint.h"

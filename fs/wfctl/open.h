@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Opening a checkpoint for looking at it. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl status, commit and discard: what waits for a commit. A mount point is asked through its control directory, an unmounted
  * checkpoint is opened here. */
 #include <errno.h>
@@ -65,7 +66,8 @@ static int commit_onto(const char *path, const char *onto)
 {
 	struct attempt a = {.path = path, .onto = onto};
 	if (wfctl_is_mount(path))
-		return wfctl_fail(path, "is mounted: unmount it first, which keeps the edits when its own commit fails");
+		return wfctl_fail(path,
+				  "is mounted: unmount it first, which keeps the edits when its own commit fails");
 	int r = fs_when_free(path, try_onto, &a);
 	return r < 0 ? wfctl_fail_error(onto, r, &a.err) : WFCTL_OK;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Removing a mapping with all that is in it. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl rename: sed expressions over the keys of mappings. All new names are known, and distinct, before the first is given. */
 #include <errno.h>
 #include <stdio.h>
@@ -17,9 +18,9 @@
 
 /* A key that gets another one. */
 struct new_key {
-	char *directory, *from, *to;    /* names in the directory */
-	char *from_key, *to_key;        /* unescaped */
-	size_t next;                    /* the change of what has the new name now; SIZE_MAX: none */
+	char *directory, *from, *to; /* names in the directory */
+	char *from_key, *to_key;     /* unescaped */
+	size_t next;                 /* the change of what has the new name now; SIZE_MAX: none */
 	enum { WAITS, BEGUN, DONE } state;
 };
 
@@ -41,7 +42,8 @@ struct renaming {
 /* The rule of weightfs(1), NAMES. */
 static void put_name(const char *key, size_t len, struct wf_buffer *out)
 {
-	bool first = (len == 1 && key[0] == '.') || (len == 2 && !memcmp(key, "..", 2)) || (len == 9 && !memcmp(key, ".weightfs", 9));
+	bool first = (len == 1 && key[0] == '.') || (len == 2 && !memcmp(key, "..", 2)) ||
+		     (len == 9 && !memcmp(key, ".weightfs", 9));
 	if (len == 0)
 		wf_buffer_putc(out, '%');
 	for (size_t i = 0; i < len; i++)
@@ -55,7 +57,8 @@ static void put_name(const char *key, size_t len, struct wf_buffer *out)
 static bool str_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
 {
 	struct wf_buffer json = WF_BUFFER_INIT;
-	bool is = s->calls->get(s, path, "user.torch.key", &json) == 0 && wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
+	bool is = s->calls->get(s, path, "user.torch.key", &json) == 0 &&
+		  wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
 	wf_buffer_puts(ret, "");
 	wf_buffer_free(&json);
 	return is && !memchr(ret->data, '\0', ret->len);
@@ -63,7 +66,8 @@ static bool str_key(struct wfctl_store *s, const char *path, struct wf_buffer *r
 
 /* ---- what changes ---- */
 
-static int add_change(struct renaming *r, const char *name, const struct wf_buffer *key, const struct wf_buffer *new_key)
+static int add_change(struct renaming *r, const char *name, const struct wf_buffer *key,
+		      const struct wf_buffer *new_key)
 {
 	struct wf_buffer new_name = WF_BUFFER_INIT;
 	if (r->count == r->capacity) {
@@ -76,11 +80,11 @@ static int add_change(struct renaming *r, const char *name, const struct wf_buff
 	}
 	put_name(new_key->data ? new_key->data : "", new_key->len, &new_name);
 	struct new_key c = {.directory = strdup(r->directory),
-			   .from = strdup(name),
-			   .to = wf_buffer_steal(&new_name),
-			   .from_key = strndup(key->data, key->len),
-			   .to_key = strndup(new_key->data ? new_key->data : "", new_key->len),
-			   .next = SIZE_MAX};
+			    .from = strdup(name),
+			    .to = wf_buffer_steal(&new_name),
+			    .from_key = strndup(key->data, key->len),
+			    .to_key = strndup(new_key->data ? new_key->data : "", new_key->len),
+			    .next = SIZE_MAX};
 	r->all[r->count++] = c;
 	return c.directory && c.from && c.to && c.from_key && c.to_key ? wfctl_keys_add(&r->names, c.to) : -ENOMEM;
 }
@@ -91,7 +95,8 @@ static int look_at(struct renaming *r, const char *name)
 	struct wf_buffer key = WF_BUFFER_INIT, new_key = WF_BUFFER_INIT;
 	bool asked = path && (!r->prefix || !strncmp(name, r->prefix, strlen(r->prefix))) && str_key(r->s, path, &key);
 	int result = !path ? -ENOMEM : asked ? wfctl_sed_apply(&r->sed, key.data, key.len, &new_key) : 0;
-	bool changed = asked && result == 0 && (key.len != new_key.len || memcmp(key.data, new_key.data ? new_key.data : "", key.len));
+	bool changed = asked && result == 0 &&
+		       (key.len != new_key.len || memcmp(key.data, new_key.data ? new_key.data : "", key.len));
 	if (result == 0)
 		result = changed ? add_change(r, name, &key, &new_key) : wfctl_keys_add(&r->names, name);
 	wf_buffer_free(&key);
@@ -113,11 +118,13 @@ static int collect(void *ctx, const char *name, const struct wfctl_entry *e)
 	return r == 0 && e->type == WF_DIRECTORY ? wfctl_keys_add(&all->directories, name) : r;
 }
 
-static bool has(struct wfctl_store *s, const char *directory, const char *name, const char *attribute, const char *beginning)
+static bool has(struct wfctl_store *s, const char *directory, const char *name, const char *attribute,
+		const char *beginning)
 {
 	struct wf_buffer value = WF_BUFFER_INIT;
 	char *path = wfctl_key_join(directory, name);
-	bool is = path && s->calls->get(s, path, attribute, &value) == 0 && (!beginning || !strncmp(value.data, beginning, strlen(beginning)));
+	bool is = path && s->calls->get(s, path, attribute, &value) == 0 &&
+		  (!beginning || !strncmp(value.data, beginning, strlen(beginning)));
 	wf_buffer_free(&value);
 	free(path);
 	return is;
@@ -143,10 +150,12 @@ static int check_names(struct renaming *r)
 		qsort(r->names.key, r->names.count, sizeof *r->names.key, by_name);
 	for (size_t i = 1; i < r->names.count; i++)
 		if (!strcmp(r->names.key[i - 1], r->names.key[i]))
-			return wfctl_fail(r->s->path, "%s%s%s: two keys would have this name", r->directory, *r->directory ? "/" : "", r->names.key[i]);
+			return wfctl_fail(r->s->path, "%s%s%s: two keys would have this name", r->directory,
+					  *r->directory ? "/" : "", r->names.key[i]);
 	for (size_t i = 0; i < r->count; i++)
 		if (strlen(r->all[i].to) > NAME_BYTES_MAX)
-			return wfctl_fail(r->s->path, "%s: the new key's name would be longer than %d bytes", r->all[i].from, NAME_BYTES_MAX);
+			return wfctl_fail(r->s->path, "%s: the new key's name would be longer than %d bytes",
+					  r->all[i].from, NAME_BYTES_MAX);
 	return WFCTL_OK;
 }
 
@@ -160,7 +169,8 @@ static int rename_in(struct renaming *r, const char *directory, const struct ent
 	for (size_t i = 0; failed == 0 && i < all->names.count; i++) {
 		const char *name = all->names.key[i];
 		/* a tensor of several parts is a tensor; a mapping in a mapping that nobody named is none */
-		bool mapping = is_among(&all->directories, name, &inner) && !has(r->s, directory, name, "user.torch.class", "torch.");
+		bool mapping = is_among(&all->directories, name, &inner) &&
+			       !has(r->s, directory, name, "user.torch.class", "torch.");
 		failed = mapping && !r->whole ? wfctl_keys_add(&r->names, name) : look_at(r, name);
 	}
 	return failed < 0 ? wfctl_store_fail(r->s, directory, failed, NULL) : check_names(r);
@@ -362,7 +372,8 @@ int wfctl_rename(const struct wfctl_call *call)
 	for (int i = 1; result == WFCTL_OK && i < last; i++)
 		result = wfctl_sed_add(&r.sed, call->arguments[i]);
 	if (result == WFCTL_OK)
-		r.s = dry ? wfctl_session_read(call->session, call->arguments[0]) : wfctl_session_edit(call->session, call->arguments[0]);
+		r.s = dry ? wfctl_session_read(call->session, call->arguments[0])
+			  : wfctl_session_edit(call->session, call->arguments[0]);
 	if (!r.s)
 		result = WFCTL_FAILED;
 	if (result == WFCTL_OK)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/rows.h"
 
 #include <errno.h>
@@ -222,7 +223,8 @@ bool wfctl_rows_choose(struct wfctl_rows *r, const char *key)
 	key += strspn(key, "/");
 	wf_buffer_printable(&printed, key, strlen(key));
 	const char *shown = printed.data ? printed.data : "";
-	bool any = choose(r, shown, EXACT) || (strpbrk(key, "*?[") && choose(r, shown, PATTERN)) || choose(r, shown, BEGINNING);
+	bool any = choose(r, shown, EXACT) || (strpbrk(key, "*?[") && choose(r, shown, PATTERN)) ||
+		   choose(r, shown, BEGINNING);
 	wf_buffer_free(&printed);
 	r->keyed = true;
 	return any;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The entries of a checkpoint, or of a mount, as wfctl ls shows them. Both say the same in two texts, which codec/ makes:
  * .weightfs/tensors.json and .weightfs/summary. Here they become rows, and KEYs choose among them.
  *
@@ -22,7 +23,7 @@ struct wfctl_rows {
 	struct wf_buffer json, summary, paths;
 	struct wfctl_row *rows;
 	size_t count;
-	bool keyed; /* a KEY has chosen */
+	bool keyed;                                      /* a KEY has chosen */
 	unsigned long long unseen_tensors, unseen_bytes; /* that stand only in .weightfs/objects */
 };
 

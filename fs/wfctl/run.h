@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the verbs do, a function for each; verbs.c puts them into its table. All return an exit status. */
 #pragma once
 

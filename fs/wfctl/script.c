@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/script.h"
 
 #include <errno.h>
@@ -63,7 +64,8 @@ static const struct wfctl_verb *find(const struct wfctl_verb *verbs, size_t coun
 	return NULL;
 }
 
-static int run_line(char *line, char **words, const struct wfctl_verb *verbs, size_t count, struct wfctl_session *session)
+static int run_line(char *line, char **words, const struct wfctl_verb *verbs, size_t count,
+		    struct wfctl_session *session)
 {
 	struct wfctl_call call;
 	const char *complaint, *word;
@@ -80,10 +82,13 @@ static int run_line(char *line, char **words, const struct wfctl_verb *verbs, si
 		return wfctl_fail(NULL, "options of the commit belong to wfctl -f itself");
 	if (r == WFCTL_OK)
 		r = verb->run(&call);
-	return r == WFCTL_USAGE ? wfctl_fail(NULL, "%s: %s%s; usage: %s %s", verb->name, complaint, word, verb->name, verb->arguments) : r;
+	return r == WFCTL_USAGE ? wfctl_fail(NULL, "%s: %s%s; usage: %s %s", verb->name, complaint, word, verb->name,
+					     verb->arguments)
+				: r;
 }
 
-static int run_lines(FILE *f, const char *path, const struct wfctl_verb *verbs, size_t count, struct wfctl_session *session)
+static int run_lines(FILE *f, const char *path, const struct wfctl_verb *verbs, size_t count,
+		     struct wfctl_session *session)
 {
 	char *line = NULL, **words = calloc(WORDS_MAX + 1, sizeof *words);
 	size_t size = 0;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl -f: verbs out of a file, as one commit. */
 #pragma once
 

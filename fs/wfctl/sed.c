@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/sed.h"
 
 #include <ctype.h>
@@ -91,7 +92,8 @@ static int read_one(const char **at, const char *text, struct wfctl_substitution
 	char *regex = read_part(at, delimiter, true);
 	s->replacement = regex ? read_part(at, delimiter, false) : NULL;
 	const char *wrong = s->replacement ? read_flags(at, s, &cflags) : "a delimiter is missing";
-	int r = wrong ? wfctl_fail(NULL, "%s: %s", text, wrong) : WFCTL_OK, code = r == WFCTL_OK ? regcomp(&s->regex, regex, cflags) : 0;
+	int r = wrong ? wfctl_fail(NULL, "%s: %s", text, wrong) : WFCTL_OK,
+	    code = r == WFCTL_OK ? regcomp(&s->regex, regex, cflags) : 0;
 	free(regex);
 	if (code) {
 		regerror(code, &s->regex, why, sizeof why);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* sed's s command with extended regular expressions (GNU's), over one line: s/REGEX/REPLACEMENT/FLAGS with any delimiter; in the
  * replacement & and \1 to \9; flags g, i (or I), and a number. Several are joined by ';' or stand in several texts.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/session.h"
 
 #include <pthread.h>
@@ -29,7 +30,8 @@ struct wfctl_session {
 
 struct wfctl_session *wfctl_session_new(const struct wfctl_call *options)
 {
-	static const char *const modes[] = {[WF_COMMIT_AUTO] = "auto", [WF_COMMIT_REPLACE] = "replace", [WF_COMMIT_APPEND] = "append"};
+	static const char *const modes[] = {
+		[WF_COMMIT_AUTO] = "auto", [WF_COMMIT_REPLACE] = "replace", [WF_COMMIT_APPEND] = "append"};
 	const char *mode = options ? wfctl_given(options, "commit") : NULL;
 	struct wfctl_session *s = calloc(1, sizeof *s);
 	int chosen = -1;
@@ -37,8 +39,9 @@ struct wfctl_session *wfctl_session_new(const struct wfctl_call *options)
 		if (!mode || !strcmp(mode, modes[i]))
 			chosen = chosen < 0 ? i : chosen;
 	if (s && chosen >= 0) {
-		s->how = (struct wfctl_open_how){
-			.edit = true, .with_pending = options && wfctl_given(options, "with-pending"), .commit_mode = (enum wf_commit_mode)chosen};
+		s->how = (struct wfctl_open_how){.edit = true,
+						 .with_pending = options && wfctl_given(options, "with-pending"),
+						 .commit_mode = (enum wf_commit_mode)chosen};
 		return s;
 	}
 	free(s);
@@ -127,7 +130,8 @@ static void show(const struct watch *w)
 	char line[96];
 	if (!wf_commit_progress(w->ck, &done_bytes, &total_bytes))
 		return;
-	snprintf(line, sizeof line, "committing: %llu of %llu MiB", (unsigned long long)done_bytes >> 20, (unsigned long long)total_bytes >> 20);
+	snprintf(line, sizeof line, "committing: %llu of %llu MiB", (unsigned long long)done_bytes >> 20,
+		 (unsigned long long)total_bytes >> 20);
 	wfctl_progress(line);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The checkpoints that a run has open: of one verb, or of all lines of a script. What it edits is one commit at its end, or nothing.
  *
  * Calling sequence: wfctl_session_new; the verbs ask for stores, which stay the session's; wfctl_session_end. */

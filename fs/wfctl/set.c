@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl set: a typed value, or the bytes of a tensor. */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,9 +25,13 @@ static const struct type {
 	const char *name, *klass;
 	bool line;
 } types[] = {
-	{"int", "int", true},	  {"float", "float", true},   {"bool", "bool", true},	      {"null", "NoneType", true}, {"None", "NoneType", true},
-	{"str", "str", false},	  {"bytes", "bytes", false},  {"bytearray", "bytearray", false}, {"list", "list", true},	  {"tuple", "tuple", true},
-	{"set", "set", true},	  {"frozenset", "frozenset", true}, {"complex", "complex", true},
+	{"int", "int", true},         {"float", "float", true},
+	{"bool", "bool", true},       {"null", "NoneType", true},
+	{"None", "NoneType", true},   {"str", "str", false},
+	{"bytes", "bytes", false},    {"bytearray", "bytearray", false},
+	{"list", "list", true},       {"tuple", "tuple", true},
+	{"set", "set", true},         {"frozenset", "frozenset", true},
+	{"complex", "complex", true},
 };
 
 static const struct type *find_type(const char *name)
@@ -96,7 +101,8 @@ static int read_for(struct wfctl_store *s, const char *key, const char *text, st
 	return r;
 }
 
-static int read_value(struct wfctl_store *s, const char *key, bool there, const char *text, const char *type_name, struct value *v)
+static int read_value(struct wfctl_store *s, const char *key, bool there, const char *text, const char *type_name,
+		      struct value *v)
 {
 	const struct type *type = type_name ? find_type(type_name) : NULL;
 	wf_buffer_puts(&v->text, "");
@@ -154,7 +160,10 @@ int wfctl_set(const struct wfctl_call *call)
 	if ((call->count == 3) == (file != NULL) || (file && type))
 		return WFCTL_USAGE;
 	if (type && !find_type(type))
-		return wfctl_fail(NULL, "--type=%s: it is int, float, bool, null, str, bytes, bytearray, list, tuple, set, frozenset or complex", type);
+		return wfctl_fail(
+			NULL,
+			"--type=%s: it is int, float, bool, null, str, bytes, bytearray, list, tuple, set, frozenset or complex",
+			type);
 	struct wfctl_store *s = wfctl_session_edit(call->session, call->arguments[0]);
 	if (!s)
 		return WFCTL_FAILED;

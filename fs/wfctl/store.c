@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/store.h"
 
 #include <errno.h>
@@ -19,10 +20,10 @@ void wfctl_store_free(struct wfctl_store *s)
 /* The words of the tools for what strerror says in the words of system calls. */
 static const char *words_for(int code)
 {
-	return code == -ENOENT   ? "there is no such key"
-	       : code == -EEXIST ? "there is such a key already"
-	       : code == -ENOTDIR ? "not a mapping"
-	       : code == -EISDIR  ? "a mapping"
+	return code == -ENOENT      ? "there is no such key"
+	       : code == -EEXIST    ? "there is such a key already"
+	       : code == -ENOTDIR   ? "not a mapping"
+	       : code == -EISDIR    ? "a mapping"
 	       : code == -ENOTEMPTY ? "a mapping that is not empty"
 				    : strerror(-code);
 }
@@ -31,5 +32,6 @@ int wfctl_store_fail(const struct wfctl_store *s, const char *key, int code, con
 {
 	bool known = s->reason[0] && s->reason_code == code;
 	const char *why = known ? s->reason : words_for(code);
-	return wfctl_fail(s->path, "%s%s%s%s%s", key ? key : "", key ? ": " : "", what ? what : "", what ? ": " : "", why);
+	return wfctl_fail(s->path, "%s%s%s%s%s", key ? key : "", key ? ": " : "", what ? what : "", what ? ": " : "",
+			  why);
 }

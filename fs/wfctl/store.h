@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What verbs read and edit: a checkpoint that this process has opened, or a mount, whose files are asked by ordinary system calls. Both
  * through the same calls, which mean what the system calls of these names mean on a mount.
  *
@@ -31,7 +32,8 @@ struct wfctl_store_calls {
 	/* follow: a link at the end of the path; links before it always are */
 	int (*stat)(struct wfctl_store *s, const char *path, bool follow, struct wfctl_entry *ret);
 	/* each() may not edit; what it returns but 0 ends the listing and is returned */
-	int (*list)(struct wfctl_store *s, const char *path, int (*each)(void *ctx, const char *name, const struct wfctl_entry *e), void *ctx);
+	int (*list)(struct wfctl_store *s, const char *path,
+		    int (*each)(void *ctx, const char *name, const struct wfctl_entry *e), void *ctx);
 	int (*readlink)(struct wfctl_store *s, const char *path, struct wf_buffer *ret);
 	int (*open)(struct wfctl_store *s, const char *path, int flags, struct wfctl_file **ret);
 	ssize_t (*read)(struct wfctl_file *f, uint64_t offset, void *buf, size_t len);
@@ -80,7 +82,8 @@ struct wfctl_open_how {
 struct wfctl_store *wfctl_open_checkpoint(const char *path, const struct wfctl_open_how *how);
 /* The mount on a path that wfctl_is_mount has found. NULL after saying why. */
 struct wfctl_store *wfctl_open_mount(const char *path, bool edit);
-void wfctl_store_free(struct wfctl_store *s); /* edits that were not committed are gone, but for those of a mount. Accepts NULL */
+void wfctl_store_free(
+	struct wfctl_store *s); /* edits that were not committed are gone, but for those of a mount. Accepts NULL */
 
 /* "wfctl: PATH: KEY: what: reason" for a call that returned code; key and what may be NULL. Returns WFCTL_FAILED. */
 int wfctl_store_fail(const struct wfctl_store *s, const char *key, int code, const char *what);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where mv, cp and ln put things: into a mapping that is there, under the names that they have, or under a new name. */
 #pragma once
 

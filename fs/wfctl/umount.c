@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl umount: commit, unmount, and wait until the daemon has ended. */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,8 +48,9 @@ static int unmount(const char *mount, int flags)
 static int fail_unmount(const char *mount, int r)
 {
 	if (r == -ENOPKG)
-		return wfctl_fail(mount, "not unmounted: fusermount3 is missing, through which everybody but root unmounts "
-					 "(package fuse3)");
+		return wfctl_fail(mount,
+				  "not unmounted: fusermount3 is missing, through which everybody but root unmounts "
+				  "(package fuse3)");
 	return wfctl_fail_error(mount, r, NULL);
 }
 
@@ -67,7 +69,8 @@ static bool tell_edits_left(const char *target)
 	uint64_t edits = 0;
 	int r = wf_waiting(target, &edits, why, sizeof why, &err);
 	if (r < 0)
-		wfctl_fail(target, "unmounted, but it cannot be seen whether the last edits are committed: %s", err.text);
+		wfctl_fail(target, "unmounted, but it cannot be seen whether the last edits are committed: %s",
+			   err.text);
 	else if (edits > 0)
 		wfctl_fail(target, "unmounted, but %llu edits are not committed: %s", (unsigned long long)edits,
 			   why[0] ? why : "wfctl commit says why");
@@ -79,8 +82,10 @@ static int fail_held(const char *mount, const char *did, dev_t dev, pid_t daemon
 {
 	struct wf_buffer holders = WF_BUFFER_INIT;
 	if (fs_holders(dev, daemon, at, &holders) == 0)
-		wf_buffer_puts(&holders, "something holds it that cannot be seen from here (another user's process, a loop device, an "
-					 "NFS server, a file system on top)");
+		wf_buffer_puts(
+			&holders,
+			"something holds it that cannot be seen from here (another user's process, a loop device, an "
+			"NFS server, a file system on top)");
 	wfctl_fail(mount, "%s: %s", did, holders.data ? holders.data : "?");
 	wf_buffer_free(&holders);
 	return -EBUSY;
@@ -108,8 +113,9 @@ static int unmount_and_wait(const char *mount, const char *at, pid_t daemon, boo
 	else if (r < 0)
 		fail_unmount(mount, r);
 	else if (wait_for_daemon(pidfd, daemon, dev) < 0)
-		r = fail_held(mount, committed ? "committed and unmounted here, but its daemon goes on"
-					       : "unmounted here, but its daemon goes on",
+		r = fail_held(mount,
+			      committed ? "committed and unmounted here, but its daemon goes on"
+					: "unmounted here, but its daemon goes on",
 			      dev, daemon, NULL);
 	if (pidfd >= 0)
 		close(pidfd);

@@ -1,12 +1,15 @@
+/* SPDX-License-Identifier: MIT */
 /* The verbs, and what --help says of them. */
 #include "fs/wfctl/verbs.h"
 
 #include "fs/wfctl/run.h"
 
 /* Of verbs that edit: the last ones of each list. */
-#define EDIT_OPTIONS                                                                                                       \
-	{0, "with-pending", NULL, "edits that wait beside a checkpoint go along; else they are a reason to\nrefuse"},         \
-		{0, "commit", "MODE", "auto, replace or append, as commit= of weightfs(1)"}
+#define EDIT_OPTIONS                                                                                                  \
+	{0, "with-pending", NULL, "edits that wait beside a checkpoint go along; else they are a reason to\nrefuse"}, \
+	{                                                                                                             \
+		0, "commit", "MODE", "auto, replace or append, as commit= of weightfs(1)"                             \
+	}
 
 const struct wfctl_verb wfctl_script_verb = {
 	.name = "-f",
@@ -32,7 +35,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 			    {'l', "long", NULL, "also dtype, bytes, storage and location"},
 			    {0, "tree", NULL, "everything, indented, a mapping above what is in it"},
 			    {0, "json", NULL, "as JSON"},
-			    {0, "entries", NULL, "everything, containers and links too, as the JSON of .weightfs/entries.json; no KEY"}},
+			    {0, "entries", NULL,
+			     "everything, containers and links too, as the JSON of .weightfs/entries.json; no KEY"}},
 		.least = 1,
 		.most = -1,
 		.example = "  wfctl ls -l model.pt 'layer1.*'\n",
@@ -43,7 +47,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.arguments = "[--raw | --npy] PATH KEY...",
 		.summary = "print values and tensors",
 		.text = "Prints a value as text, a tensor as print(array) of NumPy does. A KEY may end in a slice: KEY[0:10,3].",
-		.options = {{0, "raw", NULL, "the bytes, as a mount has them"}, {0, "npy", NULL, "a .npy, as np.save writes it"}},
+		.options = {{0, "raw", NULL, "the bytes, as a mount has them"},
+			    {0, "npy", NULL, "a .npy, as np.save writes it"}},
 		.example = "  wfctl cat checkpoint.pt epoch\n  wfctl cat model.pt 'conv1.weight[0,0]'\n",
 		.least = 2,
 		.most = -1,
@@ -57,8 +62,10 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "What is there keeps its type; an int that is given a fraction becomes a float, and a 0-d tensor takes a number.\n"
 			"A new key becomes what JSON reads (a number, true, false, null, a list, a \"string\"), else a str.\n"
 			"Behind the KEY, -1 is a value. With --file there is no VALUE.",
-		.options = {{0, "type", "TYPE", "int, float, bool, null, str, bytes, bytearray, list, tuple, set, frozenset\nor complex"},
-			    {0, "file", "FILE", "a tensor's bytes out of a file, or a .npy with dtype and shape; - is standard\ninput"},
+		.options = {{0, "type", "TYPE",
+			     "int, float, bool, null, str, bytes, bytearray, list, tuple, set, frozenset\nor complex"},
+			    {0, "file", "FILE",
+			     "a tensor's bytes out of a file, or a .npy with dtype and shape; - is standard\ninput"},
 			    EDIT_OPTIONS},
 		.example = "  wfctl set checkpoint.pt epoch 11\n  wfctl set model.pt fc.weight --file fc.npy\n",
 		.least = 2,
@@ -110,7 +117,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 			    {'n', "no-clobber", NULL, "leave alone what is there already"},
 			    {'T', "no-target-directory", NULL, "TARGET is the new name, also where it is a mapping"},
 			    EDIT_OPTIONS},
-		.example = "  wfctl cp donor.pt:encoder model.pt:encoder\n  wfctl cp --from a.pt --to b.pt 'conv1.*' ''\n",
+		.example =
+			"  wfctl cp donor.pt:encoder model.pt:encoder\n  wfctl cp --from a.pt --to b.pt 'conv1.*' ''\n",
 		.least = 2,
 		.most = -1,
 		.scripted = true,
@@ -137,7 +145,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.arguments = "[-p] PATH KEY...",
 		.summary = "make mappings",
 		.text = "Makes empty mappings of the class of the mapping that they stand in.",
-		.options = {{'p', "parents", NULL, "those above them, too; one that is there is no fault"}, EDIT_OPTIONS},
+		.options = {{'p', "parents", NULL, "those above them, too; one that is there is no fault"},
+			    EDIT_OPTIONS},
 		.example = "  wfctl mkdir -p model.pt ema/decoder\n",
 		.least = 2,
 		.most = -1,
@@ -155,7 +164,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 			    {0, "json", NULL, "with --dry-run: as JSON, a line each"},
 			    {0, "prefix", "KEY", "the KEY-PREFIX"},
 			    EDIT_OPTIONS},
-		.example = "  wfctl rename model.pt 's/^module\\.//'\n  wfctl rename --dry-run model.pt 's/^/model./'\n",
+		.example =
+			"  wfctl rename model.pt 's/^module\\.//'\n  wfctl rename --dry-run model.pt 's/^/model./'\n",
 		.least = 2,
 		.most = -1,
 		.scripted = true,
@@ -168,7 +178,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "Prints all attributes of what KEY fits, or one, or sets them. NAME without a dot is user.torch.NAME (descr: that of\n"
 			"user.numpy). weightfs(1) tells what they mean.",
 		.options = {{0, "json", NULL, "as JSON, a line for each key"}, EDIT_OPTIONS},
-		.example = "  wfctl attr model.pt conv1.weight shape\n  wfctl attr model.pt 'layer*' requires_grad=false\n",
+		.example =
+			"  wfctl attr model.pt conv1.weight shape\n  wfctl attr model.pt 'layer*' requires_grad=false\n",
 		.least = 2,
 		.most = -1,
 		.scripted = true,
@@ -190,7 +201,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.summary = "mount a checkpoint with weightfs",
 		.text = "Runs weightfs. A DIRECTORY that is missing is made, and wfctl umount removes it again; without one it is CHECKPOINT\n"
 			"without its suffix.",
-		.options = {{'o', "options", "OPTIONS", "those of weightfs(1)"}, {'f', "foreground", NULL, "stay until it is unmounted"}},
+		.options = {{'o', "options", "OPTIONS", "those of weightfs(1)"},
+			    {'f', "foreground", NULL, "stay until it is unmounted"}},
 		.example = "  wfctl mount model.pt && ls model && wfctl umount model\n",
 		.least = 1,
 		.most = 2,
@@ -268,7 +280,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 			     "several safetensors files of at most SIZE each (5GB, 500MiB) with an index\n"
 			     "beside them, as Hugging Face has it"},
 			    {0, "skip", NULL, "leave out tensors that the format cannot hold"}},
-		.example = "  wfctl export yolo.pt yolo.safetensors\n  wfctl export --prefix=state_dict last.ckpt weights.pt\n",
+		.example =
+			"  wfctl export yolo.pt yolo.safetensors\n  wfctl export --prefix=state_dict last.ckpt weights.pt\n",
 		.least = 2,
 		.most = 2,
 		.run = wfctl_export,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The table of verbs: what --help says of each, and which function does it. */
 #pragma once
 

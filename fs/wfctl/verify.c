@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* wfctl verify and repack: a checkpoint as a whole. */
 #include <errno.h>
 #include <stdio.h>

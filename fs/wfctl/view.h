@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A part of a tensor: what KEY[0:10,3] selects of elements that stand in row-major order. */
 #pragma once
 
@@ -8,7 +9,7 @@
 
 struct wfctl_view {
 	uint32_t ndim;
-	int64_t start;                          /* in elements, as the strides */
+	int64_t start; /* in elements, as the strides */
 	int64_t size[WFCTL_DIMENSIONS_MAX];
 	int64_t stride[WFCTL_DIMENSIONS_MAX];
 };

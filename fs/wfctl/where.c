@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/where.h"
 
 #include <errno.h>
@@ -17,7 +18,8 @@ bool wfctl_is_mount(const char *path)
 	char status[PATH_MAX];
 	struct stat st;
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
-	       snprintf(status, sizeof status, "%s/.weightfs/status", path) < (int)sizeof status && stat(status, &st) == 0;
+	       snprintf(status, sizeof status, "%s/.weightfs/status", path) < (int)sizeof status &&
+	       stat(status, &st) == 0;
 }
 
 /* A verb that works on mounts was given a directory on which there is none of weightfs. */
@@ -52,12 +54,14 @@ int wfctl_check_place(enum wfctl_place at, const char *path)
 	/* the kernel may still have the attributes of a mount whose daemon has died: that has to be asked */
 	if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) < 0) {
 		if (errno == ENOTCONN && at == WFCTL_EITHER)
-			return wfctl_fail(path, "the daemon of this mount has died; wfctl umount frees it, and the edits of the "
-						"last sync are shown by the next mount");
+			return wfctl_fail(
+				path, "the daemon of this mount has died; wfctl umount frees it, and the edits of the "
+				      "last sync are shown by the next mount");
 		if (errno == EACCES && known && place.weightfs)
 			return refuse_directory(path);
-		return at == WFCTL_MOUNT && errno != ENOTCONN ? wfctl_fail(path, "not a weightfs mount: %s", strerror(errno))
-								     : WFCTL_OK;
+		return at == WFCTL_MOUNT && errno != ENOTCONN
+			       ? wfctl_fail(path, "not a weightfs mount: %s", strerror(errno))
+			       : WFCTL_OK;
 	}
 	if (S_ISDIR(st.stx_mode))
 		return wfctl_is_mount(path) ? WFCTL_OK : refuse_directory(path);

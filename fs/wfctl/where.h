@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where a verb is sent to: a checkpoint, or a mount point. */
 #pragma once
 

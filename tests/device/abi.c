@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Holds our own declaration of every driver entry point against the toolkit's cuda.h: a wrong prototype does not compile. */
 #include <cuda.h>
 #include <stddef.h>
@@ -11,7 +12,8 @@ _Static_assert(sizeof(cu_context) == sizeof(CUcontext), "CUcontext");
 _Static_assert(sizeof(struct cu_uuid) == sizeof(CUuuid), "CUuuid");
 _Static_assert(sizeof(struct cu_ipc_mem_handle) == sizeof(CUipcMemHandle), "CUipcMemHandle");
 _Static_assert(sizeof(struct cu_allocation_prop) == sizeof(CUmemAllocationProp) &&
-		       offsetof(struct cu_allocation_prop, handle_types) == offsetof(CUmemAllocationProp, requestedHandleTypes) &&
+		       offsetof(struct cu_allocation_prop, handle_types) ==
+			       offsetof(CUmemAllocationProp, requestedHandleTypes) &&
 		       offsetof(struct cu_allocation_prop, location.id) == offsetof(CUmemAllocationProp, location.id) &&
 		       offsetof(struct cu_allocation_prop, flags) == offsetof(CUmemAllocationProp, allocFlags),
 	       "CUmemAllocationProp");

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of device memory begin with: a driver with a device, a GPU's or the double's."""
 from weightfs.cuda import CudaError, Driver
 

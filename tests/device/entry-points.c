@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Prints the exported name of every entry point of the driver that devices/ asks for. */
 #include <stdio.h>
 

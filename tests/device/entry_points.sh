@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Every entry point of the driver that is asked for exists in the toolkit's stub library, and the driver's double has it as well.
 # Usage: entry_points.sh ENTRY_POINTS TOP DOUBLE     DOUBLE: the double's library, or "none". Prints TAP.
 set -u

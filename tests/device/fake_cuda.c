@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A double of the CUDA driver, for machines without a GPU: libcuda.so.1 with the entry points that devices/cuda.c uses,
  * under their real versioned names, compiled against the toolkit's own cuda.h so that a wrong prototype does not
  * compile.
@@ -154,7 +155,8 @@ bool fake_enter(const char *name, bool needs_context, CUresult *ret)
 			if (needs_context && is_fatal(*ret))
 				fake_current->poison = *ret;
 			if (needs_context && *ret == CUDA_ERROR_ILLEGAL_ADDRESS)
-				fake.dead = *ret; /* as on an H200 with driver 580: a new context of this process gives it again */
+				fake.dead =
+					*ret; /* as on an H200 with driver 580: a new context of this process gives it again */
 			return true;
 		}
 	if (needs_context && (fake_current->poison || fake.dead)) {
@@ -210,19 +212,19 @@ CUresult CUDAAPI cuDriverGetVersion(int *ret)
 
 CUresult CUDAAPI cuGetErrorName(CUresult error, const char **ret)
 {
-	*ret = error == CUDA_ERROR_OUT_OF_MEMORY        ? "CUDA_ERROR_OUT_OF_MEMORY"
-	       : error == CUDA_ERROR_NO_DEVICE          ? "CUDA_ERROR_NO_DEVICE"
-	       : error == CUDA_ERROR_INVALID_VALUE      ? "CUDA_ERROR_INVALID_VALUE"
-	       : error == CUDA_ERROR_ILLEGAL_ADDRESS    ? "CUDA_ERROR_ILLEGAL_ADDRESS"
-	       : error == CUDA_ERROR_LAUNCH_FAILED      ? "CUDA_ERROR_LAUNCH_FAILED"
-	       : error == CUDA_ERROR_STUB_LIBRARY       ? "CUDA_ERROR_STUB_LIBRARY"
-	       : error == CUDA_ERROR_NOT_SUPPORTED      ? "CUDA_ERROR_NOT_SUPPORTED"
-	       : error == CUDA_ERROR_ALREADY_MAPPED     ? "CUDA_ERROR_ALREADY_MAPPED"
-	       : error == CUDA_ERROR_NO_BINARY_FOR_GPU  ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
+	*ret = error == CUDA_ERROR_OUT_OF_MEMORY                    ? "CUDA_ERROR_OUT_OF_MEMORY"
+	       : error == CUDA_ERROR_NO_DEVICE                      ? "CUDA_ERROR_NO_DEVICE"
+	       : error == CUDA_ERROR_INVALID_VALUE                  ? "CUDA_ERROR_INVALID_VALUE"
+	       : error == CUDA_ERROR_ILLEGAL_ADDRESS                ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+	       : error == CUDA_ERROR_LAUNCH_FAILED                  ? "CUDA_ERROR_LAUNCH_FAILED"
+	       : error == CUDA_ERROR_STUB_LIBRARY                   ? "CUDA_ERROR_STUB_LIBRARY"
+	       : error == CUDA_ERROR_NOT_SUPPORTED                  ? "CUDA_ERROR_NOT_SUPPORTED"
+	       : error == CUDA_ERROR_ALREADY_MAPPED                 ? "CUDA_ERROR_ALREADY_MAPPED"
+	       : error == CUDA_ERROR_NO_BINARY_FOR_GPU              ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
 	       : error == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED ? "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED"
-	       : error == CUDA_ERROR_ECC_UNCORRECTABLE  ? "CUDA_ERROR_ECC_UNCORRECTABLE"
-	       : error == CUDA_ERROR_DEVICE_UNAVAILABLE ? "CUDA_ERROR_DEVICE_UNAVAILABLE"
-							: "CUDA_ERROR_UNKNOWN";
+	       : error == CUDA_ERROR_ECC_UNCORRECTABLE              ? "CUDA_ERROR_ECC_UNCORRECTABLE"
+	       : error == CUDA_ERROR_DEVICE_UNAVAILABLE             ? "CUDA_ERROR_DEVICE_UNAVAILABLE"
+								    : "CUDA_ERROR_UNKNOWN";
 	return CUDA_SUCCESS;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the three files of the driver's double share: its state, all of it under one lock, and the frame of every entry
  * point. */
 #pragma once
@@ -23,9 +24,9 @@ struct allocation {
 	CUdeviceptr start;
 	size_t size;
 	unsigned char *host;
-	char name[40];       /* of the file in /dev/shm; "" for memory made by steps */
-	size_t name_offset;  /* in that file */
-	size_t name_size;    /* of that file */
+	char name[40];      /* of the file in /dev/shm; "" for memory made by steps */
+	size_t name_offset; /* in that file */
+	size_t name_size;   /* of that file */
 	int device;
 	int block;           /* + 1: the block that it is a part of */
 	unsigned int opened; /* how often, where it is another process's */
@@ -43,11 +44,11 @@ struct fake {
 	size_t device_memory;
 	unsigned int delay_usec;
 	bool instant;
-	bool ipc_once;          /* a handle whose block is open already gives CUDA_ERROR_ALREADY_MAPPED, as older drivers do */
-	CUresult dead;          /* an error that this process does not survive, in whatever context */
-	bool no_vmm;            /* memory is not to be had by steps */
-	int arch;               /* kernels for less are refused; 0: all run */
-	unsigned int cost_usec; /* of each call */
+	bool ipc_once; /* a handle whose block is open already gives CUDA_ERROR_ALREADY_MAPPED, as older drivers do */
+	CUresult dead; /* an error that this process does not survive, in whatever context */
+	bool no_vmm;   /* memory is not to be had by steps */
+	int arch;      /* kernels for less are refused; 0: all run */
+	unsigned int cost_usec;   /* of each call */
 	int visible[DEVICES_MAX]; /* CUDA_VISIBLE_DEVICES: which device has this number */
 	/* what lives */
 	struct CUctx_st contexts[DEVICES_MAX];

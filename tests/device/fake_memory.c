@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The double's memory: a file in /dev/shm for each allocation, mapped elsewhere than at its device addresses. */
 #include "fake_cuda.h"
 
@@ -338,8 +339,12 @@ CUresult CUDAAPI cuIpcOpenMemHandle(CUdeviceptr *ret, CUipcMemHandle raw, unsign
 		goto out;
 	}
 	struct allocation *a = fake_new_allocation(__func__);
-	*a = (struct allocation){.size = handle.size, .name_size = handle.file_size, .name_offset = handle.offset, .opened = 1,
-				 .device = fake_current->device, .accessible = true};
+	*a = (struct allocation){.size = handle.size,
+				 .name_size = handle.file_size,
+				 .name_offset = handle.offset,
+				 .opened = 1,
+				 .device = fake_current->device,
+				 .accessible = true};
 	snprintf(a->name, sizeof a->name, "%s", handle.name);
 	a->host = map_file(fd, handle.file_size) + handle.offset;
 	a->start = fake_new_address(handle.file_size) + handle.offset;

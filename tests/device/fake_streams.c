@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The double's streams: each has a thread that executes its operations late and out of step with the others. With
  * instant=1 an operation is over when it is submitted, and moves nothing. */
 #include "fake_cuda.h"
@@ -284,7 +285,8 @@ CUresult CUDAAPI cuMemcpyDtoDAsync(CUdeviceptr dst, CUdeviceptr src, size_t size
 	if (!fake_is_writable(dst))
 		result = CUDA_ERROR_INVALID_VALUE;
 	else
-		submit(s, (struct operation){.kind = COPY_INSIDE, .host = (void *)(uintptr_t)src, .device = dst, .size = size});
+		submit(s, (struct operation){
+				  .kind = COPY_INSIDE, .host = (void *)(uintptr_t)src, .device = dst, .size = size});
 	LEAVE
 }
 

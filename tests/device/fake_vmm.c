@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The double's memory that is made, mapped and exported in steps: a memfd for each, which is what a descriptor of it is. */
 #include "fake_cuda.h"
 
@@ -51,7 +52,8 @@ static CUmemGenericAllocationHandle new_handle(int fd, size_t size, int device, 
 	fake_die("too many handles of memory: one slab was expected", "cuMemCreate");
 }
 
-CUresult CUDAAPI cuMemGetAllocationGranularity(size_t *ret, const CUmemAllocationProp *prop, CUmemAllocationGranularity_flags option)
+CUresult CUDAAPI cuMemGetAllocationGranularity(size_t *ret, const CUmemAllocationProp *prop,
+					       CUmemAllocationGranularity_flags option)
 {
 	ENTER(false)
 	if (fake.no_vmm)
@@ -60,7 +62,8 @@ CUresult CUDAAPI cuMemGetAllocationGranularity(size_t *ret, const CUmemAllocatio
 	LEAVE
 }
 
-CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *ret, size_t size, const CUmemAllocationProp *prop, unsigned long long flags)
+CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle *ret, size_t size, const CUmemAllocationProp *prop,
+			     unsigned long long flags)
 {
 	ENTER(true)
 	int device = fake.visible[prop->location.id];
@@ -102,7 +105,8 @@ CUresult CUDAAPI cuMemExportToShareableHandle(void *ret, CUmemGenericAllocationH
 	LEAVE
 }
 
-CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *ret, void *os_handle, CUmemAllocationHandleType type)
+CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *ret, void *os_handle,
+						CUmemAllocationHandleType type)
 {
 	ENTER(true)
 	struct stat st;
@@ -114,7 +118,8 @@ CUresult CUDAAPI cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *re
 	LEAVE
 }
 
-CUresult CUDAAPI cuMemAddressReserve(CUdeviceptr *ret, size_t size, size_t alignment, CUdeviceptr address, unsigned long long flags)
+CUresult CUDAAPI cuMemAddressReserve(CUdeviceptr *ret, size_t size, size_t alignment, CUdeviceptr address,
+				     unsigned long long flags)
 {
 	ENTER(true)
 	int i = 0;
@@ -148,7 +153,8 @@ CUresult CUDAAPI cuMemAddressFree(CUdeviceptr p, size_t size)
 	LEAVE
 }
 
-CUresult CUDAAPI cuMemMap(CUdeviceptr p, size_t size, size_t offset, CUmemGenericAllocationHandle h, unsigned long long flags)
+CUresult CUDAAPI cuMemMap(CUdeviceptr p, size_t size, size_t offset, CUmemGenericAllocationHandle h,
+			  unsigned long long flags)
 {
 	ENTER(true)
 	int i = range_of(p, size, __func__);

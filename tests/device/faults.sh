@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Every entry point of the driver fails once, at its first or a later call, on the double: operations then report errors with the
 # driver's name for them, and nothing leaks, crashes, hangs or touches what it must not (the double ends the process with status 99
 # where it would).

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """weightfs.load of a mount whose tensors are on a CUDA device, in another process than the mount's: this one.
 
 On a GPU, torch takes the daemon's memory. On the double of the driver, which torch cannot use, only that call is replaced: by one that copies

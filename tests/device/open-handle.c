@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The other process of the sharing test: opens what a device shares, copies the bytes out and compares their sum.
  * Usage: open-handle HEX SOCKET OFFSET SIZE SUM     SOCKET: "-" for a CUDA IPC handle. Exit status 0 when the sums agree, and
  * memory that came by a descriptor cannot be written. */
@@ -27,11 +28,12 @@ static int receive(const char *path, const void *handle, size_t len, uint64_t *r
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec data = {ret_size, sizeof *ret_size};
-	struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), fd = -1;
 	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-	if (s < 0 || connect(s, (const struct sockaddr *)&address, sizeof address) < 0 || send(s, handle, len, 0) != (ssize_t)len ||
-	    recvmsg(s, &message, 0) != sizeof *ret_size)
+	if (s < 0 || connect(s, (const struct sockaddr *)&address, sizeof address) < 0 ||
+	    send(s, handle, len, 0) != (ssize_t)len || recvmsg(s, &message, 0) != sizeof *ret_size)
 		return -1;
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 	if (header && header->cmsg_type == SCM_RIGHTS)

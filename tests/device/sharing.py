@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Another process maps what a mount has on a device: this one, through contrib/python/weightfs/cuda.py, without torch.
 
 Usage: sharing.py BUILD_DIRECTORY      a driver (or its double) is found as the daemon finds it

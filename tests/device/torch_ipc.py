@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """torch maps the device memory of another process that is no torch: contrib/bench/device holds a checkpoint's storages, and what
 contrib/python/weightfs/eager.py makes of its handle is what torch.load gives. No mount is needed.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Objects that torch.save is given for the corpus, one function a file; run with the newest torch and with 1.13.
 
 Every number comes from integers, never from a random generator: the files must come out the same every time.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The corpus without torch: what manifest.json tells of the files in torch/, and what crafted.py tells of those in crafted/.
 
 Usage: check_files.py BUILD_DIRECTORY [NAME...]      with names: those files alone

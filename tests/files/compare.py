@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Holds a mount against what torch says of a checkpoint: entries as tests/torch/oracle.py describes them, alive or in a manifest."""
 import hashlib
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pickles, zips, legacy streams and tars byte by byte, for files that no torch of today writes (or should ever write).
 
 A pickle is put together from expressions, each a bytes object that leaves one object on the stack:

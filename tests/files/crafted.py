@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Files that no torch writes: damaged, hostile, of other programs, or sound in ways that only other tools have. By hand, byte by byte.
 
 Usage: crafted.py OUTPUT_DIRECTORY [NAME...]       writes them (seeds for a fuzzer, something to look at)

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Makes the corpus and its manifest: torch/good-* and torch/manifest.json.
 
 Usage: generate.py [OUTPUT_DIRECTORY]      run by the newest torch (tests/torch/requirements.txt); runs itself again with

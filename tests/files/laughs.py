@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Small files in which few objects are many when they are written out: submodules shared by submodules, one state of many objects, one
 list at many places. crafted.py makes them with the rest; each walk over the graph has its own.
 """

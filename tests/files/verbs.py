@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The verbs of wfctl where there is no FUSE: killed at every call that changes something, what a terminal gets, and the names of a large
 mapping for a shell. As root all of it runs in a name space in which /dev/fuse does not exist.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What wfctl says, without a mount: tables of command, exit status and words; no control character of a checkpoint gets out.
 
 Usage: words.py BUILD_DIR. Prints TAP.

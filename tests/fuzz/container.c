@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A file of any bytes: opened as a container, its graph loaded, every record and storage read. */
 #include <stdint.h>
 #include <stdlib.h>

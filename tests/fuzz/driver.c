@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Runs a fuzz target as a plain program, where there is no libFuzzer: over the files and directories given, and with
  * -t SECONDS then over random changes of them. The changes are repeatable: -s SEED; the input at hand is written to
  * the file given by -o before it is run, so that one that crashes can be looked at. */

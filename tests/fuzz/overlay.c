@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The overlay of a checkpoint, of any bytes: log, mark of a commit, data files. Opened by a reader, read through, opened by a writer,
  * committed, discarded. overlay_seeds.c makes inputs of real edits. */
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A checkpoint with what stands in its overlay, as one input: parts of u8 kind, u32 number, u32 length (little endian) and bytes.
  * The first byte of the input says how it is to be used. */
 #pragma once

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Makes inputs for the fuzz target `overlay` out of real overlays: edits of every kind at random places of a checkpoint, a commit in
  * between with something under a scratch name, the mark of a commit. Usage: overlay-seeds OUT-DIRECTORY CHECKPOINT... */
 #include <dirent.h>
@@ -85,7 +86,8 @@ static void make_file(struct wf_checkpoint *ck, uint32_t dir, const char *name, 
 static void edit(struct wf_checkpoint *ck, struct names *names, unsigned int i)
 {
 	static const char *const texts[] = {"11\n", "0.5\n", "true\n", "[1, 2]\n", "text", "null\n", "\n"};
-	static const char *const shapes[] = {"[-1]", "[8] ", "[]  ", "[ 4]"}, *const dtypes[] = {"int8", "half", "bool", "int4"};
+	static const char *const shapes[] = {"[-1]", "[8] ", "[]  ", "[ 4]"}, *const dtypes[] = {"int8", "half", "bool",
+												 "int4"};
 	const char *text;
 	char fresh[32], raw[64];
 	struct wf_stat st;
@@ -198,7 +200,8 @@ static void pack_marked(const char *file, bool append, uint8_t flags, const char
 	base = *wf_overlay_base(ov);
 	base.size_bytes++;
 	if (r == 0)
-		r = wf_overlay_commit_begin(ov, append ? WF_OVERLAY_APPEND : WF_OVERLAY_REPLACE, append ? NULL : &base, NULL);
+		r = wf_overlay_commit_begin(ov, append ? WF_OVERLAY_APPEND : WF_OVERLAY_REPLACE, append ? NULL : &base,
+					    NULL);
 	if (r == 0 && append && write(fd, "torn", 4) != 4)
 		r = -EIO;
 	if (r == 0)

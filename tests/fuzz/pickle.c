@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A pickle of any bytes: read, written, and what was written read and written again, which must change nothing. */
 #include <errno.h>
 #include <stdint.h>

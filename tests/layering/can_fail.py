@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Each check of checks.py finds the fault that it is there for, and is silent without it. Prints TAP."""
 import os
 import subprocess

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Holds the sources to the levels of the house (rules.py).
 
     checks.py SOURCE_DIR BUILD_DIR    every check; prints TAP

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who may include whom: the one table of the house. tree.py reads the sources, checks.py holds them to this.
 
 codec/ is built in levels. A folder includes public headers of folders on lower levels, and its own; an inner.h is included from its own

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The sources and object files of a checkout as graphs."""
 import os
 import re

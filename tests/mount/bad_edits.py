@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Edits that cannot be expressed are refused with the right errno, and nothing is lost.
 
 Usage: bad_edits.py BUILD_DIR. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What one name writes another one reads at once: views of one storage, ties, mappings, text in its own form, sizes, links.
 
 The kernel keeps pages and attributes for as long as nobody tells it otherwise; everything here is read before the edit, so that

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Kills the daemon, and fails its system calls, at every point of a commit and of an fsync.
 
 Usage: crash.py BUILD_DIR DIE_AT_LIBRARY [--points N]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The daemon's life: starting, failing to start, options, signals, ends good and bad.
 
 Usage: daemon.py BUILD_DIR. Prints TAP.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Preloaded into the daemon by crash.py: at the Nth call that changes a file, the process dies as by SIGKILL, or the call fails,
  * or waits.
  *
@@ -78,7 +79,8 @@ static bool fault(const char *function)
 			calls = 0;
 		}
 		bool all = !strncmp(plan, "all ", 4);
-		int words = all ? 1 + sscanf(plan, "all %15s %31s", what, only) : sscanf(plan, "%lu %15s %31s", &at, what, only);
+		int words = all ? 1 + sscanf(plan, "all %15s %31s", what, only)
+				: sscanf(plan, "%lu %15s %31s", &at, what, only);
 		if (words < 3 || !strcmp(only, function)) {
 			calls++;
 			publish();
@@ -100,15 +102,15 @@ static bool fault(const char *function)
 	return error != 0;
 }
 
-#define WRAP(type, name, parameters, arguments)                                                                        \
-	type name parameters                                                                                           \
-	{                                                                                                              \
-		static type(*real) parameters;                                                                         \
-		if (!real)                                                                                             \
-			real = (type(*) parameters)dlsym(RTLD_NEXT, #name);                                            \
-		if (fault(#name))                                                                                      \
-			return -1;                                                                                     \
-		return real arguments;                                                                                 \
+#define WRAP(type, name, parameters, arguments)                             \
+	type name parameters                                                \
+	{                                                                   \
+		static type(*real) parameters;                              \
+		if (!real)                                                  \
+			real = (type(*) parameters)dlsym(RTLD_NEXT, #name); \
+		if (fault(#name))                                           \
+			return -1;                                          \
+		return real arguments;                                      \
 	}
 
 WRAP(ssize_t, write, (int fd, const void *p, size_t n), (fd, p, n))

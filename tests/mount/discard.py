@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """wfctl discard on a mount: the edits are gone, in the tree, in the kernel's caches and beside the checkpoint.
 
 Usage: discard.py BUILD_DIRECTORY. Prints TAP.

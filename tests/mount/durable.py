@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """When edits are safe: within five seconds without being asked, and never on the word of an fdatasync that follows a failed one.
 
 Usage: durable.py BUILD_DIRECTORY DIE_AT_LIBRARY. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Mixed reads, writes, mapped reads and writes, truncates and fsyncs on one tensor file, against a bytearray.
 
 Usage: fsx.py BUILD_DIR [--operations N] [--seed S]

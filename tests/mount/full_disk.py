@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A disk without room: what was edited stays, removing works and gives back what it held, and nothing is said that is not so.
 
 Usage: full_disk.py BUILD_DIRECTORY. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """File handles, as NFS keeps them: a file is found again by number after the kernel has forgotten it, whatever was renamed or committed.
 
 Each check drops the kernel's caches first (as root). Usage: handles.py BUILD_DIR. Prints TAP.

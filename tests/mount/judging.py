@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """How content is judged: whole lines, closes of writers and readers, copies of descriptors, fsync, commits in the middle, sizes
 without an opening, failures, kills. Without torch; what torch reads is tests/torch/replacing.py.
 

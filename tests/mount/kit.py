@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the mount share: TAP lines, running programs, a mount that is gone at the end, checkpoints to mount."""
 import atexit
 import json

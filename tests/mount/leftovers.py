@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Names that file managers and editors leave behind: files, directories and links of such names work while mounted, and never become keys.
 
 Usage: leftovers.py BUILD_DIRECTORY. Prints TAP.

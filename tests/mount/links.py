@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """A container with several names is a directory under one and a link under the others, whichever the edits leave.
 
 Usage: links.py BUILD_DIRECTORY. Prints TAP.

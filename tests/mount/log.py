@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What .weightfs/log shows: what the daemon logged, and each refused call with its name, errno and reason."""
 import os
 import sys

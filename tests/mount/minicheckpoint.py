@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Writes checkpoints in torch's zip layout without torch, for tests of the mount that must run everywhere.
 
     save(path, {"a": Tensor("float32", (2, 3), data), "epoch": 3, "sub": {...}})

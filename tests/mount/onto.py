@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """wfctl commit --onto FILE: edits whose checkpoint was changed go to another file, all or none of them.
 
 Usage: onto.py BUILD_DIRECTORY. Prints TAP.

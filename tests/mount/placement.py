@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """map_location: storages on a device are read, written, moved and committed as those in the file are.
 
 Usage: placement.py BUILD_DIRECTORY DEVICE      DEVICE is cpu or cuda:0; a driver (or its double) is found as the daemon finds it

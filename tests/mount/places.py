@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Where a mount may be and where its edits go: what cannot work is refused, or read-only, when it is mounted, and never hangs at
 the first edit.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Reading through the mount: bytes, mappings, many readers, inode numbers, the hidden directory, files that change underneath.
 
 Usage: reading.py BUILD_DIR. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What happens to objects whose entries cannot go one by one when entries are removed: rm -r takes the object; where only a part was
 removed it is back soon, a commit names it, and nothing else of the edits is lost.
 

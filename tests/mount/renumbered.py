@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """After a commit the mount shows what it showed, while the checkpoint that it goes on from, read anew, would show another
 tree: elements of lists have other numbers, a list without tensors is a text, a shared container has its place elsewhere.
 Names mean the right file all the same, at once and when the log of what follows is replayed.

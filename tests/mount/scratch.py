@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Entries under a scratch name, which no commit writes, outlive commits and kills, whatever they are: values, links,
 mappings, tensors, views, arrays, and tensors inside of what is only described.
 

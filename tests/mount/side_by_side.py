@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Readers, writers, renames, opens, fsyncs, commits, listings and the status, all at once; then who waits how long for whom.
 
 Every read goes to the daemon (O_DIRECT, attributes, .weightfs): what the kernel has cached proves nothing here. The build with

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Reads over a slow source go on side by side: 48 of them, each waiting 100 ms for the checkpoint's file, take about as long as one.
 
 Usage: slow_source.py BUILD_DIR LIBSLOW_SOURCE. Prints TAP. Not for builds with a sanitizer: its run-time does not like the library.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The checkpoint is not the one that the edits were made on, or not at first sight: touched, copied, moved, restored from a backup,
 replaced, cut short by an append that was killed. Edits and recovery marks find their file by its content, and whatever is in doubt is
 left alone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An overlay directory is used only when it is ours. What somebody else put there is neither followed, waited for, used nor destroyed;
 one line says so, and the checkpoint can be read.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """.weightfs/tensors.json: a line a tensor, which says what the entry's attributes say, and where its bytes stand in the checkpoint.
 
 Usage: tensors_json.py BUILD_DIRECTORY    Prints TAP.

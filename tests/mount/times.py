@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Times, modes and owners: those of the edit, or as they were set, for the rest of the mount.
 
 Usage: times.py BUILD_DIRECTORY. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """wfctl umount while somebody else holds the mount: what is edited is committed, what can go goes, one line says who holds the rest.
 
 Never without an end: each call has ten seconds. Usage: umount.py BUILD_DIR. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The verbs of wfctl where a mount takes part: on a mount they edit the mount; beside one they are refused with its place and process;
 edits that a mount left wait, and go along when asked; wfctl mount makes its directory, and wfctl umount removes it.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What weightfs and wfctl say where something is in the way: a table of situation, exit status and words of the one line; and wfctl ls on
 a mount, which says what it says of the file.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """fallocate(2): a range of zeroes is made without writing them, whatever the file is; and what statfs says.
 
 The oracle is a bytearray. Usage: zero_ranges.py BUILD_DIR. Prints TAP.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """An overlay with every record of the log in it, byte by byte, for tests/unit/test-overlay-replay.c.
 
     generate.py DIRECTORY          writes model.pt, log.v1, log.v2 and data.N there

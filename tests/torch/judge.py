@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """torch as the judge of a checkpoint: the ways in which a file loads, and whether two objects are the same bit for bit.
 
     how = modes(path)                        before the edit

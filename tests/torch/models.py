@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The models of the tests. Whole-module checkpoints name their classes as models.NAME."""
 import torch
 from torch import nn

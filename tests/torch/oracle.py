@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a mount of a checkpoint must show, said by torch: a second implementation of the contract, over torch.load's result.
 
     root, locations = load(path)

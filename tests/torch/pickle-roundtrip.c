@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads the pickle in a file and writes it to standard output:  pickle-roundtrip [-r] FILE [OFFSET [LENGTH]]
  *
  * With -r in the protocol in which it was read, otherwise in protocol 2. Without LENGTH the pickle may end anywhere; the offset after its STOP goes to standard error, and behind it "faithful",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether the mount shows, and the checkpoint holds, what the model says."""
 import json
 import os

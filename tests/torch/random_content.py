@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random edits of content: each changes the mount and the model."""
 import errno
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python side of the random edits: what a checkpoint holds, and what a mount shows of it."""
 import json
 from collections import OrderedDict, namedtuple

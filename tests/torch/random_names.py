@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random edits of names: each changes the mount and the model."""
 import ctypes
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Random edits with the tools that people use, and with programs that write in halves: each changes the mount and the model."""
 import errno
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ways in which people and tools replace a file, as shell commands. $K is the file in the mount, $N one elsewhere with its new
 content, $D the folder of $N, $M that of $K, $B the file's name; $FROM and $TO are what to replace in it, as text or as \\x.. escapes.
 

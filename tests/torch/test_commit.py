@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Writes changed checkpoints and asks torch what it reads from them.
 
 Usage: test_commit.py BUILD_DIR

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Every kind of object that tests/files/cases.py makes, saved by this torch as zip and as legacy stream: what the mount shows must be
 what torch.load returns, entry by entry (tests/torch/oracle.py says what that is).
 

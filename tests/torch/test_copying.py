@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Copies with their attributes from one mount into another, over entries of every other type, and to new names: what the
 attributes say is what arrives, whatever stood there and whatever order a tool sets them in.
 

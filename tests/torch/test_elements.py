@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Elements of lists and tuples, replaced by files that are renamed over them: by sed -i, rsync, mv, GLib's way; in a list, a tuple, a tuple
 in a tuple, one that stands in two places. The same edit in Python, and torch.load, as the oracle, before and after a kill.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Keys of every kind: their names are distinct, and lookup, listing, attributes, writes, removals and renames mean the same key.
 torch.load says what an edit did.
 

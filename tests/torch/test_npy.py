@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """.npy files that are written into a mount: every way in which NumPy and tools write them, judged by np.load of the mount, by the bytes of the
 tensor's own file and, after a commit, by torch.load.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Pickles read into an object graph and written back, against what Python makes of them.
 
 Usage: test_pickle_roundtrip.py BUILD_DIR

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Plain pickles of arrays and values, mounted and edited by ordinary tools, judged by pickle.load; the same edit in Python is the oracle.
 
 Usage: test_plain_pickle.py BUILD_DIRECTORY. Prints TAP; skips itself where /dev/fuse is missing.

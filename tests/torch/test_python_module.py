@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """contrib/python/weightfs/eager.py: what it loads from a mount is what torch.load gives for the file, for every case of tests/files/cases.py.
 
 Usage: test_python_module.py BUILD_DIR [CASE...]     Prints TAP.

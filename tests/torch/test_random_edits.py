@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Random edit sequences, applied to a mount and to a Python dictionary of tensors: the two must always agree.
 
 Usage: test_random_edits.py BUILD_DIR [--seconds N | --rounds N] [--from S | --seed S] [--steps N]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Random removals, whole and in part, of nested mappings, lists and tuples that share parts, between commits and kills; the same in Python,
 and torch.load, as the oracle.
 

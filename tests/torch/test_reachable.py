@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Every tensor and array that torch's own unpickling makes stands in the mount or in .weightfs/objects, with dtype, shape and bytes; and
 what stands in the mount can be written, whatever holds it: torch then reads the new bytes out of the same objects.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Objects whose entries cannot go one by one (tuples, sparse and quantised tensors, modules) removed whole from a mount by the tools that
 remove directories, and del in Python as the oracle.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Every way in which tools replace a file, on every kind of entry: the checkpoint must be what the same edit in Python makes of it,
 in type, dtype, shape, order and value; and a content that does not fit must leave the old value, or be new content.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Checkpoints whose root is no mapping: one value, one tensor, a list, a tuple. Edited through a mount, as they stand and after a kill,
 and judged by torch.load.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The tar that torch 0.1.1 to 0.1.9 wrote in 2016. No torch of today writes it, but every one still reads it, so that it
 can say whether what is made here is the real thing.
 

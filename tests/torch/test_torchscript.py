@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Edits of TorchScript archives through a mount, judged by torch.jit.load: bytes in place, and what has to change the pickle.
 
 Usage: test_torchscript.py BUILD_DIRECTORY

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Checkpoints whose pickle cannot be written anew with the same meaning: bytes of tensors are edited, the pickle is copied byte for byte,
 and whatever would change it is refused when it is tried, with the reason in the log. Judged by torch.load.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The verbs of wfctl without a mount, judged by NumPy and torch: what cat prints is what print(array) does, what the verbs leave behind is
 what torch.load reads, and a script of them is one commit.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Files made of a checkpoint's tensors, held against the libraries that define them: .weightfs/model.safetensors and wfctl export against
 safetensors.torch.save_file, .weightfs/npy against np.save, exported state_dicts against torch.load.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests against torch begin with: they are skipped where torch, NumPy or FUSE is missing.
 
 The folder of the oracles and those of the other kits can be imported from afterwards.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reading a pickle out of a string literal, and an object graph as a line of text. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Graphs of tensors built by hand over a zip container in memory, with extent files in memory. */
 #pragma once
 

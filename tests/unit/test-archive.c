@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The tree of an archive's records: names that meet, names that no file could have, and nesting past the limit. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Arrays that grow: how much, how far, and what stays on failure. */
 #include <errno.h>
 #include <setjmp.h>

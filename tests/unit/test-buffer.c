@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <inttypes.h>
 #include <setjmp.h>
@@ -83,14 +84,15 @@ static void test_printable(void **state)
 		const char *in, *text, *json;
 	} cases[] = {
 		{"", "", ""},
-		{"plain, w\xc3\xb6rter, \xf0\x9f\x99\x82", "plain, w\xc3\xb6rter, \xf0\x9f\x99\x82", "plain, w\xc3\xb6rter, \xf0\x9f\x99\x82"},
+		{"plain, w\xc3\xb6rter, \xf0\x9f\x99\x82", "plain, w\xc3\xb6rter, \xf0\x9f\x99\x82",
+		 "plain, w\xc3\xb6rter, \xf0\x9f\x99\x82"},
 		{"a\nb\x1b[2J\x7f", "a%0Ab%1B[2J%7F", "a\\u000ab\\u001b[2J\\u007f"},
 		{"\xc2\x9b\xc2\x85", "%C2%9B%C2%85", "\\u009b\\u0085"},
 		{"\xe2\x80\xae\xe2\x81\xa6\xe2\x80\xa8", "%E2%80%AE%E2%81%A6%E2%80%A8", "\\u202e\\u2066\\u2028"},
 		{"\x80\xff", "%80%FF", "\\udc80\\udcff"},
-		{"\xc3", "%C3", "\\udcc3"},                                          /* cut off */
-		{"\xc0\xaf", "%C0%AF", "\\udcc0\\udcaf"},                           /* too long a form */
-		{"\xed\xa0\xbd", "%ED%A0%BD", "\\udced\\udca0\\udcbd"},            /* a surrogate */
+		{"\xc3", "%C3", "\\udcc3"},                                           /* cut off */
+		{"\xc0\xaf", "%C0%AF", "\\udcc0\\udcaf"},                             /* too long a form */
+		{"\xed\xa0\xbd", "%ED%A0%BD", "\\udced\\udca0\\udcbd"},               /* a surrogate */
 		{"\xf4\x90\x80\x80", "%F4%90%80%80", "\\udcf4\\udc90\\udc80\\udc80"}, /* beyond Unicode */
 		{"\xe2\x82", "%E2%82", "\\udce2\\udc82"},
 	};
@@ -108,11 +110,8 @@ static void test_printable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_append),
-		cmocka_unit_test(test_ints),
-		cmocka_unit_test(test_growth),
-		cmocka_unit_test(test_sticky_failure),
-		cmocka_unit_test(test_printable),
+		cmocka_unit_test(test_append),         cmocka_unit_test(test_ints),      cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_sticky_failure), cmocka_unit_test(test_printable),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

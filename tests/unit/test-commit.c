@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Plans and writes checkpoints from real files of torch: unchanged they come out byte for byte, changed they read back
  * as what was meant. With arguments: a tool for the tests that ask torch itself. */
 #include <errno.h>
@@ -531,12 +532,14 @@ static int tool(char **argv)
 static void add_array(struct opened *f, const char *key, wf_ref bytes)
 {
 	struct wf_graph *g = f->graph;
-	wf_ref none = wf_none(g), no = wf_bool(g, false), zero = wf_int(g, 0), one = wf_int(g, 1), minus = wf_int(g, -1);
+	wf_ref none = wf_none(g), no = wf_bool(g, false), zero = wf_int(g, 0), one = wf_int(g, 1),
+	       minus = wf_int(g, -1);
 	const wf_ref dtype_args[] = {wf_str(g, "u1"), no, wf_bool(g, true)};
 	const wf_ref dtype_state[] = {wf_int(g, 3), wf_str(g, "|"), none, none, none, minus, minus, zero};
 	const wf_ref array_args[] = {wf_global_named(g, "numpy", "ndarray"), wf_tuple(g, &zero, 1),
 				     wf_string(g, WF_BYTES, "b", 1)};
-	wf_ref dtype = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "numpy", "dtype"), wf_tuple(g, dtype_args, 3), WF_NIL);
+	wf_ref dtype =
+		wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "numpy", "dtype"), wf_tuple(g, dtype_args, 3), WF_NIL);
 	wf_ref array = wf_call(g, WF_CALL_REDUCE, wf_global_named(g, "numpy._core.multiarray", "_reconstruct"),
 			       wf_tuple(g, array_args, 3), WF_NIL);
 	const wf_ref state[] = {one, wf_tuple(g, &one, 1), dtype, no, bytes};

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Composed files of a real checkpoint: any range of them is what the whole has there, edits show, and what is gone is told. */
 #include <errno.h>
 #include <fcntl.h>
@@ -62,8 +63,9 @@ static void ranges(void **state)
 	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree) && wf_composed_size(c) < 3000; ino++) {
 		const struct wf_node *n = wf_tree_node(ck->tree, ino);
 		struct wf_tensor t;
-		if (!n || n->type != WF_NODE_TENSOR || wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) < 0 ||
-		    t.kind == WF_TENSOR_META || t.size_bytes > 500)
+		if (!n || n->type != WF_NODE_TENSOR ||
+		    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) < 0 || t.kind == WF_TENSOR_META ||
+		    t.size_bytes > 500)
 			continue;
 		assert_int_equal(wf_composed_tensor(c, ino, WF_PIECE_AS_SHOWN, t.size_bytes), 0);
 		wf_buffer_puts(wf_composed_text(c), "-");
@@ -158,7 +160,8 @@ static void edits(void **state)
 	struct wf_error err = {0};
 	assert_int_equal(wf_revert(ck, &err), 0);
 	assert_int_not_equal(wf_edition(ck), edition);
-	assert_int_equal(wf_composed_read(ck, npy, wf_composed_size(npy) - size, &byte, 1), -ESTALE); /* nodes have other numbers now */
+	assert_int_equal(wf_composed_read(ck, npy, wf_composed_size(npy) - size, &byte, 1),
+			 -ESTALE); /* nodes have other numbers now */
 	assert_int_equal(wf_composed_read(ck, npy, 0, &byte, 1), 1);
 	assert_int_equal(wf_compose_npy(ck, ino, &after), -ENOENT);
 	assert_int_equal(wf_composed_read(ck, before, 0, &byte, 1), 1);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Edits through the front door, as tools make them. Whatever was done, the tree must read the same at once, after the
  * log was replayed by a reader and by a writer, and after a commit. */
 #include <errno.h>

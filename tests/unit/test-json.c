@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The JSON lexer and writer: tables of texts, and what comes back token by token. */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Who waits for whom: a writer among readers that never stop, and a reader among writers. Counted in calls of the others, not in
  * time, so that a busy machine does not matter. */
 #include <pthread.h>

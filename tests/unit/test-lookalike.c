@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -80,8 +81,11 @@ static void test_named(void **state)
 		{BYTES("[net]\nbatch=64\n"), "Darknet network description"},
 		{BYTES("4\n1\n3\nV 1\n17\ntorch.FloatTensor\n"), "Torch 7"},
 		{BYTES("\4\0\0\0\1\0\0\0\3\0\0\0V 1\x11\0\0\0torch.FloatTensor"), "Torch 7"},
-		{BYTES("\3\0\0\0\1\0\0\0\2\0\0\0\2\0\0\0\1\0\0\0w\4\0\0\0\2\0\0\0\3\0\0\0V 1\x11\0\0\0torch.FloatTensor"), "Torch 7"},
-		{BYTES("\x81\xa6params\x82\xa4" "bias\x93"), "MessagePack"},
+		{BYTES("\3\0\0\0\1\0\0\0\2\0\0\0\2\0\0\0\1\0\0\0w\4\0\0\0\2\0\0\0\3\0\0\0V 1\x11\0\0\0torch.FloatTensor"),
+		 "Torch 7"},
+		{BYTES("\x81\xa6params\x82\xa4"
+		       "bias\x93"),
+		 "MessagePack"},
 		{BYTES("\xde\0\x14\xa6params\x82"), "MessagePack"},
 		{BYTES("\x78\x9c\x4b\x4c\0\xf3"), "zlib-compressed (joblib"},
 		{BYTES("\x78\x5e\x3d\x50\x4d\x4b\xc3\x40"), "zlib-compressed (joblib"},
@@ -95,12 +99,24 @@ static void test_named(void **state)
 		{BYTES("\0\0\0\0\2\0\0\0\5\0\0\0\0\x7d\0\0\0\0\0\0"
 		       "0123456789012345678901234567890123456789012345678901234567890123456789"),
 		 "Darknet"},
-		{BYTES("\x0a\4net1\xa2\6\x1c\x0a\4" "conv\x12\x0b" "Convolution"), "Caffe model"},
-		{BYTES("\x0a\4net1\x12\x1c\x0a\4" "data\x12\x0b" "Convolution"), "Caffe model"},
+		{BYTES("\x0a\4net1\xa2\6\x1c\x0a\4"
+		       "conv\x12\x0b"
+		       "Convolution"),
+		 "Caffe model"},
+		{BYTES("\x0a\4net1\x12\x1c\x0a\4"
+		       "data\x12\x0b"
+		       "Convolution"),
+		 "Caffe model"},
 		{BYTES("\x8\1\x12\x20\x0a\x12\x22\5serve2\4tensorflow\0\0\0"), "SavedModel"},
 		{BYTES("\x0a\x1c\x0a\1x\x12\x0bPlaceholder*\x0b"), "TensorFlow graph"},
-		{BYTES("\x8\x6\x12\x8" "skl2onnx\x1a\6" "1.14.0"), "ONNX"},
-		{BYTES("\x8\x8\x3a\x40\x0a\4\x0a\1x\x22\4" "Conv" "0123"), "ONNX"},
+		{BYTES("\x8\x6\x12\x8"
+		       "skl2onnx\x1a\6"
+		       "1.14.0"),
+		 "ONNX"},
+		{BYTES("\x8\x8\x3a\x40\x0a\4\x0a\1x\x22\4"
+		       "Conv"
+		       "0123"),
+		 "ONNX"},
 		{BYTES("\x12\1\0\0\0\0\0\0\0\0\0\0"), "MXNet"},
 		{BYTES("{\"metadata\": {}, \"weight_map\": {\"a\": \"b\"}}"), "index of a checkpoint in several files"},
 		{BYTES(" {\"hidden_size\": 3}"), "JSON"},
@@ -230,7 +246,10 @@ static void test_damaged(void **state)
 	check_loads(BYTES("\xef\xbf\xbd\x02}q\0X\1\0\0\0aK\1s."), -EUCLEAN, "a Python pickle that was taken for text");
 	check_loads(BYTES("\x80\4\x8c\x13joblib.numpy_pickle\x8c\x11NumpyArrayWrapper\x93)\x81\0\0\0."), -EMEDIUMTYPE,
 		    "joblib dump");
-	check_loads(BYTES("\x80\x02(U\7storagectorch\nFloatStorage\nU\1" "0U\3" "cpuK\4tQ."), -EMEDIUMTYPE, "data.pkl");
+	check_loads(BYTES("\x80\x02(U\7storagectorch\nFloatStorage\nU\1"
+			  "0U\3"
+			  "cpuK\4tQ."),
+		    -EMEDIUMTYPE, "data.pkl");
 	check_loads(BYTES("\x80\x02K\1Q."), -EOPNOTSUPP, "persistent ids");
 }
 
@@ -283,7 +302,9 @@ static void test_directories(void **state)
 	} cases[] = {
 		{{NULL}, -EISDIR, "this is a directory, not a checkpoint"},
 		{{"model.pt"}, -EISDIR, "(model.pt stands in it)"},
-		{{"data.pkl", "version", "data/", "data/0"}, -EMEDIUMTYPE, "unpacked checkpoint: `cd /tmp && zip -0 -r model.pt wf-"},
+		{{"data.pkl", "version", "data/", "data/0"},
+		 -EMEDIUMTYPE,
+		 "unpacked checkpoint: `cd /tmp && zip -0 -r model.pt wf-"},
 		{{"archive/", "archive/data.pkl"}, -EMEDIUMTYPE, "zip -0 -r model.pt archive`"},
 		{{".metadata", "__0_0.distcp"}, -EOPNOTSUPP, "torch.distributed.checkpoint"},
 		{{"__0_0.distcp", "__1_0.distcp"}, -EOPNOTSUPP, "dcp_to_torch"},
@@ -338,12 +359,9 @@ int main(int argc, char **argv)
 {
 	files = argc > 1 ? argv[1] : "tests/unit/torch-files";
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_damaged),
-		cmocka_unit_test(test_displaced_zip),
-		cmocka_unit_test(test_directories),
-		cmocka_unit_test(test_named),
-		cmocka_unit_test(test_tar),
-		cmocka_unit_test(test_long_text),
+		cmocka_unit_test(test_damaged),     cmocka_unit_test(test_displaced_zip),
+		cmocka_unit_test(test_directories), cmocka_unit_test(test_named),
+		cmocka_unit_test(test_tar),         cmocka_unit_test(test_long_text),
 		cmocka_unit_test(test_prefixes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The hash table, and the map of keys on top of it, held against plain lists. */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Heads of .npy files: what NumPy's versions and others write, and what is no head. */
 #include <errno.h>
 #include <setjmp.h>
@@ -37,15 +38,49 @@ static void good(void **state)
 		int64_t shape[3];
 		uint64_t bytes;
 	} cases[] = {
-		{1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }      \n", WF_FLOAT32, false, false, 2, {2, 3}, 24},
-		{2, "{'descr': '>i8', 'fortran_order': True, 'shape': (2, 3, 4)}", WF_INT64, true, true, 3, {2, 3, 4}, 192},
+		{1,
+		 "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }      \n",
+		 WF_FLOAT32,
+		 false,
+		 false,
+		 2,
+		 {2, 3},
+		 24},
+		{2,
+		 "{'descr': '>i8', 'fortran_order': True, 'shape': (2, 3, 4)}",
+		 WF_INT64,
+		 true,
+		 true,
+		 3,
+		 {2, 3, 4},
+		 192},
 		{3, "{\"shape\":(),\"descr\":\"|b1\",\"fortran_order\":False}", WF_BOOL8, false, false, 0, {0}, 1},
-		{1, " { 'fortran_order' : False , 'descr' : '|u1' , 'shape' : ( 5 , ) , } ", WF_UINT8, false, false, 1, {5}, 5},
-		{1, "{'descr': '<c16', 'fortran_order': False, 'shape': (3L, 0L)}", WF_COMPLEX128, false, false, 2, {3, 0}, 0},
+		{1,
+		 " { 'fortran_order' : False , 'descr' : '|u1' , 'shape' : ( 5 , ) , } ",
+		 WF_UINT8,
+		 false,
+		 false,
+		 1,
+		 {5},
+		 5},
+		{1,
+		 "{'descr': '<c16', 'fortran_order': False, 'shape': (3L, 0L)}",
+		 WF_COMPLEX128,
+		 false,
+		 false,
+		 2,
+		 {3, 0},
+		 0},
 		{1, "{'descr': '?', 'fortran_order': False, 'shape': (1,)}", WF_BOOL8, false, false, 1, {1}, 1},
 		{1, "{'descr': '=u2', 'fortran_order': False, 'shape': (1,)}", WF_UINT16, false, false, 1, {1}, 2},
-		{1, "{'descr': '<f8', 'fortran_order': False, 'shape': (0, 9223372036854775807)}", WF_FLOAT64, false, false, 2,
-		 {0, INT64_MAX}, 0},
+		{1,
+		 "{'descr': '<f8', 'fortran_order': False, 'shape': (0, 9223372036854775807)}",
+		 WF_FLOAT64,
+		 false,
+		 false,
+		 2,
+		 {0, INT64_MAX},
+		 0},
 	};
 	unsigned char file[300];
 	for (size_t i = 0; i < WF_ARRAY_SIZE(cases); i++) {
@@ -73,15 +108,26 @@ static void good(void **state)
 static void bad(void **state)
 {
 	static const char *const texts[] = {
-		"", "{}", "{'descr': '<f4'}", "['descr']", "{'descr': '<f4', 'fortran_order': 1, 'shape': (2,)}",
-		"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "{'descr': '<U3', 'fortran_order': False, 'shape': (1,)}",
-		"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", "{'descr': '<f4', 'fortran_order': False, 'shape': (2)}",
-		"{'descr': '<f4', 'fortran_order': False, 'shape': [2]}", "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}",
-		"{'descr': '<f4', 'fortran_order': False, 'shape': (2.5,)}", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,",
-		"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "{'descr': '<f4, 'fortran_order'",
+		"",
+		"{}",
+		"{'descr': '<f4'}",
+		"['descr']",
+		"{'descr': '<f4', 'fortran_order': 1, 'shape': (2,)}",
+		"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
+		"{'descr': '<U3', 'fortran_order': False, 'shape': (1,)}",
+		"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (2)}",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': [2]}",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (2.5,)}",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (2,",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+		"{'descr': '<f4, 'fortran_order'",
 		"{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296)}",
-		"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)} x", "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'more': 1}",
-		"{'descr': '<f4\\x00', 'fortran_order': False, 'shape': (1,)}", "{'descr': '<f16', 'fortran_order': False, 'shape': (1,)}",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)} x",
+		"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'more': 1}",
+		"{'descr': '<f4\\x00', 'fortran_order': False, 'shape': (1,)}",
+		"{'descr': '<f16', 'fortran_order': False, 'shape': (1,)}",
 	};
 	unsigned char file[300];
 	for (size_t i = 0; i < WF_ARRAY_SIZE(texts); i++) {

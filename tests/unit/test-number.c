@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Numbers as text: the shortest that reads back, laid out as Python's repr, and the same under a locale with a decimal comma. */
 #include <errno.h>
 #include <locale.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -524,8 +525,8 @@ int main(void)
 		TEST(test_ints),     TEST(test_longs),       TEST(test_atoms),      TEST(test_string_lengths),
 		TEST(test_external), TEST(test_wrong_kinds), TEST(test_containers), TEST(test_tuples),
 		TEST(test_calls),    TEST(test_classes),     TEST(test_keys),       TEST(test_deep_keys),
-		TEST(test_settle),
-		TEST(test_dedup),    TEST(test_walk),        TEST(test_compact),    TEST(test_limit),
+		TEST(test_settle),   TEST(test_dedup),       TEST(test_walk),       TEST(test_compact),
+		TEST(test_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The overlay: records come back, torn and damaged logs lose only what was not durable, and every state that a crash
  * inside a commit leaves is recognised. */
 #include <errno.h>
@@ -297,7 +298,8 @@ static void test_other_file_and_version(void **state)
 	assert_int_equal(try_open(true, &ov, &err), -ESTALE);
 	expect_unused("another state");
 	/* a backup: another inode; a copy: another time as well; touched */
-	static const char *const back[] = {"rm m.pt && cp -a copy m.pt", "rm m.pt && cp copy m.pt && touch -d 1999-01-01 m.pt",
+	static const char *const back[] = {"rm m.pt && cp -a copy m.pt",
+					   "rm m.pt && cp copy m.pt && touch -d 1999-01-01 m.pt",
 					   "touch -d 2001-01-01 m.pt"};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(back); i++) {
 		snprintf(command, sizeof command, "cd %s && %s", dir, back[i]);

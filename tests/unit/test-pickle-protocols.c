@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What CPython's pickler writes in each of its protocols, frames left out, is read and written again byte for byte. The table is
  * pickle.dumps(OBJECT, PROTOCOL) of CPython 3.11, less the opcode FRAME, which the writer does not make. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -155,7 +156,7 @@ static void test_calls(void **state)
 		{LIT("(K\1im\nn\n."), LIT("\x80\2("
 					  "cm\nn\nq\0K\1oq\1.")},
 		{LIT("(cm\nn\n](NK\1eop\x30\nNb."), LIT("\x80\2("
-							  "cm\nn\nq\0]q\1(NK\1eoq\2Nb.")},
+							"cm\nn\nq\0]q\1(NK\1eoq\2Nb.")},
 		{LIT("cm\nn\n)}\x92."), LIT("\x80\2"
 					    "cm\nn\nq\0)}q\1\x92q\2.")},
 		{LIT("cm\nn\n)RNNsNaNb."), LIT("\x80\2"
@@ -425,10 +426,14 @@ static void test_faithful(void **state)
 		{LIT("cm\nn\n)Rq\0h\0\x86."), 1},
 		{LIT("cm\nn\n)Rcm\nn\n)R."), 0},
 		{LIT("cm\nn\n)R0N."), 0},
-		{LIT("cm\nn\n)\x81" "0N."), 0},
+		{LIT("cm\nn\n)\x81"
+		     "0N."),
+		 0},
 		{LIT("(im\nn\n0N."), 0},
-		{LIT("cm\nn\n)Rq\0" "0cm\no\n)Rh\0\x86."), 0}, /* made first, used second */
-		{LIT("cm\nn\n)Rq\0cm\nset\nh\0N\x86R0h\0\x86."), 0},      /* dropped, and the object again */
+		{LIT("cm\nn\n)Rq\0"
+		     "0cm\no\n)Rh\0\x86."),
+		 0},                                                 /* made first, used second */
+		{LIT("cm\nn\n)Rq\0cm\nset\nh\0N\x86R0h\0\x86."), 0}, /* dropped, and the object again */
 		/* filled before another object sees it, and afterwards */
 		{LIT("]q\0Nacm\nn\nh\0\x85R\x86."), 1},
 		{LIT("]q\0cm\nn\nh\0\x85Rh\0Na0\x86."), 0},

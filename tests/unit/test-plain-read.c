@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Plain pickles: what is taken for one by its bytes, in each protocol, and what is not. */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The head of a safetensors file: order, text and limits. The bytes wanted are what safetensors 0.8.0 writes. */
 #include <errno.h>
 #include <setjmp.h>
@@ -25,8 +26,8 @@ static struct wf_safetensors_item item(const char *name, enum wf_dtype dtype, ui
 					    .size_bytes = n * wf_dtype_info(dtype)->size_bytes};
 }
 
-static void check(struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes, size_t note_count,
-		  const char *json)
+static void check(struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+		  size_t note_count, const char *json)
 {
 	struct wf_buffer out = WF_BUFFER_INIT;
 	uint64_t bytes, wanted = 0;
@@ -57,8 +58,8 @@ static void no_tensors(void **state)
 static void order(void **state)
 {
 	struct wf_safetensors_item items[] = {
-		item("b", WF_FLOAT32, 2), item("a", WF_BOOL8, 1), item("a.c", WF_FLOAT32, 0), item("a", WF_FLOAT32, 1),
-		item("z", WF_INT64, 0),   item("B", WF_FLOAT32, 0),
+		item("b", WF_FLOAT32, 2), item("a", WF_BOOL8, 1), item("a.c", WF_FLOAT32, 0),
+		item("a", WF_FLOAT32, 1), item("z", WF_INT64, 0), item("B", WF_FLOAT32, 0),
 	};
 	check(items, WF_ARRAY_SIZE(items), NULL, 0,
 	      "{\"z\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},\"B\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[8,12]},"
@@ -71,13 +72,18 @@ static void text(void **state)
 	static const struct {
 		const char *name, *json;
 	} cases[] = {
-		{"\x01\x1f", "\\u0001\\u001f"}, {"\b\f\n\r\t", "\\b\\f\\n\\r\\t"}, {"\"\\/", "\\\"\\\\/"}, {"\x7f", "\x7f"},
-		{"\xe6\x97\xa5\xf0\x9f\x98\x80", "\xe6\x97\xa5\xf0\x9f\x98\x80"}, {"", ""},
+		{"\x01\x1f", "\\u0001\\u001f"},
+		{"\b\f\n\r\t", "\\b\\f\\n\\r\\t"},
+		{"\"\\/", "\\\"\\\\/"},
+		{"\x7f", "\x7f"},
+		{"\xe6\x97\xa5\xf0\x9f\x98\x80", "\xe6\x97\xa5\xf0\x9f\x98\x80"},
+		{"", ""},
 	};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(cases); i++) {
 		struct wf_safetensors_item one = item(cases[i].name, WF_UINT8, 0);
 		char wanted[200];
-		snprintf(wanted, sizeof wanted, "{\"%s\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", cases[i].json);
+		snprintf(wanted, sizeof wanted, "{\"%s\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}",
+			 cases[i].json);
 		check(&one, 1, NULL, 0, wanted);
 	}
 }
@@ -139,9 +145,13 @@ static void too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(no_tensors), cmocka_unit_test(order),    cmocka_unit_test(text),
-		cmocka_unit_test(packed),     cmocka_unit_test(same_names_keep_their_order),
-		cmocka_unit_test(refusals),   cmocka_unit_test(too_large),
+		cmocka_unit_test(no_tensors),
+		cmocka_unit_test(order),
+		cmocka_unit_test(text),
+		cmocka_unit_test(packed),
+		cmocka_unit_test(same_names_keep_their_order),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(too_large),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

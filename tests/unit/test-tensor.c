@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "tensor-kit.h"
 
 #include "codec/tensor/layout.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* UTF-8 against a table, and put against length for every character. */
 #include <setjmp.h>
 #include <stdarg.h>

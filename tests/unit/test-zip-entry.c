@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Entries of a zip's directory: a good one field by field, every cut of it, and the ZIP64 field in all its forms. */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Archives are written again from their own records and must come out as torch wrote them, byte for byte. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "zip-builder.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Zip images in memory or in a sparse file, for tests: as torch.save writes them, or wrong in one chosen way.
  * A failed allocation or write ends the test program. */
 #pragma once

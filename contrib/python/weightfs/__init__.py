@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """PyTorch checkpoints without torch.load: nothing in a file is ever executed, and what is not asked for is not read.
 
     import weightfs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines of tensors and arrays as NumPy arrays. Needs NumPy; what NumPy has no type for needs ml_dtypes, too."""
 from weightfs.entries import CheckpointPages, Error, numpy_dtype
 

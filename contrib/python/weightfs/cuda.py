@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tensors that a mount holds on CUDA devices, for any program that takes CUDA arrays. Standard library only.
 
     import weightfs.cuda, torch, cupy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """weightfs.load: a checkpoint, or a mount of one, as the object that torch.load would give. Needs torch; NumPy where it holds NumPy objects.
 
 Tensors that stand unchanged in the checkpoint are one private mapping of that file, and all others mappings of the mount's files: pages are read

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The entries of a checkpoint, and where their bytes come from: a file through wfctl, or a mount. Standard library only.
 
 Both say the same lines, those of .weightfs/entries.json (weightfs(1)): a dict an entry, in the order of the tree, with its path, key and class.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """weightfs.open: a checkpoint as the mapping that it is, of which nothing is read before it is asked for. torch and NumPy are optional.
 
     with weightfs.open("model.pt") as checkpoint:

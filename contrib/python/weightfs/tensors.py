@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines of tensors as torch's tensors. Needs torch.
 
 A tensor's bytes are a part of the one private mapping of the checkpoint, where they stand in it as they are; else a mapping of the mount's file, or

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Beside every kind of object that tests/files/cases.py makes, a number is edited: the object comes back as it was."""
 import io
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Programs that look at a mount and copy from it: find, diff, getfattr, cp -a, rsync, tar, NumPy and torch, on every kind of entry."""
 import json
 import os

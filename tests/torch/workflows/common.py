@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the workflow tests share: a directory where torch makes checkpoints, a shell in it, and torch's judgement afterwards.
 
 A script is called as NAME.py BUILD_DIR [legacy] [append] and prints TAP; with `legacy` every checkpoint is made with

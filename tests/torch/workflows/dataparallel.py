@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 9: the prefix that DataParallel puts before every key goes and comes with one rename."""
 from common import KEYS, Net, equal, fill, keys_of, load, ok, rows, same, torch
 

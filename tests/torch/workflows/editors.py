@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Programs that edit: sed -i, editors that write and rename, perl, dd, truncate, setfattr, mappings; torch reads what they did."""
 import os
 import shutil

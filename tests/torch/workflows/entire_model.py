@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 4: a model saved whole shows its state_dict keys; bytes are edited in place; torch finds the class, nobody else does."""
 import sys
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 7: several models in one file; one is taken out, put into another checkpoint, and two are swapped."""
 from collections import OrderedDict
 

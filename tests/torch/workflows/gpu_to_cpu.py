@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 10: a checkpoint saved on two GPUs opens where there is none; bytes, tags and types read right, edits keep the tags. With
 map_location=cpu a commit makes it one that torch.load takes without a GPU."""
 from common import Net, equal, fill, modes, ok, other, read, rows, same, torch

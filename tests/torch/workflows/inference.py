@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 3: a model is filled from the mount's files alone, by torch.from_file and numpy.memmap, and answers as the saved one does."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checkpoints with the tags of GPUs, made where there is none, and what tags a file has."""
 import torch.serialization
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* map-bytes FILE [OFFSET LENGTH]: maps a file, or a part of it, and writes the mapped bytes to its output.
  * map-bytes -w FILE: maps a file shared and writable, and turns each byte over in place. */
 #include <errno.h>

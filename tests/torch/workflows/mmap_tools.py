@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 13: tools that map or stream: they find in the mount, and at user.torch.file_offset of the checkpoint itself, the tensors' bytes."""
 import json
 import os

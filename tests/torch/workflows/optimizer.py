@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 2: an optimizer's state_dict as directories: equal values, equal types."""
 import json
 import re

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The terminal sessions of the README, replayed: torch makes the checkpoints, sh runs each command, its output must be what stands there.
 
 `...` in a session stands for any lines. Owner and date of `ls -l` may differ.

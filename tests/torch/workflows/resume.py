@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 6: a general checkpoint; the epoch and the rate are edited with echo, training resumes with them; the optimizer is dropped."""
 from common import APPEND, Net, batch, equal, fill, load, ok, rows, same, sgd, torch, train
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 1: a model's state_dict is printed as in PyTorch's tutorial, without torch."""
 import subprocess
 

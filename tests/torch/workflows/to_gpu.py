@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 11: a checkpoint saved on a GPU or on the CPU is loaded on a GPU. The bytes are there and read back equal; a commit records the tags
 that torch.load's map_location gives. On a GPU, or on the double of the driver where LD_LIBRARY_PATH leads to it."""
 import json

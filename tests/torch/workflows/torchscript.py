@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 5: a TorchScript archive, scripted and traced, shows its state_dict keys; bytes are edited in place and torch.jit runs it."""
 from collections import OrderedDict
 

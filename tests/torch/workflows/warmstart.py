@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Row 8: a model is warm-started from another one's checkpoint: keys renamed, dropped, taken from a donor, a prefix changed."""
 from collections import OrderedDict
 

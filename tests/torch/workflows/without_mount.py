@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The rows again by wfctl alone, where nothing can be mounted: each is the line of a shell, and torch judges the file.
 
 Usage: without_mount.py BUILD_DIR [legacy] [append]. Prints TAP. As root it runs in a name space in which /dev/fuse is none.
