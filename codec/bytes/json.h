@@ -10,10 +10,10 @@
  *	wf_json_free(&j);
  *
  * The text is read once, front to back, through a cursor, so that it may be a file of any size: the lexer holds one
- *string at a time, of at most WF_JSON_MAX_STRING bytes, and one bit a level. It checks the whole grammar of RFC 8259
- *and that strings are UTF-8: what comes back is balanced, a KEY is followed by its value, and WF_JSON_END comes after
- *one value with nothing but white space behind it. Numbers are text: what they mean is for the user to say. Neither
- *does the lexer look for a key that an object has twice.
+ * string at a time, of at most WF_JSON_MAX_STRING bytes, and one bit a level. It checks the whole grammar of RFC 8259
+ * and that strings are UTF-8: what comes back is balanced, a KEY is followed by its value, and WF_JSON_END comes after
+ * one value with nothing but white space behind it. Numbers are text: what they mean is for the user to say. Neither
+ * does the lexer look for a key that an object has twice.
  *
  * Threads: one owner.
  */

@@ -9,11 +9,11 @@
  *			return i;
  *
  * Where the key is a number of 32 bits, its hash is as good as itself (no two have the same), and nothing is left to
- *compare: wf_map_get and wf_map_set.
+ * compare: wf_map_get and wf_map_set.
  *
  * Open addressing in a table of a power of two that is at most three quarters full: 8 bytes a slot. Each map has a
- *random secret, so that nobody can choose keys that all fall together. An all-zero struct is an empty map. One number
- *may stand under several hashes, and several numbers under one; the number that was added first is offered first.
+ * random secret, so that nobody can choose keys that all fall together. An all-zero struct is an empty map. One number
+ * may stand under several hashes, and several numbers under one; the number that was added first is offered first.
  *
  * Threads: as any plain data; several may look up while nobody adds.
  */
