@@ -23,6 +23,7 @@ import oracle
 import weightfs
 
 BUILD = sys.argv[1]
+os.environ["WEIGHTFS_WFCTL"] = os.path.join(BUILD, "fs", "wfctl")
 count = failed = 0
 
 
@@ -181,10 +182,61 @@ def check_case(make, legacy, work, mnt):
     except Exception as e:  # torch 1.13 cannot load or look into some of what it wrote itself
         return [], "this torch cannot say: " + ascii(str(e).splitlines()[0])[1:-1]
     with Mounted(file, mnt):
-        try:
-            return Comparison().compare(weightfs.load(mnt), want), ""
-        except Exception as e:
-            return [f"{type(e).__name__}: {e}"], ""
+        problems = problems_of(lambda: weightfs.load(mnt), want)
+    return problems + [f"without a mount: {problem}" for problem in problems_of(lambda: weightfs.load(file), want)] + opened(file), ""
+
+
+def differences(view, loaded, path="", seen=None):
+    """Where what weightfs.open shows, entry by entry, is not what weightfs.load gave."""
+    seen = set() if seen is None else seen
+    if isinstance(view, (weightfs.Mapping, weightfs.Sequence)):
+        if view.path in seen:
+            return
+        seen.add(view.path)
+        keys = list(view) if isinstance(view, weightfs.Mapping) else range(len(view))
+        there = list(loaded) if isinstance(loaded, dict) else range(len(loaded))
+        if [(type(k), repr(k)) for k in keys] != [(type(k), repr(k)) for k in there]:
+            yield f"{path}: the keys are {list(keys)!r:.200}, not {list(there)!r:.200}"
+            return
+        for key in keys:
+            yield from differences(view[key], loaded[key], f"{path}/{key}", seen)
+    elif isinstance(loaded, torch.Tensor):
+        same = isinstance(view, torch.Tensor) and view.dtype == loaded.dtype and view.shape == loaded.shape and view.requires_grad == loaded.requires_grad
+        if not same or (loaded.device.type != "meta" and oracle.tensor_bytes(view.detach()) != oracle.tensor_bytes(loaded.detach())):
+            yield f"{path}: another tensor"
+    elif isinstance(loaded, np.ndarray):
+        if not isinstance(view, np.ndarray) or view.dtype != loaded.dtype or not np.array_equal(view, loaded):
+            yield f"{path}: another array"
+    elif type(view) is not type(loaded) or ("Storage" not in type(loaded).__name__ and repr(view) != repr(loaded)):
+        yield f"{path}: {view!r:.80}, not {loaded!r:.80}"
+
+
+def opened(file):
+    """weightfs.open, with torch and with NumPy alone, against weightfs.load."""
+    loaded = weightfs.load(file)
+    with weightfs.open(file) as checkpoint:
+        view = checkpoint if checkpoint.type else checkpoint["value"]
+        result = list(differences(view, loaded))
+        paths = checkpoint.paths()
+    with weightfs.open(file, framework="numpy") as checkpoint:
+        for path in paths:
+            line = checkpoint.info(path)
+            try:
+                array = checkpoint.tensor(path)
+            except (TypeError, weightfs.Error):  # no such type in NumPy; no bytes
+                if line.get("location") != "meta" and line["dtype"] in ("float32", "float64", "int64", "uint8", "bool", "complex64"):
+                    result.append(f"{path}: NumPy has {line['dtype']}")
+                continue
+            if array.nbytes != line["bytes"] or list(array.shape) != line["shape"]:
+                result.append(f"{path}: an array of {array.nbytes} bytes, {array.shape}")
+    return result
+
+
+def problems_of(load, want):
+    try:
+        return Comparison().compare(load(), want)
+    except Exception as e:
+        return [f"{type(e).__name__}: {e}"]
 
 
 def cases_of(names):
