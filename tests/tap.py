@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What every test script prints: TAP, a line a check."""
 import os
+import subprocess
 import sys
 
 count = failures = 0
@@ -10,7 +11,7 @@ def ok(good, what, detail=""):
     global count, failures
     count += 1
     failures += not good
-    print(f"{'' if good else 'not '}ok {count} - {what}", flush=True)
+    print(f"{'' if good else 'not '}ok {count} - " + what.replace("\n", "\\n"), flush=True)
     if not good and detail != "":
         print("\n".join(f"#   {line[:500]}" for line in str(detail).splitlines()[:20]), flush=True)
     return good
@@ -35,6 +36,23 @@ def skip_all(why):
 def need_fuse():
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         skip_all("/dev/fuse is missing, or not for this user")
+
+
+# Mounts of the tests beside this one are not held in its name space: wfctl umount would name this process to them.
+HIDE_FUSE = """
+mount --make-rprivate /
+awk '$3 == "fuse.weightfs" { print $2 }' /proc/self/mounts | while read -r where; do umount -l "$where" 2>/dev/null; done
+[ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse
+exec "$@"
+"""
+
+
+def without_fuse():
+    """As root the script begins anew in a mount name space in which /dev/fuse is none."""
+    if os.geteuid() != 0 or "WEIGHTFS_NO_FUSE" in os.environ or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        return
+    os.environ["WEIGHTFS_NO_FUSE"] = "1"
+    os.execvp("unshare", ["unshare", "-m", "sh", "-c", HIDE_FUSE, "sh", sys.executable, *sys.argv])
 
 
 def done():
