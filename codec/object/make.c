@@ -40,7 +40,7 @@ wf_ref wf_float(struct wf_graph *g, double v)
 }
 
 /* Room for count elements of elem bytes and extra bytes; *ret_data is where they go. */
-static wf_ref new_counted(struct wf_graph *g, uint8_t kind, size_t count, size_t elem, size_t extra, void *ret_data)
+static wf_ref new_counted(struct wf_graph *g, uint8_t kind, size_t count, size_t elem, size_t extra, void **ret_data)
 {
 	bool longer = count >= WF_LONG_FORM;
 
@@ -53,20 +53,20 @@ static wf_ref new_counted(struct wf_graph *g, uint8_t kind, size_t count, size_t
 	o->aux = longer ? WF_LONG_FORM : (uint16_t)count;
 	if (longer)
 		o->n = (uint32_t)count;
-	*(void **)ret_data = wf_object_data(o);
+	*ret_data = wf_object_data(o);
 	return r;
 }
 
 static wf_ref new_bytes(struct wf_graph *g, uint8_t kind, const void *data, size_t len)
 {
-	char *to;
+	void *to = NULL;
 	wf_ref r = new_counted(g, kind, len, 1, 1, &to);
 
 	if (!r)
 		return WF_NIL;
 	if (len)
 		memcpy(to, data, len);
-	to[len] = '\0';
+	((char *)to)[len] = '\0';
 	return r;
 }
 
@@ -113,7 +113,7 @@ wf_ref wf_string_external(struct wf_graph *g, enum wf_kind kind, uint64_t offset
 
 static wf_ref new_refs(struct wf_graph *g, uint8_t kind, const wf_ref *items, uint32_t n)
 {
-	wf_ref *to;
+	void *to = NULL;
 	wf_ref r = new_counted(g, kind, n, sizeof *items, 0, &to);
 
 	if (r && n)
