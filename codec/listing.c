@@ -7,6 +7,7 @@
 
 #include "codec/checkpoint.h"
 #include "codec/lines.h"
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
@@ -28,14 +29,9 @@ struct listing {
 
 static int push(struct listing *l, wf_ino dir)
 {
-	if (l->depth == l->capacity) {
-		uint32_t capacity = l->capacity ? l->capacity * 2 : 16;
-		struct listing_frame *stack = reallocarray(l->stack, capacity, sizeof *stack);
-		if (!stack)
-			return -ENOMEM;
-		l->stack = stack;
-		l->capacity = capacity;
-	}
+	int r = wf_array_reserve(&l->stack, &l->capacity, (uint64_t)l->depth + 1, sizeof *l->stack, UINT32_MAX);
+	if (r < 0)
+		return r;
 	l->stack[l->depth++] = (struct listing_frame){dir, 0, l->path.len};
 	return 0;
 }

@@ -6,16 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
+
 static int add_part(struct wf_plan *p, struct wf_part part)
 {
-	if (p->count == p->capacity) {
-		uint32_t capacity = p->capacity ? 2 * p->capacity : 64;
-		struct wf_part *parts = reallocarray(p->parts, capacity, sizeof *parts);
-		if (!parts)
-			return -ENOMEM;
-		p->parts = parts;
-		p->capacity = capacity;
-	}
+	int r = wf_array_reserve(&p->parts, &p->capacity, (uint64_t)p->count + 1, sizeof *p->parts, UINT32_MAX);
+	if (r < 0)
+		return r;
 	p->parts[p->count++] = part;
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "codec/bytes/array.h"
 #include "codec/value/text.h"
 
 #define DEPTH_AGAIN \
@@ -29,14 +30,9 @@ struct names {
 
 static int push(struct names *w, wf_ino dir, bool again)
 {
-	if (w->depth == w->capacity) {
-		uint32_t capacity = w->capacity ? w->capacity * 2 : 16;
-		struct place *stack = reallocarray(w->stack, capacity, sizeof *stack);
-		if (!stack)
-			return -ENOMEM;
-		w->stack = stack;
-		w->capacity = capacity;
-	}
+	int r = wf_array_reserve(&w->stack, &w->capacity, (uint64_t)w->depth + 1, sizeof *w->stack, UINT32_MAX);
+	if (r < 0)
+		return r;
 	w->stack[w->depth++] = (struct place){dir, 0, again, w->name.len};
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/tree/inner.h"
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
@@ -217,14 +218,9 @@ struct puts {
 
 static int push_put(struct puts *p, wf_ino dir, uint32_t position, wf_ref value)
 {
-	if (p->count == p->capacity) {
-		uint32_t capacity = p->capacity ? 2 * p->capacity : 8;
-		struct put *all = reallocarray(p->all, capacity, sizeof *all);
-		if (!all)
-			return -ENOMEM;
-		p->all = all;
-		p->capacity = capacity;
-	}
+	int r = wf_array_reserve(&p->all, &p->capacity, (uint64_t)p->count + 1, sizeof *p->all, UINT32_MAX);
+	if (r < 0)
+		return r;
 	p->all[p->count++] = (struct put){dir, position, value};
 	return 0;
 }
