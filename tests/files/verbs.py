@@ -18,22 +18,11 @@ from minicheckpoint import Storage, Tensor, save  # noqa: E402
 
 build, die_at = map(os.path.abspath, sys.argv[1:3])
 WFCTL = os.path.join(build, "fs", "wfctl")
-n = failed = 0
 
 sys.path.insert(0, os.path.join(HERE, ".."))
-import tap  # noqa: E402
+from tap import done, ok, without_fuse  # noqa: E402
 
-tap.without_fuse()
-
-
-def ok(good, what, detail=""):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}", flush=True)
-    if not good:
-        for line in str(detail).splitlines()[:20]:
-            print("#  ", line)
+without_fuse()
 
 
 def wfctl(*words, input=None, env=None):
@@ -201,5 +190,4 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
         kill_everywhere(base, words)
     terminal(base)
     completion(base)
-print(f"1..{n}")
-sys.exit(failed > 0)
+done()

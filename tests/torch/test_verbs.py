@@ -16,17 +16,9 @@ import numpy as np
 import torch
 
 WFCTL = os.path.join(os.path.abspath(sys.argv[1]), "fs", "wfctl")
-n = failed = 0
-
-
-def ok(good, what, detail=""):
-    global n, failed
-    n += 1
-    failed += not good
-    print(f"{'' if good else 'not '}ok {n} - {what}", flush=True)
-    if not good:
-        for line in str(detail).splitlines()[:40]:
-            print("#  ", line)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import tap  # noqa: E402
+from tap import ok  # noqa: E402
 
 
 def wfctl(*words, input=None):
@@ -383,5 +375,4 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as top:
     scripts(top)
     files(top)
     pending(top)
-print(f"1..{n}")
-sys.exit(failed > 0)
+tap.done()
