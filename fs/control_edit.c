@@ -57,6 +57,7 @@ void fs_control_create(fuse_req_t req, fuse_ino_t parent, const char *name, stru
 	int r = e && e->tree && e->tree->create ? e->tree->create(fs, fs_entry_node(parent), name, &node) : -EPERM;
 	if (r == 0 && (r = fs_control_entry(fs, fs_entry_number(e, node), &made)) < 0)
 		e->tree->release(fs, node, fi->flags | O_WRONLY);
+	fs_settle(fs);
 	int error = fs_outcome(fs, parent, "create", name, r);
 	if (error) {
 		fuse_reply_err(req, error);

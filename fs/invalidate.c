@@ -35,9 +35,8 @@ struct fs_invalidator {
 /* A node or name that the kernel does not know, or no longer, is no error. */
 static void tell(struct fs *fs, struct change *c)
 {
-	if (c->name)
-		fuse_lowlevel_notify_inval_entry(fs->session, c->ino, c->name, strlen(c->name));
-	else
+	/* of a name that the kernel has not looked up it forgets nothing, not even the listing that lacks it */
+	if (!c->name || fuse_lowlevel_notify_inval_entry(fs->session, c->ino, c->name, strlen(c->name)) < 0)
 		fuse_lowlevel_notify_inval_inode(fs->session, c->ino, (off_t)c->offset, (off_t)c->len);
 	free(c->name);
 }

@@ -238,6 +238,8 @@ void wf_edit_end_hiding(struct wf_checkpoint *ck, wf_ino top);
 /* edit/times.c */
 /* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */
 void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content);
+/* The order of the directory's entries is another, though no edit named it: a listing that somebody keeps is stale. */
+void wf_edit_reordered(struct wf_checkpoint *ck, wf_ino dir);
 void wf_edit_stamp_made(struct wf_checkpoint *ck, wf_ino dir, wf_ino ino); /* a new entry of the directory */
 /* An edit of one or two names: the directories, and the files that stood there before it. */
 struct wf_names_edit {

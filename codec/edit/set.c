@@ -88,6 +88,7 @@ int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino)
 	wf_edit_note_place(ck, ino, p.dir, past->position);
 	if (there != WF_NO_INO)
 		wf_edit_note_place(ck, there, p.dir, p.position);
+	wf_edit_reordered(ck, p.dir);
 	return 0;
 }
 

@@ -58,6 +58,13 @@ void wf_edit_stamp_made(struct wf_checkpoint *ck, wf_ino dir, wf_ino ino)
 		l->atime = l->mtime = l->ctime = now(ck);
 }
 
+void wf_edit_reordered(struct wf_checkpoint *ck, wf_ino dir)
+{
+	dir = wf_edits_visible_dir(ck, dir);
+	wf_edit_stamp(ck, dir, true);
+	wf_edit_notify_changed(ck, dir);
+}
+
 static wf_ino file_at(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 {
 	struct wf_place p;

@@ -160,6 +160,63 @@ def names(w):
     same(os.getxattr(f"{m}/name", "user.torch.class"), b"str", "a str stays a str")
 
 
+def gone(path):
+    os.unlink(path)
+
+
+def backed_up(path):
+    os.rename(path, path + "~")
+
+
+def moved(path):
+    os.rename(path, path + ".bak")
+
+
+def orders(w):
+    """A listing that the kernel keeps is made anew when a write gives an entry the place of what it replaces: nobody edits a name then."""
+    m = w.mnt
+    before = [n for n in os.listdir(m) if n != "sub"]
+    npy = read(f"{m}/.weightfs/npy/a.npy")
+    rows = [("lr", b"0.25\n"), ("name", b"vgg"), ("epoch", b"7\n"), ("a", floats(4))]
+    bad = []
+    for leave in (gone, backed_up, moved):
+        for name, content in rows:
+            leave(f"{m}/{name}")
+            times = os.stat(m).st_mtime_ns
+            with open(f"{m}/{name}", "wb", 0) as f:
+                while_open = os.listdir(m).index(name)
+                f.write(content)
+            after = [n for n in os.listdir(m) if n in before]
+            if after != before or while_open == 0 or os.stat(m).st_mtime_ns <= times:
+                bad.append((leave.__name__, name, after, while_open, os.stat(m).st_mtime_ns - times))
+            for other in set(os.listdir(m)) - set(before) - {"sub"}:
+                os.unlink(f"{m}/{other}")
+    same(bad, [], "what is removed or moved away and made anew has its old place in a listing after the close, and not before")
+    os.unlink(f"{m}/name")
+    with open(f"{m}/name", "wb", 0) as f:
+        f.write(b"vgg")
+        os.listdir(m)
+        os.fsync(f.fileno())
+        same(os.listdir(m).index("name"), before.index("name"), "and after an fsync")
+    os.rename(f"{m}/lr", f"{m}/lr~")
+    os.listdir(m)
+    same((run(w.wfctl, "commit", m).returncode, [n for n in os.listdir(m) if n != "sub"]), (0, before),
+         "a backup that a commit brings back is listed under its old name, in its place")
+    os.listdir(f"{m}/sub")
+    write(f"{m}/.weightfs/npy/sub/new.npy", npy)
+    same(os.listdir(f"{m}/sub"), ["x", "new"], "a tensor that is made through npy/ is listed")
+    os.unlink(f"{m}/sub/x")
+    os.listdir(f"{m}/sub")
+    write(f"{m}/.weightfs/npy/sub/x.npy", npy)
+    same(os.listdir(f"{m}/sub"), ["x", "new"], "and one that is made anew has its place")
+    with_all = os.listdir(m)
+    os.rename(f"{m}/epoch", f"{m}/sub/epoch")
+    write(f"{m}/more", b"1\n")
+    os.listdir(m), os.listdir(f"{m}/sub")
+    r = run(w.wfctl, "discard", m)
+    same((r.returncode, os.listdir(m), os.listdir(f"{m}/sub")), (0, with_all, ["x"]), "after a discard listings are the file's")
+
+
 def unlinked(w):
     fd = os.open(f"{w.mnt}/b", os.O_RDWR)
     os.unlink(f"{w.mnt}/a")
@@ -207,7 +264,7 @@ def across_a_commit(w):
 
 
 for options in ((), ("-s",)):
-    for case in (views, text, sizes, links, names, unlinked, across_a_commit):
+    for case in (views, text, sizes, links, names, orders, unlinked, across_a_commit):
         with World(BUILD, checkpoint) as world:
             print(f"# {' '.join((case.__name__,) + options)}", flush=True)
             world.mount(*options)
