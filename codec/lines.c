@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -100,7 +101,7 @@ static void put_form(struct wf_buffer *out, const struct wf_line *l)
 	}
 }
 
-void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck)
+int wf_line_file_init(struct wf_line_file *f, struct wf_checkpoint *ck)
 {
 	struct wf_fingerprint print;
 	*f = (struct wf_line_file){0};
@@ -109,11 +110,13 @@ void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck)
 	wf_buffer_printf(&f->id, ", \"file_id\": [%llu, %llu, %llu, %lld]", (unsigned long long)print.dev,
 			 (unsigned long long)print.ino, (unsigned long long)print.size_bytes,
 			 (long long)print.mtime_sec * 1000000000 + print.mtime_nsec);
+	return wf_edits_in_writing(ck, &f->in_writing);
 }
 
 void wf_line_file_free(struct wf_line_file *f)
 {
 	wf_buffer_free(&f->name);
+	free(f->in_writing);
 	wf_buffer_free(&f->id);
 	wf_buffer_free(&f->cuda);
 }
@@ -154,12 +157,14 @@ static void put_runs(struct wf_buffer *out, const struct wf_line *l)
 	wf_buffer_append(out, l->file->id.data, l->file->id.len);
 }
 
-/* Where the elements stand one after the other in the checkpoint's file. */
+/* Where the elements stand one after the other in the checkpoint's file; not told of what may be written at this moment. */
 static void put_file(struct wf_buffer *out, const struct wf_line *l)
 {
 	uint64_t offset;
 	int fd;
 	if (l->ck->edits && wf_edits_is_pending(l->ck, l->ino))
+		return;
+	if (l->file->in_writing && l->tensor->storage != WF_NO_STORAGE && l->file->in_writing[l->tensor->storage])
 		return;
 	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset)) {
 		put_runs(out, l);

@@ -13,9 +13,10 @@ struct wf_line_file {
 	struct wf_buffer name;         /* its path */
 	const struct dev_share *share; /* that `cuda` is of; NULL: none yet */
 	struct wf_buffer cuda;         /* how to map its memory, the offset left out */
+	bool *in_writing;              /* wf_edits_in_writing; NULL: none */
 	struct wf_buffer id; /* device, inode, size and time of change: who maps the file compares them first */
 };
-void wf_line_file_init(struct wf_line_file *f, const struct wf_checkpoint *ck);
+int wf_line_file_init(struct wf_line_file *f, struct wf_checkpoint *ck); /* 0 or -ENOMEM */
 void wf_line_file_free(struct wf_line_file *f);
 
 /* A name of the tree, and the tensor that it shows (NULL: it shows none). */

@@ -118,9 +118,10 @@ int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w)
 {
 	struct listing l = {.ck = ck, .path = WF_BUFFER_INIT, .shape = WF_BUFFER_INIT};
 	pthread_rwlock_rdlock(&ck->lock);
-	wf_line_file_init(&l.file, ck);
+	int r = wf_line_file_init(&l.file, ck);
 	wf_buffer_puts(&l.path, ""); /* never NULL */
-	int r = push(&l, WF_INO_ROOT);
+	if (r == 0)
+		r = push(&l, WF_INO_ROOT);
 	if (r == 0 && w->containers)
 		r = tell_other(&l, w, WF_INO_ROOT, NULL, 0);
 	if (r == 0)

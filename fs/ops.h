@@ -8,6 +8,8 @@
 
 #include "fs.h"
 
+enum wf_access fs_access(const struct fuse_file_info *fi); /* how a file is opened or made */
+
 void fs_ops_names(struct fuse_lowlevel_ops *ops); /* looking: lookup, getattr, directories, links, statfs */
 void fs_ops_data(struct fuse_lowlevel_ops *ops, bool writable); /* open, read, write, flush, fsync */
 void fs_ops_attributes(struct fuse_lowlevel_ops *ops);          /* reading extended attributes */

@@ -15,9 +15,9 @@
 #include "reply.h"
 #include "write_behind.h"
 
-static bool writes(const struct fuse_file_info *fi)
+enum wf_access fs_access(const struct fuse_file_info *fi)
 {
-	return (fi->flags & O_ACCMODE) != O_RDONLY;
+	return (fi->flags & O_ACCMODE) == O_RDONLY ? WF_READS : fi->flags & O_APPEND ? WF_APPENDS : WF_WRITES;
 }
 
 /* An opening for writing; NULL for readers. Most requests do not say how the file was opened. */
@@ -47,7 +47,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	struct wf_opening *o = NULL;
-	int r = wf_open_file(fs->checkpoint, (uint32_t)ino, writes(fi), &o);
+	int r = wf_open_file(fs->checkpoint, (uint32_t)ino, fs_access(fi), &o);
 	int error = fs_outcome(fs, ino, "open", NULL, r);
 	if (error) {
 		fuse_reply_err(req, error);

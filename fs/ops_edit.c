@@ -164,14 +164,13 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fs *fs = fs_of(req);
 	struct wf_stat st;
 	struct wf_opening *o = NULL;
-	bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
 	if (fs_is_control(parent)) {
 		fs_control_create(req, parent, name, fi);
 		return;
 	}
 	int r = fs_is_fixed(parent, name) ? -EPERM : wf_create(fs->checkpoint, (uint32_t)parent, name, &st);
 	if (r == 0)
-		r = wf_open_file(fs->checkpoint, st.ino, writing, &o);
+		r = wf_open_file(fs->checkpoint, st.ino, fs_access(fi), &o);
 	if (r == 0)
 		keep_mode(req, mode, &st);
 	int error = fs_outcome(fs, parent, "create", name, r);

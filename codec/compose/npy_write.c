@@ -153,7 +153,7 @@ static bool is_over_elements(struct wf_npy_file *f, uint64_t offset, const void 
 static int write_over(struct wf_npy_file *f, uint64_t offset, const unsigned char *buf, size_t len)
 {
 	size_t head = offset < f->head_bytes ? WF_MIN(len, f->head_bytes - offset) : 0;
-	int r = f->opening || head == len ? 0 : wf_open_file(f->ck, f->ino, true, &f->opening);
+	int r = f->opening || head == len ? 0 : wf_open_file(f->ck, f->ino, WF_WRITES, &f->opening);
 	for (size_t at = head; at < len && r == 0;) {
 		ssize_t n = wf_write(f->ck, f->ino, f->opening, offset + at - f->head_bytes, buf + at, len - at);
 		r = n < 0 ? (int)n : n == 0 ? -EIO : 0;
@@ -278,14 +278,14 @@ static int end_opening(struct wf_npy_file *f, struct wf_opening *o, int r)
 static int write_in_place(struct wf_npy_file *f, struct elements *e)
 {
 	struct wf_opening *o;
-	int r = wf_open_file(f->ck, f->ino, true, &o);
+	int r = wf_open_file(f->ck, f->ino, WF_WRITES, &o);
 	return r < 0 ? r : end_opening(f, o, write_elements(f, o, e));
 }
 
 static int write_anew(struct wf_npy_file *f, const struct wf_npy_head *form, struct elements *e)
 {
 	struct wf_opening *o;
-	int r = wf_open_file(f->ck, f->ino, true, &o);
+	int r = wf_open_file(f->ck, f->ino, WF_WRITES, &o);
 	if (r < 0)
 		return r;
 	r = wf_truncate(f->ck, f->ino, o, 0);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
@@ -384,6 +385,8 @@ int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const 
 		r = -EEXIST;
 	else if (len >= sizeof text || memchr(value, 0, len))
 		r = -EINVAL;
+	if (r == 0)
+		r = wf_edit_end_round(ck, ino);
 	if (r == 0) {
 		memcpy(text, value, len);
 		text[len] = '\0';

@@ -44,8 +44,9 @@ int wf_symlink(struct wf_checkpoint *ck, const char *target, uint32_t dir, const
  * wf_release; the writer's bytes stay as they are until then, whatever a judgement said. An unlinked file lives until its
  * last release. */
 struct wf_opening;
+enum wf_access { WF_READS, WF_WRITES, WF_APPENDS };
 /* *ret: NULL for reading, else the caller's until wf_release. -EISDIR, -EPERM: content that cannot be written. */
-int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing, struct wf_opening **ret);
+int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, enum wf_access access, struct wf_opening **ret);
 void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
 /* -EINVAL: content that does not fit; the old one stays. */
 int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);

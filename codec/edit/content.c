@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
@@ -169,7 +170,12 @@ ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, u
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
-	r = write_file(ck, ino, o, offset, buf, len);
+	/* the kernel knows the end of what readers see */
+	bool moved = o && o->appends && wf_edit_stands_aside(ck, ino) && wf_edit_size(ck, ino) != offset;
+	wf_edit_resume(ck, ino, o);
+	r = write_file(ck, ino, o, moved ? wf_edit_size(ck, ino) : offset, buf, len);
+	if (moved)
+		wf_edit_notify_changed(ck, ino);
 	r = end_edit(ck, ino, o, r);
 	return r < 0 ? r : (ssize_t)len;
 }
@@ -227,7 +233,11 @@ int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, ui
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
-	r = truncate_file(ck, ino, o, size_bytes);
+	if (!o)
+		r = wf_edit_end_round(ck, ino);
+	wf_edit_resume(ck, ino, o);
+	if (r == 0)
+		r = truncate_file(ck, ino, o, size_bytes);
 	return end_edit(ck, ino, o, r);
 }
 
@@ -289,6 +299,7 @@ int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, in
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
+	wf_edit_resume(ck, ino, o);
 	r = wf_tree_node(ck->tree, ino) ? allocate(ck, ino, o, mode, offset, len) : -ENOENT;
 	return end_edit(ck, ino, o, r);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/value/text.h"
 
@@ -51,20 +52,58 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 		note_refused(ck, ino);
 	if (failed)
 		wf_edit_restore(ck, ino);
-	bool keeps =
-		f->is_new && f->judged && !failed && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
-	if (f->pending != PENDING_NOT && !keeps) {
-		bool same = shows_the_same(ck, ino);
+	if (f->pending != PENDING_NOT && (failed || !wf_edit_keeps_text(ck, ino))) {
+		bool same = wf_edit_stands_aside(ck, ino) || shows_the_same(ck, ino);
 		int dropped = wf_edit_drop_pending(ck, ino);
 		r = r < 0 ? r : dropped;
 		if (!same)
 			wf_edit_notify_changed(ck, ino);
 	}
 	wf_edit_forget_old(ck, ino);
-	f->anew = f->touched = f->sized = f->failed = f->refused = false;
+	f->anew = f->touched = f->sized = f->failed = f->refused = f->settled = false;
 	if (!f->is_new)
 		wf_declared_clear(f);
 	return r;
+}
+
+/* ---- between the last close and the release ---- */
+
+void wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (f->settled || (f->is_new && !f->judged) || wf_tree_node(ck->tree, ino)->nlink == 0)
+		return;
+	f->settled = true;
+	f->seen = false;
+	ck->edits->changes++;
+	if (wf_edit_stands_aside(ck, ino) && !shows_the_same(ck, ino))
+		wf_edit_notify_changed(ck, ino);
+}
+
+void wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (f && o && o->round != f->round) {
+		o->round = f->round;
+		f->writers++;
+	}
+	if (!f || !f->settled)
+		return;
+	bool shown = wf_edit_stands_aside(ck, ino) && f->seen;
+	f->settled = false;
+	ck->edits->changes++;
+	if (shown)
+		wf_edit_notify_changed(ck, ino);
+}
+
+int wf_edit_end_round(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || !f->settled)
+		return 0;
+	f->round++;
+	f->writers = 0;
+	return wf_edit_end_writing(ck, ino);
 }
 
 int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino)

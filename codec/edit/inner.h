@@ -20,6 +20,8 @@
  * Words: content is *pending* when somebody wrote it and it is not *judged* yet, that is, not made an object or refused. An attribute is
  * *declared* when it says what content is to be that is still to come. A name's *past* is what stood there since the last commit. An
  * entry's *home* is where it stood before it went to a scratch name. A *stand-in* shows a backup's object until its own content fits.
+ * Content is *settled* when a close judged all of it: readers see the entry from then on, and what the writer has in its hands stands
+ * aside until it writes again. Whether it ever will nobody knows: the release comes some time after the last close, unasked.
  */
 #pragma once
 
@@ -58,12 +60,6 @@ struct wf_home {
 	char name[];
 };
 
-/* An opening for writing. */
-struct wf_opening {
-	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
-	int failed; /* what the last write that failed gave, or 0 */
-};
-
 /* What is known of a file beside its node; only files that were opened or edited have one. */
 struct wf_file {
 	uint32_t openers, writers; /* changed exclusively, or with `lock` shared and open_lock */
@@ -77,6 +73,9 @@ struct wf_file {
 	bool failed;  /* the last opening for writing had a write that failed */
 	bool refused; /* what was written last: the old state stands, and shows when writing ends */
 	bool declared_fits;    /* the content has been what attributes declare: rows can be added to it */
+	bool settled;          /* a close judged what was written, and nothing was written since */
+	_Atomic bool seen;     /* readers were shown the entry while what is pending stood aside */
+	uint32_t round;        /* of writing: another one begins with the first opening after content was settled */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */
@@ -115,9 +114,10 @@ struct wf_edits {
 	uint32_t generation; /* of directory names */
 	uint64_t next_key;   /* for a new storage */
 	struct wf_buffer payload;
-	wf_ino writing;     /* the file that wf_storage_write is called for */
-	bool types_changed; /* wf_edits_types_changed */
-	bool structural;    /* wf_edits_structural */
+	_Atomic uint64_t openings; /* for writing, ever */
+	wf_ino writing;            /* the file that wf_storage_write is called for */
+	bool types_changed;        /* wf_edits_types_changed */
+	bool structural;           /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
 	uint32_t refused_count;
 	struct wf_pasts *pasts; /* edit/past.c; NULL: nothing to remember */
@@ -251,8 +251,12 @@ void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e
 void wf_edit_replay_time(struct wf_checkpoint *ck);                                /* before a replay */
 
 /* edit/view.c */
-/* What a reader sees: pending content, or that of the object. */
+/* What a writer goes on from: pending content, or that of the object. */
 uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino);
+/* Whether the text of a new value stays as it was typed until a commit. */
+bool wf_edit_keeps_text(const struct wf_checkpoint *ck, wf_ino ino);
+/* Whether there is pending content that readers do not see, since it was settled. */
+bool wf_edit_stands_aside(const struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len);
 
 /* edit/names.c, edit/rename.c, edit/make.c: what a call and the replay of its record do */
@@ -416,13 +420,6 @@ bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino,
 int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
 /* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */
 bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len, bool shell);
-
-/* edit/finish.c */
-/* Nobody writes any more: what was pending is judged if need be, and goes. */
-int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
-/* After a rename: a new file is judged by its new name. */
-int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
-int wf_edit_judge_all(struct wf_checkpoint *ck); /* what nobody has open for writing */
 
 /* edit/attributes.c */
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);

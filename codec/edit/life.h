@@ -54,7 +54,11 @@ wf_ino wf_edits_visible_dir(const struct wf_checkpoint *ck, wf_ino dir);
 /* A name among the keys of a directory, or among its scratch entries. -ENOENT, -ENOTDIR. */
 int wf_edits_lookup(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 
-/* A number that every edit, commit or revert changes. */
+/* The storages whose bytes somebody can be writing without our knowledge: of files that are open for writing, which may be mapped,
+ * and what is written there is in the kernel's memory for some time. *ret: [wf_storages_count], the caller's; NULL: none is.
+ * Returns 0 or -ENOMEM. The lock is held. */
+int wf_edits_in_writing(struct wf_checkpoint *ck, bool **ret);
+/* A number that every edit, commit or revert changes, and every opening for writing. */
 uint64_t wf_edits_edition(const struct wf_checkpoint *ck);
 
 /* ---- commit ---- */

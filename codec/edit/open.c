@@ -1,63 +1,89 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of open files. Content is judged when a descriptor of a writer is closed, and by fsync; what the writer has in
- * its hands goes on until its last release. Readers end nothing. */
+/* The life of open files. Content is judged when a descriptor of a writer is closed, and by fsync, and readers see what came of
+ * it at once; what the writer has in its hands goes on until its last release. Readers end nothing.
+ *
+ * Nobody says whether a descriptor that is closed was the last one: a shell's stays open over the commands of a group, whose
+ * ends look the same. The release says so, but later than the caller of close goes on. So the first opening for writing after
+ * everything was judged begins a new round: it finds the entry as it was judged, and has that to go back to. An opening of an
+ * earlier round that writes once more was open all along, and counts again from then on. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
-static int note_open(struct wf_checkpoint *ck, wf_ino ino, bool for_writing)
+static int note_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 {
 	int r = 0;
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_file *f = n ? wf_edit_file(ck, ino) : NULL;
 	if (!f)
 		r = n ? -ENOMEM : -ENOENT;
-	else if (for_writing && n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
+	else if (o && n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
 		r = n->type == WF_NODE_DIR ? -EISDIR : -EPERM;
-	else if (for_writing && n->type == WF_NODE_VALUE && n->object != WF_NIL && f->pending == PENDING_NOT &&
+	else if (o && n->type == WF_NODE_VALUE && n->object != WF_NIL && f->pending == PENDING_NOT &&
 		 !wf_value_is_settable(ck->graph, n->object))
 		r = wf_refuse(ck, -EPERM, "a value of its class cannot be given as text; remove it and make a new one");
 	if (r == 0) {
 		f->openers++;
-		f->writers += for_writing;
+		f->writers += o != NULL;
+		ck->edits->openings += o != NULL;
 	}
+	if (r == 0 && o)
+		o->round = f->round;
 	return r;
 }
 
-static int count_open(struct wf_checkpoint *ck, wf_ino ino, bool for_writing)
+/* The next edit says what is wrong where this one cannot begin. */
+static void begin_round(struct wf_checkpoint *ck, wf_ino ino)
+{
+	if (wf_edit_begin(ck) < 0)
+		return;
+	wf_edit_end_round(ck, ino);
+	wf_edit_end(ck);
+}
+
+static int count_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 {
 	int r = 0;
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_file *f = o ? wf_edit_known(ck, ino) : NULL;
+	bool settled = f && f->settled;
+	pthread_rwlock_unlock(&ck->lock);
+	if (settled)
+		begin_round(ck, ino);
 	pthread_rwlock_rdlock(&ck->lock);
 	bool room = ino <= ck->edits->files_count; /* else the table grows, under the eyes of its readers */
 	if (room) {
 		pthread_mutex_lock(&ck->open_lock);
-		r = note_open(ck, ino, for_writing);
+		r = note_open(ck, ino, o);
 		pthread_mutex_unlock(&ck->open_lock);
 	}
 	pthread_rwlock_unlock(&ck->lock);
 	if (room)
 		return r;
 	pthread_rwlock_wrlock(&ck->lock);
-	r = note_open(ck, ino, for_writing);
+	r = note_open(ck, ino, o);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
 
-int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, bool for_writing, struct wf_opening **ret)
+int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, enum wf_access access, struct wf_opening **ret)
 {
 	struct wf_opening *o = NULL;
 	*ret = NULL;
-	if (for_writing && !ck->writable)
+	if (access != WF_READS && !ck->writable)
 		return -EROFS;
 	if (!ck->overlay)
 		return 0;
-	if (for_writing && !(o = calloc(1, sizeof *o)))
+	if (access != WF_READS && !(o = calloc(1, sizeof *o)))
 		return -ENOMEM;
-	int r = count_open(ck, ino, for_writing);
+	if (o)
+		o->appends = access == WF_APPENDS;
+	int r = count_open(ck, ino, o);
 	if (r < 0)
 		free(o);
 	else
@@ -70,9 +96,31 @@ static bool has_to_be_judged(struct wf_checkpoint *ck, wf_ino ino, const struct 
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool has = f && (f->touched || o->failed);
+	bool has = f && (f->touched || o->failed || (!f->settled && (f->pending != PENDING_NOT || f->old)));
 	pthread_rwlock_unlock(&ck->lock);
 	return has;
+}
+
+static int settle(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	int r = 0;
+	if (o->failed && f->writers <= 1) {
+		/* it changes nothing; and what came of it is no success, should something have been written behind it */
+		r = wf_edit_restore(ck, ino);
+		f->touched = false;
+		f->refused = true;
+		if (r == 0)
+			wf_edit_settle(ck, ino);
+		if (r == 0 && f->pending != PENDING_NOT && wf_edits_pending_size(ck, ino) > 0)
+			r = o->failed;
+		return r;
+	}
+	if (f->touched)
+		r = wf_edit_judge(ck, ino);
+	if (!f->touched && (r == 0 || f->refused))
+		wf_edit_settle(ck, ino);
+	return r;
 }
 
 int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
@@ -86,15 +134,8 @@ int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 	if (r < 0)
 		return r;
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (o->failed && f && f->writers <= 1) {
-		/* it changes nothing; and what came of it is no success, should something have been written behind it */
-		r = wf_edit_restore(ck, ino);
-		if (r == 0 && f->pending != PENDING_NOT && wf_edits_pending_size(ck, ino) > 0)
-			r = o->failed;
-		f->touched = false;
-	} else if (f && f->touched) {
-		r = wf_edit_judge(ck, ino);
-	}
+	if (f && o->round == f->round)
+		r = settle(ck, ino, o);
 	wf_edit_end(ck);
 	return r;
 }
@@ -133,10 +174,11 @@ void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 		pthread_rwlock_wrlock(&ck->lock);
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (f) {
+		bool counts = o && o->round == f->round;
 		f->openers -= f->openers > 0;
-		f->writers -= o && f->writers > 0;
-		f->failed |= o && o->failed && f->writers == 0 && !f->touched;
-		if (edits && f->writers == 0)
+		f->writers -= counts && f->writers > 0;
+		f->failed |= counts && o->failed && f->writers == 0 && !f->touched;
+		if (edits && counts && f->writers == 0)
 			wf_edit_end_writing(ck, ino);
 		wf_edit_forget(ck, ino);
 	}

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"

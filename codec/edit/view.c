@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What stat and read show of a node: the base, or the pending content that stands in front of it. */
+/* What stat and read show of a node: the base, or the pending content that stands in front of it until it is settled. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "codec/bytes/util.h"
@@ -10,10 +11,39 @@
 
 /* ---- pending content ---- */
 
-bool wf_edits_is_pending(const struct wf_checkpoint *ck, wf_ino ino)
+static bool is_held(const struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	return f && f->pending != PENDING_NOT;
+}
+
+bool wf_edit_keeps_text(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f->is_new && f->judged && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
+}
+
+bool wf_edit_stands_aside(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	/* what has no name is seen by nobody but those who have it open */
+	return is_held(ck, ino) && wf_edit_known(ck, ino)->settled && !wf_edit_keeps_text(ck, ino) &&
+	       wf_tree_node(ck->tree, ino)->nlink > 0;
+}
+
+bool wf_edits_is_pending(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	return is_held(ck, ino) && !wf_edit_stands_aside(ck, ino);
+}
+
+/* Whether pending content is what a reader is shown; else it is noted that the reader saw something else. */
+static bool shows_pending(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	if (!is_held(ck, ino))
+		return false;
+	if (!wf_edit_stands_aside(ck, ino))
+		return true;
+	wf_edit_known(ck, ino)->seen = true;
+	return false;
 }
 
 uint64_t wf_edits_pending_size(const struct wf_checkpoint *ck, wf_ino ino)
@@ -35,6 +65,33 @@ static ssize_t read_pending(struct wf_checkpoint *ck, wf_ino ino, uint64_t offse
 	}
 	int r = wf_storage_read(ck->storages, f->storage, offset, buf, len);
 	return r < 0 ? r : (ssize_t)len;
+}
+
+/* ---- what is mapped ---- */
+
+int wf_edits_in_writing(struct wf_checkpoint *ck, bool **ret)
+{
+	const struct wf_edits *e = ck->edits;
+	struct wf_tensor t;
+	int r = 0;
+	*ret = NULL;
+	if (!e || !ck->writable)
+		return 0;
+	pthread_mutex_lock(&ck->open_lock);
+	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++) {
+		const struct wf_file *f = e->files[ino - 1];
+		const struct wf_node *n = f && f->writers > 0 ? wf_tree_node(ck->tree, ino) : NULL;
+		if (!n || n->type != WF_NODE_TENSOR || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
+			continue;
+		if (!*ret)
+			*ret = calloc(wf_storages_count(ck->storages), sizeof **ret);
+		if (*ret)
+			(*ret)[t.storage] = true;
+		else
+			r = -ENOMEM;
+	}
+	pthread_mutex_unlock(&ck->open_lock);
+	return r;
 }
 
 /* ---- stat ---- */
@@ -66,7 +123,7 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 				.writable = ck->writable,
 				.immutable_bytes = !ck->writable};
 	wf_edits_looks(ck, ino, &ret->looks);
-	if (ck->edits && wf_edits_is_pending(ck, ino)) {
+	if (ck->edits && shows_pending(ck, ino)) {
 		ret->size_bytes = ret->storage_bytes = wf_edits_pending_size(ck, ino);
 		return 0;
 	}
@@ -138,7 +195,7 @@ static ssize_t read_tensor(struct wf_checkpoint *ck, const struct wf_node *n, ui
 ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	if (ck->edits && wf_edits_is_pending(ck, ino))
+	if (ck->edits && shows_pending(ck, ino))
 		return read_pending(ck, ino, offset, buf, len);
 	if (!n)
 		return -ENOENT;
@@ -154,13 +211,15 @@ ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset
 uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_stat st;
+	if (is_held(ck, ino))
+		return wf_edits_pending_size(ck, ino);
 	return wf_checkpoint_stat(ck, ino, &st) == 0 ? st.size_bytes : 0;
 }
 
 int wf_edit_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t at, void *buf, size_t len)
 {
 	struct wf_tensor t;
-	if (wf_edits_is_pending(ck, ino)) {
+	if (is_held(ck, ino)) {
 		ssize_t n = read_pending(ck, ino, at, buf, len);
 		return n < 0 ? (int)n : 0;
 	}

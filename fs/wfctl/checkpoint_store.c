@@ -180,7 +180,7 @@ static int c_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 	if (r == 0 && st.type != WF_FILE)
 		r = st.type == WF_DIRECTORY ? -EISDIR : -ELOOP;
 	if (r == 0)
-		r = wf_open_file(s->ck, st.ino, flags & WFCTL_WRITE, &f->opening);
+		r = wf_open_file(s->ck, st.ino, flags & WFCTL_WRITE ? WF_WRITES : WF_READS, &f->opening);
 	f->store = s;
 	f->ino = st.ino;
 	f->fd = -1;

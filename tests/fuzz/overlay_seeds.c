@@ -64,7 +64,7 @@ static void find_names(struct wf_checkpoint *ck, struct names *n)
 static void write_text(struct wf_checkpoint *ck, uint32_t ino, const char *text)
 {
 	struct wf_opening *o;
-	if (wf_open_file(ck, ino, true, &o) < 0)
+	if (wf_open_file(ck, ino, WF_WRITES, &o) < 0)
 		return;
 	wf_truncate(ck, ino, o, 0);
 	wf_write(ck, ino, o, 0, text, strlen(text));
@@ -76,7 +76,7 @@ static void make_file(struct wf_checkpoint *ck, uint32_t dir, const char *name, 
 {
 	struct wf_stat st;
 	struct wf_opening *o;
-	if (wf_create(ck, dir, name, &st) < 0 || wf_open_file(ck, st.ino, true, &o) < 0)
+	if (wf_create(ck, dir, name, &st) < 0 || wf_open_file(ck, st.ino, WF_WRITES, &o) < 0)
 		return;
 	wf_write(ck, st.ino, o, 0, content, size);
 	wf_flush(ck, st.ino, o);

@@ -5,8 +5,10 @@
 Usage: tensors_json.py BUILD_DIRECTORY    Prints TAP.
 """
 import json
+import mmap
 import os
 import sys
+import time
 from collections import OrderedDict
 
 from kit import World, done, floats, need_fuse, ok, read, same
@@ -110,11 +112,27 @@ def editing(w):
     same([p for p, line in lines.items() if "runs" in line], [], "in one piece each")
 
 
+def in_writing(w):
+    """What is written through a mapping is in the kernel's memory at first, so that the file's bytes are not to be trusted then."""
+    for name, views in (("t", {"t"}), ("row", {"w", "t", "row"})):
+        before = {p for p in views if "file" in manifest(w)[p]}
+        f = os.open(f"{w.mnt}/{name}", os.O_RDWR)
+        view = mmap.mmap(f, 4, mmap.MAP_SHARED)
+        os.close(f)
+        same({p for p in views if "file" in manifest(w)[p]}, set(), f"nothing that views {name}'s storage stands in the file while it is mapped for writing")
+        view.close()
+        deadline = time.monotonic() + 10
+        while {p for p in views if "file" in manifest(w)[p]} != before and time.monotonic() < deadline:
+            time.sleep(0.01)  # the release comes unasked
+        same({p for p in views if "file" in manifest(w)[p]}, before, "and all of it does afterwards")
+
+
 def main():
     with World(BUILD, make) as w:
         check(w, "ro")
         w.umount()
         check(w, "rw")
+        in_writing(w)
         editing(w)
         w.umount()
     done()

@@ -150,7 +150,7 @@ static void edits(void **state)
 	assert_true(wf_composed_size(npy) > size);
 	struct wf_opening *o;
 	unsigned char byte, mark = 0x5a;
-	assert_int_equal(wf_open_file(ck, ino, true, &o), 0);
+	assert_int_equal(wf_open_file(ck, ino, WF_WRITES, &o), 0);
 	assert_int_equal(wf_write(ck, ino, o, 0, &mark, 1), 1);
 	assert_int_equal(wf_flush(ck, ino, o), 0);
 	wf_release(ck, ino, o);

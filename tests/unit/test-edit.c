@@ -127,7 +127,7 @@ static int put(const char *path, const void *data, size_t len)
 	if (r == -ENOENT)
 		assert_int_equal(wf_create(ck, parent, name, &st), 0);
 	struct wf_opening *o;
-	assert_int_equal(wf_open_file(ck, st.ino, true, &o), 0);
+	assert_int_equal(wf_open_file(ck, st.ino, WF_WRITES, &o), 0);
 	if (r == 0)
 		assert_int_equal(wf_truncate(ck, st.ino, NULL, 0), 0);
 	wf_flush(ck, st.ino, o);
@@ -586,10 +586,10 @@ static void test_orphan(void **state)
 	struct wf_opening *a, *b;
 	float values[6];
 	assert_int_equal(wf_read(ck, old, 0, values, 24), 24);
-	assert_int_equal(wf_open_file(ck, old, true, &a), 0);
+	assert_int_equal(wf_open_file(ck, old, WF_WRITES, &a), 0);
 	assert_int_equal(put("n", "12345", 5), 0);
 	fresh = ino_of("n");
-	assert_int_equal(wf_open_file(ck, fresh, true, &b), 0);
+	assert_int_equal(wf_open_file(ck, fresh, WF_WRITES, &b), 0);
 	assert_int_equal(unlink_path("k5"), 0);
 	assert_int_equal(unlink_path("n"), 0);
 	values[1] = 42;
@@ -614,7 +614,7 @@ static void test_open_across_commit(void **state)
 	struct wf_stat st;
 	struct wf_opening *o;
 	assert_int_equal(wf_create(ck, WF_ROOT, "n", &st), 0);
-	assert_int_equal(wf_open_file(ck, st.ino, true, &o), 0);
+	assert_int_equal(wf_open_file(ck, st.ino, WF_WRITES, &o), 0);
 	assert_int_equal(wf_write(ck, st.ino, o, 0, "abc", 3), 3);
 	assert_int_equal(wf_commit(ck, NULL), 0);
 	assert_int_equal(wf_write(ck, st.ino, o, 3, "def", 3), 3);
@@ -637,7 +637,7 @@ static void test_read_only(void **state)
 	assert_int_equal(wf_create(ck, WF_ROOT, "n", &st), -EROFS);
 	assert_int_equal(wf_write(ck, ino_of("a"), NULL, 0, "x", 1), -EROFS);
 	assert_int_equal(set("a", "shape", "[-1]"), -EROFS);
-	assert_int_equal(wf_open_file(ck, ino_of("a"), true, &o), -EROFS);
+	assert_int_equal(wf_open_file(ck, ino_of("a"), WF_WRITES, &o), -EROFS);
 	wf_close(ck);
 	ck = writer;
 }

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of content in a writer's hands: from an opening over its closes to the release.
+ *
+ * wf_open_file and wf_release (open.c) count the openings; each edit of content (content.c) first says wf_edit_resume. A close judges
+ * what was written and settles it. Threads: the checkpoint's lock is held exclusively.
+ */
+#pragma once
+
+#include "codec/edit/inner.h"
+
+/* An opening for writing. */
+struct wf_opening {
+	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
+	bool appends;   /* O_APPEND */
+	int failed;     /* what the last write that failed gave, or 0 */
+	uint32_t round; /* of the file; one of an earlier round is taken for closed until it writes again */
+};
+
+/* Nobody writes any more: what was pending is judged if need be, and goes. */
+int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
+/* Between the last close and the release. All that was written is judged: readers see the entry, and the writers' bytes stand aside. */
+void wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino);
+/* A writer writes again, and goes on from its bytes. o: NULL where the opening is not known. */
+void wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o);
+/* Somebody else edits what is settled: its writers are taken for closed, as they are but for what their release has to do. */
+int wf_edit_end_round(struct wf_checkpoint *ck, wf_ino ino);
+/* After a rename: a new file is judged by its new name. */
+int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
+int wf_edit_judge_all(struct wf_checkpoint *ck); /* what nobody has open for writing */
