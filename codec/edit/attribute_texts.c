@@ -160,6 +160,14 @@ static int get_class(const struct subject *s, struct wf_buffer *out)
 	return 0;
 }
 
+static void put_key(const struct wf_checkpoint *ck, const struct wf_dir *d, uint32_t position, struct wf_buffer *out)
+{
+	if (d->kind == WF_DIR_SEQUENCE)
+		wf_buffer_printf(out, "%u", position);
+	else
+		wf_json_key(ck->graph, d->entries[position].key, out);
+}
+
 static int get_key(const struct subject *s, struct wf_buffer *out)
 {
 	const struct wf_dir *d = s->ino == WF_INO_ROOT ? NULL : wf_tree_dir(s->ck->tree, s->node->parent);
@@ -172,10 +180,7 @@ static int get_key(const struct subject *s, struct wf_buffer *out)
 			i++;
 	if (i == d->count)
 		return -ENODATA;
-	if (d->kind == WF_DIR_SEQUENCE)
-		wf_buffer_printf(out, "%u", i);
-	else
-		wf_json_key(s->ck->graph, d->entries[i].key, out);
+	put_key(s->ck, d, i, out);
 	return 0;
 }
 
@@ -247,6 +252,18 @@ int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct
 	int r = wf_attribute_text(ck, ino, name, ret);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
+}
+
+int wf_key(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_buffer *ret)
+{
+	uint32_t position;
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	int r = !d ? -ENOENT : d->count == 0 ? -ENODATA : wf_tree_lookup(ck->tree, dir, name, &position);
+	if (r == 0)
+		put_key(ck, d, position, ret);
+	pthread_rwlock_unlock(&ck->lock);
+	return r < 0 ? r : wf_buffer_status(ret);
 }
 
 int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx)

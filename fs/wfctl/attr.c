@@ -58,7 +58,7 @@ static int show(struct output *o, const char *name, bool named)
 {
 	struct wf_buffer value = WF_BUFFER_INIT;
 	wf_buffer_puts(&value, "");
-	int r = o->s->calls->get(o->s, o->key, name, &value);
+	int r = wfctl_store_get(o->s, o->key, name, &value);
 	if (r == 0 && o->json) {
 		fputs(o->first ? "" : ", ", stdout);
 		put_json(name, strlen(name));

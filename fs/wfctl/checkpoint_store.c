@@ -141,6 +141,17 @@ static int c_list(struct wfctl_store *s, const char *path,
 	return r < 0 ? r : l.result;
 }
 
+static int c_resolve(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	struct store_place p;
+	struct wf_stat st;
+	int r = find(s, path, true, &p, &st);
+	wf_buffer_puts(ret, "");
+	if (r == 0 && st.type == WF_DIRECTORY)
+		wf_path_of(s->ck, st.ino, ret);
+	return r < 0 ? r : st.type != WF_DIRECTORY ? -ENOTDIR : wf_buffer_status(ret);
+}
+
 static int c_readlink(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
 {
 	struct store_place p;
@@ -155,6 +166,14 @@ static int c_get(struct wfctl_store *s, const char *path, const char *name, stru
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
 	return r < 0 ? r : wf_getxattr(s->ck, st.ino, name, ret);
+}
+
+static int c_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	struct store_place p;
+	struct wf_stat st;
+	int r = find(s, path, false, &p, &st);
+	return r < 0 ? r : p.name[0] ? wf_key(s->ck, p.dir, p.name, ret) : -ENODATA;
 }
 
 static int c_names(struct wfctl_store *s, const char *path, int (*each)(void *, const char *), void *ctx)
@@ -288,12 +307,14 @@ static void c_free(struct wfctl_store *s)
 
 static const struct wfctl_store_calls calls = {.stat = c_stat,
 					       .list = c_list,
+					       .resolve = c_resolve,
 					       .readlink = c_readlink,
 					       .open = c_open,
 					       .read = c_read,
 					       .write = c_write,
 					       .close = c_close,
 					       .get = c_get,
+					       .key = c_key,
 					       .names = c_names,
 					       .set = c_set,
 					       .mkdir = c_mkdir,

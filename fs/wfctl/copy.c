@@ -137,7 +137,7 @@ static int copy_attributes(struct wfctl_copying *c, const char *from, const char
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		value.len = 0;
 		wf_buffer_puts(&value, "");
-		r = c->from->calls->get(c->from, from, names.key[i], &value);
+		r = wfctl_store_get(c->from, from, names.key[i], &value);
 		if (r == 0)
 			r = c->to->calls->set(c->to, to, names.key[i], value.data);
 	}
@@ -191,6 +191,39 @@ static int collect_name(void *ctx, const char *name, const struct wfctl_entry *e
 	return wfctl_keys_add(ctx, name);
 }
 
+/* What has no class stands for a plain mapping. */
+static bool same_class(struct wfctl_copying *c, const char *from, const char *to)
+{
+	struct wf_buffer a = WF_BUFFER_INIT, b = WF_BUFFER_INIT;
+	bool has = c->from->calls->get(c->from, from, "user.torch.class", &a) == 0,
+	     same = !has || (c->to->calls->get(c->to, to, "user.torch.class", &b) == 0 && !strcmp(a.data, b.data));
+	wf_buffer_free(&a);
+	wf_buffer_free(&b);
+	return same;
+}
+
+/* Refused before anything of it is copied: an object would become a mapping of what it shows. */
+static int make_directory(struct wfctl_copying *c, const char *from, const char *to)
+{
+	static const char *const made[] = {"dict", "collections.OrderedDict", "list", "tuple"};
+	struct wf_buffer class = WF_BUFFER_INIT;
+	int r = c->to->calls->mkdir(c->to, to);
+	bool has = r == 0 && c->from->calls->get(c->from, from, "user.torch.class", &class) == 0, can = !has;
+	for (size_t i = 0; has && i < sizeof made / sizeof *made; i++)
+		can |= !strcmp(class.data, made[i]);
+	if (r == 0 && !can && !same_class(c, from, to)) {
+		c->to->calls->rmdir(c->to, to);
+		wfctl_fail(
+			c->from->path,
+			"%s: not copied: an object of class %s, whose copy would be a mapping: wfctl mkdir one, and copy %s/. into it",
+			from, class.data, from);
+		c->said = true;
+		r = -EPERM;
+	}
+	wf_buffer_free(&class);
+	return r;
+}
+
 static int copy_directory(struct wfctl_copying *c, const char *from, const char *to, bool there, int depth)
 {
 	struct wfctl_keys names = {0};
@@ -198,7 +231,7 @@ static int copy_directory(struct wfctl_copying *c, const char *from, const char 
 	if (r == 0)
 		r = c->from->calls->list(c->from, from, collect_name, &names);
 	if (r == 0 && !there)
-		r = c->to->calls->mkdir(c->to, to);
+		r = make_directory(c, from, to);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		char *in = wfctl_key_join(from, names.key[i]), *out = wfctl_key_join(to, names.key[i]);
 		r = in && out ? copy_any(c, in, out, depth + 1) : -ENOMEM;
@@ -206,10 +239,11 @@ static int copy_directory(struct wfctl_copying *c, const char *from, const char 
 		free(out);
 	}
 	wfctl_keys_free(&names);
-	/* a class that cannot be set is the class that is there */
-	if (r == 0 && !there && *to && (r = copy_attributes(c, from, to)) == -EPERM)
+	if (r == 0 && !there && *to)
+		r = copy_attributes(c, from, to);
+	if (r == -EPERM && same_class(c, from, to))
 		r = 0;
-	return r;
+	return r == 0 && !there && *to && !same_class(c, from, to) ? -EINVAL : r;
 }
 
 static int copy_link(struct wfctl_copying *c, const char *from, const char *to, bool there, int depth)

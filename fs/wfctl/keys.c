@@ -124,6 +124,18 @@ char *wfctl_key_new(const struct wfctl_store *s, const char *text)
 	return path;
 }
 
+char *wfctl_key_resolve(struct wfctl_store *s, const char *path)
+{
+	struct wf_buffer in = WF_BUFFER_INIT;
+	char *directory = wfctl_key_directory(path);
+	int r = directory ? s->calls->resolve(s, directory, &in) : -ENOMEM;
+	char *resolved = r == 0 ? wfctl_key_join(in.data, wfctl_key_name(path)) : NULL;
+	free(directory);
+	wf_buffer_free(&in);
+	errno = r < 0 ? -r : ENOMEM;
+	return resolved;
+}
+
 /* ---- patterns ---- */
 
 struct matching {

@@ -31,3 +31,5 @@ const char *wfctl_key_name(const char *path);
 char *wfctl_key_directory(const char *path);
 /* "directory/name"; for free(). */
 char *wfctl_key_join(const char *directory, const char *name);
+/* The path of a name, which may be missing, that leads over no link before its last part; for free(). NULL: errno says why. */
+char *wfctl_key_resolve(struct wfctl_store *s, const char *path);

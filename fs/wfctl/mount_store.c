@@ -12,13 +12,23 @@
 #include <unistd.h>
 
 #include "fs/wfctl/fail.h"
+#include "fs/wfctl/keys.h"
+#include "fs/wfctl/mount_keys.h"
 #include "fs/wfctl/store.h"
 
 #define ATTRIBUTE_MAX 65536
 
 struct mount {
 	int fd; /* of the mount point */
+	struct wfctl_mount_keys keys;
 };
+
+/* After an edit names can have other keys. */
+static int edited(struct wfctl_store *s, int r)
+{
+	wfctl_mount_keys_free(&((struct mount *)s->own)->keys);
+	return r < 0 ? -errno : 0;
+}
 
 static int root_of(const struct wfctl_store *s)
 {
@@ -91,6 +101,21 @@ static int m_list(struct wfctl_store *s, const char *path,
 	return r;
 }
 
+static int m_resolve(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	char full[PATH_MAX], top[PATH_MAX], in[PATH_MAX];
+	int r = full_path(s, path, full);
+	if (r < 0)
+		return r;
+	if (!realpath(s->path, top) || !realpath(full, in))
+		return -errno;
+	size_t above = strcmp(top, "/") ? strlen(top) : 0;
+	if (strncmp(in, top, above) != 0)
+		return -EXDEV;
+	wf_buffer_puts(ret, in[above] == '/' ? in + above + 1 : in + above);
+	return wf_buffer_status(ret);
+}
+
 static int m_readlink(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
 {
 	char target[PATH_MAX];
@@ -112,9 +137,12 @@ static int m_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 		return -ENOMEM;
 	*f = (struct wfctl_file){.store = s, .fd = openat(root_of(s), at_root(path), how, 0666)};
 	if (f->fd < 0) {
+		int r = -errno;
 		free(f);
-		return -errno;
+		return r;
 	}
+	if (flags & WFCTL_NEW)
+		edited(s, 0);
 	*ret = f;
 	return 0;
 }
@@ -173,6 +201,22 @@ static int m_get(struct wfctl_store *s, const char *path, const char *name, stru
 	return r < 0 ? r : wf_buffer_status(ret);
 }
 
+/* The kernel asks for attributes of a file, whichever name it was found by, and for none of a link. */
+static int m_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	struct mount *m = s->own;
+	struct stat st;
+	int r = done(fstatat(m->fd, at_root(path), &st, AT_SYMLINK_NOFOLLOW));
+	if (r < 0)
+		return r;
+	if (S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_nlink == 1))
+		return m_get(s, path, "user.torch.key", ret);
+	char *place = wfctl_key_resolve(s, path);
+	r = place ? wfctl_mount_key(&m->keys, s->path, place, ret) : -errno;
+	free(place);
+	return r;
+}
+
 static int m_names(struct wfctl_store *s, const char *path, int (*each)(void *, const char *), void *ctx)
 {
 	char full[PATH_MAX], names[ATTRIBUTE_MAX];
@@ -189,39 +233,39 @@ static int m_set(struct wfctl_store *s, const char *path, const char *name, cons
 {
 	char full[PATH_MAX];
 	int r = full_path(s, path, full);
-	return r < 0 ? r : done(setxattr(full, name, value, strlen(value), 0));
+	return r < 0 ? r : edited(s, setxattr(full, name, value, strlen(value), 0));
 }
 
 /* ---- names ---- */
 
 static int m_mkdir(struct wfctl_store *s, const char *path)
 {
-	return done(mkdirat(root_of(s), path, 0777));
+	return edited(s, mkdirat(root_of(s), path, 0777));
 }
 
 static int m_unlink(struct wfctl_store *s, const char *path)
 {
-	return done(unlinkat(root_of(s), path, 0));
+	return edited(s, unlinkat(root_of(s), path, 0));
 }
 
 static int m_rmdir(struct wfctl_store *s, const char *path)
 {
-	return done(unlinkat(root_of(s), path, AT_REMOVEDIR));
+	return edited(s, unlinkat(root_of(s), path, AT_REMOVEDIR));
 }
 
 static int m_rename(struct wfctl_store *s, const char *from, const char *to, unsigned int flags)
 {
-	return done(renameat2(root_of(s), from, root_of(s), to, flags));
+	return edited(s, renameat2(root_of(s), from, root_of(s), to, flags));
 }
 
 static int m_link(struct wfctl_store *s, const char *from, const char *to)
 {
-	return done(linkat(root_of(s), from, root_of(s), to, 0));
+	return edited(s, linkat(root_of(s), from, root_of(s), to, 0));
 }
 
 static int m_symlink(struct wfctl_store *s, const char *target, const char *path)
 {
-	return done(symlinkat(target, root_of(s), path));
+	return edited(s, symlinkat(target, root_of(s), path));
 }
 
 /* ---- opening ---- */
@@ -229,6 +273,8 @@ static int m_symlink(struct wfctl_store *s, const char *target, const char *path
 static void m_free(struct wfctl_store *s)
 {
 	struct mount *m = s->own;
+	if (m)
+		wfctl_mount_keys_free(&m->keys);
 	if (m && m->fd >= 0)
 		close(m->fd);
 	free(m);
@@ -236,6 +282,7 @@ static void m_free(struct wfctl_store *s)
 
 static const struct wfctl_store_calls calls = {.stat = m_stat,
 					       .list = m_list,
+					       .resolve = m_resolve,
 					       .readlink = m_readlink,
 					       .open = m_open,
 					       .read = m_read,
@@ -243,6 +290,7 @@ static const struct wfctl_store_calls calls = {.stat = m_stat,
 					       .write = m_write,
 					       .close = m_close,
 					       .get = m_get,
+					       .key = m_key,
 					       .names = m_names,
 					       .set = m_set,
 					       .mkdir = m_mkdir,
@@ -256,7 +304,7 @@ static const struct wfctl_store_calls calls = {.stat = m_stat,
 struct wfctl_store *wfctl_open_mount(const char *path, bool edit)
 {
 	struct wfctl_store *s = calloc(1, sizeof *s);
-	struct mount *m = malloc(sizeof *m);
+	struct mount *m = calloc(1, sizeof *m);
 	int r = s && m && (s->path = strdup(path)) ? 0 : -ENOMEM;
 	if (r == 0 && (m->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		r = -errno;

@@ -128,7 +128,8 @@ int wfctl_rm(const struct wfctl_call *call)
 
 /* ---- ln ---- */
 
-/* The way from the directory of `from` to a path: "../" for each level, then the path. */
+/* The way from the directory of `from` to a path: "../" for each level, then the path. Neither leads over a link: where one stands,
+ * ".." is not the way back. */
 static char *way_to(const char *from, const char *to)
 {
 	struct wf_buffer way = WF_BUFFER_INIT;
@@ -146,8 +147,17 @@ static char *way_to(const char *from, const char *to)
 
 static int put_link(struct wfctl_store *s, const char *from, const char *to, bool symbolic)
 {
-	char *way = symbolic ? way_to(to, from) : NULL;
-	int r = !symbolic ? s->calls->link(s, from, to) : way ? s->calls->symlink(s, way, to) : -ENOMEM;
+	if (!symbolic)
+		return s->calls->link(s, from, to);
+	struct wf_buffer real = WF_BUFFER_INIT;
+	bool mapping = s->calls->resolve(s, from, &real) == 0;
+	char *target = mapping ? wf_buffer_steal(&real) : wfctl_key_resolve(s, from),
+	     *place = target ? wfctl_key_resolve(s, to) : NULL;
+	char *way = place ? way_to(place, target) : NULL;
+	int r = way ? s->calls->symlink(s, way, to) : -errno;
+	wf_buffer_free(&real);
+	free(target);
+	free(place);
 	free(way);
 	return r;
 }

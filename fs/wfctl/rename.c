@@ -57,8 +57,8 @@ static void put_name(const char *key, size_t len, struct wf_buffer *out)
 static bool str_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
 {
 	struct wf_buffer json = WF_BUFFER_INIT;
-	bool is = s->calls->get(s, path, "user.torch.key", &json) == 0 &&
-		  wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
+	bool is =
+		s->calls->key(s, path, &json) == 0 && wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
 	wf_buffer_puts(ret, "");
 	wf_buffer_free(&json);
 	return is && !memchr(ret->data, '\0', ret->len);
@@ -108,14 +108,16 @@ static int look_at(struct renaming *r, const char *name)
 /* ---- mappings ---- */
 
 struct entries {
-	struct wfctl_keys names, directories;
+	struct wfctl_keys names, directories, links; /* links: to mappings */
 };
 
 static int collect(void *ctx, const char *name, const struct wfctl_entry *e)
 {
 	struct entries *all = ctx;
 	int r = wfctl_keys_add(&all->names, name);
-	return r == 0 && e->type == WF_DIRECTORY ? wfctl_keys_add(&all->directories, name) : r;
+	if (r == 0 && e->type != WF_FILE)
+		r = wfctl_keys_add(e->type == WF_DIRECTORY ? &all->directories : &all->links, name);
+	return r;
 }
 
 static bool has(struct wfctl_store *s, const char *directory, const char *name, const char *attribute,
@@ -162,14 +164,14 @@ static int check_names(struct renaming *r)
 /* all: the entries of the mapping in their order. */
 static int rename_in(struct renaming *r, const char *directory, const struct entries *all)
 {
-	size_t inner = 0;
+	size_t inner = 0, linked = 0;
 	int failed = 0;
 	r->directory = directory;
 	wfctl_keys_free(&r->names);
 	for (size_t i = 0; failed == 0 && i < all->names.count; i++) {
 		const char *name = all->names.key[i];
 		/* a tensor of several parts is a tensor; a mapping in a mapping that nobody named is none */
-		bool mapping = is_among(&all->directories, name, &inner) &&
+		bool mapping = (is_among(&all->directories, name, &inner) || is_among(&all->links, name, &linked)) &&
 			       !has(r->s, directory, name, "user.torch.class", "torch.");
 		failed = mapping && !r->whole ? wfctl_keys_add(&r->names, name) : look_at(r, name);
 	}
@@ -186,6 +188,7 @@ static void free_entries(struct entries *all)
 {
 	wfctl_keys_free(&all->names);
 	wfctl_keys_free(&all->directories);
+	wfctl_keys_free(&all->links);
 }
 
 /* Every mapping below that has a tensor among its entries. */

@@ -73,11 +73,15 @@ static bool is_json_number(const char *s)
 /* What a new key becomes: as JSON reads it, else a str. */
 static void read_new(const char *text, struct value *v)
 {
-	bool word = !strcmp(text, "true") || !strcmp(text, "false") || !strcmp(text, "null");
+	const char *klass = !strcmp(text, "true") || !strcmp(text, "false") ? "bool"
+			    : !strcmp(text, "null")                         ? "NoneType"
+			    : !is_json_number(text)                         ? NULL
+			    : strpbrk(text, ".eENI")                        ? "float"
+									    : "int";
 	if (*text == '"' && wfctl_json_string(text, strlen(text), &v->text) == 0)
 		v->klass = "str";
-	else if (word || is_json_number(text) || (text[0] == '[' && !strchr(text, '\n')))
-		wf_buffer_printf(&v->text, "%s\n", text);
+	else if (klass || (text[0] == '[' && !strchr(text, '\n')))
+		v->klass = klass, wf_buffer_printf(&v->text, "%s\n", text);
 	else
 		v->klass = "str", v->text.len = 0, wf_buffer_puts(&v->text, text);
 }

@@ -34,6 +34,8 @@ struct wfctl_store_calls {
 	/* each() may not edit; what it returns but 0 ends the listing and is returned */
 	int (*list)(struct wfctl_store *s, const char *path,
 		    int (*each)(void *ctx, const char *name, const struct wfctl_entry *e), void *ctx);
+	/* the path of a directory that leads over no link */
+	int (*resolve)(struct wfctl_store *s, const char *path, struct wf_buffer *ret);
 	int (*readlink)(struct wfctl_store *s, const char *path, struct wf_buffer *ret);
 	int (*open)(struct wfctl_store *s, const char *path, int flags, struct wfctl_file **ret);
 	ssize_t (*read)(struct wfctl_file *f, uint64_t offset, void *buf, size_t len);
@@ -41,7 +43,10 @@ struct wfctl_store_calls {
 	int (*locate)(struct wfctl_file *f, uint64_t offset, int *ret_fd, uint64_t *ret_offset, uint64_t *ret_len);
 	int (*write)(struct wfctl_file *f, uint64_t offset, const void *buf, size_t len);
 	int (*close)(struct wfctl_file *f); /* content that does not fit is refused here */
-	int (*get)(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret); /* an attribute */
+	/* an attribute, of what a link leads to; wfctl_store_get knows better of user.torch.key */
+	int (*get)(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret);
+	/* user.torch.key of this name: a tie has several, and a link another one than what it leads to */
+	int (*key)(struct wfctl_store *s, const char *path, struct wf_buffer *ret);
 	int (*names)(struct wfctl_store *s, const char *path, int (*each)(void *ctx, const char *name), void *ctx);
 	int (*set)(struct wfctl_store *s, const char *path, const char *name, const char *value);
 	int (*mkdir)(struct wfctl_store *s, const char *path);
@@ -84,6 +89,9 @@ struct wfctl_store *wfctl_open_checkpoint(const char *path, const struct wfctl_o
 struct wfctl_store *wfctl_open_mount(const char *path, bool edit);
 void wfctl_store_free(
 	struct wfctl_store *s); /* edits that were not committed are gone, but for those of a mount. Accepts NULL */
+
+/* An attribute of an entry, its key that of this very name. Returns 0 or a negative errno. */
+int wfctl_store_get(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret);
 
 /* "wfctl: PATH: KEY: what: reason" for a call that returned code; key and what may be NULL. Returns WFCTL_FAILED. */
 int wfctl_store_fail(const struct wfctl_store *s, const char *key, int code, const char *what);

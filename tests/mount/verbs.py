@@ -55,6 +55,24 @@ def on_a_mount():
     same(names(w.file), ["fc.weight", "fc.bias", "tied", "epoch", "opt/weight", "opt/bias", "new", "rate", "third", "a/b"], "wfctl commit has committed")
 
 
+def ties():
+    """The kernel's attributes belong to a file or to what a link leads to; keys to names."""
+    w.mount()
+    verb("rename", w.mnt, "s/tied/second/", "/")
+    verb("ln", w.mnt, "fc.bias", "opt/b")
+    verb("ln", "-s", w.mnt, "opt", "sh")
+    verb("rename", w.mnt, "s/b/B/;s/s/S/", "sh")
+    verb("mkdir", w.mnt, "opt/deep", "deep")
+    verb("ln", "-s", w.mnt, "sh/deep", "d")
+    verb("ln", "-s", w.mnt, "deep", "d/back")
+    verb("rename", w.mnt, "s/^sh/SH/;s/^opt/o/", "/")
+    same(sorted(os.listdir(w.mnt)), sorted(["fc.weight", "fc.bias", "second", "row", "epoch", "o", "SH", "deep", "d"]), "each name by its own key")
+    same([run(w.wfctl, "attr", w.mnt, k, "key").stdout for k in ("fc.bias", "second", "o/B", "SH")], [f'"{k}"\n' for k in ("fc.bias", "second", "B", "SH")],
+         "attr tells the key of each name")
+    same(os.path.realpath(f"{w.mnt}/d/back"), f"{w.mnt}/deep", "ln -s finds its way from behind a link")
+    verb("umount", w.mnt)
+
+
 def left_edits():
     """Edits of a mount that was killed."""
     w.mount()
@@ -98,7 +116,7 @@ def made_directory():
     verb("mount", f"{w.dir}/none.pt", status=1, word="No such file")
 
 
-for case in (on_a_mount, left_edits, made_directory):
+for case in (on_a_mount, ties, left_edits, made_directory):
     with World(BUILD) as w:
         case()
 done()

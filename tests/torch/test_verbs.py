@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import OrderedDict
 
 import numpy as np
 import torch
@@ -256,6 +257,75 @@ def edits(top, legacy):
            f"{'legacy: ' if legacy else ''}{line}", f"exit {r.returncode}: {r.stderr.decode()}\nwant {want}\ngot {got}")
 
 
+def tied_model():
+    """Names of one tensor, and places of one mapping, under different keys."""
+    t, shared = torch.arange(6.), {"x.w": torch.ones(2)}
+    return {"m.a": t, "m.b": t, "n": {"m.c": t, 0: t}, "m.at": {"deep": {"er": shared}}, "m.sh": shared}
+
+
+def with_keys(d, change):
+    return {change(k) if isinstance(k, str) else k: v for k, v in d.items()}
+
+
+TIES = [
+    ("rename 's/^m\\.//' /", lambda m: with_keys(m, lambda k: k.removeprefix("m."))),
+    ("rename s/a/A/ n", lambda m: m),
+    ("rename s/m.c/z/ n", lambda m: {**m, "n": {"z": m["m.a"], 0: m["m.a"]}}),
+    ("rename 's/m\\.(.)/\\1/'", lambda m: {**with_keys({k: m[k] for k in ("m.a", "m.b")}, lambda k: k[2:]), "n": {"c": m["m.a"], 0: m["m.a"]},
+                                          "m.at": m["m.at"], "m.sh": m["m.sh"]}),
+    ("cp n/0 n/1", lambda m: {**m, "n": {**m["n"], "1": m["m.a"]}}),
+    ("cp n/m.c ''", lambda m: {**m, "m.c": m["m.a"]}),
+    ("ln -s n m.sh/new", lambda m: m["m.sh"].update(new=m["n"]) or m),
+    ("ln -s m.sh n/new", lambda m: {**m, "n": {**m["n"], "new": m["m.sh"]}}),
+    ("ln m.a m.sh/new", lambda m: m["m.sh"].update(new=m["m.a"]) or m),
+]
+
+
+def ties(top):
+    path = os.path.join(top, "m.pt")
+    for line, change in TIES:
+        want = tied_model()
+        torch.save(want, path)
+        verb, *words = words_of(line)
+        r = wfctl(verb, path, *words)
+        want, got = change(want), torch.load(path)
+        ok(same(want, got), f"ties: {line}", f"exit {r.returncode}: {r.stderr.decode()}\nwant {want}\ngot {got}")
+    torch.save(tied_model(), path)
+    for key in ("m.a", "m.b", "n/m.c", "n/0", "m.sh"):
+        name = key.rpartition("/")[2]
+        ok(text("attr", path, key, "key") == (name if name == "0" else f'"{name}"') + "\n", f"attr tells the key of {key}", text("attr", path, key, "key"))
+
+
+def objects(top):
+    """A copy is of the same class, or refused; the entries can be copied into a mapping."""
+    path = os.path.join(top, "m.pt")
+    torch.save({"sparse": torch.eye(3).to_sparse(), "objects": np.array([{}, 1], dtype=object), "linear": torch.nn.Linear(2, 2),
+                "list": [torch.ones(1), {"x": torch.ones(1)}], "tuple": (torch.ones(1), 5), "od": OrderedDict(a=torch.ones(1))}, path)
+    for key in ("sparse", "objects", "linear"):
+        refused("an object of class", "cp", path, key, "new")
+    for key in ("list", "tuple", "od"):
+        done("cp", path, key, "new")
+        got = torch.load(path, weights_only=False)
+        ok(same(got[key], got["new"]), f"cp of a {key} is one", got)
+        done("rm", "-r", path, "new")
+    done("-f", "-", input=f"mkdir {path} new\ncp {path} linear/. new\n".encode())
+    got = torch.load(path, weights_only=False)
+    ok(all(torch.equal(v, got["new"][k]) for k, v in got["linear"].state_dict().items()), "a module's tensors can be copied into a mapping", got)
+
+
+def typed(top):
+    """What set has made has its type at once: one script is what its lines are one by one."""
+    path = os.path.join(top, "m.pt")
+    for value in ("5", "0.5", "true", "null", "1e3", "NaN", "word"):
+        results = []
+        for lines in ([f"set m.pt new {value}", "mv m.pt new loss"], [f"set m.pt new {value}\nmv m.pt new loss"]):
+            torch.save(model(), path)
+            for line in lines:
+                done("-f", "-", input=line.replace("m.pt", path).encode())
+            results.append(torch.load(path)["loss"])
+        ok(same(*results), f"set new {value}, mv new loss: one script or two runs", results)
+
+
 REFUSED = [  # words behind the path, a word of the line
     ("set opt 5", "a mapping"), ("set model/module.a 5", "--file"), ("set flag maybe", "not set"), ("set 'nix*' 5", "no key fits"),
     ("set nowhere/x 5", "no such key"), ("set new x --type int", "not set"), ("set new x --type thing", "--type"),
@@ -370,6 +440,9 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as top:
     cat(top)
     edits(top, False)
     edits(top, True)
+    ties(top)
+    objects(top)
+    typed(top)
     refusals(top)
     between(top)
     scripts(top)
