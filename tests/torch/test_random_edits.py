@@ -9,8 +9,9 @@ ordinary tools make. In between it syncs, kills the daemon, mounts again, commit
 After a kill the mount must show the state of the last fsync or of one of the edits after it, never less. After a commit
 torch.load must return what the dictionary says, bit for bit, ties included. Tools replace files, text is written over tensors
 and in halves with readers between, cp -a copies an entry over one of another type. Entries are put aside under scratch names, too,
-which no commit writes and only an unmount or wfctl discard forgets, and brought back. The seed of a failing round is printed; the
-same seed repeats it. Prints TAP.
+which no commit writes and only an unmount or wfctl discard forgets, and brought back. Verbs of wfctl edit the mount, the file while
+it is not mounted, and what a killed mount left, one by one and in scripts. The seed of a failing round is printed; the same seed
+repeats it. Prints TAP.
 """
 import argparse
 import copy
@@ -37,12 +38,13 @@ from random_content import ContentEdits
 from random_model import DTYPES, Elements, Fixed, Mismatch, Opaque, containers, distinct, plain, stays
 from random_names import LIBC, NameEdits
 from random_tools import ToolEdits
+from random_verbs import VerbEdits
 
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
 
 
-class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
+class Round(NameEdits, ContentEdits, ToolEdits, VerbEdits, Comparing):
     def __init__(self, build, seed, steps):
         self.rng = random.Random(seed)
         self.seed, self.steps = seed, steps
@@ -164,15 +166,18 @@ class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
         self.synced = [self.snapshot()]
         self.trace.append("fsync")
 
-    def kill(self):
-        if self.synced is None:
-            self.sync()
+    def kill_daemon(self):
         self.close_orphans()
         process = os.pidfd_open(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         select.select([process], [], [])  # until it has ended, it holds the checkpoint's lock
         os.close(process)
         subprocess.run(["umount", "-l", self.mnt], check=True)
+
+    def kill(self):
+        if self.synced is None:
+            self.sync()
+        self.kill_daemon()
         states = self.synced + [self.snapshot()]
         self.trace.append("kill")
         self.mount()
@@ -196,7 +201,8 @@ class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
                       self.edit_symlink, self.edit_exchange,
                       self.edit_value, self.edit_put_aside, self.edit_bring_back]
         every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
-                              self.edit_text, self.edit_half, self.edit_tool, self.edit_copy, self.edit_bad_value, self.edit_retype, self.edit_resize, self.edit_orphan, self.edit_write_orphan]
+                              self.edit_text, self.edit_half, self.edit_tool, self.edit_copy, self.edit_bad_value, self.edit_retype, self.edit_resize, self.edit_orphan, self.edit_write_orphan,
+                              self.edit_verb, self.edit_verb, self.edit_verb, self.edit_script]
         self.mount()
         self.compare_mount()
         for step in range(self.steps):
@@ -222,6 +228,10 @@ class Round(NameEdits, ContentEdits, ToolEdits, Comparing):
                 self.umount()
                 self.compare_file()
                 self.mount()
+            elif dice < 0.10:
+                self.verbs_on_file()
+            elif dice < 0.11:
+                self.verbs_with_pending()
             else:
                 self.rng.choice(every)()
             if step % 10 == 0:
