@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codec/compose/output.h"
 #include "codec/edit/state.h"
 #include "codec/bytes/util.h"
 #include "codec/container/lookalike.h"
@@ -186,6 +187,8 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		r = open_placement(ck, options, err);
 	if (r == 0 && ck->overlay)
 		r = wf_edits_open(ck, err);
+	if (r == 0)
+		r = wf_output_choose(ck, err);
 	if (r == 0 && ck->overlay)
 		log_failure(ck);
 	if (r == 0 && options->preload && ck->placement)

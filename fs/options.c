@@ -81,7 +81,7 @@ void fs_options_help(void)
 	     "  map_location=LOC       place storages: cpu, cuda, cuda:N, or FROM=TO joined by ;\n"
 	     "  preload                load every storage at mount rather than at first use\n"
 	     "  verify                 hold what map_location loads against its CRC\n"
-	     "  output=FILE            commits go to FILE; the checkpoint is never touched\n"
+	     "  output=FILE            commits go to FILE (x.safetensors: in that format); the checkpoint is never touched\n"
 	     "  commit=MODE            auto, replace or append\n"
 	     "  allow_other            let other users in (brings default_permissions)\n"
 	     "  default_permissions    the kernel checks permissions\n"

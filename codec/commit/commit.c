@@ -35,7 +35,8 @@
  *             | put_in_place: wf_new_file_rename          |       <- until here: a failure leads to finish |
  *             +---------------------+---------------------+            (cut_back, or the file is removed)  |
  *                               IN PLACE                                                                   |
- *                                   | go_on: swap_base                                                     |
+ *                                   | go_on: swap_base  (an output of another format is no base:           |
+ *                                   |                    wf_overlay_written, and the log goes on)          |
  *                                SWAPPED                                                                   |
  *                                   | go_on: wf_overlay_committed                                          |
  *                                CLEARED                                                                   |
@@ -61,7 +62,8 @@ static int plan(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	bool verbatim = !wf_checkpoint_rewritable(ck);
-	if (verbatim && (c->windows || (ck->edits && wf_edits_structural(ck))))
+	bool as_zip = ck->output_as_zip && wf_container_kind_of(ck->container) == WF_CONTAINER_PICKLE;
+	if (verbatim && (c->windows || as_zip || (ck->edits && wf_edits_structural(ck))))
 		return wf_fail(c->err, -EOPNOTSUPP, "this pickle can be read but not written: %s", ck->why_verbatim);
 	if (verbatim && ck->relocated)
 		wf_log_line(&ck->log,
@@ -72,6 +74,7 @@ static int plan(struct wf_commit_run *c)
 					   .container = ck->container,
 					   .root = wf_tree_root(ck->tree),
 					   .verbatim = verbatim,
+					   .as_zip = as_zip,
 					   .types_changed = ck->relocated || (ck->edits && wf_edits_types_changed(ck)),
 					   .windows = c->windows};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != WF_STRATEGY_REPLACE, c->err);
@@ -235,6 +238,28 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	return r;
 }
 
+/* ---- an output of another format, which is no base: the log goes on ---- */
+
+static int commit_to_other_format(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	int old_fd = -1;
+	uint64_t ignored;
+	int r = wf_overlay_check_base(ck->overlay, c->err);
+	if (r == 0 && wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored))
+		r = wf_new_file_dress(&c->file, old_fd, c->err);
+	if (r == 0)
+		r = ck->write_other(ck, wf_overlay_target(ck->overlay), c->file.fd, c->err);
+	if (r < 0)
+		return r;
+	take_overlay(ck);
+	r = put_in_place(c);
+	if (r == 0)
+		wf_overlay_written(ck->overlay);
+	leave_overlay(ck);
+	return r;
+}
+
 /* ---- append to the checkpoint itself ---- */
 
 static int append(struct wf_commit_run *c)
@@ -297,15 +322,16 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 	int r = ck->at_once && c->returned > 0
 			? wf_fail(c->err, -EPERM, "not without the objects that hold them: %s", c->returned_names.data)
 			: wf_edits_before_commit(ck, c->err);
-	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && !ck->relocated;
+	bool other = ck->write_other != NULL; /* it has no locations */
+	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && (other || !ck->relocated);
 	if (r == 0 && !*ret_nothing)
 		r = wf_commit_choose(c, mode);
 	if (r == 0 && trim)
 		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
-	if (r == 0 && !*ret_nothing)
+	if (r == 0 && !*ret_nothing && !other)
 		r = plan(c);
 	/* after a trim the checkpoint is closed, and scratch entries go with it */
-	if (r == 0 && !*ret_nothing && !trim)
+	if (r == 0 && !*ret_nothing && !trim && !other)
 		r = wf_edits_keep(ck, c->plan.live, c->err);
 	/* it moves descriptors of data files, which nobody may be reading from then */
 	if (r == 0 && !*ret_nothing && (r = wf_overlay_sync(ck->overlay)) < 0)
@@ -366,7 +392,9 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 	r = r < 0 ? wf_fail(c.err, r, "cannot make the edits durable: %s", strerror(-r))
 		  : prepare(&c, mode, always, trim, &nothing);
 	if (r == 0 && !nothing)
-		r = c.strategy == WF_STRATEGY_APPEND ? commit_in_place(&c) : commit_to_new_file(&c);
+		r = ck->write_other                    ? commit_to_other_format(&c)
+		    : c.strategy == WF_STRATEGY_APPEND ? commit_in_place(&c)
+						       : commit_to_new_file(&c);
 	finish(&c, r);
 	pthread_mutex_unlock(&ck->commit_lock);
 	return r < 0 ? r : (int)WF_MIN(c.returned, (uint32_t)INT_MAX);

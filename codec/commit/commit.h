@@ -36,6 +36,7 @@ struct wf_commit_input {
 	struct wf_container *container;
 	wf_ref root;
 	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
+	bool as_zip;                     /* a plain pickle becomes an archive */
 	bool types_changed;              /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 };
@@ -69,7 +70,8 @@ struct wf_call_before {
 struct wf_plan {
 	struct wf_commit_input in;
 	bool legacy;        /* a legacy stream is written, ... */
-	bool plain;         /* ... or a pickle; else a zip */
+	bool plain;         /* ... or a pickle; else a zip, ... */
+	bool anew;          /* ... of which no record was in a zip before */
 	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
 	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
 	bool keep_pickle;   /* the pickle is copied: verbatim, or TorchScript of which bytes alone changed */

@@ -100,7 +100,7 @@ static int name_first(struct wf_plan *p, struct wf_naming *n)
 int wf_plan_name_storages(struct wf_plan *p, struct wf_naming *n)
 {
 	const struct wf_container *c = p->in.container;
-	bool is_new, same_folder = wf_container_kind_of(c) != WF_CONTAINER_TAR;
+	bool is_new, same_folder = !p->anew;
 	for (uint32_t i = 0; i < wf_container_count(c) && same_folder; i++) {
 		bool dropped = n->owner[i] && !p->live[n->owner[i] - 1];
 		if (!dropped && !take_name(n, wf_container_record(c, i)->name, &is_new))

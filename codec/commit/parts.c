@@ -117,8 +117,8 @@ static int zip_parts(struct wf_plan *p, const struct wf_naming *n)
 	return r == 0 && !storages_done ? add_all_storages(p, n) : r;
 }
 
-/* What torch 2.1 writes, for the tar of 2016. */
-static int tar_parts(struct wf_plan *p, const struct wf_naming *n)
+/* What torch 2.1 writes, for the tar of 2016 and a plain pickle. */
+static int new_parts(struct wf_plan *p, const struct wf_naming *n)
 {
 	int r = add_pickle(p);
 	if (r == 0)
@@ -196,11 +196,7 @@ static int plan_serialization_id(struct wf_plan *p, const struct wf_naming *n, s
 
 int wf_plan_parts(struct wf_plan *p, const struct wf_naming *n, struct wf_error *err)
 {
-	enum wf_container_kind kind = wf_container_kind_of(p->in.container);
-	int r = p->plain                   ? 0
-		: p->legacy                ? legacy_parts(p, n)
-		: kind == WF_CONTAINER_TAR ? tar_parts(p, n)
-					   : zip_parts(p, n);
+	int r = p->plain ? 0 : p->legacy ? legacy_parts(p, n) : p->anew ? new_parts(p, n) : zip_parts(p, n);
 	if (r < 0)
 		return wf_fail(err, r, "out of memory");
 	return p->legacy || p->plain ? 0 : plan_serialization_id(p, n, err);

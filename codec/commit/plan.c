@@ -239,9 +239,11 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 	*plan = (struct wf_plan){
 		.in = *in,
 		.legacy = kind == WF_CONTAINER_LEGACY,
-		.plain = kind == WF_CONTAINER_PICKLE,
+		.plain = kind == WF_CONTAINER_PICKLE && !in->as_zip,
+		.anew = kind == WF_CONTAINER_TAR || (kind == WF_CONTAINER_PICKLE && in->as_zip),
 		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed),
-		.prefix = kind == WF_CONTAINER_TAR ? "archive" : wf_container_prefix(in->container),
+		.prefix = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_PICKLE ? "archive"
+										  : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
 	};
 	struct wf_naming n = {0};

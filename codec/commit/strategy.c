@@ -63,7 +63,7 @@ int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
 		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay),
 			       strerror(-home));
 	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
-	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container))
+	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container) || ck->write_other)
 		return r;
 	/* a clone shares its dead bytes with the old file, but not for ever */
 	uint64_t size = wf_source_size(wf_container_file(ck->container)), ignored;

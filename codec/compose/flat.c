@@ -13,6 +13,7 @@
 #define NAMES_MAX WF_SAFETENSORS_JSON_MAX
 
 struct reading {
+	const struct wf_checkpoint *ck;
 	struct wf_flat *flat;
 	const char *(*refuses)(const struct wf_named *n);
 	struct wf_skipped *skipped;
@@ -56,6 +57,8 @@ static int add(void *ctx, const struct wf_named *n)
 {
 	struct reading *reading = ctx;
 	struct wf_flat *f = reading->flat;
+	if (wf_edits_is_aside(reading->ck, n->ino))
+		return 0;
 	const char *why = n->tensor ? reading->refuses(n) : n->problem;
 	if (why)
 		return skip(reading->skipped, n->name, n->name_len, why, n->is_tensor);
@@ -126,7 +129,7 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
 		 struct wf_flat *ret, struct wf_skipped *skipped)
 {
-	struct reading reading = {.flat = ret, .refuses = refuses, .skipped = skipped};
+	struct reading reading = {.ck = ck, .flat = ret, .refuses = refuses, .skipped = skipped};
 	*ret = (struct wf_flat){0};
 	wf_buffer_puts(&ret->names, ""); /* so that there are some */
 	int r = wf_each_named(ck, dir, add, &reading);

@@ -86,6 +86,8 @@ static int enter(struct names *w, wf_ino ino, bool again)
 	if (is_composite(w, d))
 		return tell(w, ino, NULL, "a tensor that is made of several (sparse, nested, or quantised per channel)",
 			    true);
+	if (d->live == 0)
+		return tell(w, ino, NULL, "an empty mapping or list", false);
 	wf_buffer_putc(&w->name, '.');
 	int r = wf_buffer_status(&w->name);
 	return r < 0 ? r : push(w, ino, again);

@@ -39,6 +39,12 @@ static int set_aside(struct wf_checkpoint *ck, bool aside)
 	return r;
 }
 
+bool wf_edits_is_aside(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = ck->edits ? wf_edit_known(ck, ino) : NULL;
+	return f && f->aside;
+}
+
 /* ---- backups ---- */
 
 /* "w~" or "w.~2~" of "w". */
@@ -112,8 +118,10 @@ int wf_edits_before_commit(struct wf_checkpoint *ck, struct wf_error *err)
 
 void wf_edits_end_commit(struct wf_checkpoint *ck)
 {
-	if (ck->edits)
-		set_aside(ck, false);
+	if (!ck->edits)
+		return;
+	set_aside(ck, false);
+	ck->edits->changes++; /* what was composed meanwhile lacks it */
 }
 
 /* ---- what is kept ---- */

@@ -69,6 +69,8 @@ uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_
  * storages are what is to be written. What a writer has in its hands goes on: the commit takes what was judged last, and
  * leaves out what never was. */
 int wf_edits_before_commit(struct wf_checkpoint *ck, struct wf_error *err);
+/* Whether it leaves out that file. */
+bool wf_edits_is_aside(const struct wf_checkpoint *ck, wf_ino ino);
 void wf_edits_end_commit(struct wf_checkpoint *ck); /* what was left out is there again; after a commit that failed */
 /* For wf_status: appends JSON. Shapes that are others than at the last commit, and content that was refused. */
 void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);

@@ -15,6 +15,11 @@ static int check(struct wf_checkpoint *ck, struct wf_error *err)
 			return wf_fail(err, -EBUSY, "a file of the mount is open");
 	if (ck->placement && wf_placement_is_leased(ck->placement))
 		return wf_fail(err, -EBUSY, "another process has a tensor mapped");
+	if (wf_overlay_goes_on(ck->overlay))
+		return wf_fail(
+			err, -EOPNOTSUPP,
+			"edits that were committed to %s and edits since then stand in one log: commit, unmount, and mount anew",
+			wf_overlay_target(ck->overlay));
 	return wf_overlay_check_base(ck->overlay, err);
 }
 

@@ -45,6 +45,10 @@ enum wf_rewritable { WF_REWRITABLE_UNKNOWN, WF_REWRITABLE, WF_VERBATIM };
 struct wf_checkpoint {
 	char *path;   /* resolved, absolute */
 	char *output; /* where commits go, absolute; NULL: path */
+	/* Commits write another format than the container's: this makes the whole file, durable, in fd (target: its name to be). The commit
+	 * keeps edits away. NULL: they write the container's own. */
+	int (*write_other)(struct wf_checkpoint *ck, const char *target, int fd, struct wf_error *err);
+	bool output_as_zip; /* commits of a plain pickle write what torch.load reads */
 	enum wf_commit_mode commit_mode;
 	bool at_once;         /* wf_open_options */
 	bool onto;            /* the edits were made on another file: what they touch must be the same here */

@@ -48,6 +48,8 @@ struct wf_overlay {
 	int log_fd;       /* log; -1 until there is one */
 	int lock_pid;     /* what `lock` says; a daemon's fork after opening changes it */
 	bool mark_append; /* the mark of the commit under way */
+	bool written;     /* the edits so far are in the target, in another format: log and mark stay */
+	bool goes_on;     /* what was written so is the beginning of the log */
 	bool uncleared;   /* after a commit something could not be removed: before the next edit it must be */
 	bool (*keep)(void *ctx, uint32_t number); /* which data files stay then */
 	void *keep_ctx;

@@ -359,6 +359,17 @@ int wf_overlay_seal_append(struct wf_overlay *ov, int fd)
 	return r;
 }
 
+void wf_overlay_written(struct wf_overlay *ov)
+{
+	ov->pending = 0;
+	ov->written = ov->goes_on = true;
+}
+
+bool wf_overlay_goes_on(const struct wf_overlay *ov)
+{
+	return ov->goes_on;
+}
+
 int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx)
 {
 	struct wf_overlay_base base;

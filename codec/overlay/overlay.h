@@ -42,6 +42,9 @@
  *   committed()                no log      nothing to do
  *   (failure: cut_back, commit_abort)      P = B: replay
  *
+ *   A commit to a target of another format is a REPLACE that ends with written() in place of committed(): log and mark stay, P (the target)
+ *   is T, and the next edit takes the mark away first, so that an opening after it replays the whole log on B.
+ *
  *   P is neither B nor T: -ESTALE, nothing is touched; a reader shows the file alone. P is compared by its content, so
  *   that one that was copied, restored or touched counts as itself; B and T need no more than that (overlay/base.c).
  *   An append to a file that has another inode than B said, and that ends like a whole zip, may be a later state that was
@@ -187,6 +190,11 @@ int wf_overlay_seal_append(struct wf_overlay *ov, int fd);
  * is the checkpoint from now on. What cannot be removed is tried again before the next edit and at the end. Returns 0,
  * or an error of looking at fd, after which no edit may be recorded. */
 int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx);
+/* In place of wf_overlay_committed, where the target has another format and is no base: the log goes on, from the same base. Nothing
+ * is pending, and the mark stays until the next edit: an opening until then finds that the edits are in the target. */
+void wf_overlay_written(struct wf_overlay *ov);
+/* Whether the log has edits that are in such a target: dropping it would take them from the mount, too. */
+bool wf_overlay_goes_on(const struct wf_overlay *ov);
 /* Takes the writer's lock on a file about to be renamed over the target; released with fd. */
 int wf_overlay_lock_file(int fd);
 

@@ -9,6 +9,7 @@
 int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t number), void *ctx)
 {
 	wf_overlay_forget_log(ov);
+	ov->written = ov->goes_on = false;
 	if (ov->dir_fd < 0)
 		return 0;
 	/* the mark last: with it, and without a log, an opening still knows that the edits are in the file */

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 
 int wf_overlay_sync(struct wf_overlay *ov)
@@ -60,6 +62,15 @@ static int prepare(struct wf_overlay *ov, bool removes)
 		if (left < 0)
 			return left;
 		ov->uncleared = false;
+	}
+	if (ov->written) {
+		/* with the mark beside it, the log would be taken for the commit's */
+		if (unlinkat(ov->dir_fd, "commit", 0) < 0 && errno != ENOENT)
+			return -errno;
+		int gone = wf_sync_directory(ov->dir_fd);
+		if (gone < 0)
+			return gone;
+		ov->written = false;
 	}
 	int r = make_directory(ov);
 	if (ov->unlogged)

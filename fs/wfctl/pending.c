@@ -10,9 +10,34 @@
 #include "fs/wfctl/call.h"
 #include "fs/wfctl/control.h"
 #include "fs/wfctl/fail.h"
+#include "fs/wfctl/json.h"
 #include "fs/wfctl/open.h"
 #include "fs/wfctl/run.h"
 #include "fs/wfctl/where.h"
+
+/* Edits beside an output that is no checkpoint that can be opened, or not there yet. false: there are none. */
+static bool tell_waiting(const char *path, struct wf_buffer *out)
+{
+	const struct wf_open_options options = {.ignore_overlay = true};
+	struct wf_checkpoint *ck = NULL;
+	uint64_t edits = 0;
+	char why[512];
+	if (wf_waiting(path, &edits, why, sizeof why, NULL) < 0 || edits == 0)
+		return false;
+	int r = wf_open(path, &options, &ck, NULL);
+	wf_close(ck);
+	if (r == 0)
+		return false;
+	wf_buffer_puts(out, "{\n  \"output\": ");
+	wfctl_json_put(out, path, strlen(path));
+	wf_buffer_printf(out, ",\n  \"pending\": {\"edits\": %llu},\n  \"last_error\": ", (unsigned long long)edits);
+	if (why[0])
+		wfctl_json_put(out, why, strlen(why));
+	else
+		wf_buffer_puts(out, "null");
+	wf_buffer_puts(out, "\n}\n");
+	return true;
+}
 
 int wfctl_status(const struct wfctl_call *call)
 {
@@ -23,7 +48,7 @@ int wfctl_status(const struct wfctl_call *call)
 		return r;
 	if (wfctl_is_mount(path)) {
 		r = wfctl_control_read(path, "status", &status);
-	} else {
+	} else if (!tell_waiting(path, &status)) {
 		struct wf_checkpoint *ck = wfctl_open(path, false);
 		if (!ck)
 			return WFCTL_FAILED;

@@ -15,8 +15,8 @@ import zlib
 from collections import OrderedDict
 
 STORAGES = {"float32": "FloatStorage", "float64": "DoubleStorage", "int64": "LongStorage", "int32": "IntStorage",
-            "uint8": "ByteStorage", "bool": "BoolStorage", "float16": "HalfStorage"}
-ITEMSIZE = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint8": 1, "bool": 1, "float16": 2}
+            "uint8": "ByteStorage", "bool": "BoolStorage", "float16": "HalfStorage", "complex128": "ComplexDoubleStorage"}
+ITEMSIZE = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint8": 1, "bool": 1, "float16": 2, "complex128": 16}
 
 
 def _stand_in(module, name):

@@ -327,10 +327,53 @@ def check_hostile(w):
     ok(p.returncode == 0 and list(load_file(out)) == ["w"], "a mapping in itself is told once", p)
 
 
+def check_output(w):
+    """A commit of a mount with output=x.safetensors writes what save_file does of the same edit."""
+    x = torch.arange(12.).reshape(3, 4)
+    d = {"w": x, "t": x.t(), "tie": x, "m": {"k": torch.ones(2).bfloat16()}, "日": torch.tensor(True), "z": torch.empty(0, 3)}
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    out, wanted = os.path.join(w.dir, "o.safetensors"), os.path.join(w.dir, "wanted.safetensors")
+    for what, save, edit, after in (
+            ("a dictionary", lambda: torch.save(d, w.file), ("t", "u"), {"u": x.t(), **{k: v for k, v in d.items() if k != "t"}}),
+            ("a legacy file", lambda: torch.save(d, w.file, _use_new_zipfile_serialization=False), ("m/k", "m/l"), {**d, "m": {"l": d["m"]["k"]}}),
+            ("a module", lambda: torch.save(model, w.file), None, model.state_dict()),
+            ("a TorchScript archive", lambda: torch.jit.script(model).save(w.file), None, model.state_dict())):
+        save()
+        w.mount("-o", f"output={out}")
+        if edit:
+            os.rename(*(f"{w.mnt}/{name}" for name in edit))
+        else:
+            with open(f"{w.mnt}/0.bias", "r+b") as f:
+                f.write(bytes(16))
+            after = {**after, "0.bias": torch.zeros(4)}
+        p = run(w.wfctl, "umount", w.mnt)
+        _, notes = reference(after, wanted)
+        if ok(p.returncode == 0 and os.path.exists(out), f"output=x.safetensors of {what} is committed", p):
+            same_file(out, wanted, "  as save_file writes it", notes)
+            os.unlink(out)
+
+
+def check_pickle_output(w):
+    import pickle
+    d = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": {"x": np.ones(3)}, "epoch": 3, "t": torch.ones(3)}
+    with open(w.file, "wb") as f:
+        pickle.dump(d, f)
+    out = os.path.join(w.dir, "o.pt")
+    w.mount("-o", f"output={out}")
+    with open(f"{w.mnt}/w", "r+b") as f:
+        f.write(np.float32(9).tobytes())
+    os.rename(f"{w.mnt}/n/x", f"{w.mnt}/n/y")
+    p = run(w.wfctl, "umount", w.mnt)
+    ok(p.returncode == 0, "output=x.pt of a plain pickle is committed", p)
+    got = torch.load(out, weights_only=False)
+    ok(got["w"].tolist() == [[9, 1, 2], [3, 4, 5]] and got["n"]["y"].tolist() == [1, 1, 1] and got["epoch"] == 3 and torch.equal(got["t"], d["t"]) and
+       list(got) == list(d), "  as torch.load reads it", got)
+
+
 with World(BUILD) as world:
     for check in (check_skipped, check_modules, check_sharing, check_npz, check_shards, check_words, check_hostile):
         check(world)
-    for check in (check_npy, check_edits):
+    for check in (check_npy, check_edits, check_output, check_pickle_output):
         if FUSE:
             check(world)
         else:

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "codec/compose/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "codec/bytes/io.h"
+#include "codec/bytes/util.h"
+#include "codec/compose/inner.h"
+#include "codec/compose/target.h"
+
+#define NAMES_TOLD 20 /* in the log, of what has no place; the rest is counted */
+
+/* ---- what has no place ---- */
+
+/* A line of the list: its end. */
+static const char *print_line(const char *line, struct wf_buffer *out)
+{
+	const char *tab = strchr(line, '\t'), *end = strchr(tab, '\n');
+	wf_buffer_append(out, line, (size_t)(tab - line));
+	wf_buffer_puts(out, " (");
+	wf_buffer_append(out, tab + 1, (size_t)(end - tab - 1));
+	wf_buffer_putc(out, ')');
+	return end + 1;
+}
+
+static void print_list(const struct wf_skipped *skipped, uint32_t most, struct wf_buffer *out)
+{
+	const char *line = skipped->text.data, *end = line + skipped->text.len;
+	for (uint32_t i = 0; line < end && i < most; i++) {
+		wf_buffer_puts(out, i ? ", " : "");
+		line = print_line(line, out);
+	}
+	uint32_t rest = 0;
+	for (; line < end; line = strchr(line, '\n') + 1)
+		rest++;
+	if (rest > 0)
+		wf_buffer_printf(out, " and %u more", rest);
+	wf_buffer_puts(out, ""); /* there is a text */
+}
+
+static int read_all(struct wf_checkpoint *ck, const char *(*refuses)(const struct wf_named *n), struct wf_flat *flat,
+		    struct wf_skipped *skipped, struct wf_error *err)
+{
+	int r = wf_flat_read(ck, WF_INO_ROOT, refuses, flat, skipped);
+	return r < 0 ? wf_fail(err, r, "%s",
+			       r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r))
+		     : 0;
+}
+
+static int refuse(struct wf_checkpoint *ck, const char *target, const struct wf_skipped *skipped, struct wf_error *err)
+{
+	struct wf_buffer list = WF_BUFFER_INIT, most = WF_BUFFER_INIT;
+	print_list(skipped, NAMES_TOLD, &list);
+	print_list(skipped, 3, &most);
+	wf_log_line(&ck->log, "no place in %s: %s", target, list.data ? list.data : "?");
+	int r = wf_fail(err, -EOPNOTSUPP, "these have no place in %s: %s; remove them, or wfctl export leaves them out",
+			target, most.data ? most.data : "?");
+	wf_buffer_free(&list);
+	wf_buffer_free(&most);
+	return r;
+}
+
+/* The flat dictionary that is going to be written, whole or not at all. */
+static int read_flat(struct wf_checkpoint *ck, const char *target, const char *(*refuses)(const struct wf_named *n),
+		     struct wf_flat *ret, struct wf_error *err)
+{
+	struct wf_skipped skipped = {0};
+	pthread_rwlock_rdlock(&ck->lock);
+	int r = read_all(ck, refuses, ret, &skipped, err);
+	pthread_rwlock_unlock(&ck->lock);
+	if (r == 0 && skipped.text.len > 0)
+		r = refuse(ck, target, &skipped, err);
+	wf_buffer_free(&skipped.text);
+	return r;
+}
+
+/* ---- writing ---- */
+
+static int start(struct wf_checkpoint *ck, int fd, struct wf_out *o, struct wf_error *err)
+{
+	int old = -1, r = wf_out_init(o, fd, 0, &ck->progress.done_bytes);
+	uint64_t ignored;
+	if (r < 0)
+		return wf_fail(err, r, "out of memory");
+	if (wf_source_locate(wf_container_file(ck->container), 0, &old, &ignored))
+		wf_out_probe_clone(o, old);
+	return 0;
+}
+
+static int sync_all(struct wf_out *o, struct wf_error *err)
+{
+	int r = wf_out_finish(o);
+	if (r == 0 && fsync(o->fd) < 0)
+		r = -errno;
+	return r < 0 ? wf_fail(err, r, "cannot make the written bytes durable: %s", strerror(-r)) : 0;
+}
+
+/* What is on disk begins as it was meant to, and has its length. */
+static int check_head(int fd, const struct wf_composed *c, struct wf_error *err)
+{
+	struct stat st;
+	cleanup_free char *head = malloc(c->text.len + 1);
+	if (!head)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	int r = wf_pread_all(fd, head, c->text.len, 0);
+	if (r < 0 || fstat(fd, &st) < 0 || (uint64_t)st.st_size != wf_composed_size(c) ||
+	    memcmp(head, c->text.data, c->text.len) != 0)
+		return wf_fail(err, -EUCLEAN, "the file just written is not what was to be written");
+	return 0;
+}
+
+static int put_safetensors(struct wf_checkpoint *ck, const struct wf_composed *c, int fd, struct wf_error *err)
+{
+	struct wf_out o;
+	uint64_t bytes = wf_composed_size(c);
+	int r = start(ck, fd, &o, err);
+	if (r < 0)
+		return r;
+	atomic_store(&ck->progress.total_bytes, bytes);
+	r = wf_out_reserve(&o, bytes, o.clone_block == 0);
+	if (r < 0)
+		wf_fail(err, r, "there is no room for its %llu bytes: %s", (unsigned long long)bytes, strerror(-r));
+	if (r == 0)
+		r = wf_composed_copy(ck, c, &o, err);
+	if (r == 0)
+		r = sync_all(&o, err);
+	wf_out_free(&o);
+	return r < 0 ? r : check_head(fd, c, err);
+}
+
+static int write_safetensors(struct wf_checkpoint *ck, const char *target, int fd, struct wf_error *err)
+{
+	struct wf_flat flat;
+	struct wf_composed *c = NULL;
+	int r = read_flat(ck, target, wf_safetensors_refuses_tensor, &flat, err);
+	if (r == 0 && (r = wf_safetensors_of(&flat, NULL, 0, &c)) < 0)
+		wf_fail(err, r, "%s",
+			r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
+	wf_flat_free(&flat);
+	if (r == 0)
+		r = put_safetensors(ck, c, fd, err);
+	wf_composed_free(c);
+	return r;
+}
+
+/* ---- which ---- */
+
+static bool ends_in(const char *path, const char *suffix)
+{
+	size_t n = strlen(path), k = strlen(suffix);
+	return n > k && !strcasecmp(path + n - k, suffix);
+}
+
+static const char *unwritten_suffix(const char *path)
+{
+	static const char *const all[] = {".npz", ".npy", ".gguf", ".onnx", ".h5", ".json"};
+	for (size_t i = 0; i < WF_ARRAY_SIZE(all); i++)
+		if (ends_in(path, all[i]))
+			return all[i];
+	return NULL;
+}
+
+static bool is_torch_name(const char *path)
+{
+	return ends_in(path, ".pt") || ends_in(path, ".pth") || ends_in(path, ".ckpt") || ends_in(path, ".bin");
+}
+
+/* Who makes such a mount hears at once what has to go before a commit. */
+static int tell(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	struct wf_flat flat;
+	struct wf_skipped skipped = {0};
+	struct wf_buffer list = WF_BUFFER_INIT;
+	int r = read_all(ck, wf_safetensors_refuses_tensor, &flat, &skipped, err);
+	if (r == 0 && skipped.text.len > 0) {
+		print_list(&skipped, 3, &list);
+		wf_log_line(
+			&ck->log,
+			"a commit to %s is refused until these are removed, which have no place there: %s (.weightfs/"
+			"model.skipped lists all)",
+			ck->output, list.data ? list.data : "?");
+	}
+	wf_buffer_free(&list);
+	wf_buffer_free(&skipped.text);
+	wf_flat_free(&flat);
+	return r == -EFBIG ? 0 : r;
+}
+
+int wf_output_choose(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	if (!ck->output || !ck->writable)
+		return 0;
+	const char *suffix = unwritten_suffix(ck->output);
+	if (suffix)
+		return wf_fail(err, -EOPNOTSUPP, "output=%s: a commit writes no %s file (wfctl export may)", ck->output,
+			       suffix);
+	ck->output_as_zip = is_torch_name(ck->output);
+	if (!ends_in(ck->output, ".safetensors"))
+		return 0;
+	ck->write_other = write_safetensors;
+	return tell(ck, err);
+}
