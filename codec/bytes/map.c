@@ -11,6 +11,7 @@
 
 #define FIRST_SIZE 16u
 #define MAX_SIZE (1u << 30)
+#define LONG_RUN 256 /* slots; in a table with a good factor the longest are shorter */
 
 uint64_t wf_random_seed(const void *fallback)
 {
@@ -41,12 +42,36 @@ uint32_t wf_map_hash(const struct wf_map *m, const void *key, size_t len)
 	return wf_map_hash_u64(m, wf_map_mix(m, h, word) + len);
 }
 
-static void put(struct wf_map_slot *slots, uint32_t size, struct wf_map_slot s)
+static void put(struct wf_map *m, struct wf_map_slot s)
 {
-	uint32_t at = s.hash & (size - 1);
-	while (slots[at].value != 0)
-		at = (at + 1) & (size - 1);
-	slots[at] = s;
+	uint32_t at = s.hash >> m->shift;
+	while (m->slots[at].value != 0)
+		at = (at + 1) & (m->size - 1);
+	m->slots[at] = s;
+}
+
+/* Into a table of that size, a power of two, with each hash multiplied. */
+static int rebuild(struct wf_map *m, uint32_t size, uint32_t factor)
+{
+	struct wf_map old = *m;
+	struct wf_map_slot *slots = calloc(size, sizeof *slots);
+	if (!slots)
+		return -ENOMEM;
+	m->slots = slots;
+	m->size = size;
+	m->shift = (uint32_t)__builtin_clz(size) + 1;
+	/* from a free slot on, so that those of one hash keep their order */
+	uint32_t first = 0;
+	while (first < old.size && old.slots[first].value != 0)
+		first++;
+	for (uint32_t i = 0; i < old.size; i++) {
+		struct wf_map_slot s = old.slots[(first + i) & (old.size - 1)];
+		s.hash *= factor;
+		if (s.value != 0)
+			put(m, s);
+	}
+	free(old.slots);
+	return 0;
 }
 
 int wf_map_reserve(struct wf_map *m, uint32_t n)
@@ -58,32 +83,29 @@ int wf_map_reserve(struct wf_map *m, uint32_t n)
 		size *= 2;
 	if (size > MAX_SIZE)
 		return -E2BIG;
-	struct wf_map_slot *slots = calloc(size, sizeof *slots);
-	if (!slots)
-		return -ENOMEM;
-	if (m->size == 0) {
+	bool first = m->size == 0;
+	int r = rebuild(m, (uint32_t)size, 1);
+	if (r == 0 && first) {
 		m->seed = wf_random_seed(m);
-		m->factor = wf_random_seed(slots) | 1;
+		m->factor = wf_random_seed(m->slots) | 1;
 	}
-	/* from a free slot on, so that those of one hash keep their order */
-	uint32_t first = 0;
-	while (first < m->size && m->slots[first].value != 0)
-		first++;
-	for (uint32_t i = 0; i < m->size; i++) {
-		struct wf_map_slot s = m->slots[(first + i) & (m->size - 1)];
-		if (s.value != 0)
-			put(slots, (uint32_t)size, s);
-	}
-	free(m->slots);
-	m->slots = slots;
-	m->size = (uint32_t)size;
-	return 0;
+	return r;
 }
 
 void wf_map_add(struct wf_map *m, uint32_t hash, uint32_t value)
 {
-	put(m->slots, m->size, (struct wf_map_slot){hash, value + 1});
+	put(m, (struct wf_map_slot){hash, value + 1});
 	m->count++;
+}
+
+/* One factor in some thousands is close to a simple fraction of the distance of the keys, and then whole runs of them meet
+ * in few slots. Another factor is drawn, which changes all hashes; at most once in a doubling, for what it costs. */
+static void scramble(struct wf_map *m)
+{
+	uint32_t factor = (uint32_t)wf_random_seed(m->slots) | 1;
+	m->scramble_at = m->count * 2;
+	if (rebuild(m, m->size, factor) == 0)
+		m->factor *= factor;
 }
 
 int wf_map_set(struct wf_map *m, uint32_t key, uint32_t value)
@@ -91,10 +113,12 @@ int wf_map_set(struct wf_map *m, uint32_t key, uint32_t value)
 	int r = wf_map_reserve(m, 1);
 	if (r < 0)
 		return r;
-	uint32_t hash = wf_map_hash_u32(m, key), at = hash & (m->size - 1);
-	while (m->slots[at].value != 0 && m->slots[at].hash != hash)
+	uint32_t hash = wf_map_hash_u32(m, key), at = hash >> m->shift, run = 0;
+	for (; m->slots[at].value != 0 && m->slots[at].hash != hash; run++)
 		at = (at + 1) & (m->size - 1);
 	m->count += m->slots[at].value == 0;
 	m->slots[at] = (struct wf_map_slot){hash, value + 1};
+	if (run > LONG_RUN && m->count >= m->scramble_at)
+		scramble(m);
 	return 0;
 }

@@ -152,6 +152,25 @@ static void test_spread(void **state)
 	wf_map_free(&names);
 }
 
+/* With the factor 1 numbers one after the other would all share the first slots: another factor is drawn, and nothing is lost. */
+static void test_an_unlucky_factor(void **state)
+{
+	struct wf_map m = {0};
+	uint32_t v;
+	assert_int_equal(wf_map_reserve(&m, 20000), 0);
+	m.factor = 1;
+	for (uint32_t i = 0; i < 20000; i++)
+		assert_int_equal(wf_map_set(&m, i, i + 7), 0);
+	assert_int_equal(m.count, 20000);
+	assert_true(longest_run(&m) < 1000);
+	for (uint32_t i = 0; i < 20000; i++) {
+		assert_true(wf_map_get(&m, i, &v));
+		assert_int_equal(v, i + 7);
+	}
+	assert_false(wf_map_get(&m, 20000, &v));
+	wf_map_free(&m);
+}
+
 static void test_secrets_differ(void **state)
 {
 	struct wf_map a = {0}, b = {0};
@@ -174,6 +193,7 @@ int main(void)
 		cmocka_unit_test(test_keys_against_a_list),
 		cmocka_unit_test(test_keys_that_look_alike),
 		cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_an_unlucky_factor),
 		cmocka_unit_test(test_secrets_differ),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
