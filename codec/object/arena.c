@@ -15,7 +15,7 @@
  *   GLOBAL            n module, u32 name
  *   CALL              n effects or 0, u32 function, u32 arguments, with NEWOBJ_EX u32 keyword arguments
  *   EFFECTS           n rounds: the first in place, the others in a vector
- *   PERSID            n id
+ *   PERSID            n id, u32 number of its storage + 1
  *   FILLER            n units skipped at the end of a chunk
  *
  * Lengths at offset 4 save 8 bytes for every second string and tuple, about 20 of the 180 bytes of a tensor.
@@ -40,6 +40,7 @@ static size_t object_units(const struct wf_object *o)
 	case WF_INT:
 	case WF_FLOAT:
 	case WF_GLOBAL:
+	case WF_PERSID:
 		return 2;
 	case WF_LONG:
 	case WF_STR:

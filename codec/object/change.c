@@ -333,6 +333,15 @@ int wf_persid_set_id(struct wf_graph *g, wf_ref persid, wf_ref id)
 	return 0;
 }
 
+bool wf_persid_set_number(struct wf_graph *g, wf_ref r, uint32_t number)
+{
+	struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+
+	if (o)
+		wf_object_refs(o)[0] = number;
+	return o;
+}
+
 void wf_global_set_nested(struct wf_graph *g, wf_ref r)
 {
 	struct wf_object *o = wf_object_of(g, r, WF_GLOBAL);

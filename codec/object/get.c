@@ -291,6 +291,12 @@ wf_ref wf_persid_id(const struct wf_graph *g, wf_ref r)
 	return o ? o->n : WF_NIL;
 }
 
+uint32_t wf_persid_number(const struct wf_graph *g, wf_ref r)
+{
+	const struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	return o ? wf_object_refs(o)[0] : 0;
+}
+
 wf_ref wf_class_of(const struct wf_graph *g, wf_ref r)
 {
 	if (wf_object_of(g, r, WF_GLOBAL))

@@ -197,10 +197,13 @@ wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref a
 
 wf_ref wf_persid(struct wf_graph *g, wf_ref id)
 {
-	wf_ref r = wf_object_new(g, WF_PERSID, 1);
+	wf_ref r = wf_object_new(g, WF_PERSID, 2);
 
-	if (r)
-		wf_object_at(g, r)->n = id;
+	if (r) {
+		struct wf_object *o = wf_object_at(g, r);
+		o->n = id;
+		wf_object_refs(o)[0] = 0;
+	}
 	return r;
 }
 

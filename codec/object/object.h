@@ -168,6 +168,9 @@ wf_ref wf_call_dict(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_state(const struct wf_graph *g, wf_ref r);
 bool wf_call_is(const struct wf_graph *g, wf_ref r, const char *module, const char *name);
 wf_ref wf_persid_id(const struct wf_graph *g, wf_ref r);
+/* What wf_persid_set_number left there, at first 0: no part of what a pickle says. The table of storages notes there which
+ * storage it is, for a table beside the graph would be one miss of the cache more for every tensor. */
+uint32_t wf_persid_number(const struct wf_graph *g, wf_ref r);
 /* The class that r names: r itself for a GLOBAL, the class inside a legacy ('module', class, file, source) id. WF_NIL
  * for anything else. */
 wf_ref wf_class_of(const struct wf_graph *g, wf_ref r);
@@ -198,6 +201,8 @@ int wf_call_set_args(struct wf_graph *g, wf_ref call, wf_ref args);
 int wf_call_set_func(struct wf_graph *g, wf_ref call, wf_ref func);
 int wf_call_set_state(struct wf_graph *g, wf_ref call, wf_ref state); /* replaces the last state, or builds one */
 int wf_persid_set_id(struct wf_graph *g, wf_ref persid, wf_ref id);
+/* false, and nothing is set: r is no PERSID. */
+bool wf_persid_set_number(struct wf_graph *g, wf_ref r, uint32_t number);
 
 /* Every object in order of creation (immediates and the constants left out). Start with WF_NIL; returns WF_NIL after
  * the last. Objects made meanwhile are met too. */

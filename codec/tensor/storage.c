@@ -75,12 +75,12 @@ static int reserve_object(struct wf_storages *ss)
 
 static void map_object(struct wf_storages *ss, wf_ref object, uint32_t storage)
 {
-	uint32_t before;
-	if (!wf_map_get(&ss->by_object, object, &before)) {
+	if (wf_storage_of(ss, object) == WF_NO_STORAGE) {
 		ss->objects[ss->object_count++] = object;
 		ss->all[storage].persids++;
 	}
-	wf_map_set(&ss->by_object, object, storage);
+	if (!wf_persid_set_number(ss->graph, object, storage + 1))
+		wf_map_set(&ss->by_object, object, storage);
 }
 
 static wf_ref key_of(const struct wf_storages *ss, uint32_t i)
@@ -181,6 +181,7 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 	uint32_t i;
 	struct key_place place;
 
+	wf_persid_set_number(ss->graph, persid, 0); /* an earlier table of the same graph may have left one */
 	if (!read_id(ss->graph, persid, &id, &why))
 		return 0;
 	key = key_bytes(ss->graph, id.key, buf, &len);
@@ -301,7 +302,7 @@ static int reserve_all(struct wf_storages *ss)
 	ss->objects = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->objects);
 	ss->all = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->all);
 	ss->capacity = ss->object_capacity = records;
-	return ss->by_record && ss->objects && ss->all ? wf_map_reserve(&ss->by_object, records) : -ENOMEM;
+	return ss->by_record && ss->objects && ss->all ? 0 : -ENOMEM;
 }
 
 int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storages **ret, struct wf_error *err)

@@ -27,8 +27,9 @@ struct wf_storages {
 	struct wf_container *container; /* borrowed */
 	struct wf_storage *all;
 	uint32_t count, capacity;
-	struct wf_map by_object; /* PERSID or ndarray -> storage */
-	wf_ref *objects;         /* its keys, in the order in which they came */
+	/* Of an ndarray, or of the call of a storage. A PERSID has the storage + 1 for its number. */
+	struct wf_map by_object;
+	wf_ref *objects; /* all that have a storage, in the order in which they came */
 	uint32_t object_count, object_capacity;
 	/* While the table is built, what finds a key again: the first storage + 1 that a record belongs to, and for a key
 	 * without a record, or with another spelling of one, a table. */

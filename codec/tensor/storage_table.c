@@ -21,7 +21,9 @@ const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i
 
 uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object)
 {
-	uint32_t i;
+	uint32_t i, number = wf_persid_number(ss->graph, object);
+	if (number > 0)
+		return number - 1;
 	return wf_map_get(&ss->by_object, object, &i) ? i : WF_NO_STORAGE;
 }
 

@@ -291,6 +291,12 @@ static void test_classes(void **state)
 	assert_int_equal(wf_class_of(g, wf_persid(g, wf_tuple(g, items, 4))), WF_NIL);
 	assert_int_equal(wf_persid_set_id(g, id, class), 0);
 	assert_int_equal(wf_persid_id(g, id), class);
+	assert_int_equal(wf_persid_number(g, id), 0);
+	assert_true(wf_persid_set_number(g, id, UINT32_MAX));
+	assert_int_equal(wf_persid_number(g, id), UINT32_MAX);
+	assert_int_equal(wf_persid_id(g, id), class);
+	assert_false(wf_persid_set_number(g, class, 1));
+	assert_int_equal(wf_persid_number(g, class), 0);
 	assert_false(wf_global_nested(g, class));
 	wf_global_set_nested(g, class);
 	assert_true(wf_global_nested(g, class));

@@ -415,6 +415,13 @@ static void new_and_adopted(void **state)
 	assert_int_equal(wf_storage_of(k.ss, view), i);
 	assert_int_equal(wf_storage_adopt(k.ss, 7, view), -EINVAL);
 	assert_int_equal(wf_storage_of(k.ss, base), 0);
+	/* a table that is made anew knows nothing of that: the two ids of key 1 name one storage, and the third is the bad one */
+	wf_storages_free(k.ss);
+	assert_int_equal(wf_storages_new(k.g, k.c, &k.ss, &k.err), 0);
+	assert_int_equal(wf_storages_count(k.ss), 3);
+	assert_int_equal(wf_storage_of(k.ss, made), 1);
+	assert_int_equal(wf_storage_of(k.ss, view), 1);
+	assert_int_equal(wf_storage_get(k.ss, 1)->persids, 2);
 	kit_close(&k);
 }
 
