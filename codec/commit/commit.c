@@ -9,7 +9,8 @@
  *     mark: that base, cut back to its size. A REPLACE mark: the file whose fingerprint it holds, else the log's base.
  *  3. Nothing takes the name, and no append is sealed, before its bytes are on disk, were read again and agree with the plan.
  *  4. A mark is on disk before the step that it announces: before the rename, and before the first appended byte.
- *  5. Log and data files stay until the file under the name holds their edits. The mark goes last of all.
+ *  5. Log and data files stay until the file under the name holds their edits. What it never holds (scratch files) is in the log that
+ *     follows before that step, and that log takes the old one's place. The mark goes last of all.
  *  6. commit_lock is held from the first step to the last: nobody edits. Graph, storages and tree change with `lock` held
  *     exclusively alone: a read sees the old base or the new one, and waits for no byte that is written.
  *  7. Until the rename, or the seal of an append, every failure leaves graph, storages, tree, log and file as they were. From then on
@@ -29,9 +30,9 @@
  *          WRITTEN                                    MARKED APPEND                                        |
  *             | wf_commit_reopen                          | append: wf_commit_write                        |
  *          CHECKED                                     WRITTEN                                             |
- *             | put_in_place:                             | append: wf_commit_reopen                       |
+ *             | begin_next_log; put_in_place:             | append: wf_commit_reopen                       |
  *             | wf_overlay_commit_begin                CHECKED                                             |
- *       MARKED REPLACE                                    | wf_overlay_seal_append                         |
+ *       MARKED REPLACE                                    | begin_next_log; wf_overlay_seal_append         |
  *             | put_in_place: wf_new_file_rename          |       <- until here: a failure leads to finish |
  *             +---------------------+---------------------+            (cut_back, or the file is removed)  |
  *                               IN PLACE                                                                   |
@@ -40,7 +41,6 @@
  *                                SWAPPED                                                                   |
  *                                   | go_on: wf_overlay_committed                                          |
  *                                CLEARED                                                                   |
- *                                   | go_on: log_scratch                                                   |
  *                                   +<---------------------------------------------------------------------+
  *                                   | finish
  *                        CLEAN; EDITED after a failure
@@ -128,18 +128,6 @@ static void swap_base(struct wf_commit_run *c)
 	wf_edits_committed(ck);
 }
 
-/* What was under scratch names stays as durable as it was. A failure is tried again with the next edit or fsync. */
-static void log_scratch(struct wf_checkpoint *ck)
-{
-	pthread_rwlock_wrlock(&ck->lock);
-	int r = wf_edits_log_scratch(ck);
-	if (r == 0)
-		r = wf_overlay_sync(ck->overlay);
-	if (r < 0)
-		wf_log_line(&ck->log, "scratch files are not durable yet: %s", strerror(-r));
-	pthread_rwlock_unlock(&ck->lock);
-}
-
 /* Around what a commit does with the overlay while reads go on: nobody edits, but others want its numbers. */
 static void take_overlay(struct wf_checkpoint *ck)
 {
@@ -174,27 +162,50 @@ static void go_on(struct wf_commit_run *c)
 			    strerror(-r));
 	}
 	leave_overlay(ck);
-	if (r == 0 && !c->windows)
-		log_scratch(ck);
+}
+
+static int look_at(struct wf_commit_run *c, int fd)
+{
+	int r = wf_overlay_base_of(fd, UINT64_MAX, &c->to_be);
+	return r < 0 ? wf_fail(c->err, r, "cannot look at the new file: %s", strerror(-r)) : 0;
+}
+
+/* What was under scratch names stays as durable as it was: the log that follows the commit has it before the file is there. After a
+ * trim the checkpoint is closed, and they go with it. */
+static int begin_next_log(struct wf_commit_run *c, int fd)
+{
+	struct wf_checkpoint *ck = c->ck;
+	const struct wf_next_base base = {.record_of = record_of, .ctx = c};
+	int r = look_at(c, fd);
+	if (r < 0)
+		return r;
+	if (c->windows || ck->at_once || !wf_edits_needs_next(ck))
+		return 0;
+	pthread_rwlock_wrlock(&ck->lock);
+	r = wf_overlay_prepare_removal(ck->overlay);
+	if (r == 0)
+		r = wf_overlay_begin_next(ck->overlay, &c->to_be);
+	if (r == 0)
+		r = wf_overlay_end_next(ck->overlay, wf_edits_log_next(ck, &base));
+	pthread_rwlock_unlock(&ck->lock);
+	return r < 0 ? wf_fail(c->err, r, "scratch files, which the new checkpoint does not hold: %s", strerror(-r))
+		     : 0;
 }
 
 /* The new file takes the old one's name. */
 static int put_in_place(struct wf_commit_run *c)
 {
 	struct wf_overlay *ov = c->ck->overlay;
-	struct wf_overlay_base to_be;
 	bool renamed = false;
-	int r = wf_overlay_base_of(c->file.fd, UINT64_MAX, &to_be);
-	if (r == 0)
-		r = wf_overlay_lock_file(c->file.fd);
+	int r = wf_overlay_lock_file(c->file.fd);
 	if (r < 0)
-		return wf_fail(c->err, r, "cannot look at the new file: %s", strerror(-r));
-	r = wf_overlay_check_base(ov, c->err);
+		wf_fail(c->err, r, "cannot look at the new file: %s", strerror(-r));
 	if (r == 0)
-		r = wf_overlay_commit_begin(ov, WF_OVERLAY_REPLACE, &to_be, c->err);
-	if (r < 0)
-		return r;
-	r = wf_new_file_rename(&c->file, &renamed, c->err);
+		r = wf_overlay_check_base(ov, c->err);
+	if (r == 0)
+		r = wf_overlay_commit_begin(ov, WF_OVERLAY_REPLACE, &c->to_be, c->err);
+	if (r == 0)
+		r = wf_new_file_rename(&c->file, &renamed, c->err);
 	if (!renamed) {
 		wf_overlay_commit_abort(ov);
 		return r;
@@ -228,6 +239,8 @@ static int commit_to_new_file(struct wf_commit_run *c)
 		r = wf_commit_write(c, c->file.fd, at);
 	if (r == 0)
 		r = wf_commit_reopen(c, wf_new_file_reopen(&c->file));
+	if (r == 0)
+		r = begin_next_log(c, c->file.fd);
 	if (r < 0)
 		return r;
 	take_overlay(ck);
@@ -250,6 +263,8 @@ static int commit_to_other_format(struct wf_commit_run *c)
 		r = wf_new_file_dress(&c->file, old_fd, c->err);
 	if (r == 0)
 		r = ck->write_other(ck, wf_overlay_target(ck->overlay), c->file.fd, c->err);
+	if (r == 0)
+		r = look_at(c, c->file.fd);
 	if (r < 0)
 		return r;
 	take_overlay(ck);
@@ -298,9 +313,11 @@ static int commit_in_place(struct wf_commit_run *c)
 	/* where long strings of the graph still need the old source, it stays tolerant after the commit, too */
 	wf_source_allow_growth(wf_container_file(ck->container), true);
 	r = append(c);
+	if (r == 0)
+		r = begin_next_log(c, c->target_fd);
 	take_overlay(ck);
 	if (r == 0) {
-		r = wf_overlay_seal_append(ck->overlay, c->target_fd);
+		r = wf_overlay_seal_append(ck->overlay, &c->to_be);
 		if (r < 0)
 			wf_fail(c->err, r, "cannot mark the append as finished: %s", strerror(-r));
 	}

@@ -25,7 +25,8 @@ struct wf_commit_run {
 	/* the finished file */
 	struct wf_source *source;
 	struct wf_container *container;
-	uint32_t *records;         /* by storage, in the new container */
+	uint32_t *records; /* by storage, in the new container */
+	struct wf_overlay_base to_be;
 	struct wf_window *windows; /* of a trim; the checkpoint is closed after it */
 	/* entries that were removed from objects which are still there */
 	uint32_t returned;

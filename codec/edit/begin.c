@@ -12,8 +12,6 @@ static int begin(struct wf_checkpoint *ck, bool removes)
 	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
 	int r = removes ? wf_overlay_prepare_removal(ck->overlay) : wf_overlay_prepare(ck->overlay);
-	if (r == 0)
-		r = wf_edits_log_scratch(ck);
 	if (r < 0) {
 		wf_refuse(ck, r, "%s takes no edit: %s", wf_overlay_directory(ck->overlay), strerror(-r));
 		wf_edit_end(ck);
@@ -50,8 +48,6 @@ int wf_sync(struct wf_checkpoint *ck)
 	int r = wf_checkpoint_flush(ck);
 	pthread_rwlock_wrlock(&ck->lock);
 	if (r == 0)
-		r = wf_edits_log_scratch(ck);
-	if (r == 0)
 		r = wf_overlay_sync(ck->overlay);
 	wf_edit_end(ck);
 	return r;
@@ -69,8 +65,6 @@ int wf_sync_behind(struct wf_checkpoint *ck)
 		r = wf_checkpoint_flush(ck);
 	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
-	if (r == 0)
-		r = wf_edits_log_scratch(ck);
 	if (r == 0)
 		r = wf_overlay_sync(ck->overlay);
 	pthread_rwlock_unlock(&ck->lock);

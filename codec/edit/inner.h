@@ -95,6 +95,11 @@ struct wf_scratch_dir {
 	wf_ino owner, dir; /* the directory that has the scratch entries, and the one that holds them */
 };
 
+struct wf_place {
+	wf_ino dir; /* the one that holds the entry: a scratch directory for scratch names */
+	uint32_t position;
+};
+
 struct wf_edits {
 	_Atomic(struct wf_file *) *files; /* [ino - 1]; one is made with `lock` shared, too, and then with open_lock */
 	uint32_t files_count;
@@ -122,9 +127,14 @@ struct wf_edits {
 	uint32_t refused_count;
 	struct wf_pasts *pasts; /* edit/past.c; NULL: nothing to remember */
 	bool replaying;
-	uint32_t hiding_dirs;        /* files that have `hidden` */
-	bool quiet;                  /* what happens to a storage needs no record */
-	bool scratch_unlogged;       /* a commit dropped the records that made the scratch files */
+	uint32_t hiding_dirs; /* files that have `hidden` */
+	bool quiet;           /* what happens to a storage needs no record */
+	struct wf_next_log {
+		bool *unnamed;         /* as that of wf_edits; NULL: no log was begun */
+		bool structural;       /* likewise */
+		struct wf_place *lost; /* scratch entries that it cannot say */
+		uint32_t lost_count;
+	} next;                      /* what a running commit has put into the log that follows it */
 	struct timespec replay_time; /* replay: when its edits were made, as far as is known */
 	/* replay: the directory of the last path */
 	char *last_path;
@@ -187,10 +197,6 @@ wf_ino wf_edit_parent_of(const struct wf_checkpoint *ck,
 			 wf_ino dir); /* of a scratch directory: its owner; above the root: the root */
 
 /* edit/places.c */
-struct wf_place {
-	wf_ino dir; /* the one that holds the entry: a scratch directory for scratch names */
-	uint32_t position;
-};
 /* -ENOENT, -ENOTDIR */
 int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret);
 /* Where ino has an entry; -ENOENT for an orphan. */
@@ -290,6 +296,7 @@ int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir
 /* Pickles the scratch entries for nobody: each() is called for every PERSID that they name, with its id, and gives the
  * id back. What no pickle can express is passed over. */
 int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, wf_ref persid, wf_ref id), void *ctx);
+void wf_edits_drop_next(struct wf_edits *e); /* what a commit noted of the log that it began */
 
 /* edit/extents.c */
 void wf_edit_written(void *ck, uint32_t storage, uint64_t offset, uint64_t len);

@@ -122,6 +122,7 @@ void wf_edits_end_commit(struct wf_checkpoint *ck)
 		return;
 	set_aside(ck, false);
 	ck->edits->changes++; /* what was composed meanwhile lacks it */
+	wf_edits_drop_next(ck->edits);
 }
 
 /* ---- what is kept ---- */
@@ -160,12 +161,14 @@ static void note_files(struct wf_checkpoint *ck)
 	}
 }
 
-static int copy_range(struct wf_checkpoint *ck, uint32_t storage, uint64_t at, uint64_t end, char *buf)
+static int copy_range(struct wf_checkpoint *ck, uint32_t storage, uint64_t at, uint64_t end, char *buf,
+		      bool *ret_unreadable)
 {
 	int r = 0;
 	for (; r == 0 && at < end; at += CHUNK) {
 		size_t n = WF_MIN(end - at, (uint64_t)CHUNK);
 		r = wf_storage_read(ck->storages, storage, at, buf, n);
+		*ret_unreadable = r < 0 && r != -ENOMEM;
 		if (r == 0)
 			r = wf_storage_write(ck->storages, storage, at, buf, n);
 	}
@@ -173,11 +176,12 @@ static int copy_range(struct wf_checkpoint *ck, uint32_t storage, uint64_t at, u
 }
 
 /* Copies what still stands in the base to the storage's data file. No record says so: after a crash before the commit
- * those bytes are in the base as ever. */
-static int own_bytes(struct wf_checkpoint *ck, uint32_t storage)
+ * those bytes are in the base as ever. *ret_unreadable: they are not there to be kept. */
+static int own_bytes(struct wf_checkpoint *ck, uint32_t storage, bool *ret_unreadable)
 {
 	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
 	int r = 0;
+	*ret_unreadable = s->bad;
 	if (s->bad)
 		return s->bad;
 	if (wf_edit_number(ck, storage) == WF_NO_NUMBER) {
@@ -193,7 +197,7 @@ static int own_bytes(struct wf_checkpoint *ck, uint32_t storage)
 	for (uint64_t at = 0; r == 0 && at < base; at = end) {
 		bool written = wf_extents_find(s->dirty, at, &end);
 		end = WF_MIN(end, base);
-		r = written ? 0 : copy_range(ck, storage, at, end, buf);
+		r = written ? 0 : copy_range(ck, storage, at, end, buf, ret_unreadable);
 	}
 	wf_overlay_touched(ck->overlay, wf_edit_number(ck, storage));
 	return r;
@@ -216,8 +220,9 @@ int wf_edits_keep(struct wf_checkpoint *ck, const bool *live, struct wf_error *e
 	e->quiet = true;
 	for (uint32_t i = 0; r == 0 && i < e->kept_count; i++) {
 		e->kept[i] &= !live[i] && wf_storage_get(ck->storages, i)->array == WF_NIL;
-		r = e->kept[i] ? own_bytes(ck, i) : 0;
-		if (r < 0 && r != -ENOMEM && r != -ENOSPC && r != -EDQUOT) {
+		bool unreadable = false;
+		r = e->kept[i] ? own_bytes(ck, i, &unreadable) : 0;
+		if (unreadable) {
 			e->kept[i] = false;
 			r = 0;
 		}
@@ -250,7 +255,7 @@ bool wf_edits_types_changed(const struct wf_checkpoint *ck)
 static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f || wf_edit_is_unjudged(ck, ino) || is_scratch_file(ck, ino))
+	if (!f || f->aside || is_scratch_file(ck, ino))
 		return;
 	free(f->was);
 	f->was = NULL;
@@ -270,13 +275,28 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 	wf_edit_notify_changed(ck, ino);
 }
 
+static void remove_lost(struct wf_checkpoint *ck)
+{
+	char name[WF_NAME_MAX + 1];
+	const struct wf_next_log *next = &ck->edits->next;
+	for (uint32_t i = 0; i < next->lost_count; i++) {
+		const struct wf_place *p = &next->lost[i];
+		wf_ino dir = wf_edits_visible_dir(ck, p->dir);
+		bool named = wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p->dir), p->position, name);
+		if (wf_tree_remove(ck->tree, p->dir, p->position, NULL) == 0 && named && ck->renamed)
+			ck->renamed(ck->changed_ctx, dir, name);
+	}
+}
+
 void wf_edits_committed(struct wf_checkpoint *ck)
 {
 	struct wf_edits *e = ck->edits;
-	e->types_changed = e->structural = false;
-	set_aside(ck, false);
+	e->types_changed = false;
+	e->structural = e->next.structural;
 	for (wf_ino ino = 1; ino <= e->files_count; ino++)
 		after_commit(ck, ino);
+	set_aside(ck, false);
+	remove_lost(ck);
 	for (uint32_t i = 0; i < e->refused_count; i++)
 		free(e->refused[i]);
 	e->refused_count = 0;
@@ -285,15 +305,14 @@ void wf_edits_committed(struct wf_checkpoint *ck)
 	for (uint32_t i = 0; i < e->by_number_count; i++)
 		if (!wf_edits_is_kept(ck, e->by_number[i]))
 			e->by_number[i] = WF_NO_STORAGE;
-	/* the log that begins now has not heard of the kept ones */
+	/* the log that begins now has not heard of all of the kept ones */
 	for (uint32_t i = 0; i < e->numbers_count; i++) {
-		e->unnamed[i] = wf_edits_is_kept(ck, i);
-		e->numbers[i] = e->unnamed[i] ? e->numbers[i] : WF_NO_NUMBER;
+		bool kept = wf_edits_is_kept(ck, i);
+		e->unnamed[i] = kept && (!e->next.unnamed || e->next.unnamed[i]);
+		e->numbers[i] = kept ? e->numbers[i] : WF_NO_NUMBER;
 	}
 	wf_edit_forget_touched(e);
 	e->changes++;
 	e->generation++; /* a list's names are numbered anew */
-	e->scratch_unlogged = e->scratch_dir_count > 0;
-	for (wf_ino ino = 1; !e->scratch_unlogged && ino <= e->files_count; ino++)
-		e->scratch_unlogged = wf_edit_is_unjudged(ck, ino);
+	wf_edits_drop_next(e);
 }

@@ -23,6 +23,11 @@ void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss)
 	wf_storages_set_extent_files(ss, &files);
 }
 
+static bool is_named(void *ctx, uint32_t number)
+{
+	return wf_edit_storage(ctx, number) != WF_NO_STORAGE;
+}
+
 int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	if (!ck->overlay)
@@ -32,7 +37,10 @@ int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	wf_edits_start(ck, ck->storages);
 	int r = wf_edit_reserve_files(ck->edits, wf_tree_node_count(ck->tree));
-	return r < 0 ? wf_fail(err, r, "out of memory") : wf_edit_replay(ck, err);
+	r = r < 0 ? wf_fail(err, r, "out of memory") : wf_edit_replay(ck, err);
+	if (r == 0)
+		wf_overlay_forget_unnamed(ck->overlay, is_named, ck);
+	return r;
 }
 
 void wf_edits_close(struct wf_checkpoint *ck)
@@ -56,6 +64,7 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	wf_pasts_clear(e);
 	free(e->viewers);
 	free(e->kept);
+	wf_edits_drop_next(e);
 	free(e->touched);
 	free(e->storage_of_record);
 	wf_buffer_free(&e->pieces);

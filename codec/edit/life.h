@@ -86,7 +86,15 @@ bool wf_edits_is_kept(const struct wf_checkpoint *ck, uint32_t storage);
 /* The commit is done (tree and storages rebased, wf_overlay_committed not yet called): new names are ordinary ones,
  * lists are numbered anew, bindings of storages to data files forgotten but for scratch files. */
 void wf_edits_committed(struct wf_checkpoint *ck);
-/* Makes the scratch entries anew in the log that a commit began, once; it can be called again after a failure. */
-int wf_edits_log_scratch(struct wf_checkpoint *ck);
+/* Whether there is anything that the new file does not hold and a user would miss: scratch entries, and files that nobody has judged. */
+bool wf_edits_needs_next(const struct wf_checkpoint *ck);
+/* Where storages are in the new file; WF_NO_RECORD: not there. */
+struct wf_next_base {
+	uint32_t (*record_of)(void *ctx, uint32_t storage);
+	void *ctx;
+};
+/* Records all of that, between wf_overlay_begin_next and wf_overlay_end_next. Changes nothing that readers or a commit which fails
+ * would see. */
+int wf_edits_log_next(struct wf_checkpoint *ck, const struct wf_next_base *base);
 /* For wf_overlay_committed: whether scratch files still need the data file. ctx is the struct wf_checkpoint. */
 bool wf_edits_keep_file(void *ck, uint32_t number);

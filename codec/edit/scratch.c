@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Scratch entries in the log that a commit begins: the old one, which made them, is gone, and no checkpoint holds them.
+/* Scratch entries in the log that a commit begins: the old one, which made them, goes, and no checkpoint holds them. They are there before
+ * the new file has its name.
  *
  * Each entry is one pickle, as it would stand in a checkpoint, so that it needs no form of its own whatever it is. Its
  * storages are named by their data files, or by the records of the new base where a key of the checkpoint views them,
@@ -43,6 +44,7 @@ int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, 
 
 struct relog {
 	struct wf_checkpoint *ck;
+	const struct wf_next_base *base;
 	struct wf_key_map ids; /* PERSID (its ref's bytes) -> id to write in place of its own, or WF_NIL */
 	bool failed;
 	/* the entry that is being written */
@@ -70,18 +72,16 @@ static int make_ids(struct relog *l)
 		memcpy(&persid, l->ids.keys[k].bytes, sizeof persid);
 		uint32_t n, i = wf_storage_of(l->ck->storages, persid);
 		const wf_ref *e = wf_elements(g, wf_persid_id(g, persid), &n);
-		const struct wf_storage *s = wf_storage_get(l->ck->storages, i);
 		if (n < 5 || n > WF_ARRAY_SIZE(copy))
 			continue;
 		bool kept = wf_edits_is_kept(l->ck, i);
+		uint32_t record = kept ? WF_NO_RECORD : l->base->record_of(l->base->ctx, i);
 		if (kept)
 			l->ck->edits->unnamed[i] = false;
 		memcpy(copy, e, n * sizeof *e);
-		copy[0] = s->record != WF_NO_RECORD ? in_record : in_data_file;
+		copy[0] = record != WF_NO_RECORD ? in_record : in_data_file;
 		/* bytes that could not be kept have no data file */
-		copy[2] = wf_int(g, s->record != WF_NO_RECORD ? s->record
-				    : kept                    ? wf_edit_number(l->ck, i)
-							      : WF_NO_NUMBER);
+		copy[2] = wf_int(g, record != WF_NO_RECORD ? record : kept ? wf_edit_number(l->ck, i) : WF_NO_NUMBER);
 		wf_ref id = copy[2] == WF_NIL ? WF_NIL : wf_tuple(g, copy, n);
 		if (id == WF_NIL)
 			return -ENOMEM;
@@ -146,8 +146,18 @@ static int log_link(struct relog *l, wf_ino dir, const char *name, wf_ref object
 	return r < 0 ? r : wf_edit_record(l->ck, EDIT_SYMLINK, false);
 }
 
-/* The entries of a scratch directory that are links, or those that are not. What the log cannot say is taken from the mount, too:
- * an edit of it would be a record that no replay can follow. */
+static int lose(struct wf_edits *e, wf_ino dir, uint32_t position)
+{
+	struct wf_place *all = reallocarray(e->next.lost, e->next.lost_count + 1, sizeof *all);
+	if (!all)
+		return -ENOMEM;
+	e->next.lost = all;
+	all[e->next.lost_count++] = (struct wf_place){dir, position};
+	return 0;
+}
+
+/* The entries of a scratch directory that are links, or those that are not. What the log cannot say is taken from the mount, too,
+ * when the commit is done: an edit of it would be a record that no replay can follow. */
 static int log_scratch_dir(struct relog *l, wf_ino scratch_dir, bool links)
 {
 	char name[WF_NAME_MAX + 1];
@@ -161,11 +171,10 @@ static int log_scratch_dir(struct relog *l, wf_ino scratch_dir, bool links)
 			      : log_object(l, scratch_dir, name, d->entries[i].value);
 		if (r == -EOPNOTSUPP || r == -E2BIG || r == -ENOENT || r == -EUCLEAN || r == -ENAMETOOLONG) {
 			wf_log_line(&ck->log, "%s is gone: it cannot be kept across a commit: %s", name, strerror(-r));
-			r = wf_tree_remove(ck->tree, scratch_dir, i, NULL);
+			r = lose(ck->edits, scratch_dir, i);
 		}
 		if (r < 0)
 			return r;
-		d = wf_tree_dir(ck->tree, scratch_dir);
 	}
 	return 0;
 }
@@ -210,7 +219,7 @@ static int log_waiting(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_place p;
 	struct wf_tensor t;
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (!wf_edit_is_unjudged(ck, ino) || wf_edit_tensor(ck, ino, &t) < 0 || wf_edit_place_of(ck, ino, &p) < 0 ||
+	if (!f || !f->aside || wf_edit_tensor(ck, ino, &t) < 0 || wf_edit_place_of(ck, ino, &p) < 0 ||
 	    !wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name))
 		return 0;
 	uint32_t number = wf_edit_number(ck, t.storage);
@@ -226,31 +235,72 @@ static int log_waiting(struct wf_checkpoint *ck, wf_ino ino)
 	return wf_edit_log_pending(ck, ino);
 }
 
-int wf_edits_log_scratch(struct wf_checkpoint *ck)
+static bool has_entries(const struct wf_checkpoint *ck)
 {
-	struct relog l = {.ck = ck};
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->scratch_dir_count; i++)
+		if (wf_tree_dir(ck->tree, e->scratch_dirs[i].dir)->live > 0)
+			return true;
+	return false;
+}
+
+bool wf_edits_needs_next(const struct wf_checkpoint *ck)
+{
+	const struct wf_edits *e = ck->edits;
+	bool waits = false;
+	for (uint32_t i = 0; e && !waits && i < e->files_count; i++)
+		waits = e->files[i] && e->files[i]->aside;
+	return e && (waits || has_entries(ck));
+}
+
+static int log_all(struct relog *l)
+{
+	struct wf_checkpoint *ck = l->ck;
 	struct wf_edits *e = ck->edits;
-	if (!e->scratch_unlogged)
-		return 0;
-	int r = wf_overlay_prepare(ck->overlay);
+	int r = wf_edit_scratch_persids(ck, collect, l);
 	if (r == 0)
-		r = wf_edit_scratch_persids(ck, collect, &l);
+		r = l->failed ? -ENOMEM : make_ids(l);
 	if (r == 0)
-		r = l.failed ? -ENOMEM : make_ids(&l);
-	wf_edit_payload(ck);
+		r = log_scratch_dirs(l, false);
 	if (r == 0)
-		r = wf_edit_record(ck, EDIT_SCRATCH, false);
-	if (r == 0)
-		r = log_scratch_dirs(&l, false);
-	if (r == 0)
-		r = log_scratch_dirs(&l, true);
+		r = log_scratch_dirs(l, true);
 	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++)
 		r = log_waiting(ck, ino);
 	for (uint32_t i = 0; r == 0 && i < e->kept_count; i++)
 		if (e->kept[i] && wf_edit_number(ck, i) != WF_NO_NUMBER && !e->unnamed[i])
 			r = log_bytes(ck, i);
-	e->scratch_unlogged = r < 0;
+	return r;
+}
+
+int wf_edits_log_next(struct wf_checkpoint *ck, const struct wf_next_base *base)
+{
+	struct wf_edits *e = ck->edits;
+	struct relog l = {.ck = ck, .base = base};
+	bool *unnamed = malloc(WF_MAX(e->numbers_count, 1u) * sizeof *unnamed);
+	bool *of_old_log = e->unnamed, structural = e->structural;
+	if (!unnamed)
+		return -ENOMEM;
+	wf_edits_drop_next(e);
+	/* of data files that the log which begins has heard of; the old one goes on if the commit fails */
+	for (uint32_t i = 0; i < e->numbers_count; i++)
+		unnamed[i] = wf_edits_is_kept(ck, i);
+	e->unnamed = unnamed;
+	e->structural = false;
+	int r = log_all(&l);
+	e->next.unnamed = unnamed;
+	e->next.structural = e->structural;
+	e->unnamed = of_old_log;
+	e->structural = structural;
+	if (r < 0)
+		wf_edits_drop_next(e);
 	wf_key_map_free(&l.ids);
 	wf_buffer_free(&l.pickle);
 	return r;
+}
+
+void wf_edits_drop_next(struct wf_edits *e)
+{
+	free(e->next.unnamed);
+	free(e->next.lost);
+	e->next = (struct wf_next_log){0};
 }

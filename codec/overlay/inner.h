@@ -2,8 +2,8 @@
 /* The inside of an overlay, for the files of this folder.
  *
  * Lower files first, each calls those before it alone: home (where the files stand), base (which file), directory (what is ours
- * there), lock, files (data/N), replay (the log read back), log (the log written), reset (dropping it), sync (making it
- * durable), mark (commits), overlay (opening, closing, looking).
+ * there), lock, files (data/N), replay (the log read back), log (the log written), next (the one that a commit
+ * begins), reset (dropping both), sync (making it durable), mark (commits), overlay (opening, closing, looking).
  */
 #pragma once
 
@@ -25,6 +25,21 @@ struct wf_data_file {
 	bool earlier; /* unlogged: of edits that a log on disk has, which may need it again. N.new, a copy, is used instead */
 	bool copied; /* that copy is there */
 	bool failed; /* an fdatasync did: the kernel may have dropped what was written and will not say so again */
+};
+
+/* What is known of a log, where there are two. */
+struct wf_log_state {
+	int fd;
+	bool failed;
+	uint32_t named_below;
+	uint64_t bytes, reserved, sequence, edits, unsynced, pending;
+	struct wf_buffer buffer;
+};
+
+enum wf_next_state {
+	WF_NEXT_NONE,
+	WF_NEXT_READY,  /* log.next is whole and durable */
+	WF_NEXT_IN_USE, /* it is the log, and what else the commit left is not cleared yet */
 };
 
 struct wf_overlay {
@@ -66,6 +81,10 @@ struct wf_overlay {
 	uint64_t edits, unsynced;
 	uint64_t pending; /* of the edits, those that a commit would write */
 	struct wf_buffer buffer;
+	struct wf_log_state next; /* of log.next; while that is written, of the log itself */
+	enum wf_next_state next_state;
+	bool begun; /* the log was begun by a commit that was cut short: data files that it does not name are that commit's */
+	bool left_out;    /* something of the log was, and its data files are wanted */
 	bool replayed;    /* what is pending is known: before that nothing may be removed */
 	bool ignored;     /* a reader found edits that are in the file already, or that it cannot use */
 	char unused[640]; /* why it cannot use them */
@@ -86,8 +105,10 @@ int wf_overlay_lock_directory(struct wf_overlay *ov, struct wf_error *err);
 void wf_overlay_note_pid(struct wf_overlay *ov);
 
 /* overlay/log.c */
-/* Reads the header of `log`. *ret_found: there is a log with at least a whole header. */
-int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err);
+/* Reads the header of the log of that name, which is the log from then on. *ret_found: there is one with at least a whole header. */
+int wf_overlay_read_header(struct wf_overlay *ov, const char *name, struct wf_overlay_base *ret, bool *ret_found,
+			   struct wf_error *err);
+int wf_overlay_write_header(int fd, const struct wf_overlay_base *base); /* of a new log */
 /* Makes the log with its header when missing, and keeps room in it for removals, which a full disk must not refuse.
  * removes: this is one. */
 int wf_overlay_reserve_log(struct wf_overlay *ov, bool removes);
@@ -144,6 +165,13 @@ int wf_overlay_open_at(const struct wf_overlay *ov, int dir_fd, const char *name
 int wf_overlay_sync_parent(const struct wf_overlay *ov);
 /* Removes what is left of the directory; one that holds other things (log.cut.N) stays. */
 void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs);
+
+/* overlay/next.c */
+void wf_overlay_drop_next(struct wf_overlay *ov); /* log.next, whoever left it */
+int wf_overlay_use_next(struct wf_overlay *ov);   /* the commit is done: it is the log */
+/* After a commit that was cut short, whose file is `now`: the log that it began, under either name. *ret: there is one, and its header
+ * is read. */
+int wf_overlay_adopt_next(struct wf_overlay *ov, const struct wf_overlay_base *now, bool *ret);
 
 /* overlay/reset.c */
 /* Removes log, mark and data files, but those kept. Durable on return. */

@@ -54,12 +54,13 @@ static int check_versions(const struct wf_overlay *ov, const unsigned char *h, s
 	return 0;
 }
 
-int wf_overlay_read_header(struct wf_overlay *ov, struct wf_overlay_base *ret, bool *ret_found, struct wf_error *err)
+int wf_overlay_read_header(struct wf_overlay *ov, const char *name, struct wf_overlay_base *ret, bool *ret_found,
+			   struct wf_error *err)
 {
 	*ret_found = false;
-	int fd, r = wf_overlay_open_at(ov, ov->dir_fd, "log", ov->writable ? O_RDWR : O_RDONLY, &fd);
+	int fd, r = wf_overlay_open_at(ov, ov->dir_fd, name, ov->writable ? O_RDWR : O_RDONLY, &fd);
 	if (r < 0)
-		return r == -ENOENT ? 0 : wf_fail(err, r, "%s/log: %s", ov->directory, strerror(-r));
+		return r == -ENOENT ? 0 : wf_fail(err, r, "%s/%s: %s", ov->directory, name, strerror(-r));
 	ov->log_fd = fd;
 	unsigned char h[WF_LOG_HEADER_BYTES];
 	size_t got;
@@ -100,9 +101,15 @@ void wf_overlay_forget_log(struct wf_overlay *ov)
 	ov->buffer = (struct wf_buffer)WF_BUFFER_INIT;
 }
 
-static int make_log(struct wf_overlay *ov)
+int wf_overlay_write_header(int fd, const struct wf_overlay_base *base)
 {
 	unsigned char h[WF_LOG_HEADER_BYTES];
+	encode_header(base, h);
+	return wf_pwrite_all(fd, h, sizeof h, 0);
+}
+
+static int make_log(struct wf_overlay *ov)
+{
 	if (ov->log_fd < 0) {
 		int r = wf_overlay_open_at(ov, ov->dir_fd, "log", O_RDWR | O_CREAT | O_TRUNC, &ov->log_fd);
 		if (r < 0)
@@ -113,10 +120,9 @@ static int make_log(struct wf_overlay *ov)
 	if (ov->log_bytes)
 		return 0;
 	wf_overlay_know_content(ov);
-	encode_header(&ov->base, h);
-	int r = wf_pwrite_all(ov->log_fd, h, sizeof h, 0);
+	int r = wf_overlay_write_header(ov->log_fd, &ov->base);
 	if (r == 0)
-		ov->log_bytes = sizeof h;
+		ov->log_bytes = WF_LOG_HEADER_BYTES;
 	return r;
 }
 

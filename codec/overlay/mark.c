@@ -88,6 +88,7 @@ static void remove_mark(struct wf_overlay *ov)
 	unlinkat(ov->dir_fd, "commit.new", 0);
 	if (unlinkat(ov->dir_fd, "commit", 0) == 0)
 		wf_sync_directory(ov->dir_fd);
+	wf_overlay_drop_next(ov); /* without its mark it is no commit's */
 }
 
 /* ---- cutting back an append ---- */
@@ -201,6 +202,20 @@ static int say_stale(const struct wf_overlay *ov, const struct wf_overlay_base *
 		       ov->directory, ov->checkpoint, ov->target, ov->target);
 }
 
+/* The edits are in the file, and the log that the commit began goes on. */
+static int go_on_from(struct wf_overlay *ov, struct wf_error *err)
+{
+	if (!ov->writable)
+		return 0;
+	int r = wf_sync_directory(ov->dir_fd);
+	if (r == 0 && unlinkat(ov->dir_fd, "commit", 0) < 0)
+		r = -errno;
+	if (r < 0)
+		return wf_fail(err, r, "%s: %s", ov->directory, strerror(-r));
+	wf_log_line(&ov->log, "%s: the last commit is complete", ov->target);
+	return 0;
+}
+
 /* The edits are in the file: what is left of them goes. */
 static int drop_committed(struct wf_overlay *ov, struct wf_error *err)
 {
@@ -216,12 +231,16 @@ static int drop_committed(struct wf_overlay *ov, struct wf_error *err)
 	return 0;
 }
 
-static int settle_replace(struct wf_overlay *ov, const struct wf_overlay_base *to_be, bool *ret_done,
-			  struct wf_error *err)
+/* The target is the file that a REPLACE mark announced. *ret_done: nothing is left that an opening has to read. */
+static int settle_committed(struct wf_overlay *ov, const struct wf_overlay_base *now, bool *ret_done,
+			    struct wf_error *err)
 {
-	struct wf_overlay_base now = ov->base;
-	*ret_done = (!ov->elsewhere || target_now(ov, &now) == 0) && wf_overlay_base_equal(&now, to_be);
-	return *ret_done ? drop_committed(ov, err) : 0;
+	bool begun = false;
+	int r = wf_overlay_adopt_next(ov, now, &begun);
+	*ret_done = !begun;
+	if (r < 0)
+		return wf_fail(err, r, "%s: %s", ov->directory, strerror(-r));
+	return begun ? go_on_from(ov, err) : drop_committed(ov, err);
 }
 
 static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b, struct wf_error *err)
@@ -258,14 +277,22 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 	int r = wf_overlay_base_of(ov->file_fd, UINT64_MAX, &ov->base);
 	if (r < 0)
 		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
+	struct wf_overlay_base now = ov->base;
 	r = read_mark(ov, &kind, &mark, err);
-	if (r == 0 && kind == MARK_REPLACE)
-		r = settle_replace(ov, &mark, &done, err);
+	bool committed = r == 0 && kind == MARK_REPLACE && (!ov->elsewhere || target_now(ov, &now) == 0) &&
+			 wf_overlay_base_equal(&now, &mark);
+	if (committed)
+		r = settle_committed(ov, &now, &done, err);
 	else if (r == 0 && kind == MARK_APPEND)
 		r = settle_append(ov, &mark, err);
 	if (r < 0 || done)
 		return r;
-	r = wf_overlay_read_header(ov, &header, &found, err);
+	if (committed) {
+		found = true;
+		header = now;
+	} else {
+		r = wf_overlay_read_header(ov, "log", &header, &found, err);
+	}
 	if (r < 0)
 		return r;
 	if (found && !wf_overlay_base_equal(&header, &ov->base)) {
@@ -273,7 +300,7 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 		return say_stale(ov, &header, err);
 	}
 	/* a replace whose rename did not happen; were the file another one, the mark might be wanted again */
-	if (ov->writable && kind == MARK_REPLACE)
+	if (ov->writable && kind == MARK_REPLACE && !committed)
 		remove_mark(ov);
 	ov->replayed = !found;
 	if (!found)
@@ -311,7 +338,7 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 			       ov->directory);
 	if (kind == MARK_REPLACE && wf_overlay_base_equal(&ov->base, &mark))
 		return wf_fail(err, -ESTALE, "the edits in %s are in %s already", ov->directory, ov->checkpoint);
-	r = wf_overlay_read_header(ov, &header, &found, err);
+	r = wf_overlay_read_header(ov, "log", &header, &found, err);
 	if (r < 0)
 		return r;
 	if (!found)
@@ -335,6 +362,8 @@ int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, 
 	int r = wf_overlay_prepare_removal(ov);
 	if (r == 0)
 		r = wf_overlay_sync(ov);
+	if (ov->next_state == WF_NEXT_NONE)
+		wf_overlay_drop_next(ov); /* an older one is not this commit's */
 	ov->mark_append = kind == WF_OVERLAY_APPEND;
 	if (r == 0)
 		r = write_mark(ov, ov->mark_append ? MARK_APPEND : MARK_REPLACE, ov->mark_append ? &ov->base : to_be);
@@ -343,17 +372,14 @@ int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, 
 
 void wf_overlay_commit_abort(struct wf_overlay *ov)
 {
-	remove_mark(ov);
+	remove_mark(ov); /* and the log that was to follow */
 }
 
-int wf_overlay_seal_append(struct wf_overlay *ov, int fd)
+int wf_overlay_seal_append(struct wf_overlay *ov, const struct wf_overlay_base *grown)
 {
-	struct wf_overlay_base base;
-	int r = wf_overlay_base_of(fd, UINT64_MAX, &base);
 	/* one mark takes the place of the other in one step. Should only its durability fail and the append be cut
 	 * back, it names a file that is not there: a replace that did not happen. */
-	if (r == 0)
-		r = write_mark(ov, MARK_REPLACE, &base);
+	int r = write_mark(ov, MARK_REPLACE, grown);
 	if (r == 0)
 		ov->mark_append = false;
 	return r;
@@ -374,9 +400,9 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 {
 	struct wf_overlay_base base;
 	struct stat st, old;
-	int r = ov->mark_append ? wf_overlay_seal_append(ov, fd) : 0;
-	if (r == 0)
-		r = wf_overlay_base_of(fd, UINT64_MAX, &base);
+	int r = wf_overlay_base_of(fd, UINT64_MAX, &base);
+	if (r == 0 && ov->mark_append)
+		r = wf_overlay_seal_append(ov, &base);
 	if (r < 0)
 		return r;
 	if (fstat(fd, &st) < 0)

@@ -108,6 +108,10 @@ static void close_fd(int *fd)
 static void free_all(struct wf_overlay *ov)
 {
 	wf_overlay_close_files(ov);
+	if (ov->next_state == WF_NEXT_READY) {
+		close_fd(&ov->next.fd);
+		wf_buffer_free(&ov->next.buffer);
+	}
 	free(ov->files);
 	wf_buffer_free(&ov->buffer);
 	close_fd(&ov->log_fd);
@@ -219,7 +223,7 @@ int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, si
 	if (r == 0)
 		r = wf_overlay_open_directory(&ov, err);
 	if (r == 0 && ov.dir_fd >= 0 && !wf_overlay_is_done(&ov))
-		r = wf_overlay_read_header(&ov, &ov.base, &found, err);
+		r = wf_overlay_read_header(&ov, "log", &ov.base, &found, err);
 	if (r == 0 && found && (r = wf_overlay_scan_log(&ov, &edits)) < 0)
 		wf_fail(err, r, "%s/log: %s", ov.directory, strerror(-r));
 	if (r == 0) {

@@ -5,6 +5,7 @@
  *   lock      flock'ed while a writer has the overlay; holds its pid
  *   log       a header that names the base file, then one checksummed record for each edit (overlay/log.c draws it)
  *   commit    the mark of a commit under way (overlay/mark.c draws it)
+ *   log.next  while a commit ends: the log that follows it, with what the new file does not hold (overlay/next.c)
  *   data/N    sparse extent files: what was written into one storage, at the storage's own offsets
  *   log.cut.N what followed a broken record, kept for a person to look at
  *
@@ -30,16 +31,17 @@
  *               edits in the log           P = B: replay
  *   temp written and fsynced, its fingerprint T known before the rename
  *   commit_begin(REPLACE, T)   mark T      P = B: the rename did not happen: the mark is void, replay
- *   rename, fsync directory                P = T: the edits are in the file: the overlay is dropped
- *   committed()                no log      nothing to do
+ *   rename, fsync directory                P = T: the edits are in the file: the overlay is dropped, but for log.next
+ *   committed()                no log,     nothing to do; replay log.next
+ *                              or log.next
  *   (failure: commit_abort)    mark void   P = B: replay
  *
  *   append      state                      at the next opening
  *   ------      -----                      -------------------
  *   commit_begin(APPEND)       mark B      P starts with B: cut back to B's size and mtime, then replay
  *   bytes, fsync, directory, fsync         the same: losing the finished append loses no edit
- *   seal_append()              mark T      P = T: the edits are in the file: the overlay is dropped
- *   committed()                no log      nothing to do
+ *   seal_append()              mark T      P = T: the edits are in the file: the overlay is dropped, but for log.next
+ *   committed()                the same as above
  *   (failure: cut_back, commit_abort)      P = B: replay
  *
  *   A commit to a target of another format is a REPLACE that ends with written() in place of committed(): log and mark stay, P (the target)
@@ -123,6 +125,8 @@ const char *wf_overlay_unused(const struct wf_overlay *ov);
  * in log.cut.N with a log line (a torn tail is cut off with one). Returns 0, -ENOMEM, or a read error. */
 int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *ctx, uint8_t type, const void *payload, size_t len),
 		      void *ctx, struct wf_error *err);
+/* After a replay: where a commit was cut short that began the log, data files that nothing in it names are that commit's, and go. */
+void wf_overlay_forget_unnamed(struct wf_overlay *ov, bool (*named)(void *ctx, uint32_t number), void *ctx);
 /* Makes the directory (and its lock) if this is the first edit. Before every edit, so that a full disk or a read-only
  * directory refuses the edit itself. Returns 0, -EROFS, -EBUSY, or mkdir's error. */
 int wf_overlay_prepare(struct wf_overlay *ov);
@@ -181,9 +185,15 @@ int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, 
 int wf_overlay_cut_back(struct wf_overlay *ov);
 /* The commit failed and the target is as it was. */
 void wf_overlay_commit_abort(struct wf_overlay *ov);
-/* An append is finished and durable: from here on the edits count as in the file. fd: the grown file. Returns 0, or an
+/* An append is finished and durable: from here on the edits count as in the file, which is `grown` now. Returns 0, or an
  * error after which the append can still be cut back. */
-int wf_overlay_seal_append(struct wf_overlay *ov, int fd);
+int wf_overlay_seal_append(struct wf_overlay *ov, const struct wf_overlay_base *grown);
+/* The log that follows the commit, for what the new file `to_be` does not hold (scratch files): before the mark of a REPLACE, or before the
+ * seal. Between the two calls, after wf_overlay_prepare_removal, records go there, as edits of that file. wf_overlay_end_next makes them durable, or with r < 0 throws them
+ * away; it returns r or its own error. wf_overlay_committed makes it the log, wf_overlay_commit_abort removes it, and after a kill the
+ * next opening goes on from it. */
+int wf_overlay_begin_next(struct wf_overlay *ov, const struct wf_overlay_base *to_be);
+int wf_overlay_end_next(struct wf_overlay *ov, int r);
 /* fd is the file that now stands at the target, open for reading at least (duplicated): the new base. It is locked
  * (call wf_overlay_lock_file on the temporary before the rename so that no other writer slips in between), the log and
  * the data files are dropped, except those that keep(ctx, number) asks for (scratch files). With an output, the output

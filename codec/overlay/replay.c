@@ -153,6 +153,7 @@ static int end_replay(struct wf_overlay *ov, struct log_reader *l, enum record_s
 	if (r < 0)
 		return r;
 	unsigned long long at = l->pos, number = ov->sequence;
+	ov->left_out = !torn;
 	if (torn)
 		wf_log_line(&ov->log,
 			    "%s/log: cut off after edit %llu: %llu bytes of an edit that was never made durable",

@@ -279,6 +279,16 @@ def kill_in_fsync(at, states):
         w.remove()
 
 
+def kill(w):
+    with open(os.path.join(w.mnt, ".weightfs", "status")) as f:
+        pid = json.load(f)["pid"]
+    process = os.pidfd_open(pid)
+    os.kill(pid, 9)
+    select.select([process], [], []) # until it has ended, it holds the checkpoint's lock
+    os.close(process)
+    w.detach()
+
+
 def fail_in_fsync(at, error, new):
     w = World()
     try:
@@ -293,13 +303,7 @@ def fail_in_fsync(at, error, new):
             reported = True
         w.plan("0 again")
         w.sync()
-        with open(os.path.join(w.mnt, ".weightfs", "status")) as f:
-            pid = json.load(f)["pid"]
-        process = os.pidfd_open(pid)
-        os.kill(pid, 9)
-        select.select([process], [], []) # until it has ended, it holds the checkpoint's lock
-        os.close(process)
-        w.detach()
+        kill(w)
         finish(w, "replace", [new])
         return reported
     finally:
@@ -358,14 +362,18 @@ def put_aside(w, mode):
     return keep
 
 
-def kill_with_scratch(mode, at, calls):
-    """Entries under scratch names, which the commit leaves out of the checkpoint and takes over into the next log. Returns whether
-    they are still there: between the two they are in neither. Never are they something else, or an edit is left out."""
+def kill_with_scratch(mode, at):
+    """Entries under scratch names, which the commit leaves out of the checkpoint and takes over into the next log: they are there whatever
+    came of the commit. Returns whether it was done."""
     w = World()
     try:
         keep = put_aside(w, mode)
         w.plan(f"{at} kill")
-        committed = commit(w).returncode == 0
+        commit(w)
+        w.detach()
+        w.mount("ro")
+        if {name for name in os.listdir(w.mnt) if name.endswith(".aside~")} != {name + ".aside~" for name in keep}:
+            raise Mismatch(f"a read-only mount has {os.listdir(w.mnt)}")
         w.detach()
         mounted = subprocess.run([WEIGHTFS, w.file, w.mnt], stderr=subprocess.PIPE, text=True)
         if mounted.returncode or "left out" in mounted.stderr:
@@ -374,7 +382,7 @@ def kill_with_scratch(mode, at, calls):
         if [name for name in names if name in keep] or "renamed" not in names:
             raise Mismatch(f"the next mount has {names}")
         found = {name: open(os.path.join(w.mnt, name + ".aside~"), "rb").read() for name in keep if name + ".aside~" in names}
-        if found != keep and (found or at < calls // 2 or committed):
+        if found != keep:
             raise Mismatch(f"scratch entries are {sorted(found)}")
         for name in found:
             os.rename(os.path.join(w.mnt, name + ".aside~"), os.path.join(w.mnt, name))
@@ -382,7 +390,31 @@ def kill_with_scratch(mode, at, calls):
         w.umount()
         if w.read_back() != seen:
             raise Mismatch("the file does not say what the mount said")
-        return bool(found)
+        return "the last commit is complete" in mounted.stderr
+    finally:
+        w.remove()
+
+
+def fail_with_scratch(mode, at, error):
+    """Returns whether the commit reported the fault. What is under scratch names is there after it and after a kill."""
+    w = World()
+    try:
+        put_aside(w, mode)
+        seen = snapshot(w.mnt)
+        w.plan(f"{at} {error}")
+        reported = commit(w).returncode != 0
+        w.plan("0 again")
+        if snapshot(w.mnt) != seen:
+            raise Mismatch("the mount changed over a failed commit")
+        again = commit(w)
+        if again.returncode != 0:
+            raise Mismatch("a second commit failed: " + again.stderr.strip())
+        kill(w)
+        w.mount(f"commit={mode}")
+        if sorted(snapshot(w.mnt)) != sorted(seen):
+            raise Mismatch("the next mount shows something else")
+        w.umount()
+        return reported
     finally:
         w.remove()
 
@@ -440,7 +472,8 @@ def main():
         for error in ("ENOSPC", "EIO"):
             case(f"{mode}: {error} in a commit", (commit_calls, lambda at: fail_in_commit(mode, at, error, old, new)))
         calls = calls_with_scratch(mode)
-        case(f"{mode}: killed in a commit with scratch entries", (calls, lambda at: kill_with_scratch(mode, at, calls)), said="there again")
+        case(f"{mode}: killed in a commit with scratch entries", (calls, lambda at: kill_with_scratch(mode, at)), said="done")
+        case(f"{mode}: EIO in a commit with scratch entries", (calls, lambda at: fail_with_scratch(mode, at, "EIO")))
         if mode == "replace":
             case("read while edits wait for a commit", (1, lambda _: read_while_commit_waits(commit_calls * 3 // 4, floats(5, 3))))
     case("killed in an fsync", (sync_calls, lambda at: kill_in_fsync(at, states)))
