@@ -176,5 +176,6 @@ int wf_new(const char *path, struct wf_error *err);
  * Returns: 0; -ENOENT there are none; -ESTALE something is different; -EEXIST the other file has edits of its own; -EBUSY; what
  * wf_commit returns. */
 int wf_commit_onto(const char *path, const char *onto, struct wf_error *err);
-/* Rewrites without dead bytes; trim: each storage cut to what its views use. */
-int wf_repack(const char *path, bool trim, struct wf_error *err);
+/* Rewrites without dead bytes; trim: each storage cut to what its views use. alignment: every record of an archive begins at a multiple of
+ * it, and does so after later commits, too: a power of two from 64 to 32768, or 0 (as it is). -EOPNOTSUPP: no archive, and so no padding. */
+int wf_repack(const char *path, bool trim, uint32_t alignment, struct wf_error *err);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "codec/bytes/err.h"
 
@@ -16,5 +17,5 @@ struct wf_checkpoint;
  * as planned; -ENOSPC, -EIO, -ENOMEM and others of the system. */
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err);
 
-/* As a new file though nothing was edited; trim: each storage cut to what its views use. For wf_repack. */
-int wf_commit_whole(struct wf_checkpoint *ck, bool trim, struct wf_error *err);
+/* As a new file though nothing was edited. For wf_repack, which tells of trim and alignment. */
+int wf_commit_whole(struct wf_checkpoint *ck, bool trim, uint32_t alignment, struct wf_error *err);

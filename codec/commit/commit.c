@@ -75,6 +75,7 @@ static int plan(struct wf_commit_run *c)
 					   .root = wf_tree_root(ck->tree),
 					   .verbatim = verbatim,
 					   .as_zip = as_zip,
+					   .alignment = c->alignment,
 					   .types_changed = ck->relocated || (ck->edits && wf_edits_types_changed(ck)),
 					   .windows = c->windows};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != WF_STRATEGY_REPLACE, c->err);
@@ -392,10 +393,13 @@ static void finish(struct wf_commit_run *c, int r)
 	atomic_store(&ck->progress.running, false);
 }
 
-static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, bool trim, struct wf_error *err)
+/* whole: a new file though nothing was edited. */
+static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool whole, bool trim, uint32_t alignment,
+	       struct wf_error *err)
 {
 	struct wf_error own = {0};
-	struct wf_commit_run c = {.ck = ck, .err = err ? err : &own, .file = WF_NEW_FILE_INIT, .target_fd = -1};
+	struct wf_commit_run c = {
+		.ck = ck, .err = err ? err : &own, .alignment = alignment, .file = WF_NEW_FILE_INIT, .target_fd = -1};
 	bool nothing = false;
 	if (!ck->writable || !ck->overlay)
 		return wf_fail(err, -EROFS, "the checkpoint is mounted read-only");
@@ -407,7 +411,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 	 * little */
 	int r = wf_checkpoint_flush(ck);
 	r = r < 0 ? wf_fail(c.err, r, "cannot make the edits durable: %s", strerror(-r))
-		  : prepare(&c, mode, always, trim, &nothing);
+		  : prepare(&c, mode, whole, trim, &nothing);
 	if (r == 0 && !nothing)
 		r = ck->write_other                    ? commit_to_other_format(&c)
 		    : c.strategy == WF_STRATEGY_APPEND ? commit_in_place(&c)
@@ -419,10 +423,10 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool always, 
 
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err)
 {
-	return run(ck, ck->commit_mode, false, false, err);
+	return run(ck, ck->commit_mode, false, false, 0, err);
 }
 
-int wf_commit_whole(struct wf_checkpoint *ck, bool trim, struct wf_error *err)
+int wf_commit_whole(struct wf_checkpoint *ck, bool trim, uint32_t alignment, struct wf_error *err)
 {
-	return run(ck, WF_COMMIT_REPLACE, true, trim, err);
+	return run(ck, WF_COMMIT_REPLACE, true, trim, alignment, err);
 }

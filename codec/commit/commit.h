@@ -37,6 +37,7 @@ struct wf_commit_input {
 	wf_ref root;
 	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
 	bool as_zip;                     /* a plain pickle becomes an archive */
+	uint32_t alignment;              /* of all records of an archive; 0: as it is */
 	bool types_changed;              /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 };

@@ -25,14 +25,30 @@ static bool record_text(const struct wf_container *c, const char *name, char *bu
 	return ok;
 }
 
+/* The alignment of a file that does not say it: wider than torch's where all records are so placed, as wfctl repack --align does. */
+static uint32_t seen_alignment(const struct wf_container *c)
+{
+	uint32_t alignment = MAX_ALIGNMENT;
+	for (uint32_t i = 0; i < wf_container_count(c) && alignment > WF_ZIP_ALIGNMENT; i++) {
+		uint64_t at;
+		if (wf_container_locate(c, i, &at, NULL) < 0)
+			return WF_ZIP_ALIGNMENT;
+		while (alignment > WF_ZIP_ALIGNMENT && at % alignment)
+			alignment /= 2;
+	}
+	return alignment;
+}
+
 /* Whether torch computes the places of this file's storages; and their alignment. */
 void wf_plan_read_layout(struct wf_plan *p)
 {
 	char text[24];
 	p->alignment = WF_ZIP_ALIGNMENT;
 	p->exact = !p->keep_pickle && record_text(p->in.container, ".format_version", text, sizeof text);
-	if (!record_text(p->in.container, ".storage_alignment", text, sizeof text))
+	if (!record_text(p->in.container, ".storage_alignment", text, sizeof text)) {
+		p->alignment = seen_alignment(p->in.container);
 		return;
+	}
 	unsigned long v = strtoul(text, NULL, 10);
 	if (v > 0 && v <= MAX_ALIGNMENT && (v & (v - 1)) == 0)
 		p->alignment = (uint32_t)v;

@@ -3,6 +3,7 @@
 #include "codec/commit/inner.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,9 +72,23 @@ static int add_all_storages(struct wf_plan *p, const struct wf_naming *n)
 	return r;
 }
 
+static bool is_alignment_record(const char *name)
+{
+	return strcmp(name, ".storage_alignment") == 0;
+}
+
 static bool is_layout_record(const char *name)
 {
-	return strcmp(name, ".format_version") == 0 || strcmp(name, ".storage_alignment") == 0;
+	return strcmp(name, ".format_version") == 0 || is_alignment_record(name);
+}
+
+static int add_alignment(struct wf_plan *p, const char *name)
+{
+	char *text = NULL;
+	if (asprintf(&text, "%u", p->alignment) < 0)
+		text = NULL;
+	text = wf_plan_own_name(p, text);
+	return text ? add_text(p, name, text) : -ENOMEM;
 }
 
 static bool is_version_record(const char *name)
@@ -106,6 +121,8 @@ static int zip_parts(struct wf_plan *p, const struct wf_naming *n)
 				r = add_storage(p, n, n->owner[i] - 1);
 		} else if (strcmp(name, "data.pkl") == 0 && !p->keep_pickle) {
 			r = add_pickle(p);
+		} else if (p->keep_layout && p->in.alignment && is_alignment_record(name)) {
+			r = add_alignment(p, name);
 		} else if (!is_layout_record(name) || p->keep_layout) {
 			r = add_keep(p, i);
 		}

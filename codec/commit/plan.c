@@ -250,7 +250,13 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 	struct survey s = {.plan = plan};
 	if (kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT)
 		wf_plan_read_layout(plan);
-	int r = make(plan, &n, &s, append, err);
+	if (in->alignment)
+		plan->alignment = in->alignment;
+	int r = in->alignment && (plan->legacy || plan->plain)
+			? wf_fail(err, -EOPNOTSUPP,
+				  "a %s file has no room for padding: only records of an archive can be aligned",
+				  wf_container_kind_name(in->container))
+			: make(plan, &n, &s, append, err);
 	free(n.owner);
 	free(n.name);
 	wf_key_map_free(&n.used);

@@ -27,6 +27,7 @@ struct wf_commit_run {
 	struct wf_container *container;
 	uint32_t *records; /* by storage, in the new container */
 	struct wf_overlay_base to_be;
+	uint32_t alignment;        /* of all records; 0: as it is */
 	struct wf_window *windows; /* of a trim; the checkpoint is closed after it */
 	/* entries that were removed from objects which are still there */
 	uint32_t returned;

@@ -106,7 +106,7 @@ static int flush_run(struct rewriter *w)
 /* Whether the record stands in the old file as it would be written at `to`; *ret_end is where it ends. */
 static bool is_movable(struct rewriter *w, const struct wf_zip_entry *e, uint64_t data, uint64_t to, uint64_t *ret_end)
 {
-	unsigned char want[4096];
+	unsigned char want[WINDOW_BYTES];
 	struct wf_zip_layout here, there;
 	wf_zip_layout(e, e->header_offset, w->zip.alignment, 0, 0, &here);
 	wf_zip_layout(e, to, w->zip.alignment, 0, 0, &there);

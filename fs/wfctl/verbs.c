@@ -289,10 +289,13 @@ const struct wfctl_verb wfctl_verbs[] = {
 	},
 	{
 		.name = "repack",
-		.arguments = "[--trim] CHECKPOINT",
+		.arguments = "[--trim] [--align=N] CHECKPOINT",
 		.summary = "rewrite without dead bytes",
 		.text = "Rewrites a checkpoint that is not mounted without the bytes that nothing uses any more.",
-		.options = {{0, "trim", NULL, "cut each storage to what its views use"}},
+		.options = {{0, "trim", NULL, "cut each storage to what its views use"},
+			    {0, "align", "N",
+			     "begin each storage at a multiple of N bytes, a power of two up to 32768, as torch's\n"
+			     "storage_alignment does: 4096 for mapping and direct I/O"}},
 		.example = "  wfctl repack --trim model.pt\n",
 		.least = 1,
 		.most = 1,

@@ -2,6 +2,7 @@
 /* wfctl verify and repack: a checkpoint as a whole. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -66,20 +67,42 @@ int wfctl_verify(const struct wfctl_call *call)
 struct repack {
 	const char *path;
 	bool trim;
+	uint32_t alignment;
 	struct wf_error err;
 };
+
+#define ALIGN_LEAST 64u /* what torch gives anyway */
+#define ALIGN_MOST 32768u
+
+/* 0, or an exit status after a line. */
+static int parse_alignment(const char *text, uint32_t *ret)
+{
+	char *end;
+	errno = 0;
+	unsigned long n = strtoul(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end || errno || n == 0 || (n & (n - 1)) || n > ALIGN_MOST) {
+		wfctl_fail("repack",
+			   "--align takes a power of two up to %u, the most that a record's padding can say: not %s",
+			   ALIGN_MOST, text);
+		return WFCTL_USAGE;
+	}
+	*ret = n < ALIGN_LEAST ? ALIGN_LEAST : (uint32_t)n;
+	return WFCTL_OK;
+}
 
 static int try_repack(void *ctx)
 {
 	struct repack *p = ctx;
-	return wf_repack(p->path, p->trim, &p->err);
+	return wf_repack(p->path, p->trim, p->alignment, &p->err);
 }
 
 int wfctl_repack(const struct wfctl_call *call)
 {
-	const char *path = call->arguments[0];
+	const char *path = call->arguments[0], *align = wfctl_given(call, "align");
 	struct repack p = {.path = path, .trim = wfctl_given(call, "trim")};
-	int r = wfctl_check_place(WFCTL_FILE, path);
+	int r = align ? parse_alignment(align, &p.alignment) : WFCTL_OK;
+	if (r == WFCTL_OK)
+		r = wfctl_check_place(WFCTL_FILE, path);
 	if (r != WFCTL_OK)
 		return r;
 	r = fs_when_free(path, try_repack, &p);
