@@ -26,14 +26,22 @@ static struct wf_opening *opening(const struct fuse_file_info *fi)
 	return fi ? (struct wf_opening *)(uintptr_t)fi->fh : NULL;
 }
 
+void fs_choose_cache(struct fs *fs, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct wf_stat st;
+	/* texts stay cached: their sizes are not those of what is being written */
+	fi->direct_io = fs->options.direct_io && wf_getattr(fs->checkpoint, (uint32_t)ino, &st) == 0 && st.tensor;
+	fi->keep_cache = !fi->direct_io; /* whatever changes a page elsewhere tells the kernel so */
+}
+
 /* On a read-only mount open is answered once with ENOSYS: the kernel then opens by itself, for nothing there counts
  * openers, and an open-read-close of cached bytes needs no message at all. */
 static void op_open_read_only(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	if (fs_is_control(ino))
 		fs_control_open(req, ino, fi);
-	else if (fs_of(req)->options.map_location) {
-		fi->keep_cache = 1;
+	else if (fs_of(req)->options.map_location || fs_of(req)->options.direct_io) {
+		fs_choose_cache(fs_of(req), ino, fi);
 		fuse_reply_open(req, fi); /* leases in .weightfs/cuda are opens that count */
 	} else
 		fuse_reply_err(req, ENOSYS);
@@ -54,7 +62,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fi->fh = (uintptr_t)o;
-	fi->keep_cache = 1; /* whatever changes a page elsewhere tells the kernel so */
+	fs_choose_cache(fs, ino, fi);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		wf_release(fs->checkpoint, (uint32_t)ino, o); /* the caller was interrupted: no release will come */
 }
@@ -71,7 +79,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 }
 
 /* Through a buffer, because how the bytes get into the reply hardly counts: a cold read costs the kernel's 4 KiB pages, a
- * copy into each of them and one out. direct_io would double that speed and make every later read as slow as the first. */
+ * copy into each of them and one out. direct_io doubles that speed and makes every later read as slow as the first. */
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -95,6 +103,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	}
 	ssize_t n = wf_write(fs->checkpoint, (uint32_t)ino, opening(fi), (uint64_t)off, buf, size);
 	fs_changed_npy(fs, (uint32_t)ino);
+	/* kernels before 6.6 keep the pages that another handle, or a mapping, has of the file */
+	if (fs->options.direct_io && n > 0)
+		fs_invalidate_node(fs, ino, (uint64_t)off, (uint64_t)n);
 	fs_settle(fs);
 	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
 	if (error)

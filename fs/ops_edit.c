@@ -181,7 +181,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fuse_entry_param e;
 	fs_fill_entry(fs, &st, fs_entry_timeout(fs, parent), &e);
 	fi->fh = (uintptr_t)o;
-	fi->keep_cache = 1;
+	fs_choose_cache(fs, st.ino, fi);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT)
 		wf_release(fs->checkpoint, st.ino, o);
 }

@@ -26,6 +26,7 @@ static const struct fuse_opt specification[] = {
 	OPTION("rw", read_write),
 	OPTION("preload", preload),
 	OPTION("verify", verify),
+	OPTION("direct_io", direct_io),
 	OPTION("output=%s", output),
 	OPTION("commit=%s", commit),
 	OPTION("map_location=%s", map_location),
@@ -83,6 +84,7 @@ void fs_options_help(void)
 	     "  verify                 hold what map_location loads against its CRC\n"
 	     "  output=FILE            commits go to FILE (x.safetensors: in that format); the checkpoint is never touched\n"
 	     "  commit=MODE            auto, replace or append\n"
+	     "  direct_io              tensor files past the page cache: no second copy of what the checkpoint's has\n"
 	     "  allow_other            let other users in (brings default_permissions)\n"
 	     "  default_permissions    the kernel checks permissions\n"
 	     "  uid=N, gid=N, umask=M  owner and mode of what is shown\n"

@@ -17,7 +17,7 @@ struct fs_options {
 	char *map_location; /* -o map_location=, or NULL */
 	int read_only;      /* -o ro */
 	int read_write;     /* -o rw */
-	int preload, verify;
+	int preload, verify, direct_io;
 	int foreground, debug, single_threaded, show_help, show_version;
 	int allow_other, default_permissions;
 	unsigned int uid, gid, umask;

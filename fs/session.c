@@ -254,26 +254,6 @@ static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
 	return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
 }
 
-static void op_init(void *userdata, struct fuse_conn_info *conn)
-{
-	struct fs *fs = userdata;
-	/* where a link points to changes with the names of the directories on the way */
-	if (!fs->writable)
-		conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
-	/* always readdirplus: the kernel's own guess (AUTO) makes a find six times slower */
-	conn->want |= conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT);
-	conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
-	/* an open with O_TRUNC comes as an open and a truncation: one way for both */
-	conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;
-	/* answers come from memory of ours: splicing them through a pipe is half as fast */
-	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
-	if (!fs->writable && !fs->options.map_location)
-		conn->want |= conn->capable & (FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT);
-	conn->max_write = 1 << 20;
-	conn->max_read = 0;
-	conn->max_background = 64;
-}
-
 /* ---- serving ---- */
 
 static int serve(struct fs *fs, struct start *start)
@@ -337,7 +317,7 @@ static int commit_at_end(struct fs *fs)
 
 static int mount_and_serve(struct fs *fs, struct start *start)
 {
-	struct fuse_lowlevel_ops ops = {.init = op_init};
+	struct fuse_lowlevel_ops ops = {0};
 	make_ops(fs, &ops);
 	fs->session = fuse_session_new(&fs->options.fuse, &ops, sizeof ops, fs);
 	if (!fs->session)
@@ -364,6 +344,7 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 
 static void make_ops(struct fs *fs, struct fuse_lowlevel_ops *ops)
 {
+	fs_ops_start(ops);
 	fs_ops_names(ops);
 	fs_ops_data(ops, fs->writable);
 	fs_ops_attributes(ops);

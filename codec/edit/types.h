@@ -72,6 +72,7 @@ struct wf_stat {
 	enum wf_type type;
 	uint32_t nlink;
 	uint64_t size_bytes;  /* of a file's content, of a link's target; directories: number of entries */
+	bool tensor;          /* a file of elements, and no text */
 	bool writable;        /* its content can be written (mode bits) */
 	bool immutable_bytes; /* content cannot change without an edit through us: may be cached for ever */
 	struct wf_looks looks;

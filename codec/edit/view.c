@@ -120,6 +120,7 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 	*ret = (struct wf_stat){.ino = ino,
 				.nlink = n->nlink,
 				.type = WF_FILE,
+				.tensor = n->type == WF_NODE_TENSOR,
 				.writable = ck->writable,
 				.immutable_bytes = !ck->writable};
 	wf_edits_looks(ck, ino, &ret->looks);

@@ -5,7 +5,7 @@ _weightfs()
 {
 	local cur prev words cword
 	_init_completion -n = || return
-	local value options='ro rw map_location= preload verify output= commit= allow_other default_permissions uid= gid= umask='
+	local value options='ro rw map_location= preload verify output= commit= direct_io allow_other default_permissions uid= gid= umask='
 	if [[ $prev == -o ]]; then
 		# the last of a list that is joined by commas
 		local done=

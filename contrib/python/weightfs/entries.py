@@ -7,6 +7,7 @@ A line is a container's (it has "container"), a link's ("link"), a tensor's ("st
 import ast
 import collections
 import ctypes
+import errno
 import json
 import mmap
 import os
@@ -126,8 +127,16 @@ class MountSource:
     def pages(self, line, writable):
         with open(self._file(line), "r+b" if writable else "rb") as f:
             if writable:  # shared: writes reach the mount
-                return mmap.mmap(f.fileno(), line["bytes"], flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+                return self._shared_mapping(f.fileno(), line["bytes"])
             return private_mapping(f.fileno(), line["bytes"])
+
+    def _shared_mapping(self, fd, size):
+        try:
+            return mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError as e:
+            if e.errno != errno.ENODEV:
+                raise
+            raise Error(f"{self.path}: is mounted with direct_io, and its tensors cannot be mapped for writing here: .weightfs/log says why") from e
 
     def close(self):
         self.manifest.close()
