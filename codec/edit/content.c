@@ -171,9 +171,11 @@ ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, u
 	if (r < 0)
 		return r;
 	/* the kernel knows the end of what readers see */
-	bool moved = o && o->appends && wf_edit_stands_aside(ck, ino) && wf_edit_size(ck, ino) != offset;
-	wf_edit_resume(ck, ino, o);
-	r = write_file(ck, ino, o, moved ? wf_edit_size(ck, ino) : offset, buf, len);
+	bool aside = o && o->appends && wf_edit_stands_aside(ck, ino);
+	r = wf_edit_resume(ck, ino, o);
+	bool moved = aside && wf_edit_size(ck, ino) != offset;
+	if (r == 0)
+		r = write_file(ck, ino, o, moved ? wf_edit_size(ck, ino) : offset, buf, len);
 	if (moved)
 		wf_edit_notify_changed(ck, ino);
 	r = end_edit(ck, ino, o, r);
@@ -233,9 +235,7 @@ int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, ui
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
-	if (!o)
-		r = wf_edit_end_round(ck, ino);
-	wf_edit_resume(ck, ino, o);
+	r = wf_edit_resume(ck, ino, o);
 	if (r == 0)
 		r = truncate_file(ck, ino, o, size_bytes);
 	return end_edit(ck, ino, o, r);
@@ -299,8 +299,9 @@ int wf_allocate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, in
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
-	wf_edit_resume(ck, ino, o);
-	r = wf_tree_node(ck->tree, ino) ? allocate(ck, ino, o, mode, offset, len) : -ENOENT;
+	r = wf_edit_resume(ck, ino, o);
+	if (r == 0)
+		r = wf_tree_node(ck->tree, ino) ? allocate(ck, ino, o, mode, offset, len) : -ENOENT;
 	return end_edit(ck, ino, o, r);
 }
 

@@ -80,30 +80,50 @@ void wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino)
 		wf_edit_notify_changed(ck, ino);
 }
 
-void wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
+int wf_edit_next_round(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (f && o && o->round != f->round) {
-		o->round = f->round;
-		f->writers++;
-	}
-	if (!f || !f->settled)
+	int r = wf_edit_end_writing(ck, ino);
+	f->round++;
+	f->writers = f->newcomers;
+	f->newcomers = 0;
+	return r;
+}
+
+int wf_edit_end_round(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f && f->settled ? wf_edit_next_round(ck, ino) : 0;
+}
+
+/* The opening counts among those of this round: one of an earlier round was open all along, one of the next comes in between. */
+static void join(struct wf_file *f, struct wf_opening *o)
+{
+	if (o->round == f->round)
 		return;
+	f->newcomers -= o->round == f->round + 1;
+	o->round = f->round;
+	f->writers++;
+}
+
+int wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	int r = 0;
+	if (!f)
+		return 0;
+	if (!o || o->round == f->round + 1)
+		r = wf_edit_end_round(ck, ino);
+	if (o)
+		join(f, o);
+	if (!f->settled)
+		return r;
 	bool shown = wf_edit_stands_aside(ck, ino) && f->seen;
 	f->settled = false;
 	ck->edits->changes++;
 	if (shown)
 		wf_edit_notify_changed(ck, ino);
-}
-
-int wf_edit_end_round(struct wf_checkpoint *ck, wf_ino ino)
-{
-	struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f || !f->settled)
-		return 0;
-	f->round++;
-	f->writers = 0;
-	return wf_edit_end_writing(ck, ino);
+	return r;
 }
 
 int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino)

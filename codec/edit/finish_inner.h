@@ -11,19 +11,23 @@
 /* An opening for writing. */
 struct wf_opening {
 	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
-	bool appends;   /* O_APPEND */
-	int failed;     /* what the last write that failed gave, or 0 */
-	uint32_t round; /* of the file; one of an earlier round is taken for closed until it writes again */
+	bool appends; /* O_APPEND */
+	int failed;   /* what the last write that failed gave, or 0 */
+	uint32_t
+		round; /* of the file: the next one, where it found settled content; one of an earlier round is taken for closed */
 };
 
 /* Nobody writes any more: what was pending is judged if need be, and goes. */
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
 /* Between the last close and the release. All that was written is judged: readers see the entry, and the writers' bytes stand aside. */
 void wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino);
-/* A writer writes again, and goes on from its bytes. o: NULL where the opening is not known. */
-void wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o);
-/* Somebody else edits what is settled: its writers are taken for closed, as they are but for what their release has to do. */
+/* An edit of content begins, by that opening (NULL: by its path): a writer of this round goes on from its bytes, any other one from the
+ * entry. Returns 0, or what ending the round came to. */
+int wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o);
+/* Somebody else edits the file: where it is settled, its writers are taken for closed, and what their release has to do is done. */
 int wf_edit_end_round(struct wf_checkpoint *ck, wf_ino ino);
+/* Nobody writes any more, but for those that have opened the file since it was settled. Returns what wf_edit_end_writing did. */
+int wf_edit_next_round(struct wf_checkpoint *ck, wf_ino ino);
 /* After a rename: a new file is judged by its new name. */
 int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino);
 int wf_edit_judge_all(struct wf_checkpoint *ck); /* what nobody has open for writing */

@@ -62,8 +62,10 @@ struct wf_home {
 
 /* What is known of a file beside its node; only files that were opened or edited have one. */
 struct wf_file {
-	uint32_t openers, writers; /* changed exclusively, or with `lock` shared and open_lock */
-	uint8_t pending;           /* enum wf_pending */
+	uint32_t openers;   /* these three are changed exclusively, or with `lock` shared and open_lock */
+	uint32_t writers;   /* openings for writing of this round */
+	uint32_t newcomers; /* and of the next one */
+	uint8_t pending;    /* enum wf_pending */
 	bool is_new;  /* made since the last commit, or None until then: each end of writing judges all of it anew */
 	bool judged;  /* of a new one: it was, once; until then a commit leaves it out while somebody writes */
 	bool anew;    /* the content began empty: text may stand for a number */
@@ -72,10 +74,11 @@ struct wf_file {
 	bool aside;   /* while a commit writes: it is not in the graph */
 	bool failed;  /* the last opening for writing had a write that failed */
 	bool refused; /* what was written last: the old state stands, and shows when writing ends */
-	bool declared_fits;    /* the content has been what attributes declare: rows can be added to it */
-	bool settled;          /* a close judged what was written, and nothing was written since */
-	_Atomic bool seen;     /* readers were shown the entry while what is pending stood aside */
-	uint32_t round;        /* of writing: another one begins with the first opening after content was settled */
+	bool declared_fits; /* the content has been what attributes declare: rows can be added to it */
+	bool settled;       /* a close judged what was written, and nothing was written since */
+	_Atomic bool seen;  /* readers were shown the entry while what is pending stood aside */
+	uint32_t
+		round; /* of writing: another one begins with the first edit by somebody else after content was settled */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */

@@ -3,9 +3,10 @@
  * it at once; what the writer has in its hands goes on until its last release. Readers end nothing.
  *
  * Nobody says whether a descriptor that is closed was the last one: a shell's stays open over the commands of a group, whose
- * ends look the same. The release says so, but later than the caller of close goes on. So the first opening for writing after
- * everything was judged begins a new round: it finds the entry as it was judged, and has that to go back to. An opening of an
- * earlier round that writes once more was open all along, and counts again from then on. */
+ * ends look the same. The release says so, but later than the caller of close goes on. So what was judged is the end of a round
+ * when somebody else edits the file: an opening that found settled content belongs to the next round, which begins when it
+ * writes; it finds the entry as it was judged, and has that to go back to. An opening of an earlier round that writes once more
+ * was open all along, and counts again from then on. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,14 @@
 #include "codec/edit/inner.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
+
+static void count_writer(struct wf_checkpoint *ck, struct wf_file *f, struct wf_opening *o)
+{
+	f->writers += !f->settled;
+	f->newcomers += f->settled;
+	o->round = f->round + f->settled;
+	ck->edits->openings++;
+}
 
 static int note_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 {
@@ -29,32 +38,15 @@ static int note_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 		r = wf_refuse(ck, -EPERM, "a value of its class cannot be given as text; remove it and make a new one");
 	if (r == 0) {
 		f->openers++;
-		f->writers += o != NULL;
-		ck->edits->openings += o != NULL;
+		if (o)
+			count_writer(ck, f, o);
 	}
-	if (r == 0 && o)
-		o->round = f->round;
 	return r;
-}
-
-/* The next edit says what is wrong where this one cannot begin. */
-static void begin_round(struct wf_checkpoint *ck, wf_ino ino)
-{
-	if (wf_edit_begin(ck) < 0)
-		return;
-	wf_edit_end_round(ck, ino);
-	wf_edit_end(ck);
 }
 
 static int count_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 {
 	int r = 0;
-	pthread_rwlock_rdlock(&ck->lock);
-	const struct wf_file *f = o ? wf_edit_known(ck, ino) : NULL;
-	bool settled = f && f->settled;
-	pthread_rwlock_unlock(&ck->lock);
-	if (settled)
-		begin_round(ck, ino);
 	pthread_rwlock_rdlock(&ck->lock);
 	bool room = ino <= ck->edits->files_count; /* else the table grows, under the eyes of its readers */
 	if (room) {
@@ -177,9 +169,10 @@ void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 		bool counts = o && o->round == f->round;
 		f->openers -= f->openers > 0;
 		f->writers -= counts && f->writers > 0;
+		f->newcomers -= o && o->round == f->round + 1 && f->newcomers > 0;
 		f->failed |= counts && o->failed && f->writers == 0 && !f->touched;
 		if (edits && counts && f->writers == 0)
-			wf_edit_end_writing(ck, ino);
+			wf_edit_next_round(ck, ino);
 		wf_edit_forget(ck, ino);
 	}
 	if (edits)

@@ -80,7 +80,7 @@ int wf_edits_in_writing(struct wf_checkpoint *ck, bool **ret)
 	pthread_mutex_lock(&ck->open_lock);
 	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++) {
 		const struct wf_file *f = e->files[ino - 1];
-		const struct wf_node *n = f && f->writers > 0 ? wf_tree_node(ck->tree, ino) : NULL;
+		const struct wf_node *n = f && f->writers + f->newcomers > 0 ? wf_tree_node(ck->tree, ino) : NULL;
 		if (!n || n->type != WF_NODE_TENSOR || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
 			continue;
 		if (!*ret)

@@ -157,6 +157,32 @@ def replaced(m):
     same(shown(f"{m}/s"), whole(b"here"), "one that is removed and made again")
 
 
+def second(m):
+    """An opening that edits nothing ends nobody's text."""
+    _, fd = put(f"{m}/i", b"79", os.O_TRUNC)
+    other = os.open(f"{m}/i", os.O_WRONLY)
+    os.close(os.dup(other))
+    os.write(fd, b"15\n")
+    same((os.close(os.dup(fd)), shown(f"{m}/i")), (None, whole(b"7915\n")), "between two writes a second descriptor was opened and closed")
+    os.close(other)
+    os.write(fd, b"x")
+    try:
+        os.close(os.dup(fd))
+        ok(False, "a line behind the number is refused")
+    except OSError as e:
+        same((e.errno, shown(f"{m}/i")), (errno.EINVAL, whole(b"10\n")), "the way back is that of the whole opening")
+    _, fd = put(f"{m}/l", b"[1]", os.O_TRUNC)
+    other = os.open(f"{m}/l", os.O_WRONLY | os.O_APPEND)
+    os.close(fd)
+    HELD.remove(fd)
+    os.write(other, b"x")
+    try:
+        os.close(other)
+        ok(False, "what is no list is refused")
+    except OSError as e:
+        same((e.errno, shown(f"{m}/l")), (errno.EINVAL, whole(b"[1]\n")), "one that stays when the first is closed has what that one left to go back to")
+
+
 def shells(w):
     m = w.mnt
     for line, name, wanted in (("{ /bin/echo -n -; cat i >/dev/null; /bin/echo 25; } > i", "i", b"-25\n"),
@@ -169,7 +195,7 @@ def shells(w):
     same(shown(f"{m}/l"), whole(b"[1, 9]\n"), "a list")
 
 
-for case in (readers, way_back, attributes, goes_on, replaced, shells):
+for case in (readers, way_back, attributes, goes_on, second, replaced, shells):
     with World(sys.argv[1], checkpoint) as world:
         print(f"# {case.__name__}", flush=True)
         world.mount()
