@@ -24,6 +24,17 @@ uint64_t wf_random_seed(const void *fallback)
 	return (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15u ^ (uint64_t)(uintptr_t)fallback;
 }
 
+static void draw_secret(struct wf_map *m)
+{
+	uint64_t secret[2];
+	if (getrandom(secret, sizeof secret, GRND_NONBLOCK) != sizeof secret) {
+		secret[0] = wf_random_seed(m);
+		secret[1] = wf_random_seed(secret);
+	}
+	m->seed = secret[0];
+	m->factor = secret[1] | 1;
+}
+
 void wf_map_free(struct wf_map *m)
 {
 	free(m->slots);
@@ -83,13 +94,9 @@ int wf_map_reserve(struct wf_map *m, uint32_t n)
 		size *= 2;
 	if (size > MAX_SIZE)
 		return -E2BIG;
-	bool first = m->size == 0;
-	int r = rebuild(m, (uint32_t)size, 1);
-	if (r == 0 && first) {
-		m->seed = wf_random_seed(m);
-		m->factor = wf_random_seed(m->slots) | 1;
-	}
-	return r;
+	if (m->size == 0)
+		draw_secret(m);
+	return rebuild(m, (uint32_t)size, 1);
 }
 
 void wf_map_add(struct wf_map *m, uint32_t hash, uint32_t value)

@@ -74,7 +74,7 @@ static inline uint64_t wf_le64(const void *p)
 	return v;
 }
 
-/* FNV-1a, for hash tables whose worst case is bounded elsewhere */
+/* FNV-1a: the same in every process, and no secret. For hash tables there is bytes/map.h. */
 static inline uint64_t wf_hash_bytes(const void *data, size_t len, uint64_t seed)
 {
 	const unsigned char *p = data;

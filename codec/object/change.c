@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "codec/object/inner.h"
+#include "codec/bytes/map.h"
 #include "codec/bytes/util.h"
 
 static struct wf_vector_object *container_of(const struct wf_graph *g, wf_ref r)
@@ -147,26 +148,32 @@ static bool has_duplicate(const struct wf_graph *g, const struct wf_item *items,
 	return false;
 }
 
-/* Open addressing at a quarter to a half full; the graph's secret seed keeps the chains short whatever the keys are. */
-static bool fold_duplicates(const struct wf_graph *g, struct wf_item *items, uint32_t n, uint32_t *table, uint32_t mask)
+/* The later value of two equal keys goes to the place of the first, and its own place becomes a hole. */
+static int fold_duplicates(const struct wf_graph *g, struct wf_item *items, uint32_t n, bool *ret_found)
 {
-	bool found = false;
+	cleanup_with(wf_map_free) struct wf_map seen = {0};
+	int r = wf_map_reserve(&seen, n);
 
+	if (r < 0)
+		return r;
+	*ret_found = false;
 	for (uint32_t i = 0; i < n; i++) {
 		if (!items[i].key)
 			continue;
-		uint32_t slot = (uint32_t)wf_key_hash(g, items[i].key) & mask;
-		while (table[slot] && !wf_key_equal(g, items[table[slot] - 1].key, items[i].key))
-			slot = (slot + 1) & mask;
-		if (!table[slot]) {
-			table[slot] = i + 1;
+		uint32_t first = 0, hash = (uint32_t)wf_key_hash(g, items[i].key);
+		struct wf_map_probe p = wf_map_probe(&seen, hash);
+		bool twice = false;
+		while (!twice && wf_map_next(&p, &first))
+			twice = wf_key_equal(g, items[first].key, items[i].key);
+		if (!twice) {
+			wf_map_add(&seen, hash, i);
 			continue;
 		}
-		items[table[slot] - 1].value = items[i].value;
+		items[first].value = items[i].value;
 		items[i] = (struct wf_item){0};
-		found = true;
+		*ret_found = true;
 	}
-	return found;
+	return 0;
 }
 
 int wf_dict_dedup(struct wf_graph *g, wf_ref dict)
@@ -179,15 +186,11 @@ int wf_dict_dedup(struct wf_graph *g, wf_ref dict)
 	uint32_t n = c->head.n;
 	if (n < 2 || (n <= PAIRWISE_MAX && !has_duplicate(g, items, n)))
 		return 0;
-	uint32_t size = 4;
-	while (size < 2 * n)
-		size *= 2;
-	cleanup_free uint32_t *table = calloc(size, sizeof *table);
-	if (!table)
-		return -ENOMEM;
-	if (fold_duplicates(g, items, n, table, size - 1))
+	bool found;
+	int r = fold_duplicates(g, items, n, &found);
+	if (r == 0 && found)
 		wf_dict_compact(g, dict);
-	return 0;
+	return r;
 }
 
 /* Of 100,000 tensors in one dict that dict is the only container with elements, and the first object of all. */
