@@ -13,7 +13,7 @@ int wf_array_reserve(void *array, uint32_t *capacity, uint64_t need, size_t elem
 		return 0;
 	if (need > max)
 		return -E2BIG;
-	uint64_t more = WF_MIN(WF_MAX(need, (uint64_t)*capacity + *capacity / 2 + 16), (uint64_t)max);
+	uint64_t more = WF_MIN(WF_MAX(need, (uint64_t)*capacity + *capacity / 2 + 8), (uint64_t)max);
 	memcpy(&p, array, sizeof p);
 	p = reallocarray(p, more, element_bytes);
 	if (!p)

@@ -9,11 +9,6 @@
 #include "codec/tree/module.h"
 #include "codec/tree/tree.h"
 
-struct wf_text_size {
-	wf_ref object;
-	uint64_t bytes;
-};
-
 struct wf_tree {
 	uint32_t base;           /* numbers of nodes begin above it */
 	uint32_t changes;        /* of names and values, so far */
@@ -27,22 +22,12 @@ struct wf_tree {
 	uint32_t node_count, node_capacity;
 	struct wf_dir *dirs;
 	uint32_t dir_count, dir_capacity;
-	/* container or tensor object -> ino; open addressing, WF_NIL is free */
-	struct {
-		wf_ref object;
-		wf_ino ino;
-	} * by_object;
-	uint32_t by_object_size, by_object_used;
-	/* tie hash of a tensor -> ino; open addressing, WF_NO_INO is free */
-	struct {
-		uint32_t hash;
-		wf_ino ino;
-	} * ties;
-	uint32_t ties_size, ties_used;
-	/* of long lists that stand as text: one may be shown at many places; under index_lock */
-	struct wf_text_size *text_sizes;
-	uint32_t text_sizes_size, text_sizes_used;
-	uint64_t seed;                     /* of hashes of names */
+	struct wf_map by_object; /* object of a container or a tensor -> ino, or one of the two below */
+	struct wf_map ties;      /* tie hash of a tensor -> ino */
+	/* Of long lists that stand as text: one may be shown at many places. Under index_lock. */
+	struct wf_map text_sizes; /* object -> text_bytes */
+	uint64_t *text_bytes;
+	uint32_t text_count, text_capacity;
 	bool unabridged;                   /* every object as its parts, modules too */
 	uint64_t looks;                    /* left for asking what objects hold */
 	struct wf_state_dicts state_dicts; /* while the tree is made */
@@ -52,8 +37,8 @@ struct wf_tree {
 };
 
 /* In by_object: a long list that was found to be text, which need not be found out at its next place. */
-#define WF_INO_PLAIN UINT32_MAX
-#define WF_INO_EMPTY_HANDED (UINT32_MAX - 1) /* one that holds no tensor, mapping or object, though it is no text */
+#define WF_INO_PLAIN (UINT32_MAX - 1)
+#define WF_INO_EMPTY_HANDED (UINT32_MAX - 2) /* one that holds no tensor, mapping or object, though it is no text */
 bool wf_tree_holds_nothing(const struct wf_tree *t, wf_ref object); /* known to be one of both */
 /* A sequence that takes time to be looked through. */
 bool wf_tree_is_long(const struct wf_graph *g, wf_ref r);
@@ -97,8 +82,7 @@ struct wf_tree *wf_tree_blank(struct wf_graph *g, struct wf_storages *ss, struct
 int wf_tree_make_nodes(struct wf_tree *t, uint32_t after);
 /* The node that shows the same data as this tensor, or WF_NO_INO. */
 wf_ino wf_tree_find_tie(const struct wf_tree *t, const struct wf_tensor *a);
-/* tree/nodes.c: room for that many elements of an array; new ones, and an entry at the end. */
-int wf_tree_reserve(void **array, uint32_t *capacity, uint32_t need, size_t element_bytes);
+/* tree/nodes.c: new ones, and an entry at the end. */
 int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret);
 int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino);
 int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino);

@@ -9,78 +9,66 @@
 
 #define PATH_LIMIT 4095
 
-/* With the graph's secret: no file can be made of names that collide. */
-static uint32_t name_hash(const struct wf_tree *t, const char *name)
+static uint32_t name_hash(const struct wf_map *m, const char *name)
 {
-	return (uint32_t)wf_hash_mix(t->graph, 0, wf_hash_bytes(name, strlen(name), t->seed));
+	return wf_map_hash(m, name, strlen(name));
 }
 
 void wf_tree_index_drop(struct wf_dir *d)
 {
-	free(d->index);
-	d->index = NULL;
-	d->index_size = d->index_used = 0;
+	wf_map_free(&d->index);
 }
 
-/* Positions that were renamed or removed leave their slots behind: a lookup compares names, so they only cost time
- * until the index is made anew. */
+/* How many names an index may hold before it is made anew. Positions that were renamed or removed leave theirs behind: a
+ * lookup compares names, so that they only cost time. */
+static uint32_t most_of_index(const struct wf_dir *d)
+{
+	return d->live < UINT32_MAX / 4 ? d->live * 2 + 8 : UINT32_MAX;
+}
+
 static int make_index(struct wf_tree *t, struct wf_dir *d)
 {
 	char name[WF_NAME_MAX + 1];
-	uint32_t size = 16;
-	while (size < d->live * 2 + 8)
-		size *= 2;
-	uint32_t *index = calloc(size, sizeof *index);
-	if (!index)
-		return -ENOMEM;
-	uint32_t used = 0;
-	for (uint32_t i = 0; i < d->count; i++) {
-		if (!wf_tree_name(t, d, i, name))
-			continue;
-		uint32_t at = name_hash(t, name) & (size - 1);
-		while (index[at])
-			at = (at + 1) & (size - 1);
-		index[at] = i + 1;
-		used++;
-	}
-	free(d->index);
+	struct wf_map index = {0};
+	int r = wf_map_reserve(&index, WF_MAX(d->live, 1u)); /* of one at least, so that it is seen to be there */
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < d->count; i++)
+		if (wf_tree_name(t, d, i, name))
+			wf_map_add(&index, name_hash(&index, name), i);
+	wf_map_free(&d->index);
 	d->index = index;
-	d->index_size = size;
-	d->index_used = used;
 	return 0;
 }
 
 int wf_tree_index_add(struct wf_tree *t, struct wf_dir *d, uint32_t position)
 {
 	char name[WF_NAME_MAX + 1];
-	if (!d->index || !wf_tree_name(t, d, position, name))
+	if (d->index.size == 0 || !wf_tree_name(t, d, position, name))
 		return 0;
-	if ((d->index_used + 1) * 4 >= d->index_size * 3)
+	if (d->index.count >= most_of_index(d))
 		return make_index(t, d);
-	uint32_t at = name_hash(t, name) & (d->index_size - 1);
-	while (d->index[at])
-		at = (at + 1) & (d->index_size - 1);
-	d->index[at] = position + 1;
-	d->index_used++;
-	return 0;
+	int r = wf_map_reserve(&d->index, 1);
+	if (r == 0)
+		wf_map_add(&d->index, name_hash(&d->index, name), position);
+	return r;
 }
 
 int wf_tree_find(struct wf_tree *t, struct wf_dir *d, const char *name, uint32_t except, uint32_t *ret_position)
 {
 	char other[WF_NAME_MAX + 1];
 	pthread_mutex_lock(&t->index_lock);
-	int r = d->index ? 0 : make_index(t, d);
+	int r = d->index.size ? 0 : make_index(t, d);
 	pthread_mutex_unlock(&t->index_lock);
 	if (r < 0)
 		return r;
-	for (uint32_t at = name_hash(t, name) & (d->index_size - 1); d->index[at];
-	     at = (at + 1) & (d->index_size - 1)) {
-		uint32_t position = d->index[at] - 1;
+	uint32_t position;
+	struct wf_map_probe p = wf_map_probe(&d->index, name_hash(&d->index, name));
+	while (wf_map_next(&p, &position))
 		if (position != except && wf_tree_name(t, d, position, other) && !strcmp(name, other)) {
 			*ret_position = position;
 			return 0;
 		}
-	}
 	return -ENOENT;
 }
 

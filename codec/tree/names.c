@@ -35,10 +35,8 @@ struct naming {
 		uint8_t kind; /* enum wf_key_kind */
 		uint32_t how;
 	} * plain;
-	uint32_t *slots; /* position + 1 of the first with a name; open addressing */
-	uint32_t *next;  /* by position: the number to try next for its name */
-	uint32_t mask;
-	uint64_t seed;
+	struct wf_map first; /* name -> position of the first that has it */
+	uint32_t *next;      /* by position: the number to try next for its name */
 };
 
 static const char *plain_name(const struct naming *n, uint32_t position)
@@ -46,12 +44,24 @@ static const char *plain_name(const struct naming *n, uint32_t position)
 	return n->text.data + n->plain[position].at;
 }
 
-static uint32_t *slot_of(const struct naming *n, const char *name)
+static bool find_first(const struct naming *n, const char *name, uint32_t *ret_position)
 {
-	uint32_t at = (uint32_t)wf_hash_bytes(name, strlen(name), n->seed) & n->mask;
-	while (n->slots[at] && strcmp(plain_name(n, n->slots[at] - 1), name) != 0)
-		at = (at + 1) & n->mask;
-	return &n->slots[at];
+	struct wf_map_probe p = wf_map_probe(&n->first, wf_map_hash(&n->first, name, strlen(name)));
+	while (wf_map_next(&p, ret_position))
+		if (!strcmp(plain_name(n, *ret_position), name))
+			return true;
+	return false;
+}
+
+/* Enters the name of a position, where no other has it. */
+static int enter(struct naming *n, uint32_t position)
+{
+	const char *name = plain_name(n, position);
+	uint32_t other;
+	int r = wf_map_reserve(&n->first, 1);
+	if (r == 0 && !find_first(n, name, &other))
+		wf_map_add(&n->first, wf_map_hash(&n->first, name, strlen(name)), position);
+	return r;
 }
 
 static int note_plain_names(struct naming *n)
@@ -77,50 +87,51 @@ static int note_plain_names(struct naming *n)
 static int escape_texts(struct naming *n)
 {
 	char name[WF_NAME_MAX + 1];
-	for (uint32_t i = 0; i < n->d->count; i++)
-		if ((n->plain[i].kind == WF_KEY_SCALAR || n->plain[i].kind == WF_KEY_JSON) &&
-		    !*slot_of(n, plain_name(n, i)))
-			*slot_of(n, plain_name(n, i)) = i + 1;
-	for (uint32_t i = 0; i < n->d->count; i++) {
-		if (n->plain[i].kind != WF_KEY_TEXT || !*slot_of(n, plain_name(n, i)))
+	uint32_t other;
+	int r = 0;
+	for (uint32_t i = 0; i < n->d->count && r == 0; i++)
+		if (n->plain[i].kind == WF_KEY_SCALAR || n->plain[i].kind == WF_KEY_JSON)
+			r = enter(n, i);
+	for (uint32_t i = 0; i < n->d->count && r == 0; i++) {
+		if (n->plain[i].kind != WF_KEY_TEXT || !find_first(n, plain_name(n, i), &other))
 			continue;
 		n->plain[i].how = WF_NAME_ESCAPED;
 		n->plain[i].at = (uint32_t)n->text.len;
 		wf_buffer_append(&n->text, name, wf_tree_name_as(n->t, n->d->entries[i].key, WF_NAME_ESCAPED, name));
 		wf_buffer_putc(&n->text, '\0');
+		r = wf_buffer_status(&n->text);
 	}
-	return wf_buffer_status(&n->text);
+	return r;
 }
 
 /* The first with a name keeps it; the later ones get the lowest number that makes a name of nobody. */
 static int number_the_later(struct naming *n)
 {
 	char name[WF_NAME_MAX + 1];
-	memset(n->slots, 0, ((size_t)n->mask + 1) * sizeof *n->slots);
-	for (uint32_t i = 0; i < n->d->count; i++)
-		if (!*slot_of(n, plain_name(n, i)))
-			*slot_of(n, plain_name(n, i)) = i + 1;
-	for (uint32_t i = 0; i < n->d->count; i++) {
-		uint32_t first = *slot_of(n, plain_name(n, i)) - 1;
-		if (first == i)
+	uint32_t first, other;
+	int r = 0;
+	wf_map_free(&n->first);
+	for (uint32_t i = 0; i < n->d->count && r == 0; i++)
+		r = enter(n, i);
+	for (uint32_t i = 0; i < n->d->count && r == 0; i++) {
+		if (!find_first(n, plain_name(n, i), &first) || first == i)
 			continue;
 		uint32_t number = n->next[first] ? n->next[first] : 2;
 		for (;; number++) {
 			strcpy(name, plain_name(n, first));
 			wf_name_number(name, strlen(name), number);
-			if (!*slot_of(n, name))
+			if (!find_first(n, name, &other))
 				break;
 		}
 		n->next[first] = number + 1;
 		n->plain[i].how = number;
 		n->plain[i].at = (uint32_t)n->text.len;
 		wf_buffer_append(&n->text, name, strlen(name) + 1);
-		int r = wf_buffer_status(&n->text);
-		if (r < 0)
-			return r;
-		*slot_of(n, name) = i + 1;
+		r = wf_buffer_status(&n->text);
+		if (r == 0)
+			r = enter(n, i);
 	}
-	return 0;
+	return r;
 }
 
 static int compare_odd(const void *a, const void *b)
@@ -154,17 +165,9 @@ int wf_tree_name_entries(struct wf_tree *t, struct wf_dir *d)
 	if (d->count < 2 ||
 	    (d->kind == WF_DIR_MAPPING && !sorts[SORT_OTHER] && !(sorts[SORT_TEXT] && sorts[SORT_NUMBER])))
 		return 0;
-	uint32_t size = 16;
-	while (size < d->count * 2ull && size < 1u << 31)
-		size *= 2;
-	struct naming n = {.t = t,
-			   .d = d,
-			   .plain = calloc(d->count, sizeof *n.plain),
-			   .slots = calloc(size, sizeof *n.slots),
-			   .next = calloc(d->count, sizeof *n.next),
-			   .mask = size - 1,
-			   .seed = wf_hash_mix(t->graph, 0, d->count)};
-	int r = n.plain && n.slots && n.next ? note_plain_names(&n) : -ENOMEM;
+	struct naming n = {
+		.t = t, .d = d, .plain = calloc(d->count, sizeof *n.plain), .next = calloc(d->count, sizeof *n.next)};
+	int r = n.plain && n.next ? note_plain_names(&n) : -ENOMEM;
 	if (r == 0)
 		r = escape_texts(&n);
 	if (r == 0)
@@ -172,7 +175,7 @@ int wf_tree_name_entries(struct wf_tree *t, struct wf_dir *d)
 	if (r == 0)
 		r = keep_odd_names(&n);
 	free(n.plain);
-	free(n.slots);
+	wf_map_free(&n.first);
 	free(n.next);
 	wf_buffer_free(&n.text);
 	return r;

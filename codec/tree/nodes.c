@@ -4,26 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec/bytes/util.h"
+#include "codec/bytes/array.h"
 #include "codec/tree/inner.h"
-
-int wf_tree_reserve(void **array, uint32_t *capacity, uint32_t need, size_t size)
-{
-	if (need <= *capacity)
-		return 0;
-	uint32_t bigger = *capacity ? *capacity + *capacity / 2 + 1 : 8;
-	bigger = bigger < need ? need : bigger;
-	void *p = reallocarray(*array, bigger, size);
-	if (!p)
-		return -ENOMEM;
-	*array = p;
-	*capacity = bigger;
-	return 0;
-}
 
 int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, wf_ino parent, wf_ino *ret)
 {
-	int r = wf_tree_reserve((void **)&t->nodes, &t->node_capacity, t->node_count + 1, sizeof *t->nodes);
+	int r = wf_array_reserve(&t->nodes, &t->node_capacity, (uint64_t)t->node_count + 1, sizeof *t->nodes,
+				 UINT32_MAX);
 	if (r < 0)
 		return r;
 	t->nodes[t->node_count++] = (struct wf_node){.type = (uint8_t)type, .object = object, .parent = parent};
@@ -34,7 +21,7 @@ int wf_tree_new_node(struct wf_tree *t, enum wf_node_type type, wf_ref object, w
 
 int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_ref container, wf_ino ino)
 {
-	int r = wf_tree_reserve((void **)&t->dirs, &t->dir_capacity, t->dir_count + 1, sizeof *t->dirs);
+	int r = wf_array_reserve(&t->dirs, &t->dir_capacity, (uint64_t)t->dir_count + 1, sizeof *t->dirs, UINT32_MAX);
 	if (r < 0)
 		return r;
 	t->nodes[ino - t->base - 1].dir = t->dir_count;
@@ -49,7 +36,7 @@ int wf_tree_new_dir(struct wf_tree *t, enum wf_dir_kind kind, wf_ref object, wf_
 int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino ino)
 {
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
-	int r = wf_tree_reserve((void **)&d->entries, &d->capacity, d->count + 1, sizeof *d->entries);
+	int r = wf_array_reserve(&d->entries, &d->capacity, (uint64_t)d->count + 1, sizeof *d->entries, UINT32_MAX);
 	if (r < 0)
 		return r;
 	d->entries[d->count++] = (struct wf_entry){key, value, ino};

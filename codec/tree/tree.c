@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/tree/inner.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
@@ -22,15 +23,16 @@ void wf_tree_free(struct wf_tree *t)
 		return;
 	for (uint32_t i = 0; i < t->dir_count; i++) {
 		free(t->dirs[i].entries);
-		free(t->dirs[i].index);
+		wf_map_free(&t->dirs[i].index);
 		free(t->dirs[i].odd);
 	}
 	free(t->dirs);
 	free(t->nodes);
-	free(t->by_object);
-	free(t->ties);
+	wf_map_free(&t->by_object);
+	wf_map_free(&t->ties);
 	wf_tree_free(t->objects);
-	free(t->text_sizes);
+	wf_map_free(&t->text_sizes);
+	free(t->text_bytes);
 	wf_state_dicts_free(&t->state_dicts);
 	pthread_mutex_destroy(&t->index_lock);
 	free(t);
@@ -66,64 +68,15 @@ const struct wf_dir *wf_tree_dir(const struct wf_tree *t, wf_ino ino)
 	return n && n->type == WF_NODE_DIR ? &wf_tree_of(t, ino)->dirs[n->dir] : NULL;
 }
 
-static uint32_t object_slot(const struct wf_tree *t, wf_ref object)
-{
-	uint32_t mask = t->by_object_size - 1, at = (object * 2654435761u) & mask;
-	while (t->by_object[at].object != WF_NIL && t->by_object[at].object != object)
-		at = (at + 1) & mask;
-	return at;
-}
-
 int wf_tree_map_object(struct wf_tree *t, wf_ref object, wf_ino ino)
 {
-	if (t->by_object_used * 4 >= t->by_object_size * 3) {
-		struct wf_tree bigger = *t;
-		bigger.by_object_size = t->by_object_size ? t->by_object_size * 2 : 64;
-		bigger.by_object = calloc(bigger.by_object_size, sizeof *bigger.by_object);
-		if (!bigger.by_object)
-			return -ENOMEM;
-		for (uint32_t i = 0; i < t->by_object_size; i++)
-			if (t->by_object[i].object != WF_NIL)
-				bigger.by_object[object_slot(&bigger, t->by_object[i].object)] = t->by_object[i];
-		free(t->by_object);
-		t->by_object = bigger.by_object;
-		t->by_object_size = bigger.by_object_size;
-	}
-	uint32_t at = object_slot(t, object);
-	t->by_object_used += t->by_object[at].object == WF_NIL;
-	t->by_object[at].object = object;
-	t->by_object[at].ino = ino;
-	return 0;
-}
-
-/* Room for one more size of a text; without memory it is simply not kept. */
-static bool room_for_size(struct wf_tree *t)
-{
-	if (t->text_sizes_used * 4 < t->text_sizes_size * 3)
-		return true;
-	uint32_t size = t->text_sizes_size ? t->text_sizes_size * 2 : 64;
-	struct wf_text_size *bigger = calloc(size, sizeof *bigger);
-	if (!bigger)
-		return false;
-	for (uint32_t i = 0; i < t->text_sizes_size; i++) {
-		uint32_t at = (t->text_sizes[i].object * 2654435761u) & (size - 1);
-		while (t->text_sizes[i].object != WF_NIL && bigger[at].object != WF_NIL)
-			at = (at + 1) & (size - 1);
-		if (t->text_sizes[i].object != WF_NIL)
-			bigger[at] = t->text_sizes[i];
-	}
-	free(t->text_sizes);
-	t->text_sizes = bigger;
-	t->text_sizes_size = size;
-	return true;
+	return wf_map_set(&t->by_object, object, ino);
 }
 
 static wf_ino mapped(const struct wf_tree *t, wf_ref object)
 {
-	if (object == WF_NIL || t->by_object_size == 0)
-		return WF_NO_INO;
-	uint32_t at = object_slot(t, object);
-	return t->by_object[at].object == object ? t->by_object[at].ino : WF_NO_INO;
+	wf_ino ino;
+	return wf_map_get(&t->by_object, object, &ino) ? ino : WF_NO_INO;
 }
 
 wf_ino wf_tree_ino_of(const struct wf_tree *t, wf_ref object)
@@ -157,25 +110,26 @@ bool wf_tree_holds_nothing(const struct wf_tree *t, wf_ref object)
 
 /* ---- sizes of texts ---- */
 
+/* Without memory the size is simply not kept. */
+static void keep_text_size(struct wf_tree *t, wf_ref object, uint64_t bytes)
+{
+	if (wf_array_reserve(&t->text_bytes, &t->text_capacity, (uint64_t)t->text_count + 1, sizeof *t->text_bytes,
+			     UINT32_MAX) == 0 &&
+	    wf_map_set(&t->text_sizes, object, t->text_count) == 0)
+		t->text_bytes[t->text_count++] = bytes;
+}
+
 int wf_tree_text_size(struct wf_tree *t, wf_ref object, uint64_t *ret)
 {
+	uint32_t i;
 	int r = 0;
 	if (!wf_tree_is_long(t->graph, object))
 		return wf_value_size(t->graph, object, ret);
 	pthread_mutex_lock(&t->index_lock);
-	uint32_t at = t->text_sizes_size ? (object * 2654435761u) & (t->text_sizes_size - 1) : 0;
-	while (t->text_sizes_size && t->text_sizes[at].object != WF_NIL && t->text_sizes[at].object != object)
-		at = (at + 1) & (t->text_sizes_size - 1);
-	if (t->text_sizes_size && t->text_sizes[at].object == object) {
-		*ret = t->text_sizes[at].bytes;
-	} else if ((r = wf_value_size(t->graph, object, ret)) == 0 && room_for_size(t)) {
-		at = (object * 2654435761u) & (t->text_sizes_size - 1);
-		while (t->text_sizes[at].object != WF_NIL)
-			at = (at + 1) & (t->text_sizes_size - 1);
-		t->text_sizes[at].object = object;
-		t->text_sizes[at].bytes = *ret;
-		t->text_sizes_used++;
-	}
+	if (wf_map_get(&t->text_sizes, object, &i))
+		*ret = t->text_bytes[i];
+	else if ((r = wf_value_size(t->graph, object, ret)) == 0)
+		keep_text_size(t, object, *ret);
 	pthread_mutex_unlock(&t->index_lock);
 	return r;
 }

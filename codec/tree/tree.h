@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "codec/bytes/buffer.h"
+#include "codec/bytes/map.h"
 #include "codec/container/container.h"
 #include "codec/bytes/err.h"
 #include "codec/value/names.h"
@@ -82,9 +83,8 @@ struct wf_dir {
 	struct wf_entry *entries;
 	uint32_t count, capacity; /* positions, holes included */
 	uint32_t live;            /* entries that are no holes */
-	uint32_t *index;          /* name hash -> position + 1; open addressing; made at the first lookup */
-	uint32_t index_size, index_used;
-	struct wf_odd_name *odd; /* sorted by key: names that do not follow from their key alone (tree/names.c) */
+	struct wf_map index;      /* name hash -> position; made at the first lookup */
+	struct wf_odd_name *odd;  /* sorted by key: names that do not follow from their key alone (tree/names.c) */
 	uint32_t odd_count;
 };
 

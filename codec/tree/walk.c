@@ -6,47 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/tree/inner.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
 /* ---- ties ---- */
 
-static int grow_ties(struct wf_tree *t)
+static wf_ino find_hashed_tie(const struct wf_tree *t, const struct wf_tensor *a, uint32_t hash)
 {
-	if (t->ties_used * 4 < t->ties_size * 3)
-		return 0;
-	uint32_t size = t->ties_size ? t->ties_size * 2 : 64;
-	__typeof__(t->ties) bigger = calloc(size, sizeof *bigger);
-	if (!bigger)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < t->ties_size; i++) {
-		if (t->ties[i].ino == WF_NO_INO)
-			continue;
-		uint32_t at = t->ties[i].hash & (size - 1);
-		while (bigger[at].ino != WF_NO_INO)
-			at = (at + 1) & (size - 1);
-		bigger[at] = t->ties[i];
+	struct wf_tensor b;
+	struct wf_map_probe p = wf_map_probe(&t->ties, hash);
+	wf_ino ino;
+	while (wf_map_next(&p, &ino)) {
+		const struct wf_node *n = wf_tree_node(t, ino);
+		if (n && n->nlink > 0 && n->type == WF_NODE_TENSOR &&
+		    wf_tensor_decode(t->graph, t->storages, n->object, &b, NULL) == 0 && wf_tensor_tied(a, &b))
+			return ino;
 	}
-	free(t->ties);
-	t->ties = bigger;
-	t->ties_size = size;
-	return 0;
+	return WF_NO_INO;
 }
 
 wf_ino wf_tree_find_tie(const struct wf_tree *t, const struct wf_tensor *a)
 {
-	struct wf_tensor b;
-	if (t->ties_size == 0)
-		return WF_NO_INO;
-	uint32_t hash = (uint32_t)wf_tensor_tie_hash(t->graph, a), at = hash & (t->ties_size - 1);
-	for (; t->ties[at].ino != WF_NO_INO; at = (at + 1) & (t->ties_size - 1)) {
-		const struct wf_node *n = wf_tree_node(t, t->ties[at].ino);
-		if (t->ties[at].hash == hash && n && n->nlink > 0 && n->type == WF_NODE_TENSOR &&
-		    wf_tensor_decode(t->graph, t->storages, n->object, &b, NULL) == 0 && wf_tensor_tied(a, &b))
-			return t->ties[at].ino;
-	}
-	return WF_NO_INO;
+	return find_hashed_tie(t, a, (uint32_t)wf_tensor_tie_hash(t->graph, a));
 }
 
 /* The node that shows the same data as this tensor, entering it when there is none: then *ret stays WF_NO_INO. */
@@ -60,18 +43,13 @@ static int find_tie(struct wf_tree *t, wf_ref object, wf_ino entering, wf_ino *r
 	}
 	if (a.kind == WF_TENSOR_META)
 		return 0;
-	int r = grow_ties(t);
+	int r = wf_map_reserve(&t->ties, 1);
 	if (r < 0)
 		return r;
-	*ret = wf_tree_find_tie(t, &a);
-	if (*ret != WF_NO_INO)
-		return 0;
-	uint32_t hash = (uint32_t)wf_tensor_tie_hash(t->graph, &a), at = hash & (t->ties_size - 1);
-	while (t->ties[at].ino != WF_NO_INO)
-		at = (at + 1) & (t->ties_size - 1);
-	t->ties[at].hash = hash;
-	t->ties[at].ino = entering;
-	t->ties_used++;
+	uint32_t hash = (uint32_t)wf_tensor_tie_hash(t->graph, &a);
+	*ret = find_hashed_tie(t, &a, hash);
+	if (*ret == WF_NO_INO)
+		wf_map_add(&t->ties, hash, entering);
 	return 0;
 }
 
@@ -196,7 +174,7 @@ static int push_mapping(struct wf_tree *t, wf_ino dir)
 	wf_ref container = wf_tree_dir(t, dir)->container;
 	const struct wf_item *items = wf_items(t->graph, container, &n);
 	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
-	int r = wf_tree_reserve((void **)&d->entries, &d->capacity, n, sizeof *d->entries);
+	int r = wf_array_reserve(&d->entries, &d->capacity, n, sizeof *d->entries, UINT32_MAX);
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		r = wf_tree_push(t, dir, items[i].key, items[i].value, WF_NO_INO);
 	}
@@ -238,7 +216,7 @@ static int walk(struct wf_tree *t, wf_ino dir)
 	bool open;
 	int r = push_entries(t, dir);
 	if (r == 0)
-		r = wf_tree_reserve((void **)&stack, &capacity, 1, sizeof *stack);
+		r = wf_array_reserve(&stack, &capacity, 1, sizeof *stack, UINT32_MAX);
 	if (r == 0)
 		stack[depth++] = (struct walk_frame){dir, 0};
 	while (r == 0 && depth > 0) {
@@ -259,7 +237,7 @@ static int walk(struct wf_tree *t, wf_ino dir)
 			continue;
 		r = push_entries(t, ino);
 		if (r == 0)
-			r = wf_tree_reserve((void **)&stack, &capacity, depth + 1, sizeof *stack);
+			r = wf_array_reserve(&stack, &capacity, (uint64_t)depth + 1, sizeof *stack, UINT32_MAX);
 		if (r == 0)
 			stack[depth++] = (struct walk_frame){ino, 0};
 	}
@@ -295,7 +273,7 @@ static int skip_numbers(struct wf_tree *t, uint32_t after)
 {
 	if (after <= t->node_count)
 		return 0;
-	int r = wf_tree_reserve((void **)&t->nodes, &t->node_capacity, after, sizeof *t->nodes);
+	int r = wf_array_reserve(&t->nodes, &t->node_capacity, after, sizeof *t->nodes, UINT32_MAX);
 	for (; r == 0 && t->node_count < after; t->node_count++)
 		t->nodes[t->node_count] = (struct wf_node){.type = WF_NODE_GONE};
 	return r;
@@ -310,7 +288,6 @@ struct wf_tree *wf_tree_blank(struct wf_graph *g, struct wf_storages *ss, struct
 	t->storages = ss;
 	t->container = c;
 	t->root = root;
-	t->seed = wf_hash_mix(g, 0, 1);
 	t->looks = (16u << 20) + wf_graph_bytes(g) / 4;
 	wf_state_dicts_init(&t->state_dicts, g, c);
 	pthread_mutex_init(&t->index_lock, NULL);
