@@ -326,7 +326,7 @@ bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir)
 	if (!ck->writable)
 		return false;
 	pthread_rwlock_rdlock(&ck->lock);
-	bool may = wf_tree_dir(ck->tree, dir) && !wf_edits_one_by_one(ck, dir);
+	bool may = wf_tree_dir(ck->tree, dir) && (!wf_edits_one_by_one(ck, dir) || wf_edits_is_held(ck, dir));
 	pthread_rwlock_unlock(&ck->lock);
 	return may;
 }

@@ -206,6 +206,7 @@ void fs_control_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fuse_entry_param e;
 	fuse_ino_t ino = parent;
 	int r = 0;
+	wf_settle_removals(fs->checkpoint);
 	if (!strcmp(name, ".."))
 		r = find_parent(fs, parent, &ino);
 	else if (strcmp(name, ".") != 0)
@@ -240,6 +241,7 @@ void fs_control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 			       .first = ino - fs_entry_node(ino),
 			       .timeout = timeout_of(fs_of(req), e),
 			       .writable = fs_of(req)->writable && e && e->tree && e->tree->write};
+	wf_settle_removals(fs_of(req)->checkpoint);
 	int r = fs_page_begin(&p, req, size, plus);
 	if (r == 0 && ino == FS_CONTROL)
 		r = list_entries(&p, off);
@@ -290,6 +292,7 @@ void fs_control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fs_entry *e = fs_entry_of(ino);
 	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY, command = e && e->command;
+	wf_settle_removals(fs_of(req)->checkpoint);
 	if (e && e->tree && e->tree->open) {
 		open_file(req, e->tree, ino, fi);
 		return;

@@ -28,17 +28,18 @@ struct fs_invalidator {
 	pthread_cond_t told;
 	_Atomic uint64_t changes; /* ever queued */
 	_Atomic uint64_t done;    /* of these, told */
+	_Atomic uint64_t names;   /* of the changes, those of names; and of these, told */
+	_Atomic uint64_t names_done;
 	struct change *queue;
 	size_t count, capacity;
 };
 
 /* A node or name that the kernel does not know, or no longer, is no error. */
-static void tell(struct fs *fs, struct change *c)
+static void tell(struct fs *fs, const struct change *c)
 {
 	/* of a name that the kernel has not looked up it forgets nothing, not even the listing that lacks it */
 	if (!c->name || fuse_lowlevel_notify_inval_entry(fs->session, c->ino, c->name, strlen(c->name)) < 0)
 		fuse_lowlevel_notify_inval_inode(fs->session, c->ino, (off_t)c->offset, (off_t)c->len);
-	free(c->name);
 }
 
 static void *run(void *arg)
@@ -56,12 +57,17 @@ static void *run(void *arg)
 		v->queue = NULL;
 		v->count = v->capacity = 0;
 		pthread_mutex_unlock(&v->worker.lock);
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < n; i++) {
 			tell(fs, &queue[i]);
+			pthread_mutex_lock(&v->worker.lock);
+			v->done++;
+			v->names_done += queue[i].name != NULL;
+			pthread_cond_broadcast(&v->told);
+			pthread_mutex_unlock(&v->worker.lock);
+			free(queue[i].name);
+		}
 		free(queue);
 		pthread_mutex_lock(&v->worker.lock);
-		v->done += n;
-		pthread_cond_broadcast(&v->told);
 	}
 	pthread_mutex_unlock(&v->worker.lock);
 	return NULL;
@@ -108,6 +114,7 @@ static int push(struct fs_invalidator *v, const struct change *c)
 	}
 	v->queue[v->count++] = *c;
 	v->changes++;
+	v->names += c->name != NULL;
 	return 0;
 }
 
@@ -141,26 +148,37 @@ int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
 	return r;
 }
 
-static void settle(struct fs *fs, long most_nsec)
+static void settle(struct fs_invalidator *v, const _Atomic uint64_t *done, const _Atomic uint64_t *changes,
+		   long most_nsec)
 {
-	struct fs_invalidator *v = fs->invalidator;
-	if (!v || v->done == v->changes)
+	if (*done == *changes)
 		return;
 	struct timespec until = fs_deadline(most_nsec);
 	pthread_mutex_lock(&v->worker.lock);
-	uint64_t all = v->changes;
-	while (v->done < all && pthread_cond_timedwait(&v->told, &v->worker.lock, &until) == 0)
+	uint64_t all = *changes;
+	while (*done < all && pthread_cond_timedwait(&v->told, &v->worker.lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&v->worker.lock);
 }
 
 void fs_settle(struct fs *fs)
 {
-	settle(fs, SETTLE_NSEC);
+	struct fs_invalidator *v = fs->invalidator;
+	if (v)
+		settle(v, &v->done, &v->changes, SETTLE_NSEC);
+}
+
+void fs_settle_names(struct fs *fs)
+{
+	struct fs_invalidator *v = fs->invalidator;
+	if (v)
+		settle(v, &v->names_done, &v->names, SETTLE_NSEC);
 }
 
 /* No page is held meanwhile, so that nothing waits for this request but its caller. */
 void fs_settle_close(struct fs *fs)
 {
-	settle(fs, SETTLE_CLOSE_NSEC);
+	struct fs_invalidator *v = fs->invalidator;
+	if (v)
+		settle(v, &v->done, &v->changes, SETTLE_CLOSE_NSEC);
 }

@@ -18,5 +18,8 @@ int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name);
 
 /* Waits until the kernel knows of the changes so far, for a moment at most. Before an edit is answered. */
 void fs_settle(struct fs *fs);
+/* Likewise, but of names alone: before a directory is shown under one that it may have had to leave another for. The kernel has each in
+ * one place, and answers ESTALE where it cannot take it away from the old one at once. */
+void fs_settle_names(struct fs *fs);
 /* Likewise before a close or fsync is answered, for longer. */
 void fs_settle_close(struct fs *fs);

@@ -12,6 +12,7 @@
 #include "errors.h"
 #include "fs.h"
 #include "inode.h"
+#include "invalidate.h"
 #include "ops.h"
 #include "reply.h"
 #include "was_link.h"
@@ -55,6 +56,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	int r = wf_lookup(fs->checkpoint, (uint32_t)parent, name, &st);
+	if (r == 0 && st.type == WF_DIRECTORY)
+		fs_settle_names(fs);
 	if (r == 0) {
 		fs_show_link(req, &st);
 		fs_reply_entry(req, parent, &st);

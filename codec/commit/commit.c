@@ -336,10 +336,15 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 {
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
-	c->returned = wf_edits_return_hidden(ck, &c->returned_names);
-	int r = ck->at_once && c->returned > 0
-			? wf_fail(c->err, -EPERM, "not without the objects that hold them: %s", c->returned_names.data)
-			: wf_edits_before_commit(ck, c->err);
+	int r = wf_edits_settle_removals(ck);
+	if (r < 0)
+		wf_fail(c->err, r, "%s: %s", wf_overlay_directory(ck->overlay), strerror(-r));
+	else
+		c->returned = wf_edits_return_hidden(ck, &c->returned_names);
+	if (r == 0 && ck->at_once && c->returned > 0)
+		r = wf_fail(c->err, -EPERM, "not without the objects that hold them: %s", c->returned_names.data);
+	if (r == 0)
+		r = wf_edits_before_commit(ck, c->err);
 	bool other = ck->write_other != NULL; /* it has no locations */
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && (other || !ck->relocated);
 	if (r == 0 && !*ret_nothing)

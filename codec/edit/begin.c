@@ -12,6 +12,8 @@ static int begin(struct wf_checkpoint *ck, bool removes)
 	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
 	int r = removes ? wf_overlay_prepare_removal(ck->overlay) : wf_overlay_prepare(ck->overlay);
+	if (r == 0 && !removes)
+		r = wf_edits_settle_removals(ck);
 	if (r < 0) {
 		wf_refuse(ck, r, "%s takes no edit: %s", wf_overlay_directory(ck->overlay), strerror(-r));
 		wf_edit_end(ck);
@@ -39,6 +41,12 @@ void wf_edit_end(struct wf_checkpoint *ck)
 
 /* ---- durability ---- */
 
+static int settle_and_sync(struct wf_checkpoint *ck)
+{
+	int r = wf_edits_settle_removals(ck);
+	return r < 0 ? r : wf_overlay_sync(ck->overlay);
+}
+
 int wf_sync(struct wf_checkpoint *ck)
 {
 	if (!ck->writable || !ck->overlay)
@@ -48,7 +56,7 @@ int wf_sync(struct wf_checkpoint *ck)
 	int r = wf_checkpoint_flush(ck);
 	pthread_rwlock_wrlock(&ck->lock);
 	if (r == 0)
-		r = wf_overlay_sync(ck->overlay);
+		r = settle_and_sync(ck);
 	wf_edit_end(ck);
 	return r;
 }
@@ -65,8 +73,11 @@ int wf_sync_behind(struct wf_checkpoint *ck)
 		r = wf_checkpoint_flush(ck);
 	pthread_mutex_lock(&ck->commit_lock);
 	pthread_rwlock_wrlock(&ck->lock);
+	bool removing = wf_edit_is_removing(ck);
 	if (r == 0)
-		r = wf_overlay_sync(ck->overlay);
+		r = removing ? wf_overlay_sync(ck->overlay) : settle_and_sync(ck);
+	if (r == 0 && removing)
+		r = -EAGAIN; /* in the middle of an rm -r */
 	pthread_rwlock_unlock(&ck->lock);
 	pthread_mutex_unlock(&ck->commit_lock);
 	return r;

@@ -29,6 +29,9 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
  * remove the object. Where no rmdir of it follows within 5 seconds of the last removal, they are there again. */
 int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
+/* In a mapping inside of such an object a removal is made a moment later, for its rmdir may follow. This makes it now, so that what is
+ * composed of all tensors lacks the entry. */
+void wf_settle_removals(struct wf_checkpoint *ck);
 /* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
 int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name,

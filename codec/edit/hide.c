@@ -5,7 +5,11 @@
  *
  * Nothing of it is in the log, for nothing has changed until that rmdir. Where it does not follow within seconds the
  * entries are there again: by the clock, which every look at a name asks; nobody need wake up for it. The next commit
- * says which they were. */
+ * says which they were.
+ *
+ * A mapping inside such an object gives its entries away one by one. But where its own rmdir follows, which only hides it, it has to come
+ * back with all that it had: so a removal in it is put off. The next edit that is no removal, a sync, a commit and whoever looks into
+ * .weightfs have it made (edit/removals.c); an rmdir of the mapping makes it one more hidden entry. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +22,14 @@
 #define NAMES_LOGGED 20 /* lines in the log for one commit; the rest is counted */
 
 /* Of an entry. */
-enum { SHOWN, HIDDEN, RETURNED };
+enum { SHOWN, HIDDEN, RETURNED, PUT_OFF };
 
 struct wf_hidden {
-	wf_ino top;        /* the outermost object: its rmdir is what is waited for */
-	int64_t last_nsec; /* of a top: the last removal in it */
-	uint32_t hidden;   /* entries in that state */
+	wf_ino top;               /* the outermost object: its rmdir is what is waited for */
+	int64_t last_nsec;        /* of a top: the last removal in it */
+	uint32_t hidden, put_off; /* entries in those states */
 	uint32_t count;
-	uint8_t states[]; /* by position; names of such a directory never change */
+	uint8_t states[]; /* by position, which stays while an entry is in one of them; those behind are shown */
 };
 
 static int64_t now_nsec(void)
@@ -50,13 +54,16 @@ static bool in_time(const struct wf_checkpoint *ck, const struct wf_hidden *h)
 bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position)
 {
 	const struct wf_hidden *h = hidden_of(ck, dir);
-	return h && position < h->count && h->states[position] == HIDDEN && in_time(ck, h);
+	return h && position < h->count &&
+	       (h->states[position] == PUT_OFF || (h->states[position] == HIDDEN && in_time(ck, h)));
 }
 
 uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir)
 {
 	const struct wf_hidden *h = hidden_of(ck, dir);
 	uint32_t live = wf_tree_dir(ck->tree, dir)->live;
+	if (h)
+		live -= h->put_off;
 	return h && h->hidden > 0 && in_time(ck, h) ? live - h->hidden : live;
 }
 
@@ -88,17 +95,35 @@ bool wf_edit_can_go(const struct wf_checkpoint *ck, wf_ino dir)
 	return top_of(ck, dir) != WF_NO_INO;
 }
 
-/* Made when missing; NULL: no memory. */
+/* The outermost object around the directory whose entries cannot go one by one; WF_NO_INO: none. */
+static wf_ino holder_of(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	wf_ino holder = WF_NO_INO;
+	while (dir != WF_INO_ROOT) {
+		wf_ino above = wf_tree_node(ck->tree, dir)->parent;
+		if (wf_edits_one_by_one(ck, above) && !wf_edits_one_by_one(ck, dir))
+			holder = dir;
+		dir = above;
+	}
+	return holder;
+}
+
+/* Made when missing, and for all entries that there are; NULL: no memory. */
 static struct wf_hidden *need_hidden(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
 {
 	struct wf_file *f = wf_edit_file(ck, dir);
-	uint32_t count = wf_tree_dir(ck->tree, dir)->count;
-	if (f && !f->hidden) {
-		f->hidden = calloc(1, sizeof *f->hidden + count);
-		if (!f->hidden)
+	uint32_t count = wf_tree_dir(ck->tree, dir)->count, known = f && f->hidden ? f->hidden->count : 0;
+	if (f && (!f->hidden || known < count)) {
+		struct wf_hidden *h = realloc(f->hidden, sizeof *h + count);
+		if (!h)
 			return NULL;
-		f->hidden->count = count;
-		ck->edits->hiding_dirs++;
+		if (!f->hidden) {
+			*h = (struct wf_hidden){0};
+			ck->edits->hiding_dirs++;
+		}
+		memset(h->states + known, SHOWN, count - known);
+		h->count = count;
+		f->hidden = h;
 	}
 	if (f)
 		f->hidden->top = top;
@@ -128,6 +153,90 @@ static void give_back(struct wf_checkpoint *ck, wf_ino top)
 	}
 }
 
+/* ---- removals that are put off ---- */
+
+static struct wf_hidden *put_off_at(const struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	struct wf_hidden *h = hidden_of(ck, p->dir);
+	return h && p->position < h->count && h->states[p->position] == PUT_OFF ? h : NULL;
+}
+
+bool wf_edits_is_held(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	return ck->edits && !ck->edits->replaying && holder_of(ck, dir) != WF_NO_INO;
+}
+
+int wf_edit_put_off(struct wf_checkpoint *ck, const struct wf_place *p)
+{
+	struct wf_edits *e = ck->edits;
+	wf_ino top = holder_of(ck, p->dir);
+	int r = wf_edit_grow((void **)&e->put_off, &e->put_off_room, e->put_off_count + 1, sizeof *e->put_off, 0);
+	if (r < 0)
+		return r;
+	struct wf_hidden *first = need_hidden(ck, top, top), *h = first ? need_hidden(ck, p->dir, top) : NULL;
+	if (!h)
+		return -ENOMEM;
+	if (!in_time(ck, first))
+		give_back(ck, top);
+	first->last_nsec = now_nsec();
+	h->states[p->position] = PUT_OFF;
+	h->put_off++;
+	e->put_off[e->put_off_count++] = *p;
+	e->changes++;
+	return 0;
+}
+
+/* Those inside a directory that is hidden now stand or fall with it. */
+static void hide_with(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
+{
+	struct wf_edits *e = ck->edits;
+	uint32_t left = 0;
+	for (uint32_t i = 0; i < e->put_off_count; i++) {
+		const struct wf_place p = e->put_off[i];
+		struct wf_hidden *h = put_off_at(ck, &p);
+		if (!h)
+			continue;
+		if (!wf_edit_is_within(ck, p.dir, dir)) {
+			e->put_off[left++] = p;
+			continue;
+		}
+		h->states[p.position] = HIDDEN;
+		h->put_off--;
+		h->hidden++;
+		h->top = top;
+	}
+	e->put_off_count = left;
+}
+
+bool wf_edit_next_put_off(struct wf_checkpoint *ck, struct wf_place *ret)
+{
+	struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->put_off_count; i++) {
+		*ret = e->put_off[i];
+		struct wf_hidden *h = put_off_at(ck, ret);
+		if (!h)
+			continue;
+		h->states[ret->position] = SHOWN;
+		h->put_off--;
+		e->put_off_count -= i + 1;
+		memmove(e->put_off, e->put_off + i + 1, e->put_off_count * sizeof *e->put_off);
+		return true;
+	}
+	e->put_off_count = 0;
+	return false;
+}
+
+bool wf_edit_is_removing(const struct wf_checkpoint *ck)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; i < e->put_off_count; i++) {
+		const struct wf_hidden *h = put_off_at(ck, &e->put_off[i]);
+		if (h && in_time(ck, h))
+			return true;
+	}
+	return false;
+}
+
 int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p)
 {
 	wf_ino top = top_of(ck, p->dir);
@@ -141,6 +250,7 @@ int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p)
 	first->last_nsec = now_nsec();
 	h->hidden += h->states[p->position] != HIDDEN;
 	h->states[p->position] = HIDDEN;
+	hide_with(ck, wf_tree_dir(ck->tree, p->dir)->entries[p->position].ino, top);
 	return 0;
 }
 

@@ -12,7 +12,7 @@
  *   old, view, attribute_texts, home      what an entry was; what readers see of it (and report: what wf_status says)
  *   pending, declared, extents, forget    content that waits to be judged; attributes that wait for content
  *   set, scratch, wanted                  what content is to become, and the object that it becomes
- *   judge, names, make, begin             judging; new and removed entries; locks and room for an edit
+ *   judge, names, removals, make, begin   judging; new and removed entries; locks and room for an edit
  *   finish, rename                        the end of writing; a file that takes an entry's name
  *   attributes, content, open, calls      the calls that edit
  *   replay_scratch, replay, keep, life    the log read again; a commit; opening and closing (and revert)
@@ -25,6 +25,7 @@
  */
 #pragma once
 
+#include "codec/edit/hide_inner.h"
 #include "codec/edit/record_inner.h"
 #include "codec/edit/state.h"
 
@@ -98,11 +99,6 @@ struct wf_scratch_dir {
 	wf_ino owner, dir; /* the directory that has the scratch entries, and the one that holds them */
 };
 
-struct wf_place {
-	wf_ino dir; /* the one that holds the entry: a scratch directory for scratch names */
-	uint32_t position;
-};
-
 struct wf_edits {
 	_Atomic(struct wf_file *) *files; /* [ino - 1]; one is made with `lock` shared, too, and then with open_lock */
 	uint32_t files_count;
@@ -130,8 +126,10 @@ struct wf_edits {
 	uint32_t refused_count;
 	struct wf_pasts *pasts; /* edit/past.c; NULL: nothing to remember */
 	bool replaying;
-	uint32_t hiding_dirs; /* files that have `hidden` */
-	bool quiet;           /* what happens to a storage needs no record */
+	uint32_t hiding_dirs;     /* files that have `hidden` */
+	struct wf_place *put_off; /* removals, in their order (edit/hide.c); some are none any more */
+	uint32_t put_off_count, put_off_room;
+	bool quiet; /* what happens to a storage needs no record */
 	struct wf_next_log {
 		bool *unnamed;         /* as that of wf_edits; NULL: no log was begun */
 		bool structural;       /* likewise */
@@ -233,17 +231,6 @@ void wf_edit_forget_homes(struct wf_checkpoint *ck); /* the commit is done: what
 /* Says why r is -EPERM, where names of one of the directories cannot change. */
 void wf_edit_explain(const struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino new_dir);
 
-/* edit/hide.c */
-/* Whether an object around the directory, or the directory itself, can be removed whole. */
-bool wf_edit_can_go(const struct wf_checkpoint *ck, wf_ino dir);
-/* Hides an entry of a directory whose entries cannot go one by one. -EPERM: what is around it cannot be removed either. */
-int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p);
-/* Something was removed there: whoever removes an object around it is still at work. */
-void wf_edit_removed_in(struct wf_checkpoint *ck, wf_ino dir);
-void wf_edit_forget_hidden(struct wf_checkpoint *ck, struct wf_file *f);
-/* The object has gone, or stands whole at another place. */
-void wf_edit_end_hiding(struct wf_checkpoint *ck, wf_ino top);
-
 /* edit/times.c */
 /* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */
 void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content);
@@ -285,6 +272,8 @@ bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir);
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags, const bool *heir);
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name);
+int wf_edit_remove_now(struct wf_checkpoint *ck, const struct wf_place *p,
+		       const char *name);                                               /* a directory: as it is */
 int wf_edit_compact(struct wf_checkpoint *ck);                                          /* closes the holes of lists */
 int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole); /* whole: empty or not */
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);

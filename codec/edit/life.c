@@ -64,6 +64,7 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	wf_pasts_clear(e);
 	free(e->viewers);
 	free(e->kept);
+	free(e->put_off);
 	wf_edits_drop_next(e);
 	free(e->touched);
 	free(e->storage_of_record);

@@ -42,6 +42,8 @@ bool wf_edits_one_by_one(const struct wf_checkpoint *ck, wf_ino dir);
 /* Whether the entry was removed, though its object is still there; and how many entries a directory shows. */
 bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t position);
 uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir);
+/* Whether an object around the directory can only be removed whole: a removal in the directory is put off (edit/hide.c). */
+bool wf_edits_is_held(const struct wf_checkpoint *ck, wf_ino dir);
 bool wf_edits_is_hiding(
 	const struct wf_checkpoint *ck); /* such an entry waits for the next commit, which is to name it */
 /* Times, mode and owner of a node; also without edits. */
@@ -62,6 +64,8 @@ int wf_edits_in_writing(struct wf_checkpoint *ck, bool **ret);
 uint64_t wf_edits_edition(const struct wf_checkpoint *ck);
 
 /* ---- commit ---- */
+/* Removals in objects that hold more are made, which were put off in case the object follows. */
+int wf_edits_settle_removals(struct wf_checkpoint *ck);
 /* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
  * many they are. */
 uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names);

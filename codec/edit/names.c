@@ -123,23 +123,54 @@ bool wf_edit_is_empty(const struct wf_checkpoint *ck, wf_ino dir)
 	       (scratch_dir == WF_NO_INO || wf_tree_dir(ck->tree, scratch_dir)->live == 0);
 }
 
+static int remove_file(struct wf_checkpoint *ck, const struct wf_place *p, const char *name)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_path(ck, b, p->dir, name);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_UNLINK, wf_edit_pending_at(ck, p->dir));
+	if (r == 0)
+		r = wf_past_keep(ck, p, name, false);
+	return r < 0 ? r : wf_edit_take_entry(ck, p);
+}
+
+static int remove_directory(struct wf_checkpoint *ck, const struct wf_place *p, const char *name)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_path(ck, b, p->dir, name);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_RMDIR, wf_edit_pending_at(ck, p->dir));
+	if (r == 0)
+		r = wf_edit_take_entry(ck, p);
+	ck->edits->generation++;
+	return r;
+}
+
+int wf_edit_remove_now(struct wf_checkpoint *ck, const struct wf_place *p, const char *name)
+{
+	return wf_edit_node(ck, p)->type == WF_NODE_DIR ? remove_directory(ck, p, name) : remove_file(ck, p, name);
+}
+
+/* What no rule of names or types speaks against. */
+static int remove_or_put_off(struct wf_checkpoint *ck, const struct wf_place *p, const char *name)
+{
+	if (!wf_edit_removable(ck, p))
+		return wf_edit_hide(ck, p);
+	if (!wf_edits_is_held(ck, p->dir))
+		return wf_edit_remove_now(ck, p, name);
+	int r = wf_edit_pending_at(ck, p->dir) ? wf_edit_check_names(ck) : 0;
+	return r < 0 ? r : wf_edit_put_off(ck, p);
+}
+
 int wf_apply_unlink(struct wf_checkpoint *ck, wf_ino dir, const char *name)
 {
 	struct wf_place p;
 	int r = wf_edit_find(ck, dir, name, &p);
 	if (r < 0)
 		return r;
-	if (wf_edit_node(ck, &p)->type == WF_NODE_DIR && !ck->edits->replaying)
-		return -EISDIR;
-	if (!wf_edit_removable(ck, &p))
-		return wf_edit_hide(ck, &p);
-	struct wf_buffer *b = wf_edit_payload(ck);
-	r = wf_put_path(ck, b, p.dir, name);
-	if (r == 0)
-		r = wf_edit_record(ck, EDIT_UNLINK, wf_edit_pending_at(ck, p.dir));
-	if (r == 0)
-		r = wf_past_keep(ck, &p, name, false);
-	return r < 0 ? r : wf_edit_take_entry(ck, &p);
+	if (wf_edit_node(ck, &p)->type != WF_NODE_DIR)
+		return remove_or_put_off(ck, &p, name);
+	return ck->edits->replaying ? remove_file(ck, &p, name) : -EISDIR;
 }
 
 int wf_edit_compact(struct wf_checkpoint *ck)
@@ -164,14 +195,5 @@ int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool 
 		return -ENOTDIR;
 	if (!whole && !wf_edit_is_empty(ck, wf_edit_entry(ck, &p)->ino))
 		return -ENOTEMPTY;
-	if (!wf_edit_removable(ck, &p))
-		return wf_edit_hide(ck, &p);
-	struct wf_buffer *b = wf_edit_payload(ck);
-	r = wf_put_path(ck, b, p.dir, name);
-	if (r == 0)
-		r = wf_edit_record(ck, EDIT_RMDIR, wf_edit_pending_at(ck, p.dir));
-	if (r == 0)
-		r = wf_edit_take_entry(ck, &p);
-	ck->edits->generation++;
-	return r;
+	return ck->edits->replaying ? remove_directory(ck, &p, name) : remove_or_put_off(ck, &p, name);
 }

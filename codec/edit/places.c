@@ -165,8 +165,9 @@ void wf_edit_keep_places(struct wf_checkpoint *ck)
 			continue;
 		wf_tree_swap_places(ck->tree, at.dir, at.position, o.place.dir, o.place.position);
 		ck->edits->generation++;
-		wf_edit_notify_renamed(ck, dir);
+		/* first the name under which the kernel has the directory: it gives one no second place while it has the first */
 		wf_edit_notify_renamed(ck, link);
+		wf_edit_notify_renamed(ck, dir);
 	}
 }
 

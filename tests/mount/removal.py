@@ -100,6 +100,56 @@ def in_part(w):
     w.umount()
 
 
+def tuple_of_mappings(path):
+    save(path, OrderedDict([("tup", (tensor(1, 7), {"k": 5, "t": tensor(3)}, {"only": {"deep": tensor(2)}}, [tensor(1), tensor(1, 2)],
+                                     ({"x": 1}, (tensor(1), {"y": 2})))), ("n", 3)]))
+
+
+def tree(w, where="tup"):
+    return sorted(os.path.relpath(os.path.join(at, name), f"{w.mnt}/{where}") for at, dirs, files in os.walk(f"{w.mnt}/{where}") for name in dirs + files)
+
+
+def mappings_inside(w):
+    """What rm -r took out of a mapping, whose tuple then stays, is back with it; what was removed for itself is removed."""
+    w.mount()
+    everything = tree(w)
+    for rows, gone in [(["1"], []), (["2"], []), (["3"], []), (["4"], []), (["1", "0"], []), (["4/1", "4/0"], []), (["1/k"], ["1/k"]), (["2/only"], ["2/only", "2/only/deep"]),
+                       (["0", "1/t"], ["1/t"]), (["3/0"], ["3/1"]), (["4/0/x"], ["4/0/x"])]:
+        before, contents = tree(w), {name: read(f"{w.mnt}/tup/{name}") for name in everything if os.path.isfile(f"{w.mnt}/tup/{name}")}
+        r = run("rm", "-r", *rows, cwd=f"{w.mnt}/tup")
+        left = [name for name in before if not any(f"{name}/".startswith(f"{x}/") for x in rows)]
+        same((r.returncode, r.stderr, tree(w)), (0, "", left), f"rm -r {rows}")
+        r = run(w.wfctl, "commit", w.mnt)
+        named = [x for x in rows if f"tup/{x}" in r.stderr]
+        whole = [x for x in rows if x not in gone and not x.startswith("3/")]
+        same((r.returncode, named), (1 if whole else 0, whole), "a commit names what is back")
+        same(tree(w), [name for name in before if name not in gone], "which is all of it")
+        if gone != ["3/1"]:
+            same({name: read(f"{w.mnt}/tup/{name}") for name in contents if name not in gone},
+                 {name: content for name, content in contents.items() if name not in gone}, "with what it was")
+        same(run(w.wfctl, "umount", w.mnt).returncode, 0, "unmounts")
+        tuple_of_mappings(w.file)
+        w.mount()
+    shutil.rmtree(f"{w.mnt}/tup/1")
+    took = back(f"{w.mnt}/tup/1/t")
+    same((took is not None and took > 4, read(f"{w.mnt}/tup/1/t"), os.listdir(f"{w.mnt}/tup/1")), (True, floats(3), ["k", "t"]),
+         "after 5 seconds, too")
+    os.unlink(f"{w.mnt}/tup/1/t")
+    same((run("sync", w.mnt).returncode, os.listdir(f"{w.mnt}/tup/1")), (0, ["k"]), "what was removed for itself is in the log with a sync")
+    w.crash()
+    same(os.listdir(f"{w.mnt}/tup/1"), ["k"], "and after a kill")
+    os.unlink(f"{w.mnt}/tup/2/only/deep")
+    same("only/deep" in read(f"{w.mnt}/.weightfs/tensors.json").decode(), False, "no list of all tensors has it a moment longer")
+    os.unlink(f"{w.mnt}/tup/1/k")
+    write(f"{w.mnt}/tup/1/k", b"6\n")
+    same((read(f"{w.mnt}/tup/1/k"), os.getxattr(f"{w.mnt}/tup/1/k", "user.torch.class")), (b"6\n", b"int"), "and its name can be made anew at once")
+    same((run(w.wfctl, "umount", w.mnt).returncode, run("rm", "-r", f"{w.mnt}/x").returncode), (0, 1), "unmounts")
+    w.mount()
+    same((read(f"{w.mnt}/tup/1/k"), os.listdir(f"{w.mnt}/tup/1"), os.listdir(f"{w.mnt}/tup/2/only")), (b"6\n", ["k"], []), "as committed")
+    same((run("rm", "-r", f"{w.mnt}/tup").returncode, os.listdir(w.mnt)), (0, ["n"]), "and the whole goes")
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "for good")
+
+
 def at_the_end(w):
     w.mount()
     os.unlink(f"{w.mnt}/module/weight")
@@ -273,7 +323,7 @@ def many_entries(w):
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "is committed")
 
 
-for test, content in [(in_part, make), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_inside_links, make), (links_that_others_see, make),
+for test, content in [(in_part, make), (mappings_inside, tuple_of_mappings), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_inside_links, make), (links_that_others_see, make),
                       (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
     with World(sys.argv[1], content) as world:
         test(world)

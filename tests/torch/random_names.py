@@ -82,7 +82,7 @@ class NameEdits:
 
     def edit_put_aside(self):
         p = self.pick(None)
-        if not p or len(p[1]) < 2 or self.holds_shared(p[1][p[2]]):
+        if not p or len(p[1]) < 2 or self.holds_shared(p[1][p[2]], itself=False):
             return
         where, m, k = p
         self.counter += 1

@@ -124,10 +124,9 @@ class Round(NameEdits, ContentEdits, ToolEdits, VerbEdits, Comparing):
     def mappings(self, aside=False):
         return containers(self.aside if aside else self.model)
 
-    def holds_shared(self, v):
-        """Whether v or a container inside it stands elsewhere, too. Aside, an inner one is a copy once a log is replayed; and v
-        itself changes places with a link, of which the kernel is told a moment later (tests/mount/links.py)."""
-        inside = [x for _, x in containers(v)]
+    def holds_shared(self, v, itself=True):
+        """Whether v or a container inside it stands elsewhere, too. Aside, an inner one is a copy once a log is replayed."""
+        inside = [x for _, x in containers(v)[0 if itself else 1:]]
         places = [id(x) for root in (self.model, self.aside) for _, m in distinct(root) for x in m.values() if isinstance(x, dict)]
         return any(places.count(id(x)) > 1 for x in inside)
 

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Removals that were put off are made. edit/hide.c tells why one is. */
+#include "codec/edit/inner.h"
+
+int wf_edits_settle_removals(struct wf_checkpoint *ck)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_place p;
+	if (!ck->edits || ck->edits->put_off_count == 0)
+		return 0;
+	int r = wf_overlay_prepare_removal(ck->overlay);
+	while (r == 0 && wf_edit_next_put_off(ck, &p)) {
+		if (!wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name))
+			continue;
+		r = wf_edit_remove_now(ck, &p, name);
+		if (r < 0) /* no room: it is as far as it was, and whoever comes next tries again */
+			wf_edit_put_off(ck, &p);
+	}
+	return r;
+}
+
+void wf_settle_removals(struct wf_checkpoint *ck)
+{
+	if (!ck->writable || !ck->overlay || pthread_mutex_trylock(&ck->commit_lock) != 0)
+		return; /* a commit or an edit, which makes them itself */
+	pthread_rwlock_wrlock(&ck->lock);
+	wf_edits_settle_removals(ck);
+	pthread_rwlock_unlock(&ck->lock);
+	pthread_mutex_unlock(&ck->commit_lock);
+}
