@@ -162,34 +162,26 @@ static int compare_lines(const void *a, const void *b)
 int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
 	char **lines = NULL;
-	size_t n = 0, capacity = 0;
+	uint32_t n = 0, capacity = 0;
 	int r = 0;
 	pthread_rwlock_rdlock(&ck->lock);
 	for (wf_ref o = wf_graph_next(ck->graph, WF_NIL); o != WF_NIL && r == 0; o = wf_graph_next(ck->graph, o)) {
 		if (!wf_is(ck->graph, o, WF_GLOBAL))
 			continue;
-		if (n == capacity) {
-			capacity = capacity ? capacity * 2 : 64;
-			char **bigger = reallocarray(lines, capacity, sizeof *lines);
-			if (!bigger) {
-				r = -ENOMEM;
-				break;
-			}
-			lines = bigger;
-		}
-		if (asprintf(&lines[n], "%s.%s", wf_global_module(ck->graph, o), wf_global_name(ck->graph, o)) < 0)
+		r = wf_array_reserve(&lines, &capacity, (uint64_t)n + 1, sizeof *lines, UINT32_MAX);
+		if (r == 0 &&
+		    asprintf(&lines[n], "%s.%s", wf_global_module(ck->graph, o), wf_global_name(ck->graph, o)) < 0)
 			r = -ENOMEM;
-		else
-			n++;
+		n += r == 0;
 	}
 	pthread_rwlock_unlock(&ck->lock);
 	if (n)
 		qsort(lines, n, sizeof *lines, compare_lines);
-	for (size_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		if (r == 0 && (i == 0 || strcmp(lines[i], lines[i - 1]) != 0))
 			wf_buffer_printf(ret, "%s\n", lines[i]);
 	}
-	for (size_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++)
 		free(lines[i]);
 	free(lines);
 	return r < 0 ? r : wf_buffer_status(ret);

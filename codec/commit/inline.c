@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "codec/bytes/array.h"
 #include "codec/tensor/layout.h"
 #include "codec/tensor/storage_nested.h"
 #include "codec/tensor/tensor.h"
@@ -148,13 +149,8 @@ int wf_plan_inline(struct wf_plan *p, struct wf_error *err)
 	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o)) {
 		if (!needs_room(p, o, &t))
 			continue;
-		if (n == capacity) {
-			capacity = capacity ? 2 * capacity : 16;
-			wf_ref *more = reallocarray(objects, capacity, sizeof *more);
-			if (!more)
-				return wf_fail(err, -ENOMEM, "out of memory");
-			objects = more;
-		}
+		if (wf_array_reserve(&objects, &capacity, (uint64_t)n + 1, sizeof *objects, UINT32_MAX) < 0)
+			return wf_fail(err, -ENOMEM, "out of memory");
 		objects[n++] = o;
 	}
 	return wf_holds_nested_storage(g) ? nest_tensors(p, objects, n, err) : make_arrays(p, objects, n, err);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/crc32.h"
 #include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
@@ -34,17 +35,11 @@ static wf_ref survey_persid(void *ctx, wf_ref persid, wf_ref id)
 		p->live[i] = true;
 		p->order[p->order_count++] = i;
 	}
-	if (s->count == s->capacity) {
-		uint32_t capacity = s->capacity ? 2 * s->capacity : 64;
-		wf_ref *more = reallocarray(s->persids, capacity, sizeof *more);
-		if (!more) {
-			s->failed = -ENOMEM;
-			return id;
-		}
-		s->persids = more;
-		s->capacity = capacity;
-	}
-	s->persids[s->count++] = persid;
+	int r = wf_array_reserve(&s->persids, &s->capacity, (uint64_t)s->count + 1, sizeof *s->persids, UINT32_MAX);
+	if (r < 0)
+		s->failed = r;
+	else
+		s->persids[s->count++] = persid;
 	return id;
 }
 

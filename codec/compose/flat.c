@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/printable.h"
 #include "codec/bytes/util.h"
 #include "codec/container/safetensors_head.h"
@@ -33,24 +34,10 @@ static int skip(struct wf_skipped *skipped, const char *name, size_t len, const 
 
 static int make_room(struct wf_flat *f, uint32_t ndim)
 {
-	if (f->count == f->capacity) {
-		uint32_t capacity = f->capacity ? f->capacity * 2 : 64;
-		struct wf_flat_tensor *bigger =
-			capacity > f->capacity ? reallocarray(f->tensors, capacity, sizeof *bigger) : NULL;
-		if (!bigger)
-			return -ENOMEM;
-		f->tensors = bigger;
-		f->capacity = capacity;
-	}
-	if (f->size_count + ndim > f->size_capacity) {
-		size_t capacity = f->size_capacity ? f->size_capacity * 2 : 256;
-		int64_t *bigger = reallocarray(f->sizes, capacity, sizeof *bigger); /* one tensor has 64 at most */
-		if (!bigger)
-			return -ENOMEM;
-		f->sizes = bigger;
-		f->size_capacity = capacity;
-	}
-	return 0;
+	int r = wf_array_reserve(&f->tensors, &f->capacity, (uint64_t)f->count + 1, sizeof *f->tensors, UINT32_MAX);
+	return r < 0 ? r
+		     : wf_array_reserve(&f->sizes, &f->size_capacity, (uint64_t)f->size_count + ndim, sizeof *f->sizes,
+					UINT32_MAX);
 }
 
 static int add(void *ctx, const struct wf_named *n)

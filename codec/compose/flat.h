@@ -21,7 +21,7 @@ struct wf_flat {
 	uint32_t count, capacity;
 	struct wf_buffer names;
 	int64_t *sizes;
-	size_t size_count, size_capacity;
+	uint32_t size_count, size_capacity;
 	uint32_t *by_name; /* all tensors in the order of their names' bytes */
 };
 

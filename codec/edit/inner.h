@@ -164,8 +164,9 @@ int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only rem
 void wf_edit_end(struct wf_checkpoint *ck);
 
 /* edit/state.c */
-/* Makes an array of *count elements one of `need` at least, the new ones filled with the byte. 0 or -ENOMEM. */
-int wf_edit_grow(void **array, uint32_t *count, uint32_t need, size_t size, int fill);
+/* Makes an array of *count elements one of `need` at least, the new ones filled with the byte. array: the address of the pointer to its
+ * first element. 0 or -ENOMEM. */
+int wf_edit_grow(void *array, uint32_t *count, uint32_t need, size_t size, int fill);
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino); /* made when missing; NULL: no memory */
 int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes);      /* so many can be opened with the lock shared */
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino); /* NULL when there is none */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/container/records.h"
 #include "codec/edit/inner.h"
 #include "codec/bytes/util.h"
@@ -49,15 +50,9 @@ static struct wf_past *make(struct wf_checkpoint *ck, wf_ino dir, const char *na
 			return NULL;
 	}
 	struct wf_pasts *pasts = e->pasts;
-	if (pasts->count == pasts->capacity) {
-		uint32_t capacity = 2 * pasts->capacity + 16;
-		struct wf_past *all = reallocarray(pasts->all, capacity, sizeof *all);
-		if (!all)
-			return NULL;
-		pasts->all = all;
-		pasts->capacity = capacity;
-	}
-	if (wf_key_map_put(&pasts->by_name, k.bytes, k.len, pasts->count + 1) < 0)
+	if (wf_array_reserve(&pasts->all, &pasts->capacity, (uint64_t)pasts->count + 1, sizeof *pasts->all,
+			     UINT32_MAX) < 0 ||
+	    wf_key_map_put(&pasts->by_name, k.bytes, k.len, pasts->count + 1) < 0)
 		return NULL;
 	pasts->all[pasts->count] = (struct wf_past){0};
 	return &pasts->all[pasts->count++];

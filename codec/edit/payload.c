@@ -44,8 +44,7 @@ static struct wf_dir_path *cached(struct wf_checkpoint *ck, wf_ino dir)
 {
 	struct wf_edits *e = ck->edits;
 	uint32_t need = dir > e->paths_count ? WF_MAX(wf_tree_node_count(ck->tree), dir) : 0;
-	return wf_edit_grow((void **)&e->paths, &e->paths_count, need, sizeof *e->paths, 0) < 0 ? NULL
-												: &e->paths[dir - 1];
+	return wf_edit_grow(&e->paths, &e->paths_count, need, sizeof *e->paths, 0) < 0 ? NULL : &e->paths[dir - 1];
 }
 
 static int name_in_parent(const struct wf_checkpoint *ck, wf_ino dir, char *name)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 #include "codec/edit/inner.h"
 
@@ -24,18 +25,15 @@ int wf_refuse(const struct wf_checkpoint *ck, int code, const char *fmt, ...)
 	return code;
 }
 
-int wf_edit_grow(void **array, uint32_t *count, uint32_t need, size_t size, int fill)
+int wf_edit_grow(void *array, uint32_t *count, uint32_t need, size_t size, int fill)
 {
-	if (need <= *count)
-		return 0;
-	uint32_t bigger = WF_MAX(need, *count + *count / 2 + 16);
-	void *p = reallocarray(*array, bigger, size);
-	if (!p)
-		return -ENOMEM;
-	memset((char *)p + *count * size, fill, (bigger - *count) * size);
-	*array = p;
-	*count = bigger;
-	return 0;
+	uint32_t before = *count;
+	int r = wf_array_reserve(array, count, need, size, UINT32_MAX);
+	char *all;
+	memcpy(&all, array, sizeof all);
+	if (r == 0 && *count > before)
+		memset(all + before * size, fill, (*count - before) * size);
+	return r;
 }
 
 struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino)
@@ -46,7 +44,7 @@ struct wf_file *wf_edit_known(const struct wf_checkpoint *ck, wf_ino ino)
 
 int wf_edit_reserve_files(struct wf_edits *e, uint32_t nodes)
 {
-	return wf_edit_grow((void **)&e->files, &e->files_count, nodes, sizeof *e->files, 0);
+	return wf_edit_grow(&e->files, &e->files_count, nodes, sizeof *e->files, 0);
 }
 
 struct wf_file *wf_edit_file(struct wf_checkpoint *ck, wf_ino ino)

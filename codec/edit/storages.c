@@ -16,9 +16,9 @@ int wf_edit_set_number(struct wf_checkpoint *ck, uint32_t storage, uint32_t numb
 	uint32_t before = e->numbers_count;
 	int r = wf_overlay_reserve(ck->overlay, number);
 	if (r == 0)
-		r = wf_edit_grow((void **)&e->by_number, &e->by_number_count, number + 1, sizeof *e->by_number, 0xff);
+		r = wf_edit_grow(&e->by_number, &e->by_number_count, number + 1, sizeof *e->by_number, 0xff);
 	if (r == 0)
-		r = wf_edit_grow((void **)&e->numbers, &e->numbers_count, storage + 1, sizeof *e->numbers, 0xff);
+		r = wf_edit_grow(&e->numbers, &e->numbers_count, storage + 1, sizeof *e->numbers, 0xff);
 	if (r < 0)
 		return r;
 	if (before != e->numbers_count) {

@@ -48,7 +48,7 @@ static void describe(const struct wf_checkpoint *ck, wf_ino ino, struct wf_buffe
 
 static int set_touched(struct wf_edits *e, wf_ino ino)
 {
-	int r = wf_edit_grow((void **)&e->touched, &e->touched_words, ino / 64 + 1, sizeof *e->touched, 0);
+	int r = wf_edit_grow(&e->touched, &e->touched_words, ino / 64 + 1, sizeof *e->touched, 0);
 	if (r == 0)
 		e->touched[ino / 64] |= 1ull << ino % 64;
 	return r;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/crc32.h"
 #include "codec/placement/inner.h"
 #include "codec/bytes/util.h"
@@ -25,7 +26,7 @@ struct loading {
 	size_t segment_count;
 	pthread_mutex_t lock; /* the rest */
 	struct part *parts;
-	size_t part_count, part_capacity;
+	uint32_t part_count, part_capacity;
 	uint64_t done, total;
 	void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
 	void *progress_ctx;
@@ -59,16 +60,9 @@ static int seen(void *ctx, size_t segment, uint64_t offset, const void *data, si
 	uint32_t crc = verify ? wf_crc32(0, data, len) : 0;
 	int r = 0;
 	pthread_mutex_lock(&l->lock);
-	if (verify && l->part_count == l->part_capacity) {
-		size_t capacity = l->part_capacity ? l->part_capacity * 2 : 64;
-		struct part *parts = reallocarray(l->parts, capacity, sizeof *parts);
-		if (parts) {
-			l->parts = parts;
-			l->part_capacity = capacity;
-		} else {
-			r = -ENOMEM;
-		}
-	}
+	if (verify)
+		r = wf_array_reserve(&l->parts, &l->part_capacity, (uint64_t)l->part_count + 1, sizeof *l->parts,
+				     UINT32_MAX);
 	if (verify && r == 0)
 		l->parts[l->part_count++] = (struct part){segment, offset, len, crc};
 	count_bytes(l, len);
@@ -88,7 +82,7 @@ static void check_segments(struct loading *l, struct placement_item *items)
 {
 	if (l->part_count > 1)
 		qsort(l->parts, l->part_count, sizeof *l->parts, compare);
-	for (size_t i = 0; i < l->part_count;) {
+	for (uint32_t i = 0; i < l->part_count;) {
 		size_t segment = l->parts[i].segment;
 		uint32_t crc = 0, wanted;
 		for (; i < l->part_count && l->parts[i].segment == segment; i++)

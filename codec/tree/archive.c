@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/buffer.h"
 #include "codec/bytes/map.h"
 #include "codec/container/records.h"
@@ -20,7 +21,7 @@ struct node {
 
 struct wf_archive {
 	struct node *nodes;
-	uint32_t count, capacity;
+	uint32_t count, capacity, raw_capacity;
 	/* nodes by parent and name; directories once more by the part of the record's name that they stand for */
 	struct wf_map by_name, by_part;
 	struct wf_buffer texts;
@@ -51,18 +52,9 @@ static uint32_t find_child(const struct wf_archive *a, uint32_t parent, const ch
 
 static int grow_nodes(struct wf_archive *a)
 {
-	if (a->count < a->capacity)
-		return 0;
-	uint32_t capacity = a->capacity ? a->capacity * 2 : 64;
-	struct node *nodes = reallocarray(a->nodes, capacity, sizeof *nodes);
-	if (nodes)
-		a->nodes = nodes;
-	size_t *raw = nodes ? reallocarray(a->raw, capacity, sizeof *raw) : NULL;
-	if (!raw)
-		return -ENOMEM;
-	a->raw = raw;
-	a->capacity = capacity;
-	return 0;
+	uint64_t need = (uint64_t)a->count + 1;
+	int r = wf_array_reserve(&a->nodes, &a->capacity, need, sizeof *a->nodes, UINT32_MAX);
+	return r < 0 ? r : wf_array_reserve(&a->raw, &a->raw_capacity, need, sizeof *a->raw, UINT32_MAX);
 }
 
 static size_t add_text(struct wf_archive *a, const char *text, size_t len)
