@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The front door of the codec: a checkpoint as a tree of files. fs/ and the tools include this header only. It brings what its
  * callers need with it: options and stat (edit/types.h), edits (edit/calls.h), commits (commit/calls.h), files made of tensors
- * (compose/calls.h), errors and buffers.
+ * (compose/calls.h), errors, buffers, arrays that grow, and the reader of JSON.
  *
  * Calling sequence: wf_open; stat, lookup, list, read and, when writable, edit from any thread; wf_commit when asked; wf_close, which
  * does not commit, when no other thread is inside any more. wf_open replays the edits of an overlay that an earlier mount left behind.
@@ -38,8 +38,10 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/buffer.h"
 #include "codec/bytes/err.h"
+#include "codec/bytes/json.h"
 #include "codec/commit/calls.h"
 #include "codec/compose/calls.h"
 #include "codec/edit/calls.h"

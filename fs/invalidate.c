@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "worker.h"
 
 #define SETTLE_NSEC 50000000
@@ -31,7 +32,8 @@ struct fs_invalidator {
 	_Atomic uint64_t names;   /* of the changes, those of names; and of these, told */
 	_Atomic uint64_t names_done;
 	struct change *queue;
-	size_t count, capacity;
+	size_t count;
+	uint32_t capacity;
 };
 
 /* A node or name that the kernel does not know, or no longer, is no error. */
@@ -55,7 +57,8 @@ static void *run(void *arg)
 		struct change *queue = v->queue;
 		size_t n = v->count;
 		v->queue = NULL;
-		v->count = v->capacity = 0;
+		v->count = 0;
+		v->capacity = 0;
 		pthread_mutex_unlock(&v->worker.lock);
 		for (size_t i = 0; i < n; i++) {
 			tell(fs, &queue[i]);
@@ -104,14 +107,9 @@ void fs_invalidator_stop(struct fs *fs)
 /* The lock is held. */
 static int push(struct fs_invalidator *v, const struct change *c)
 {
-	if (v->count == v->capacity) {
-		size_t capacity = v->capacity ? v->capacity * 2 : 64;
-		struct change *queue = reallocarray(v->queue, capacity, sizeof *queue);
-		if (!queue)
-			return -ENOMEM;
-		v->queue = queue;
-		v->capacity = capacity;
-	}
+	int r = wf_array_reserve(&v->queue, &v->capacity, v->count + 1, sizeof *v->queue, UINT32_MAX);
+	if (r < 0)
+		return r;
 	v->queue[v->count++] = *c;
 	v->changes++;
 	v->names += c->name != NULL;

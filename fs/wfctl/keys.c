@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "fs/wfctl/call.h"
 #include "fs/wfctl/fail.h"
 
@@ -21,20 +22,12 @@ void wfctl_keys_free(struct wfctl_keys *k)
 
 static int take(struct wfctl_keys *k, char *key)
 {
-	if (key && k->count == k->capacity) {
-		size_t capacity = k->capacity ? k->capacity * 2 : 16;
-		char **more = reallocarray(k->key, capacity, sizeof *more);
-		if (more) {
-			k->key = more;
-			k->capacity = capacity;
-		}
-	}
-	if (!key || k->count == k->capacity) {
+	int r = key ? wf_array_reserve(&k->key, &k->capacity, k->count + 1, sizeof *k->key, UINT32_MAX) : -ENOMEM;
+	if (r == 0)
+		k->key[k->count++] = key;
+	else
 		free(key);
-		return -ENOMEM;
-	}
-	k->key[k->count++] = key;
-	return 0;
+	return r;
 }
 
 int wfctl_keys_add(struct wfctl_keys *k, const char *key)

@@ -9,7 +9,8 @@
 
 struct wfctl_keys {
 	char **key;
-	size_t count, capacity;
+	size_t count;
+	uint32_t capacity;
 };
 
 void wfctl_keys_free(struct wfctl_keys *k);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "fs/wfctl/call.h"
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/json.h"
@@ -28,7 +29,8 @@ struct renaming {
 	struct wfctl_store *s;
 	struct wfctl_sed sed;
 	struct new_key *all;
-	size_t count, capacity;
+	size_t count;
+	uint32_t capacity;
 	/* of the mapping that is looked at */
 	const char *directory, *prefix; /* prefix: what its names begin with; NULL: anything */
 	bool whole;                     /* it was named: mappings in it have keys as others do */
@@ -70,14 +72,9 @@ static int add_change(struct renaming *r, const char *name, const struct wf_buff
 		      const struct wf_buffer *new_key)
 {
 	struct wf_buffer new_name = WF_BUFFER_INIT;
-	if (r->count == r->capacity) {
-		size_t capacity = r->capacity ? r->capacity * 2 : 64;
-		struct new_key *more = reallocarray(r->all, capacity, sizeof *more);
-		if (!more)
-			return -ENOMEM;
-		r->all = more;
-		r->capacity = capacity;
-	}
+	int room = wf_array_reserve(&r->all, &r->capacity, r->count + 1, sizeof *r->all, UINT32_MAX);
+	if (room < 0)
+		return room;
 	put_name(new_key->data ? new_key->data : "", new_key->len, &new_name);
 	struct new_key c = {.directory = strdup(r->directory),
 			    .from = strdup(name),

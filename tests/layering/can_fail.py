@@ -68,6 +68,10 @@ for source, target, word in INCLUDES:
     else:
         silent(faults, f"{source} may include {target}")
 
+BROUGHT = [("codec/checkpoint.h", header) for header in sorted(checks.rules.DOOR)]
+silent(checks.door_faults(BROUGHT), "the door brings what fs/ may see")
+finds(checks.door_faults(BROUGHT[:-2]), "does not bring", "a header that fs/ may see and the door does not bring is found")
+
 silent(checks.call_faults({"codec/edit/names": {"codec/edit/places", "codec/tree/tree"}, "codec/checkpoint": {"codec/edit/life"}}),
        "calls of lower folders, and of one's own, are no fault")
 finds(checks.call_faults({"codec/edit/names": {"codec/checkpoint"}}), "level 7 uses level 10", "a call of the door from below is found")

@@ -52,6 +52,12 @@ def include_faults(pairs):
     return [f"{a} includes {b}: {why}" for a, b in pairs if (why := forbidden(a, b))]
 
 
+def door_faults(pairs):
+    """Whoever includes the door has all that fs/ may see of the codec."""
+    door = "codec/checkpoint.h"
+    return [f"{door} does not bring {header}" for header in sorted(rules.DOOR) if header != door and (door, header) not in pairs]
+
+
 def circle_faults(graph, known=()):
     """known: sets of nodes; a circle within one of them is no fault."""
     return ["a circle of " + ", ".join(c) for c in tree.circles(graph) if not any(set(c) <= one for one in known)]
@@ -163,7 +169,7 @@ def main(top, build):
     ours = {path: needed[path] for path in product}
     named = {short(path): {short(target) for target in targets} for path, targets in tree.object_graph(defined, ours).items()}
     checks = [
-        ("includes follow the levels", include_faults(pairs)),
+        ("includes follow the levels", include_faults(pairs) + door_faults(pairs)),
         ("no circle of files", circle_faults(tree.file_graph(pairs))),
         ("calls follow the levels", call_faults(named)),
         ("no loop among object files", circle_faults(named, rules.KNOWN_LOOPS)),
