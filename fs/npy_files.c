@@ -19,8 +19,10 @@ struct open_file {
 	struct open_file *next;
 };
 
+/* An edit says which file it changed with the checkpoint's lock held, while who holds `lock` waits for that one. So which files there
+ * are stands behind a lock of its own, under which nothing is waited for; to change the list both are held. */
 struct fs_npy_files {
-	pthread_mutex_t lock;
+	pthread_mutex_t lock, list;
 	pthread_cond_t unused;
 	struct open_file *first;
 };
@@ -31,6 +33,7 @@ struct fs_npy_files *fs_npy_files_new(void)
 	if (!all)
 		return NULL;
 	pthread_mutex_init(&all->lock, NULL);
+	pthread_mutex_init(&all->list, NULL);
 	pthread_cond_init(&all->unused, NULL);
 	return all;
 }
@@ -53,6 +56,7 @@ void fs_npy_files_free(struct fs *fs)
 		free_file(f);
 	}
 	pthread_cond_destroy(&all->unused);
+	pthread_mutex_destroy(&all->list);
 	pthread_mutex_destroy(&all->lock);
 	free(all);
 }
@@ -73,8 +77,10 @@ static struct open_file *need(struct fs_npy_files *all, uint32_t ino)
 	if (f || !(f = calloc(1, sizeof *f)))
 		return f;
 	f->ino = ino;
+	pthread_mutex_lock(&all->list);
 	f->next = all->first;
 	all->first = f;
+	pthread_mutex_unlock(&all->list);
 	return f;
 }
 
@@ -83,9 +89,11 @@ static void remove_idle(struct fs_npy_files *all, struct open_file *f)
 	struct open_file **p = &all->first;
 	if (f->openers > 0 || f->users > 0)
 		return;
+	pthread_mutex_lock(&all->list);
 	while (*p != f)
 		p = &(*p)->next;
 	*p = f->next;
+	pthread_mutex_unlock(&all->list);
 	free_file(f);
 }
 
@@ -201,8 +209,8 @@ void fs_npy_drop(struct fs *fs, uint32_t ino)
 bool fs_npy_is_open(struct fs *fs, uint32_t ino)
 {
 	struct fs_npy_files *all = fs->npy_files;
-	pthread_mutex_lock(&all->lock);
+	pthread_mutex_lock(&all->list);
 	bool open = find(all, ino) != NULL;
-	pthread_mutex_unlock(&all->lock);
+	pthread_mutex_unlock(&all->list);
 	return open;
 }

@@ -117,4 +117,13 @@ ok(not missing, "and the versions", str(missing))
 wrong = [f"{name} {number}" for name, number in re.findall(r"\b(HOLD_\w+|SETTLE_\w+|MARK_\w+) = (\d+)", header)
          if not re.search(rf"(?s)(- {name.split('_')[0]}:|kind:)[^-]*\b{number}\b", told)]
 ok(not wrong, "and the numbers of what a record says", str(wrong))
+
+# the locks: each that is declared outside of a function has its row
+locks, untold = read(os.path.join(source, "contrib/docs/locks.md")), []
+for f in files:
+    if f.endswith((".c", ".h")) and os.path.relpath(f, source).split(os.sep)[0] in ("codec", "fs", "devices"):
+        for names in re.findall(r"(?m)^(?:\t|static )pthread_(?:mutex|rwlock)_t ([\w, ]+)(?:;| = )", read(f)):
+            rows = [line for line in locks.splitlines() if line.startswith("|") and os.path.relpath(f, source) in line]
+            untold += [f"{os.path.relpath(f, source)}: {name}" for name in names.split(", ") if not any(re.search(rf"[`.]{name}`", row) for row in rows)]
+ok(not untold, "locks.md has every lock", str(untold))
 done()

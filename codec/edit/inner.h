@@ -118,10 +118,9 @@ struct wf_edits {
 	uint32_t generation; /* of directory names */
 	uint64_t next_key;   /* for a new storage */
 	struct wf_buffer payload;
-	_Atomic uint64_t openings; /* for writing, ever */
-	wf_ino writing;            /* the file that wf_storage_write is called for */
-	bool types_changed;        /* wf_edits_types_changed */
-	bool structural;           /* wf_edits_structural */
+	wf_ino writing;     /* the file that wf_storage_write is called for */
+	bool types_changed; /* wf_edits_types_changed */
+	bool structural;    /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
 	uint32_t refused_count;
 	struct wf_pasts *pasts; /* edit/past.c; NULL: nothing to remember */

@@ -89,5 +89,5 @@ int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t 
 
 uint64_t wf_edits_edition(const struct wf_checkpoint *ck)
 {
-	return ck->edits ? ck->edits->changes + ck->edits->openings : 0;
+	return ck->edits ? ck->edits->changes : 0;
 }

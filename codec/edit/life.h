@@ -60,7 +60,7 @@ int wf_edits_lookup(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
  * and what is written there is in the kernel's memory for some time. *ret: [wf_storages_count], the caller's; NULL: none is.
  * Returns 0 or -ENOMEM. The lock is held. */
 int wf_edits_in_writing(struct wf_checkpoint *ck, bool **ret);
-/* A number that every edit, commit or revert changes, and every opening for writing. */
+/* A number that every edit, commit or revert changes. */
 uint64_t wf_edits_edition(const struct wf_checkpoint *ck);
 
 /* ---- commit ---- */

@@ -16,12 +16,11 @@
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
-static void count_writer(struct wf_checkpoint *ck, struct wf_file *f, struct wf_opening *o)
+static void count_writer(struct wf_file *f, struct wf_opening *o)
 {
 	f->writers += !f->settled;
 	f->newcomers += f->settled;
 	o->round = f->round + f->settled;
-	ck->edits->openings++;
 }
 
 static int note_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
@@ -39,7 +38,7 @@ static int note_open(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 	if (r == 0) {
 		f->openers++;
 		if (o)
-			count_writer(ck, f, o);
+			count_writer(f, o);
 	}
 	return r;
 }

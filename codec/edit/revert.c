@@ -29,7 +29,7 @@ static int swap(struct wf_checkpoint *ck, struct wf_base *fresh, struct wf_edits
 	int r = wf_overlay_forget(ck->overlay);
 	if (r < 0)
 		return wf_fail(err, r, "the edits cannot be removed: %s", strerror(-r));
-	edits->changes = ck->edits->changes + ck->edits->openings + 1; /* goes on, for wf_edits_edition */
+	edits->changes = ck->edits->changes + 1; /* goes on, for wf_edits_edition */
 	wf_edits_close(ck);
 	ck->edits = edits;
 	wf_edits_start(ck, fresh->storages);
