@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/edit/inner.h"
 #include "codec/edit/state.h"
 #include "codec/tensor/layout.h"
 #include "codec/tensor/numpy_dtype.h"
@@ -168,18 +169,39 @@ static void put_key(const struct wf_checkpoint *ck, const struct wf_dir *d, uint
 		wf_json_key(ck->graph, d->entries[position].key, out);
 }
 
+struct key_of {
+	const struct wf_checkpoint *ck;
+	struct wf_buffer *out;
+};
+
+static int put_first(void *ctx, wf_ino dir, uint32_t position)
+{
+	const struct key_of *k = ctx;
+	put_key(k->ck, wf_tree_dir(k->ck->tree, dir), position, k->out);
+	return 1;
+}
+
+/* The name that stood in the directory which the node knows of is gone, and others are left. */
+static int get_key_elsewhere(const struct subject *s, struct wf_buffer *out)
+{
+	struct key_of k = {s->ck, out};
+	return s->ck->edits && wf_edit_each_entry(s->ck, s->ino, put_first, &k) == 1 ? 0 : -ENODATA;
+}
+
 static int get_key(const struct subject *s, struct wf_buffer *out)
 {
-	const struct wf_dir *d = s->ino == WF_INO_ROOT ? NULL : wf_tree_dir(s->ck->tree, s->node->parent);
-	if (!d || d->count == 0)
+	if (s->ino == WF_INO_ROOT)
 		return -ENODATA;
+	const struct wf_dir *d = wf_tree_dir(s->ck->tree, s->node->parent);
+	if (!d || d->count == 0)
+		return get_key_elsewhere(s, out);
 	/* numbers were given in the order of the entries: in a directory of files only this is the place */
 	uint32_t i = s->ino - d->entries[0].ino;
 	if (s->node->nlink > 1 || i >= d->count || d->entries[i].ino != s->ino)
 		for (i = 0; i < d->count && d->entries[i].ino != s->ino;)
 			i++;
 	if (i == d->count)
-		return -ENODATA;
+		return get_key_elsewhere(s, out);
 	put_key(s->ck, d, i, out);
 	return 0;
 }

@@ -176,14 +176,38 @@ static int put_array(struct wfctl_store *s, const char *key, bool there, const s
 	return r;
 }
 
+static bool is_text(struct wfctl_store *s, const char *key, struct wf_buffer *class)
+{
+	return s->calls->get(s, key, "user.torch.class", class) == 0 &&
+	       (!strcmp(class->data, "str") || !strcmp(class->data, "bytes") || !strcmp(class->data, "bytearray"));
+}
+
+/* Who only empties a file of a mount changes nothing: what has bytes is not left without any unless it is a text. */
+static int may_be_empty(struct wfctl_store *s, const char *key)
+{
+	struct wf_buffer class = WF_BUFFER_INIT;
+	struct wfctl_entry e;
+	int r = s->calls->stat(s, key, true, &e);
+	if (r == 0 && e.bytes > 0 && !is_text(s, key, &class))
+		r = -ENODATA;
+	wf_buffer_free(&class);
+	return r;
+}
+
 static int put_bytes(struct wfctl_store *s, const char *key, bool there, const char *content, size_t len)
 {
+	struct wf_buffer class = WF_BUFFER_INIT;
 	struct wfctl_file *f;
-	int r = s->calls->open(s, key, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &f);
+	int r = there && len == 0 ? may_be_empty(s, key) : 0;
+	if (r == 0)
+		r = s->calls->open(s, key, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &f);
 	if (r < 0)
 		return r;
 	if (!there) /* bytes of a file are bytes, also where they read as a number */
 		r = s->calls->set(s, key, "user.torch.dtype", "uint8");
+	else if (len == 0 && is_text(s, key, &class))
+		r = s->calls->set(s, key, "user.torch.class", class.data);
+	wf_buffer_free(&class);
 	if (r == 0)
 		r = write_all(s, f, content, len);
 	int closed = s->calls->close(f);
@@ -224,7 +248,9 @@ int wfctl_put_file(struct wfctl_store *s, const char *key, bool there, const cha
 	else {
 		int failed = why ? put_bytes(s, key, there, content.data, content.len)
 				 : put_array(s, key, there, &a, content.data);
-		r = failed == 0 ? WFCTL_OK : wfctl_store_fail(s, key, failed, "not set");
+		r = failed == 0          ? WFCTL_OK
+		    : failed == -ENODATA ? wfctl_fail(s->path, "%s: not set: %s is empty", key, file)
+					 : wfctl_store_fail(s, key, failed, "not set");
 	}
 	wf_buffer_free(&content);
 	return r;

@@ -55,15 +55,16 @@ static void put_name(const char *key, size_t len, struct wf_buffer *out)
 			wf_buffer_putc(out, key[i]);
 }
 
-/* The str key of an entry. false: it is none, or holds a NUL, which no expression can. */
-static bool str_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+/* The str key of an entry. *ret_is: false where it is none, or holds a NUL, which no expression can. 0, or a negative errno. */
+static int str_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret, bool *ret_is)
 {
 	struct wf_buffer json = WF_BUFFER_INIT;
-	bool is =
-		s->calls->key(s, path, &json) == 0 && wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
+	int r = s->calls->key(s, path, &json);
+	*ret_is = r == 0 && wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
 	wf_buffer_puts(ret, "");
 	wf_buffer_free(&json);
-	return is && !memchr(ret->data, '\0', ret->len);
+	*ret_is = *ret_is && !memchr(ret->data, '\0', ret->len);
+	return r == -ENODATA ? 0 : r;
 }
 
 /* ---- what changes ---- */
@@ -90,8 +91,10 @@ static int look_at(struct renaming *r, const char *name)
 {
 	char *path = wfctl_key_join(r->directory, name);
 	struct wf_buffer key = WF_BUFFER_INIT, new_key = WF_BUFFER_INIT;
-	bool asked = path && (!r->prefix || !strncmp(name, r->prefix, strlen(r->prefix))) && str_key(r->s, path, &key);
-	int result = !path ? -ENOMEM : asked ? wfctl_sed_apply(&r->sed, key.data, key.len, &new_key) : 0;
+	bool asked = !r->prefix || !strncmp(name, r->prefix, strlen(r->prefix));
+	int result = !path ? -ENOMEM : asked ? str_key(r->s, path, &key, &asked) : 0;
+	if (result == 0 && asked)
+		result = wfctl_sed_apply(&r->sed, key.data, key.len, &new_key);
 	bool changed = asked && result == 0 &&
 		       (key.len != new_key.len || memcmp(key.data, new_key.data ? new_key.data : "", key.len));
 	if (result == 0)

@@ -99,6 +99,9 @@ static int read_for(struct wfctl_store *s, const char *key, const char *text, st
 	if (r == 0 && s->calls->get(s, key, "user.torch.class", &attribute) < 0)
 		wf_buffer_puts(&attribute, "?");
 	const struct type *type = attribute.data ? find_type(attribute.data) : NULL;
+	if (type && !type->line && !*text)
+		v->klass =
+			type->klass; /* who only empties a file of a mount changes nothing; who says what it is does */
 	if (r == 0)
 		wf_buffer_printf(&v->text, type && !type->line ? "%s" : "%s\n", text);
 	wf_buffer_free(&attribute);

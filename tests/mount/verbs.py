@@ -31,6 +31,19 @@ def on_a_mount():
     verb("set", w.mnt, "epoch", "0.5")
     same(read(f"{w.mnt}/epoch"), b"0.5\n", "the mount has the value")
     verb("set", w.mnt, "new", "text\nof two lines")
+    verb("set", w.mnt, "new", "--file", "/dev/null")
+    same(read(f"{w.mnt}/new"), b"", "an empty file is an empty text")
+    for key in ("fc.weight", "epoch", "opt/lr"):
+        verb("set", w.mnt, key, "--file", "/dev/null", status=1, word="empty")
+    for value in ("x", "", "y", ""):
+        verb("set", w.mnt, "new", value)
+        same(read(f"{w.mnt}/new"), value.encode(), "it is set")
+    verb("set", w.mnt, "empty", "")
+    verb("set", w.mnt, "new", "", "--type=bytes")
+    same(os.getxattr(f"{w.mnt}/new", "user.torch.class"), b"bytes", "set has set a type")
+    verb("cp", w.mnt, "empty", "new")
+    same((os.getxattr(f"{w.mnt}/new", "user.torch.class"), read(f"{w.mnt}/new"), read(f"{w.mnt}/empty")), (b"str", b"", b""), "cp of an empty text")
+    verb("rm", w.mnt, "empty")
     verb("mv", w.mnt, "opt/lr", "rate")
     verb("cp", w.mnt, "fc.*", "opt")
     verb("ln", w.mnt, "fc.bias", "third")
@@ -69,6 +82,10 @@ def ties():
     same(sorted(os.listdir(w.mnt)), sorted(["fc.weight", "fc.bias", "second", "row", "epoch", "o", "SH", "deep", "d"]), "each name by its own key")
     same([run(w.wfctl, "attr", w.mnt, k, "key").stdout for k in ("fc.bias", "second", "o/B", "SH")], [f'"{k}"\n' for k in ("fc.bias", "second", "B", "SH")],
          "attr tells the key of each name")
+    verb("mkdir", w.mnt, "elsewhere")
+    verb("ln", w.mnt, "fc.bias", "elsewhere/left")
+    verb("rm", w.mnt, "fc.bias", "second", "o/B")
+    same(run(w.wfctl, "attr", w.mnt, "elsewhere/left", "key").stdout, '"left"\n', "the name that is left has its key")
     same(os.path.realpath(f"{w.mnt}/d/back"), f"{w.mnt}/deep", "ln -s finds its way from behind a link")
     verb("umount", w.mnt)
 

@@ -242,7 +242,7 @@ class VerbEdits:
         if v is old and m is t and k == j or tied(v, old) or v is old and isinstance(v, torch.Tensor):
             return None
         data = raw(v) if isinstance(v, (torch.Tensor, numpy.ndarray)) else b"" if v == "" else b"x"
-        if not data or (data.endswith(b"\n") and data.count(b"\n") == 1) or isinstance(t, Fixed) and isinstance(old, (torch.Tensor, numpy.ndarray)):
+        if not data or (data.endswith(b"\n") and data.count(b"\n") == 1) or isinstance(old, (torch.Tensor, numpy.ndarray)) and (isinstance(t, Fixed) or isinstance(t, Elements) and stays(t, j)):
             return None
         if isinstance(old, torch.Tensor) and not isinstance(v, torch.Tensor) and \
                 sum(x is old or tied(x, old) for _, y in self.everywhere() for x in y.values()) > 1:
