@@ -78,7 +78,8 @@ static int put_elements(struct tensor_reading *r, const struct wfctl_view *v)
 static void put_npy_header(const struct wfctl_dtype *dtype, const struct wfctl_view *v)
 {
 	struct wf_buffer header = WF_BUFFER_INIT;
-	wf_buffer_printf(&header, "{'descr': '%s', 'fortran_order': False, 'shape': (", dtype->descr);
+	const char *quote = dtype->kind == WFCTL_RECORD ? "" : "'";
+	wf_buffer_printf(&header, "{'descr': %s%s%s, 'fortran_order': False, 'shape': (", quote, dtype->descr, quote);
 	for (uint32_t d = 0; d < v->ndim; d++)
 		wf_buffer_printf(&header, "%lld%s", (long long)v->size[d],
 				 d + 1 < v->ndim ? ", "
@@ -146,12 +147,28 @@ static int put_array(struct tensor_reading *r, const struct wfctl_dtype *dtype, 
 
 /* ---- an entry ---- */
 
-static int show_tensor(struct tensor_reading *r, const char *key, const char *dtype_name, const char *shape,
-		       const char *slice, enum cat_form form)
+/* Torch's, else NumPy's by its descr. */
+static const struct wfctl_dtype *find_dtype(struct tensor_reading *r, const char *key, const char *name,
+					    const struct wfctl_view *v, uint64_t bytes, struct wf_buffer *descr,
+					    struct wfctl_dtype *made)
 {
-	const struct wfctl_dtype *dtype = wfctl_dtype_of_name(dtype_name);
+	const struct wfctl_dtype *dtype = wfctl_dtype_of_name(name);
+	int64_t elements = wfctl_view_elements(v);
+	uint64_t each = elements > 0 ? bytes / (uint64_t)elements : 1;
+	if (dtype || each > INT32_MAX || r->s->calls->get(r->s, key, "user.numpy.descr", descr) < 0)
+		return dtype;
+	bool known = wfctl_dtype_make(descr->data, (uint32_t)each, made);
+	return known && (elements == 0 || made->bytes == each) ? made : NULL;
+}
+
+static int show_tensor(struct tensor_reading *r, const char *key, const char *dtype_name, const char *shape,
+		       uint64_t bytes, const char *slice, enum cat_form form)
+{
 	struct wfctl_view v;
+	struct wfctl_dtype made;
+	struct wf_buffer descr __attribute__((cleanup(wf_buffer_free))) = WF_BUFFER_INIT;
 	const char *wrong = wfctl_view_whole(shape, &v) ? NULL : "its shape cannot be read";
+	const struct wfctl_dtype *dtype = wrong ? NULL : find_dtype(r, key, dtype_name, &v, bytes, &descr, &made);
 	if (!wrong && !dtype)
 		return wfctl_fail(r->s->path, "%s: a tensor of dtype %s is no array of NumPy: --raw gives its bytes",
 				  key, dtype_name);
@@ -175,7 +192,7 @@ static int show_open(struct tensor_reading *r, const char *key, const char *slic
 		      r->s->calls->get(r->s, key, "user.torch.shape", &shape) == 0;
 	int result = WFCTL_OK, failed = 0;
 	if (tensor && !(form == FORM_RAW && !slice))
-		result = show_tensor(r, key, dtype.data, shape.data, slice, form);
+		result = show_tensor(r, key, dtype.data, shape.data, bytes, slice, form);
 	else if (slice || form == FORM_NPY)
 		result = wfctl_fail(r->s->path, "%s: not a tensor", key);
 	else

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct wfctl_dtype dtypes[] = {
@@ -56,6 +57,71 @@ const struct wfctl_dtype *wfctl_dtype_of_descr(const char *descr)
 			return &dtypes[i];
 	return NULL;
 }
+
+/* ---- NumPy's own ---- */
+
+const struct wfctl_unit wfctl_units[] = {
+	{"Y", "years", 0, 0, 0},
+	{"M", "months", 0, 0, 0},
+	{"W", "weeks", 0, 1, 7 * 86400},
+	{"D", "days", 0, 1, 86400},
+	{"h", "hours", 0, 1, 3600},
+	{"m", "minutes", 0, 1, 60},
+	{"s", "seconds", 0, 1, 1},
+	{"ms", "milliseconds", 3, 1000, 1},
+	{"us", "microseconds", 6, 1000000, 1},
+	{"ns", "nanoseconds", 9, 1000000000, 1},
+	{"ps", "picoseconds", 12, 1000000000000, 1},
+	{"fs", "femtoseconds", 15, 1000000000000000, 1},
+	{"as", "attoseconds", 18, 1000000000000000000, 1},
+};
+
+/* "[5m]"; nothing: no unit. */
+static bool read_unit(const char *text, struct wfctl_dtype *ret)
+{
+	ret->unit = -1;
+	ret->multiple = 1;
+	if (!*text)
+		return true;
+	char *end;
+	long long multiple = *text == '[' ? strtoll(text + 1, &end, 10) : 0;
+	if (*text != '[' || multiple < 0)
+		return false;
+	ret->multiple = end == text + 1 ? 1 : multiple;
+	for (size_t i = 0; i < sizeof wfctl_units / sizeof *wfctl_units; i++) {
+		size_t len = strlen(wfctl_units[i].name);
+		if (!strncmp(end, wfctl_units[i].name, len) && !strcmp(end + len, "]"))
+			ret->unit = (int8_t)i;
+	}
+	return ret->unit >= 0 || !strcmp(text, "[generic]");
+}
+
+bool wfctl_dtype_make(const char *descr, uint32_t record_bytes, struct wfctl_dtype *ret)
+{
+	*ret = (struct wfctl_dtype){.name = descr, .descr = descr, .own = true};
+	if (descr[0] == '[') {
+		ret->kind = WFCTL_RECORD;
+		ret->bytes = record_bytes;
+		return true;
+	}
+	if (!descr[0] || !strchr("<>|=", descr[0]) || !descr[1])
+		return false;
+	char *end;
+	unsigned long long n = strtoull(descr + 2, &end, 10);
+	ret->swapped = descr[0] == '>';
+	if (end == descr + 2 || n > INT32_MAX / 4)
+		return false;
+	if (descr[1] == 'M' || descr[1] == 'm') {
+		ret->kind = descr[1] == 'M' ? WFCTL_DATE : WFCTL_SPAN;
+		ret->bytes = 8;
+		return n == 8 && read_unit(end, ret);
+	}
+	ret->kind = descr[1] == 'U' ? WFCTL_TEXT : descr[1] == 'S' ? WFCTL_BYTES : WFCTL_VOID;
+	ret->bytes = (uint32_t)n * (descr[1] == 'U' ? 4 : 1);
+	return strchr("USV", descr[1]) && !*end;
+}
+
+/* ---- small floats ---- */
 
 /* OCP's and the IEEE-like forms; those that end in fnuz have one NaN, 0x80, no infinity and a bias that is one more. */
 static float float8(const struct wfctl_dtype *dtype, unsigned char x)

@@ -211,10 +211,12 @@ const struct wfctl_verb wfctl_verbs[] = {
 	},
 	{
 		.name = "verify",
-		.arguments = "CHECKPOINT",
+		.arguments = "[--json] CHECKPOINT",
 		.summary = "check structure, CRCs and bounds",
 		.text = "Checks a checkpoint without its pending edits. Warnings, such as a CRC of zero that torch wrote on purpose,\n"
 			"are no faults.",
+		.options = {{0, "json", NULL,
+			     "as JSON: one object with path, sound, faults, warnings and the problems"}},
 		.example = "  wfctl verify model.pt && cp model.pt /archive/\n",
 		.least = 1,
 		.most = 1,

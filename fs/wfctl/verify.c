@@ -10,6 +10,7 @@
 #include "fs/busy.h"
 #include "fs/wfctl/call.h"
 #include "fs/wfctl/fail.h"
+#include "fs/wfctl/json.h"
 #include "fs/wfctl/open.h"
 #include "fs/wfctl/run.h"
 #include "fs/wfctl/where.h"
@@ -20,12 +21,20 @@ struct verifying {
 	const char *path;
 	unsigned long faults, warnings;
 	time_t shown;
+	struct wf_buffer *json; /* of the problems; NULL: a line each */
 };
 
 static void problem(void *ctx, bool fault, const char *line)
 {
 	struct verifying *v = ctx;
-	wfctl_fail(v->path, "%s%s", fault ? "" : "warning: ", line);
+	if (v->json) {
+		wf_buffer_printf(v->json, "%s{\"fault\": %s, \"text\": ", v->faults + v->warnings ? ", " : "",
+				 fault ? "true" : "false");
+		wfctl_json_put(v->json, line, strlen(line));
+		wf_buffer_putc(v->json, '}');
+	} else {
+		wfctl_fail(v->path, "%s%s", fault ? "" : "warning: ", line);
+	}
 	v->faults += fault;
 	v->warnings += !fault;
 }
@@ -42,9 +51,27 @@ static void progress(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 	wfctl_progress(line);
 }
 
+static int put_json(const struct verifying *v)
+{
+	struct wf_buffer out = WF_BUFFER_INIT;
+	wf_buffer_puts(&out, "{\"path\": ");
+	wfctl_json_put(&out, v->path, strlen(v->path));
+	wf_buffer_printf(&out, ", \"sound\": %s, \"faults\": %lu, \"warnings\": %lu, \"problems\": [",
+			 v->faults ? "false" : "true", v->faults, v->warnings);
+	wf_buffer_append(&out, v->json->data ? v->json->data : "", v->json->len);
+	wf_buffer_puts(&out, "]}\n");
+	int r = wf_buffer_status(&out) < 0 || wf_buffer_status(v->json) < 0 ? -ENOMEM : 0;
+	if (r == 0)
+		fwrite(out.data, 1, out.len, stdout);
+	wf_buffer_free(&out);
+	return r < 0 ? wfctl_fail_error(v->path, r, NULL) : WFCTL_OK;
+}
+
 int wfctl_verify(const struct wfctl_call *call)
 {
-	struct verifying v = {.path = call->arguments[0], .shown = time(NULL)};
+	struct wf_buffer json __attribute__((cleanup(wf_buffer_free))) = WF_BUFFER_INIT;
+	struct verifying v = {
+		.path = call->arguments[0], .shown = time(NULL), .json = wfctl_given(call, "json") ? &json : NULL};
 	if (wfctl_check_place(WFCTL_FILE, v.path) != WFCTL_OK)
 		return WFCTL_FAILED;
 	struct wf_checkpoint *ck = wfctl_open(v.path, true);
@@ -55,10 +82,13 @@ int wfctl_verify(const struct wfctl_call *call)
 	wfctl_progress(NULL);
 	if (r < 0 && v.faults == 0)
 		return wfctl_fail_error(v.path, r, NULL);
+	if (v.json && put_json(&v) != WFCTL_OK)
+		return WFCTL_FAILED;
 	if (v.faults)
 		return wfctl_fail(v.path, "%lu fault%s, %lu warning%s", v.faults, v.faults == 1 ? "" : "s", v.warnings,
 				  v.warnings == 1 ? "" : "s");
-	printf("%s: sound, %lu warning%s\n", v.path, v.warnings, v.warnings == 1 ? "" : "s");
+	if (!v.json)
+		printf("%s: sound, %lu warning%s\n", v.path, v.warnings, v.warnings == 1 ? "" : "s");
 	return WFCTL_OK;
 }
 

@@ -128,6 +128,11 @@ def check_verify(file, wanted, words):
     """Its exit status, and what it has to say."""
     status, out, err = run("wfctl", "verify", file)
     problems = [] if status == wanted else [f"wfctl verify ended with {status}: {out + err}"]
+    told, lines, _ = run("wfctl", "verify", "--json", file)
+    says = json.loads(lines) if lines else {"sound": False, "faults": 1, "warnings": 0, "problems": [{"fault": True, "text": err}]}
+    if told != status or says["sound"] != (status == 0) or len(says["problems"]) != says["faults"] + says["warnings"] or \
+            any(p["text"] not in err for p in says["problems"]):
+        problems.append(f"wfctl verify --json: {told} {lines}")
     return problems + [f"wfctl verify does not say {word!r} but {out + err!r}" for word in words if word not in out + err]
 
 

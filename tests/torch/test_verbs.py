@@ -1,14 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The verbs of wfctl without a mount, judged by NumPy and torch: what cat prints is what print(array) does, what the verbs leave behind is
-what torch.load reads, and a script of them is one commit.
+"""The verbs of wfctl without a mount, judged by torch: what they leave behind is what torch.load reads, and a script of them is one commit.
+test_cat.py has what cat prints.
 
 Usage: test_verbs.py BUILD_DIR. Prints TAP; needs no FUSE.
 """
 import os
-import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections import OrderedDict
@@ -16,129 +13,8 @@ from collections import OrderedDict
 import numpy as np
 import torch
 
-WFCTL = os.path.join(os.path.abspath(sys.argv[1]), "fs", "wfctl")
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-import tap  # noqa: E402
-from tap import ok  # noqa: E402
-
-
-def wfctl(*words, input=None):
-    return subprocess.run([WFCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=input)
-
-
-def text(*words):
-    r = wfctl(*words)
-    return r.stdout.decode() if r.returncode == 0 else f"exit {r.returncode}: {r.stderr.decode()}"
-
-
-def done(*words, input=None):
-    r = wfctl(*words, input=input)
-    ok(r.returncode == 0 and not r.stderr, "wfctl " + " ".join(words), r.stderr.decode())
-
-
-def refused(word, *words, status=1, input=None):
-    r = wfctl(*words, input=input)
-    ok(r.returncode == status and word in r.stderr.decode() and r.stderr.count(b"\n") == 1, f"refused with one line: wfctl {' '.join(words)}",
-       f"exit {r.returncode}: {r.stderr.decode()}")
-
-
-# ---- cat as NumPy prints ----
-
-def shown(t):
-    """As NumPy would have it: what it has no type for is float32, or the integers behind."""
-    if t.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz):
-        return t.to(torch.float32).numpy()
-    return t.numpy()
-
-
-def arrays(rng):
-    """Tensors of all kinds of numbers, small and large, round and not, with and without what is no number."""
-    special = [0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 0.1, 1e-5, 1e5, 1e8, 123456789.0, 1e-300, 1e300, 0.5, 100.0,
-               999.5, 1000.25, 16777216.0, 2.0**-24, 2.0**-14, 2.0**-126, 65504.0, 3.4e38]
-    floats = [torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
-              torch.float8_e5m2fnuz]
-    for i in range(420):
-        shape = rng.choice([(), (1,), (2,), (7,), (3, 4), (2, 2, 3), (1, 5), (30,), (40, 2), (11, 100), (1001,), (0,), (2, 0), (5, 7, 40), (2, 3, 2, 2)])
-        count = int(np.prod(shape))
-        kind = rng.randrange(7)
-        if kind == 0:
-            values = [rng.choice(special) for _ in range(count)]
-        elif kind == 1:
-            values = [rng.gauss(0, 1) for _ in range(count)]
-        elif kind == 2:
-            values = [rng.gauss(0, 1) * 10 ** rng.randint(-8, 9) for _ in range(count)]
-        elif kind == 3:
-            values = [2.0 ** rng.randint(-20, 20) * rng.choice([1, -1]) for _ in range(count)]
-        elif kind == 4:
-            values = [float(rng.randint(-1000, 1000)) for _ in range(count)]
-        elif kind == 5:
-            values = [rng.choice([0.1, 0.25, 0.5, 1.5, 3.0]) for _ in range(count)]
-        else:
-            values = [rng.choice([1.0, float("nan"), float("inf"), -float("inf")]) for _ in range(count)]
-        base = torch.tensor(values, dtype=torch.float64).reshape(shape)
-        dtype = rng.choice(floats + ["int", "bool", "complex"])
-        if dtype == "int":
-            dtype = rng.choice([torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
-            yield torch.nan_to_num(base).clamp(-100 if dtype != torch.uint8 else 0, 100).to(dtype) * (1 if dtype in (torch.int8, torch.uint8) else 321)
-        elif dtype == "bool":
-            yield base > 0
-        elif dtype == "complex":
-            yield torch.complex(base, base.flip(0) if shape else base * 2).to(rng.choice([torch.complex64, torch.complex128]))
-        else:
-            yield base.to(dtype)
-
-
-def cat(top):
-    rng = random.Random(1)
-    tensors = {f"t{i}": t for i, t in enumerate(arrays(rng))}
-    path = os.path.join(top, "arrays.pt")
-    torch.save(tensors, path)
-    script = "".join(f"cat {path} {key}\n" for key in tensors)
-    got = wfctl("-f", "-", input=script.encode()).stdout.decode()
-    wrong = []
-    with np.errstate(all="ignore"):
-        for key, t in tensors.items():
-            want = str(shown(t)) + "\n"
-            if not got.startswith(want):
-                alone = text("cat", path, key)
-                if alone != want:
-                    wrong.append(f"{key} {t.dtype} {tuple(t.shape)}\nwant:\n{want}got:\n{alone}")
-                got = got[len(alone):]
-            else:
-                got = got[len(want):]
-    ok(not wrong, f"cat prints {len(tensors)} tensors as NumPy does ({len(wrong)} otherwise)", "\n".join(wrong[:5]))
-    every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.float16)
-    torch.save({"halves": every.reshape(-1, 64)}, os.path.join(top, "halves.pt"))
-    script = "".join(f"cat {top}/halves.pt halves[{i}]\n" for i in range(1024))
-    got = wfctl("-f", "-", input=script.encode()).stdout.decode()
-    with np.errstate(all="ignore"):
-        want = "".join(str(row) + "\n" for row in every.reshape(-1, 64).numpy())
-    differs = [f"{a!r} {b!r}" for a, b in zip(want.splitlines(), got.splitlines()) if a != b]
-    ok(got == want, "cat prints every half as NumPy does", "\n".join(differs[:10]))
-    t = torch.arange(2 * 3 * 40 * 5).reshape(2, 3, 40, 5)
-    torch.save({"t": t, "t[0]": torch.ones(2), "f": t.to(torch.bfloat16)}, path)
-    slices = ["0", "-1", "0:2", "1,2", ":,1:3", "...,0", "0,...,::2", "::-1,0", "1,2,3,4", "0:0", ":, ::-2, 5:1:-2", "-1:, -2:, :, ::3", "5:", "..., -7:9:2, 1"]
-    for s in slices:
-        want = str(eval(f"t.numpy()[{s}]")) + "\n"
-        if s != "0":
-            got = text("cat", path, f"t[{s}]")
-            ok(got == want, f"cat t[{s}]", f"want:\n{want}got:\n{got}")
-        raw = wfctl("cat", "--raw", path, f"f[{s}]").stdout
-        ok(raw == eval(f"t.to(torch.bfloat16).view(torch.int16).numpy()[{s}]").tobytes(), f"cat --raw f[{s}]")
-    ok(text("cat", path, "t[0]") == "[1. 1.]\n", "an exact key goes before a slice", text("cat", path, "t[0]"))
-    refused("more indices", "cat", path, "t[0,0,0,0,0]")
-    refused("outside", "cat", path, "t[7]")
-    refused("no such key", "cat", path, "u")
-    refused("NumPy has no dtype", "cat", "--npy", path, "f")
-    for key in ("t", "t[:, 1]"):
-        file = os.path.join(top, "out.npy")
-        with open(file, "wb") as f:
-            f.write(wfctl("cat", "--npy", path, key).stdout)
-        want = t.numpy() if key == "t" else t.numpy()[:, 1]
-        ok(np.array_equal(np.load(file), want), f"np.load reads cat --npy {key}")
-        np.save(os.path.join(top, "want.npy"), want)
-        with open(file, "rb") as a, open(os.path.join(top, "want.npy"), "rb") as b:
-            ok(a.read() == b.read(), f"cat --npy {key} is what np.save writes")
+import verbkit
+from verbkit import done, ok, refused, text, wfctl
 
 
 # ---- edits, each a row: what there is, words, what Python has then ----
@@ -423,6 +299,10 @@ def files(top):
     done("set", path, "raw", "--file", "-", input=b"5\n")
     ok(torch.equal(torch.load(path)["raw"], torch.tensor([53, 10], dtype=torch.uint8)), "raw bytes of a new key are uint8, whatever they look like")
     refused("not set", "set", path, "model/module.a", "--file", "-", input=b"12345")
+    for key in ("model/module.a", "epoch", "flag", "none", "loss"):
+        refused("is empty", "set", path, key, "--file", "/dev/null")
+    done("set", path, "name", "--file", "/dev/null")
+    ok(torch.load(path)["name"] == "", "an empty file is an empty text")
 
 
 def pending(top):
@@ -437,7 +317,6 @@ def pending(top):
 
 
 with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as top:
-    cat(top)
     edits(top, False)
     edits(top, True)
     ties(top)
@@ -448,4 +327,4 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as top:
     scripts(top)
     files(top)
     pending(top)
-tap.done()
+verbkit.tap.done()
