@@ -9,11 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
+
+#define PAUSE_MS 5
+#define ATTEMPTS 20
 
 /* The directory that the overlay stands in. */
 static int open_parent(const struct wf_overlay *ov, int *ret_fd)
@@ -214,9 +218,27 @@ static void remove_cut_logs(int dir_fd)
 	}
 }
 
+/* Removes the overlay's own name when it is empty. NFS and many FUSE file systems keep the file of an open descriptor
+ * under another name in its directory, until its last close has reached the server. Nobody says when that is. */
+static void remove_empty(struct wf_overlay *ov)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+	int parent_fd;
+	if (open_parent(ov, &parent_fd) < 0)
+		return;
+	int r = unlinkat(parent_fd, own_name(ov), AT_REMOVEDIR) < 0 ? -errno : 0;
+	close_fd(&ov->dir_fd);
+	close_fd(&ov->lock_fd);
+	/* from here on another writer may be in it, whose lock then keeps it */
+	for (int i = 0; (r == -ENOTEMPTY || r == -EEXIST) && i < ATTEMPTS; i++) {
+		nanosleep(&pause, NULL);
+		r = unlinkat(parent_fd, own_name(ov), AT_REMOVEDIR) < 0 ? -errno : 0;
+	}
+	close(parent_fd);
+}
+
 void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs)
 {
-	int parent_fd;
 	if (ov->dir_fd < 0)
 		return;
 	if (cut_logs)
@@ -228,10 +250,7 @@ void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs)
 	close_fd(&ov->data_fd);
 	unlinkat(ov->dir_fd, "data", AT_REMOVEDIR);
 	unlinkat(ov->dir_fd, "lock", 0);
-	if (open_parent(ov, &parent_fd) == 0) {
-		unlinkat(parent_fd, own_name(ov), AT_REMOVEDIR);
-		close(parent_fd);
-	}
+	remove_empty(ov);
 	close_fd(&ov->dir_fd);
 	close_fd(&ov->lock_fd);
 }
