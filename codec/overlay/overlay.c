@@ -40,20 +40,22 @@ static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 	return 0;
 }
 
-/* A reader shows the file without edits that it cannot use, and says so. */
-static int do_without(struct wf_overlay *ov, int r, const struct wf_error *why)
+/* A reader shows the file without edits that it cannot use, and says so. err: why, and then why the file cannot be read
+ * either. */
+static int do_without(struct wf_overlay *ov, int r, struct wf_error *err)
 {
 	struct wf_overlay_base base;
 	if (ov->writable || r == -ENOMEM)
 		return r;
-	snprintf(ov->unused, sizeof ov->unused, "%s", why->text);
-	wf_log_line(&ov->log, "%s; the checkpoint is shown without them", why->text);
+	r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &base);
+	if (r < 0)
+		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
+	snprintf(ov->unused, sizeof ov->unused, "%s", err->text);
+	wf_log_line(&ov->log, "%s; the checkpoint is shown without them", err->text);
 	wf_overlay_forget_log(ov);
 	ov->ignored = true;
-	r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &base);
-	if (r == 0)
-		ov->base = base;
-	return r;
+	ov->base = base;
+	return 0;
 }
 
 static int open_all(struct wf_overlay *ov, struct wf_error *err)
