@@ -19,6 +19,24 @@ static bool is_news(struct fs *fs, fuse_ino_t ino, int error)
 	return atomic_exchange(&fs->told[pair * 0x9e3779b97f4a7c15ull >> 58], pair) != pair;
 }
 
+static void path_of(struct fs *fs, fuse_ino_t ino, struct wf_buffer *path)
+{
+	if (fs_is_control(ino))
+		wf_buffer_puts(path, FS_CONTROL_NAME);
+	else
+		wf_path_of(fs->checkpoint, (uint32_t)ino, path);
+}
+
+static void tell(struct fs *fs, fuse_ino_t ino, int error)
+{
+	struct wf_buffer path = WF_BUFFER_INIT;
+	if (!is_news(fs, ino, error))
+		return;
+	path_of(fs, ino, &path);
+	fs_log(fs, LOG_WARNING, "%s: %s", path.len ? path.data : "/", strerror(-error));
+	wf_buffer_free(&path);
+}
+
 int fs_errno(struct fs *fs, fuse_ino_t ino, int error)
 {
 	switch (-error) {
@@ -28,8 +46,7 @@ int fs_errno(struct fs *fs, fuse_ino_t ino, int error)
 	case E2BIG:
 	case EIO:
 	case ESTALE:
-		if (is_news(fs, ino, error))
-			fs_log(fs, LOG_WARNING, "node %llu: %s", (unsigned long long)ino, strerror(-error));
+		tell(fs, ino, error);
 		return error == -ESTALE ? ESTALE : EIO;
 	default:
 		return -error;
@@ -78,10 +95,7 @@ static void tell_refused(struct fs *fs, fuse_ino_t ino, const char *call, const 
 	bool known = reason.code == r && reason.text[0];
 	if (!known && !worth_a_line(r))
 		return;
-	if (fs_is_control(ino))
-		wf_buffer_puts(&path, FS_CONTROL_NAME);
-	else
-		wf_path_of(fs->checkpoint, (uint32_t)ino, &path);
+	path_of(fs, ino, &path);
 	if (name && path.len)
 		wf_buffer_putc(&path, '/');
 	if (name)

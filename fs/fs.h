@@ -40,6 +40,7 @@ struct fs {
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
 	uint32_t generation; /* of node numbers, for handles that outlive the mount; never 0 */
 	int beside;          /* the directory that edits and commits are written in; -1 on a read-only mount */
+	char *why_read_only; /* where nobody asked for that */
 	bool writable;
 	bool on_terminal;               /* stderr was one at the start */
 	_Atomic uint64_t preload_shown; /* bytes when the progress line was last written */

@@ -87,7 +87,7 @@ static int open_waiting(struct fs *fs, const struct wf_open_options *options, st
 	return fs_when_free(fs->options.checkpoint, try_open, &(struct opening){fs, options, err});
 }
 
-/* A mount that was not told which of the two it is becomes read-only where edits could not be written, and says why. */
+/* A mount that was not told which of the two it is becomes read-only where edits could not be written: why, it says later. */
 static int choose_writable(struct fs *fs, bool *ret)
 {
 	const struct fs_options *o = &fs->options;
@@ -101,7 +101,7 @@ static int choose_writable(struct fs *fs, bool *ret)
 	if ((r < 0 && o->output) || (forbidden && o->read_write))
 		status = fail(o->checkpoint, why ? why : strerror(-r));
 	else if (forbidden)
-		fs_log(fs, LOG_WARNING, "%s: mounted read-only: %s", o->checkpoint, why ? why : strerror(-r));
+		fs->why_read_only = strdup(why ? why : strerror(-r));
 	free(why);
 	return status;
 }
@@ -327,6 +327,8 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 	signal(SIGXFSZ, SIG_IGN); /* a size limit is an error like a full disk */
 	fs_detach_dead_mount(fs->options.mountpoint);
 	if (fs_mount(fs->session, fs->options.mountpoint) == 0) {
+		if (fs->why_read_only)
+			fs_log(fs, LOG_WARNING, "%s: mounted read-only: %s", fs->options.checkpoint, fs->why_read_only);
 		if (start->pipe < 0)
 			raise_read_ahead(fs->options.mountpoint);
 		int r = serve(fs, start);
@@ -396,6 +398,7 @@ static int run(struct fs *fs, struct start *start)
 	fs_control_free(fs);
 	fs_was_links_free(fs->was_links);
 	wf_close(fs->checkpoint);
+	free(fs->why_read_only);
 	if (fs->beside >= 0)
 		close(fs->beside);
 	fs_log_free(fs->log);
