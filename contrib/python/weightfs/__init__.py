@@ -11,14 +11,18 @@
 
 The bytes of a file are read by `wfctl`, which is found beside this package, as the wheel brings it, in $WEIGHTFS_WFCTL or in PATH.
 """
-from weightfs.entries import Error, Opaque, Parts
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from weightfs.entries import Error, Opaque, Parts, StrPath, has_torch
 from weightfs.lazy import Checkpoint, Mapping, Sequence, open
 
 __all__ = ["open", "load", "Checkpoint", "Mapping", "Sequence", "Parts", "Opaque", "Error"]
 __version__ = "0.1.0"
 
 
-def load(path, prefix="", *, device=None, writable=False, copy=True):
+def load(path: StrPath, prefix: str = "", *, device: Optional[str] = None, writable: bool = False, copy: bool = True) -> Any:
     """What torch.load gives for a checkpoint, or for the part of it at `prefix` (a path below the mount): weightfs.load explains what
     differs. Needs torch.
 
@@ -29,7 +33,12 @@ def load(path, prefix="", *, device=None, writable=False, copy=True):
     copy: tensors that a mount has on a device are copied there, one copy for each storage; otherwise they share the daemon's memory,
         which must not be changed, and hold the mount busy.
 
-    Raises weightfs.Error for what is no checkpoint or cannot be read, KeyError for a prefix that is not there.
+    Each tensor has the shape, dtype and values that torch.load would give it.
+
+    Raises weightfs.Error for what is no checkpoint or cannot be read, KeyError for a prefix that is not there, ImportError where torch is not
+    installed, TypeError for a dtype that this torch does not have.
     """
+    if not has_torch():
+        raise ImportError("weightfs.load gives torch's tensors, and torch is not installed; weightfs.open does without")
     from weightfs.eager import load as load_all
     return load_all(path, prefix, device=device, writable=writable, copy=copy)

@@ -1,24 +1,41 @@
 # SPDX-License-Identifier: MIT
 """Lines of tensors and arrays as NumPy arrays. Needs NumPy; what NumPy has no type for needs ml_dtypes, too."""
-from weightfs.entries import CheckpointPages, Error, numpy_dtype
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from weightfs.entries import CheckpointPages, Error, Line, Source, numpy_dtype
+
+if TYPE_CHECKING:
+    import numpy
 
 QUANTISED = {"qint8", "quint8", "qint32", "quint4x2", "quint2x4"}
 
 
-def _dtype(line):
-    import numpy
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError as e:
+        raise ImportError("weightfs gives tensors as NumPy's arrays where torch is not installed, and NumPy is missing, too: pip install numpy") from e
+    return numpy
+
+
+def _dtype(line: Line) -> numpy.dtype[Any]:
+    np = _numpy()
     if "descr" in line:
         return numpy_dtype(line["descr"])
-    name = line["dtype"]
+    name: str = line["dtype"]
     if name in QUANTISED:
         raise TypeError(f"{line['path']}: NumPy has no {name}; torch reads it")
     try:
-        return numpy.dtype(name)
+        dtype: numpy.dtype[Any] = np.dtype(name)
+        return dtype
     except TypeError:
         pass
     try:
         import ml_dtypes  # bfloat16, float8_e4m3fn, ...
-        return numpy.dtype(getattr(ml_dtypes, name))
+        dtype = np.dtype(getattr(ml_dtypes, name))
+        return dtype
     except (ImportError, AttributeError):
         raise TypeError(f"{line['path']}: NumPy has no {name}: install torch, or ml_dtypes") from None
 
@@ -26,20 +43,24 @@ def _dtype(line):
 class Files:
     """The memory of the arrays of one source: shared among all that are made by the same object."""
 
-    def __init__(self, source, writable=False):
+    def __init__(self, source: Source, writable: bool = False) -> None:
         self.source, self.writable, self.pages = source, writable, CheckpointPages()
 
-    def array(self, line):
-        import numpy
+    def array(self, line: Line) -> numpy.ndarray[Any, Any]:
+        """Of the shape that the line has. Raises Error where there are no bytes, TypeError where NumPy has no such dtype."""
+        np = _numpy()
         if "error" in line:
             raise Error(f"{line['path']}: {line['error']}")
         if line.get("location") == "meta":
             raise Error(f"{line['path']}: a meta tensor has no bytes")
         dtype = _dtype(line)
         if line["bytes"] == 0:
-            return numpy.empty(line["shape"], dtype)
+            flat: numpy.ndarray[Any, Any] = np.empty(line["shape"], dtype)
+            return flat
         pages = None if self.writable else self.pages.of(line)
         if pages is None:
-            return numpy.frombuffer(self.source.pages(line, self.writable), dtype).reshape(line["shape"])
-        count = line["bytes"] // dtype.itemsize
-        return numpy.frombuffer(pages, dtype, count, line["file_offset"]).reshape(line["shape"])
+            flat = np.frombuffer(self.source.pages(line, self.writable), dtype)
+        else:
+            flat = np.frombuffer(pages, dtype, line["bytes"] // dtype.itemsize, line["file_offset"])
+        shaped: numpy.ndarray[Any, Any] = flat.reshape(line["shape"])
+        return shaped

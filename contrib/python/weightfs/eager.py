@@ -7,19 +7,22 @@ memory, on the device, and are then this process's own. With copy=False they sha
 memory leased for as long as a tensor uses it, and it must not be written to (weightfs.cuda says what happens then).
 
 What differs from torch.load: nothing is ever imported, so that a module is an OrderedDict of its state_dict, an object one of its attributes,
-a tensor subclass a torch.Tensor, and what the mount shows as a description an Opaque. Sparse, nested and per-channel quantised tensors are a
-Parts of their components. Names of the same tensor are one object. Lists inside a list of plain values are lists, also where they were
-tuples. A NumPy array of objects that are no plain values is an OrderedDict of its elements. Quantised tensors of 2 and 4 bits are their packed
-bytes. A view whose bytes are not one piece of the file is contiguous and has a storage of its own.
+a tensor subclass a torch.Tensor, a defaultdict a dict, and what the mount shows as a description an Opaque. Sparse, nested and per-channel
+quantised tensors are a Parts of their components. Names of the same tensor are one object. Lists inside a list of plain values are lists, also
+where they were tuples. A NumPy array of objects that are no plain values is an OrderedDict of its elements. Quantised tensors of 2 and 4 bits
+are their packed bytes. A view whose bytes are not one piece of the file is contiguous and has a storage of its own.
 """
+from __future__ import annotations
+
 import collections
 from collections import OrderedDict
+from typing import Any, Dict, List, Optional, Tuple
 
 from weightfs import arrays, tensors
-from weightfs.entries import CONTAINERS, Error, children_of, is_tensor, key_of, source_of, target_of, value_of
+from weightfs.entries import CONTAINERS, Error, Line, Source, StrPath, children_of, is_tensor, key_of, source_of, target_of, value_of
 
 
-def _identity(line):
+def _identity(line: Line) -> Any:
     """Lines with the same are one tensor: they have one inode in a mount."""
     if "ino" in line:
         return line["ino"]
@@ -32,15 +35,18 @@ def _identity(line):
 class _Builder:
     """Containers first, then the tensors that they hold."""
 
-    def __init__(self, source, prefix, writable, copy, device):
+    def __init__(self, source: Source, prefix: str, writable: bool, copy: bool, device: Optional[str]) -> None:
         self.source, self.prefix, self.writable, self.copy, self.device = source, prefix, writable, copy, device
-        self.lines = {line["path"]: line for line in source.lines}
+        self.lines: Dict[str, Line] = {line["path"]: line for line in source.lines}
         self.children = children_of(source.lines)
-        self.places, self.todo = {}, []            # path of a container -> the object; paths whose entries are still to be put into it
-        self.tuples, self.used_at = [], {}         # lists that become tuples; id of an object -> [(container, key)]
-        self.wanted, self.first = [], {}           # [(container, key, identity)]; identity -> line
+        self.places: Dict[str, Any] = {}  # path of a container -> the object
+        self.todo: List[str] = []         # paths whose entries are still to be put into it
+        self.tuples: List[List[Any]] = []  # lists that become tuples
+        self.used_at: Dict[int, List[Tuple[Any, Any]]] = {}  # id of an object -> [(container, key)]
+        self.wanted: List[Tuple[Any, Any, Any]] = []         # [(container, key, identity)]
+        self.first: Dict[Any, Line] = {}                     # identity -> line
 
-    def container(self, path):
+    def container(self, path: str) -> Any:
         if path not in self.places:
             kind = self.lines[path].get("class", "")
             self.places[path] = CONTAINERS.get(kind, OrderedDict)()
@@ -49,11 +55,11 @@ class _Builder:
             self.todo.append(path)
         return self.places[path]
 
-    def put(self, container, key, value):
+    def put(self, container: Any, key: Any, value: Any) -> None:
         container[key] = value
         self.used_at.setdefault(id(value), []).append((container, key))
 
-    def place(self, container, key, line):
+    def place(self, container: Any, key: Any, line: Line) -> None:
         if "link" in line:
             self.put(container, key, self.container(target_of(line)))
         elif "container" in line:
@@ -64,7 +70,7 @@ class _Builder:
         else:
             container[key] = value_of(line, self.source)
 
-    def enter(self, path):
+    def enter(self, path: str) -> None:
         container = self.places[path]
         is_sequence = isinstance(container, (list, collections.deque))
         for line in self.children[path]:
@@ -75,14 +81,14 @@ class _Builder:
                 container[key] = None
             self.place(container, key, line)
 
-    def tensors(self):
+    def tensors(self) -> Dict[Any, Any]:
         """{identity: tensor}"""
         all_lines = list(self.first.values())
         on_devices = [line for line in all_lines if "cuda" in line]
         result = tensors.of_devices(on_devices, self.source.manifest, self.copy)
         in_files = [line for line in all_lines if "cuda" not in line]
         array_files = arrays.Files(self.source, self.writable)
-        result.update((line["path"], array_files.array(line)) for line in in_files if line["class"] == "numpy.ndarray")
+        result.update((str(line["path"]), array_files.array(line)) for line in in_files if line["class"] == "numpy.ndarray")
         in_files = [line for line in in_files if line["class"] != "numpy.ndarray"]
         for path, tensor in tensors.of_files(in_files, tensors.Files(self.source, self.writable)).items():
             result[path] = tensors.placed(tensor, self.lines[path]) if self.device is None else tensor
@@ -90,22 +96,22 @@ class _Builder:
             result = {path: tensors.moved(tensor, self.device) for path, tensor in result.items()}
         return {identity: result[line["path"]] for identity, line in self.first.items()}
 
-    def untupled(self):
+    def untupled(self) -> Dict[int, Tuple[Any, ...]]:
         """{id of a list: the tuple that it stood for}; what is inside a tuple was found after it."""
-        final = {}
+        final: Dict[int, Tuple[Any, ...]] = {}
         for temporary in reversed(self.tuples):
             final[id(temporary)] = tuple(temporary)
             for container, key in self.used_at.get(id(temporary), ()):
                 container[key] = final[id(temporary)]
         return final
 
-    def build(self):
+    def build(self) -> Any:
         start = self.lines.get(self.prefix)
         if start is None:
             raise KeyError(self.prefix)
         if not self.prefix and "class" not in start:  # the root is no container
             start = self.lines["value"]
-        holder = {}
+        holder: Dict[str, Any] = {}
         self.place(holder, "value", start)
         while self.todo:
             self.enter(self.todo.pop())
@@ -116,7 +122,8 @@ class _Builder:
         return final.get(id(holder["value"]), holder["value"])
 
 
-def load(path, prefix="", *, device=None, writable=False, copy=True):
+def load(path: StrPath, prefix: str = "", *, device: Optional[str] = None, writable: bool = False, copy: bool = True) -> Any:
+    """weightfs.load, whose docstring says all of it."""
     source, inside = source_of(path)
     try:
         parts = [part for part in (inside, prefix.strip("/")) if part]
@@ -124,5 +131,4 @@ def load(path, prefix="", *, device=None, writable=False, copy=True):
     except FileNotFoundError as e:
         raise Error(f"{path}: is edited meanwhile ({e})") from e
     finally:
-        if source.manifest:
-            source.close()
+        source.close()

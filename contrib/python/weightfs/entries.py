@@ -1,29 +1,47 @@
 # SPDX-License-Identifier: MIT
 """The entries of a checkpoint, and where their bytes come from: a file through wfctl, or a mount. Standard library only.
 
+What is imported here is few and small: subprocess and shutil alone would double the time that opening a file takes.
+
 Both say the same lines, those of .weightfs/entries.json (weightfs(1)): a dict an entry, in the order of the tree, with its path, key and class.
 A line is a container's (it has "container"), a link's ("link"), a tensor's ("stride", or "error" and "dtype"), or a value's.
 """
-import ast
+from __future__ import annotations
+
 import collections
-import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
 import posixpath
-import shutil
-import subprocess
-from collections import OrderedDict, namedtuple
+import signal
+import sys
+from collections import OrderedDict
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+
+if TYPE_CHECKING:
+    import numpy
+
+    from weightfs.cuda import Manifest
+
+Line = Dict[str, Any]
+Pages = Union[mmap.mmap, bytearray]
+StrPath = Union[str, "os.PathLike[str]"]
 
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # a private mapping counts against no memory limit until it is written to
 NO_EDITS_MEANWHILE = 5  # attempts at it
 
-Opaque = namedtuple("Opaque", "type text")
-Opaque.__doc__ = """An object that weightfs can carry but not show: its class and a description."""
+class Opaque(NamedTuple):
+    """An object that weightfs can carry but not show."""
+
+    type: str
+    """The name of its class."""
+    text: str
+    """A description."""
 
 
-class Parts(OrderedDict):
+class Parts(OrderedDict[str, Any]):
     """The components of a tensor that has several, under torch's names: indices, values, crow_indices, int_repr, scales, ..."""
 
 
@@ -33,52 +51,88 @@ class Error(ValueError):
 
 # ---- where lines and bytes come from ----
 
-def _parsed(text):
+def _parsed(text: bytes) -> List[Line]:
     lines = text.decode("utf-8", "surrogateescape").rstrip("\n").replace("\n", ",")
-    return json.loads(f"[{lines}]")
+    parsed: List[Line] = json.loads(f"[{lines}]")
+    return parsed
 
 
-def private_mapping(fd, size=0):
+def private_mapping(fd: int, size: int = 0) -> mmap.mmap:
     """Pages of the file, which can be written to and stay this process's."""
     return mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE | MAP_NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-def raw_path(line):
+def raw_path(line: Line) -> bytes:
     """The path of an entry as a file system has it: keys may have halves of surrogate pairs."""
-    return line["path"].encode("utf-8", "surrogatepass")
+    path: str = line["path"]
+    return path.encode("utf-8", "surrogatepass")
 
 
-def wfctl():
+def _in_path(name: str) -> Optional[str]:
+    paths = (os.path.join(folder, name) for folder in os.get_exec_path())
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
+def wfctl() -> str:
     """The program that reads files."""
     beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "wfctl")
-    found = os.environ.get("WEIGHTFS_WFCTL") or (beside if os.path.exists(beside) else shutil.which("wfctl"))
+    found = os.environ.get("WEIGHTFS_WFCTL") or (beside if os.path.exists(beside) else _in_path("wfctl"))
     if not found:
         raise Error("wfctl is not found: install weightfs, or name the program in WEIGHTFS_WFCTL")
     return found
 
 
-def _run(*arguments):
-    r = subprocess.run([wfctl(), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if r.returncode:
-        raise Error(r.stderr.decode("utf-8", "replace").strip().removeprefix("wfctl: ") or f"wfctl ended with {r.returncode}")
-    return r.stdout
+def _memory() -> IO[bytes]:
+    """A file of this process's, which is none of its standard streams where those are closed."""
+    fd = os.memfd_create("wfctl")
+    if fd <= 2:
+        low, fd = fd, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(low)
+    return os.fdopen(fd, "w+b", buffering=0)
+
+
+def _wait_for(pid: int) -> int:
+    """Its exit status."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:  # SIGCHLD is ignored in this process: nobody knows
+        return 0
+
+
+def _run(*arguments: Union[str, bytes]) -> bytes:
+    program = wfctl()
+    with _memory() as out, _memory() as said:
+        streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
+                   (os.POSIX_SPAWN_DUP2, said.fileno(), 2)]
+        try:
+            # Python ignores these; a program does not expect it
+            pid = os.posix_spawn(program, [program, *arguments], os.environ, file_actions=streams, setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
+        except (OSError, ValueError) as e:  # a program that is none; a path with a NUL
+            raise Error(f"{program} cannot be run: {getattr(e, 'strerror', None) or e}") from e
+        status = _wait_for(pid)
+        said.seek(0)
+        text = said.read().decode("utf-8", "replace").strip()
+        if status:
+            raise Error(text.removeprefix("wfctl: ") or f"wfctl ended with {status}")
+        out.seek(0)
+        return out.read()
 
 
 class FileSource:
     """A checkpoint that is not mounted. Edits that wait beside it are seen as made."""
 
-    manifest = None
+    manifest: Optional[Manifest] = None
 
-    def __init__(self, path):
-        self.path = os.fspath(path)
+    def __init__(self, path: StrPath) -> None:
+        self.path: str = os.fspath(path)
         self.lines = _parsed(_run("ls", "--entries", "--", self.path))
 
-    def content(self, line):
+    def content(self, line: Line) -> bytes:
         """All bytes that the file of this entry would have in a mount."""
-        raw = ["--raw"] if "stride" in line else []
+        raw: List[Union[str, bytes]] = ["--raw"] if "stride" in line else []
         return _run("cat", *raw, "--", self.path, raw_path(line))
 
-    def pages(self, line, writable):
+    def pages(self, line: Line, writable: bool) -> Pages:
         """The same, of a tensor, as a buffer that can be written to; the writes stay in this process."""
         if writable:
             raise Error(f"{self.path}: writable needs a mount")
@@ -87,19 +141,22 @@ class FileSource:
             raise Error(f"{self.path}: {line['path']} has {len(data)} bytes now, not {line['bytes']}")
         return data
 
+    def close(self) -> None:
+        """A file is held by what was mapped of it alone."""
+
 
 class MountSource:
     """A mount. Its manifest is held, and with it what is on a device, until close()."""
 
-    def __init__(self, mount):
+    def __init__(self, mount: str) -> None:
         from weightfs.cuda import Manifest
         self.path = os.path.realpath(mount)
         self._write_back()
         for _ in range(NO_EDITS_MEANWHILE):
-            self.manifest = Manifest(self.path)
+            self.manifest: Optional[Manifest] = Manifest(self.path)
             with open(os.path.join(self.path, ".weightfs", "entries.json"), "rb") as f:
                 self.lines = _parsed(f.read())
-            tensors = {line["path"]: line for line in self.manifest.lines}
+            tensors: Dict[str, Line] = {line["path"]: line for line in self.manifest.lines}
             if tensors.keys() == {line["path"] for line in self.lines if is_tensor(line)}:
                 break
             self.manifest.close()
@@ -107,30 +164,31 @@ class MountSource:
             raise Error(f"{mount}: is edited all the time: try again")
         self.lines = [tensors.get(line["path"], line) for line in self.lines]  # leased: these say where, on which device
 
-    def _write_back(self):
+    def _write_back(self) -> None:
         """What is written through mappings, in whatever process, is in the kernel's memory until then; the manifest knows of it afterwards."""
         if os.statvfs(self.path).f_flag & os.ST_RDONLY:
             return
+        import ctypes
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             ctypes.CDLL(None, use_errno=True).syncfs(directory)
         finally:
             os.close(directory)
 
-    def _file(self, line):
+    def _file(self, line: Line) -> bytes:
         return os.path.join(os.fsencode(self.path), raw_path(line))
 
-    def content(self, line):
+    def content(self, line: Line) -> bytes:
         with open(self._file(line), "rb") as f:
             return f.read()
 
-    def pages(self, line, writable):
+    def pages(self, line: Line, writable: bool) -> Pages:
         with open(self._file(line), "r+b" if writable else "rb") as f:
             if writable:  # shared: writes reach the mount
                 return self._shared_mapping(f.fileno(), line["bytes"])
             return private_mapping(f.fileno(), line["bytes"])
 
-    def _shared_mapping(self, fd, size):
+    def _shared_mapping(self, fd: int, size: int) -> mmap.mmap:
         try:
             return mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         except OSError as e:
@@ -138,11 +196,15 @@ class MountSource:
                 raise
             raise Error(f"{self.path}: is mounted with direct_io, and its tensors cannot be mapped for writing here: .weightfs/log says why") from e
 
-    def close(self):
-        self.manifest.close()
+    def close(self) -> None:
+        if self.manifest is not None:
+            self.manifest.close()
 
 
-def source_of(path):
+Source = Union[FileSource, MountSource]
+
+
+def source_of(path: StrPath) -> Tuple[Source, str]:
     """path: a checkpoint file or a mount point; a path inside a mount gives (source, prefix), any other (source, "")."""
     path = os.path.realpath(path)
     at, prefix = path, ""
@@ -158,10 +220,10 @@ def source_of(path):
 class CheckpointPages:
     """The checkpoint's own file, mapped once for all tensors whose elements stand in it one after the other."""
 
-    def __init__(self):
-        self.mapped = {}
+    def __init__(self) -> None:
+        self.mapped: Dict[Tuple[str, Tuple[int, ...]], Optional[mmap.mmap]] = {}
 
-    def of(self, line):
+    def of(self, line: Line) -> Optional[mmap.mmap]:
         """All of the file, privately; None where the tensor does not stand there, this process cannot reach it, or a commit has replaced
         it since."""
         if "file" not in line:
@@ -172,7 +234,7 @@ class CheckpointPages:
         return self.mapped[key]
 
     @staticmethod
-    def _map(file, file_id):
+    def _map(file: str, file_id: Tuple[int, ...]) -> Optional[mmap.mmap]:
         try:
             with open(file, "rb") as f:
                 st = os.fstat(f.fileno())
@@ -183,85 +245,89 @@ class CheckpointPages:
 
 # ---- the tree ----
 
-def is_tensor(line):
+def is_tensor(line: Line) -> bool:
     return "stride" in line or ("error" in line and "dtype" in line)
 
 
-def parent_of(path):
+def parent_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def target_of(line):
+def target_of(line: Line) -> str:
     """The path that a link leads to."""
     path = posixpath.normpath(posixpath.join(parent_of(line["path"]), line["link"]))
     return "" if path == "." else path
 
 
-def children_of(lines):
+def children_of(lines: List[Line]) -> Dict[str, List[Line]]:
     """{path of a container: its entries' lines, in their order}"""
-    children = {line["path"]: [] for line in lines if "container" in line}
+    children: Dict[str, List[Line]] = {line["path"]: [] for line in lines if "container" in line}
     for line in lines:
         if line["path"]:
             children[parent_of(line["path"])].append(line)
     return children
 
 
-def key_of(line):
+def key_of(line: Line) -> Any:
     return hashable(line["key"])
 
 
-def hashable(value):
+def hashable(value: Any) -> Any:
     return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
 # ---- plain values ----
 
-def _torch():
+def has_torch() -> bool:
+    """Whether it is installed: a folder of that name in the working directory is no torch."""
+    if "torch" in sys.modules:
+        return getattr(sys.modules["torch"], "__file__", None) is not None
+    found = (finder.find_spec("torch", None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    spec = next((spec for spec in found if spec is not None), None)
+    return spec is not None and spec.origin is not None
+
+
+def _torch() -> Any:
     import torch
     return torch
 
 
-def _size(sizes):
-    try:
-        return _torch().Size(sizes)
-    except ImportError:
-        return tuple(sizes)
+def _size(sizes: List[int]) -> Any:
+    return _torch().Size(sizes) if has_torch() else tuple(sizes)
 
 
-def _of_torch(make):
+def _of_torch(make: Callable[[Any, str], Any]) -> Callable[[str, str], Any]:
     """Opaque where torch is not installed."""
-    def value(text, kind):
-        try:
-            return make(_torch(), text.strip())
-        except ImportError:
-            return Opaque(kind, text)
+    def value(text: str, kind: str) -> Any:
+        return make(_torch(), text.strip()) if has_torch() else Opaque(kind, text)
     return value
 
 
-FROM_JSON = {"int": int, "float": float, "bool": bool, "NoneType": lambda _: None, "str": str, "list": list, "tuple": tuple,
+FROM_JSON: Dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool, "NoneType": lambda _: None, "str": str, "list": list, "tuple": tuple,
              "set": lambda v: set(map(hashable, v)), "frozenset": lambda v: frozenset(map(hashable, v)), "torch.Size": _size}
-FROM_TEXT = {"complex": lambda text, _: complex(text.strip()), "torch.device": _of_torch(lambda torch, text: torch.device(text)),
+FROM_TEXT: Dict[str, Callable[[str, str], Any]] = {"complex": lambda text, _: complex(text.strip()), "torch.device": _of_torch(lambda torch, text: torch.device(text)),
              "torch.dtype": _of_torch(lambda torch, text: getattr(torch, text.removeprefix("torch."))),
              "bytes": lambda text, _: text.encode("utf-8", "surrogatepass"),
              "bytearray": lambda text, _: bytearray(text.encode("utf-8", "surrogatepass"))}
 
 
-def _numpy_scalar(kind, number):
+def _numpy_scalar(kind: str, number: Any) -> Any:
     import numpy
     return getattr(numpy, kind.removeprefix("numpy."), numpy.asarray)(number)
 
 
-def _object_array(line, elements):
+def _object_array(line: Line, elements: List[Any]) -> numpy.ndarray[Any, Any]:
     """A NumPy array of objects: its file has all elements in one line of JSON."""
     import numpy
     array = numpy.empty(len(elements), object)
     for i, element in enumerate(elements):
         array[i] = element  # a list is one element
-    return array.reshape(line["shape"])
+    shaped: numpy.ndarray[Any, Any] = array.reshape(line["shape"])
+    return shaped
 
 
-def _of_json(line, value):
-    kind = line["class"]
+def _of_json(line: Line, value: Any) -> Any:
+    kind: str = line["class"]
     if "shape" in line:
         return _object_array(line, value)
     if kind in FROM_JSON:
@@ -271,8 +337,8 @@ def _of_json(line, value):
     return FROM_TEXT[kind](json.dumps(value), kind) if kind in FROM_TEXT else Opaque(kind, json.dumps(value))
 
 
-def _of_text(line, text):
-    kind = line["class"]
+def _of_text(line: Line, text: str) -> Any:
+    kind: str = line["class"]
     if kind == "str":
         return text
     if kind in FROM_TEXT:
@@ -285,7 +351,7 @@ def _of_text(line, text):
     return Opaque(kind, text)
 
 
-def value_of(line, source):
+def value_of(line: Line, source: Source) -> Any:
     """The value of a line that is no container's, link's or tensor's."""
     if "error" in line:
         raise Error(f"{line['path']}: {line['error']}")
@@ -300,12 +366,14 @@ def value_of(line, source):
     return _of_text(line, data.decode("utf-8", errors))
 
 
-def numpy_dtype(descr):
+def numpy_dtype(descr: str) -> numpy.dtype[Any]:
     """Of the text of user.numpy.descr: a name, or the list of a structured one."""
+    import ast
+
     import numpy
     return numpy.dtype(ast.literal_eval(descr) if descr.startswith("[") else descr)
 
 
-CONTAINERS = {"dict": dict, "collections.OrderedDict": OrderedDict, "collections.Counter": collections.Counter, "list": list, "tuple": list,
+CONTAINERS: Dict[str, Callable[[], Any]] = {"dict": dict, "collections.OrderedDict": OrderedDict, "collections.Counter": collections.Counter, "list": list, "tuple": list,
               "collections.defaultdict": dict, "collections.deque": collections.deque, "torch.Tensor": Parts,
               "torch.nn.parameter.Parameter": Parts}

@@ -4,56 +4,63 @@
 A tensor's bytes are a part of the one private mapping of the checkpoint, where they stand in it as they are; else a mapping of the mount's file, or
 what wfctl printed. Where the bytes of one tensor lie inside those of another, both share the larger one's storage.
 """
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
 import torch
 
-from weightfs.cuda import Tensor
-from weightfs.entries import CheckpointPages, Error
+from weightfs.cuda import Manifest, Mapping, Tensor
+from weightfs.entries import CheckpointPages, Error, Line, Source
 
 INTEGERS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8"}  # what stores them
 ALIGN_BYTES = 16       # what torch's own memory has at least, and its kernels may rely on
 SMALL_BYTES = 1 << 20  # storages up to here are copied many at a time
 
 
-def untyped(tensor):
+def untyped(tensor: Any) -> Any:
     if hasattr(tensor, "untyped_storage"):
         return tensor.untyped_storage()
     storage = tensor.storage()
     return storage.untyped() if hasattr(storage, "untyped") else storage._untyped()
 
 
-def _dtype(line):
-    name = INTEGERS.get(line["dtype"], line["dtype"])
+def _dtype(line: Line) -> torch.dtype:
+    name: str = line["dtype"]
+    name = INTEGERS.get(name, name)
     if not hasattr(torch, name):
         raise TypeError(f"{line['path']}: torch {torch.__version__} has no {name}")
-    return getattr(torch, name)
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
-def is_meta(line):
+def is_meta(line: Line) -> bool:
     return line.get("location") == "meta"
 
 
-def _view(line, storage, offset_bytes):
+def _view(line: Line, storage: Any, offset_bytes: int) -> torch.Tensor:
     """The contiguous tensor whose bytes start there in the storage (None: it has no bytes)."""
     packed = line["dtype"] in ("quint4x2", "quint2x4")
     shape = [line["bytes"]] if packed else line["shape"]
     tensor = torch.empty(0, dtype=_dtype(line))
     if storage is None:
         return tensor.reshape(shape)
-    strides, step = [], 1
+    strides: List[int] = []
+    step = 1
     for size in reversed(shape):
         strides.insert(0, step)
         step *= size
     return tensor.set_(storage, offset_bytes // tensor.element_size(), shape, strides)
 
 
-def _dressed(tensor, line):
+def _dressed(tensor: torch.Tensor, line: Line) -> torch.Tensor:
     requires_grad = line.get("requires_grad", False)
     if line["class"] == "torch.nn.parameter.Parameter":
         return torch.nn.Parameter(tensor, requires_grad=requires_grad)
     return tensor.requires_grad_() if requires_grad else tensor
 
 
-def _finished(line, tensor):
+def _finished(line: Line, tensor: torch.Tensor) -> Any:
     """What the checkpoint has there: a tensor, a quantised one, a parameter, a storage."""
     if "Storage" in line["class"]:
         if line["class"].rpartition(".")[2] in ("UntypedStorage", "_UntypedStorage"):
@@ -69,10 +76,10 @@ def _finished(line, tensor):
 class Files:
     """The memory of tensors of one source: shared among all that are made by the same object."""
 
-    def __init__(self, source, writable=False):
+    def __init__(self, source: Source, writable: bool = False) -> None:
         self.source, self.writable, self.pages = source, writable, CheckpointPages()
 
-    def bytes(self, line):
+    def bytes(self, line: Line) -> torch.Tensor:
         """A uint8 tensor of them."""
         pages = None if self.writable else self.pages.of(line)
         if pages is None:
@@ -82,8 +89,9 @@ class Files:
             return torch.frombuffer(bytearray(memoryview(pages)[start:start + size]), dtype=torch.uint8)
         return torch.frombuffer(pages, dtype=torch.uint8, count=size, offset=start)
 
-    def tensor(self, line, base=None, storage=None):
-        """One tensor; base: the line of the tensor whose storage has its bytes."""
+    def tensor(self, line: Line, base: Optional[Line] = None, storage: Any = None) -> Any:
+        """One tensor; base: the line of the tensor whose storage has its bytes. Raises Error where the bytes cannot be read, TypeError where
+        this torch has no such dtype."""
         if "error" in line:
             raise Error(f"{line['path']}: {line['error']}")
         if is_meta(line):
@@ -94,11 +102,12 @@ class Files:
         return _finished(line, _view(line, storage if line["bytes"] else None, offset))
 
 
-def _holders(lines):
+def _holders(lines: List[Line]) -> Dict[str, Line]:
     """{path: the line of the tensor whose bytes hold those of this one}, of what stands in the file."""
     standing = sorted((line for line in lines if "file_offset" in line and line["bytes"] and not is_meta(line)),
                       key=lambda line: (line["file"], line["file_offset"], -line["bytes"]))
-    result, holder = {}, None
+    result: Dict[str, Line] = {}
+    holder: Optional[Line] = None
     for line in standing:
         end = line["file_offset"] + line["bytes"]
         if holder is None or holder["file"] != line["file"] or end > holder["file_offset"] + holder["bytes"]:
@@ -107,9 +116,11 @@ def _holders(lines):
     return result
 
 
-def of_files(lines, files):
+def of_files(lines: List[Line], files: Files) -> Dict[str, Any]:
     """{path: tensor}"""
-    holders, storages, result = _holders(lines), {}, {}
+    holders = _holders(lines)
+    storages: Dict[str, Any] = {}
+    result: Dict[str, Any] = {}
     for line in lines:
         base, storage = holders.get(line["path"], line), None
         if "error" not in line and line["bytes"] and not is_meta(line):
@@ -122,7 +133,7 @@ def of_files(lines, files):
 
 # ---- on a device ----
 
-def open_storage(mapping, start, size):
+def open_storage(mapping: Mapping, start: int, size: int) -> Any:
     """A storage over a part of the daemon's memory, which stays mapped and leased as long as the storage lives."""
     device = f"cuda:{mapping.ordinal}"
     if size == 0:
@@ -130,13 +141,14 @@ def open_storage(mapping, start, size):
     return untyped(torch.from_dlpack(Tensor(mapping, mapping.address + start, mapping.ordinal, "uint8", [size], [1])))
 
 
-def _copy_storages(shared):
+def _copy_storages(shared: List[Any]) -> List[Any]:
     """Storages of this process's own with the same bytes. All copies are complete on return."""
-    def of(storage):
+    def of(storage: Any) -> torch.Tensor:
         return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, 0, [storage.nbytes()], [1])
 
     sources = [of(storage) for storage in shared]
-    copies, small = [], []
+    copies: List[torch.Tensor] = []
+    small: List[Tuple[torch.Tensor, torch.Tensor]] = []
     for source in sources:
         copy = torch.empty_like(source)
         copies.append(copy)
@@ -156,34 +168,35 @@ def _copy_storages(shared):
     return [untyped(copy) for copy in copies]
 
 
-def _element_bytes(line):
-    numel = 1
+def _element_bytes(line: Line) -> int:
+    numel, size_bytes = 1, int(line["bytes"])
     for size in line["shape"]:
         numel *= size
-    return line["bytes"] // numel if numel else torch.empty(0, dtype=_dtype(line)).element_size()
+    return size_bytes // numel if numel else torch.empty(0, dtype=_dtype(line)).element_size()
 
 
-def _storage_of(line):
+def _storage_of(line: Line) -> Tuple[str, str, int, int]:
     """What is one storage: an empty one starts where the next does."""
     start = line["cuda"]["offset"] - line["storage_offset"] * _element_bytes(line)
     return line["cuda"]["uuid"], line["cuda"]["handle"], start, line["storage_bytes"]
 
 
-def of_devices(lines, manifest, copy):
+def of_devices(lines: List[Line], manifest: Optional[Manifest], copy: bool) -> Dict[str, Any]:
     """{path: tensor} of what the manifest has on devices."""
     if not lines:
         return {}
+    assert manifest is not None  # a file has no tensor there
     if torch.cuda.is_available():
         torch.cuda.init()
     keys = {line["path"]: _storage_of(line) for line in lines}
-    shared = {}
+    shared: Dict[Tuple[str, str, int, int], Any] = {}
     for line in lines:
         key = keys[line["path"]]
         if key not in shared:
             shared[key] = open_storage(manifest.mapping(line["cuda"]), key[2], key[3])
     if copy:
         shared = dict(zip(shared, _copy_storages(list(shared.values()))))
-    result = {}
+    result: Dict[str, Any] = {}
     for line in lines:
         storage = shared[keys[line["path"]]]
         tensor = torch.empty(0, dtype=_dtype(line), device=storage.device)
@@ -194,7 +207,7 @@ def of_devices(lines, manifest, copy):
     return result
 
 
-def moved(tensor, device):
+def moved(tensor: Any, device: str) -> Any:
     """The same kind of tensor on a device. Storages and meta tensors have none to be on."""
     if not isinstance(tensor, torch.Tensor) or tensor.device.type == "meta":
         return tensor
@@ -204,7 +217,7 @@ def moved(tensor, device):
     return there.requires_grad_() if tensor.requires_grad else there
 
 
-def placed(tensor, line):
+def placed(tensor: Any, line: Line) -> Any:
     """Of a device whose memory is not shared: read through the mount, and put there."""
     device = line.get("device", "file")
     return moved(tensor, device) if device.startswith("cuda") and torch.cuda.is_available() else tensor
