@@ -148,7 +148,8 @@ def bench_load(work):
     report("100000 tensors: torch.load time / weightfs.load time", t["torch"] / t["ours"], floor=20)
 
 
-with scratch() as directory:
-    for name in sys.argv[1:] or ["export", "heads", "open", "load"]:
-        globals()[f"bench_{name}"](directory)
-finish()
+if __name__ == "__main__":
+    with scratch() as directory:
+        for name in sys.argv[1:] or ["export", "heads", "open", "load"]:
+            globals()[f"bench_{name}"](directory)
+    finish()
