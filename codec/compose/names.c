@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "codec/bytes/array.h"
+#include "codec/compose/crossed.h"
 #include "codec/value/text.h"
 
 #define DEPTH_AGAIN \
@@ -23,6 +24,7 @@ struct names {
 	struct wf_buffer name;
 	struct place *stack;
 	uint32_t depth, capacity;
+	bool follows;   /* containers are entered where they are met again */
 	uint32_t again; /* entries met in directories that are entered again */
 	int (*each)(void *ctx, const struct wf_named *named);
 	void *ctx;
@@ -107,7 +109,7 @@ static int follow(struct names *w, wf_ino ino, const struct wf_node *n)
 	char text[512];
 	struct wf_buffer path = WF_BUFFER_INIT;
 	wf_ino target = n->object == WF_NIL ? WF_NO_INO : wf_tree_ino_of(w->ck->tree, n->object);
-	if (target != WF_NO_INO && wf_tree_dir(w->ck->tree, target) && w->again < WF_NAMES_AGAIN &&
+	if (w->follows && target != WF_NO_INO && wf_tree_dir(w->ck->tree, target) && w->again < WF_NAMES_AGAIN &&
 	    w->depth < DEPTH_AGAIN && !is_open(w, target))
 		return enter(w, target, true);
 	if (target != WF_NO_INO)
@@ -166,6 +168,7 @@ int wf_each_named(struct wf_checkpoint *ck, wf_ino dir, int (*each)(void *ctx, c
 		return -ENOENT;
 	if (!wf_tree_dir(ck->tree, dir))
 		return -ENOTDIR;
+	w.follows = dir == WF_INO_ROOT || !wf_names_crossed(ck);
 	int r = push(&w, dir, false);
 	while (r == 0 && w.depth > 0)
 		r = step(&w);

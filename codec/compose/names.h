@@ -4,13 +4,12 @@
  *
  * An entry that was removed from an object which cannot lose it is told still: it is there until the object's own removal.
  * Iterative. A container that is met again is entered there, too, as a dictionary made from Python would have it; but for one that holds
- * itself, and for more of them than WF_NAMES_AGAIN entries, since a few bytes of pickle can mean billions. Threads: the checkpoint's lock is held.
+ * itself, and for more of them than WF_NAMES_AGAIN entries, since a few bytes of pickle can mean billions; below the root of a
+ * checkpoint that is wf_names_crossed none is. Threads: the checkpoint's lock is held.
  */
 #pragma once
 
 #include "codec/edit/state.h"
-
-#define WF_NAMES_AGAIN 20000u
 
 struct wf_named {
 	const char *name; /* valid during the call */

@@ -86,6 +86,8 @@ struct wf_checkpoint {
 	uint32_t unseen_of;
 	bool unseen_known;
 
+	_Atomic uint64_t crossed; /* compose/crossed.c: the edition that it was looked at in, + 1, and a bit */
+
 	pthread_mutex_t archive_lock; /* makes the tree of records; `lock` is held by then */
 	struct wf_archive *archive;   /* NULL until somebody looks, and after a commit */
 

@@ -161,7 +161,7 @@ def check_damaged(file, case, mnt):
 
 def walk(mnt):
     """Every name with its attributes; what may be shown at many places is to be so in a moment."""
-    for what in (mnt, os.path.join(mnt, ".weightfs/objects")):
+    for what in (mnt, *(os.path.join(mnt, ".weightfs", name) for name in ("objects", "safetensors", "npy"))):
         try:
             r = subprocess.run(["find", what, "-printf", "%s\\n"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=SECONDS)
         except subprocess.TimeoutExpired:
