@@ -29,6 +29,8 @@
 #include "codec/bytes/util.h"
 
 #define LOCAL_BYTES 30u
+#define WINDOW_BYTES (16u << 10) /* of headers that are read at once, ... */
+#define CLOSE_BYTES (4u << 10)   /* ... where the next one is not farther away */
 
 enum problem { FINE, ENCRYPTED, UNKNOWN_METHOD, TWO_SIZES, IMPOSSIBLE_RATIO, OUTSIDE, OVERLAPPING };
 
@@ -250,33 +252,67 @@ static int find_overlaps(struct zip *z, struct wf_error *err)
 	return 0;
 }
 
+static uint32_t next_of(const struct zip *z, uint32_t i)
+{
+	return z->next ? z->next[i] : i + 1;
+}
+
+/* What follows a record; the next one may lie outside. */
+static uint64_t limit_of(const struct zip *z, uint32_t i)
+{
+	uint32_t next = next_of(z, i);
+	uint64_t end = z->directory_offset;
+	return next < z->base.count ? WF_MIN(z->base.records[next].header_offset, end) : end;
+}
+
+/* Where the bytes start behind the local header; 0: it is none, or they do not fit. */
+static uint32_t start_of(const struct zip *z, uint32_t i, const unsigned char *local)
+{
+	const struct wf_record *record = &z->base.records[i];
+	uint32_t start = LOCAL_BYTES + wf_le16(local + 26) + wf_le16(local + 28);
+	uint64_t room = limit_of(z, i) - record->header_offset;
+	return wf_le32(local) == 0x04034b50 && room >= start && room - start >= record->stored_bytes ? start : 0;
+}
+
+/* Reads the local header of a record, and where small ones stand close together all headers of a window with it. What is wrong with
+ * another one is said when that is asked for. Several threads may find the same numbers at once. */
+static int read_headers(const struct zip *z, uint32_t i, struct wf_error *err)
+{
+	unsigned char window[WINDOW_BYTES];
+	const struct wf_container *c = &z->base;
+	const struct wf_record *record = &c->records[i];
+	uint64_t from = record->header_offset, limit = limit_of(z, i);
+	uint64_t len = limit - from > CLOSE_BYTES ? LOCAL_BYTES : WF_MIN(z->directory_offset - from, sizeof window);
+	int r = wf_source_read(c->file, from, window, len);
+	if (r < 0)
+		return wf_fail_at(err, r, record->name, WF_ERROR_NO_OFFSET, "cannot read its header: %s", strerror(-r));
+	for (uint32_t k = i; k < c->count; k = next_of(z, k)) {
+		uint64_t at = c->records[k].header_offset - from;
+		if (c->records[k].header_offset < from || at > len - LOCAL_BYTES)
+			break;
+		if (!c->records[k].bad)
+			atomic_store_explicit(&z->data_start[k], start_of(z, k, window + at), memory_order_relaxed);
+	}
+	if (atomic_load_explicit(&z->data_start[i], memory_order_relaxed))
+		return 0;
+	if (wf_le32(window) != 0x04034b50)
+		return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
+				  "there is no local header at %" PRIu64, from);
+	return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
+			  "its %" PRIu64 " bytes at %" PRIu64 " run into what follows at %" PRIu64,
+			  record->stored_bytes, from + LOCAL_BYTES + wf_le16(window + 26) + wf_le16(window + 28),
+			  limit);
+}
+
 static int locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err)
 {
 	const struct zip *z = zip_of(c);
-	const struct wf_record *record = &c->records[i];
-	uint32_t start = atomic_load_explicit(&z->data_start[i], memory_order_relaxed);
-	if (start == 0) {
-		unsigned char local[LOCAL_BYTES];
-		int r = wf_source_read(c->file, record->header_offset, local, sizeof local);
+	if (atomic_load_explicit(&z->data_start[i], memory_order_relaxed) == 0) {
+		int r = read_headers(z, i, err);
 		if (r < 0)
-			return wf_fail_at(err, r, record->name, WF_ERROR_NO_OFFSET, "cannot read its header: %s",
-					  strerror(-r));
-		if (wf_le32(local) != 0x04034b50)
-			return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
-					  "there is no local header at %" PRIu64, record->header_offset);
-		start = LOCAL_BYTES + wf_le16(local + 26) + wf_le16(local + 28);
-		uint32_t next = z->next ? z->next[i] : i + 1;
-		uint64_t limit = next < c->count ? c->records[next].header_offset : z->directory_offset;
-		limit = WF_MIN(limit, z->directory_offset); /* the next one may lie outside */
-		if (limit - record->header_offset < start ||
-		    limit - record->header_offset - start < record->stored_bytes)
-			return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
-					  "its %" PRIu64 " bytes at %" PRIu64 " run into what follows at %" PRIu64,
-					  record->stored_bytes, record->header_offset + start, limit);
-		/* several threads may find the same number at once */
-		atomic_store_explicit(&z->data_start[i], start, memory_order_relaxed);
+			return r;
 	}
-	*ret_offset = record->header_offset + start;
+	*ret_offset = c->records[i].header_offset + atomic_load_explicit(&z->data_start[i], memory_order_relaxed);
 	return 0;
 }
 
