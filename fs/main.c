@@ -2,6 +2,7 @@
 /* weightfs: wiring only. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include "devices/device.h"
 #include "mount_helper.h"
 #include "session.h"
+
+#define LARGE_BYTES (4 << 20)
 
 /* Files opened later must not become standard output or error. */
 static void open_standard_files(void)
@@ -35,6 +38,10 @@ int main(int argc, char **argv)
 {
 	struct fs fs = {.open_device = open_device, .beside = -1};
 	open_standard_files();
+#ifdef M_MMAP_THRESHOLD
+	/* what a thread frees of large texts goes back; glibc would keep up to 64 MiB of it for each thread */
+	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+#endif
 	bool fake;
 	int status = fs_mount_helper(&argc, argv, &fake);
 	if (status != 0)

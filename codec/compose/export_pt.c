@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/crc32.h"
 #include "codec/bytes/util.h"
 #include "codec/compose/target.h"
 #include "codec/pickle/pickle.h"
@@ -33,6 +34,11 @@ struct pt {
 	uint64_t *used_bytes; /* of each storage, by the views of it that are written */
 	wf_ref *persids;      /* of each storage that is shared */
 	wf_ref *made;         /* of each tensor of the dictionary */
+	wf_ref root;
+	/* of the pickle, which is written twice, since its size and sum stand before it: once to nowhere */
+	uint64_t pickle_bytes;
+	uint32_t pickle_crc32;
+	struct wf_out *out; /* NULL: nowhere */
 	struct wf_error *err;
 };
 
@@ -180,7 +186,24 @@ static int fill_dict(struct pt *p, wf_ref dict)
 	return r;
 }
 
-static int make_pickle(struct pt *p, struct wf_buffer *out)
+static int take_pickle(void *ctx, const void *data, size_t len)
+{
+	struct pt *p = ctx;
+	if (p->out)
+		return wf_out_write(p->out, data, len);
+	p->pickle_bytes += len;
+	p->pickle_crc32 = wf_crc32(p->pickle_crc32, data, len);
+	return 0;
+}
+
+static int write_pickle(struct pt *p, struct wf_out *out)
+{
+	const struct wf_pickle_writer hooks = {.write = take_pickle, .ctx = p};
+	p->out = out;
+	return wf_pickle_write(p->graph, p->root, &hooks, p->err);
+}
+
+static int make_pickle(struct pt *p)
 {
 	struct wf_graph *g = p->graph;
 	wf_ref class = wf_global_named(g, "collections", "OrderedDict"), none = wf_tuple(g, NULL, 0);
@@ -189,7 +212,8 @@ static int make_pickle(struct pt *p, struct wf_buffer *out)
 	int r = dict == WF_NIL ? -ENOMEM : fill_dict(p, dict);
 	if (r < 0)
 		return p->err && p->err->code ? r : wf_fail(p->err, r, "cannot make the pickle: %s", strerror(-r));
-	return wf_pickle_write_buffer(g, root, NULL, NULL, out, p->err);
+	p->root = root;
+	return write_pickle(p, NULL);
 }
 
 /* ---- the file ---- */
@@ -219,10 +243,24 @@ static int put_text(struct wf_zip_writer *zip, const char *prefix, const char *n
 	return wf_put_bytes(zip, full, data, len);
 }
 
-/* Records in torch's order; .format_version is left out, for with it torch would compute places that are not these. */
-static int write_records(struct pt *p, struct wf_zip_writer *zip, const char *prefix, const struct wf_buffer *pickle)
+static int put_pickle(struct pt *p, struct wf_zip_writer *zip, const char *prefix)
 {
-	int r = put_text(zip, prefix, "data.pkl", pickle->data, pickle->len);
+	struct wf_zip_entry e;
+	char name[300];
+	snprintf(name, sizeof name, "%s/data.pkl", prefix);
+	wf_zip_entry_init(&e, name, strlen(name), p->pickle_bytes);
+	e.crc32 = p->pickle_crc32;
+	int r = wf_zip_begin(zip, &e, 0, 0);
+	if (r == 0)
+		r = write_pickle(p, zip->out);
+	wf_graph_free(steal_pointer(&p->graph));
+	return r < 0 ? r : wf_zip_end(zip, &e);
+}
+
+/* Records in torch's order; .format_version is left out, for with it torch would compute places that are not these. */
+static int write_records(struct pt *p, struct wf_zip_writer *zip, const char *prefix)
+{
+	int r = put_pickle(p, zip, prefix);
 	if (r == 0)
 		r = put_text(zip, prefix, "byteorder", "little", 6);
 	if (r < 0)
@@ -244,12 +282,12 @@ static void make_prefix(const char *path, char *buf, size_t size)
 	snprintf(buf, size, "%.*s", (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name)), name);
 }
 
-static int write_file(struct pt *p, const struct wf_export *x, const char *path, const struct wf_buffer *pickle)
+static int write_file(struct pt *p, const struct wf_export *x, const char *path)
 {
 	struct wf_target t;
 	struct wf_zip_writer zip;
 	char prefix[256];
-	uint64_t bytes = pickle->len, ignored;
+	uint64_t bytes = p->pickle_bytes, ignored;
 	int fd = -1;
 	if (!wf_source_locate(wf_container_file(p->ck->container), 0, &fd, &ignored))
 		fd = -1;
@@ -259,7 +297,7 @@ static int write_file(struct pt *p, const struct wf_export *x, const char *path,
 	int r = wf_target_open(&t, path, bytes, x, fd, p->err);
 	wf_zip_writer_init(&zip, &t.out, WF_ZIP_ALIGNMENT);
 	if (r == 0)
-		r = write_records(p, &zip, prefix, pickle);
+		r = write_records(p, &zip, prefix);
 	if (r == 0)
 		r = wf_target_finish(&t, x, p->err);
 	wf_zip_writer_free(&zip);
@@ -272,7 +310,6 @@ int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct
 {
 	uint32_t storages = wf_storages_count(ck->storages);
 	struct pt p = {.ck = ck, .flat = f, .err = err};
-	struct wf_buffer pickle = WF_BUFFER_INIT;
 	cleanup_free struct record *records = p.records = calloc((size_t)f->count + 1, sizeof *records);
 	cleanup_free uint64_t *used = p.used_bytes = calloc((size_t)storages + 1, sizeof *used);
 	cleanup_free wf_ref *persids = p.persids = calloc((size_t)storages + 1, sizeof *persids);
@@ -285,10 +322,9 @@ int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct
 	if (r == 0)
 		r = count_use(&p);
 	if (r == 0)
-		r = make_pickle(&p, &pickle);
-	wf_graph_free(p.graph);
+		r = make_pickle(&p);
 	if (r == 0)
-		r = write_file(&p, x, path, &pickle);
-	wf_buffer_free(&pickle);
+		r = write_file(&p, x, path);
+	wf_graph_free(p.graph);
 	return r;
 }

@@ -103,11 +103,12 @@ static bool is_record(struct wf_checkpoint *ck, const struct wf_composed *c, int
 static int put_summed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct wf_composed *c,
 		      uint32_t *ret_crc32)
 {
-	cleanup_free unsigned char *piece = malloc(PIECE_BYTES);
+	size_t most = (size_t)WF_MIN(c->size_bytes, (uint64_t)PIECE_BYTES);
+	cleanup_free unsigned char *piece = malloc(most + 1);
 	if (!piece)
 		return -ENOMEM;
 	for (uint64_t at = 0; at < c->size_bytes;) {
-		ssize_t n = wf_composed_read_locked(ck, c, at, piece, PIECE_BYTES);
+		ssize_t n = wf_composed_read_locked(ck, c, at, piece, most);
 		int r = n < 0 ? (int)n : wf_out_write(zip->out, piece, (size_t)n);
 		if (r < 0)
 			return r;

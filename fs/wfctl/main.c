@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <locale.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "fs/wfctl/script.h"
 #include "fs/wfctl/session.h"
 #include "fs/wfctl/verbs.h"
+
+#define LARGE_BYTES (4 << 20)
 
 static const struct wfctl_verb *find_verb(const char *name)
 {
@@ -83,6 +86,9 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+#ifdef M_MMAP_THRESHOLD
+	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES); /* what is freed goes back at once */
+#endif
 	signal(SIGXFSZ, SIG_IGN);       /* a size limit is an error like a full disk */
 	setlocale(LC_CTYPE, "C.UTF-8"); /* for patterns: ? is a character; nothing else depends on it */
 	int r = run(argc, argv);
