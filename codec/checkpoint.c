@@ -101,7 +101,9 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 					       .device_ctx = o->device_ctx,
 					       .log = ck->log};
 	int r = wf_placement_new(&options, ck->storages, &ck->placement, err);
-	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0;
+	/* a format without locations has nothing to record */
+	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0 &&
+			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS;
 	return r;
 }
 
@@ -347,6 +349,16 @@ int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 	int r = wf_tree_link_target(ck->tree, ino, ret);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
+}
+
+int wf_metadata(struct wf_checkpoint *ck, uint32_t *ret)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	wf_ino ino = wf_tree_metadata(ck->tree);
+	pthread_rwlock_unlock(&ck->lock);
+	if (ino != WF_NO_INO)
+		*ret = ino;
+	return ino == WF_NO_INO ? -ENOENT : 0;
 }
 
 /* ---- content ---- */

@@ -86,6 +86,11 @@ bool wf_types_stay(struct wf_checkpoint *ck);
 /* Appends the target of a link, relative to the directory that holds it. -EINVAL: it is no link; -ENAMETOOLONG. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 
+/* The directory of a safetensors file's __metadata__: a text for each key, which edits change as they change any other. The root does not
+ * name it; it stands for WF_METADATA_NAME there. -ENOENT: no other format has one. */
+#define WF_METADATA_NAME ".weightfs/metadata"
+int wf_metadata(struct wf_checkpoint *ck, uint32_t *ret);
+
 /* ---- content ---- */
 /* Returns the bytes read, fewer than len at the end of the file only; -EISDIR; -EINVAL for a link; -ENODATA for a meta tensor, which
  * has no bytes. */
@@ -171,7 +176,7 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 	      void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes), void *ctx);
 
 /* ---- without a mount ---- */
-/* Makes an empty checkpoint, as torch.save({}, path) does. Returns: 0; -EEXIST; or the system's error. One thread: it asks for the umask. */
+/* Makes an empty checkpoint, as torch.save({}, path) does; of a name that ends in .safetensors such a file. Returns: 0; -EEXIST; or the system's error. One thread: it asks for the umask. */
 int wf_new(const char *path, struct wf_error *err);
 /* Commits the edits that wait beside the file at path (which may have been changed, or be gone) to another file, where every name
  * that they touch must be there with the same dtype and shape; all or nothing. They are gone from beside path then.

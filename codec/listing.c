@@ -165,7 +165,10 @@ int wf_globals(struct wf_checkpoint *ck, struct wf_buffer *ret)
 	uint32_t n = 0, capacity = 0;
 	int r = 0;
 	pthread_rwlock_rdlock(&ck->lock);
-	for (wf_ref o = wf_graph_next(ck->graph, WF_NIL); o != WF_NIL && r == 0; o = wf_graph_next(ck->graph, o)) {
+	/* what a safetensors file is made into names classes; the file itself does not */
+	bool flat = wf_tree_metadata(ck->tree) != WF_NO_INO;
+	for (wf_ref o = wf_graph_next(ck->graph, WF_NIL); o != WF_NIL && r == 0 && !flat;
+	     o = wf_graph_next(ck->graph, o)) {
 		if (!wf_is(ck->graph, o, WF_GLOBAL))
 			continue;
 		r = wf_array_reserve(&lines, &capacity, (uint64_t)n + 1, sizeof *lines, UINT32_MAX);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* An empty checkpoint: what torch.save({}, path) writes. */
+/* An empty checkpoint: what torch.save({}, path) writes, or safetensors.torch.save_file({}, path). */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include "codec/bytes/util.h"
 #include "codec/checkpoint.h"
 #include "codec/commit/file.h"
+#include "codec/container/safetensors_head.h"
 #include "codec/container/zip_write.h"
 
 #define PREFIX "archive/"
@@ -50,18 +51,42 @@ static int put_all(struct wf_zip_writer *zip)
 	return r < 0 ? r : wf_zip_finish(zip);
 }
 
-static int write_empty(int fd)
+static int write_zip(struct wf_out *out)
+{
+	struct wf_zip_writer zip;
+	wf_zip_writer_init(&zip, out, WF_ZIP_ALIGNMENT);
+	int r = put_all(&zip);
+	wf_zip_writer_free(&zip);
+	return r;
+}
+
+static int write_safetensors(struct wf_out *out)
+{
+	struct wf_buffer head = WF_BUFFER_INIT;
+	int r = wf_safetensors_head(NULL, 0, NULL, 0, &head);
+	if (r == 0)
+		r = wf_out_write(out, head.data, head.len);
+	wf_buffer_free(&head);
+	return r;
+}
+
+/* There are no bytes yet that could decide. */
+static bool is_named_safetensors(const char *path)
+{
+	static const char end[] = ".safetensors";
+	size_t len = strlen(path);
+	return len > strlen(end) && !strcmp(path + len - strlen(end), end);
+}
+
+static int write_empty(int fd, const char *path)
 {
 	struct wf_out out;
-	struct wf_zip_writer zip;
 	int r = wf_out_init(&out, fd, 0, NULL);
 	if (r < 0)
 		return r;
-	wf_zip_writer_init(&zip, &out, WF_ZIP_ALIGNMENT);
-	r = put_all(&zip);
+	r = is_named_safetensors(path) ? write_safetensors(&out) : write_zip(&out);
 	if (r == 0)
 		r = wf_out_finish(&out);
-	wf_zip_writer_free(&zip);
 	wf_out_free(&out);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
@@ -95,7 +120,7 @@ int wf_new(const char *path, struct wf_error *err)
 	if (fchmod(f.fd, 0666 & ~mask) < 0 && errno != EPERM)
 		r = -errno;
 	if (r == 0)
-		r = write_empty(f.fd);
+		r = write_empty(f.fd, path);
 	r = r < 0 ? wf_fail(err, r, "%s: %s", path, strerror(-r)) : wf_new_file_link(&f, err);
 	wf_new_file_free(&f);
 	return r;

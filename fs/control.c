@@ -59,7 +59,7 @@ void fs_control_free(struct fs *fs)
 /* What the name of an entry leads to. */
 static fuse_ino_t number_of_entry(struct fs *fs, const struct fs_entry *e)
 {
-	return fs_entry_number(e, e->node ? e->node(fs) : 0);
+	return e->directory ? e->directory(fs) : fs_entry_number(e, e->node ? e->node(fs) : 0);
 }
 
 static double timeout_of(const struct fs *fs, const struct fs_entry *e)
@@ -144,6 +144,13 @@ static int get_stat(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 
 int fs_control_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret)
 {
+	struct wf_stat st;
+	if (!fs_is_control(ino)) { /* of the codec */
+		int r = wf_getattr(fs->checkpoint, (uint32_t)ino, &st);
+		if (r == 0)
+			fs_fill_entry(fs, &st, timeout_of(fs, NULL), ret);
+		return r;
+	}
 	*ret = (struct fuse_entry_param){.ino = ino, .entry_timeout = timeout_of(fs, fs_entry_of(ino))};
 	return get_stat(fs, ino, &ret->attr);
 }

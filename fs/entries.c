@@ -39,6 +39,12 @@ static int share_tensors(struct fs *fs, struct wf_buffer *out, struct wf_lease *
 	return wf_share_all(fs->checkpoint, out, ret);
 }
 
+static fuse_ino_t metadata(struct fs *fs)
+{
+	uint32_t ino;
+	return wf_metadata(fs->checkpoint, &ino) == 0 ? ino : 0;
+}
+
 static int run_commit(struct fs *fs, struct wf_error *err)
 {
 	return fs->writable ? wf_commit(fs->checkpoint, err) : wf_fail(err, -EROFS, "the mount is read-only");
@@ -59,6 +65,9 @@ static int run_discard(struct fs *fs, struct wf_error *err)
 		r = wf_revert(fs->checkpoint, err);
 	if (r == 0)
 		r = wf_readdir(fs->checkpoint, WF_ROOT, 0, forget_entry, fs);
+	for (const struct fs_entry *e = fs_entries; e < fs_entries + FS_ENTRIES; e++)
+		if (e->directory)
+			fs_invalidate_entry(fs, FS_CONTROL, e->name);
 	fs_invalidate_node(fs, WF_ROOT, 0, 0);
 	return r;
 }
@@ -79,6 +88,7 @@ const struct fs_entry fs_entries[FS_ENTRIES] = {
 	{"safetensors", .tree = &fs_safetensors_tree},
 	{"model.safetensors", .tree = &fs_safetensors_tree, .node = fs_root_safetensors},
 	{"model.skipped", .tree = &fs_safetensors_tree, .node = fs_root_skipped},
+	{"metadata", .directory = metadata},
 	{"entries.json", .text = text_entries, .is_long = true}, /* a line an entry */
 };
 

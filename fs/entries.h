@@ -10,7 +10,7 @@
 
 struct wf_lease;
 
-/* A row has one of text, command and tree. */
+/* A row has one of text, command, tree and directory. */
 struct fs_entry {
 	const char *name;
 	/* A text: made when it is opened, and for its size. Appends it. */
@@ -23,10 +23,12 @@ struct fs_entry {
 	int (*command)(struct fs *fs, struct wf_error *err);
 	const char *done; /* "committed", for the log */
 	const struct fs_tree *tree;
+	/* A directory of the codec, which is one as any other: its number; 0: the checkpoint has none, and the name is not there. */
+	fuse_ino_t (*directory)(struct fs *fs);
 	uint64_t (*node)(struct fs *fs); /* optional: of the tree, what the name leads to at the moment; else 0 */
 };
 
-#define FS_ENTRIES 15
+#define FS_ENTRIES 16
 extern const struct fs_entry fs_entries[FS_ENTRIES];
 
 /* Numbers of the kernel (inode.c): the row that one belongs to, NULL for .weightfs itself or a number of no row; the node of its tree; and

@@ -131,7 +131,7 @@ void fs_invalidate_node(struct fs *fs, fuse_ino_t ino, uint64_t offset, uint64_t
 	pthread_mutex_unlock(&v->worker.lock);
 }
 
-int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name)
+int fs_invalidate_entry(struct fs *fs, fuse_ino_t dir, const char *name)
 {
 	struct fs_invalidator *v = fs->invalidator;
 	struct change c = {.ino = dir, .name = strdup(name)};

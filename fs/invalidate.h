@@ -14,7 +14,7 @@ void fs_invalidator_stop(struct fs *fs); /* accepts that it was never started */
 /* Only queues. len 0: to the end, and the attributes. */
 void fs_invalidate_node(struct fs *fs, fuse_ino_t ino, uint64_t offset, uint64_t len);
 /* The same for a name of a directory: whether it is there, and which node it is. Returns 0 or -ENOMEM. */
-int fs_invalidate_entry(struct fs *fs, uint32_t dir, const char *name);
+int fs_invalidate_entry(struct fs *fs, fuse_ino_t dir, const char *name);
 
 /* Waits until the kernel knows of the changes so far, for a moment at most. Before an edit is answered. */
 void fs_settle(struct fs *fs);

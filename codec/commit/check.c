@@ -92,9 +92,10 @@ static uint64_t part_bytes(const struct wf_plan *p, const struct wf_part *part)
 
 static int check_records(const struct wf_plan *p, const struct wf_container *c, uint32_t *records, struct wf_error *err)
 {
-	if (!p->legacy && !p->plain && wf_container_count(c) != p->count)
+	uint32_t more = p->safetensors ? 1 : 0; /* the header */
+	if (!p->legacy && !p->plain && wf_container_count(c) != p->count + more)
 		return wf_fail(err, -EUCLEAN, "the file just written is wrong: %u records instead of %u",
-			       wf_container_count(c), p->count);
+			       wf_container_count(c), p->count + more);
 	for (uint32_t i = 0; i < p->count; i++) {
 		const struct wf_part *part = &p->parts[i];
 		uint32_t at = p->legacy ? wf_container_find(c, part->name) : i;
@@ -112,7 +113,11 @@ static int check_records(const struct wf_plan *p, const struct wf_container *c, 
 
 int wf_commit_check(const struct wf_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err)
 {
-	/* a legacy stream and a plain pickle have records only when their pickle was read */
-	int r = p->legacy || p->plain || p->pickle_bytes <= CHECKED_PICKLE_BYTES ? check_pickle(p, written, err) : 0;
+	/* a legacy stream, a plain pickle and a safetensors file have records only when they were read */
+	int r = p->legacy || p->plain || p->safetensors || p->pickle_bytes <= CHECKED_PICKLE_BYTES
+			? check_pickle(p, written, err)
+			: 0;
+	if (r == 0 && p->safetensors)
+		r = wf_check_safetensors(p, written, err);
 	return r < 0 ? r : check_records(p, written, records, err);
 }

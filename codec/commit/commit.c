@@ -58,6 +58,12 @@
 
 /* ---- planning, with the lock held exclusively ---- */
 
+static wf_ref metadata_of(const struct wf_checkpoint *ck)
+{
+	const struct wf_dir *d = wf_tree_dir(ck->tree, wf_tree_metadata(ck->tree));
+	return d ? d->object : WF_NIL;
+}
+
 static int plan(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
@@ -73,6 +79,8 @@ static int plan(struct wf_commit_run *c)
 					   .storages = ck->storages,
 					   .container = ck->container,
 					   .root = wf_tree_root(ck->tree),
+					   .metadata = metadata_of(ck),
+					   .canonical = c->whole,
 					   .verbatim = verbatim,
 					   .as_zip = as_zip,
 					   .alignment = c->alignment,
@@ -403,8 +411,12 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool whole, b
 	       struct wf_error *err)
 {
 	struct wf_error own = {0};
-	struct wf_commit_run c = {
-		.ck = ck, .err = err ? err : &own, .alignment = alignment, .file = WF_NEW_FILE_INIT, .target_fd = -1};
+	struct wf_commit_run c = {.ck = ck,
+				  .err = err ? err : &own,
+				  .alignment = alignment,
+				  .whole = whole,
+				  .file = WF_NEW_FILE_INIT,
+				  .target_fd = -1};
 	bool nothing = false;
 	if (!ck->writable || !ck->overlay)
 		return wf_fail(err, -EROFS, "the checkpoint is mounted read-only");

@@ -4,7 +4,7 @@
  * - commit/plan.c: which storages the pickle names, keys, its size and sum; commit/parts.c: the records of the new file in order.
  *   Nothing is written.
  * - commit/zip.c: a whole archive in torch's layout, or an append: pickle, changed records, a new directory.
- * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself.
+ * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself. commit/safetensors.c: a header and the tensors' bytes.
  * - commit/bytes.c: the bytes of one changed storage.
  * - commit/check.c: what was written, read again.
  * - commit/strategy.c: which of them. commit/file.c: the temporary file.
@@ -23,6 +23,7 @@
 #include "codec/bytes/buffer.h"
 #include "codec/commit/trim.h"
 #include "codec/container/records.h"
+#include "codec/container/safetensors_head.h"
 #include "codec/bytes/out.h"
 #include "codec/bytes/err.h"
 #include "codec/object/object.h"
@@ -35,6 +36,8 @@ struct wf_commit_input {
 	struct wf_storages *storages;
 	struct wf_container *container;
 	wf_ref root;
+	wf_ref metadata;                 /* safetensors: the mapping of texts beside the root; else WF_NIL */
+	bool canonical;                  /* safetensors: as the format's own writer orders a file */
 	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
 	bool as_zip;                     /* a plain pickle becomes an archive */
 	uint32_t alignment;              /* of all records of an archive; 0: as it is */
@@ -71,7 +74,8 @@ struct wf_call_before {
 struct wf_plan {
 	struct wf_commit_input in;
 	bool legacy;        /* a legacy stream is written, ... */
-	bool plain;         /* ... or a pickle; else a zip, ... */
+	bool plain;         /* ... or a pickle, ... */
+	bool safetensors;   /* ... or a safetensors file; else a zip, ... */
 	bool anew;          /* ... of which no record was in a zip before */
 	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
 	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
@@ -94,6 +98,10 @@ struct wf_plan {
 	uint32_t moved_count;
 	struct wf_call_before *calls;
 	uint32_t call_count;
+	/* safetensors: its header with the length before it, the entries, which are the parts, and the parts in the order of their data */
+	struct wf_buffer head;
+	struct wf_safetensors_item *items;
+	uint32_t *data_order;
 	uint64_t new_bytes; /* of pickle, texts and changed storages */
 	uint64_t kept_bytes;
 };
@@ -130,9 +138,12 @@ int wf_commit_locate(const struct wf_plan *plan, uint32_t record, int *ret_fd, u
 /* Where a zip (an append that begins at `at`) will end, but for padding that makes cloning possible. */
 uint64_t wf_zip_end_of(const struct wf_plan *plan, bool append, uint64_t at);
 
-/* Writes a whole zip, legacy stream or pickle to o, from its start. */
+/* Writes a whole zip, legacy stream, pickle or safetensors file to o, from its start. */
 int wf_replace_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 int wf_replace_legacy(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 int wf_replace_plain(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+int wf_replace_safetensors(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+/* A part of wf_commit_check. -EUCLEAN. */
+int wf_check_safetensors(const struct wf_plan *plan, const struct wf_container *written, struct wf_error *err);
 /* Writes new records and a directory behind the file's end, where o stands. */
 int wf_append_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files that make a plan share: commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c and
- * commit/parts.c. Nobody else includes it. */
+/* What the files that make a plan share: commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c,
+ * commit/safetensors.c and commit/parts.c. Nobody else includes it. */
 #pragma once
 
 #include "codec/commit/commit.h"
@@ -38,6 +38,9 @@ void wf_plan_undo_inline(struct wf_plan *p);
 
 /* commit/parts.c: p->parts, in the order in which they are written, once their names are known */
 int wf_plan_parts(struct wf_plan *p, const struct wf_naming *n, struct wf_error *err);
+
+/* commit/safetensors.c: parts, entries and header of such a file */
+int wf_plan_safetensors(struct wf_plan *p, struct wf_error *err);
 
 /* commit/layout.c */
 /* Whether torch computes the places of the old file's storages (exact), and their alignment. */

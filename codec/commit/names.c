@@ -23,7 +23,7 @@ char *wf_plan_own_name(struct wf_plan *p, char *name)
 
 static const char *storage_folder(const struct wf_plan *p)
 {
-	return p->legacy ? "storage/" : "data/";
+	return p->legacy || p->safetensors ? "storage/" : "data/";
 }
 
 static bool take_name(struct wf_naming *n, const char *name, bool *ret_new)

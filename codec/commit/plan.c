@@ -146,7 +146,7 @@ static int plan_names(struct wf_plan *p, struct wf_naming *n, struct survey *s, 
 
 static void count_bytes(struct wf_plan *p)
 {
-	p->new_bytes = p->legacy || p->plain ? p->pickle_bytes : 0;
+	p->new_bytes = p->legacy || p->plain ? p->pickle_bytes : p->head.len;
 	for (uint32_t i = 0; i < p->count; i++) {
 		const struct wf_part *part = &p->parts[i];
 		if (part->kind == WF_PART_KEEP)
@@ -198,6 +198,11 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 	n->name = calloc(WF_MAX(count, 1u), sizeof *n->name);
 	if (!p->live || !p->order || !n->owner || !n->name)
 		return wf_fail(err, -ENOMEM, "out of memory");
+	if (p->safetensors) {
+		int e = wf_plan_safetensors(p, err);
+		count_bytes(p);
+		return e;
+	}
 	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
 	if (r == 0 && p->plain && !p->keep_pickle)
 		r = make_inline(p, n, s, err);
@@ -236,6 +241,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		.legacy = kind == WF_CONTAINER_LEGACY,
 		.plain = kind == WF_CONTAINER_PICKLE && !in->as_zip,
 		.anew = kind == WF_CONTAINER_TAR || (kind == WF_CONTAINER_PICKLE && in->as_zip),
+		.safetensors = kind == WF_CONTAINER_SAFETENSORS,
 		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed),
 		.prefix = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_PICKLE ? "archive"
 										  : wf_container_prefix(in->container),
@@ -247,7 +253,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		wf_plan_read_layout(plan);
 	if (in->alignment)
 		plan->alignment = in->alignment;
-	int r = in->alignment && (plan->legacy || plan->plain)
+	int r = in->alignment && (plan->legacy || plan->plain || plan->safetensors)
 			? wf_fail(err, -EOPNOTSUPP,
 				  "a %s file has no room for padding: only records of an archive can be aligned",
 				  wf_container_kind_name(in->container))
@@ -286,5 +292,8 @@ void wf_plan_free(struct wf_plan *p)
 	free(p->calls);
 	wf_key_map_free(&p->ids);
 	wf_buffer_free(&p->pickle);
+	wf_buffer_free(&p->head);
+	free(p->items);
+	free(p->data_order);
 	*p = (struct wf_plan){0};
 }

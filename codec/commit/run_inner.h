@@ -19,6 +19,7 @@ struct wf_commit_run {
 	struct wf_error *err; /* never NULL */
 	struct wf_plan plan;
 	bool planned;
+	bool whole; /* a repack: the file as if it were made now */
 	enum wf_strategy strategy;
 	struct wf_new_file file; /* of the first two */
 	int target_fd;           /* of APPEND: the checkpoint itself, for writing; -1 */

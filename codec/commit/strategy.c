@@ -96,8 +96,9 @@ static int reserve(struct wf_commit_run *c, struct wf_out *o, int old_fd)
 	struct stat st;
 	bool allocate = true;
 	uint64_t keys = p->legacy ? (uint64_t)p->count * LEGACY_SLACK_BYTES : 0;
-	uint64_t bytes = p->legacy || p->plain ? p->new_bytes + p->kept_bytes + keys + LEGACY_SLACK_BYTES
-					       : wf_zip_end_of(p, c->strategy != WF_STRATEGY_REPLACE, o->at) - o->at;
+	uint64_t bytes = p->legacy || p->plain || p->safetensors
+				 ? p->new_bytes + p->kept_bytes + keys + LEGACY_SLACK_BYTES
+				 : wf_zip_end_of(p, c->strategy != WF_STRATEGY_REPLACE, o->at) - o->at;
 	if (c->strategy == WF_STRATEGY_REPLACE && fstat(old_fd, &st) == 0) {
 		uint64_t stored = (uint64_t)st.st_blocks * 512;
 		bool sparse = stored < (uint64_t)st.st_size - (uint64_t)st.st_size / 8;
@@ -127,9 +128,10 @@ static int write_parts(struct wf_commit_run *c, struct wf_out *o)
 		return r;
 	if (c->strategy != WF_STRATEGY_REPLACE)
 		return wf_append_zip(&c->plan, o, c->err);
-	return c->plan.plain    ? wf_replace_plain(&c->plan, o, c->err)
-	       : c->plan.legacy ? wf_replace_legacy(&c->plan, o, c->err)
-				: wf_replace_zip(&c->plan, o, c->err);
+	return c->plan.safetensors ? wf_replace_safetensors(&c->plan, o, c->err)
+	       : c->plan.plain     ? wf_replace_plain(&c->plan, o, c->err)
+	       : c->plan.legacy    ? wf_replace_legacy(&c->plan, o, c->err)
+				   : wf_replace_zip(&c->plan, o, c->err);
 }
 
 int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at)

@@ -117,7 +117,8 @@ int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(co
 		 struct wf_flat *ret, struct wf_skipped *skipped)
 {
 	struct reading reading = {.ck = ck, .flat = ret, .refuses = refuses, .skipped = skipped};
-	*ret = (struct wf_flat){0};
+	const struct wf_dir *metadata = wf_tree_dir(ck->tree, wf_tree_metadata(ck->tree));
+	*ret = (struct wf_flat){.graph = ck->graph, .metadata = metadata ? metadata->object : WF_NIL};
 	wf_buffer_puts(&ret->names, ""); /* so that there are some */
 	int r = wf_each_named(ck, dir, add, &reading);
 	if (r == 0)

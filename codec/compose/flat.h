@@ -22,6 +22,8 @@ struct wf_flat {
 	struct wf_buffer names;
 	int64_t *sizes;
 	uint32_t size_count, size_capacity;
+	const struct wf_graph *graph;
+	wf_ref metadata;   /* of a safetensors file: the mapping of its texts; else WF_NIL. While the lock is held */
 	uint32_t *by_name; /* all tensors in the order of their names' bytes */
 };
 

@@ -200,6 +200,13 @@ int wf_output_choose(struct wf_checkpoint *ck, struct wf_error *err)
 	if (suffix)
 		return wf_fail(err, -EOPNOTSUPP, "output=%s: a commit writes no %s file (wfctl export may)", ck->output,
 			       suffix);
+	if (wf_container_kind_of(ck->container) == WF_CONTAINER_SAFETENSORS)
+		return is_torch_name(ck->output)
+			       ? wf_fail(err, -EOPNOTSUPP,
+					 "output=%s: a commit of a safetensors file writes such a file "
+					 "(wfctl export writes the other)",
+					 ck->output)
+			       : 0;
 	ck->output_as_zip = is_torch_name(ck->output);
 	if (!ends_in(ck->output, ".safetensors"))
 		return 0;

@@ -58,11 +58,37 @@ static void add_format(struct head *h)
 	h->note_count++;
 }
 
+/* Those that the file itself has, in its order. */
+static int add_own(const struct wf_flat *f, struct head *h)
+{
+	uint32_t n;
+	const struct wf_item *items = wf_items(f->graph, f->metadata, &n);
+	struct wf_safetensors_note *notes = reallocarray(h->notes, (size_t)n + 1, sizeof *notes);
+	if (!notes)
+		return -ENOMEM;
+	h->notes = notes;
+	h->note_count = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		size_t key_len, value_len;
+		const char *key = items[i].key == WF_NIL ? NULL : wf_bytes(f->graph, items[i].key, &key_len);
+		const char *value = key ? wf_bytes(f->graph, items[i].value, &value_len) : NULL;
+		if (value && wf_is(f->graph, items[i].value, WF_STR))
+			h->notes[h->note_count++] =
+				(struct wf_safetensors_note){key, value, (uint32_t)key_len, (uint32_t)value_len};
+	}
+	return 0;
+}
+
 static int compose(const struct wf_flat *f, struct head *h, struct wf_composed *c)
 {
 	uint64_t bytes;
-	add_format(h);
-	int r = wf_safetensors_place(h->items, h->count, &bytes);
+	int r = 0;
+	if (f->metadata == WF_NIL)
+		add_format(h);
+	else
+		r = add_own(f, h); /* and it has no ties */
+	if (r == 0)
+		r = wf_safetensors_place(h->items, h->count, &bytes);
 	if (r == 0)
 		r = wf_safetensors_head(h->items, h->count, h->notes, h->note_count, wf_composed_text(c));
 	if (r == 0)

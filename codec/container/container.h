@@ -6,6 +6,7 @@
  *   legacy   0.1.10 to 1.5: magic, protocol, sys_info, object, keys, storages in one stream (container/legacy_read.c)
  *   tar      0.1.1 to 0.1.9: members storages, tensors, pickle (container/tar_read.c)
  *   pickle   what pickle.dump wrote: one object with all its bytes (container/plain_read.c)
+ *   safetensors  a header of JSON, then the bytes of all tensors (container/safetensors_head.h)
  *
  * The bytes decide which, never the extension. A container is immutable once open, so that readers need no lock.
  * Calling sequence: wf_container_open, wf_container_load_graph once, then look up and read; wf_container_free.
@@ -24,7 +25,8 @@ enum wf_container_kind {
 	WF_CONTAINER_TORCHSCRIPT,
 	WF_CONTAINER_LEGACY,
 	WF_CONTAINER_TAR,
-	WF_CONTAINER_PICKLE
+	WF_CONTAINER_PICKLE,
+	WF_CONTAINER_SAFETENSORS
 };
 
 /* A named piece of the container: a zip record, a tar member, or a part of the legacy stream ("magic", "object",
@@ -55,7 +57,8 @@ int wf_container_open(struct wf_source *file, struct wf_container **ret, struct 
 void wf_container_free(struct wf_container *c);
 
 enum wf_container_kind wf_container_kind_of(const struct wf_container *c);
-const char *wf_container_kind_name(const struct wf_container *c);  /* "zip", "torchscript", "legacy", "tar", "pickle" */
+const char *wf_container_kind_name(
+	const struct wf_container *c); /* "zip", "torchscript", "legacy", "tar", "pickle", "safetensors" */
 struct wf_source *wf_container_file(const struct wf_container *c); /* borrowed */
 const char *wf_container_prefix(const struct wf_container *c);     /* zip: without the slash; "" otherwise */
 bool wf_container_big_endian(const struct wf_container *c);        /* byteorder record says big */
@@ -79,6 +82,10 @@ int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf
  * stays a WF_PERSID, too (wf_class_of sees through it), so that it can be written again; the tar format's ids, which no
  * other format has, become what they stand for: a _rebuild_tensor_v2 call or the class's WF_GLOBAL. *ret_root: the object. */
 int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
+
+/* safetensors, once the graph is loaded: the mapping of its __metadata__, texts to texts, which is no part of the root; empty where
+ * there is none. WF_NIL in every other format. */
+wf_ref wf_container_metadata(const struct wf_container *c);
 
 /* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY.
  * WF_NO_RECORD when the container has none. */

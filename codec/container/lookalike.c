@@ -231,11 +231,6 @@ static int protobuf(const unsigned char *head, size_t len, struct wf_error *err)
 static int headless(const unsigned char *head, size_t len, uint64_t size, struct wf_error *err)
 {
 	uint32_t a = u32_at(head, len, 0), b = u32_at(head, len, 4), c = u32_at(head, len, 8);
-	if (len >= 10 && wf_le64(head) <= 100000000 && wf_le64(head) <= size - 8 && wf_le64(head) >= 2 &&
-	    head[8] == '{' && (head[9] == '"' || head[9] == '}' || isspace(head[9])))
-		return wf_fail(err, -EMEDIUMTYPE,
-			       "this is a safetensors file, which this version does not mount "
-			       "(safetensors.torch.load_file reads it, and torch.save makes a checkpoint of that)");
 	/* a type (3 a table, 4 a torch object), its number, and for an object the length of "V 1" */
 	if ((a == 4 && b == 1 && c == 3 && find_text(head, len, "V 1")) ||
 	    (a == 3 && b == 1 && find_text(head, len, "torch.")))

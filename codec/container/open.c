@@ -9,15 +9,19 @@ int wf_container_open(struct wf_source *file, struct wf_container **ret, struct 
 {
 	static const char local_header[4] = {'P', 'K', 3, 4};
 	char head[sizeof local_header];
+	/* first of all: a header's length may read as the mark of a zip archive or of a pickle */
+	int r = wf_safetensors_open(file, ret, err);
+	if (r != 1)
+		return r;
 	if (wf_source_size(file) >= sizeof head) {
-		int r = wf_source_read(file, 0, head, sizeof head);
+		r = wf_source_read(file, 0, head, sizeof head);
 		if (r < 0)
 			return wf_fail(err, r, "cannot read the file: %s", strerror(-r));
 		if (memcmp(head, local_header, sizeof head) == 0)
 			return wf_zip_open(file, ret, err);
 	}
 	/* torch's order: a tar is tried before the legacy stream */
-	int r = wf_tar_open(file, ret, err);
+	r = wf_tar_open(file, ret, err);
 	if (r == 1)
 		r = wf_legacy_open(file, ret, err);
 	if (r == 1)

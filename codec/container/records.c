@@ -229,7 +229,7 @@ const char *wf_container_kind_name(const struct wf_container *c)
 	static const char *const names[] = {
 		[WF_CONTAINER_ZIP] = "zip",       [WF_CONTAINER_TORCHSCRIPT] = "torchscript",
 		[WF_CONTAINER_LEGACY] = "legacy", [WF_CONTAINER_TAR] = "tar",
-		[WF_CONTAINER_PICKLE] = "pickle",
+		[WF_CONTAINER_PICKLE] = "pickle", [WF_CONTAINER_SAFETENSORS] = "safetensors",
 	};
 	return names[c->kind];
 }
@@ -247,6 +247,11 @@ const char *wf_container_prefix(const struct wf_container *c)
 bool wf_container_big_endian(const struct wf_container *c)
 {
 	return c->big_endian;
+}
+
+wf_ref wf_container_metadata(const struct wf_container *c)
+{
+	return c->metadata;
 }
 
 uint32_t wf_container_count(const struct wf_container *c)

@@ -42,6 +42,7 @@ struct wf_container {
 	uint32_t count, capacity;
 	struct wf_name_chunk *names; /* the records' names, in chunks that never move */
 	struct wf_map index;         /* of records, by name */
+	wf_ref metadata;             /* safetensors */
 	uint32_t *storage_order;     /* legacy, tar */
 	uint32_t storage_count;
 };
@@ -80,7 +81,8 @@ int wf_zip_find_directory(struct wf_source *file, struct wf_zip_directory *ret, 
 int wf_zip_check_marks(struct wf_container *c, struct wf_error *err);
 
 int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
-/* The three below return 1 when the file is something else. */
+/* The four below return 1 when the file is something else. */
+int wf_safetensors_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 int wf_legacy_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 int wf_tar_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 int wf_plain_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);

@@ -51,6 +51,18 @@ static const char *name_of(enum wf_dtype dtype)
 	return i < DTYPES ? dtypes[i].name : NULL;
 }
 
+enum wf_dtype wf_safetensors_dtype(const char *name, uint32_t *ret_bits)
+{
+	*ret_bits = !strcmp(name, "F6_E2M3") || !strcmp(name, "F6_E3M2") ? 6 : 0;
+	for (size_t i = 0; i < DTYPES; i++)
+		if (!strcmp(dtypes[i].name, name)) {
+			bool packed = dtypes[i].dtype == WF_FLOAT4_E2M1FN_X2;
+			*ret_bits = packed ? 4 : 8u * wf_dtype_info(dtypes[i].dtype)->size_bytes;
+			return dtypes[i].dtype;
+		}
+	return WF_DTYPE_INVALID;
+}
+
 const char *wf_safetensors_refuses(enum wf_dtype dtype, const int64_t *shape, uint32_t ndim)
 {
 	uint64_t product = 1;
@@ -123,6 +135,27 @@ int wf_safetensors_sort(struct wf_safetensors_item *items, size_t n)
 	return 0;
 }
 
+/* false: behind them a header and its padding would pass what a file can be. */
+static bool move_on(uint64_t *at, uint64_t bytes)
+{
+	return !wf_add_u64(*at, bytes, at) && *at <= INT64_MAX - 2 * (uint64_t)WF_SAFETENSORS_JSON_MAX;
+}
+
+int wf_safetensors_align(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes)
+{
+	uint64_t at = 0;
+	for (uint8_t width = 8; width > 0; width /= 2)
+		for (size_t i = 0; i < n; i++) {
+			if (wf_dtype_info(items[i].dtype)->size_bytes != width)
+				continue;
+			items[i].begin = at;
+			if (!move_on(&at, items[i].size_bytes))
+				return -EFBIG;
+		}
+	*ret_bytes = at;
+	return 0;
+}
+
 int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes)
 {
 	size_t start[DTYPES + 2] = {0}, next = 0;
@@ -142,7 +175,7 @@ int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *
 	for (size_t i = 0; i < n; i++) {
 		items[i] = placed[i];
 		items[i].begin = at;
-		if (wf_add_u64(at, items[i].size_bytes, &at) || at > INT64_MAX - 2 * (uint64_t)WF_SAFETENSORS_JSON_MAX)
+		if (!move_on(&at, items[i].size_bytes))
 			return -EFBIG;
 	}
 	*ret_bytes = at;

@@ -37,6 +37,9 @@ struct wf_safetensors_note {
 	uint32_t key_len, value_len;
 };
 
+/* The dtype that the format calls so. *ret_bits: of an element as the format counts them. WF_DTYPE_INVALID: torch has no such one;
+ * *ret_bits is 0 then where the format has none either. */
+enum wf_dtype wf_safetensors_dtype(const char *name, uint32_t *ret_bits);
 /* NULL: an item of this dtype and shape can be said; else a sentence that tells why not. */
 const char *wf_safetensors_refuses(enum wf_dtype dtype, const int64_t *shape, uint32_t ndim);
 /* The same of a name. */
@@ -46,6 +49,8 @@ const char *wf_safetensors_refuses_name(const char *name, size_t len);
 int wf_safetensors_sort(struct wf_safetensors_item *items, size_t n); /* 0, -ENOMEM */
 /* From the order of names to that of the file, with `begin` of each. Returns the bytes of all data in *ret_bytes. */
 int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -ENOMEM, -EFBIG */
+/* Sets `begin` of each and leaves the order: those of the largest elements come first, so that all of them are aligned. */
+int wf_safetensors_align(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -EFBIG */
 /* Appends the head of placed items. Notes are written in the order given. 0; -ENOMEM; -EFBIG: more JSON than a reader takes. */
 int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
 			size_t note_count, struct wf_buffer *out);

@@ -268,21 +268,9 @@ static int apply_and_record(struct wf_checkpoint *ck, wf_ino ino, const char *na
 /* What was declared, and what it made of the shape of what is there already. */
 static int declare_as_it_is(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
-	struct wf_buffer shape = WF_BUFFER_INIT;
-	struct wf_tensor t;
 	bool type = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
 	int r = wf_edit_declare(ck, ino, name, value);
-	if (r < 0 || !type || wf_edit_tensor(ck, ino, &t) < 0)
-		return r;
-	wf_json_ints(&shape, t.shape, t.ndim);
-	r = wf_buffer_status(&shape);
-	if (r == 0)
-		r = wf_edit_declare(ck, ino, "user.torch.dtype", wf_dtype_info(t.dtype)->name);
-	if (r == 0)
-		r = wf_edit_declare(ck, ino, "user.torch.shape", shape.data);
-	wf_buffer_free(&shape);
-	wf_edit_known(ck, ino)->declared_fits = r == 0;
-	return r;
+	return r < 0 || !type ? r : wf_edit_declare_type(ck, ino);
 }
 
 /* Content that is new, empty or in a writer's hands: attributes say what it is to be, and one that does not fit yet waits. */
@@ -334,10 +322,16 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 	if (!strcmp(name, "user.torch.dtype") &&
 	    !wf_container_holds(ck->container, ck->graph, wf_dtype_from_name(value)))
 		return wf_refuse(ck, -EINVAL, "%s cannot hold elements of %s",
-				 wf_container_kind_of(ck->container) == WF_CONTAINER_LEGACY
+				 wf_edit_is_flat(ck) ? "a safetensors file"
+				 : wf_container_kind_of(ck->container) == WF_CONTAINER_LEGACY
 					 ? "a checkpoint of the legacy format"
 					 : "this pickle",
 				 value);
+	if (!has_text(ck, ino, name, value)) {
+		int said = wf_edit_check_attribute(ck, ino, name, value);
+		if (said < 0)
+			return said;
+	}
 	int kept = wf_edit_check_pickle(ck, ino);
 	if (kept < 0)
 		return kept;

@@ -14,6 +14,9 @@ int wf_base_read(struct wf_source *file, uint32_t after, struct wf_base *ret, st
 		r = wf_storages_new(ret->graph, ret->container, &ret->storages, err);
 	if (r == 0)
 		r = wf_tree_new(ret->graph, ret->storages, ret->container, root, after, &ret->tree, err);
+	wf_ref metadata = r == 0 ? wf_container_metadata(ret->container) : WF_NIL;
+	if (metadata != WF_NIL && (r = wf_tree_add_metadata(ret->tree, metadata)) < 0)
+		wf_fail(err, r, "out of memory");
 	return r;
 }
 

@@ -97,12 +97,14 @@ int wf_link(struct wf_checkpoint *ck, uint32_t ino, uint32_t new_dir, const char
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
-	r = wf_apply_link(ck, ino, new_dir, new_name);
+	wf_ino made;
+	r = wf_edit_is_flat(ck) && !wf_name_is_scratch(new_name) ? wf_edit_copy(ck, ino, new_dir, new_name, &made)
+								 : wf_apply_link(ck, ino, new_dir, new_name, &made);
 	if (r == 0) {
 		wf_edit_stamp(ck, new_dir, true);
-		wf_edit_stamp(ck, ino, false);
+		wf_edit_stamp(ck, made, false);
 	}
-	return stat_and_end(ck, r, new_dir, ino, ret);
+	return stat_and_end(ck, r, new_dir, made, ret);
 }
 
 /* Follows a relative target, symbolic links excepted. An absolute one names no place that this library knows. */

@@ -80,7 +80,7 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 	bool is_new = f && f->is_new;
 	if (wf_class_is(ck->graph, d->object, klass))
 		return 0;
-	if (d->kind != WF_DIR_MAPPING || d->read_only_names || wf_edit_is_scratch(ck, ino))
+	if (d->kind != WF_DIR_MAPPING || d->read_only_names || wf_edit_is_flat(ck) || wf_edit_is_scratch(ck, ino))
 		return is_new ? 0 : -EPERM;
 	/* a mapping of another class is more than its entries */
 	bool plain =
@@ -101,7 +101,7 @@ int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json)
 	char name[WF_NAME_MAX + 1];
 	struct wf_place p;
 	wf_ref key;
-	if (wf_tree_node(ck->tree, ino)->nlink != 1 || wf_edit_place_of(ck, ino, &p) < 0)
+	if (wf_edit_is_flat(ck) || wf_tree_node(ck->tree, ino)->nlink != 1 || wf_edit_place_of(ck, ino, &p) < 0)
 		return 0;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
 	if (d->kind != WF_DIR_MAPPING || d->read_only_names || !wf_is(ck->graph, d->entries[p.position].key, WF_STR) ||

@@ -63,6 +63,11 @@ static bool can_be_written(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_wanted w;
+	if (o && o->flushed && f->is_new && !f->declared && offset == 0 && wf_text_is_line(buf, len) &&
+	    !wf_edit_takes_line(ck, ino) && wf_edit_wanted(ck, ino, NULL, NULL, &w) == 0 && w.kind == WANT_NEW) {
+		wf_refuse(ck, -EINVAL, "a safetensors file holds tensors alone, and this text is none");
+		return false;
+	}
 	if (len == 0 || !o || !(f->anew || n->type == WF_NODE_VALUE) ||
 	    (f->is_new && !ck->edits->pasts && !f->declared))
 		return true;

@@ -195,6 +195,23 @@ int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, cons
 	return r < 0 && r != -ENOENT ? r : wf_apply_declared(ck, ino, name, value);
 }
 
+int wf_edit_declare_type(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_buffer shape = WF_BUFFER_INIT;
+	struct wf_tensor t;
+	if (wf_edit_tensor(ck, ino, &t) < 0)
+		return 0;
+	wf_json_ints(&shape, t.shape, t.ndim);
+	int r = wf_buffer_status(&shape);
+	if (r == 0)
+		r = wf_edit_declare(ck, ino, "user.torch.dtype", wf_dtype_info(t.dtype)->name);
+	if (r == 0)
+		r = wf_edit_declare(ck, ino, "user.torch.shape", shape.data);
+	wf_buffer_free(&shape);
+	wf_edit_known(ck, ino)->declared_fits = r == 0;
+	return r;
+}
+
 const char *wf_declared(const struct wf_file *f, enum wf_declared_name name)
 {
 	return f && f->declared ? f->declared->value[name] : NULL;

@@ -46,7 +46,9 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 	bool failed = f->failed;
 	int r = 0;
 	/* an empty file that was made and never written is judged, too: it may be what a tensor without elements was */
-	if ((f->touched || (f->is_new && !f->judged && wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR)) && !failed)
+	bool never_written =
+		f->is_new && !f->judged && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR;
+	if ((f->touched || never_written) && !failed)
 		r = wf_edit_judge(ck, ino);
 	if (r == -EINVAL || r == -EFBIG || r == -EPERM)
 		note_refused(ck, ino);

@@ -6,13 +6,14 @@
  * The files, from the bottom. Each uses those above it in this list, and none that follows:
  *
  *   state, base, locks, scratch_dirs      what is known of a file; the directories beside directories that hold scratch entries
- *   hide, places, times, refuse           where entries are, which are hidden, when they changed
+ *   hide, places, times, refuse, format   where entries are, which are hidden, when they changed; what cannot be
  *   storages, objects, past, class        storages and their data files; objects of the graph and their types; what names remember
  *   payload, rewrite, touch, record       the log
  *   old, view, attribute_texts, home      what an entry was; what readers see of it (and report: what wf_status says)
  *   pending, declared, extents, forget    content that waits to be judged; attributes that wait for content
  *   set, scratch, wanted                  what content is to become, and the object that it becomes
- *   judge, names, removals, make, begin   judging; new and removed entries; locks and room for an edit
+ *   judge, names, removals, make, copy    judging; new and removed entries
+ *   begin                                 locks and room for an edit
  *   finish, rename                        the end of writing; a file that takes an entry's name
  *   attributes, content, open, calls      the calls that edit
  *   replay_scratch, replay, keep, life    the log read again; a commit; opening and closing (and revert)
@@ -25,6 +26,7 @@
  */
 #pragma once
 
+#include "codec/edit/format_inner.h"
 #include "codec/edit/hide_inner.h"
 #include "codec/edit/record_inner.h"
 #include "codec/edit/state.h"
@@ -279,7 +281,6 @@ int wf_apply_rmdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool 
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret);
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret);
 int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object);
-int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name);
 int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const char *name, wf_ino *ret);
 /* target is text that leads anywhere. -EPERM but for scratch names. */
 int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir, const char *name, wf_ino *ret);
@@ -382,7 +383,8 @@ enum wf_declared_name {
 int wf_declared_check(const char *name, const char *value);
 int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
 int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value); /* with its record */
-const char *wf_declared(const struct wf_file *f, enum wf_declared_name name);                   /* NULL: not declared */
+int wf_edit_declare_type(struct wf_checkpoint *ck, wf_ino ino); /* dtype and shape of what is there, which they fit */
+const char *wf_declared(const struct wf_file *f, enum wf_declared_name name); /* NULL: not declared */
 void wf_declared_clear(struct wf_file *f);
 int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free);
 int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);

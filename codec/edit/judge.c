@@ -40,7 +40,8 @@ static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wan
 	cleanup_free char *text = own;
 	const char *shown = own ? own : f->text.data ? f->text.data : "";
 	if (r == 0)
-		r = wf_value_parse(ck->graph, w->like, shown, size, &object);
+		r = wf_value_parse(ck->graph, w->like, shown, wf_edit_metadata_size(ck, ino, w->like, shown, size),
+				   &object);
 	if (r == 0 && w->declared) {
 		char klass[256]; /* that was declared, and an int stays one */
 		wf_class_name(ck->graph, w->like, klass, sizeof klass);
@@ -261,18 +262,38 @@ static int become_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	return r < 0 ? r : wf_edit_become(ck, ino, object, plain.place);
 }
 
+/* New metadata are texts, whatever they look like. */
+static int judge_metadata(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
+{
+	uint64_t size = wf_edit_size(ck, ino);
+	char *own = NULL;
+	if (size > WF_VALUE_MAX_BYTES)
+		return -EFBIG;
+	int r = read_all(ck, ino, size, &own);
+	cleanup_free char *text = own;
+	if (r == 0 && !wf_text_is_utf8(text, size, false))
+		r = wf_refuse(ck, -EINVAL, "the metadata of a safetensors file are texts alone, in UTF-8");
+	if (r < 0)
+		return r;
+	wf_ref object = wf_string(ck->graph, WF_STR, text, wf_edit_metadata_size(ck, ino, WF_NIL, text, size));
+	return object == WF_NIL ? -ENOMEM : wf_edit_become(ck, ino, object, w->place);
+}
+
 static int judge_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
 {
 	uint64_t size = wf_edit_size(ck, ino);
 	char last, *own = NULL;
 	wf_ref object;
+	struct wf_place at;
+	if (wf_edit_place_of(ck, ino, &at) == 0 && wf_edit_in_metadata(ck, at.dir))
+		return judge_metadata(ck, ino, w);
 	bool line = size > 0 && size <= WF_VALUE_MAX_BYTES && wf_edit_read(ck, ino, size - 1, &last, 1) == 0 &&
 		    last == '\n';
 	int r = line ? read_all(ck, ino, size, &own) : -EINVAL;
 	cleanup_free char *text = own;
 	if (r == 0)
 		r = wf_value_new(ck->graph, text, size, &object);
-	if (r != -EINVAL)
+	if (r != -EINVAL && (r < 0 || !wf_edit_is_flat(ck) || !wf_edit_takes_line(ck, ino)))
 		return r < 0 ? r : wf_edit_become(ck, ino, object, w->place);
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f->is_new && !f->anew)

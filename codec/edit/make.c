@@ -45,6 +45,9 @@ int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_in
 		r = wf_edit_room_for(ck, dir, name, WF_NIL, &to, &key);
 	if (r < 0)
 		return r;
+	r = wf_edit_check_directory(ck, to);
+	if (r < 0)
+		return r;
 	wf_ref object = same_class(ck, wf_tree_dir(ck->tree, to)->object);
 	if (object == WF_NIL)
 		return -ENOMEM;
@@ -117,7 +120,7 @@ int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_r
 	return r < 0 ? r : wf_tree_add(ck->tree, to, key, object, WF_NO_INO, &ino);
 }
 
-int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name)
+int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name, wf_ino *ret)
 {
 	wf_ino to;
 	wf_ref key;
@@ -126,6 +129,7 @@ int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *
 		return -ENOENT;
 	if (n->type == WF_NODE_DIR)
 		return -EPERM;
+	*ret = ino;
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = wf_edit_room_for(ck, dir, name, WF_NIL, &to, &key);
@@ -150,6 +154,8 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = wf_edit_room_for(ck, dir, name, WF_NIL, &to, &key);
+	if (r == 0)
+		r = wf_edit_check_directory(ck, to);
 	if (r == 0 && (object == WF_NIL || (wf_edit_is_scratch(ck, target) && !wf_edit_is_scratch(ck, to))))
 		r = -EPERM; /* a commit would write what is not part of the checkpoint */
 	struct wf_buffer *b = wf_edit_payload(ck);

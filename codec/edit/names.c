@@ -60,15 +60,14 @@ int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_
 		return strcmp(back, name) && !hole_of(ck, d, name) ? -EINVAL : 0;
 	}
 	const struct wf_past *past = wf_past_of(ck, dir, name);
-	if (past && past->key != WF_NIL) {
+	int r = 0;
+	if (past && past->key != WF_NIL)
 		*ret_key = past->key; /* the name alone does not tell 7 from "7" */
-		return 0;
-	}
-	if (wf_tree_keeps_key(ck->tree, old, name)) {
+	else if (wf_tree_keeps_key(ck->tree, old, name))
 		*ret_key = old;
-		return 0;
-	}
-	return wf_tree_new_key(ck->tree, dir, name, ret_key);
+	else
+		r = wf_tree_new_key(ck->tree, dir, name, ret_key);
+	return r < 0 ? r : wf_edit_check_key(ck, dir, name, ret_key);
 }
 
 bool wf_edit_pending_at(const struct wf_checkpoint *ck, wf_ino dir)

@@ -178,6 +178,9 @@ static bool is_same_array(const struct wf_checkpoint *ck, wf_ino ino, const stru
 int wf_edit_change_type(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
 {
 	struct type_change f = {ck, t, WF_NIL};
+	int refused = wf_edit_check_type(ck, t);
+	if (refused < 0)
+		return refused;
 	note_shape(ck, ino);
 	ck->edits->types_changed = true;
 	bool quantised = t->quantizer != WF_NIL && !wf_dtype_info(t->dtype)->quantised;

@@ -63,6 +63,11 @@ static int dir_path(struct wf_checkpoint *ck, wf_ino dir, const char **ret)
 	wf_ino chain[DEPTH_MAX], at = wf_edits_visible_dir(ck, dir);
 	uint32_t n = 0;
 	const char *base = "";
+	/* the one that no directory names */
+	if (at == wf_tree_metadata(ck->tree)) {
+		*ret = WF_METADATA_PATH "/";
+		return 0;
+	}
 	/* up to a directory whose path is known, then down again */
 	while (at != WF_INO_ROOT) {
 		struct wf_dir_path *p = cached(ck, at);

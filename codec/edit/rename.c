@@ -231,6 +231,27 @@ static int destination(struct wf_checkpoint *ck, const struct wf_place *from, wf
 	return r;
 }
 
+/* What stands at the end of it, where the format holds not everything everywhere. */
+static int check_kinds(struct wf_checkpoint *ck, const struct move *m, bool exchanges)
+{
+	if (m->from.dir == m->to)
+		return 0;
+	if (m->is_dir)
+		return wf_edit_check_directory(ck, m->to);
+	/* a backup that is a link is a tie once it is a key */
+	if (wf_edit_is_flat(ck) && !ck->edits->replaying && wf_edit_is_scratch(ck, m->from.dir) &&
+	    !wf_edit_is_scratch(ck, m->to) && wf_edit_node(ck, &m->from)->nlink > 1)
+		return wf_refuse(ck, -EPERM, "it has another name, and a safetensors file has no ties");
+	/* one that was written beside the metadata is judged by its new place */
+	bool judged_there = m->is_new && wf_edit_in_metadata(ck, m->to) && wf_edit_is_scratch(ck, m->from.dir);
+	int r = judged_there ? 0 : wf_edit_check_object(ck, m->to, wf_edit_entry(ck, &m->from)->value);
+	if (r == 0 && exchanges)
+		r = wf_edit_node(ck, m->onto)->type == WF_NODE_DIR
+			    ? wf_edit_check_directory(ck, m->from.dir)
+			    : wf_edit_check_object(ck, m->from.dir, wf_edit_entry(ck, m->onto)->value);
+	return r == -EINVAL ? -EPERM : r; /* of rename(2) that is a directory that moves into itself */
+}
+
 /* heir: of a replay, whose file was judged; NULL: it is found out. */
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags, const bool *heir)
@@ -255,6 +276,8 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		r = check_replace(ck, &from, &onto);
 	if (r == 0)
 		r = destination(ck, &from, new_dir, &m);
+	if (r == 0)
+		r = check_kinds(ck, &m, exchanges);
 	if (r == 0 && (wf_edit_pending_at(ck, from.dir) || wf_edit_pending_at(ck, m.to)))
 		r = wf_edit_check_names(ck);
 	if (r < 0)

@@ -66,7 +66,13 @@ static int walk(struct wf_checkpoint *ck, const char *path, size_t len, wf_ino *
 {
 	char name[WF_NAME_MAX + 1];
 	struct wf_place p;
-	wf_ino dir = WF_INO_ROOT;
+	wf_ino dir = WF_INO_ROOT, metadata = wf_tree_metadata(ck->tree);
+	size_t skip = strlen(WF_METADATA_PATH "/");
+	if (metadata != WF_NO_INO && len >= skip && !memcmp(path, WF_METADATA_PATH "/", skip)) {
+		dir = metadata;
+		path += skip;
+		len -= skip;
+	}
 	while (len > 0) {
 		const char *slash = memchr(path, '/', len);
 		size_t n = slash ? (size_t)(slash - path) : len;
@@ -203,7 +209,7 @@ static int replay_names(struct wf_checkpoint *ck, enum wf_edit_record type, stru
 			wf_edit_stamp_made(ck, dir, ino);
 		return r;
 	default:
-		r = type == EDIT_LINK ? wf_apply_link(ck, ino, new_dir, new_name)
+		r = type == EDIT_LINK ? wf_apply_link(ck, ino, new_dir, new_name, &ino)
 				      : wf_apply_symlink(ck, ino, new_dir, new_name, &ino);
 		if (r == 0)
 			wf_edit_stamp_made(ck, new_dir, ino);

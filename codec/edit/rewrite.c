@@ -11,8 +11,8 @@ bool wf_checkpoint_rewritable(struct wf_checkpoint *ck)
 	enum wf_container_kind kind = wf_container_kind_of(ck->container);
 	if (ck->rewritable != WF_REWRITABLE_UNKNOWN)
 		return ck->rewritable == WF_REWRITABLE;
-	/* a tar's ids become calls while it is read; TorchScript has its own rules */
-	int r = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_TORCHSCRIPT
+	/* a tar's ids become calls while it is read; TorchScript has its own rules; safetensors has no pickle */
+	int r = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_TORCHSCRIPT || kind == WF_CONTAINER_SAFETENSORS
 			? 1
 			: wf_pickle_faithful(ck->graph, wf_tree_root(ck->tree), &ck->why_verbatim);
 	if (r < 0)

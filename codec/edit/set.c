@@ -116,7 +116,10 @@ int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place
 
 int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place)
 {
-	int r = record_set(ck, ino, object, place);
+	struct wf_place p;
+	int r = wf_edit_place_of(ck, ino, &p) < 0 ? 0 : wf_edit_check_object(ck, p.dir, object);
+	if (r == 0)
+		r = record_set(ck, ino, object, place);
 	if (r == -ENOENT) /* an orphan: nobody will see what it is */
 		return 0;
 	return r < 0 ? r : wf_apply_set(ck, ino, object, place);

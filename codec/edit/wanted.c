@@ -192,8 +192,10 @@ int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *
 	} else {
 		want_old(ck, ino, ret);
 	}
+	wf_edit_narrow(ck, ret);
 	const struct wf_wanted base = *ret;
 	int r = f && f->declared ? apply_declared(ck, f, ret) : 0;
+	wf_edit_narrow(ck, ret);
 	if (r == 0 && declares_nothing_new(&base, ret))
 		*ret = base;
 	ret->declared &= f && !f->declared_fits; /* they have come true: that is its type now, as of any other entry */

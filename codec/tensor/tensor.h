@@ -108,7 +108,7 @@ bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b);
 uint64_t wf_tensor_tie_hash(const struct wf_graph *g, const struct wf_tensor *t); /* the same of tied tensors */
 
 /* Whether a commit can put a tensor of that dtype into such a file: the legacy format names dtypes by their storage's
- * class, and a plain pickle has NumPy's, or torch's where it holds torch tensors. true of WF_DTYPE_INVALID. */
+ * class, a plain pickle has NumPy's, or torch's where it holds torch tensors, and safetensors its own. true of WF_DTYPE_INVALID. */
 bool wf_container_holds(const struct wf_container *c, const struct wf_graph *g, enum wf_dtype dtype);
 
 /* ---- making and changing the graph's form; all return 0, -ENOMEM or -E2BIG; -EINVAL what the form cannot say ---- */

@@ -158,6 +158,16 @@ int wf_tree_add_detached(struct wf_tree *t, wf_ino parent, wf_ref container, wf_
 	return r;
 }
 
+int wf_tree_add_metadata(struct wf_tree *t, wf_ref mapping)
+{
+	return wf_tree_add_detached(t, WF_INO_ROOT, mapping, &t->metadata);
+}
+
+wf_ino wf_tree_metadata(const struct wf_tree *t)
+{
+	return t->metadata;
+}
+
 void wf_tree_set_parent(struct wf_tree *t, wf_ino ino, wf_ino parent)
 {
 	if (wf_tree_node(t, ino))

@@ -14,6 +14,7 @@ struct wf_tree {
 	uint32_t changes;        /* of names and values, so far */
 	struct wf_tree *objects; /* the unabridged tree, NULL until somebody looks; only the tree itself has one */
 	uint32_t objects_of;     /* `changes` when it was made */
+	wf_ino metadata;         /* wf_tree_add_metadata */
 	wf_ref root;             /* what the checkpoint is: another object when it cannot be changed itself */
 	struct wf_graph *graph;
 	struct wf_storages *storages;

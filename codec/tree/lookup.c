@@ -137,6 +137,9 @@ void wf_tree_path(const struct wf_tree *t, wf_ino ino, struct wf_buffer *out)
 	t = wf_tree_of(t, ino) ? wf_tree_of(t, ino) : t;
 	wf_ino *chain = malloc((PATH_LIMIT / 2 + 1) * sizeof *chain);
 	int n = chain ? ancestors(t, ino, chain, PATH_LIMIT / 2 + 1) : -ENOMEM;
+	const struct wf_node *node = wf_tree_node(t, ino);
+	if (t->metadata != WF_NO_INO && node && (ino == t->metadata || node->parent == t->metadata))
+		wf_buffer_puts(out, n == 0 ? WF_METADATA_PATH : WF_METADATA_PATH "/");
 	if (n < 0 || append_path(t, chain, n, out) < 0)
 		wf_buffer_puts(out, "...");
 	free(chain);

@@ -95,6 +95,11 @@ struct wf_tree;
 int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
 		struct wf_tree **ret, struct wf_error *err);
 void wf_tree_free(struct wf_tree *t);
+/* A mapping of texts that is no part of the root and stands beside it, as WF_METADATA_PATH: the __metadata__ of a safetensors file. Its
+ * directory is one as any other, but that nothing above names it. Once, before any edit. 0 or -ENOMEM. */
+#define WF_METADATA_PATH ".weightfs/metadata"
+int wf_tree_add_metadata(struct wf_tree *t, wf_ref mapping);
+wf_ino wf_tree_metadata(const struct wf_tree *t); /* WF_NO_INO: there is none */
 /* The root object: the one given, or what an edit put in the place of a tuple or a plain value. */
 wf_ref wf_tree_root(const struct wf_tree *t);
 /* After a commit: the container that the names belong to now. */

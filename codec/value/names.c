@@ -226,6 +226,13 @@ static bool ends_in_random(const char *s, size_t start)
 	return true;
 }
 
+bool wf_name_is_passing(const char *name)
+{
+	size_t len = strlen(name);
+	return wf_name_is_temporary(name) ||
+	       (name[0] == '.' && len > 8 && name[len - 7] == '.' && ends_in_random(name, len - 6));
+}
+
 bool wf_name_is_temporary(const char *name)
 {
 	if (!strncmp(name, "sed", 3))

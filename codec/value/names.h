@@ -25,6 +25,8 @@ bool wf_name_may_have_twin(const struct wf_graph *g, wf_ref key);
 int wf_key_from_name(struct wf_graph *g, const char *name, bool int_keys, wf_ref *ret);
 /* Names that editors and file managers leave behind; they never become keys. */
 bool wf_name_is_scratch(const char *name);
+/* Whether a tool makes a file under it only to rename it over another: .NAME.XXXXXX, as rsync does, and those of the next function. */
+bool wf_name_is_passing(const char *name);
 /* The name of a file that sed -i or rsync makes beside the element of a list, to rename it over that: sedXXXXXX, .7.XXXXXX. No
  * element is called so; in a mapping either is a key like any other. */
 bool wf_name_is_temporary(const char *name);

@@ -82,8 +82,12 @@ static int find(struct wfctl_store *s, const char *path, bool follow_last, struc
 		struct wf_stat *ret)
 {
 	struct walk w = {.s = s};
+	size_t len = strlen(WF_METADATA_NAME);
+	uint32_t dir = WF_ROOT;
 	s->reason[0] = '\0';
-	return go(&w, WF_ROOT, path, follow_last, ret_place, ret);
+	if (!strncmp(path, WF_METADATA_NAME, len) && (path[len] == '/' || !path[len]) && wf_metadata(s->ck, &dir) == 0)
+		path += len + strspn(path + len, "/");
+	return go(&w, dir, path, follow_last, ret_place, ret);
 }
 
 /* Where a new name goes; the name may be there. */

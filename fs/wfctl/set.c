@@ -118,6 +118,10 @@ static int read_value(struct wfctl_store *s, const char *key, bool there, const 
 		wf_buffer_printf(&v->text, type->line ? "%s\n" : "%s", text);
 		return WFCTL_OK;
 	}
+	if (!strncmp(key, WF_METADATA_NAME "/", strlen(WF_METADATA_NAME "/"))) {
+		wf_buffer_puts(&v->text, text); /* nothing but texts */
+		return WFCTL_OK;
+	}
 	if (there)
 		return read_for(s, key, text, v);
 	read_new(text, v);

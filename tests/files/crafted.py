@@ -275,7 +275,6 @@ def look_alike(name, words, content):
 look_alike("empty.pt", ["empty"], b"")
 look_alike("html.pt", ["HTML"], b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n")
 look_alike("git-lfs.pt", ["git-lfs", "pointer"], b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 123\n")
-look_alike("safetensors.pt", ["safetensors"], struct.pack("<Q", 64) + b'{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'.ljust(64) + F4)
 look_alike("gguf.pt", ["GGUF"], b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
 look_alike("7z.pt", ["7z"], b"7z\xbc\xaf\x27\x1c\0\4" + bytes(32))
 look_alike("gzip.pt", ["gzip"], lambda: zlib.compress(b"x", wbits=31))
@@ -285,6 +284,23 @@ look_alike("zeroes.pt", [], bytes(4096))
 look_alike("json.pt", ["JSON"], b'{"model_type": "bert"}\n')
 look_alike("npy.pt", ["NumPy"], b"\x93NUMPY\x01\0" + struct.pack("<H", 54) + b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}\n" + F4)
 look_alike("hdf5.pt", ["HDF5"], b"\x89HDF\r\n\x1a\n" + bytes(64))
+
+
+# ---- safetensors ----
+
+def safetensors(json, data=F4, length=None):
+    json = json.encode()
+    return struct.pack("<Q", len(json) if length is None else length) + json + data
+
+
+ONE = '"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'
+case("good-safetensors.pt", good={"w": F4})(lambda: safetensors('{"__metadata__":{"format":"pt"},%s}' % ONE))
+case("bad-safetensors-cut.safetensors", ["truncated"])(lambda: safetensors("{%s}" % ONE)[:-1])
+case("bad-safetensors-behind.safetensors", ["1 bytes", "no tensor"])(lambda: safetensors("{%s}" % ONE, F4 + b"x"))
+case("bad-safetensors-twice.safetensors", ["w", "two tensors"])(lambda: safetensors("{%s,%s}" % (ONE, ONE.replace("0,16", "16,32")), F4 + F4))
+case("bad-safetensors-dtype.safetensors", ["F99"])(lambda: safetensors("{%s}" % ONE.replace("F32", "F99")))
+case("bad-safetensors-length.safetensors", ["header", "100000000"])(lambda: safetensors("{%s}" % ONE, length=100000001))
+case("unsupported-safetensors-f6.safetensors", ["F6_E2M3"])(lambda: safetensors('{"w":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]}}', b"abc"))
 
 
 # ---- plain pickles ----

@@ -41,8 +41,6 @@ KNOWN_EXPORTS = {
     "wf_dict_compact", "wf_fingerprint_equal",
     "wf_layout_init", "wf_layout_next",
     "wf_zip_id_combine",
-    # the reader of JSON out of a file, until values read with it
-    "wf_json_init",
 }
 
 # Tags that two files define.

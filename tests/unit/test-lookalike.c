@@ -63,7 +63,6 @@ static void test_named(void **state)
 		{BYTES("\x89HDF\r\n\x1a\n\0\0"), "HDF5"},
 		{BYTES("\x93NUMPY\1\0v\0{'descr'"), "NumPy array"},
 		{BYTES("PK\5\6\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), "empty zip"},
-		{BYTES("\x10\0\0\0\0\0\0\0{\"a\":1       }data"), "safetensors"},
 		{BYTES("\x8\x7\x12\x7pytorch\x1a\5"
 		       "1.13"),
 		 "ONNX"},

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* A whole safetensors file, as container/safetensors_head.h draws it: the header is made when the commit is planned, and the data follows,
+ * copied where it is old.
+ *
+ * The order of the entries is that of the dictionary. The data need not have the same: it lies by the size of its elements, the largest
+ * first, so that every tensor is aligned, and otherwise in that order, which is where the format's own writer has it, too. A repack
+ * writes both as that writer would.
+ */
+#include "codec/commit/inner.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "codec/bytes/util.h"
+#include "codec/tensor/tensor.h"
+
+/* From so many bytes on a header is made longer for the clone that it makes possible. */
+#define PADDED_MIN_BYTES (1u << 20)
+
+/* ---- what is written ---- */
+
+struct tensor_list {
+	struct wf_plan *plan;
+	struct wf_error *err;
+	int64_t *sizes; /* of all shapes */
+	size_t size_count, size_capacity;
+	size_t *shapes; /* by tensor: where its own begin */
+};
+
+static int cannot(const struct tensor_list *l, const char *name, const char *why)
+{
+	return wf_fail_at(l->err, -EOPNOTSUPP, name, WF_ERROR_NO_OFFSET, "a safetensors file cannot hold it: %s", why);
+}
+
+static int add_shape(struct tensor_list *l, const struct wf_tensor *t)
+{
+	if (l->size_count + t->ndim > l->size_capacity) {
+		size_t capacity = l->size_capacity ? 2 * l->size_capacity : 1024; /* a tensor has 64 at most */
+		int64_t *more = reallocarray(l->sizes, capacity, sizeof *more);
+		if (!more)
+			return wf_fail(l->err, -ENOMEM, "out of memory");
+		l->sizes = more;
+		l->size_capacity = capacity;
+	}
+	if (t->ndim > 0)
+		memcpy(l->sizes + l->size_count, t->shape, t->ndim * sizeof *l->sizes);
+	l->size_count += t->ndim;
+	return 0;
+}
+
+/* The tensor covers a storage of its own, from its first byte to its last: so all of them are read, and made by edits. */
+static int check_tensor(const struct tensor_list *l, const char *name, const struct wf_tensor *t)
+{
+	const char *why = wf_safetensors_refuses(t->dtype, t->shape, t->ndim);
+	if (why)
+		return cannot(l, name, why);
+	if (t->kind != WF_TENSOR_DENSE || t->conj || t->neg || t->quantizer != WF_NIL)
+		return cannot(l, name, "it is no plain tensor");
+	const struct wf_storage *s = wf_storage_get(l->plan->in.storages, t->storage);
+	if (!t->contiguous || t->offset_elems || s->size_bytes != t->size_bytes || l->plan->live[t->storage])
+		return cannot(l, name, "it shares its bytes with another tensor");
+	return 0;
+}
+
+static bool is_changed(const struct wf_plan *p, uint32_t storage)
+{
+	const struct wf_storage *s = wf_storage_get(p->in.storages, storage);
+	const struct wf_record *record = wf_container_record(p->in.container, s->record);
+	return !record || s->resized || wf_extents_bytes(s->dirty) > 0 || record->size_bytes != s->size_bytes;
+}
+
+static int add_tensor(struct tensor_list *l, const struct wf_item *item)
+{
+	struct wf_plan *p = l->plan;
+	struct wf_tensor t;
+	size_t len = 0;
+	const char *name = wf_is(p->in.graph, item->key, WF_STR) ? wf_bytes(p->in.graph, item->key, &len) : NULL;
+	if (!name)
+		return wf_fail(l->err, -EOPNOTSUPP, "a safetensors file cannot hold a key that is no text");
+	const char *why = wf_safetensors_refuses_name(name, len);
+	if (why || !wf_is_tensor(p->in.graph, item->value))
+		return cannot(l, name, why ? why : "it is no tensor");
+	int r = wf_tensor_decode(p->in.graph, p->in.storages, item->value, &t, l->err);
+	if (r < 0) {
+		wf_error_where(l->err, name);
+		return r;
+	}
+	r = check_tensor(l, name, &t);
+	if (r == 0) {
+		l->shapes[p->count] = l->size_count;
+		r = add_shape(l, &t);
+	}
+	if (r < 0)
+		return r;
+	p->live[t.storage] = true;
+	p->order[p->order_count++] = t.storage;
+	bool changed = is_changed(p, t.storage);
+	p->parts[p->count] = (struct wf_part){
+		.kind = changed ? WF_PART_STORAGE : WF_PART_KEEP,
+		.record = changed ? WF_NO_RECORD : wf_storage_get(p->in.storages, t.storage)->record,
+		.storage = t.storage,
+	};
+	p->items[p->count] = (struct wf_safetensors_item){.name = name,
+							  .name_len = (uint32_t)len,
+							  .dtype = t.dtype,
+							  .ndim = t.ndim,
+							  .size_bytes = t.size_bytes,
+							  .id = p->count};
+	p->count++;
+	return 0;
+}
+
+static int add_tensors(struct tensor_list *l)
+{
+	struct wf_plan *p = l->plan;
+	uint32_t n;
+	const struct wf_item *items = wf_items(p->in.graph, p->in.root, &n);
+	if (!wf_is(p->in.graph, p->in.root, WF_DICT))
+		return wf_fail(l->err, -EOPNOTSUPP, "a safetensors file holds a dictionary of tensors alone");
+	p->items = calloc((size_t)n + 1, sizeof *p->items);
+	p->parts = calloc((size_t)n + 1, sizeof *p->parts);
+	p->data_order = calloc((size_t)n + 1, sizeof *p->data_order);
+	l->shapes = calloc((size_t)n + 1, sizeof *l->shapes);
+	p->capacity = n + 1;
+	int r = p->items && p->parts && p->data_order && l->shapes ? 0 : wf_fail(l->err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < n && r == 0; i++)
+		if (items[i].key != WF_NIL)
+			r = add_tensor(l, &items[i]);
+	for (uint32_t i = 0; i < p->count && r == 0; i++)
+		p->items[i].shape = l->sizes + l->shapes[i];
+	return r;
+}
+
+/* ---- where it stands ---- */
+
+/* The parts in the order of the entries, each as the record that the reader makes of it. */
+static int name_parts(struct wf_plan *p)
+{
+	cleanup_free struct wf_part *parts = calloc((size_t)p->count + 1, sizeof *parts);
+	if (!parts)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->count; i++) {
+		char *name = NULL;
+		parts[i] = p->parts[p->items[i].id];
+		if (asprintf(&name, "storage/%" PRIu32, i) < 0)
+			name = NULL;
+		parts[i].name = wf_plan_own_name(p, name);
+		if (!parts[i].name)
+			return -ENOMEM;
+		p->items[i].id = i;
+	}
+	free(p->parts);
+	p->parts = steal_pointer(&parts);
+	return 0;
+}
+
+static int by_begin(const void *a, const void *b, void *items)
+{
+	const struct wf_safetensors_item *x = (struct wf_safetensors_item *)items + *(const uint32_t *)a,
+					 *y = (struct wf_safetensors_item *)items + *(const uint32_t *)b;
+	if (x->begin != y->begin)
+		return x->begin < y->begin ? -1 : 1;
+	return x->size_bytes < y->size_bytes ? -1 : x->size_bytes > y->size_bytes;
+}
+
+static int place(struct wf_plan *p)
+{
+	uint64_t bytes;
+	int r = p->in.canonical ? wf_safetensors_sort(p->items, p->count) : 0;
+	if (r == 0)
+		r = p->in.canonical ? wf_safetensors_place(p->items, p->count, &bytes)
+				    : wf_safetensors_align(p->items, p->count, &bytes);
+	if (r == 0)
+		r = name_parts(p);
+	for (uint32_t i = 0; i < p->count; i++)
+		p->data_order[i] = i;
+	if (r == 0)
+		qsort_r(p->data_order, p->count, sizeof *p->data_order, by_begin, p->items);
+	return r;
+}
+
+static int make_head(struct wf_plan *p, struct wf_error *err)
+{
+	const struct wf_graph *g = p->in.graph;
+	uint32_t n;
+	const struct wf_item *pairs = wf_items(g, p->in.metadata, &n);
+	cleanup_free struct wf_safetensors_note *notes = calloc((size_t)n + 1, sizeof *notes);
+	size_t count = 0;
+	if (!notes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++) {
+		size_t key_len, value_len;
+		if (pairs[i].key == WF_NIL)
+			continue;
+		const char *key = wf_is(g, pairs[i].key, WF_STR) ? wf_bytes(g, pairs[i].key, &key_len) : NULL;
+		const char *value = wf_is(g, pairs[i].value, WF_STR) ? wf_bytes(g, pairs[i].value, &value_len) : NULL;
+		if (!key || !value)
+			return wf_fail(err, -EOPNOTSUPP, "the metadata of a safetensors file are texts alone");
+		notes[count++] = (struct wf_safetensors_note){key, value, (uint32_t)key_len, (uint32_t)value_len};
+	}
+	return wf_safetensors_head(p->items, p->count, notes, count, &p->head);
+}
+
+int wf_plan_safetensors(struct wf_plan *p, struct wf_error *err)
+{
+	struct tensor_list l = {.plan = p, .err = err};
+	if (err)
+		err->code = 0;
+	int r = add_tensors(&l);
+	if (r == 0)
+		r = place(p);
+	if (r == 0)
+		r = make_head(p, err);
+	free(l.sizes);
+	free(l.shapes);
+	for (uint32_t i = 0; r == 0 && i < p->count; i++)
+		p->items[i].shape = NULL; /* only the header needed it */
+	if (r < 0 && err && err->code == 0)
+		wf_fail(err, r, r == -EFBIG ? "the header would be longer than any reader takes" : "%s", strerror(-r));
+	return r;
+}
+
+/* ---- writing ---- */
+
+/* Blanks behind the JSON, after which the first byte of data lies in its block as it does in the old file, so that what stayed in its
+ * place among the data can be cloned. */
+static size_t blanks_for_clone(const struct wf_plan *p, const struct wf_out *o)
+{
+	uint64_t block = o->clone_block, head[1] = {0};
+	if (block == 0 || p->kept_bytes < PADDED_MIN_BYTES || p->in.canonical ||
+	    wf_source_read(wf_container_file(p->in.container), 0, head, sizeof head) < 0)
+		return 0;
+	uint64_t blanks = (head[0] + 8 + block - p->head.len % block) % block;
+	return p->head.len - 8 + blanks <= WF_SAFETENSORS_JSON_MAX && blanks % 8 == 0 ? (size_t)blanks : 0;
+}
+
+static int write_head(const struct wf_plan *p, struct wf_out *o)
+{
+	size_t blanks = blanks_for_clone(p, o);
+	uint64_t json = p->head.len - 8 + blanks;
+	cleanup_free char *more = malloc(blanks + 1);
+	if (!more)
+		return -ENOMEM;
+	memset(more, ' ', blanks);
+	int r = wf_out_write(o, &json, sizeof json); /* little endian hosts only, as meson.build says */
+	if (r == 0)
+		r = wf_out_write(o, p->head.data + 8, p->head.len - 8);
+	return r < 0 ? r : wf_out_write(o, more, blanks);
+}
+
+static int write_part(const struct wf_plan *p, const struct wf_part *part, struct wf_out *o, struct wf_error *err)
+{
+	uint32_t ignored;
+	uint64_t offset;
+	int fd;
+	if (part->kind == WF_PART_STORAGE)
+		return wf_commit_storage(p, part->storage, o, &ignored, err);
+	int r = wf_commit_locate(p, part->record, &fd, &offset, err);
+	return r < 0 ? r : wf_out_copy(o, fd, offset, wf_container_record(p->in.container, part->record)->stored_bytes);
+}
+
+int wf_replace_safetensors(const struct wf_plan *p, struct wf_out *o, struct wf_error *err)
+{
+	if (err)
+		err->code = 0;
+	int r = write_head(p, o);
+	for (uint32_t i = 0; i < p->count && r == 0; i++)
+		r = write_part(p, &p->parts[p->data_order[i]], o, err);
+	if (r == 0)
+		r = wf_out_finish(o);
+	if (r < 0 && err && err->code == 0)
+		wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
+	return r;
+}
+
+/* The header that was written says what was planned, blanks aside. */
+int wf_check_safetensors(const struct wf_plan *p, const struct wf_container *written, struct wf_error *err)
+{
+	cleanup_free char *buf = malloc(p->head.len);
+	int r = buf ? wf_source_read(wf_container_file(written), 8, buf, p->head.len - 8) : -ENOMEM;
+	if (r < 0)
+		return wf_fail(err, r, "cannot read the file just written: %s", strerror(-r));
+	return memcmp(buf, p->head.data + 8, p->head.len - 8) == 0
+		       ? 0
+		       : wf_fail(err, -EUCLEAN,
+				 "the file just written is wrong: its header is not what was to be written");
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* What a format without a pickle cannot say. A safetensors file is a flat dictionary of plain tensors, and a few texts beside it: edits
+ * that ask for more are refused when they are made, with the reason, and not at the commit. */
+#include <errno.h>
+#include <string.h>
+
+#include "codec/container/safetensors_head.h"
+#include "codec/edit/inner.h"
+#include "codec/value/names.h"
+#include "codec/value/text.h"
+
+bool wf_edit_is_flat(const struct wf_checkpoint *ck)
+{
+	return wf_tree_metadata(ck->tree) != WF_NO_INO;
+}
+
+bool wf_edit_in_metadata(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	return dir != WF_NO_INO && dir == wf_tree_metadata(ck->tree);
+}
+
+/* A replay makes what was allowed when it was recorded. */
+static bool is_free(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	return !wf_edit_is_flat(ck) || ck->edits->replaying || wf_edit_is_scratch(ck, dir);
+}
+
+int wf_edit_check_key(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref *key)
+{
+	size_t len;
+	if (is_free(ck, dir))
+		return 0;
+	if (!wf_is(ck->graph, *key, WF_STR)) {
+		int r = wf_key_from_name(ck->graph, name, false, key);
+		if (r < 0)
+			return r;
+	}
+	const char *text = wf_bytes(ck->graph, *key, &len);
+	const char *why = wf_edit_in_metadata(ck, dir) ? NULL : wf_safetensors_refuses_name(text, len);
+	return why ? wf_refuse(ck, -EINVAL, "%s: %s", name, why) : 0;
+}
+
+int wf_edit_check_directory(struct wf_checkpoint *ck, wf_ino dir)
+{
+	return is_free(ck, dir) ? 0
+				: wf_refuse(ck, -EPERM,
+					    "a safetensors file is one flat dictionary: it holds no directories and no "
+					    "links (a name may have dots: encoder.weight)");
+}
+
+int wf_edit_check_object(struct wf_checkpoint *ck, wf_ino dir, wf_ref object)
+{
+	struct wf_tensor t;
+	if (is_free(ck, dir))
+		return 0;
+	bool text = wf_is(ck->graph, object, WF_STR);
+	if (wf_edit_in_metadata(ck, dir))
+		return text ? 0 : wf_refuse(ck, -EINVAL, "the metadata of a safetensors file are texts alone");
+	if (!wf_is_tensor(ck->graph, object) || wf_tensor_decode(ck->graph, ck->storages, object, &t, NULL) < 0 ||
+	    t.kind != WF_TENSOR_DENSE)
+		return wf_refuse(ck, -EINVAL,
+				 "a safetensors file holds tensors alone: no numbers, no texts, no lists (texts can be "
+				 "metadata, in %s)",
+				 WF_METADATA_PATH);
+	return wf_edit_check_type(ck, &t);
+}
+
+int wf_edit_check_type(struct wf_checkpoint *ck, const struct wf_tensor *t)
+{
+	const char *why = wf_edit_is_flat(ck) && !ck->edits->replaying
+				  ? wf_safetensors_refuses(t->dtype, t->shape, t->ndim)
+				  : NULL;
+	return why ? wf_refuse(ck, -EINVAL, "%s (%s)", why, wf_dtype_info(t->dtype)->name) : 0;
+}
+
+int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_place p;
+	if (!wf_edit_is_flat(ck) || wf_edit_place_of(ck, ino, &p) < 0 || is_free(ck, p.dir))
+		return 0;
+	wf_ref example = strcmp(name, "user.torch.class") ? WF_NIL : wf_class_example(ck->graph, value);
+	if (example != WF_NIL)
+		return wf_edit_check_object(ck, p.dir, example);
+	if (!strcmp(name, "user.torch.requires_grad") && !strcmp(value, "true"))
+		return wf_refuse(ck, -EINVAL, "a safetensors file does not say which tensors require gradients");
+	if (!strcmp(name, "user.torch.location") && strcmp(value, "cpu") != 0)
+		return wf_refuse(ck, -EINVAL, "a safetensors file does not say where a tensor was");
+	return 0;
+}
+
+void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w)
+{
+	if (!wf_edit_is_flat(ck))
+		return;
+	w->array = w->bare = w->parameter = w->requires_grad = false;
+	w->record = w->quantizer = WF_NIL;
+	w->location = NULL;
+}
+
+size_t wf_edit_metadata_size(struct wf_checkpoint *ck, wf_ino ino, wf_ref old, const char *text, size_t size)
+{
+	struct wf_place p;
+	size_t len = 0;
+	if (!wf_edit_is_flat(ck) || wf_edit_place_of(ck, ino, &p) < 0 || !wf_edit_in_metadata(ck, p.dir) ||
+	    !wf_text_is_line(text, size) || memchr(text, '\n', size) != text + size - 1)
+		return size;
+	const char *was = wf_is(ck->graph, old, WF_STR) ? wf_bytes(ck->graph, old, &len) : NULL;
+	return was && len > 0 && was[len - 1] == '\n' ? size : size - 1;
+}
+
+bool wf_edit_takes_line(struct wf_checkpoint *ck, wf_ino ino)
+{
+	char name[WF_NAME_MAX + 1];
+	struct wf_place p;
+	if (!wf_edit_is_flat(ck) || wf_edit_place_of(ck, ino, &p) < 0 || wf_edit_is_scratch(ck, p.dir) ||
+	    wf_edit_in_metadata(ck, p.dir))
+		return true;
+	/* on its way to a name whose type will tell what it is */
+	return wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name) && wf_name_is_passing(name);
+}

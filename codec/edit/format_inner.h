@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* What a flat format, safetensors, cannot say: edit/format.c; and what a link is there: edit/copy.c. The checks return 0, or refuse with a reason; they allow everything in scratch
+ * directories, in a replay, and in every other format. Threads: the checkpoint's lock is held exclusively. */
+#pragma once
+
+#include "codec/edit/state.h"
+
+struct wf_wanted;
+
+bool wf_edit_is_flat(const struct wf_checkpoint *ck);
+bool wf_edit_in_metadata(const struct wf_checkpoint *ck, wf_ino dir); /* it is the directory of the metadata */
+int wf_edit_check_key(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref *key); /* makes a text of it */
+int wf_edit_check_directory(struct wf_checkpoint *ck, wf_ino dir); /* a new directory, or a symbolic link, there */
+int wf_edit_check_object(struct wf_checkpoint *ck, wf_ino dir, wf_ref object);
+int wf_edit_check_type(struct wf_checkpoint *ck, const struct wf_tensor *t);
+int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+/* How much of a text that is written into the metadata is the value: a line ends before its newline, unless the old value had one, too.
+ * Of any other file: all of it. */
+size_t wf_edit_metadata_size(struct wf_checkpoint *ck, wf_ino ino, wf_ref old, const char *text, size_t size);
+void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w); /* to a plain tensor */
+bool wf_edit_takes_line(struct wf_checkpoint *ck, wf_ino ino);            /* a line of text may be new content there */
+
+/* edit/copy.c */
+/* A new file with the content of another. -EBUSY while that is written. */
+int wf_edit_copy(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name, wf_ino *ret);
+
+/* edit/make.c: what a link and the replay of its record do, where there are ties */
+/* ret: the file that has the name now. */
+int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name, wf_ino *ret);

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A safetensors file, mounted: what is read, every edit that the format can say, and each that it cannot, with its reason. The file is made
+and read here by the rules of the format, so that nothing but Python is needed; tests/torch holds the same against the library.
+
+Usage: safetensors_files.py BUILD_DIRECTORY. Prints TAP.
+"""
+import errno
+import json
+import os
+import struct
+import sys
+
+from kit import World, done, floats, need_fuse, ok, read, run, same, write
+
+need_fuse()
+
+WIDTHS = {"F32": 4, "I64": 8, "U8": 1, "BF16": 2, "I8": 1}
+
+
+def make(path, tensors=None, metadata=None):
+    """As save_file writes it, in the order given. tensors: name -> (dtype, shape, bytes)."""
+    head, at, data = {}, 0, b""
+    if metadata is not None:
+        head["__metadata__"] = metadata
+    for name, (dtype, shape, content) in tensors.items():
+        head[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(content)]}
+        at += len(content)
+        data += content
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    write(path, struct.pack("<Q", len(text)) + text + data)
+
+
+def load(path):
+    """name -> (dtype, shape, bytes) in the header's order, and the metadata; every rule of the format is checked."""
+    content = read(path)
+    n, = struct.unpack_from("<Q", content)
+    head = json.loads(content[8:8 + n])
+    metadata = head.pop("__metadata__", {})
+    data, covered = content[8 + n:], 0
+    for begin, end in sorted(e["data_offsets"] for e in head.values()):
+        assert begin == covered, "a hole or an overlap"
+        covered = end
+    assert covered == len(data) and n % 8 == 0, "bytes that belong to nothing"
+    for name, e in head.items():
+        assert (8 + n + e["data_offsets"][0]) % WIDTHS[e["dtype"]] == 0, f"{name} is not aligned"
+    return {name: (e["dtype"], e["shape"], data[slice(*e["data_offsets"])]) for name, e in head.items()}, metadata
+
+
+FILE = {"n": ("I64", [], struct.pack("<q", 3)), "a.w": ("F32", [2, 3], floats(6)), "b": ("F32", [4], floats(4)),
+        "z/\xe9": ("BF16", [5], b"0123456789"), "e": ("U8", [0, 7], b"")}
+
+
+def small(path):
+    make(path, FILE, {"format": "pt", "note": "two\nlines\n"})
+
+
+def xattr(path, name):
+    return os.getxattr(path, "user.torch." + name).decode()
+
+
+def refused(code, what, call, *args):
+    try:
+        call(*args)
+        ok(False, f"{what} was not refused")
+    except OSError as e:
+        same(errno.errorcode[e.errno], errno.errorcode[code], what)
+
+
+def reading(w):
+    w.mount("-o", "ro")
+    same(os.listdir(w.mnt), ["n", "a.w", "b", "z%2F\xe9", "e"], "the names, in the order of the header")
+    for name, (dtype, shape, content) in FILE.items():
+        path = f"{w.mnt}/{name.replace('/', '%2F')}"
+        same((read(path), json.loads(xattr(path, "shape"))), (content, shape), name)
+    same((xattr(f"{w.mnt}/z%2F\xe9", "dtype"), xattr(f"{w.mnt}/n", "location"), xattr(w.mnt, "class")), ("bfloat16", "cpu", "dict"), "attributes")
+    same({k: read(f"{w.mnt}/.weightfs/metadata/{k}") for k in os.listdir(f"{w.mnt}/.weightfs/metadata")},
+         {"format": b"pt", "note": b"two\nlines\n"}, "the metadata")
+    same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(w.file), "the view is the file")
+    lines = [json.loads(line) for line in read(f"{w.mnt}/.weightfs/tensors.json").splitlines()]
+    whole = read(w.file)
+    same([whole[t.get("file_offset", 0):][:t["bytes"]] for t in lines], [t[2] for t in FILE.values()], "tensors.json tells where")
+    same((w.status()["format"], read(f"{w.mnt}/.weightfs/globals")), ("safetensors", b""), "status and globals")
+    refused(errno.EROFS, "a write", write, f"{w.mnt}/n", b"4\n")
+    w.umount()
+
+
+def edit(w):
+    m = w.mnt
+    os.rename(f"{m}/a.w", f"{m}/layer.weight")
+    os.unlink(f"{m}/b")
+    write(f"{m}/n", b"41\n")
+    with open(f"{m}/z%2F\xe9", "r+b") as f:
+        f.seek(2)
+        f.write(b"xx")
+    write(f"{m}/raw", b"\1\2\3")
+    os.setxattr(f"{m}/raw", "user.torch.dtype", b"int8")
+    os.link(f"{m}/n", f"{m}/twin")
+    write(f"{m}/twin", b"7\n")
+    os.truncate(f"{m}/layer.weight", 12)
+    write(f"{m}/.weightfs/metadata/format", b"np\n")
+    write(f"{m}/.weightfs/metadata/epoch", b"12\n")
+    os.rename(f"{m}/.weightfs/metadata/note", f"{m}/.weightfs/metadata/text")
+
+
+WANTED = {"n": ("I64", [], struct.pack("<q", 41)), "layer.weight": ("F32", [1, 3], floats(3)), "z/\xe9": ("BF16", [5], b"01xx456789"),
+          "e": ("U8", [0, 7], b""), "raw": ("I8", [3], b"\1\2\3"), "twin": ("I64", [], struct.pack("<q", 7))}
+NOTES = {"format": "np", "text": "two\nlines\n", "epoch": "12"}
+
+
+def editing(w, options):
+    w.mount(*options)
+    edit(w)
+    same((os.stat(f"{w.mnt}/n").st_nlink, read(f"{w.mnt}/n")), (1, struct.pack("<q", 41)), "a link is a copy")
+    ok("copy of n" in read(f"{w.mnt}/.weightfs/log").decode(), "and the log says so")
+    before = read(w.file)
+    run("sync", w.mnt)
+    w.crash(*options)
+    same(read(w.file), before, "the file is untouched until the commit")
+    same(sorted(os.listdir(w.mnt)), sorted(k.replace("/", "%2F") for k in WANTED), "edits survive a kill")
+    same(read(f"{w.mnt}/.weightfs/metadata/epoch"), b"12\n", "the metadata's, too")
+    r = run(w.wfctl, "commit", w.mnt)
+    ok(r.returncode == 0, "a commit", r)
+    got, notes = load(w.file)
+    same((got, list(got)), (WANTED, list(WANTED)), "what was committed, in its order")
+    same(notes, NOTES, "and the metadata")
+    write(f"{w.mnt}/n", b"42\n")
+    write(f"{w.mnt}/.weightfs/metadata/epoch", b"13\n")
+    same(xattr(f"{w.mnt}/raw", "storage"), "4", "storages are counted in the order of the entries")
+    w.umount()
+    got, notes = load(w.file)
+    same((got["n"][2], notes["epoch"], got["twin"]), (struct.pack("<q", 42), "13", WANTED["twin"]), "and again")
+
+
+def refusing(w):
+    w.mount()
+    m = w.mnt
+    before = read(f"{m}/.weightfs/tensors.json")
+    refused(errno.EPERM, "a directory", os.mkdir, f"{m}/d")
+    refused(errno.EPERM, "a symbolic link", os.symlink, "n", f"{m}/l")
+    refused(errno.EINVAL, "a value", write, f"{m}/v", b"3\n")
+    refused(errno.EINVAL, "complex128", os.setxattr, f"{m}/n", "user.torch.dtype", b"complex128")
+    refused(errno.EINVAL, "gradients", os.setxattr, f"{m}/b", "user.torch.requires_grad", b"true")
+    refused(errno.EINVAL, "a location", os.setxattr, f"{m}/b", "user.torch.location", b"cuda:0")
+    refused(errno.EINVAL, "the name of the metadata", write, f"{m}/__metadata__", b"abcd")
+    refused(errno.EPERM, "a tensor among the metadata", os.rename, f"{m}/n", f"{m}/.weightfs/metadata/n")
+    refused(errno.EPERM, "metadata among the tensors", os.rename, f"{m}/.weightfs/metadata/format", f"{m}/format")
+    refused(errno.EPERM, "a directory among the metadata", os.mkdir, f"{m}/.weightfs/metadata/d")
+    refused(errno.EINVAL, "metadata that are no text", write, f"{m}/.weightfs/metadata/x", b"\xff\xfe")
+    shell = run("sh", "-c", f"echo 3 > {m}/s")
+    ok(shell.returncode == 1, "a shell hears of it", shell)
+    os.unlink(f"{m}/v")
+    os.unlink(f"{m}/s")
+    os.unlink(f"{m}/.weightfs/metadata/x")
+    log = read(f"{m}/.weightfs/log").decode()
+    for word in ("no directories", "tensors alone", "complex128", "gradients", "keeps that name for itself", "texts alone"):
+        ok(word in log, f"the log tells: {word}", log)
+    same(read(f"{m}/.weightfs/tensors.json"), before, "nothing of it is there")
+    w.umount()
+    same(load(w.file), (FILE, {"format": "pt", "note": "two\nlines\n"}), "or in the file")
+
+
+def discarding(w):
+    w.mount()
+    edit(w)
+    r = run(w.wfctl, "discard", w.mnt)
+    ok(r.returncode == 0, "discarded", r)
+    same((os.listdir(w.mnt)[:2], sorted(os.listdir(f"{w.mnt}/.weightfs/metadata"))), (["n", "a.w"], ["format", "note"]), "all is as it was")
+    same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(w.file), "to the last byte")
+    w.umount()
+
+
+def verbs(w):
+    """Without a mount, and a file of nothing to begin with."""
+    new = f"{w.dir}/new.safetensors"
+    r = run(w.wfctl, "new", new)
+    ok(r.returncode == 0 and load(new) == ({}, {}), "an empty file", r)
+    write(f"{w.dir}/raw", floats(6))
+    for command in (["set", new, "w", "--file", f"{w.dir}/raw"], ["attr", new, "w", "user.torch.dtype=float32"], ["attr", new, "w", "user.torch.shape=[3,2]"],
+                    ["cp", new, "w", "x"], ["mv", new, "x", "y"], ["cp", "--from", w.file, "--to", new, "b", "b"], ["rename", new, "s/^/p./"],
+                    ["rm", new, "p.b"], ["set", new, ".weightfs/metadata/format", "pt"]):
+        r = run(w.wfctl, *command)
+        ok(r.returncode == 0, " ".join(command[:1] + command[2:3]), r)
+    same(load(new), ({"p.w": ("F32", [3, 2], floats(6)), "p.y": ("F32", [3, 2], floats(6))}, {"format": "pt"}), "what they made")
+    for command in (["mkdir", new, "d"], ["set", new, "v", "3"], ["attr", new, "p.w", "user.torch.dtype=complex128"]):
+        before = read(new)
+        r = run(w.wfctl, *command)
+        ok(r.returncode == 1 and r.stderr.count("\n") == 1 and "safetensors" in r.stderr, f"{command[0]} is refused with its reason", r)
+        same(read(new), before, "and nothing changed")
+    r = run(w.wfctl, "repack", w.file)
+    ok(r.returncode == 0 and list(load(w.file)[0]) == ["n", "a.w", "b", "z/\xe9", "e"], "a repack has the order of save_file", r)
+    r = run(w.wfctl, "verify", w.file)
+    ok(r.returncode == 0, "verified", r)
+
+
+for options in ((), ("-o", "commit=replace"), ("-o", "commit=append"), ("-s",)):
+    with World(sys.argv[1], small) as world:
+        print(f"# {' '.join(options)}")
+        editing(world, options)
+for case in (reading, refusing, discarding, verbs):
+    with World(sys.argv[1], small) as world:
+        case(world)
+done()

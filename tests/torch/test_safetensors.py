@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Safetensors files, edited: random dictionaries are written by the library, edited in a mount or by wfctl as a plain dictionary is in
+Python, committed, and read by the library again. Names and their order, dtypes, shapes, bytes and metadata have to agree, and a file that
+the library wrote is shown to the byte.
+
+Usage: test_safetensors.py BUILD_DIRECTORY [ROUNDS [FIRST]]. Prints TAP; what needs a mount is skipped where /dev/fuse is missing.
+"""
+import json
+import os
+import random
+import sys
+import warnings
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
+from kit import World, done, ok, read, run, same, skip, write  # noqa: E402
+
+warnings.filterwarnings("ignore")
+import torch  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+BUILD = sys.argv[1]
+ROUNDS, FIRST = (int(n) for n in (sys.argv[2:] + ["40", "1"][len(sys.argv[2:]):])[:2])
+FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
+DTYPES = [getattr(torch, name) for name in (
+    "bool uint8 int8 float8_e5m2 float8_e4m3fn float8_e8m0fnu float8_e4m3fnuz float8_e5m2fnuz int16 uint16 float16 bfloat16 int32 uint32 "
+    "float32 complex64 float64 int64 uint64 float4_e2m1fn_x2").split() if hasattr(torch, name)]
+# a backslash is a pattern to wfctl; the header of names with one is in the unit tests
+LETTERS = ["a", "b", ".", "é", "日", "\0", "\1", "\n", '"', "/", "\x7f", "😀", " ", "%", "~"]
+
+
+def name_of(key):
+    """The contract's rule, for keys that are no numbers and are short."""
+    if key == "":
+        return "%"
+    text = key.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    return "%" + text.encode()[:1].hex().upper() + text[1:] if key in (".", "..", ".weightfs") else text
+
+
+def is_usable(key):
+    """Not one that an editor's scratch file has, nor one that the format keeps."""
+    return not (key.endswith("~") or key.startswith((".#", "._", "#")) or key == "__metadata__" or key.startswith("."))
+
+
+def some_key(r, used):
+    """One that the round has not seen: a name remembers what stood there until the next commit."""
+    while True:
+        key = "k" * r.randrange(2) + "".join(r.choice(LETTERS) for _ in range(r.randrange(1, 6)))
+        if key not in used and is_usable(key):
+            used.add(key)
+            return key
+
+
+def bits(t):
+    return bytes(t.contiguous().view(-1).view(torch.uint8).tolist()) if t.numel() else b""
+
+
+def some_tensor(r):
+    dtype = r.choice(DTYPES)
+    shape = [r.randrange(0, 5) for _ in range(r.randrange(0, 4))]
+    if dtype is getattr(torch, "float4_e2m1fn_x2", None) and not shape:
+        shape = [2]
+    count = 1
+    for n in shape:
+        count *= n
+    size = count * dtype.itemsize
+    raw = torch.tensor([r.randrange(2 if dtype == torch.bool else 256) for _ in range(size)], dtype=torch.uint8)
+    return (raw.view(dtype) if size else torch.empty(0, dtype=dtype)).reshape(shape)
+
+
+def look(d):
+    return [(k, str(t.dtype), list(t.shape), bits(t)) for k, t in d.items()]
+
+
+def header(path):
+    content = read(path)
+    return json.loads(content[8:8 + int.from_bytes(content[:8], "little")])
+
+
+def held_against(path, d, notes, what):
+    """The file as the library reads it, and the order in its header."""
+    got = load_file(path)
+    order = [k for k in header(path) if k != "__metadata__"]
+    ok(look({k: got[k] for k in order}) == look(d), what, f"{[x[:3] for x in look({k: got[k] for k in order})]}\n{[x[:3] for x in look(d)]}")
+    with safe_open(path, "pt") as f:
+        same(f.metadata() or {}, notes, f"{what}: the metadata")
+
+
+# ---- the same edit twice ----
+
+class Mount:
+    """Through the mount, by system calls."""
+
+    def __init__(self, w):
+        self.w = w
+
+    def path(self, key):
+        return f"{self.w.mnt}/{name_of(key)}"
+
+    def begin(self):
+        self.w.mount()
+
+    def end(self):
+        self.w.umount()
+
+    def rename(self, a, b):
+        os.rename(self.path(a), self.path(b))
+
+    def remove(self, key):
+        os.unlink(self.path(key))
+
+    def overwrite(self, key, at, data):
+        with open(self.path(key), "r+b") as f:
+            f.seek(at)
+            f.write(data)
+
+    def resize(self, key, size):
+        os.truncate(self.path(key), size)
+
+    def add(self, key, t):
+        with open(self.path(key), "wb") as f:
+            os.setxattr(f.fileno(), "user.torch.dtype", str(t.dtype)[6:].encode())
+            os.setxattr(f.fileno(), "user.torch.shape", json.dumps(list(t.shape)).encode())
+            f.write(bits(t))
+
+    def copy(self, a, b):
+        os.link(self.path(a), self.path(b))
+
+    def reshape(self, key, shape):
+        os.setxattr(self.path(key), "user.torch.shape", json.dumps(shape).encode())
+
+    def note(self, key, value):
+        write(f"{self.w.mnt}/.weightfs/metadata/{key}", value.encode())
+
+    def forget(self, key):
+        os.unlink(f"{self.w.mnt}/.weightfs/metadata/{key}")
+
+
+class Verbs(Mount):
+    """By wfctl, each a commit of its own."""
+
+    def begin(self):
+        pass
+
+    end = begin
+
+    def verb(self, *words):
+        NEW.clear()
+        p = run(self.w.wfctl, *words)
+        ok(p.returncode == 0, f"wfctl {words[0]}", p)
+
+    def rename(self, a, b):
+        self.verb("mv", self.w.file, "--", name_of(a), name_of(b))
+
+    def remove(self, key):
+        self.verb("rm", self.w.file, "--", name_of(key))
+
+    def add(self, key, t):
+        write(f"{self.w.dir}/raw", bits(t))
+        self.verb("set", self.w.file, "--file", f"{self.w.dir}/raw", "--", name_of(key))
+        self.verb("attr", self.w.file, "--", name_of(key), f"user.torch.dtype={str(t.dtype)[6:]}")
+        self.verb("attr", self.w.file, "--", name_of(key), f"user.torch.shape={json.dumps(list(t.shape))}")
+
+    def copy(self, a, b):
+        self.verb("cp", self.w.file, "--", name_of(a), name_of(b))
+
+    def reshape(self, key, shape):
+        self.verb("attr", self.w.file, "--", name_of(key), f"user.torch.shape={json.dumps(shape)}")
+
+    def note(self, key, value):
+        self.verb("set", self.w.file, "--", f".weightfs/metadata/{key}", value)
+
+    def forget(self, key):
+        self.verb("rm", self.w.file, "--", f".weightfs/metadata/{key}")
+
+
+NEW = set()  # keys that were made since the last commit
+
+
+def renamed(d, a, b):
+    """In the place that a has; who had the name b goes."""
+    pairs = [(b if k == a else k, v) for k, v in d.items() if k != b]
+    d.clear()
+    d.update(pairs)
+
+
+def one_edit(r, d, used, notes, hand, whole):
+    what = r.choice(["rename", "rename", "remove", "overwrite", "rows", "add", "add", "copy", "reshape", "note", "forget", "onto"])
+    keys = list(d)
+    if what in ("note", "forget"):
+        key = r.choice(["format", "epoch", "a b", "text"])
+        value = r.choice(["pt", "7", "two\nlines\n", "é", "[1, 2]"])
+        if what == "note":
+            hand.note(key, value)
+            notes[key] = value
+        elif key in notes:
+            hand.forget(key)
+            del notes[key]
+        return
+    if what == "add" or not keys:
+        key, t = some_key(r, used), some_tensor(r)
+        hand.add(key, t)
+        NEW.add(key)
+        d[key] = t
+        return
+    key = r.choice(keys)
+    t = d[key]
+    if what == "rename":
+        new = some_key(r, used)
+        hand.rename(key, new)
+        renamed(d, key, new)
+        if key in NEW:
+            NEW.add(new)
+    elif what == "onto" and len(keys) > 1 and key not in NEW:  # a new file takes the place of what it replaces
+        other = r.choice([k for k in keys if k != key])
+        hand.rename(key, other)
+        renamed(d, key, other)
+    elif what == "remove":
+        hand.remove(key)
+        del d[key]
+    elif what == "copy":
+        new = some_key(r, used)
+        hand.copy(key, new)
+        NEW.add(new)
+        d[new] = t.clone()
+    elif what == "reshape" and t.numel() and t.dtype is not getattr(torch, "float4_e2m1fn_x2", None):
+        shape = [1, t.numel()]
+        hand.reshape(key, shape)
+        d[key] = t.reshape(shape)
+    elif what == "overwrite" and t.numel() and whole:
+        data = bytearray(bits(t))
+        at = r.randrange(len(data))
+        piece = bytes(r.randrange(2 if t.dtype == torch.bool else 256) for _ in range(min(3, len(data) - at)))
+        hand.overwrite(key, at, piece)
+        data[at:at + len(piece)] = piece
+        d[key] = torch.tensor(list(data), dtype=torch.uint8).view(t.dtype).reshape(t.shape)
+    elif what == "rows" and t.dim() > 0 and t.numel() and whole:
+        rows = r.randrange(0, t.shape[0] + 3)
+        row = t.numel() // t.shape[0] * t.dtype.itemsize
+        data = (bits(t) + bytes(3 * row))[:rows * row]
+        if not data:
+            return
+        hand.resize(key, len(data))
+        d[key] = torch.tensor(list(data), dtype=torch.uint8).view(t.dtype).reshape([rows] + list(t.shape[1:]))
+
+
+def check_round(w, seed):
+    r = random.Random(seed)
+    d, used = {}, set()
+    by_verbs = seed % 5 == 0 or not FUSE
+    for _ in range(r.randrange(0, 9)):
+        d[some_key(r, used)] = some_tensor(r)
+    notes = {"format": "pt"} if seed % 4 else {}
+    save_file(d, w.file, metadata=notes or None)
+    d = {k: d[k] for k in header(w.file) if k != "__metadata__"}
+    p = run(w.wfctl, "export", w.file, f"{w.dir}/same.safetensors")
+    ok(p.returncode == 0 and read(f"{w.dir}/same.safetensors") == read(w.file), f"round {seed}: exported to the byte", p)
+    hand = Verbs(w) if by_verbs else Mount(w)
+    NEW.clear()
+    hand.begin()
+    try:
+        if type(hand) is Mount:
+            same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(w.file), f"round {seed}: shown to the byte")
+        for i in range(r.randrange(1, 10)):
+            one_edit(r, d, used, notes, hand, type(hand) is Mount)
+            if type(hand) is Mount and r.random() < 0.15:
+                p = run(w.wfctl, "commit", w.mnt)
+                ok(p.returncode == 0, f"round {seed}: a commit", p)
+                NEW.clear()
+                held_against(w.file, d, notes, f"round {seed}: after a commit")
+    finally:
+        hand.end()
+    held_against(w.file, d, notes, f"round {seed}: at the end")
+    p = run(w.wfctl, "repack", w.file)
+    ok(p.returncode == 0, f"round {seed}: repacked", p)
+    save_file({k: t.contiguous() for k, t in d.items()}, f"{w.dir}/wanted.safetensors", metadata=notes or None)
+    if len(notes) <= 1:
+        same(read(w.file), read(f"{w.dir}/wanted.safetensors"), f"round {seed}: a repack writes what save_file does")
+    p = run(w.wfctl, "export", w.file, f"{w.dir}/back.pt")
+    back = torch.load(f"{w.dir}/back.pt", weights_only=True) if p.returncode == 0 else {}
+    ok({k: bits(t) for k, t in back.items()} == {k: bits(t) for k, t in d.items()}, f"round {seed}: exported as a state_dict", p)
+
+
+if not FUSE:
+    print("# the rounds without a mount alone: there is no /dev/fuse")
+for number in range(FIRST, FIRST + ROUNDS):
+    with World(BUILD, lambda path: None) as world:
+        world.file = os.path.join(world.dir, "m.safetensors")
+        check_round(world, number)
+done()
