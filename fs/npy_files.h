@@ -4,7 +4,8 @@
  * Calling sequence: fs_npy_open and fs_npy_release around each opening of a writable mount, of readers too; fs_npy_hold and fs_npy_drop
  * around each use of what a writer has. Numbers are the codec's.
  *
- * Threads: any; one mutex inside. Who releases the last writer waits for those who hold its file.
+ * Threads: any, and fs_npy_is_open with the checkpoint's lock held, too, as callbacks have it. Who releases the last writer waits for those
+ * who hold its file.
  */
 #pragma once
 

@@ -128,6 +128,14 @@ def everything(w):
         os.listxattr(f"{m}/half")
         os.statvfs(m)
 
+    def arrays(n):
+        fd = os.open(f"{m}/.weightfs/npy/half.npy", os.O_RDWR)  # of the storage that is being written
+        try:
+            if os.pread(fd, 6, 0) != b"\x93NUMPY":
+                raise ValueError("no head")
+        finally:
+            os.close(fd)
+
     def commits(n):
         write(f"{m}/.weightfs/commit", b"1")
 
@@ -135,7 +143,7 @@ def everything(w):
         crowd.add("write", writer(k))
     for name in ("all", "half"):
         crowd.add("read", reader(name))
-    for work in (names, opens, looks, commits):
+    for work in (names, opens, looks, arrays, commits):
         crowd.add(work.__name__, work)
     crowd.run(SECONDS)
     same(crowd.bad, [], "readers, writers, renames, opens, listings and commits at once")
