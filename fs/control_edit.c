@@ -9,6 +9,7 @@
 #include "inode.h"
 #include "invalidate.h"
 #include "log.h"
+#include "reply.h"
 #include "tree.h"
 #include "write_behind.h"
 
@@ -41,11 +42,7 @@ void fs_control_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t si
 	ssize_t n = e && e->tree && e->tree->write ? e->tree->write(fs, fs_entry_node(ino), (uint64_t)off, buf, size)
 						   : -EACCES;
 	fs_settle(fs);
-	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
-	if (error)
-		fuse_reply_err(req, error);
-	else
-		fuse_reply_write(req, (size_t)n);
+	fs_reply_written(req, ino, n);
 }
 
 void fs_control_create(fuse_req_t req, fuse_ino_t parent, const char *name, struct fuse_file_info *fi)

@@ -107,11 +107,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (fs->options.direct_io && n > 0)
 		fs_invalidate_node(fs, ino, (uint64_t)off, (uint64_t)n);
 	fs_settle(fs);
-	int error = fs_outcome(fs, ino, "write", NULL, n < 0 ? (int)n : 0);
-	if (error)
-		fuse_reply_err(req, error);
-	else
-		fuse_reply_write(req, (size_t)n);
+	fs_reply_written(req, ino, n);
 }
 
 /* Of a file of .weightfs that was opened for writing. */

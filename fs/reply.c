@@ -45,6 +45,15 @@ void fs_reply_bytes(fuse_req_t req, fuse_ino_t ino, const char *data, ssize_t n)
 		fuse_reply_buf(req, data, (size_t)n);
 }
 
+void fs_reply_written(fuse_req_t req, fuse_ino_t ino, ssize_t n)
+{
+	int error = fs_outcome(fs_of(req), ino, "write", NULL, n < 0 ? (int)n : 0);
+	if (error)
+		fuse_reply_err(req, error);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
 int fs_page_begin(struct fs_page *p, fuse_req_t req, size_t size, bool plus)
 {
 	*p = (struct fs_page){.req = req, .data = malloc(size), .size = size, .plus = plus};

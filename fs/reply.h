@@ -15,6 +15,8 @@ char *fs_thread_buffer(void);
 void fs_reply_entry(fuse_req_t req, fuse_ino_t parent, const struct wf_stat *st);
 /* Bytes, or what the negative errno of the codec means to a caller. */
 void fs_reply_bytes(fuse_req_t req, fuse_ino_t ino, const char *data, ssize_t n);
+/* How many bytes were written, or that; n: bytes or a negative errno. */
+void fs_reply_written(fuse_req_t req, fuse_ino_t ino, ssize_t n);
 
 /* A page of directory entries, filled for one request: fs_page_begin, fs_page_add until it is full or all are there, fs_page_reply. */
 struct fs_page {

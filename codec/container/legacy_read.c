@@ -120,11 +120,7 @@ static wf_ref legacy_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_erro
 		wf_fail(err, -EOPNOTSUPP, "a persistent id that is neither a storage's nor a module's");
 		return WF_NIL;
 	}
-	wf_ref r = wf_persid(g, id);
-	if (r == WF_NIL)
-		wf_fail(err, wf_graph_failed(g), "the objects of the pickle do not fit the limit of %llu bytes",
-			WF_GRAPH_MAX_BYTES);
-	return r;
+	return wf_make_persid(g, id, err);
 }
 
 /* What the data of the storages are read with. */

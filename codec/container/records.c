@@ -212,6 +212,15 @@ int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uin
 	return r;
 }
 
+wf_ref wf_make_persid(struct wf_graph *g, wf_ref id, struct wf_error *err)
+{
+	wf_ref r = wf_persid(g, id);
+	if (r == WF_NIL)
+		wf_fail(err, wf_graph_failed(g), "the objects of the pickle do not fit the limit of %llu bytes",
+			WF_GRAPH_MAX_BYTES);
+	return r;
+}
+
 bool wf_is_storage_id(const struct wf_graph *g, wf_ref id)
 {
 	uint32_t n = 0;

@@ -67,6 +67,8 @@ void wf_container_freep(struct wf_container **c);
 int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uint64_t len, uint64_t *at, uint64_t max,
 		 const struct wf_pickle_reader *reader, wf_ref *ret_root, struct wf_error *err);
 
+/* A PERSID with that id, for the readers of persistent ids; WF_NIL with a text when the graph is full. */
+wf_ref wf_make_persid(struct wf_graph *g, wf_ref id, struct wf_error *err);
 /* true for a tuple ('storage', class, key, location, numel, ...). */
 bool wf_is_storage_id(const struct wf_graph *g, wf_ref id);
 

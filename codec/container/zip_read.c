@@ -322,11 +322,7 @@ static wf_ref storage_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_err
 		wf_fail(err, -EOPNOTSUPP, "a persistent id that is not ('storage', class, key, location, numel)");
 		return WF_NIL;
 	}
-	wf_ref r = wf_persid(g, id);
-	if (r == WF_NIL)
-		wf_fail(err, wf_graph_failed(g), "the objects of the pickle do not fit the limit of %llu bytes",
-			WF_GRAPH_MAX_BYTES);
-	return r;
+	return wf_make_persid(g, id, err);
 }
 
 /* A stored pickle is read where it lies; a deflated one is inflated into memory first. */

@@ -248,21 +248,10 @@ static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 	return t.storage == WF_NO_STORAGE ? -EOPNOTSUPP : wf_placement_move(ck->placement, t.storage, value);
 }
 
-static int record_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
-{
-	struct wf_buffer *b = wf_edit_payload(ck);
-	int r = wf_put_file(ck, b, ino);
-	wf_put_text(b, name, strlen(name));
-	wf_put_text(b, value, strlen(value));
-	if (r == 0)
-		r = wf_edit_record(ck, EDIT_ATTRIBUTE, wf_edit_pending(ck, ino));
-	return r == -ENOENT ? 0 : r; /* an orphan: nothing that a log could name */
-}
-
 static int apply_and_record(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	int r = wf_apply_attribute(ck, ino, name, value);
-	return r < 0 ? r : record_attribute(ck, ino, name, value);
+	return r < 0 ? r : wf_edit_record_setting(ck, EDIT_ATTRIBUTE, ino, name, value);
 }
 
 /* What was declared, and what it made of the shape of what is there already. */

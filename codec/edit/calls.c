@@ -6,6 +6,16 @@
 #include "codec/edit/inner.h"
 #include "codec/bytes/util.h"
 
+/* Ends an edit of names whose outcome is r. */
+static int end_names(struct wf_checkpoint *ck, const struct wf_names_edit *e, int r)
+{
+	if (r == 0)
+		wf_edit_stamp_names(ck, e);
+	wf_edit_explain(ck, r, e->dir, e->new_dir);
+	wf_edit_end(ck);
+	return r;
+}
+
 int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
 	      unsigned int flags)
 {
@@ -14,11 +24,7 @@ int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, new_dir, new_name);
 	r = wf_apply_rename(ck, dir, name, new_dir, new_name, flags, NULL);
-	if (r == 0)
-		wf_edit_stamp_names(ck, &e);
-	wf_edit_explain(ck, r, e.dir, e.new_dir);
-	wf_edit_end(ck);
-	return r;
+	return end_names(ck, &e, r);
 }
 
 int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
@@ -28,11 +34,7 @@ int wf_unlink(struct wf_checkpoint *ck, uint32_t dir, const char *name)
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);
 	r = wf_apply_unlink(ck, dir, name);
-	if (r == 0)
-		wf_edit_stamp_names(ck, &e);
-	wf_edit_explain(ck, r, e.dir, e.new_dir);
-	wf_edit_end(ck);
-	return r;
+	return end_names(ck, &e, r);
 }
 
 static int remove_directory(struct wf_checkpoint *ck, wf_ino dir, const char *name, bool whole)
@@ -42,11 +44,7 @@ static int remove_directory(struct wf_checkpoint *ck, wf_ino dir, const char *na
 		return r;
 	struct wf_names_edit e = wf_edit_before(ck, dir, name, dir, NULL);
 	r = wf_apply_rmdir(ck, dir, name, whole);
-	if (r == 0)
-		wf_edit_stamp_names(ck, &e);
-	wf_edit_explain(ck, r, e.dir, e.new_dir);
-	wf_edit_end(ck);
-	return r;
+	return end_names(ck, &e, r);
 }
 
 int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name)

@@ -105,22 +105,33 @@ static int write_pending(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f
 	return r;
 }
 
+/* What is known of a node whose content can be written: a tensor or a value. */
+static int file_of_content(struct wf_checkpoint *ck, wf_ino ino, struct wf_file **ret)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	*ret = n ? wf_edit_file(ck, ino) : NULL;
+	if (!*ret)
+		return n ? -ENOMEM : -ENOENT;
+	if (n->type == WF_NODE_TENSOR || n->type == WF_NODE_VALUE)
+		return 0;
+	return n->type == WF_NODE_DIR ? -EISDIR : -EPERM;
+}
+
 static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t offset,
 		      const void *buf, size_t len)
 {
 	struct wf_tensor t;
+	struct wf_file *f;
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	struct wf_file *f = n ? wf_edit_file(ck, ino) : NULL;
-	if (!f)
-		return n ? -ENOMEM : -ENOENT;
-	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
-		return n->type == WF_NODE_DIR ? -EISDIR : -EPERM;
+	int r = file_of_content(ck, ino, &f);
+	if (r < 0)
+		return r;
 	if (offset > INT64_MAX || len > INT64_MAX - offset)
 		return -EFBIG;
 	if (!can_be_written(ck, ino, o, offset, buf, len))
 		return -EINVAL;
 	if (f->pending == PENDING_NOT && n->type == WF_NODE_TENSOR) {
-		int r = wf_edit_tensor(ck, ino, &t);
+		r = wf_edit_tensor(ck, ino, &t);
 		if (r == 0)
 			r = wf_edit_check_bytes(ck, ino, &t);
 		if (r < 0)
@@ -131,7 +142,7 @@ static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_open
 			return wf_tensor_write(ck->storages, &t, offset, buf, len);
 		}
 	}
-	int r = wf_edit_hold(ck, ino, UINT64_MAX);
+	r = wf_edit_hold(ck, ino, UINT64_MAX);
 	if (r == 0)
 		r = wf_edit_keep_old(ck, ino);
 	return r < 0 ? r : write_pending(ck, ino, f, offset, buf, len);
@@ -211,18 +222,16 @@ static int set_size(struct wf_checkpoint *ck, wf_ino ino, uint64_t size)
 
 static int truncate_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t size)
 {
-	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	struct wf_file *f = n ? wf_edit_file(ck, ino) : NULL;
-	if (!f)
-		return n ? -ENOMEM : -ENOENT;
-	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
-		return n->type == WF_NODE_DIR ? -EISDIR : -EPERM;
-	if (size > INT64_MAX)
-		return -EFBIG;
+	struct wf_file *f;
+	int r = file_of_content(ck, ino, &f);
+	if (r == 0 && size > INT64_MAX)
+		r = -EFBIG;
+	if (r < 0)
+		return r;
 	/* of an open with O_TRUNC the kernel tells no handle: that alone changes nothing */
 	bool emptied = !o && f->writers > 0 && size == 0, was_sized = f->sized, was_empty = wf_edit_size(ck, ino) == 0;
 	f->sized |= !o && f->writers == 0;
-	int r = set_size(ck, ino, size);
+	r = set_size(ck, ino, size);
 	if (r < 0) {
 		f->sized = was_sized;
 		return r;

@@ -186,13 +186,8 @@ int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, co
 
 int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
-	struct wf_buffer *b = wf_edit_payload(ck);
-	int r = wf_put_file(ck, b, ino);
-	wf_put_text(b, name, strlen(name));
-	wf_put_text(b, value, strlen(value));
-	if (r == 0)
-		r = wf_edit_record(ck, EDIT_DECLARE, wf_edit_pending(ck, ino));
-	return r < 0 && r != -ENOENT ? r : wf_apply_declared(ck, ino, name, value);
+	int r = wf_edit_record_setting(ck, EDIT_DECLARE, ino, name, value);
+	return r < 0 ? r : wf_apply_declared(ck, ino, name, value);
 }
 
 int wf_edit_declare_type(struct wf_checkpoint *ck, wf_ino ino)

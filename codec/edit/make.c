@@ -36,6 +36,20 @@ static int mark_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place 
 	return 0;
 }
 
+/* Appends the record whose payload was put together, and adds the entry. */
+static int add_new(struct wf_checkpoint *ck, wf_ino to, const char *name, enum wf_edit_record record, wf_ref key,
+		   wf_ref object, wf_ino *ret)
+{
+	struct wf_place at;
+	int r = wf_edit_record(ck, record, wf_edit_pending_at(ck, to));
+	if (r == 0)
+		r = wf_edit_add_entry(ck, to, name, key, object, WF_NO_INO, &at);
+	if (r < 0)
+		return r;
+	*ret = wf_edit_entry(ck, &at)->ino;
+	return mark_new(ck, *ret, &at);
+}
+
 int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino *ret)
 {
 	wf_ino to;
@@ -53,15 +67,7 @@ int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_in
 		return -ENOMEM;
 	struct wf_buffer *b = wf_edit_payload(ck);
 	r = wf_put_path(ck, b, to, name);
-	if (r == 0)
-		r = wf_edit_record(ck, EDIT_MKDIR, wf_edit_pending_at(ck, to));
-	struct wf_place at;
-	if (r == 0)
-		r = wf_edit_add_entry(ck, to, name, key, object, WF_NO_INO, &at);
-	if (r < 0)
-		return r;
-	*ret = wf_edit_entry(ck, &at)->ino;
-	return mark_new(ck, *ret, &at);
+	return r < 0 ? r : add_new(ck, to, name, EDIT_MKDIR, key, object, ret);
 }
 
 /* In place of a backup: until its content fits, it is what it replaces. */
@@ -98,16 +104,11 @@ int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint
 	r = wf_put_path(ck, b, to, name);
 	wf_put_u32(b, number);
 	if (r == 0)
-		r = wf_edit_record(ck, EDIT_CREATE, wf_edit_pending_at(ck, to));
-	struct wf_place at;
-	if (r == 0)
-		r = wf_edit_add_entry(ck, to, name, key, object, WF_NO_INO, &at);
+		r = add_new(ck, to, name, EDIT_CREATE, key, object, ret);
 	if (r < 0)
 		return r;
-	*ret = wf_edit_entry(ck, &at)->ino;
-	r = mark_new(ck, *ret, &at);
 	const struct wf_past *past = wf_past_of(ck, to, name);
-	return r == 0 && past && past->scratch ? stand_for(ck, *ret, storage, past->object) : r;
+	return past && past->scratch ? stand_for(ck, *ret, storage, past->object) : 0;
 }
 
 int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object)

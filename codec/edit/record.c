@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Records: which entry one names, whether the checkpoint can take it, and its way into the log. */
 #include <errno.h>
+#include <string.h>
 
 #include "codec/edit/inner.h"
 
@@ -72,6 +73,18 @@ int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pend
 		return 0;
 	int r = wf_buffer_status(&e->payload);
 	return r < 0 ? r : wf_overlay_record(ck->overlay, type, e->payload.data, e->payload.len, pending);
+}
+
+int wf_edit_record_setting(struct wf_checkpoint *ck, enum wf_edit_record type, wf_ino ino, const char *name,
+			   const char *value)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_file(ck, b, ino);
+	wf_put_text(b, name, strlen(name));
+	wf_put_text(b, value, strlen(value));
+	if (r == 0)
+		r = wf_edit_record(ck, type, wf_edit_pending(ck, ino));
+	return r == -ENOENT ? 0 : r;
 }
 
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending)

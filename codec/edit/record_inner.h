@@ -70,6 +70,9 @@ int wf_put_file(struct wf_checkpoint *ck, struct wf_buffer *b,
 		wf_ino ino); /* in its first place; -ENOENT for an orphan */
 /* Appends the payload as a record. pending: a commit would write what it says. -EPERM: the pickle has to stay as it is. */
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending);
+/* Of an attribute, set or declared. Nothing for an orphan, which no log could name. */
+int wf_edit_record_setting(struct wf_checkpoint *ck, enum wf_edit_record type, wf_ino ino, const char *name,
+			   const char *value);
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
 /* Names are going to change: -EPERM where the pickle is kept as it is (edit/rewrite.c). */
 int wf_edit_check_names(struct wf_checkpoint *ck);
