@@ -2,6 +2,7 @@
 #include "fs/wfctl/copy.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -52,6 +53,14 @@ static int grow_ties(struct wfctl_copying *c)
 
 void wfctl_copying_end(struct wfctl_copying *c)
 {
+	char line[512];
+	if (c->less > 0 && !c->said) {
+		snprintf(line, sizeof line,
+			 "copied without requires_grad or location, which a safetensors file does not say: %.300s%s",
+			 c->first_less ? c->first_less : "?", c->less > 1 ? " and others" : "");
+		wfctl_note(NULL, line);
+	}
+	free(c->first_less);
 	for (size_t i = 0; i < c->slots; i++)
 		free(c->ties[i].to);
 	free(c->ties);
@@ -129,6 +138,19 @@ static int collect(void *ctx, const char *name)
 	return is_told(name) ? wfctl_keys_add(ctx, name) : 0;
 }
 
+/* A flat format holds the tensor without it, as wfctl export and torch's own writer of that format do: the end of the copying tells. */
+static bool goes_without(struct wfctl_copying *c, const char *to, const char *name)
+{
+	struct wfctl_entry e;
+	if ((strcmp(name, "user.torch.requires_grad") != 0 && strcmp(name, "user.torch.location") != 0) ||
+	    c->to->calls->stat(c->to, WF_METADATA_NAME, false, &e) < 0)
+		return false;
+	c->less++;
+	if (!c->first_less)
+		c->first_less = strdup(to);
+	return true;
+}
+
 static int copy_attributes(struct wfctl_copying *c, const char *from, const char *to)
 {
 	struct wfctl_keys names = {0};
@@ -140,6 +162,8 @@ static int copy_attributes(struct wfctl_copying *c, const char *from, const char
 		r = wfctl_store_get(c->from, from, names.key[i], &value);
 		if (r == 0)
 			r = c->to->calls->set(c->to, to, names.key[i], value.data);
+		if (r == -EINVAL && goes_without(c, to, names.key[i]))
+			r = 0;
 	}
 	wf_buffer_free(&value);
 	wfctl_keys_free(&names);
@@ -232,6 +256,10 @@ static int copy_directory(struct wfctl_copying *c, const char *from, const char 
 		r = c->from->calls->list(c->from, from, collect_name, &names);
 	if (r == 0 && !there)
 		r = make_directory(c, from, to);
+	if (r < 0) {
+		wfctl_keys_free(&names);
+		return r;
+	}
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		char *in = wfctl_key_join(from, names.key[i]), *out = wfctl_key_join(to, names.key[i]);
 		r = in && out ? copy_any(c, in, out, depth + 1) : -ENOMEM;

@@ -12,7 +12,9 @@ struct wfctl_copying {
 	/* the rest is the copying's own: zeroes at first */
 	struct wfctl_tie *ties;
 	size_t count, slots;
-	bool said; /* the reason was printed already */
+	bool said;        /* the reason was printed already */
+	uint32_t less;    /* tensors whose copy says less, because the format of the other file does */
+	char *first_less; /* one of them */
 };
 
 /* Returns WFCTL_OK, or WFCTL_FAILED after saying why. */

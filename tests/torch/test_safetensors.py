@@ -282,10 +282,34 @@ def check_round(w, seed):
     ok({k: bits(t) for k, t in back.items()} == {k: bits(t) for k, t in d.items()}, f"round {seed}: exported as a state_dict", p)
 
 
+def check_donor(w):
+    """From a checkpoint of torch.save: what the format can hold comes along, and what it cannot is told or refused."""
+    layer = torch.nn.Linear(3, 2)
+    d = {"w": layer.weight, "b": layer.bias, "t": torch.arange(6.0).reshape(2, 3).t(), "n": {"x": torch.ones(2)}, "lr": 0.1,
+         "c": torch.zeros(2, dtype=torch.complex128)}
+    donor = os.path.join(w.dir, "donor.pt")
+    torch.save(d, donor)
+    run(w.wfctl, "new", w.file)
+    for key, to in (("w", "w"), ("b", "b"), ("t", "t"), ("n/x", "n.x")):
+        p = run(w.wfctl, "cp", f"{donor}:{key}", f"{w.file}:{to}")
+        ok(p.returncode == 0 and p.stderr.count("\n") == (key in "wb") and ("requires_grad" in p.stderr) == (key in "wb"), f"{key} is copied", p)
+    for key in ("n", "lr", "c"):
+        before = read(w.file)
+        p = run(w.wfctl, "cp", f"{donor}:{key}", f"{w.file}:{key}")
+        ok(p.returncode == 1 and p.stderr.count("\n") == 1 and "safetensors" in p.stderr and "Operation" not in p.stderr, f"{key} is refused", p)
+        same(read(w.file), before, "and nothing changed")
+    held_against(w.file, {"w": layer.weight.detach(), "b": layer.bias.detach(), "t": d["t"], "n.x": d["n"]["x"]}, {}, "what was copied")
+    p = run(w.wfctl, "cp", f"{w.file}:t", f"{donor}:back")
+    ok(p.returncode == 0 and torch.equal(torch.load(donor)["back"], d["t"]), "and back", p)
+
+
 if not FUSE:
     print("# the rounds without a mount alone: there is no /dev/fuse")
 for number in range(FIRST, FIRST + ROUNDS):
     with World(BUILD, lambda path: None) as world:
         world.file = os.path.join(world.dir, "m.safetensors")
         check_round(world, number)
+with World(BUILD, lambda path: None) as world:
+    world.file = os.path.join(world.dir, "m.safetensors")
+    check_donor(world)
 done()
