@@ -111,8 +111,9 @@ def check_round(w, seed):
     r = random.Random(seed)
     d = mapping(r)
     names = [key for key in d if torch.is_tensor(d[key])]
-    if names and r.random() < 0.5:
-        d["tie"] = d[r.choice(names)]
+    places = [d] + [value for value in d.values() if isinstance(value, dict)]
+    for i in range(r.choice([0, 1, 1, 3]) if names else 0):
+        r.choice(places)[r.choice(["tie", "a tie", "zz"]) + str(i)] = d[r.choice(names)]
     torch.save(d, w.file, **({} if seed % 3 else {"_use_new_zipfile_serialization": False}))
     wanted = os.path.join(w.dir, "wanted.safetensors")
     try:
