@@ -3,7 +3,7 @@
  * kernel.
  *
  * A run is cloned (FICLONERANGE) where the file system shares blocks and both places agree within a block, else moved
- * by copy_file_range, else by reading and writing; holes stay holes. Writeback starts while the copy goes on, so that
+ * by copy_file_range where that is a gain, else by reading and writing; holes stay holes. Writeback starts while the copy goes on, so that
  * the fsync at the end does not begin with the whole file dirty.
  *
  * Calling sequence: wf_out_init, wf_out_reserve, any number of writes and copies, wf_out_finish (fsync is the
@@ -22,7 +22,7 @@ struct wf_out {
 	unsigned char *buffer; /* the last `used` bytes before `at`, not in the file yet */
 	size_t used;
 	uint64_t writeback;   /* what lies before was given to the disk already */
-	bool no_copy_range;   /* copy_file_range has refused once */
+	bool no_copy_range;   /* copy_file_range has refused once, or is no gain */
 	uint64_t clone_block; /* block size where the source's file system clones into this file; 0: it does not */
 	_Atomic uint64_t *done_bytes; /* progress; may be NULL */
 };
