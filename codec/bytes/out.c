@@ -31,7 +31,8 @@ static bool copies_by_pages(int fd)
 
 int wf_out_init(struct wf_out *o, int fd, uint64_t at, _Atomic uint64_t *done_bytes)
 {
-	*o = (struct wf_out){.fd = fd, .at = at, .writeback = at, .no_copy_range = copies_by_pages(fd), .done_bytes = done_bytes};
+	*o = (struct wf_out){
+		.fd = fd, .at = at, .writeback = at, .no_copy_range = copies_by_pages(fd), .done_bytes = done_bytes};
 	o->buffer = malloc(BUFFER_BYTES);
 	return o->buffer ? 0 : -ENOMEM;
 }

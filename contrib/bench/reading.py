@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Reading: listing, opening, scanning, finding, small files. Each figure is a ratio of two things measured in turns.
 
-Usage: contrib/bench/run reading [list] [open] [scan] [find] [small]
+Usage: contrib/bench/run reading [list] [open] [scan] [ceiling] [find] [small]
 """
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 
-from common import IO, WFCTL, alternate, daemon_rss_kib, finish, mounted, report, run, scratch, timed
+from common import BUILD, IO, WFCTL, alternate, daemon_rss_kib, finish, mounted, report, run, scratch, timed
 
 PYTHON = sys.executable
 
@@ -104,6 +106,40 @@ def bench_scan(work):
         report("second scan of a held mapping: ratio to native", t["native"] / t["fuse"], floor=0.9)
 
 
+@contextlib.contextmanager
+def one_buffer(size, options):
+    """The peer that answers from one buffer, read ahead as the mount is."""
+    point = tempfile.mkdtemp(prefix="weightfs-mnt-")
+    subprocess.run([os.path.join(BUILD, "contrib", "bench", "one-buffer"), "-o", options, str(size), point], check=True)
+    try:
+        device = os.stat(point).st_dev
+        if os.geteuid() == 0:
+            with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", "w") as f:
+                f.write("1024\n")
+        yield point
+    finally:
+        subprocess.run(["fusermount3", "-u", point], check=True)
+        os.rmdir(point)
+
+
+def bench_ceiling(work):
+    file = make(f"{work}/ceiling.pt", "torch.save({'w': torch.arange(1 << 27, dtype=torch.int64)}, path)")
+    size = 1 << 30
+    subprocess.run(["cat", file], check=True, stdout=subprocess.DEVNULL)
+
+    def ours(options):
+        with mounted(file, options) as mnt:
+            return float(run(IO, "dd", f"{mnt}/w"))
+
+    def peer(options):
+        with one_buffer(size, options) as mnt:
+            return float(run(IO, "dd", f"{mnt}/w"))
+    for what, options in (("cold", "ro"), ("direct_io", "ro,direct_io")):
+        t = alternate(7, mount=lambda o=options: ours(o), peer=lambda o=options: peer(o))
+        report(f"dd 1 MiB, {what}: ratio to a program that answers from one buffer", t["peer"] / t["mount"], floor=0.85)
+        print(f"    one buffer {size / 2**30 / t['peer']:.2f} GiB/s, mount {size / 2**30 / t['mount']:.2f} GiB/s")
+
+
 def drop_caches():
     with open("/proc/sys/vm/drop_caches", "w") as f:
         f.write("3\n")
@@ -138,7 +174,7 @@ def bench_small(work):
     report("cached open-read-close of 20000 tensors, ro: ratio to native", t["native"] / t["fuse"], floor=0.8)
 
 
-ALL = {"list": bench_list, "open": bench_open, "scan": bench_scan, "find": bench_find, "small": bench_small}
+ALL = {"list": bench_list, "open": bench_open, "scan": bench_scan, "ceiling": bench_ceiling, "find": bench_find, "small": bench_small}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ALL:
