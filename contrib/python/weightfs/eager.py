@@ -19,7 +19,7 @@ from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Tuple
 
 from weightfs import arrays, tensors
-from weightfs.entries import CONTAINERS, Error, Line, Source, StrPath, children_of, is_tensor, key_of, source_of, target_of, value_of
+from weightfs.entries import CONTAINERS, Error, Line, Source, StrPath, children_of, is_tensor, key_of, source_of, target_of, uncollected, value_of
 
 
 def _identity(line: Line) -> Any:
@@ -65,8 +65,9 @@ class _Builder:
         elif "container" in line:
             self.put(container, key, self.container(line["path"]))
         elif is_tensor(line):
-            self.first.setdefault(_identity(line), line)
-            self.wanted.append((container, key, _identity(line)))
+            identity = _identity(line)
+            self.first.setdefault(identity, line)
+            self.wanted.append((container, key, identity))
         else:
             container[key] = value_of(line, self.source)
 
@@ -127,7 +128,8 @@ def load(path: StrPath, prefix: str = "", *, device: Optional[str] = None, writa
     source, inside = source_of(path)
     try:
         parts = [part for part in (inside, prefix.strip("/")) if part]
-        return _Builder(source, "/".join(parts), writable, copy, device).build()
+        with uncollected():
+            return _Builder(source, "/".join(parts), writable, copy, device).build()
     except FileNotFoundError as e:
         raise Error(f"{path}: is edited meanwhile ({e})") from e
     finally:

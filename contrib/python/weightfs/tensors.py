@@ -6,6 +6,7 @@ what wfctl printed. Where the bytes of one tensor lie inside those of another, b
 """
 from __future__ import annotations
 
+import collections
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -25,13 +26,29 @@ def untyped(tensor: Any) -> Any:
     return storage.untyped() if hasattr(storage, "untyped") else storage._untyped()
 
 
+KNOWN: Dict[str, Tuple[torch.dtype, int]] = {}  # dtypes that were met, and what an element takes
+
+
+def _elements(line: Line) -> Tuple[torch.dtype, int]:
+    """The dtype and the bytes of an element."""
+    said: str = line["dtype"]
+    if said not in KNOWN:
+        name = INTEGERS.get(said, said)
+        if not hasattr(torch, name):
+            raise TypeError(f"{line['path']}: torch {torch.__version__} has no {name}")
+        dtype: torch.dtype = getattr(torch, name)
+        KNOWN[said] = dtype, torch.empty(0, dtype=dtype).element_size()
+    return KNOWN[said]
+
+
 def _dtype(line: Line) -> torch.dtype:
-    name: str = line["dtype"]
-    name = INTEGERS.get(name, name)
-    if not hasattr(torch, name):
-        raise TypeError(f"{line['path']}: torch {torch.__version__} has no {name}")
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
+    return _elements(line)[0]
+
+
+def _shape(line: Line) -> List[int]:
+    packed = line["dtype"] in ("quint4x2", "quint2x4")
+    shape: List[int] = [line["bytes"]] if packed else line["shape"]
+    return shape
 
 
 def is_meta(line: Line) -> bool:
@@ -40,8 +57,7 @@ def is_meta(line: Line) -> bool:
 
 def _view(line: Line, storage: Any, offset_bytes: int) -> torch.Tensor:
     """The contiguous tensor whose bytes start there in the storage (None: it has no bytes)."""
-    packed = line["dtype"] in ("quint4x2", "quint2x4")
-    shape = [line["bytes"]] if packed else line["shape"]
+    shape = _shape(line)
     tensor = torch.empty(0, dtype=_dtype(line))
     if storage is None:
         return tensor.reshape(shape)
@@ -79,25 +95,25 @@ class Files:
     def __init__(self, source: Source, writable: bool = False) -> None:
         self.source, self.writable, self.pages = source, writable, CheckpointPages()
 
-    def bytes(self, line: Line) -> torch.Tensor:
-        """A uint8 tensor of them."""
+    def flat(self, line: Line, dtype: torch.dtype, element_bytes: int) -> torch.Tensor:
+        """All its bytes as elements of that dtype: a tensor with a storage of its own."""
         pages = None if self.writable else self.pages.of(line)
         if pages is None:
-            return torch.frombuffer(self.source.pages(line, self.writable), dtype=torch.uint8)
+            return torch.frombuffer(self.source.pages(line, self.writable), dtype=dtype)
         start, size = line["file_offset"], line["bytes"]
         if start % ALIGN_BYTES:  # legacy files put tensors anywhere
-            return torch.frombuffer(bytearray(memoryview(pages)[start:start + size]), dtype=torch.uint8)
-        return torch.frombuffer(pages, dtype=torch.uint8, count=size, offset=start)
+            return torch.frombuffer(bytearray(memoryview(pages)[start:start + size]), dtype=dtype)
+        return torch.frombuffer(pages, dtype=dtype, count=size // element_bytes, offset=start)
 
     def tensor(self, line: Line, base: Optional[Line] = None, storage: Any = None) -> Any:
-        """One tensor; base: the line of the tensor whose storage has its bytes. Raises Error where the bytes cannot be read, TypeError where
+        """One tensor; base: the line of the tensor whose storage has its bytes, storage: where others use it, too. Raises Error where the bytes cannot be read, TypeError where
         this torch has no such dtype."""
         if "error" in line:
             raise Error(f"{line['path']}: {line['error']}")
         if is_meta(line):
             return _dressed(torch.empty_strided(line["shape"], line["stride"], dtype=_dtype(line), device="meta"), line)
-        if line["bytes"] and storage is None:
-            storage = untyped(self.bytes(line))
+        if line["bytes"] and storage is None:  # a reshaped tensor would be a view
+            return _finished(line, self.flat(line, *_elements(line)).resize_(_shape(line)))
         offset = line["file_offset"] - base["file_offset"] if base is not None and base is not line else 0
         return _finished(line, _view(line, storage if line["bytes"] else None, offset))
 
@@ -119,13 +135,14 @@ def _holders(lines: List[Line]) -> Dict[str, Line]:
 def of_files(lines: List[Line], files: Files) -> Dict[str, Any]:
     """{path: tensor}"""
     holders = _holders(lines)
+    users = collections.Counter(base["path"] for base in holders.values())
     storages: Dict[str, Any] = {}
     result: Dict[str, Any] = {}
     for line in lines:
         base, storage = holders.get(line["path"], line), None
-        if "error" not in line and line["bytes"] and not is_meta(line):
+        if users[base["path"]] > 1 and "error" not in line and line["bytes"] and not is_meta(line):
             if base["path"] not in storages:
-                storages[base["path"]] = untyped(files.bytes(base))
+                storages[base["path"]] = untyped(files.flat(base, torch.uint8, 1))
             storage = storages[base["path"]]
         result[line["path"]] = files.tensor(line, base, storage)
     return result
@@ -172,7 +189,7 @@ def _element_bytes(line: Line) -> int:
     numel, size_bytes = 1, int(line["bytes"])
     for size in line["shape"]:
         numel *= size
-    return size_bytes // numel if numel else torch.empty(0, dtype=_dtype(line)).element_size()
+    return size_bytes // numel if numel else _elements(line)[1]
 
 
 def _storage_of(line: Line) -> Tuple[str, str, int, int]:
