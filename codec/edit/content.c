@@ -117,6 +117,14 @@ static int file_of_content(struct wf_checkpoint *ck, wf_ino ino, struct wf_file 
 	return n->type == WF_NODE_DIR ? -EISDIR : -EPERM;
 }
 
+/* Until WF_NO_INO is set again what is written into the tensor can be undone, as long as somebody can still make a bad end of it. */
+static void begin_overwriting(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	bool judged = !f->is_new || f->judged;
+	ck->edits->overwriting = f->writers > 0 && judged ? ino : WF_NO_INO;
+}
+
 static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o, uint64_t offset,
 		      const void *buf, size_t len)
 {
@@ -139,7 +147,10 @@ static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_open
 		ck->edits->writing = ino;
 		if (offset + len <= t.size_bytes) {
 			f->touched |= f->is_new;
-			return wf_tensor_write(ck->storages, &t, offset, buf, len);
+			begin_overwriting(ck, ino);
+			r = wf_tensor_write(ck->storages, &t, offset, buf, len);
+			ck->edits->overwriting = WF_NO_INO;
+			return r;
 		}
 	}
 	r = wf_edit_hold(ck, ino, UINT64_MAX);
@@ -274,8 +285,12 @@ static int zero(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, uint64_t 
 		return wf_storage_zero(ck->storages, f->storage, offset, end - offset);
 	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR) {
 		r = wf_edit_tensor(ck, ino, &t);
-		if (r == 0 && t.contiguous && !t.conj && !t.neg && t.kind != WF_TENSOR_META)
-			return wf_storage_zero(ck->storages, t.storage, wf_layout_start(&t) + offset, end - offset);
+		if (r == 0 && t.contiguous && !t.conj && !t.neg && t.kind != WF_TENSOR_META) {
+			begin_overwriting(ck, ino);
+			r = wf_storage_zero(ck->storages, t.storage, wf_layout_start(&t) + offset, end - offset);
+			ck->edits->overwriting = WF_NO_INO;
+			return r;
+		}
 		if (r == 0 && end - offset > PIECEWISE_MAX)
 			r = -EOPNOTSUPP;
 	}

@@ -62,6 +62,7 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 			wf_edit_notify_changed(ck, ino);
 	}
 	wf_edit_forget_old(ck, ino);
+	wf_edit_free_undo(f);
 	f->anew = f->touched = f->sized = f->failed = f->refused = f->settled = false;
 	if (!f->is_new)
 		wf_declared_clear(f);

@@ -11,6 +11,7 @@ void wf_edit_free_file(struct wf_file *f)
 	free(f->hidden);
 	free(f->was);
 	free(f->old);
+	wf_edit_free_undo(f);
 	wf_declared_clear(f);
 	free(f->looks);
 	free(f->home);

@@ -10,7 +10,7 @@
  *   storages, objects, past, class        storages and their data files; objects of the graph and their types; what names remember
  *   payload, rewrite, touch, record       the log
  *   old, view, attribute_texts, home      what an entry was; what readers see of it (and report: what wf_status says)
- *   pending, declared, extents, forget    content that waits to be judged; attributes that wait for content
+ *   pending, declared, extents, undo, forget    content that waits to be judged; attributes that wait for content
  *   set, scratch, wanted                  what content is to become, and the object that it becomes
  *   judge, names, removals, make, copy    judging; new and removed entries
  *   begin                                 locks and room for an edit
@@ -90,6 +90,7 @@ struct wf_file {
 	struct wf_tensor_type *was;
 	struct wf_declared *declared; /* attributes that decide what the content is to be; NULL: none */
 	struct wf_old *old;       /* the state before the first of overlapping openings; NULL: nothing changed since */
+	struct wf_undo *undo;     /* what was overwritten since; NULL: nothing was (edit/undo.c) */
 	struct wf_looks *looks;   /* NULL: as the file's */
 	struct wf_home *home;     /* of an entry of the checkpoint under a scratch name: where it stood (edit/home.c) */
 	struct wf_hidden *hidden; /* of a directory: entries that were removed, and are not gone (edit/hide.c) */
@@ -121,6 +122,7 @@ struct wf_edits {
 	uint64_t next_key;   /* for a new storage */
 	struct wf_buffer payload;
 	wf_ino writing;     /* the file that wf_storage_write is called for */
+	wf_ino overwriting; /* a file whose bytes of before are kept, or WF_NO_INO */
 	bool types_changed; /* wf_edits_types_changed */
 	bool structural;    /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
@@ -312,6 +314,13 @@ int wf_edit_change_type(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *
 int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object);
 /* An object for a tensor, with the type, storage, parameter and requires_grad that t has. */
 int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_ref *ret);
+
+/* edit/undo.c: what was overwritten in place since the first of overlapping openings. While e->overwriting is a file, what is written
+ * into the storage of its tensor can be undone. */
+int wf_edit_before_write(void *ck, uint32_t storage, uint64_t offset,
+			 uint64_t len); /* for wf_storages_set_extent_files */
+int wf_edit_undo(struct wf_checkpoint *ck, wf_ino ino);
+void wf_edit_free_undo(struct wf_file *f); /* it stays as it is */
 
 /* edit/old.c */
 /* Remembers what stands, once until wf_edit_forget_old. */

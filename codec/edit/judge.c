@@ -122,13 +122,14 @@ static int write_back(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tens
 {
 	cleanup_free char *buf = malloc(CHUNK);
 	int r = buf ? 0 : -ENOMEM;
-	ck->edits->writing = ino;
+	ck->edits->writing = ck->edits->overwriting = ino;
 	for (uint64_t at = 0; r == 0 && at < t->size_bytes; at += CHUNK) {
 		size_t n = WF_MIN(t->size_bytes - at, (uint64_t)CHUNK);
 		r = wf_storage_read(ck->storages, content, at, buf, n);
 		if (r == 0)
 			r = wf_tensor_write(ck->storages, t, at, buf, n);
 	}
+	ck->edits->overwriting = WF_NO_INO;
 	return r;
 }
 

@@ -263,6 +263,7 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 	wf_declared_clear(f);
 	free(f->old); /* what it names may be gone */
 	f->old = NULL;
+	wf_edit_free_undo(f);
 	if (f->pending == PENDING_NOT)
 		return;
 	if (f->writers > 0) {

@@ -19,7 +19,8 @@ struct wf_edits *wf_edits_new(void)
 
 void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss)
 {
-	struct wf_extent_files files = {.open = wf_edit_open_extents, .written = wf_edit_written, .ctx = ck};
+	struct wf_extent_files files = {
+		.open = wf_edit_open_extents, .before = wf_edit_before_write, .written = wf_edit_written, .ctx = ck};
 	wf_storages_set_extent_files(ss, &files);
 }
 

@@ -87,7 +87,7 @@ static bool has_to_be_judged(struct wf_checkpoint *ck, wf_ino ino, const struct 
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool has = f && (f->touched || o->failed || (!f->settled && (f->pending != PENDING_NOT || f->old)));
+	bool has = f && (f->touched || o->failed || (!f->settled && (f->pending != PENDING_NOT || f->old || f->undo)));
 	pthread_rwlock_unlock(&ck->lock);
 	return has;
 }
@@ -135,8 +135,8 @@ static bool ends_something(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool ends =
-		f && (f->pending != PENDING_NOT || f->touched || f->old || f->declared || (f->is_new && !f->judged));
+	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->undo || f->declared ||
+			  (f->is_new && !f->judged));
 	pthread_rwlock_unlock(&ck->lock);
 	return ends;
 }

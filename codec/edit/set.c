@@ -157,7 +157,7 @@ wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error 
 	return wf_storage_get(ck->storages, storage)->persid;
 }
 
-int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
+static int restore_object(struct wf_checkpoint *ck, wf_ino ino)
 {
 	static const struct wf_tensor_type none = {.dtype = WF_UINT8};
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -177,4 +177,10 @@ int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
 		f->old->element_bytes = 0;
 	}
 	return r;
+}
+
+int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
+{
+	int r = restore_object(ck, ino), undone = wf_edit_undo(ck, ino);
+	return r < 0 ? r : undone;
 }

@@ -160,6 +160,20 @@ int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd)
 	return r;
 }
 
+int wf_overlay_unnamed_file(struct wf_overlay *ov, int *ret_fd)
+{
+	if (ov->data_fd < 0)
+		return -ENOENT;
+	int fd = openat(ov->data_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+		fd = openat(ov->data_fd, "undo.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd >= 0)
+			unlinkat(ov->data_fd, "undo.new", 0);
+	}
+	*ret_fd = fd;
+	return fd < 0 ? -errno : 0;
+}
+
 void wf_overlay_touched(struct wf_overlay *ov, uint32_t number)
 {
 	if (number >= ov->files_count || ov->files[number].touched)

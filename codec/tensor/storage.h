@@ -103,6 +103,8 @@ struct wf_extent_files {
 	/* Told after bytes were written, or the size was set to `offset` (len is then 0), to be logged. */
 	void (*written)(void *ctx, uint32_t i, uint64_t offset, uint64_t len);
 	void *ctx;
+	/* Asked before bytes are written; a negative errno refuses it. May be NULL. */
+	int (*before)(void *ctx, uint32_t i, uint64_t offset, uint64_t len);
 };
 void wf_storages_set_extent_files(struct wf_storages *ss, const struct wf_extent_files *files);
 /* Returns 0; -EROFS without extent files; -EUCLEAN past the size; -ENOSPC, -EIO, ... and then nothing is marked written. */
@@ -116,6 +118,8 @@ int wf_storage_new(struct wf_storages *ss, wf_ref persid, uint64_t size_bytes, u
 int wf_storages_add_array(struct wf_storages *ss, wf_ref array);
 /* The same for each ndarray that was made since wf_graph_limit returned limit. 0 or -ENOMEM. */
 int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit);
+/* wf_storage_read as if nothing had been written: the base, and zeroes behind it. */
+int wf_storage_read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
 /* Grows with zeroes or cuts. What was cut off does not come back. */
 int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);
 /* Marks a range as written without writing: replay of the log, whose extent file holds the bytes already. */

@@ -147,6 +147,14 @@ int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *b
 	return 0;
 }
 
+int wf_storage_read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len)
+{
+	const struct wf_storage *s = wf_storage_get(ss, i);
+	if (!s || offset > s->size_bytes || len > s->size_bytes - offset)
+		return s && s->bad ? s->bad : -EUCLEAN;
+	return s->bad ? s->bad : read_clean(ss, i, offset, buf, len);
+}
+
 bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd,
 		       uint64_t *ret_file_offset, uint64_t *ret_len)
 {
@@ -239,7 +247,9 @@ static int change(struct wf_storages *ss, uint32_t i, uint64_t offset, const voi
 		return s && s->bad ? s->bad : -EUCLEAN;
 	if (s->bad || len == 0)
 		return s->bad;
-	int r = ss->files.open(ss->files.ctx, i, &fd);
+	int r = ss->files.before ? ss->files.before(ss->files.ctx, i, offset, len) : 0;
+	if (r == 0)
+		r = ss->files.open(ss->files.ctx, i, &fd);
 	if (r == 0)
 		r = buf ? wf_pwrite_all(fd, buf, len, offset) : punch(fd, offset, offset + len);
 	if (r == 0)
