@@ -282,49 +282,88 @@ static void make_prefix(const char *path, char *buf, size_t size)
 	snprintf(buf, size, "%.*s", (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name)), name);
 }
 
+static int write_zip(struct pt *p, const char *path, struct wf_out *out)
+{
+	struct wf_zip_writer zip;
+	char prefix[256];
+	make_prefix(path, prefix, sizeof prefix);
+	wf_zip_writer_init(&zip, out, WF_ZIP_ALIGNMENT);
+	int r = write_records(p, &zip, prefix);
+	wf_zip_writer_free(&zip);
+	return r;
+}
+
+static uint64_t zip_bytes(const struct pt *p)
+{
+	uint64_t bytes = p->pickle_bytes;
+	for (uint32_t i = 0; i < p->record_count; i++)
+		bytes += p->records[i].size_bytes;
+	return bytes;
+}
+
 static int write_file(struct pt *p, const struct wf_export *x, const char *path)
 {
 	struct wf_target t;
-	struct wf_zip_writer zip;
-	char prefix[256];
-	uint64_t bytes = p->pickle_bytes, ignored;
+	uint64_t ignored;
 	int fd = -1;
 	if (!wf_source_locate(wf_container_file(p->ck->container), 0, &fd, &ignored))
 		fd = -1;
-	for (uint32_t i = 0; i < p->record_count; i++)
-		bytes += p->records[i].size_bytes;
-	make_prefix(path, prefix, sizeof prefix);
-	int r = wf_target_open(&t, path, bytes, x, fd, p->err);
-	wf_zip_writer_init(&zip, &t.out, WF_ZIP_ALIGNMENT);
+	int r = wf_target_open(&t, path, zip_bytes(p), x, fd, p->err);
 	if (r == 0)
-		r = write_records(p, &zip, prefix);
+		r = write_zip(p, path, &t.out);
 	if (r == 0)
 		r = wf_target_finish(&t, x, p->err);
-	wf_zip_writer_free(&zip);
 	wf_target_free(&t);
 	return r;
+}
+
+static int make_all(struct pt *p)
+{
+	uint32_t storages = wf_storages_count(p->ck->storages), count = p->flat->count;
+	p->records = calloc((size_t)count + 1, sizeof *p->records);
+	p->used_bytes = calloc((size_t)storages + 1, sizeof *p->used_bytes);
+	p->persids = calloc((size_t)storages + 1, sizeof *p->persids);
+	p->made = calloc((size_t)count + 1, sizeof *p->made);
+	int r = p->records && p->used_bytes && p->persids && p->made && wf_graph_new(&p->graph) == 0 ? 0 : no_memory(p);
+	for (uint32_t i = 0; r == 0 && i < storages; i++)
+		p->persids[i] = WF_NIL;
+	for (uint32_t i = 0; r == 0 && i < count; i++)
+		p->made[i] = WF_NIL;
+	if (r == 0)
+		r = count_use(p);
+	return r < 0 ? r : make_pickle(p);
+}
+
+static void free_all(struct pt *p)
+{
+	wf_graph_free(p->graph);
+	free(p->records);
+	free(p->used_bytes);
+	free(p->persids);
+	free(p->made);
 }
 
 int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
 		 struct wf_error *err)
 {
-	uint32_t storages = wf_storages_count(ck->storages);
 	struct pt p = {.ck = ck, .flat = f, .err = err};
-	cleanup_free struct record *records = p.records = calloc((size_t)f->count + 1, sizeof *records);
-	cleanup_free uint64_t *used = p.used_bytes = calloc((size_t)storages + 1, sizeof *used);
-	cleanup_free wf_ref *persids = p.persids = calloc((size_t)storages + 1, sizeof *persids);
-	cleanup_free wf_ref *made = p.made = calloc((size_t)f->count + 1, sizeof *made);
-	int r = records && used && persids && made && wf_graph_new(&p.graph) == 0 ? 0 : no_memory(&p);
-	for (uint32_t i = 0; i < storages && persids; i++)
-		persids[i] = WF_NIL;
-	for (uint32_t i = 0; i < f->count && made; i++)
-		made[i] = WF_NIL;
-	if (r == 0)
-		r = count_use(&p);
-	if (r == 0)
-		r = make_pickle(&p);
+	int r = make_all(&p);
 	if (r == 0)
 		r = write_file(&p, x, path);
-	wf_graph_free(p.graph);
+	free_all(&p);
+	return r;
+}
+
+int wf_put_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const char *path, struct wf_out *out,
+	      struct wf_error *err)
+{
+	struct pt p = {.ck = ck, .flat = f, .err = err};
+	int r = make_all(&p);
+	uint64_t bytes = r == 0 ? zip_bytes(&p) : 0;
+	if (r == 0 && (r = wf_out_reserve(out, bytes, out->clone_block == 0)) < 0)
+		wf_fail(err, r, "there is no room for its %llu bytes: %s", (unsigned long long)bytes, strerror(-r));
+	if (r == 0)
+		r = write_zip(&p, path, out);
+	free_all(&p);
 	return r;
 }

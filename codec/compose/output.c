@@ -149,6 +149,71 @@ static int write_safetensors(struct wf_checkpoint *ck, const char *target, int f
 	return r;
 }
 
+/* What is on disk opens, and its pickle reads. */
+static int check_archive(int fd, struct wf_error *err)
+{
+	struct wf_source *source = NULL;
+	struct wf_container *c = NULL;
+	struct wf_graph *g = NULL;
+	wf_ref root;
+	cleanup_fd int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int r = own < 0 ? wf_fail(err, -errno, "%s", strerror(errno)) : wf_source_from_fd(own, &source, err);
+	if (r == 0) {
+		steal_fd(&own);
+		r = wf_container_open(source, &c, err);
+	}
+	if (r == 0 && (r = wf_graph_new(&g)) < 0)
+		wf_fail(err, r, "out of memory");
+	if (r == 0)
+		r = wf_container_load_graph(c, g, &root, err);
+	wf_graph_free(g);
+	wf_container_free(c);
+	wf_source_unref(source);
+	return r;
+}
+
+/* Texts beside the tensors, but for the one that every file has. */
+static int refuse_metadata(const struct wf_flat *flat, const char *target, struct wf_error *err)
+{
+	struct wf_buffer names = WF_BUFFER_INIT;
+	uint32_t n = 0, told = 0;
+	const struct wf_item *items = flat->metadata == WF_NIL ? NULL : wf_items(flat->graph, flat->metadata, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		size_t len;
+		const char *key = items[i].key == WF_NIL ? NULL : wf_bytes(flat->graph, items[i].key, &len);
+		if (!key || (len == 6 && !memcmp(key, "format", len)))
+			continue;
+		if (told++ < 3) {
+			wf_buffer_puts(&names, names.len ? ", " : "");
+			wf_buffer_printable(&names, key, len);
+		}
+	}
+	int r = told == 0
+			? 0
+			: wf_fail(err, -EOPNOTSUPP,
+				  "%u texts of .weightfs/metadata have no place in %s, as %s; remove them, or wfctl export leaves them out",
+				  told, target, names.data ? names.data : "?");
+	wf_buffer_free(&names);
+	return r;
+}
+
+static int write_pt(struct wf_checkpoint *ck, const char *target, int fd, struct wf_error *err)
+{
+	struct wf_flat flat;
+	struct wf_out o;
+	int r = read_flat(ck, target, wf_pt_refuses, &flat, err);
+	if (r == 0)
+		r = refuse_metadata(&flat, target, err);
+	if (r == 0 && (r = start(ck, fd, &o, err)) == 0) {
+		r = wf_put_pt(ck, &flat, target, &o, err);
+		if (r == 0)
+			r = sync_all(&o, err);
+		wf_out_free(&o);
+	}
+	wf_flat_free(&flat);
+	return r < 0 ? r : check_archive(fd, err);
+}
+
 /* ---- which ---- */
 
 static bool ends_in(const char *path, const char *suffix)
@@ -200,13 +265,10 @@ int wf_output_choose(struct wf_checkpoint *ck, struct wf_error *err)
 	if (suffix)
 		return wf_fail(err, -EOPNOTSUPP, "output=%s: a commit writes no %s file (wfctl export may)", ck->output,
 			       suffix);
-	if (wf_container_kind_of(ck->container) == WF_CONTAINER_SAFETENSORS)
-		return is_torch_name(ck->output)
-			       ? wf_fail(err, -EOPNOTSUPP,
-					 "output=%s: a commit of a safetensors file writes such a file "
-					 "(wfctl export writes the other)",
-					 ck->output)
-			       : 0;
+	if (wf_container_kind_of(ck->container) == WF_CONTAINER_SAFETENSORS) {
+		ck->write_other = is_torch_name(ck->output) ? write_pt : NULL;
+		return 0;
+	}
 	ck->output_as_zip = is_torch_name(ck->output);
 	if (!ends_in(ck->output, ".safetensors"))
 		return 0;

@@ -30,6 +30,9 @@ int wf_export_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const struct
 		 struct wf_error *err);
 int wf_export_npz(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_export *x, const char *path,
 		  struct wf_error *err);
+/* The same into a file that is there, from its start; path tells what its records are called below. */
+int wf_put_pt(struct wf_checkpoint *ck, const struct wf_flat *f, const char *path, struct wf_out *out,
+	      struct wf_error *err);
 const char *wf_pt_refuses(const struct wf_named *n);
 const char *wf_npz_refuses(const struct wf_named *n);
 /* path: for several files its name is the pattern of theirs, and of the index. */

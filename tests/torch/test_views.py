@@ -371,10 +371,33 @@ def check_pickle_output(w):
        list(got) == list(d), "  as torch.load reads it", got)
 
 
+def check_state_dict_output(w):
+    """output=x.pt of a safetensors file: what torch.load reads with weights_only; texts that it cannot hold are refused."""
+    d = {"a": torch.arange(12.).reshape(3, 4), "b": torch.ones(5, dtype=torch.bfloat16), "c.d": torch.tensor(3), "none": torch.empty(0, 2)}
+    out = os.path.join(w.dir, "o.pt")
+    save_file(d, w.file, metadata=FORMAT)
+    w.mount("-o", f"output={out}")
+    os.rename(f"{w.mnt}/a", f"{w.mnt}/z")
+    p = run(w.wfctl, "commit", w.mnt)
+    got = torch.load(out, weights_only=True)
+    ok(p.returncode == 0 and {n: bits(t) for n, t in got.items()} == {n: bits(t) for n, t in {**d, "z": d["a"]}.items() if n != "a"},
+       "output=x.pt of a safetensors file is a state_dict", (p, got))
+    with open(f"{w.mnt}/.weightfs/metadata/licence", "w") as f:
+        f.write("mine\n")
+    p = run(w.wfctl, "commit", w.mnt)
+    ok(p.returncode == 1 and "licence" in p.stderr and list(torch.load(out)) == list(got), "  metadata that have no place there are refused", p)
+    os.remove(f"{w.mnt}/.weightfs/metadata/licence")
+    with open(f"{w.mnt}/z", "r+b") as f:
+        f.write(bytes(48))
+    p = run(w.wfctl, "umount", w.mnt)
+    ok(p.returncode == 0 and not torch.load(out, mmap=True)["z"].any() and zipfile.ZipFile(out).testzip() is None, "  and a second commit has the edits since", p)
+    ok(list(load_file(w.file)) and sorted(load_file(w.file)) == sorted(d) and not os.path.exists(out + ".weightfs"), "  the file itself is untouched")
+
+
 with World(BUILD) as world:
     for check in (check_skipped, check_modules, check_sharing, check_npz, check_shards, check_words, check_hostile):
         check(world)
-    for check in (check_npy, check_edits, check_output, check_pickle_output):
+    for check in (check_npy, check_edits, check_output, check_pickle_output, check_state_dict_output):
         if FUSE:
             check(world)
         else:
