@@ -249,24 +249,47 @@ static int write_head(const struct wf_plan *p, struct wf_out *o)
 	return r < 0 ? r : wf_out_write(o, more, blanks);
 }
 
-static int write_part(const struct wf_plan *p, const struct wf_part *part, struct wf_out *o, struct wf_error *err)
+/* Neighbours of the old file that are neighbours again move as one. */
+struct old_run {
+	int fd;
+	uint64_t start, end;
+};
+
+static int move_run(struct old_run *run, struct wf_out *o)
+{
+	uint64_t start = run->start, len = run->end - start;
+	run->start = run->end = 0;
+	return len ? wf_out_copy(o, run->fd, start, len) : 0;
+}
+
+static int write_part(const struct wf_plan *p, const struct wf_part *part, struct old_run *run, struct wf_out *o,
+		      struct wf_error *err)
 {
 	uint32_t ignored;
 	uint64_t offset;
-	int fd;
-	if (part->kind == WF_PART_STORAGE)
-		return wf_commit_storage(p, part->storage, o, &ignored, err);
-	int r = wf_commit_locate(p, part->record, &fd, &offset, err);
-	return r < 0 ? r : wf_out_copy(o, fd, offset, wf_container_record(p->in.container, part->record)->stored_bytes);
+	if (part->kind == WF_PART_STORAGE) {
+		int r = move_run(run, o);
+		return r < 0 ? r : wf_commit_storage(p, part->storage, o, &ignored, err);
+	}
+	int r = wf_commit_locate(p, part->record, &run->fd, &offset, err);
+	if (r == 0 && offset != run->end) {
+		r = move_run(run, o);
+		run->start = offset;
+	}
+	run->end = offset + wf_container_record(p->in.container, part->record)->stored_bytes;
+	return r;
 }
 
 int wf_replace_safetensors(const struct wf_plan *p, struct wf_out *o, struct wf_error *err)
 {
 	if (err)
 		err->code = 0;
+	struct old_run run = {.fd = -1};
 	int r = write_head(p, o);
 	for (uint32_t i = 0; i < p->count && r == 0; i++)
-		r = write_part(p, &p->parts[p->data_order[i]], o, err);
+		r = write_part(p, &p->parts[p->data_order[i]], &run, o, err);
+	if (r == 0)
+		r = move_run(&run, o);
 	if (r == 0)
 		r = wf_out_finish(o);
 	if (r < 0 && err && err->code == 0)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "codec/bytes/util.h"
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/tensor/layout.h"
 
@@ -54,12 +55,17 @@ int wf_edit_copy(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *n
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	struct wf_buffer path = WF_BUFFER_INIT;
 	wf_ino to;
-	if (f && f->pending != PENDING_NOT)
-		return wf_refuse(ck, -EBUSY,
-				 "somebody writes it, and a safetensors file has no ties that could follow");
+	if (!n || n->nlink == 0)
+		return -ENOENT;
+	int r = f && f->pending != PENDING_NOT && f->writers == 0 ? wf_edit_end_writing(ck, ino) : 0;
+	if (r == 0 && f && f->pending != PENDING_NOT && !wf_edit_stands_aside(ck, ino) && !wf_edit_keeps_text(ck, ino))
+		r = wf_refuse(ck, -EBUSY, "somebody writes it, and a safetensors file has no ties that could follow");
+	if (r < 0)
+		return r;
+	n = wf_tree_node(ck->tree, ino);
 	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
 		return -EPERM;
-	int r = wf_apply_create(ck, dir, name, wf_overlay_new_number(ck->overlay), &to);
+	r = wf_apply_create(ck, dir, name, wf_overlay_new_number(ck->overlay), &to);
 	if (r < 0)
 		return r;
 	r = fill(ck, ino, to);

@@ -112,6 +112,9 @@ NOTES = {"format": "np", "text": "two\nlines\n", "epoch": "12"}
 def editing(w, options):
     w.mount(*options)
     edit(w)
+    os.link(f"{w.mnt}/.weightfs/metadata/epoch", f"{w.mnt}/.weightfs/metadata/again")
+    same(read(f"{w.mnt}/.weightfs/metadata/again"), b"12", "a text can be copied, too")
+    os.unlink(f"{w.mnt}/.weightfs/metadata/again")
     same((os.stat(f"{w.mnt}/n").st_nlink, read(f"{w.mnt}/n")), (1, struct.pack("<q", 41)), "a link is a copy")
     ok("copy of n" in read(f"{w.mnt}/.weightfs/log").decode(), "and the log says so")
     before = read(w.file)
