@@ -16,6 +16,11 @@ static int end_names(struct wf_checkpoint *ck, const struct wf_names_edit *e, in
 	return r;
 }
 
+bool wf_is_scratch_name(const char *name)
+{
+	return wf_name_is_scratch(name);
+}
+
 int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,
 	      unsigned int flags)
 {

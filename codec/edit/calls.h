@@ -21,6 +21,8 @@
 #include "codec/edit/types.h"
 
 /* ---- edits ---- */
+/* Whether a new entry of that name is scratch space of a mount and never becomes a key. */
+bool wf_is_scratch_name(const char *name);
 /* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE. -EPERM for fixed names, -EINVAL for a directory into itself or a name that
  * is no key, -ENOTEMPTY, -EEXIST, ... as rename(2). */
 int wf_rename(struct wf_checkpoint *ck, uint32_t dir, const char *name, uint32_t new_dir, const char *new_name,

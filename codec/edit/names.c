@@ -42,6 +42,10 @@ int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_
 		return -ENOENT; /* removed while somebody stood in it */
 	bool outside = wf_name_is_scratch(name) ? !wf_edit_was_key(ck, dir, name)
 						: d->kind == WF_DIR_SEQUENCE && wf_name_is_temporary(name);
+	if (outside && ck->at_once &&
+	    !ck->edits->replaying) /* a scratch entry lives as long as a mount: here it would be lost */
+		return wf_refuse(ck, -EINVAL, "%s is a name that editors leave behind, which never becomes a key",
+				 name);
 	if (outside && !wf_edit_is_scratch(ck, dir)) {
 		int r = wf_edit_make_scratch_dir(ck, dir, &dir);
 		if (r < 0)

@@ -22,12 +22,48 @@ static bool full_name(const char *text, size_t len, char name[NAME_MAX_BYTES])
 	return snprintf(name, NAME_MAX_BYTES, "%s%.*s", before, (int)len, text) < NAME_MAX_BYTES;
 }
 
+static bool is_one_of(const char *const *names, const char *name)
+{
+	while (*names && strcmp(*names, name) != 0)
+		names++;
+	return *names;
+}
+
+/* Tools that copy attributes set all of them, and a mount ignores what cannot be: who names one is told. */
+static const char *refusal(struct wfctl_store *s, const char *key, const char *name, const char *value)
+{
+	static const char *const tell[] = {"user.torch.key",         "user.torch.stride",
+					   "user.torch.storage",     "user.torch.storage_offset",
+					   "user.torch.file_offset", "user.torch.shard",
+					   "user.numpy.descr",       NULL},
+				 *const lines[] = {"int",  "float", "bool", "NoneType",  "complex",
+						   "list", "tuple", "set",  "frozenset", NULL},
+				 *const texts[] = {"str", "bytes", "bytearray", NULL};
+	struct wf_buffer now = WF_BUFFER_INIT;
+	struct wfctl_entry e;
+	int has = wfctl_store_get(s, key, name, &now);
+	bool same = has == 0 && !strcmp(now.data, value),
+	     directory = s->calls->stat(s, key, true, &e) == 0 && e.type == WF_DIRECTORY;
+	const char *why = same                           ? NULL
+			  : is_one_of(tell, name)        ? "it only tells, and cannot be set"
+			  : has == -ENODATA && directory ? "a mapping has no such attribute"
+							 : NULL;
+	if (!why && !same && has == 0 && !strcmp(name, "user.torch.class") && is_one_of(lines, now.data) &&
+	    is_one_of(texts, value))
+		why = "its text ends in a newline: wfctl set --type=str gives it another text";
+	wf_buffer_free(&now);
+	return why;
+}
+
 static int set(struct wfctl_store *s, const char *key, const char *assignment)
 {
 	char name[NAME_MAX_BYTES];
 	const char *equals = strchr(assignment, '=');
 	if (!full_name(assignment, (size_t)(equals - assignment), name))
 		return wfctl_store_fail(s, key, -ENAMETOOLONG, NULL);
+	const char *why = refusal(s, key, name, equals + 1);
+	if (why)
+		return wfctl_fail(s->path, "%s: %s: %s", key, name, why);
 	int r = s->calls->set(s, key, name, equals + 1);
 	return r < 0 ? wfctl_store_fail(s, key, r == -ENODATA || r == -EOPNOTSUPP ? -EINVAL : r, name) : WFCTL_OK;
 }

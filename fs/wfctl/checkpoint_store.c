@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A checkpoint that this process has opened, as a store. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/busy.h"
 #include "fs/wfctl/fail.h"
@@ -377,7 +379,10 @@ struct wfctl_store *wfctl_open_checkpoint(const char *path, const struct wfctl_o
 	}
 	s->calls = &calls;
 	s->editable = how->edit;
-	int r = fs_when_free(path, try_open, &a);
+	/* a commit only needs the directory, as sed -i does; but whoever takes the right to write from a file means what is in it, and a
+	 * mount of it is read-only */
+	int r = how->edit && faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) < 0 ? -errno
+									     : fs_when_free(path, try_open, &a);
 	if (r < 0) {
 		wfctl_fail_error(path, r, &a.err);
 	} else if (how->edit && !how->with_pending && wf_is_dirty(s->ck)) {

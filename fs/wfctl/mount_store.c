@@ -51,6 +51,19 @@ static int done(int r)
 	return r < 0 ? -errno : 0;
 }
 
+/* A verb makes keys, and a mount would take such a name for scratch space of an editor. One that is there may be a key. */
+static int check_new(struct wfctl_store *s, const char *path)
+{
+	struct stat st;
+	s->reason[0] = '\0';
+	if (!wf_is_scratch_name(wfctl_key_name(path)) || fstatat(root_of(s), path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	s->reason_code = -EINVAL;
+	snprintf(s->reason, sizeof s->reason, "%s is a name that editors leave behind, which never becomes a key",
+		 wfctl_key_name(path));
+	return -EINVAL;
+}
+
 /* ---- looking ---- */
 
 static struct wfctl_entry entry_of(const struct stat *st)
@@ -133,11 +146,14 @@ static int m_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 	struct wfctl_file *f = calloc(1, sizeof *f);
 	int how = O_CLOEXEC | (flags & WFCTL_WRITE ? O_WRONLY : O_RDONLY) | (flags & WFCTL_NEW ? O_CREAT | O_EXCL : 0) |
 		  (flags & WFCTL_EMPTY ? O_TRUNC : 0);
-	if (!f)
-		return -ENOMEM;
+	int r = flags & WFCTL_NEW ? check_new(s, path) : 0;
+	if (!f || r < 0) {
+		free(f);
+		return f ? r : -ENOMEM;
+	}
 	*f = (struct wfctl_file){.store = s, .fd = openat(root_of(s), at_root(path), how, 0666)};
 	if (f->fd < 0) {
-		int r = -errno;
+		r = -errno;
 		free(f);
 		return r;
 	}
@@ -240,7 +256,8 @@ static int m_set(struct wfctl_store *s, const char *path, const char *name, cons
 
 static int m_mkdir(struct wfctl_store *s, const char *path)
 {
-	return edited(s, mkdirat(root_of(s), path, 0777));
+	int r = check_new(s, path);
+	return r < 0 ? r : edited(s, mkdirat(root_of(s), path, 0777));
 }
 
 static int m_unlink(struct wfctl_store *s, const char *path)
@@ -255,17 +272,20 @@ static int m_rmdir(struct wfctl_store *s, const char *path)
 
 static int m_rename(struct wfctl_store *s, const char *from, const char *to, unsigned int flags)
 {
-	return edited(s, renameat2(root_of(s), from, root_of(s), to, flags));
+	int r = check_new(s, to);
+	return r < 0 ? r : edited(s, renameat2(root_of(s), from, root_of(s), to, flags));
 }
 
 static int m_link(struct wfctl_store *s, const char *from, const char *to)
 {
-	return edited(s, linkat(root_of(s), from, root_of(s), to, 0));
+	int r = check_new(s, to);
+	return r < 0 ? r : edited(s, linkat(root_of(s), from, root_of(s), to, 0));
 }
 
 static int m_symlink(struct wfctl_store *s, const char *target, const char *path)
 {
-	return edited(s, symlinkat(target, root_of(s), path));
+	int r = check_new(s, path);
+	return r < 0 ? r : edited(s, symlinkat(target, root_of(s), path));
 }
 
 /* ---- opening ---- */

@@ -155,6 +155,11 @@ static int check_names(struct renaming *r)
 			return wfctl_fail(r->s->path, "%s%s%s: two keys would have this name", r->directory,
 					  *r->directory ? "/" : "", r->names.key[i]);
 	for (size_t i = 0; i < r->count; i++)
+		if (wf_is_scratch_name(r->all[i].to))
+			return wfctl_fail(r->s->path,
+					  "%s: %s is a name that editors leave behind, which never becomes a key",
+					  r->all[i].from, r->all[i].to);
+	for (size_t i = 0; i < r->count; i++)
 		if (strlen(r->all[i].to) > NAME_BYTES_MAX)
 			return wfctl_fail(r->s->path, "%s: the new key's name would be longer than %d bytes",
 					  r->all[i].from, NAME_BYTES_MAX);

@@ -99,6 +99,8 @@ static int run_lines(FILE *f, const char *path, const struct wfctl_verb *verbs, 
 		wfctl_fail_at(path, ++number);
 		if (line[len - 1] == '\n')
 			line[--len] = '\0';
+		if (len > 0 && line[len - 1] == '\r') /* of an editor elsewhere */
+			line[--len] = '\0';
 		if (strlen(line) != (size_t)len)
 			r = wfctl_fail(NULL, "a NUL is no text");
 		else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/wfctl/session.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,7 +176,11 @@ static int commit(const struct wfctl_store *store)
 
 int wfctl_session_end(struct wfctl_session *s, int status)
 {
-	if (status == WFCTL_OK && s->edited.store && s->edited.store->ck)
+	bool edits = status == WFCTL_OK && s->edited.store && s->edited.store->ck;
+	/* a script that could not say what it found has failed, and commits nothing */
+	if (edits && (fflush(stdout) != 0 || ferror(stdout)))
+		status = wfctl_fail("standard output", "%s", strerror(errno));
+	else if (edits)
 		status = commit(s->edited.store);
 	wfctl_store_free(s->edited.store);
 	for (size_t i = 0; i < s->count; i++)

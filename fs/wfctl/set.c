@@ -70,17 +70,32 @@ static bool is_json_number(const char *s)
 	return !*s;
 }
 
+/* A list of values, and lists. */
+static bool is_json_list(const char *text)
+{
+	struct wf_json j;
+	enum wf_json_kind kind;
+	if (*text != '[' || strchr(text, '\n'))
+		return false;
+	wf_json_init_memory(&j, text, strlen(text), WF_JSON_SURROGATES | WF_JSON_WORDS);
+	while ((kind = wf_json_next(&j)) > WF_JSON_END && kind != WF_JSON_OBJECT)
+		;
+	wf_json_free(&j);
+	return kind == WF_JSON_END;
+}
+
 /* What a new key becomes: as JSON reads it, else a str. */
 static void read_new(const char *text, struct value *v)
 {
 	const char *klass = !strcmp(text, "true") || !strcmp(text, "false") ? "bool"
 			    : !strcmp(text, "null")                         ? "NoneType"
+			    : is_json_list(text)                            ? "list"
 			    : !is_json_number(text)                         ? NULL
 			    : strpbrk(text, ".eENI")                        ? "float"
 									    : "int";
 	if (*text == '"' && wfctl_json_string(text, strlen(text), &v->text) == 0)
 		v->klass = "str";
-	else if (klass || (text[0] == '[' && !strchr(text, '\n')))
+	else if (klass)
 		v->klass = klass, wf_buffer_printf(&v->text, "%s\n", text);
 	else
 		v->klass = "str", v->text.len = 0, wf_buffer_puts(&v->text, text);

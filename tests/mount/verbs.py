@@ -44,6 +44,9 @@ def on_a_mount():
     verb("cp", w.mnt, "empty", "new")
     same((os.getxattr(f"{w.mnt}/new", "user.torch.class"), read(f"{w.mnt}/new"), read(f"{w.mnt}/empty")), (b"str", b"", b""), "cp of an empty text")
     verb("rm", w.mnt, "empty")
+    for words in (["set", "new~", "5"], ["mv", "epoch", "epoch~"], ["cp", "epoch", ".#x"], ["mkdir", "#x#"], ["ln", "fc.bias", "._b"], ["ln", "-s", "opt", "opt~"],
+                  ["rename", "s/$/~/"]):
+        verb(words[0], w.mnt, *words[1:], status=1, word="editors")
     verb("mv", w.mnt, "opt/lr", "rate")
     verb("cp", w.mnt, "fc.*", "opt")
     verb("ln", w.mnt, "fc.bias", "third")

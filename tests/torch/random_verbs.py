@@ -266,7 +266,10 @@ class VerbEdits:
         where, m, k = p
         old, number = m[k], self.rng.choice([self.rng.randrange(-9, 1 << 20), self.rng.random(), -1e-3])
         text = self.rng.choice(["words", "-5", "", "true", "two\tparts"]) if isinstance(old, str) else repr(number)
-        m[k] = text if isinstance(old, str) else float(number) if isinstance(old, float) else number
+        if isinstance(old, float):  # what is new reads back as it was written until a commit
+            number = float(number)
+            text = repr(number)
+        m[k] = text if isinstance(old, str) else number
         return ["set", self.key(where, k), text]
 
     def verb_set_new(self, n):

@@ -6,6 +6,8 @@ test_cat.py has what cat prints.
 Usage: test_verbs.py BUILD_DIR. Prints TAP; needs no FUSE.
 """
 import os
+import shutil
+import subprocess
 import tempfile
 import time
 from collections import OrderedDict
@@ -213,7 +215,11 @@ REFUSED = [  # words behind the path, a word of the line
     ("cp epoch epoch", "the same key"), ("cp opt epoch", "mapping"), ("ln opt opt2", "-s"), ("ln loss epoch", "already"), ("mkdir opt", "already"),
     ("mkdir a/b", "no such"), ("rename 's/a$/b/' model", "two keys"), ("rename 's/(/x/'", "s/(/x/"), ("rename s/a/b", "delimiter"),
     ("rename 's/a/\\1/'", "group"), ("rename s/a/b/x", "flags"), ("attr model/module.a shape=[5]", "shape"), ("attr loss nothing=1", "nothing"),
-    ("attr loss nothing", "no attribute"),
+    ("attr loss nothing", "no attribute"), ("attr loss key='\"x\"'", "only tells"), ("attr model/module.a stride='[1, 2]'", "only tells"),
+    ("attr opt dtype=int8", "no such attribute"), ("attr opt location=cuda:0", "no such attribute"), ("attr epoch class=str", "newline"),
+    # names of editors' files, which a commit would forget
+    ("set 'new~' 5", "editors"), ("set opt/.DS_Store 5", "editors"), ("mv epoch '.#x'", "editors"), ("mv model .Trash-0", "editors"), ("cp epoch '#x#'", "editors"),
+    ("mkdir -p 'a~/b'", "editors"), ("ln loss ._loss", "editors"), ("ln -s opt opt~", "editors"), ("rename s/$/~/", "editors"), ("rename 's/^/.nfs/' opt", "editors"),
 ]
 
 
@@ -274,6 +280,12 @@ rename {path} 's/module\\.//'
     with open(path, "rb") as f:
         ok(f.read() == before and "m.pt.weightfs" not in os.listdir(top), "a script that fails changes nothing")
     count = 10000
+    with open("/dev/full", "wb") as full:
+        r = subprocess.run([verbkit.WFCTL, "-f", "-"], input=f"cat {path} loss\nset {path} epoch 5\n".encode(), stdout=full, stderr=subprocess.PIPE)
+    with open(path, "rb") as f:
+        ok(r.returncode == 1 and r.stderr.count(b"\n") == 1 and f.read() == before, "a script whose output cannot be written commits nothing", r)
+    done("-f", "-", input=f"set {path} crlf 6\r\nset {path} l '[1, [2.5]]'\r\n".encode())
+    ok((torch.load(path)["crlf"], torch.load(path)["l"]) == (6, [1, [2.5]]), "lines of a script may end in CR and newline")
     lines = "".join(f"mv {path} v{i} w{i}\nset {path} w{i} {i + 1}\n" for i in range(count // 2))
     torch.save({f"v{i}": i for i in range(count // 2)}, path)
     start = time.perf_counter()
@@ -305,6 +317,20 @@ def files(top):
     ok(torch.load(path)["name"] == "", "an empty file is an empty text")
 
 
+def protected(top):
+    """Who may write in a directory could replace any file; a verb does not replace one that nobody may write."""
+    path = os.path.join(top, "m.pt")
+    torch.save(model(), path)
+    os.chmod(top, 0o777)
+    os.chmod(path, 0o444)
+    words = [shutil.copy(verbkit.WFCTL, top), "set", path, "epoch", "5"]
+    if os.geteuid() == 0:  # whom no mode keeps from writing
+        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *words]
+    r = subprocess.run(words, stderr=subprocess.PIPE)
+    ok(r.returncode == 1 and b"Permission denied" in r.stderr and torch.load(path)["epoch"] == 3, "a file without the right to write is left alone", r)
+    os.chmod(path, 0o644)
+
+
 def pending(top):
     path = os.path.join(top, "m.pt")
     t = torch.zeros(1000)
@@ -326,5 +352,6 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as top:
     between(top)
     scripts(top)
     files(top)
+    protected(top)
     pending(top)
 verbkit.tap.done()
