@@ -71,10 +71,9 @@ struct wf_stat {
 	uint32_t ino;
 	enum wf_type type;
 	uint32_t nlink;
-	uint64_t size_bytes;  /* of a file's content, of a link's target; directories: number of entries */
-	bool tensor;          /* a file of elements, and no text */
-	bool writable;        /* its content can be written (mode bits) */
-	bool immutable_bytes; /* content cannot change without an edit through us: may be cached for ever */
+	uint64_t size_bytes; /* of a file's content, of a link's target; directories: number of entries */
+	bool tensor;         /* a file of elements, and no text */
+	bool writable;       /* its content can be written (mode bits) */
 	struct wf_looks looks;
 	uint64_t storage_bytes; /* for st_blocks */
 };

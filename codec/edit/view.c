@@ -121,8 +121,7 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 				.nlink = n->nlink,
 				.type = WF_FILE,
 				.tensor = n->type == WF_NODE_TENSOR,
-				.writable = ck->writable,
-				.immutable_bytes = !ck->writable};
+				.writable = ck->writable};
 	wf_edits_looks(ck, ino, &ret->looks);
 	if (ck->edits && shows_pending(ck, ino)) {
 		ret->size_bytes = ret->storage_bytes = wf_edits_pending_size(ck, ino);

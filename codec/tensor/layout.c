@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks the bytes of a view of a storage in the order of its file. */
+/* Tells where the bytes of a view are in its storage. */
 #include "codec/tensor/layout.h"
 
 #include "codec/bytes/util.h"
@@ -14,44 +14,6 @@ uint64_t wf_layout_start(const struct wf_tensor *t)
 	const struct wf_dtype_info *info = wf_dtype_info(t->dtype);
 
 	return t->offset_elems / info->values_per_byte * info->size_bytes;
-}
-
-void wf_layout_init(struct wf_layout *l, const struct wf_tensor *t, uint64_t offset, uint64_t len)
-{
-	*l = (struct wf_layout){.tensor = t, .pos = offset, .end = offset + len};
-	if (t->contiguous) {
-		l->run_bytes = t->size_bytes;
-		return;
-	}
-	/* the innermost dimensions whose strides are those of a dense block are walked as one run */
-	uint64_t run_elems = 1;
-	l->outer_ndim = t->ndim;
-	while (l->outer_ndim > 0) {
-		uint32_t d = l->outer_ndim - 1;
-		if (t->shape[d] != 1 && (uint64_t)t->stride[d] != run_elems)
-			break;
-		run_elems *= (uint64_t)t->shape[d];
-		l->outer_ndim--;
-	}
-	l->run_bytes = run_elems * element_bytes(t);
-}
-
-bool wf_layout_next(struct wf_layout *l, struct wf_run *ret)
-{
-	const struct wf_tensor *t = l->tensor;
-
-	if (l->pos >= l->end)
-		return false;
-	uint64_t block = l->pos / l->run_bytes, inside = l->pos % l->run_bytes, at = 0;
-	for (uint32_t d = l->outer_ndim; d-- > 0;) {
-		at += block % (uint64_t)t->shape[d] * (uint64_t)t->stride[d];
-		block /= (uint64_t)t->shape[d];
-	}
-	ret->file_offset = l->pos;
-	ret->storage_offset = wf_layout_start(t) + at * element_bytes(t) + inside;
-	ret->len = WF_MIN(l->run_bytes - inside, l->end - l->pos);
-	l->pos += ret->len;
-	return true;
 }
 
 static bool is_stored_as_shown(const struct wf_tensor *t)

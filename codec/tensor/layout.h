@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A tensor's file is its elements in row-major order; its storage may hold them in any strided order. This module turns
- * a byte range of the file into runs of storage bytes, both ways, and moves bytes along them.
+/* A tensor's file is its elements in row-major order; its storage may hold them in any strided order. This module tells where in the
+ * storage a tensor's bytes are (tensor/layout.c), and moves bytes between a range of the file and the storage (tensor/layout_move.c).
  *
- * A contiguous tensor is one run. Otherwise the iterator walks the innermost dimensions that are contiguous together as
- * one run and never visits an element twice; a range starts anywhere, inside an element too. Stride 0 and overlapping
- * views read like any other. No memory proportional to the tensor. Threads: pure functions.
+ * A range starts anywhere, inside an element too. Stride 0 and overlapping views read like any other. No memory proportional to the
+ * tensor. Threads: whoever may use the storages.
  */
 #pragma once
 
@@ -14,24 +13,8 @@
 #include "codec/tensor/storage.h"
 #include "codec/tensor/tensor.h"
 
-struct wf_run {
-	uint64_t file_offset;    /* bytes from the start of the tensor's file */
-	uint64_t storage_offset; /* bytes from the start of the storage */
-	uint64_t len;            /* bytes */
-};
-
-struct wf_layout {
-	const struct wf_tensor *tensor; /* borrowed */
-	uint64_t pos, end;              /* file bytes still to give */
-	uint64_t run_bytes;             /* of one innermost contiguous block */
-	uint32_t outer_ndim;            /* dimensions outside that block */
-};
-
 /* Where the first element stands in the storage, in bytes. */
 uint64_t wf_layout_start(const struct wf_tensor *t);
-void wf_layout_init(struct wf_layout *l, const struct wf_tensor *t, uint64_t offset, uint64_t len);
-/* The next run in file order; false after the last. */
-bool wf_layout_next(struct wf_layout *l, struct wf_run *ret);
 
 /* Where all of the tensor's bytes stand one after the other, as its file shows them, in a file (the checkpoint's); false where
  * they do not, or there are none. */

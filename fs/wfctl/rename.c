@@ -36,7 +36,6 @@ struct renaming {
 	bool whole;                     /* it was named: mappings in it have keys as others do */
 	struct wfctl_keys names;        /* what its names will be */
 	struct wfctl_keys inner;
-	bool holds_tensors;
 };
 
 /* ---- names of keys ---- */
