@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weightfs.entries import CheckpointPages, Error, Line, Source, numpy_dtype
+from weightfs.entries import Error, Line, Memory, numpy_dtype
 
 if TYPE_CHECKING:
     import numpy
@@ -40,11 +40,8 @@ def _dtype(line: Line) -> numpy.dtype[Any]:
         raise TypeError(f"{line['path']}: NumPy has no {name}: install torch, or ml_dtypes") from None
 
 
-class Files:
-    """The memory of the arrays of one source: shared among all that are made by the same object."""
-
-    def __init__(self, source: Source, writable: bool = False) -> None:
-        self.source, self.writable, self.pages = source, writable, CheckpointPages()
+class Files(Memory):
+    """Arrays of one source."""
 
     def array(self, line: Line) -> numpy.ndarray[Any, Any]:
         """Of the shape that the line has. Raises Error where there are no bytes, TypeError where NumPy has no such dtype."""
@@ -57,10 +54,7 @@ class Files:
         if line["bytes"] == 0:
             flat: numpy.ndarray[Any, Any] = np.empty(line["shape"], dtype)
             return flat
-        pages = None if self.writable else self.pages.of(line)
-        if pages is None:
-            flat = np.frombuffer(self.source.pages(line, self.writable), dtype)
-        else:
-            flat = np.frombuffer(pages, dtype, line["bytes"] // dtype.itemsize, line["file_offset"])
+        memory, start = self.of(line)
+        flat = np.frombuffer(memory, dtype, line["bytes"] // dtype.itemsize, start)
         shaped: numpy.ndarray[Any, Any] = flat.reshape(line["shape"])
         return shaped

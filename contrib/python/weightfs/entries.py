@@ -258,6 +258,18 @@ class CheckpointPages:
             return None
 
 
+class Memory:
+    """Of the tensors of one source: shared among all that are made of the same object."""
+
+    def __init__(self, source: Source, writable: bool = False) -> None:
+        self.source, self.writable, self.pages = source, writable, CheckpointPages()
+
+    def of(self, line: Line) -> Tuple[Any, int]:
+        """A buffer, and at which of its bytes the tensor begins: the one mapping of the checkpoint, or the tensor's own pages."""
+        pages = None if self.writable else self.pages.of(line)
+        return (self.source.pages(line, self.writable), 0) if pages is None else (pages, line["file_offset"])
+
+
 # ---- the tree ----
 
 def is_tensor(line: Line) -> bool:

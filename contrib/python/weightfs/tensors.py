@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 
 from weightfs.cuda import Manifest, Mapping, Tensor
-from weightfs.entries import CheckpointPages, Error, Line, Source
+from weightfs.entries import Error, Line, Memory
 
 INTEGERS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8"}  # what stores them
 ALIGN_BYTES = 16       # what torch's own memory has at least, and its kernels may rely on
@@ -89,21 +89,16 @@ def _finished(line: Line, tensor: torch.Tensor) -> Any:
 
 # ---- in files ----
 
-class Files:
-    """The memory of tensors of one source: shared among all that are made by the same object."""
-
-    def __init__(self, source: Source, writable: bool = False) -> None:
-        self.source, self.writable, self.pages = source, writable, CheckpointPages()
+class Files(Memory):
+    """Tensors of one source."""
 
     def flat(self, line: Line, dtype: torch.dtype, element_bytes: int) -> torch.Tensor:
         """All its bytes as elements of that dtype: a tensor with a storage of its own."""
-        pages = None if self.writable else self.pages.of(line)
-        if pages is None:
-            return torch.frombuffer(self.source.pages(line, self.writable), dtype=dtype)
-        start, size = line["file_offset"], line["bytes"]
+        memory, start = self.of(line)
+        size = line["bytes"]
         if start % ALIGN_BYTES:  # legacy files put tensors anywhere
-            return torch.frombuffer(bytearray(memoryview(pages)[start:start + size]), dtype=dtype)
-        return torch.frombuffer(pages, dtype=dtype, count=size // element_bytes, offset=start)
+            return torch.frombuffer(bytearray(memoryview(memory)[start:start + size]), dtype=dtype)
+        return torch.frombuffer(memory, dtype=dtype, count=size // element_bytes, offset=start)
 
     def tensor(self, line: Line, base: Optional[Line] = None, storage: Any = None) -> Any:
         """One tensor; base: the line of the tensor whose storage has its bytes, storage: where others use it, too. Raises Error where the bytes cannot be read, TypeError where
