@@ -14,35 +14,19 @@
 
 #include <cmocka.h>
 
+#include "checkpoint-kit.h"
+
 #include "codec/bytes/util.h"
-#include "codec/checkpoint.h"
 #include "codec/compose/composed.h"
 #include "codec/tensor/layout.h"
 
-static const char *files;
-static char dir[64], file[96];
-static struct wf_checkpoint *ck;
-
 static int setup(void **state)
 {
-	char command[4400];
 	struct wf_error err = {0};
 	const struct wf_open_options o = {.writable = true};
-	snprintf(dir, sizeof dir, "/tmp/test-compose-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(file, sizeof file, "%s/m.pt", dir);
-	snprintf(command, sizeof command, "cp %s/torch-2.15.pt %s", files, file);
-	assert_int_equal(system(command), 0);
+	copy_checkpoint("compose");
 	assert_int_equal(wf_open(file, &o, &ck, &err), 0);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[160];
-	wf_close(ck);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
 }
 
 /* All of it at once. */

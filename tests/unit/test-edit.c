@@ -15,15 +15,13 @@
 
 #include <cmocka.h>
 
+#include "checkpoint-kit.h"
+
 #include "codec/bytes/buffer.h"
-#include "codec/checkpoint.h"
 #include "codec/value/names.h"
 #include "codec/bytes/util.h"
 
-static const char *files;
-static char dir[64], file[96];
 static unsigned int changes;
-static struct wf_checkpoint *ck;
 
 static void note_change(void *ctx, uint32_t ino, uint64_t offset, uint64_t len)
 {
@@ -43,22 +41,9 @@ static struct wf_checkpoint *open_file(bool writable)
 
 static int setup(void **state)
 {
-	char command[4400];
-	snprintf(dir, sizeof dir, "/tmp/test-edit-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(file, sizeof file, "%s/m.pt", dir);
-	snprintf(command, sizeof command, "cp %s/torch-2.15.pt %s", files, file);
-	assert_int_equal(system(command), 0);
+	copy_checkpoint("edit");
 	ck = open_file(true);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[160];
-	wf_close(ck);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
 }
 
 /* ---- what a tool does ---- */

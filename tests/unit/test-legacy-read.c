@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
+#include "opened-kit.h"
 
 #include "codec/bytes/buffer.h"
-#include "codec/container/container.h"
 #include "codec/bytes/util.h"
 
 #define BYTES(b) b, sizeof(b) - 1
@@ -18,7 +12,6 @@
 static const char magic[] = "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 static const char version[] = "\x80\x02M\xe9\x03.";
 static const char sys_info[] = "\x80\x02}X\x10\0\0\0protocol_versionM\xe9\x03s.";
-static struct wf_error err;
 
 static void i64(struct wf_buffer *b, int64_t v)
 {
@@ -49,43 +42,13 @@ static void data(struct wf_buffer *b)
 	wf_buffer_append(b, "0123456789abcdef", 16);
 }
 
-struct opened {
-	struct wf_container *c;
-	struct wf_graph *g;
-	wf_ref root;
-};
-
+/* Takes the buffer's bytes. */
 static int open_buffer(struct wf_buffer *b, struct opened *o)
 {
-	struct wf_source *s = NULL;
-	size_t len = b->len;
-	*o = (struct opened){0};
-	err = (struct wf_error){0};
 	assert_int_equal(wf_buffer_status(b), 0);
-	assert_int_equal(wf_source_from_memory(wf_buffer_steal(b), len, true, &s), 0);
-	int r = wf_container_open(s, &o->c, &err);
-	wf_source_unref(s);
-	if (r == 0) {
-		assert_int_equal(wf_graph_new(&o->g), 0);
-		r = wf_container_load_graph(o->c, o->g, &o->root, &err);
-	}
-	if (r < 0)
-		assert_true(err.text[0] != '\0');
+	int r = open_bytes(b->data, b->len, o);
+	wf_buffer_free(b);
 	return r;
-}
-
-static void close_opened(struct opened *o)
-{
-	wf_graph_free(o->g);
-	wf_container_free(o->c);
-}
-
-static void assert_says(const char *what)
-{
-	char line[1024];
-	wf_error_format(&err, line, sizeof line);
-	if (!strstr(line, what))
-		fail_msg("\"%s\" is not in \"%s\"", what, line);
 }
 
 static void test_whole(void **state)

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "codec/checkpoint.h"
+#include "checkpoint-kit.h"
 
 #define MANY 6
 #define CALLS 60
@@ -24,37 +24,21 @@
  * busy machine does not run it. Where it starves, there is no end to them. */
 #define LIMIT (CALLS * 100 * MANY)
 
-static const char *files;
-static char dir[64], file[96];
-static struct wf_checkpoint *ck;
 static struct wf_stat big;
 static atomic_bool stop;
 static atomic_uint calls;
 
 static int setup(void **state)
 {
-	char command[4400];
 	const struct wf_open_options o = {.writable = true};
 	struct wf_error err = {0};
 	char *zeroes = calloc(1, CHUNK);
-	snprintf(dir, sizeof dir, "/tmp/test-locks-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(file, sizeof file, "%s/m.pt", dir);
-	snprintf(command, sizeof command, "cp %s/torch-2.15.pt %s", files, file);
-	assert_int_equal(system(command), 0);
+	copy_checkpoint("locks");
 	assert_int_equal(wf_open(file, &o, &ck, &err), 0);
 	assert_int_equal(wf_create(ck, WF_ROOT, "big", &big), 0);
 	assert_int_equal(wf_write(ck, big.ino, NULL, 0, zeroes, CHUNK), CHUNK);
 	free(zeroes);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[160];
-	wf_close(ck);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
 }
 
 static void *reads(void *arg)

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
+#include "opened-kit.h"
 
 #include "codec/bytes/buffer.h"
-#include "codec/container/container.h"
 #include "codec/bytes/util.h"
 
 #define BYTES(b) b, sizeof(b) - 1
-
-static struct wf_error err;
 
 /* ---- a tar of the 2016 form, member by member ---- */
 
@@ -82,45 +74,6 @@ static const char object[] = "\x80\x02}(U\1aU\2"
 			     "20QU\1bK\x14QU\1vU\2"
 			     "21QU\1sU\2"
 			     "11QU\1ccm\nNet\nU\1fU\1x\x87Qu.";
-
-struct opened {
-	struct wf_container *c;
-	struct wf_graph *g;
-	wf_ref root;
-};
-
-static int open_bytes(const char *data, size_t len, struct opened *o)
-{
-	struct wf_source *s = NULL;
-	char *copy = malloc(len + 1);
-	memcpy(copy, data, len);
-	*o = (struct opened){0};
-	err = (struct wf_error){0};
-	assert_int_equal(wf_source_from_memory(copy, len, true, &s), 0);
-	int r = wf_container_open(s, &o->c, &err);
-	wf_source_unref(s);
-	if (r == 0) {
-		assert_int_equal(wf_graph_new(&o->g), 0);
-		r = wf_container_load_graph(o->c, o->g, &o->root, &err);
-	}
-	if (r < 0)
-		assert_true(err.text[0] != '\0');
-	return r;
-}
-
-static void close_opened(struct opened *o)
-{
-	wf_graph_free(o->g);
-	wf_container_free(o->c);
-}
-
-static void assert_says(const char *what)
-{
-	char line[1024];
-	wf_error_format(&err, line, sizeof line);
-	if (!strstr(line, what))
-		fail_msg("\"%s\" is not in \"%s\"", what, line);
-}
 
 static void whole_tar(struct wf_buffer *b)
 {
