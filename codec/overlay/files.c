@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/io.h"
 #include "codec/overlay/inner.h"
 #include "codec/bytes/util.h"
@@ -26,14 +27,10 @@ int wf_overlay_reserve(struct wf_overlay *ov, uint32_t number)
 		return -EUCLEAN;
 	if (number < ov->files_count)
 		return 0;
-	if (number >= ov->files_capacity) {
-		uint32_t capacity = WF_MAX(number + 1, ov->files_capacity + ov->files_capacity / 2 + 16);
-		struct wf_data_file *files = reallocarray(ov->files, capacity, sizeof *files);
-		if (!files)
-			return -ENOMEM;
-		ov->files = files;
-		ov->files_capacity = capacity;
-	}
+	int r = wf_array_reserve(&ov->files, &ov->files_capacity, (uint64_t)number + 1, sizeof *ov->files,
+				 WF_DATA_FILES_MAX);
+	if (r < 0)
+		return r;
 	for (; ov->files_count <= number; ov->files_count++)
 		ov->files[ov->files_count] = (struct wf_data_file){.fd = -1};
 	return 0;
