@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Enters and leaves the context of a CUDA device, and tells what a result of the driver means. */
 #include "cuda_context.h"
 
 #include <errno.h>

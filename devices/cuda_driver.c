@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Loads libcuda.so.1 and finds its entry points. */
 #include "cuda_driver.h"
 
 #include <dlfcn.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Gives the device code that nvcc made, if the build had nvcc. */
 #include "cuda_kernels.h"
 
 #ifdef WEIGHTFS_FATBIN

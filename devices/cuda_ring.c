@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Pins the windows of a ring, and lends them to the threads that copy. */
 #include "cuda_context.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Asks the machine and the environment how many threads load, and with how much memory. */
 #include "cuda_settings.h"
 
 #include <ctype.h>

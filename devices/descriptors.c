@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Serves the descriptors of published memory on a socket. */
 #include "descriptors.h"
 
 #include <errno.h>

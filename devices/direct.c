@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads blocks of a file with O_DIRECT, where they are not in the page cache. */
 #include "direct.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Cuts the work of a load into pieces, and reads a piece of it. */
 #include "segments.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Keeps the composed files of .weightfs/safetensors while they are used, and a few more. */
 #include "views.h"
 
 #include <errno.h>

@@ -89,4 +89,15 @@ for name in names:
         faults += form_faults(name, f.read(), rules_for(name, config))
 ok(len(names) > 200, f"{len(names)} files are looked at")
 ok(not faults, "they are as .editorconfig says", "\n".join(faults))
+
+
+def silent(name, text):
+    """Whether a file of the programs does not begin with what it does."""
+    return name.startswith(("codec/", "fs/", "devices/")) and name.endswith(".c") and not re.match(r"/\* SPDX[^\n]*\n/\* \S", text)
+
+
+found = [name for name in names if silent(name, open(os.path.join(source, name), encoding="utf-8").read())]
+ok(not found, "every .c opens with a sentence on what it does", "\n".join(found))
+ok(silent("fs/a.c", "/* SPDX-License-Identifier: MIT */\n#include <a.h>\n") and not silent("fs/a.c", "/* SPDX-License-Identifier: MIT */\n/* Reads. */\n"),
+   "and one that does not is found")
 done()

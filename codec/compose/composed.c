@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads a composed file at any offset: text from memory, pieces out of the checkpoint. */
 #include "codec/compose/composed.h"
 
 #include <errno.h>

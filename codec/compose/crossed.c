@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Counts how many entries a directory's files would have where containers are entered at each of their places. */
 #include "codec/compose/crossed.h"
 
 #include <stdlib.h>

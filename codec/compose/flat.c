@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Collects the tensors below a directory, and sorts them by name. */
 #include "codec/compose/flat.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Walks the tree below a directory, and joins the keys on the way to names. */
 #include "codec/compose/names.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Parses the dictionary of Python that stands in the head of an .npy file. */
 #include "codec/compose/npy_head.h"
 
 #include <errno.h>

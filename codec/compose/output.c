@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes the checkpoint in the format of its output, as a commit. */
 #include "codec/compose/output.h"
 
 #include <errno.h>

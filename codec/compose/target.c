@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Makes a new file under a temporary name, and gives it its own when it is whole. */
 #include "codec/compose/target.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Takes the locks that keep a second writer out, and tells who holds them. */
 #include "codec/overlay/inner.h"
 
 #include <errno.h>

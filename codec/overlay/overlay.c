@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Opens the overlay beside a checkpoint: its paths, its owner, its locks, its log. */
 #include "codec/overlay/overlay.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads what is on a device, and passes on to it what is written. */
 #include "codec/placement/placement.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Makes directories of the slashes in the names of records, and finds a record by its path. */
 #include "codec/tree/archive.h"
 
 #include <errno.h>

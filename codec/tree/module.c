@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Finds the state_dict of a module: parameters, buffers and modules, in the order of Module.state_dict. */
 #include "codec/tree/module.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads the generated code of TorchScript's classes for the names of parameters and buffers. */
 #include "codec/tree/torchscript.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Keeps the nodes of a tree by their numbers and by their objects, and describes what is no value. */
 #include "codec/tree/tree.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes the elements of an array in the form that all that are shown have in common. */
 #include "fs/wfctl/array_elements.h"
 
 #include <math.h>

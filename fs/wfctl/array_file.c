@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads a tensor's content out of a file: raw bytes, or an .npy. */
 #include "fs/wfctl/array_file.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads the fields of a structured dtype, and writes its elements. */
 #include "fs/wfctl/array_record.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Lays out an array in lines, as NumPy prints it. */
 #include "fs/wfctl/array_text.h"
 
 #include <errno.h>

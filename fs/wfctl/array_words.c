@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes texts, bytes, dates and spans as NumPy does. */
 #include "fs/wfctl/array_words.h"
 
 #include <string.h>

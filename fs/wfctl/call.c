@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Parses the words of a call by the options and arguments of its verb. */
 #include "fs/wfctl/call.h"
 
 #include <string.h>

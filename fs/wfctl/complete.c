@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Answers the completions of the shells. */
 #include "fs/wfctl/complete.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads the control directory of a mount, and writes its commands. */
 #include "fs/wfctl/control.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Copies an entry with all that is in it. */
 #include "fs/wfctl/copy.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Knows the element types by their names and descriptions, and widens float8. */
 #include "fs/wfctl/dtypes.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Prints why something failed, and how far something is. */
 #include "fs/wfctl/fail.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Writes floating-point numbers with the fewest digits. */
 #include "fs/wfctl/float_text.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Prints the help of a verb and of all verbs. */
 #include "fs/wfctl/help.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Searches /proc for those who keep a mount alive. */
 #include "fs/wfctl/holders.h"
 
 #include <dirent.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Gives the members of an object of JSON, those of objects inside included. */
 #include "fs/wfctl/json.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads and writes the file that keeps the names of a large mapping for the completions. */
 #include "fs/wfctl/key_cache.h"
 
 #include <errno.h>

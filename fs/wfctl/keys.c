@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Keeps lists of KEYs, takes them apart, and finds those that a pattern means. */
 #include "fs/wfctl/keys.h"
 
 #include <errno.h>

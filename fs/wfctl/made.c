@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Marks and recognises the mounts that wfctl made. */
 #include "fs/wfctl/made.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Runs wfctl: the verb of the command line, in a session of its own. */
 #include <errno.h>
 #include <locale.h>
 #include <malloc.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads the keys of a mount's names, and finds that of a path. */
 #include "fs/wfctl/mount_keys.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Opens a checkpoint for reading, and says so where it cannot. */
 #include "fs/wfctl/open.h"
 
 #include "codec/checkpoint.h"

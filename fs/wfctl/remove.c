@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Removes a mapping and all that is in it, from the leaves on. */
 #include "fs/wfctl/remove.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Reads the entries of a checkpoint or a mount into rows. */
 #include "fs/wfctl/rows.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Splits the lines of a script into words, and runs them. */
 #include "fs/wfctl/script.h"
 
 #include <errno.h>

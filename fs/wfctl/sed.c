@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Parses and applies sed's s command. */
 #include "fs/wfctl/sed.h"
 
 #include <ctype.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Opens what verbs read and edit, and commits it at the end. */
 #include "fs/wfctl/session.h"
 
 #include <errno.h>

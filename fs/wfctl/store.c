@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Frees a store, reads a whole text through it, and prints why one of its calls failed. */
 #include "fs/wfctl/store.h"
 
 #include <errno.h>

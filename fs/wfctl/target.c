@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Finds the place that the last argument of mv, cp and ln names. */
 #include "fs/wfctl/target.h"
 
 #include <errno.h>

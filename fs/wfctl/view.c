@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Parses what stands in the brackets of a KEY, and gives the elements that it selects. */
 #include "fs/wfctl/view.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Tells a mount point from a checkpoint, and refuses what is neither. */
 #include "fs/wfctl/where.h"
 
 #include <errno.h>
