@@ -34,6 +34,7 @@ struct wf_npy_file {
 	struct wf_opening *opening; /* through which elements are written over; NULL: none so far */
 	int fd;                     /* the gathered file; -1 */
 	bool changed;               /* since it was judged */
+	int refused;                /* what it was refused with then, or 0 */
 	bool accepted;              /* once at least */
 };
 
@@ -367,8 +368,12 @@ int wf_npy_flush(struct wf_npy_file *f)
 			f->opening = NULL;
 		}
 		r = judge(f);
-		f->changed = false; /* what was refused is complained of once */
+		f->changed = false;
+		f->refused = r;
 		f->accepted |= r == 0;
+	} else if (f->fd >= 0 && !f->changed) {
+		/* the close that was told of it may have been that of a copy, and nobody listened: np.save writes through one */
+		r = f->refused;
 	}
 	pthread_mutex_unlock(&f->lock);
 	return r;

@@ -37,7 +37,7 @@ int wf_edit_check_key(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf
 	}
 	const char *text = wf_bytes(ck->graph, *key, &len);
 	const char *why = wf_edit_in_metadata(ck, dir) ? NULL : wf_safetensors_refuses_name(text, len);
-	return why ? wf_refuse(ck, -EINVAL, "%s: %s", name, why) : 0;
+	return why ? wf_refuse(ck, -EPERM, "%s: %s", name, why) : 0;
 }
 
 int wf_edit_check_directory(struct wf_checkpoint *ck, wf_ino dir)

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from kit import World, done, ok, read, run, same, skip, write  # noqa: E402
 
 warnings.filterwarnings("ignore")
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -303,6 +304,23 @@ def check_donor(w):
     ok(p.returncode == 0 and torch.equal(torch.load(donor)["back"], d["t"]), "and back", p)
 
 
+def check_arrays(w):
+    """What np.save writes into the mount: it hears of what the format has not."""
+    save_file({"w": torch.ones(2)}, w.file)
+    w.mount()
+    try:
+        np.save(f"{w.mnt}/.weightfs/npy/x.npy", np.arange(6, dtype=">f8").reshape(2, 3))
+        for what in (np.zeros(2, "c16"), np.array(["ab", "c"]), np.zeros(2, [("a", "i4")])):
+            try:
+                np.save(f"{w.mnt}/.weightfs/npy/y.npy", what)
+                ok(False, f"np.save of {what.dtype} was not refused")
+            except OSError as e:
+                same((e.errno, os.listdir(w.mnt)), (22, ["w", "x"]), f"np.save of {what.dtype}")
+    finally:
+        w.umount()
+    held_against(w.file, {"w": torch.ones(2), "x": torch.arange(6.0, dtype=torch.float64).reshape(2, 3)}, {}, "arrays")
+
+
 if not FUSE:
     print("# the rounds without a mount alone: there is no /dev/fuse")
 for number in range(FIRST, FIRST + ROUNDS):
@@ -312,4 +330,8 @@ for number in range(FIRST, FIRST + ROUNDS):
 with World(BUILD, lambda path: None) as world:
     world.file = os.path.join(world.dir, "m.safetensors")
     check_donor(world)
+if FUSE:
+    with World(BUILD, lambda path: None) as world:
+        world.file = os.path.join(world.dir, "m.safetensors")
+        check_arrays(world)
 done()
