@@ -33,6 +33,7 @@ static int set_aside(struct wf_checkpoint *ck, bool aside)
 		const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
 		const struct wf_entry *e = &d->entries[p.position];
 		f->aside = aside;
+		ck->edits->changes += !aside; /* what was composed meanwhile lacks it */
 		r = wf_dict_set_at(ck->graph, d->container, p.position, aside ? WF_NIL : e->key,
 				   aside ? WF_NIL : e->value);
 	}
@@ -121,7 +122,6 @@ void wf_edits_end_commit(struct wf_checkpoint *ck)
 	if (!ck->edits)
 		return;
 	set_aside(ck, false);
-	ck->edits->changes++; /* what was composed meanwhile lacks it */
 	wf_edits_drop_next(ck->edits);
 }
 

@@ -91,6 +91,7 @@ def bench_heads(work):
 
 
 OPEN = """
+import torch  # which safe_open would do, and be timed with it
 from safetensors import safe_open
 start, total = time.perf_counter(), 0
 with safe_open(sys.argv[1], "pt") as f:

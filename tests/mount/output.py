@@ -89,7 +89,11 @@ def check_commits():
         r = mount(w)
         ok(r.returncode == 0 and not r.stderr, "mounts, and has nothing to say", r)
         same(os.path.exists(out), False, "nothing is written before a commit")
+        view = f"{w.mnt}/.weightfs/model.safetensors"
+        before = os.stat(view)
         ok(commit(w).returncode == 0 and not os.path.exists(out), "a commit of no edit writes nothing")
+        now = os.stat(view)
+        same((now.st_ino, now.st_mtime_ns), (before.st_ino, before.st_mtime_ns), "and leaves model.safetensors the file that it was")
         steps = [("a rename", lambda m: os.rename(f"{m}/a", f"{m}/b")), ("a write", lambda m: patch(f"{m}/w", 4, floats(1, 9))),
                  ("a removal", lambda m: os.unlink(f"{m}/t")), ("a new tensor", lambda m: write(f"{m}/new", b"\1\2\3")),
                  ("its dtype", lambda m: (write(f"{m}/new", b"\1\2\3\4"), os.setxattr(f"{m}/new", "user.torch.dtype", b"int32"))),
