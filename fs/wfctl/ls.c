@@ -18,40 +18,20 @@
 
 enum form { FORM_TUTORIAL, FORM_LONG, FORM_JSON, FORM_TREE };
 
-/* The columns of the long form, from a line of tensors.json. */
-enum { COLUMN_SHAPE, COLUMN_DTYPE, COLUMN_BYTES, COLUMN_STORAGE, COLUMN_LOCATION, COLUMN_ERROR, COLUMNS };
-
+/* The columns of a tensor. */
 struct columns {
-	struct wf_buffer text[COLUMNS];
+	const char *text[WFCTL_COLUMNS];
 };
-
-static int take_column(void *ctx, const struct wfctl_member *m)
-{
-	static const char *const names[COLUMNS] = {"shape", "dtype", "bytes", "storage", "location", "error"};
-	struct columns *c = ctx;
-	for (int i = 0; i < COLUMNS; i++)
-		if (!strcmp(m->name, names[i]))
-			wf_buffer_printable(&c->text[i], m->text, m->len);
-	return 0;
-}
 
 static void get_columns(const struct wfctl_row *row, struct columns *c)
 {
-	for (int i = 0; i < COLUMNS; i++) {
-		c->text[i].len = 0;
-		wf_buffer_puts(&c->text[i], ""); /* never NULL */
-	}
-	wfctl_json_members(row->json, row->json_len, take_column, c);
-}
-
-static void free_columns(struct columns *c)
-{
-	for (int i = 0; i < COLUMNS; i++)
-		wf_buffer_free(&c->text[i]);
+	const char *text = row->columns;
+	for (int i = 0; i < WFCTL_COLUMNS; i++, text += strlen(text) + 1)
+		c->text[i] = text;
 }
 
 struct widths {
-	int key, column[COLUMNS];
+	int key, column[WFCTL_COLUMNS];
 };
 
 static int widest(int a, size_t b)
@@ -63,17 +43,17 @@ static int widest(int a, size_t b)
 static size_t measure(const struct wfctl_rows *r, bool all, struct columns *c, struct widths *w)
 {
 	size_t n = 0;
-	*w = (struct widths){3, {[COLUMN_SHAPE] = 5, [COLUMN_DTYPE] = 5, [COLUMN_BYTES] = 5}};
+	*w = (struct widths){3, {[WFCTL_SHAPE] = 5, [WFCTL_DTYPE] = 5, [WFCTL_BYTES_OF] = 5}};
 	for (size_t i = 0; i < r->count; i++) {
 		const struct wfctl_row *row = &r->rows[i];
-		if (!wfctl_row_is_chosen(r, row) || (!row->json && !all))
+		if (!wfctl_row_is_chosen(r, row) || (!row->columns && !all))
 			continue;
 		w->key = widest(w->key, row->path_len);
-		if (!row->json)
+		if (!row->columns)
 			continue;
 		get_columns(row, c);
-		for (int k = COLUMN_SHAPE; k <= COLUMN_BYTES; k++)
-			w->column[k] = widest(w->column[k], c->text[k].len);
+		for (int k = WFCTL_SHAPE; k <= WFCTL_BYTES_OF; k++)
+			w->column[k] = widest(w->column[k], strlen(c->text[k]));
 		n++;
 	}
 	return n;
@@ -143,23 +123,23 @@ static void put_tensor(const struct wfctl_row *row, enum form form, const struct
 		wf_buffer_printable_json(&line, row->json, row->json_len);
 		put(line.data, line.len), put("\n", 1);
 		wf_buffer_free(&line);
-	} else if (c->text[COLUMN_ERROR].len > 0) {
-		printf("%.*s \t unreadable: %s\n", (int)row->path_len, row->path, c->text[COLUMN_ERROR].data);
+	} else if (c->text[WFCTL_ERROR][0]) {
+		printf("%.*s \t unreadable: %s\n", (int)row->path_len, row->path, c->text[WFCTL_ERROR]);
 	} else if (form == FORM_LONG) {
 		printf("%-*.*s  %-*s  %-*s  %*s  %-7s  %s\n", w->key, (int)row->path_len, row->path,
-		       w->column[COLUMN_SHAPE], c->text[COLUMN_SHAPE].data, w->column[COLUMN_DTYPE],
-		       c->text[COLUMN_DTYPE].data, w->column[COLUMN_BYTES], c->text[COLUMN_BYTES].data,
-		       c->text[COLUMN_STORAGE].data, c->text[COLUMN_LOCATION].data);
+		       w->column[WFCTL_SHAPE], c->text[WFCTL_SHAPE], w->column[WFCTL_DTYPE], c->text[WFCTL_DTYPE],
+		       w->column[WFCTL_BYTES_OF], c->text[WFCTL_BYTES_OF], c->text[WFCTL_STORAGE],
+		       c->text[WFCTL_LOCATION]);
 	} else {
 		put(row->path, row->path_len), put(" \t torch.Size(", 14);
-		put(c->text[COLUMN_SHAPE].data, c->text[COLUMN_SHAPE].len), put(")\n", 2);
+		put(c->text[WFCTL_SHAPE], strlen(c->text[WFCTL_SHAPE])), put(")\n", 2);
 	}
 }
 
 static bool is_value(const struct wfctl_row *row)
 {
 	bool container = row->text_len == 2 && (!memcmp(row->text, "{}", 2) || !memcmp(row->text, "[]", 2));
-	return !row->json && !container && !(row->text_len > 3 && !memcmp(row->text, "-> ", 3));
+	return !row->columns && !container && !(row->text_len > 3 && !memcmp(row->text, "-> ", 3));
 }
 
 /* Instead of nothing. */
@@ -190,23 +170,22 @@ static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *r
 	struct widths w = {0};
 	size_t lines = 0;
 	if (form == FORM_LONG && measure(r, all, &c, &w) + all > 0) {
-		printf("%-*s  %-*s  %-*s  %*s  storage  location\n", w.key, "key", w.column[COLUMN_SHAPE], "shape",
-		       w.column[COLUMN_DTYPE], "dtype", w.column[COLUMN_BYTES], "bytes");
+		printf("%-*s  %-*s  %-*s  %*s  storage  location\n", w.key, "key", w.column[WFCTL_SHAPE], "shape",
+		       w.column[WFCTL_DTYPE], "dtype", w.column[WFCTL_BYTES_OF], "bytes");
 	}
 	for (size_t i = 0; i < r->count && !ferror(stdout); i++) {
 		const struct wfctl_row *row = &r->rows[i];
-		if (!wfctl_row_is_chosen(r, row) || (!row->json && !all))
+		if (!wfctl_row_is_chosen(r, row) || (!row->columns && !all))
 			continue;
 		lines++;
-		if (!row->json) {
+		if (!row->columns) {
 			put_value(row, form, &w);
 			continue;
 		}
 		get_columns(row, &c);
-		*ret_unreadable |= c.text[COLUMN_ERROR].len > 0;
+		*ret_unreadable |= c.text[WFCTL_ERROR][0] != '\0';
 		put_tensor(row, form, &c, &w);
 	}
-	free_columns(&c);
 	return lines;
 }
 
@@ -275,9 +254,9 @@ static void show_tree(const struct wfctl_rows *r, bool colours)
 		}
 		put_branch(&line, row->path + at, row->path_len - at, depth);
 		wf_buffer_puts(&line, " \t ");
-		if (row->json) {
+		if (row->columns) {
 			get_columns(row, &c);
-			wf_buffer_printf(&line, "%s %s", c.text[COLUMN_DTYPE].data, c.text[COLUMN_SHAPE].data);
+			wf_buffer_printf(&line, "%s %s", c.text[WFCTL_DTYPE], c.text[WFCTL_SHAPE]);
 		} else {
 			wf_buffer_append(&line, row->text, row->text_len);
 		}
@@ -286,7 +265,6 @@ static void show_tree(const struct wfctl_rows *r, bool colours)
 		before = row->path;
 		before_len = row->path_len;
 	}
-	free_columns(&c);
 	wf_buffer_free(&line);
 }
 
@@ -309,7 +287,7 @@ int wfctl_ls(const struct wfctl_call *call)
 		return r;
 	if (wfctl_given(call, "entries"))
 		return call->count > 1 ? WFCTL_USAGE : show_entries(path);
-	r = wfctl_rows_load(path, all || form == FORM_TREE || call->count > 1, &rows);
+	r = wfctl_rows_load(path, all || form == FORM_TREE || call->count > 1, form == FORM_JSON, &rows);
 	for (int i = 1; r == WFCTL_OK && i < call->count; i++)
 		if (!wfctl_rows_choose(&rows, call->arguments[i]))
 			r = wfctl_fail(path, "no key is, fits or begins with %s", call->arguments[i]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The entries of a checkpoint, or of a mount, as wfctl ls shows them. Both say the same in two texts, which codec/ makes:
- * .weightfs/tensors.json and .weightfs/summary. Here they become rows, and KEYs choose among them.
+/* The entries of a checkpoint, or of a mount, as wfctl ls shows them: the tensors with their columns, which a mount tells in
+ * .weightfs/tensors.json and a checkpoint without that text; and all entries out of .weightfs/summary. KEYs choose among them.
  *
  * Calling sequence: wfctl_rows_load; wfctl_rows_choose for each KEY; rows[i]; wfctl_rows_free. */
 #pragma once
@@ -10,27 +10,38 @@
 
 #include "codec/bytes/buffer.h"
 
-/* All pieces are borrowed from the rows, and without a NUL at their end. */
+/* Of a tensor: as they are printed, without control characters. */
+enum wfctl_column {
+	WFCTL_SHAPE,
+	WFCTL_DTYPE,
+	WFCTL_BYTES_OF,
+	WFCTL_STORAGE,
+	WFCTL_LOCATION,
+	WFCTL_ERROR, /* empty where there is none */
+	WFCTL_COLUMNS
+};
+
+/* All pieces are borrowed from the rows, and without a NUL at their end unless it says so. */
 struct wfctl_row {
-	const char *path; /* as it is printed: without control characters */
-	const char *json; /* a tensor: its line of tensors.json, without the newline; NULL: no tensor */
-	const char *text; /* what the summary says; NULL where it was not asked for */
+	const char *path;    /* as it is printed: without control characters */
+	const char *columns; /* a tensor: one behind the other, each with a NUL; NULL: no tensor */
+	const char *json;    /* its line of tensors.json, without the newline; NULL where it was not asked for */
+	const char *text;    /* what the summary says; NULL where it was not asked for */
 	size_t path_len, json_len, text_len;
 	bool chosen;
 };
 
 struct wfctl_rows {
-	struct wf_buffer json, summary, paths;
+	struct wf_buffer json, summary, texts; /* texts: of each tensor the path and its columns */
 	struct wfctl_row *rows;
-	size_t count;
+	size_t count, capacity;
 	bool keyed;                                      /* a KEY has chosen */
 	unsigned long long unseen_tensors, unseen_bytes; /* that stand only in .weightfs/objects */
 };
 
 /* path: a mount point or a checkpoint. with_values: of all entries, not only tensors, and with their texts; so it is, too, where
- * there are no tensors. Returns 0, or
- * WFCTL_FAILED after saying why. wfctl_rows_free in any case. */
-int wfctl_rows_load(const char *path, bool with_values, struct wfctl_rows *ret);
+ * there are no tensors. with_json: also the lines. Returns 0, or WFCTL_FAILED after saying why. wfctl_rows_free in any case. */
+int wfctl_rows_load(const char *path, bool with_values, bool with_json, struct wfctl_rows *ret);
 /* Appends the text of .weightfs/entries.json: everything. Returns 0, or WFCTL_FAILED after saying why. */
 int wfctl_entries_read(const char *path, struct wf_buffer *ret);
 void wfctl_rows_free(struct wfctl_rows *r);
