@@ -24,6 +24,14 @@ _wfctl_keys()
 	done < <(wfctl complete keys "$1" "${2//\\/}" 2>/dev/null)
 }
 
+# The file whose keys come next; while the rest of the line is typed, its keys are read: of a large one that takes longer than anybody
+# waits for.
+_wfctl_checkpoint()
+{
+	_filedir
+	[[ ${#COMPREPLY[@]} -eq 1 && -f ${COMPREPLY[0]} ]] && (wfctl complete keys "${COMPREPLY[0]}" '' >/dev/null 2>&1 &)
+}
+
 _wfctl()
 {
 	local cur prev words cword
@@ -51,19 +59,19 @@ _wfctl()
 		elif [[ $path && $path != *:* ]]; then
 			_wfctl_keys "$path" "$cur"
 		else
-			_filedir
+			_wfctl_checkpoint
 		fi
 		;;
 	attr)
 		if ((count == 0)); then
-			_filedir
+			_wfctl_checkpoint
 		elif ((count == 1)); then
 			_wfctl_keys "$path" "$cur"
 		else
 			_wfctl_offer attributes "$path" "${words[cword - 1]}"
 		fi
 		;;
-	ls | cat | set | mv | rm | ln | mkdir | rename) if [[ $path ]]; then _wfctl_keys "$path" "$cur"; else _filedir; fi ;;
+	ls | cat | set | mv | rm | ln | mkdir | rename) if [[ $path ]]; then _wfctl_keys "$path" "$cur"; else _wfctl_checkpoint; fi ;;
 	mount | export) ((count > 1)) || _filedir ;;
 	*) [[ $path ]] || _filedir ;;
 	esac

@@ -2,9 +2,11 @@
 /* Answers the completions of the shells. */
 #include "fs/wfctl/complete.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/mounts.h"
 #include "fs/wfctl/key_cache.h"
@@ -12,6 +14,7 @@
 #include "fs/wfctl/session.h"
 
 #define LIST_MAX 200 /* more than that nobody reads */
+#define KEY_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 /* ---- verbs and options ---- */
 
@@ -53,6 +56,7 @@ static void put_options(const struct wfctl_verb *v)
 struct candidates {
 	const char *directory, *beginning; /* of the word */
 	struct wfctl_keys names;           /* without what is before the last slash; a mapping ends in one */
+	struct wf_buffer all;              /* of the mapping, for the cache */
 };
 
 static int collect(void *ctx, const char *name, bool directory)
@@ -60,9 +64,12 @@ static int collect(void *ctx, const char *name, bool directory)
 	struct candidates *c = ctx;
 	struct wf_buffer shown = WF_BUFFER_INIT;
 	int r = 0;
+	size_t len = strlen(c->beginning), plain = strspn(name, KEY_CHARACTERS);
+	if (plain > 0 && strncmp(name, c->beginning, plain < len ? plain : len) != 0)
+		return 0; /* most: these characters are printed as they are */
 	wf_buffer_printable(&shown, name, strlen(name));
 	wf_buffer_puts(&shown, directory ? "/" : "");
-	if (wf_buffer_status(&shown) == 0 && !strncmp(shown.data, c->beginning, strlen(c->beginning)))
+	if (wf_buffer_status(&shown) == 0 && !strncmp(shown.data, c->beginning, len))
 		r = wfctl_keys_add(&c->names, shown.data);
 	wf_buffer_free(&shown);
 	return r;
@@ -70,7 +77,19 @@ static int collect(void *ctx, const char *name, bool directory)
 
 static int collect_entry(void *ctx, const char *name, const struct wfctl_entry *e)
 {
-	return collect(ctx, name, e->type == WF_DIRECTORY);
+	struct candidates *c = ctx;
+	wfctl_key_cache_add(&c->all, name, e->type == WF_DIRECTORY);
+	return collect(c, name, e->type == WF_DIRECTORY);
+}
+
+/* The shell goes on: what is left to do is for the next time. */
+static void end_output(void)
+{
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (fflush(stdout) == 0 && null >= 0)
+		dup2(null, STDOUT_FILENO);
+	if (null >= 0)
+		close(null);
 }
 
 /* Up to the next part of a name. The length is that of the whole name where it has no more parts. */
@@ -104,12 +123,15 @@ static void put_keys(const char *path, const char *word)
 	struct wfctl_store *s = NULL;
 	if (directory && session && !wfctl_key_cache_read(path, directory, collect, &c)) {
 		s = wfctl_session_read(session, path);
-		if (s && s->ck)
-			wfctl_key_cache_write(s, directory);
 		if (s)
 			s->calls->list(s, directory, collect_entry, &c);
 	}
 	put_candidates(&c);
+	if (s && s->ck) {
+		end_output();
+		wfctl_key_cache_write(s->path, directory, &c.all);
+	}
+	wf_buffer_free(&c.all);
 	wfctl_keys_free(&c.names);
 	if (session)
 		wfctl_session_end(session, WFCTL_FAILED);

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LARGE 2000 /* names: below that an opening is fast enough */
+#define LARGE_BYTES 20000 /* of names: below that an opening is fast enough */
 
 /* What a kept list has to agree with, as its first line. false: there is none for such a file. */
 static bool make_head(const char *path, const char *directory, struct wf_buffer *head)
@@ -76,30 +76,31 @@ bool wfctl_key_cache_read(const char *path, const char *directory, int (*each)(v
 	return known;
 }
 
-static int put_name(void *ctx, const char *name, const struct wfctl_entry *e)
+void wfctl_key_cache_add(struct wf_buffer *names, const char *name, bool mapping)
 {
-	if (!strchr(name, '\n'))
-		wf_buffer_printf(ctx, "%c%s\n", e->type == WF_DIRECTORY ? 'd' : 'f', name);
-	return 0;
+	if (strchr(name, '\n'))
+		return;
+	wf_buffer_putc(names, mapping ? 'd' : 'f');
+	wf_buffer_puts(names, name);
+	wf_buffer_putc(names, '\n');
 }
 
-void wfctl_key_cache_write(struct wfctl_store *s, const char *directory)
+void wfctl_key_cache_write(const char *path, const char *directory, const struct wf_buffer *names)
 {
 	char name[PATH_MAX], temporary[PATH_MAX + 16];
-	struct wf_buffer text = WF_BUFFER_INIT;
-	struct wfctl_entry e;
-	bool large = s->calls->stat(s, directory, true, &e) == 0 && e.type == WF_DIRECTORY && e.bytes >= LARGE;
-	if (!large || !make_head(s->path, directory, &text) || !make_name(s->path, directory, name, true) ||
-	    s->calls->list(s, directory, put_name, &text) < 0 || wf_buffer_status(&text) < 0) {
-		wf_buffer_free(&text);
+	struct wf_buffer head = WF_BUFFER_INIT;
+	if (names->len < LARGE_BYTES || wf_buffer_status(names) < 0 || !make_head(path, directory, &head) ||
+	    !make_name(path, directory, name, true)) {
+		wf_buffer_free(&head);
 		return;
 	}
 	snprintf(temporary, sizeof temporary, "%s.XXXXXX", name);
 	int fd = mkstemp(temporary);
-	bool written = fd >= 0 && write(fd, text.data, text.len) == (ssize_t)text.len && rename(temporary, name) == 0;
+	bool written = fd >= 0 && write(fd, head.data, head.len) == (ssize_t)head.len &&
+		       write(fd, names->data, names->len) == (ssize_t)names->len && rename(temporary, name) == 0;
 	if (fd >= 0)
 		close(fd);
 	if (fd >= 0 && !written)
 		unlink(temporary);
-	wf_buffer_free(&text);
+	wf_buffer_free(&head);
 }

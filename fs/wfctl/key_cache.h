@@ -8,10 +8,12 @@
 
 #include <stdbool.h>
 
-#include "fs/wfctl/store.h"
+#include "codec/bytes/buffer.h"
 
 /* Calls each() for the names of the mapping. false: they are not kept. */
 bool wfctl_key_cache_read(const char *path, const char *directory,
 			  int (*each)(void *ctx, const char *name, bool mapping), void *ctx);
-/* Keeps the names of a mapping that is large enough; nothing is said where that does not work. */
-void wfctl_key_cache_write(struct wfctl_store *s, const char *directory);
+/* Appends an entry of the mapping to what is to be kept. */
+void wfctl_key_cache_add(struct wf_buffer *names, const char *name, bool mapping);
+/* Keeps the names of a mapping; nothing is said where that does not work, or is not worth it. */
+void wfctl_key_cache_write(const char *path, const char *directory, const struct wf_buffer *names);

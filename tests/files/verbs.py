@@ -173,6 +173,13 @@ def completion(top):
     ok(len(wfctl("complete", "keys", path, "layer44.", env=env).stdout.split()) == 100, "a hundred are offered as they are")
     wfctl("mv", path, "layer0.block0", "other")
     ok(wfctl("complete", "keys", path, "oth", env=env).stdout == b"other\n", "an edit is seen")
+    said = os.path.join(top, "said")
+    os.mkfifo(said)
+    source = os.path.join(HERE, "..", "..", "contrib", "completion", "wfctl.bash")
+    script = '. "$1"; wfctl() { echo "$*" >"$SAID"; }; _filedir() { COMPREPLY=("$FOUND"); }; _wfctl_checkpoint'
+    subprocess.run(["bash", "-c", script, "bash", source], env={**os.environ, "SAID": said, "FOUND": path})
+    with open(said) as f:
+        ok(f.read() == f"complete keys {path} \n", "bash has the keys read while the line is typed on")
     unwritable = {**os.environ, "XDG_CACHE_HOME": "/proc/nowhere", "HOME": "/proc"}
     r = wfctl("complete", "keys", path, "oth", env=unwritable)
     ok(r.stdout == b"other\n" and not r.stderr, "without a cache it is slower, and no other")
