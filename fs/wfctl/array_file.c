@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fs/wfctl/call.h"
@@ -29,6 +30,70 @@ struct array {
 	uint64_t shape[DIMENSIONS_MAX], elements;
 	size_t data; /* where the elements begin */
 };
+
+/* ---- what is read ---- */
+
+/* Of a regular file the beginning is here, and the rest is read when it is written; of a pipe all of it is here. */
+struct content {
+	struct wf_buffer text;
+	uint64_t bytes;
+	int fd; /* -1: none; of a file that is read later */
+};
+
+static void free_content(struct content *c)
+{
+	if (c->fd > STDIN_FILENO)
+		close(c->fd);
+	wf_buffer_free(&c->text);
+}
+
+static int read_at(const struct content *c, uint64_t offset, char *to, size_t len)
+{
+	if (c->fd < 0) {
+		memcpy(to, c->text.data + offset, len);
+		return 0;
+	}
+	for (size_t at = 0; at < len;) {
+		ssize_t n = pread(c->fd, to + at, len - at, (off_t)(offset + at));
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO; /* it has become shorter meanwhile */
+		at += (size_t)n;
+	}
+	return 0;
+}
+
+static int read_text(int fd, uint64_t most, struct wf_buffer *ret)
+{
+	char *chunk = malloc(CHUNK_BYTES);
+	ssize_t n = 0;
+	int r = chunk ? 0 : -ENOMEM;
+	wf_buffer_puts(ret, "");
+	while (r == 0 && ret->len < most &&
+	       (n = read(fd, chunk, most - ret->len < CHUNK_BYTES ? most - ret->len : CHUNK_BYTES)) > 0) {
+		wf_buffer_append(ret, chunk, (size_t)n);
+		r = wf_buffer_status(ret);
+	}
+	free(chunk);
+	return r == 0 && n < 0 ? -errno : r;
+}
+
+static int open_content(const char *file, struct content *c)
+{
+	struct stat st;
+	bool input = !strcmp(file, "-");
+	int fd = input ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
+	*c = (struct content){.fd = -1};
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	bool later = !input && S_ISREG(st.st_mode);
+	int r = read_text(fd, later ? HEADER_MAX + 12 : UINT64_MAX, &c->text);
+	c->bytes = later && (uint64_t)st.st_size > c->text.len ? (uint64_t)st.st_size : c->text.len;
+	if (later && r == 0)
+		c->fd = fd;
+	else if (!input)
+		close(fd);
+	return r;
+}
 
 /* ---- the header ---- */
 
@@ -75,8 +140,9 @@ static const char *read_header(const char *header, struct array *a)
 	return a->dtype ? NULL : "the dtype of its .npy header is none of torch's";
 }
 
-/* NULL: it is an array; else what is wrong with it, empty: it is no .npy. */
-static const char *parse(const char *content, size_t len, struct array *a)
+/* total: of all of the file, of which content may be the beginning. NULL: it is an array; else what is wrong with it, empty: it is no
+ * .npy. */
+static const char *parse(const char *content, size_t len, uint64_t total, struct array *a)
 {
 	uint32_t size = 0;
 	size_t prefix = 10;
@@ -97,17 +163,18 @@ static const char *parse(const char *content, size_t len, struct array *a)
 	free(header);
 	a->data = prefix + size;
 	uint64_t bytes;
-	if (!why && (__builtin_mul_overflow(a->elements, (uint64_t)a->dtype->bytes, &bytes) || bytes != len - a->data))
+	if (!why &&
+	    (__builtin_mul_overflow(a->elements, (uint64_t)a->dtype->bytes, &bytes) || bytes != total - a->data))
 		why = "it has more or fewer elements than its .npy header says";
 	return why;
 }
 
 /* ---- the elements ---- */
 
-static void swap_elements(const struct array *a, char *data)
+static void swap_elements(const struct array *a, char *data, size_t bytes)
 {
 	size_t part = a->dtype->kind == WFCTL_COMPLEX ? a->dtype->bytes / 2u : a->dtype->bytes;
-	for (uint64_t i = 0; part > 1 && i < a->elements * a->dtype->bytes; i += part)
+	for (size_t i = 0; part > 1 && i < bytes; i += part)
 		for (size_t k = 0; k < part / 2; k++) {
 			char c = data[i + k];
 			data[i + k] = data[i + part - 1 - k];
@@ -115,7 +182,6 @@ static void swap_elements(const struct array *a, char *data)
 		}
 }
 
-/* From the first index fastest to the last index fastest. */
 static char *to_rows(const struct array *a, const char *data)
 {
 	size_t bytes = a->dtype->bytes;
@@ -142,23 +208,53 @@ static void shape_text(const struct array *a, struct wf_buffer *out)
 
 /* ---- writing ---- */
 
-static int write_all(struct wfctl_store *s, struct wfctl_file *f, const char *data, uint64_t bytes)
+/* The bytes of content from an offset on; swapped: as elements of that array. A chunk holds whole elements. */
+static int write_all(struct wfctl_store *s, struct wfctl_file *f, const struct content *content, uint64_t offset,
+		     const struct array *swapped)
 {
-	int r = 0;
-	for (uint64_t at = 0; r == 0 && at < bytes; at += CHUNK_BYTES)
-		r = s->calls->write(f, at, data + at, bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES);
+	char *chunk = malloc(CHUNK_BYTES);
+	uint64_t bytes = content->bytes - offset;
+	int r = chunk ? 0 : -ENOMEM;
+	for (uint64_t at = 0; r == 0 && at < bytes; at += CHUNK_BYTES) {
+		size_t n = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
+		r = read_at(content, offset + at, chunk, n);
+		if (r == 0 && swapped)
+			swap_elements(swapped, chunk, n);
+		if (r == 0)
+			r = s->calls->write(f, at, chunk, n);
+	}
+	free(chunk);
 	return r;
 }
 
-static int put_array(struct wfctl_store *s, const char *key, bool there, const struct array *a, char *content)
+/* From the first index fastest to the last index fastest: all of it is needed at once. */
+static int turn(const struct array *a, struct content *content)
+{
+	size_t bytes = content->bytes - a->data;
+	char *data = malloc(bytes + 1);
+	int r = data ? read_at(content, a->data, data, bytes) : -ENOMEM;
+	char *rows = r == 0 ? to_rows(a, data) : NULL;
+	free(data);
+	if (!rows)
+		return r < 0 ? r : -ENOMEM;
+	wf_buffer_free(&content->text);
+	wf_buffer_append(&content->text, rows, bytes);
+	free(rows);
+	content->bytes = bytes;
+	if (content->fd > STDIN_FILENO)
+		close(content->fd);
+	content->fd = -1;
+	return wf_buffer_status(&content->text);
+}
+
+static int put_array(struct wfctl_store *s, const char *key, bool there, const struct array *a, struct content *content)
 {
 	struct wf_buffer shape = WF_BUFFER_INIT;
 	struct wfctl_file *f;
-	char *data = content + a->data, *rows = NULL;
-	if (a->swapped)
-		swap_elements(a, data);
-	if (a->fortran && a->ndim > 1 && !(data = rows = to_rows(a, data)))
-		return -ENOMEM;
+	bool turned = a->fortran && a->ndim > 1;
+	int failed = turned ? turn(a, content) : 0;
+	if (failed < 0)
+		return failed;
 	shape_text(a, &shape);
 	int r = wf_buffer_status(&shape);
 	if (r == 0)
@@ -168,12 +264,11 @@ static int put_array(struct wfctl_store *s, const char *key, bool there, const s
 		if (r == 0)
 			r = s->calls->set(s, key, "user.torch.shape", shape.data);
 		if (r == 0)
-			r = write_all(s, f, data, a->elements * a->dtype->bytes);
+			r = write_all(s, f, content, turned ? 0 : a->data, a->swapped ? a : NULL);
 		int closed = s->calls->close(f);
 		r = r < 0 ? r : closed;
 	}
 	wf_buffer_free(&shape);
-	free(rows);
 	return r;
 }
 
@@ -195,64 +290,44 @@ static int may_be_empty(struct wfctl_store *s, const char *key)
 	return r;
 }
 
-static int put_bytes(struct wfctl_store *s, const char *key, bool there, const char *content, size_t len)
+static int put_bytes(struct wfctl_store *s, const char *key, bool there, const struct content *content)
 {
 	struct wf_buffer class = WF_BUFFER_INIT;
 	struct wfctl_file *f;
-	int r = there && len == 0 ? may_be_empty(s, key) : 0;
+	int r = there && content->bytes == 0 ? may_be_empty(s, key) : 0;
 	if (r == 0)
 		r = s->calls->open(s, key, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &f);
 	if (r < 0)
 		return r;
 	if (!there) /* bytes of a file are bytes, also where they read as a number */
 		r = s->calls->set(s, key, "user.torch.dtype", "uint8");
-	else if (len == 0 && is_text(s, key, &class))
+	else if (content->bytes == 0 && is_text(s, key, &class))
 		r = s->calls->set(s, key, "user.torch.class", class.data);
 	wf_buffer_free(&class);
 	if (r == 0)
-		r = write_all(s, f, content, len);
+		r = write_all(s, f, content, 0, NULL);
 	int closed = s->calls->close(f);
 	return r < 0 ? r : closed;
 }
 
-static int read_file(const char *file, struct wf_buffer *content)
-{
-	int fd = strcmp(file, "-") ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-	char *chunk = malloc(CHUNK_BYTES);
-	ssize_t n = 0;
-	int r = fd < 0 ? -errno : !chunk ? -ENOMEM : 0;
-	while (r == 0 && (n = read(fd, chunk, CHUNK_BYTES)) > 0) {
-		wf_buffer_append(content, chunk, (size_t)n);
-		r = wf_buffer_status(content);
-	}
-	if (r == 0 && n < 0)
-		r = -errno;
-	free(chunk);
-	if (fd > STDIN_FILENO)
-		close(fd);
-	return r;
-}
-
 int wfctl_put_file(struct wfctl_store *s, const char *key, bool there, const char *file)
 {
-	struct wf_buffer content = WF_BUFFER_INIT;
+	struct content content;
 	struct array a = {0};
-	wf_buffer_puts(&content, "");
-	int r = read_file(file, &content);
+	int r = open_content(file, &content);
 	if (r < 0) {
-		wf_buffer_free(&content);
+		free_content(&content);
 		return wfctl_fail(file, "%s", strerror(-r));
 	}
-	const char *why = parse(content.data, content.len, &a);
+	const char *why = parse(content.text.data, content.text.len, content.bytes, &a);
 	if (why && *why)
 		r = wfctl_fail(file, "%s", why);
 	else {
-		int failed = why ? put_bytes(s, key, there, content.data, content.len)
-				 : put_array(s, key, there, &a, content.data);
+		int failed = why ? put_bytes(s, key, there, &content) : put_array(s, key, there, &a, &content);
 		r = failed == 0          ? WFCTL_OK
 		    : failed == -ENODATA ? wfctl_fail(s->path, "%s: not set: %s is empty", key, file)
 					 : wfctl_store_fail(s, key, failed, "not set");
 	}
-	wf_buffer_free(&content);
+	free_content(&content);
 	return r;
 }

@@ -5,8 +5,10 @@ mapping for a shell. As root all of it runs in a name space in which /dev/fuse d
 
 Usage: verbs.py BUILD_DIR DIE_AT. Prints TAP. tests/torch/test_verbs.py tries what each verb does.
 """
+import filecmp
 import os
 import pty
+import resource
 import shutil
 import subprocess
 import sys
@@ -185,6 +187,29 @@ def completion(top):
     ok(r.stdout == b"other\n" and not r.stderr, "without a cache it is slower, and no other")
 
 
+def memory(top):
+    """Tensors of any size pass through a piece at a time."""
+    size, limit = 100 << 20, 32 << 20
+    donor, model, raw = (os.path.join(top, name) for name in ("big.pt", "copy.pt", "big.raw"))
+    with open(raw, "wb") as f:
+        f.truncate(size)
+        f.seek(size // 2)
+        f.write(b"half")
+    save(donor, {"big": Tensor("uint8", (size,), bytes(size // 2) + b"half" + bytes(size - size // 2 - 4))})
+
+    def limited(*words, out=subprocess.DEVNULL):
+        return subprocess.run([WFCTL, *words], stdout=out, stderr=subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
+
+    for words in (["new", model], ["cp", donor + ":big", model + ":big"], ["cp", model, "big", "twin"], ["set", model, "big", "--file", raw],
+                  ["set", model, "new", "--file", raw], ["export", "--prefix=", model, os.path.join(top, "big.safetensors")], ["verify", model]):
+        r = limited(*words)
+        ok(r.returncode == 0, f"wfctl {words[0]} of 100 MiB in {limit >> 20} MiB of memory", r)
+    for key in ("big", "twin", "new"):
+        with open(os.path.join(top, "out"), "wb") as f:
+            r = limited("cat", "--raw", model, key, out=f)
+        ok(r.returncode == 0 and filecmp.cmp(raw, f.name, False), f"{key} is what it was", r)
+
+
 with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
     if "WEIGHTFS_NO_FUSE" in os.environ:
         try:
@@ -197,4 +222,5 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
         kill_everywhere(base, words)
     terminal(base)
     completion(base)
+    memory(base)
 done()
