@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Safetensors files, edited: random dictionaries are written by the library, edited in a mount or by wfctl as a plain dictionary is in
-Python, committed, and read by the library again. Names and their order, dtypes, shapes, bytes and metadata have to agree, and a file that
-the library wrote is shown to the byte.
+Python, the daemon killed now and then, committed, and read by the library again. Names and their order, dtypes, shapes, bytes and metadata
+have to agree, and a file that the library wrote is shown to the byte.
 
 Usage: test_safetensors.py BUILD_DIRECTORY [ROUNDS [FIRST]]. Prints TAP; what needs a mount is skipped where /dev/fuse is missing.
 """
@@ -265,6 +265,9 @@ def check_round(w, seed):
             same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(w.file), f"round {seed}: shown to the byte")
         for i in range(r.randrange(1, 10)):
             one_edit(r, d, used, notes, hand, type(hand) is Mount)
+            if type(hand) is Mount and r.random() < 0.1:
+                run("sync", w.mnt)
+                w.crash()
             if type(hand) is Mount and r.random() < 0.15:
                 p = run(w.wfctl, "commit", w.mnt)
                 ok(p.returncode == 0, f"round {seed}: a commit", p)
