@@ -105,7 +105,12 @@ int wf_edit_before_write(void *ctx, uint32_t storage, uint64_t offset, uint64_t 
 	struct wf_checkpoint *ck = ctx;
 	wf_ino ino = ck->edits->overwriting;
 	struct wf_file *f = ino != WF_NO_INO ? wf_edit_known(ck, ino) : NULL;
-	int r = f ? need_undo(f, storage) : 0;
+	/* whichever call it is that writes: what stands inside a pickle that is kept as it is has to stay */
+	int r = wf_storage_get(ck->storages, storage)->array != WF_NIL && !ck->edits->replaying
+			? wf_edit_check_pickle(ck, ck->edits->writing)
+			: 0;
+	if (r == 0 && f)
+		r = need_undo(f, storage);
 	if (!f || r < 0 || f->undo->storage != storage)
 		return r;
 	struct wf_undo *u = f->undo;

@@ -294,7 +294,7 @@ int wfctl_ls(const struct wfctl_call *call)
 	size_t lines = r == WFCTL_OK && form != FORM_TREE ? show(&rows, form, all, &unreadable) : 0;
 	if (r == WFCTL_OK && form == FORM_TREE)
 		show_tree(&rows, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
-	else if (r == WFCTL_OK && lines == 0 && form != FORM_JSON && !all)
+	else if (r == WFCTL_OK && lines == 0 && form != FORM_JSON)
 		tell_values(&rows);
 	if (r == WFCTL_OK && form != FORM_JSON && !rows.keyed && rows.unseen_tensors > 0)
 		tell_unseen(&rows);

@@ -7,10 +7,14 @@ Usage: test_verbatim.py BUILD_DIRECTORY. Prints TAP; skips itself where /dev/fus
 """
 import copyreg
 import os
+import pickle
 import pickletools
 import struct
 import sys
 import zipfile
+from collections import OrderedDict
+
+import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "mount"), os.path.join(HERE, "..", "files")]
@@ -134,7 +138,30 @@ def rewrite(w):
     ok(r.returncode == 0 and after == (dict(before[0], epoch="4"), before[1], before[2]), "  with the same meaning", (r, before, after))
 
 
+ARRAY_REFUSED = ["printf aaaa | dd of=mnt/a conv=notrunc status=none", "cp big.bin mnt/big", "truncate -s 8 mnt/a", "fallocate -z -o 4 -l 4 mnt/a",
+                 "fallocate -p -o 4 -l 4 mnt/big", "python3 -c 'import mmap; mmap.mmap(open(\"mnt/a\", \"r+b\").fileno(), 24)[0:4] = b\"abcd\"; import os; os.sync()'",
+                 "setfattr -n user.torch.shape -v '[2, 3]' mnt/a", "cp mnt/.weightfs/npy/a.npy a.npy && cp a.npy mnt/.weightfs/npy/a.npy"]
+
+
+def arrays(w, protocol):
+    """Bytes of an array are a part of the pickle: each way of writing them is refused, so that nothing is left that no commit can write."""
+    content = {"a": np.arange(6, dtype=np.float32), "big": np.arange(5000.0), "x": OrderedDict()}
+    write(w.file, pickle.dumps(content, protocol))
+    write(os.path.join(w.dir, "big.bin"), bytes(40000))
+    before = read(w.file)
+    w.mount()
+    for command in ARRAY_REFUSED:
+        r = run("sh", "-c", command, cwd=w.dir)
+        ok("mmap" in command or (r.returncode != 0 and "not permitted" in r.stderr), f"  {command[:50]} is refused", r)
+        same((read(f"{w.mnt}/a"), read(f"{w.mnt}/big")), (content["a"].tobytes(), content["big"].tobytes()), "    and the array is the old one")
+    r = run(w.wfctl, "umount", w.mnt)
+    same((r.returncode, read(w.file) == before), (0, True), "  nothing waits that could not be committed")
+
+
 with World(sys.argv[1], lambda path: None) as world:
+    for number in (2, 3, 4, 5):
+        ok(True, f"arrays inside a pickle of protocol {number}")
+        arrays(world, number)
     write(os.path.join(world.dir, "v.bin"), NEW_V)
     write(os.path.join(world.dir, "w.bin"), W)
     for kind, (rewritable, items) in KINDS.items():
