@@ -108,6 +108,13 @@ static wf_ino holder_of(const struct wf_checkpoint *ck, wf_ino dir)
 	return holder;
 }
 
+static void show_again(struct wf_hidden *h)
+{
+	for (uint32_t k = 0; k < h->count; k++)
+		h->states[k] = h->states[k] == HIDDEN ? RETURNED : h->states[k];
+	h->hidden = 0;
+}
+
 /* Made when missing, and for all entries that there are; NULL: no memory. */
 static struct wf_hidden *need_hidden(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
 {
@@ -125,8 +132,12 @@ static struct wf_hidden *need_hidden(struct wf_checkpoint *ck, wf_ino dir, wf_in
 		h->count = count;
 		f->hidden = h;
 	}
-	if (f)
+	if (f && f->hidden->top != top) {
+		/* what came back under the clock of another object stays so */
+		if (f->hidden->top != WF_NO_INO && !in_time(ck, f->hidden))
+			show_again(f->hidden);
 		f->hidden->top = top;
+	}
 	return f ? f->hidden : NULL;
 }
 
@@ -146,9 +157,7 @@ static void give_back(struct wf_checkpoint *ck, wf_ino top)
 		struct wf_hidden *h = e->files[i] ? e->files[i]->hidden : NULL;
 		if (!h || h->top != top || h->hidden == 0)
 			continue;
-		for (uint32_t k = 0; k < h->count; k++)
-			h->states[k] = h->states[k] == HIDDEN ? RETURNED : h->states[k];
-		h->hidden = 0;
+		show_again(h);
 		wf_edit_notify_changed(ck, i + 1);
 	}
 }
