@@ -124,7 +124,10 @@ def check_round(w, seed):
     if ok(p.returncode == 0, f"round {seed} is exported", p):
         same_file(got, wanted, f"round {seed}: safetensors", notes)
     p, got = export(w, "got.pt")
-    if ok(p.returncode == 0, f"round {seed} is exported as a state_dict", p):
+    names = [n for n, _ in each(d)]
+    if len(names) != len(set(names)):
+        ok(p.returncode == 1 and "same name" in p.stderr, f"round {seed}: two tensors with one name are no state_dict", p)
+    elif ok(p.returncode == 0, f"round {seed} is exported as a state_dict", p):
         loaded = torch.load(got, weights_only=True)
         expected = {n: bits(t) for n, t in each(d)}
         ok({n: bits(t) for n, t in loaded.items()} == expected,
