@@ -179,7 +179,10 @@ static int c_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
 	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, false, &p, &st);
-	return r < 0 ? r : p.name[0] ? wf_key(s->ck, p.dir, p.name, ret) : -ENODATA;
+	if (r < 0)
+		return r;
+	r = p.name[0] ? wf_key(s->ck, p.dir, p.name, ret) : -ENODATA;
+	return r == -ENOENT ? -ENODATA : r; /* a scratch entry is a name and no key */
 }
 
 static int c_names(struct wfctl_store *s, const char *path, int (*each)(void *, const char *), void *ctx)

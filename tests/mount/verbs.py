@@ -99,6 +99,7 @@ def left_edits():
     write(f"{w.mnt}/epoch", b"7\n")
     with open(f"{w.mnt}/fc.weight", "r+b") as f:
         f.write(floats(2, 90))
+    write(f"{w.mnt}/scratch~", b"x")
     run("sync", w.mnt)
     daemon = w.daemon()
     daemon.kill(9)
@@ -108,6 +109,7 @@ def left_edits():
     before = {name: open(os.path.join(overlay, "data", name), "rb").read() for name in os.listdir(f"{overlay}/data")}
     log = open(f"{overlay}/log", "rb").read().rstrip(b"\0")
     verb("set", w.file, "opt/lr", "1", status=1, word="--with-pending")
+    same(verb("rename", "--dry-run", w.file, "s/opt/o/", "/").stdout, "opt → o\n", "a scratch entry has no key that could be renamed")
     write(f"{w.dir}/bytes", floats(3, 50))
     write(f"{w.dir}/script", f"set {w.file} row --file {w.dir}/bytes\nmv {w.file} nothing x\n".encode())
     verb("-f", f"{w.dir}/script", "--with-pending", status=1, word="line 2")
