@@ -117,7 +117,9 @@ static int read_for(struct wfctl_store *s, const char *key, const char *text, st
 	if (type && !type->line && !*text)
 		v->klass =
 			type->klass; /* who only empties a file of a mount changes nothing; who says what it is does */
-	if (r == 0)
+	if (r == 0 && type && !strcmp(type->klass, "NoneType"))
+		read_new(text, v); /* it takes anything, and is that from then on */
+	else if (r == 0)
 		wf_buffer_printf(&v->text, type && !type->line ? "%s" : "%s\n", text);
 	wf_buffer_free(&attribute);
 	return r;

@@ -31,6 +31,10 @@ def on_a_mount():
     verb("set", w.mnt, "epoch", "0.5")
     same(read(f"{w.mnt}/epoch"), b"0.5\n", "the mount has the value")
     verb("set", w.mnt, "new", "text\nof two lines")
+    verb("set", w.mnt, "nothing", "null")
+    verb("set", w.mnt, "nothing", "5")
+    verb("set", w.mnt, "nothing", "words", status=1, word="not set")
+    verb("rm", w.mnt, "nothing")
     verb("set", w.mnt, "new", "--file", "/dev/null")
     same(read(f"{w.mnt}/new"), b"", "an empty file is an empty text")
     for key in ("fc.weight", "epoch", "opt/lr"):
