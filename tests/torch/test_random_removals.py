@@ -3,9 +3,13 @@
 """Random removals, whole and in part, of nested mappings, lists and tuples that share parts, between commits and kills; the same in Python,
 and torch.load, as the oracle.
 
-Usage: test_random_removals.py BUILD_DIRECTORY [--seconds S] [--from SEED]. Prints TAP; a failed round names its seed.
+What the model does not know: where parts of two tuples share a mapping, a list or a sparse tensor, and both lose some of it, the mount keeps
+more than the model says. Seeds 85, 120, 132 and 1018 are such.
+
+Usage: test_random_removals.py BUILD_DIRECTORY [--seconds S] [--rounds N] [--from SEED]. Prints TAP; a failed round names its seed.
 """
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -18,6 +22,9 @@ from kit import World, done, need_fuse, ok, run, write  # noqa: E402
 need_fuse()
 import torch  # noqa: E402
 import judge  # noqa: E402
+
+
+FOUND_FAULTS = (1064,)  # seeds that did once
 
 
 def make(rng, depth, made):
@@ -157,10 +164,13 @@ class Round:
 arguments = argparse.ArgumentParser()
 arguments.add_argument("build")
 arguments.add_argument("--seconds", type=float, default=15)
+arguments.add_argument("--rounds", type=int, default=1 << 30)
 arguments.add_argument("--from", type=int, default=int(time.time()), dest="first")
 options = arguments.parse_args()
-end, seed, failed = time.monotonic() + options.seconds, options.first, 0
-while time.monotonic() < end and failed < 3:
+end, seeds, failed, done_rounds = time.monotonic() + options.seconds, itertools.chain(FOUND_FAULTS, itertools.count(options.first)), 0, 0
+for seed in itertools.islice(seeds, options.rounds + len(FOUND_FAULTS)):
+    if time.monotonic() > end or failed >= 3:
+        break
     with World(options.build, lambda path: None) as world:
         current = Round(world, seed)
         try:
@@ -168,6 +178,6 @@ while time.monotonic() < end and failed < 3:
         except Exception as e:
             failed += 1
             ok(False, f"round {seed}", f"{e!r}\n" + "\n".join(current.trace[-16:]))
-    seed += 1
-ok(failed == 0, f"{seed - options.first} rounds from {options.first} on: {failed} failed")
+    done_rounds += 1
+ok(failed == 0, f"{done_rounds} rounds: {failed} failed")
 done()
