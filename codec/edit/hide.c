@@ -215,6 +215,12 @@ static void hide_with(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
 		h->top = top;
 	}
 	e->put_off_count = left;
+	/* and objects inside that were hidden for themselves on the way: their own rmdir does not come any more */
+	for (uint32_t i = 0; i < e->files_count; i++) {
+		struct wf_hidden *h = e->files[i] ? e->files[i]->hidden : NULL;
+		if (h && i + 1 != dir && wf_tree_dir(ck->tree, i + 1) && wf_edit_is_within(ck, i + 1, dir))
+			h->top = top;
+	}
 }
 
 bool wf_edit_next_put_off(struct wf_checkpoint *ck, struct wf_place *ret)

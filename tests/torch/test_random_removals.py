@@ -72,8 +72,8 @@ class Round:
     def empty(self, path, obj):
         """What rm -r does on its way in: only mappings and lists lose single entries."""
         full = self.w.mnt + path
-        if os.path.islink(full) or not os.path.isdir(full):
-            return
+        if os.path.islink(full) or not os.path.isdir(full) or isinstance(obj, tuple):
+            return  # what goes with a tuple is whole where others hold it
         for key, value in list(obj.items() if isinstance(obj, dict) else enumerate(obj) if isinstance(obj, (list, tuple)) else ()):
             self.empty(f"{path}/{key}", value)
         if isinstance(obj, (dict, list)):
