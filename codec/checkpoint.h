@@ -42,6 +42,7 @@
 #include "codec/bytes/buffer.h"
 #include "codec/bytes/err.h"
 #include "codec/bytes/json.h"
+#include "codec/bytes/map.h"
 #include "codec/commit/calls.h"
 #include "codec/compose/calls.h"
 #include "codec/edit/calls.h"

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 #include "codec/tensor/tensor.h"
 
@@ -24,7 +25,7 @@ struct tensor_list {
 	struct wf_plan *plan;
 	struct wf_error *err;
 	int64_t *sizes; /* of all shapes */
-	size_t size_count, size_capacity;
+	uint32_t size_count, size_capacity;
 	size_t *shapes; /* by tensor: where its own begin */
 };
 
@@ -35,14 +36,9 @@ static int cannot(const struct tensor_list *l, const char *name, const char *why
 
 static int add_shape(struct tensor_list *l, const struct wf_tensor *t)
 {
-	if (l->size_count + t->ndim > l->size_capacity) {
-		size_t capacity = l->size_capacity ? 2 * l->size_capacity : 1024; /* a tensor has 64 at most */
-		int64_t *more = reallocarray(l->sizes, capacity, sizeof *more);
-		if (!more)
-			return wf_fail(l->err, -ENOMEM, "out of memory");
-		l->sizes = more;
-		l->size_capacity = capacity;
-	}
+	if (wf_array_reserve(&l->sizes, &l->size_capacity, (uint64_t)l->size_count + t->ndim, sizeof *l->sizes,
+			     UINT32_MAX) < 0)
+		return wf_fail(l->err, -ENOMEM, "out of memory");
 	if (t->ndim > 0)
 		memcpy(l->sizes + l->size_count, t->shape, t->ndim * sizeof *l->sizes);
 	l->size_count += t->ndim;

@@ -151,14 +151,9 @@ static int read_shape(struct header_reading *r, struct entry *e)
 		/* further ones are checked, counted and not kept */
 		if (n >= MAX_DIMENSIONS)
 			continue;
-		if (r->h->size_count == r->h->size_capacity) {
-			size_t capacity = r->h->size_capacity ? r->h->size_capacity * 2 : 256;
-			int64_t *more = reallocarray(r->h->sizes, capacity, sizeof *more);
-			if (!more)
-				return wf_fail(r->err, -ENOMEM, "out of memory");
-			r->h->sizes = more;
-			r->h->size_capacity = capacity;
-		}
+		if (wf_array_reserve(&r->h->sizes, &r->h->size_capacity, (uint64_t)r->h->size_count + 1,
+				     sizeof *r->h->sizes, UINT32_MAX) < 0)
+			return wf_fail(r->err, -ENOMEM, "out of memory");
 		r->h->sizes[r->h->size_count++] = (int64_t)v;
 	}
 	return error;

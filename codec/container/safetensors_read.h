@@ -35,7 +35,7 @@ struct wf_safetensors_header {
 	uint64_t json_bytes; /* N: the data begins at 8 + N */
 	struct wf_buffer text;
 	int64_t *sizes;
-	size_t size_count, size_capacity;
+	uint32_t size_count, size_capacity;
 	struct wf_safetensors_tensor *tensors; /* in the order of the JSON */
 	uint32_t tensor_count, tensor_capacity;
 	struct wf_safetensors_pair *pairs; /* of __metadata__, in the order of the JSON */

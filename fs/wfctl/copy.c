@@ -19,36 +19,33 @@
 /* Where a file with several names was copied to first. */
 struct wfctl_tie {
 	uint64_t ino;
-	char *to; /* NULL: a free slot */
+	char *to;
 };
 
 /* ---- ties ---- */
 
-static struct wfctl_tie *tie_of(struct wfctl_copying *c, uint64_t ino)
+static const char *first_copy(const struct wfctl_copying *c, uint64_t ino)
 {
-	size_t at = (size_t)(ino * 0x9e3779b97f4a7c15u >> 32) & (c->slots - 1);
-	while (c->ties[at].to && c->ties[at].ino != ino)
-		at = (at + 1) & (c->slots - 1);
-	return &c->ties[at];
+	struct wf_map_probe p = wf_map_probe(&c->tie_of_ino, wf_map_hash_u64(&c->tie_of_ino, ino));
+	uint32_t i;
+	while (wf_map_next(&p, &i))
+		if (c->ties[i].ino == ino)
+			return c->ties[i].to;
+	return NULL;
 }
 
-static int grow_ties(struct wfctl_copying *c)
+static int note_copy(struct wfctl_copying *c, uint64_t ino, const char *to)
 {
-	struct wfctl_tie *old = c->ties;
-	size_t slots = c->slots;
-	if (c->count * 2 < c->slots)
-		return 0;
-	c->slots = slots ? slots * 2 : 64;
-	c->ties = calloc(c->slots, sizeof *c->ties);
-	if (!c->ties) {
-		c->ties = old;
-		c->slots = slots;
+	int r = wf_array_reserve(&c->ties, &c->tie_capacity, (uint64_t)c->tie_count + 1, sizeof *c->ties, UINT32_MAX);
+	if (r == 0)
+		r = wf_map_reserve(&c->tie_of_ino, 1);
+	if (r < 0)
+		return r;
+	char *copy = strdup(to);
+	if (!copy)
 		return -ENOMEM;
-	}
-	for (size_t i = 0; i < slots; i++)
-		if (old[i].to)
-			*tie_of(c, old[i].ino) = old[i];
-	free(old);
+	wf_map_add(&c->tie_of_ino, wf_map_hash_u64(&c->tie_of_ino, ino), c->tie_count);
+	c->ties[c->tie_count++] = (struct wfctl_tie){ino, copy};
 	return 0;
 }
 
@@ -62,9 +59,10 @@ void wfctl_copying_end(struct wfctl_copying *c)
 		wfctl_note(NULL, line);
 	}
 	free(c->first_less);
-	for (size_t i = 0; i < c->slots; i++)
+	for (uint32_t i = 0; i < c->tie_count; i++)
 		free(c->ties[i].to);
 	free(c->ties);
+	wf_map_free(&c->tie_of_ino);
 }
 
 /* ---- bytes ---- */
@@ -193,20 +191,13 @@ static int copy_file(struct wfctl_copying *c, const char *from, const char *to, 
 {
 	if (e->links < 2)
 		return copy_content(c, from, to, there, e->bytes);
-	int r = grow_ties(c);
-	if (r < 0)
-		return r;
-	struct wfctl_tie *tie = tie_of(c, e->ino);
-	if (tie->to) {
-		r = there ? c->to->calls->unlink(c->to, to) : 0;
-		return r < 0 ? r : c->to->calls->link(c->to, tie->to, to);
+	const char *first = first_copy(c, e->ino);
+	if (first) {
+		int r = there ? c->to->calls->unlink(c->to, to) : 0;
+		return r < 0 ? r : c->to->calls->link(c->to, first, to);
 	}
-	r = copy_content(c, from, to, there, e->bytes);
-	if (r == 0 && (tie->to = strdup(to))) {
-		tie->ino = e->ino;
-		c->count++;
-	}
-	return r == 0 && !tie->to ? -ENOMEM : r;
+	int r = copy_content(c, from, to, there, e->bytes);
+	return r < 0 ? r : note_copy(c, e->ino, to);
 }
 
 static int copy_any(struct wfctl_copying *c, const char *from, const char *to, int depth);

@@ -11,10 +11,11 @@ struct wfctl_copying {
 	bool keep; /* what is there already is left alone */
 	/* the rest is the copying's own: zeroes at first */
 	struct wfctl_tie *ties;
-	size_t count, slots;
-	bool said;        /* the reason was printed already */
-	uint32_t less;    /* tensors whose copy says less, because the format of the other file does */
-	char *first_less; /* one of them */
+	uint32_t tie_count, tie_capacity;
+	struct wf_map tie_of_ino; /* inode -> place in ties */
+	bool said;                /* the reason was printed already */
+	uint32_t less;            /* tensors whose copy says less, because the format of the other file does */
+	char *first_less;         /* one of them */
 };
 
 /* Returns WFCTL_OK, or WFCTL_FAILED after saying why. */
