@@ -387,8 +387,9 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 		       (w.type.ndim == 0 && wf_number_encode(w.type.dtype, text, len, element));
 	if (w.kind != WANT_VALUE || wf_value_parse(ck->graph, w.like, text, len, &object) != -EINVAL)
 		return true;
-	/* a tool that copies another kind of value here says so only after the content */
-	return !shell && !(f && f->declared) &&
+	/* a tool that copies another kind of value here says so only after the content, and what was declared and came true
+	 * was of the content before */
+	return !shell && !(f && f->declared && !f->declared_fits) &&
 	       (wf_value_parse_json(ck->graph, text, len, &object) == 0 ||
 		wf_number_encode(WF_COMPLEX128, text, len, element));
 }

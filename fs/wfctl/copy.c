@@ -177,9 +177,12 @@ static int copy_content(struct wfctl_copying *c, const char *from, const char *t
 	int r = c->from->calls->open(c->from, from, WFCTL_READ, &in);
 	if (r == 0)
 		r = c->to->calls->open(c->to, to, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &out);
+	/* what stood there, and was emptied, may take no such line before it is told what comes; a new one takes anything */
+	if (r == 0 && there)
+		r = copy_attributes(c, from, to);
 	if (r == 0)
 		r = copy_bytes(c, from, in, out, bytes);
-	if (r == 0)
+	if (r == 0 && !there)
 		r = copy_attributes(c, from, to);
 	int closed = out ? c->to->calls->close(out) : 0;
 	if (in)

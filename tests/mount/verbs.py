@@ -97,6 +97,28 @@ def ties():
     verb("umount", w.mnt)
 
 
+def kinds_over_kinds():
+    """A value that set made has its type; a tool that copies another kind over it says so behind the content, wfctl before it."""
+    w.mount()
+    values = {"an_int": "5", "a_float": "0.5", "a_flag": "true", "a_list": "[1, 2]", "a_text": "words", "nothing": "null"}
+    for key, value in values.items():
+        verb("set", w.mnt, key, value)
+    sources = [*values, "fc.weight", "fc.bias"]
+    for tool in (["cp", "-a"], [w.wfctl, "cp", w.mnt]):
+        bad = []
+        for key, value in values.items():
+            for source in sources:
+                run(w.wfctl, "set", w.mnt, f"to_{key}_{source}", value)
+                at = f"{w.mnt}/" if tool[0] == "cp" else ""
+                r = run(*tool, f"{at}{source}", f"{at}to_{key}_{source}")
+                a, b = f"{w.mnt}/{source}", f"{w.mnt}/to_{key}_{source}"
+                if r.returncode or (read(a), os.getxattr(a, "user.torch.class")) != (read(b), os.getxattr(b, "user.torch.class")):
+                    bad.append((source, key, r.stderr, read(b)))
+                run(w.wfctl, "rm", w.mnt, f"to_{key}_{source}")
+        same(bad, [], f"{os.path.basename(tool[0])} of each kind over what set made")
+    w.umount()
+
+
 def left_edits():
     """Edits of a mount that was killed."""
     w.mount()
@@ -142,7 +164,7 @@ def made_directory():
     verb("mount", f"{w.dir}/none.pt", status=1, word="No such file")
 
 
-for case in (on_a_mount, ties, left_edits, made_directory):
+for case in (on_a_mount, kinds_over_kinds, ties, left_edits, made_directory):
     with World(BUILD) as w:
         case()
 done()
