@@ -2,11 +2,20 @@
 """Whether the mount shows, and the checkpoint holds, what the model says."""
 import json
 import os
+from collections import OrderedDict
 
 import numpy
 import torch
 
 from random_model import Elements, Fixed, Mismatch, Opaque, dtype_name, raw
+
+
+def as_json(text):
+    """None: it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 class Comparing:
@@ -23,6 +32,9 @@ class Comparing:
                 path = self.path(where, k)
                 if isinstance(v, dict):
                     todo.append(((*where, k), v))
+                    kind = {dict: b"dict", OrderedDict: b"collections.OrderedDict"}.get(type(v))
+                    if kind and os.getxattr(path, "user.torch.class") != kind:  # empty ones look alike in all else
+                        raise Mismatch(f"{where} {k}: a mapping that is no {kind.decode()}")
                 elif isinstance(v, (torch.Tensor, numpy.ndarray)):
                     with open(path, "rb") as f:
                         got = f.read()
@@ -42,7 +54,7 @@ class Comparing:
                     elif isinstance(v, str):
                         ok = text == v
                     elif isinstance(v, list):
-                        ok = json.loads(text) == v
+                        ok = as_json(text) == v
                     else:
                         ok = text == f"{v!r}\n"
                     if not ok:

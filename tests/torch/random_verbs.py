@@ -155,6 +155,10 @@ class VerbEdits:
         if str(k) in map(str, t) or isinstance(k, int) or (t and all(isinstance(x, int) for x in t)) or any(x is t for _, x in containers(m[k])) or \
                 (is_dir(m[k]) and not self.whole(m[k])):
             return None
+        if not self.settled:  # the name may have stood there since the last commit, and has a place then
+            new = self.verb_fresh(t)
+            t[new] = m.pop(k)
+            return ["mv", self.key(where, k), self.new(there, new)]
         t[k] = m.pop(k)
         return ["mv", self.key(where, k), "/".join(map(str, there)) or "/"]
 
