@@ -51,7 +51,7 @@ class Mounts:
     def copy(self, command, source, target):
         s, t = os.path.join(self.dir, "donor", source), os.path.join(self.dir, "target", target)
         env = {**os.environ, "S": s, "T": t, "SD": os.path.dirname(s), "SB": source, "TD": os.path.dirname(t), "TB": target}
-        return subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        return subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)
 
     def end(self):
         for name in ("donor", "target"):
