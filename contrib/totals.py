@@ -7,6 +7,8 @@ beside the cases it did report. Under each failure stand the lines of its test t
 the end of its standard error. Each --skipped is something that was not even tried. The last line is `N passed, N failed, N skipped`; exit
 status 0 when nothing failed and something passed.
 """
+import json
+import os
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -76,5 +78,16 @@ for argument in sys.argv[1:]:
         continue
     for one in ElementTree.parse(argument).getroot().iter("testsuite"):
         judge(one)
+# a test that died before its plan has no failure in the XML
+if not failed:
+    for argument in sys.argv[1:]:
+        log = argument.replace(".junit.xml", ".json")
+        if not argument.startswith("--") and log != argument and os.path.exists(log):
+            with open(log, encoding="utf-8") as f:
+                for test in map(json.loads, f):
+                    if test["result"] in ("ERROR", "FAIL", "TIMEOUT", "INTERRUPT"):
+                        failed += 1
+                        print(f"failed: {test['name']}: {test['result']}, exit status {test['returncode']}")
+                        show((test.get("stderr") or "").strip().splitlines()[-LINES:])
 print(f"{passed} passed, {failed} failed, {skipped} skipped")
 sys.exit(1 if failed or not passed else 0)
