@@ -162,6 +162,18 @@ static void give_back(struct wf_checkpoint *ck, wf_ino top)
 	}
 }
 
+/* A removal in the directory begins, as a part of that of the object: its clock starts again. NULL: no memory. */
+static struct wf_hidden *begin_hiding(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
+{
+	struct wf_hidden *first = need_hidden(ck, top, top), *h = first ? need_hidden(ck, dir, top) : NULL;
+	if (!h)
+		return NULL;
+	if (!in_time(ck, first))
+		give_back(ck, top);
+	first->last_nsec = now_nsec();
+	return h;
+}
+
 /* ---- removals that are put off ---- */
 
 static struct wf_hidden *put_off_at(const struct wf_checkpoint *ck, const struct wf_place *p)
@@ -182,12 +194,9 @@ int wf_edit_put_off(struct wf_checkpoint *ck, const struct wf_place *p)
 	int r = wf_edit_grow((void **)&e->put_off, &e->put_off_room, e->put_off_count + 1, sizeof *e->put_off, 0);
 	if (r < 0)
 		return r;
-	struct wf_hidden *first = need_hidden(ck, top, top), *h = first ? need_hidden(ck, p->dir, top) : NULL;
+	struct wf_hidden *h = begin_hiding(ck, p->dir, top);
 	if (!h)
 		return -ENOMEM;
-	if (!in_time(ck, first))
-		give_back(ck, top);
-	first->last_nsec = now_nsec();
 	h->states[p->position] = PUT_OFF;
 	h->put_off++;
 	e->put_off[e->put_off_count++] = *p;
@@ -257,12 +266,9 @@ int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p)
 	wf_ino top = top_of(ck, p->dir);
 	if (top == WF_NO_INO)
 		return -EPERM; /* the checkpoint itself: nobody can remove it around its entries */
-	struct wf_hidden *first = need_hidden(ck, top, top), *h = first ? need_hidden(ck, p->dir, top) : NULL;
+	struct wf_hidden *h = begin_hiding(ck, p->dir, top);
 	if (!h)
 		return -ENOMEM;
-	if (!in_time(ck, first))
-		give_back(ck, top);
-	first->last_nsec = now_nsec();
 	h->hidden += h->states[p->position] != HIDDEN;
 	h->states[p->position] = HIDDEN;
 	hide_with(ck, wf_tree_dir(ck->tree, p->dir)->entries[p->position].ino, top);
