@@ -142,11 +142,11 @@ def totals(work):
 
 def totals_of_the_dead(work):
     with open(f"{work}/died.junit.xml", "w") as f:
-        f.write('<testsuites><testsuite name="weightfs:mount / x" tests="1" errors="0" failures="0"><testcase name="1 - a"/></testsuite></testsuites>')
+        f.write('<testsuites><testsuite name="weightfs.weightfs:mount / x" tests="1" errors="0" failures="0"><testcase name="1 - a"/></testsuite></testsuites>')
     with open(f"{work}/died.json", "w") as f:
-        f.write('{"name": "x", "result": "ERROR", "returncode": 1, "stderr": "it died"}\n')
+        f.write('{"name": "weightfs:mount / x", "result": "ERROR"}\n')
     r = run(sys.executable, f"{source}/contrib/totals.py", f"{work}/died.junit.xml")
-    ok(r.returncode == 1 and "failed: x: ERROR" in r.stdout and r.stdout.endswith("\n1 passed, 1 failed, 0 skipped\n"), "a test that died before its plan is a failure", r.stdout)
+    ok(r.returncode == 1 and "failed: weightfs.weightfs:mount / x: ended badly" in r.stdout and r.stdout.endswith("\n1 passed, 1 failed, 0 skipped\n"), "a test that died before its plan is a failure", r.stdout)
 
 
 with tempfile.TemporaryDirectory(prefix="weightfs-building-") as folder:
