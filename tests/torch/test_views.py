@@ -9,25 +9,16 @@ import io
 import json
 import os
 import random
-import sys
-import warnings
 import zipfile
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
-from kit import World, done, ok, read, run, same, skip  # noqa: E402
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-warnings.filterwarnings("ignore")
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensorskit import BUILD, DTYPES, FIRST, FUSE, ROUNDS
+from kit import World, done, ok, read, run, same, skip
 
-BUILD = sys.argv[1]
-ROUNDS, FIRST = (int(n) for n in (sys.argv[2:] + ["40", "1"][len(sys.argv[2:]):])[:2])
-FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
-DTYPES = [getattr(torch, name) for name in (
-    "bool uint8 int8 float8_e5m2 float8_e4m3fn float8_e8m0fnu float8_e4m3fnuz float8_e5m2fnuz int16 uint16 float16 bfloat16 int32 uint32 "
-    "float32 complex64 float64 int64 uint64 float4_e2m1fn_x2").split() if hasattr(torch, name)]
 LETTERS = ["a", "b", ".", "é", "日", "\0", "\1", "\x1f", "\n", "\t", '"', "\\", "/", "\x7f", "\u2028", "😀", " ", "%", "~"]
 FORMAT = {"format": "pt"}
 
