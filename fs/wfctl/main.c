@@ -79,6 +79,10 @@ static int run(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "-f") || !strcmp(argv[1], "--file"))
 		return run_verb(&wfctl_script_verb, argc - 2, argv + 2);
+	if (!strncmp(argv[1], "--file=", strlen("--file="))) {
+		argv[1] += strlen("--file=");
+		return run_verb(&wfctl_script_verb, argc - 1, argv + 1);
+	}
 	if (!strcmp(argv[1], "complete"))
 		return wfctl_complete(argc - 2, argv + 2, wfctl_verbs, wfctl_verb_count);
 	const struct wfctl_verb *v = find_verb(argv[1]);
