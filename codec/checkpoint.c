@@ -343,10 +343,24 @@ bool wf_types_stay(struct wf_checkpoint *ck)
 	return stay;
 }
 
+/* Where the directory that a link leads to was removed, and that is put off, so that the link leads nowhere. The lock is held. */
+static bool leads_nowhere(const struct wf_checkpoint *ck, wf_ino link)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, link);
+	return n && n->type == WF_NODE_LINK && !wf_is(ck->graph, n->object, WF_STR) &&
+	       wf_edits_put_off_around(ck, wf_tree_ino_of(ck->tree, n->object));
+}
+
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 {
 	pthread_rwlock_rdlock(&ck->lock);
-	int r = wf_tree_link_target(ck->tree, ino, ret);
+	bool settle = leads_nowhere(ck, ino);
+	pthread_rwlock_unlock(&ck->lock);
+	if (settle)
+		wf_edits_wait_and_settle(ck);
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	int r = settle && n && n->type == WF_NODE_DIR ? -ESTALE : wf_tree_link_target(ck->tree, ino, ret);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }

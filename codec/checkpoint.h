@@ -84,7 +84,8 @@ bool wf_names_return(struct wf_checkpoint *ck, uint32_t dir);
 /* Whether every name shows a file of the type that it shows now until an edit of that name: not where there are links, for
  * one becomes the directory when that is removed under its other name. */
 bool wf_types_stay(struct wf_checkpoint *ck);
-/* Appends the target of a link, relative to the directory that holds it. -EINVAL: it is no link; -ENAMETOOLONG. */
+/* Appends the target of a link, relative to the directory that holds it. A removal of the directory that was put off is made first; -ESTALE:
+ * this link is the directory by that, which a lookup tells. -EINVAL: it is no link; -ENAMETOOLONG. */
 int wf_readlink(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 
 /* The directory of a safetensors file's __metadata__: a text for each key, which edits change as they change any other. The root does not

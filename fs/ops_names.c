@@ -102,7 +102,10 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		return;
 	}
 	int r = wf_readlink(fs_of(req)->checkpoint, (uint32_t)ino, &target);
-	if (r < 0)
+	if (r == -ESTALE) { /* no fault: the kernel looks the name up again, when it has forgotten the link */
+		fs_settle_names(fs_of(req));
+		fuse_reply_err(req, ESTALE);
+	} else if (r < 0)
 		fuse_reply_err(req, fs_errno(fs_of(req), ino, r));
 	else
 		fuse_reply_readlink(req, target.data ? target.data : "");

@@ -8,8 +8,8 @@
  * says which they were.
  *
  * A mapping inside such an object gives its entries away one by one. But where its own rmdir follows, which only hides it, it has to come
- * back with all that it had: so a removal in it is put off. The next edit that is no removal, a sync, a commit and whoever looks into
- * .weightfs have it made (edit/removals.c); an rmdir of the mapping makes it one more hidden entry. */
+ * back with all that it had: so a removal in it is put off. The next edit that is no removal, a sync, a commit, whoever looks into
+ * .weightfs, and whoever follows a link to what was removed have it made (edit/removals.c); an rmdir of the mapping makes it one more hidden entry. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,6 +247,20 @@ bool wf_edit_next_put_off(struct wf_checkpoint *ck, struct wf_place *ret)
 		return true;
 	}
 	e->put_off_count = 0;
+	return false;
+}
+
+bool wf_edits_put_off_around(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; e && i < e->put_off_count; i++) {
+		const struct wf_place *p = &e->put_off[i];
+		if (!put_off_at(ck, p))
+			continue;
+		wf_ino ino = wf_tree_dir(ck->tree, p->dir)->entries[p->position].ino;
+		if (wf_tree_dir(ck->tree, ino) && wf_edit_is_within(ck, dir, ino))
+			return true;
+	}
 	return false;
 }
 

@@ -66,6 +66,10 @@ uint64_t wf_edits_edition(const struct wf_checkpoint *ck);
 /* ---- commit ---- */
 /* Removals in objects that hold more are made, which were put off in case the object follows. */
 int wf_edits_settle_removals(struct wf_checkpoint *ck);
+/* Whether the directory, or one around it, is such a removal: no path leads there. The lock is held. */
+bool wf_edits_put_off_around(const struct wf_checkpoint *ck, wf_ino dir);
+/* Makes them after whatever edit or commit is at work. No lock is held. */
+void wf_edits_wait_and_settle(struct wf_checkpoint *ck);
 /* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
  * many they are. */
 uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names);

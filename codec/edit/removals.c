@@ -19,12 +19,24 @@ int wf_edits_settle_removals(struct wf_checkpoint *ck)
 	return r;
 }
 
-void wf_settle_removals(struct wf_checkpoint *ck)
+/* commit_lock is held, and let go of. */
+static void settle_and_unlock(struct wf_checkpoint *ck)
 {
-	if (!ck->writable || !ck->overlay || pthread_mutex_trylock(&ck->commit_lock) != 0)
-		return; /* a commit or an edit, which makes them itself */
 	pthread_rwlock_wrlock(&ck->lock);
 	wf_edits_settle_removals(ck);
 	pthread_rwlock_unlock(&ck->lock);
 	pthread_mutex_unlock(&ck->commit_lock);
+}
+
+void wf_settle_removals(struct wf_checkpoint *ck)
+{
+	if (!ck->writable || !ck->overlay || pthread_mutex_trylock(&ck->commit_lock) != 0)
+		return; /* a commit or an edit, which makes them itself */
+	settle_and_unlock(ck);
+}
+
+void wf_edits_wait_and_settle(struct wf_checkpoint *ck)
+{
+	pthread_mutex_lock(&ck->commit_lock);
+	settle_and_unlock(ck);
 }

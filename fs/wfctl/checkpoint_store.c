@@ -43,6 +43,10 @@ static int follow(struct walk *w, uint32_t dir, uint32_t link, struct store_plac
 {
 	struct wf_buffer target = WF_BUFFER_INIT;
 	int r = ++w->links > LINKS_MAX ? -ELOOP : wf_readlink(w->s->ck, link, &target);
+	if (r == -ESTALE) { /* it is the directory now, and *ret names it */
+		wf_buffer_free(&target);
+		return wf_getattr(w->s->ck, link, st);
+	}
 	if (r == 0)
 		r = wf_buffer_status(&target);
 	if (r == 0)

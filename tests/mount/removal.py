@@ -264,6 +264,40 @@ def links_that_others_see(w):
     w.umount()
 
 
+def links_from_elsewhere(w):
+    """A link from elsewhere to a directory that rm took out of a mapping inside a tuple, which may still go as a whole, leads to it."""
+    kept, deep, late = {"t": tensor(1)}, {"a": {"b": {"t": tensor(2)}}}, {"t": tensor(3)}
+    content = OrderedDict([("tup", ({"kept": kept, "deep": deep, "late": late}, tensor(1))), ("x", kept), ("y", deep["a"]["b"]), ("z", late), ("keep", 1)])
+    save(w.file, content)
+    w.mount()
+    for top in ("x", "y", "z"):
+        same(os.path.islink(f"{w.mnt}/{top}"), True, f"{top} is a link at first")
+    same(run("rm", "-r", f"{w.mnt}/tup/0/kept").returncode, 0, "rm -r of its directory")
+    same((os.listdir(f"{w.mnt}/x"), os.path.islink(f"{w.mnt}/x")), ([], False), "the other place is the directory at once, without what rm took")
+    write(f"{w.mnt}/x/new", b"1\n")
+    same((read(f"{w.mnt}/x/new"), missing(f"{w.mnt}/tup/0/kept")), (b"1\n", True), "which takes entries")
+    same((run("rm", "-r", f"{w.mnt}/tup/0/deep").returncode, run("ls", f"{w.mnt}/y").returncode), (0, 0), "rm -r of one further up, and another program looks")
+    same(run("rm", "-r", f"{w.mnt}/tup/0/late").returncode, 0, "rm -r once more")
+    try:
+        there = os.readlink(f"{w.mnt}/z")
+    except OSError as e:
+        there = errno.errorcode[e.errno]
+    same((there, os.path.isdir(f"{w.mnt}/z")), ("EINVAL", True), "readlink says that it is none")
+    same("ESTALE" in read(f"{w.mnt}/.weightfs/log").decode(), False, "nothing of it is a fault for the log")
+    same(run(w.wfctl, "umount", w.mnt).returncode, 0, "committed")
+    w.mount()
+    same((os.listdir(w.mnt), os.listdir(f"{w.mnt}/x"), os.listdir(f"{w.mnt}/y"), os.listdir(f"{w.mnt}/z"), os.listdir(f"{w.mnt}/tup/0")),
+         (list(content), ["new"], [], [], []), "as it was seen")
+    same((run("rm", "-r", f"{w.mnt}/tup").returncode, run(w.wfctl, "umount", w.mnt).returncode), (0, 0), "and the tuple goes")
+    save(w.file, content)
+    save(w.file, content)
+    write(f"{w.dir}/script", f"rm -r {w.file} tup/0/kept\nset {w.file} x/new 5\n".encode())
+    r = run(w.wfctl, f"--file={w.dir}/script")
+    w.mount()
+    same((r.returncode, r.stderr, read(f"{w.mnt}/x/new"), os.listdir(f"{w.mnt}/x")), (0, "", b"5\n", ["t", "new"]), "wfctl finds it there in one script, too")
+    w.umount()
+
+
 def while_in_use(w):
     w.mount()
     with open(f"{w.mnt}/pair/0", "r+b") as f, open(f"{w.mnt}/holder/2", "rb") as g:
@@ -323,7 +357,7 @@ def many_entries(w):
     same(run(w.wfctl, "umount", w.mnt).returncode, 0, "is committed")
 
 
-for test, content in [(in_part, make), (mappings_inside, tuple_of_mappings), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_inside_links, make), (links_that_others_see, make),
+for test, content in [(in_part, make), (mappings_inside, tuple_of_mappings), (at_the_end, make), (shared_ones, make), (links_on_the_way, make), (links_inside_links, make), (links_that_others_see, make), (links_from_elsewhere, make),
                       (while_in_use, make), (the_root, tuple_root), (reasons, make), (many_entries, make)]:
     with World(sys.argv[1], content) as world:
         test(world)
