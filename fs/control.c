@@ -334,8 +334,8 @@ void fs_control_release(struct fs *fs, fuse_ino_t ino, struct fuse_file_info *fi
 static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size, off_t off)
 {
 	size_t at = (size_t)off < text->len ? (size_t)off : text->len, rest = text->len - at;
-	size_t n = rest < size ? rest : size;
-	char *copy = malloc(n + 1);
+	size_t most = size < FS_READ_MAX ? size : FS_READ_MAX, n = rest < most ? rest : most;
+	char *copy = fs_thread_buffer();
 	if (!copy) {
 		fuse_reply_err(req, ENOMEM);
 		return;
@@ -343,7 +343,6 @@ static void reply_part(fuse_req_t req, const struct wf_buffer *text, size_t size
 	if (n > 0)
 		memcpy(copy, text->data + at, n);
 	fuse_reply_buf(req, copy, n);
-	free(copy);
 }
 
 static void reply_tree(fuse_req_t req, const struct fs_tree *tree, fuse_ino_t ino, size_t size, off_t off)

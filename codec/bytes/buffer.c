@@ -11,6 +11,13 @@
 
 #include "codec/bytes/printable.h"
 
+static bool fail(struct wf_buffer *b)
+{
+	b->failed = true;
+	b->cap = b->len;
+	return false;
+}
+
 /* Room for extra bytes and a NUL. */
 static bool reserve(struct wf_buffer *b, size_t extra)
 {
@@ -18,20 +25,16 @@ static bool reserve(struct wf_buffer *b, size_t extra)
 
 	if (b->failed)
 		return false;
-	if (__builtin_add_overflow(b->len, extra, &need) || need >= SIZE_MAX / 2) {
-		b->failed = true;
-		return false;
-	}
+	if (__builtin_add_overflow(b->len, extra, &need) || need >= SIZE_MAX / 2)
+		return fail(b);
 	if (need < b->cap)
 		return true;
 	size_t cap = b->cap ? b->cap : 64;
 	while (cap <= need)
 		cap *= 2;
 	char *data = realloc(b->data, cap);
-	if (!data) {
-		b->failed = true;
-		return false;
-	}
+	if (!data)
+		return fail(b);
 	b->data = data;
 	b->cap = cap;
 	return true;
@@ -43,7 +46,7 @@ void wf_buffer_free(struct wf_buffer *b)
 	*b = (struct wf_buffer)WF_BUFFER_INIT;
 }
 
-void wf_buffer_append(struct wf_buffer *b, const void *data, size_t len)
+void wf_buffer_append_slowly(struct wf_buffer *b, const void *data, size_t len)
 {
 	if (!reserve(b, len))
 		return;
@@ -51,16 +54,6 @@ void wf_buffer_append(struct wf_buffer *b, const void *data, size_t len)
 		memcpy(b->data + b->len, data, len);
 	b->len += len;
 	b->data[b->len] = '\0';
-}
-
-void wf_buffer_puts(struct wf_buffer *b, const char *s)
-{
-	wf_buffer_append(b, s, strlen(s));
-}
-
-void wf_buffer_putc(struct wf_buffer *b, char c)
-{
-	wf_buffer_append(b, &c, 1);
 }
 
 void wf_buffer_put_int(struct wf_buffer *b, int64_t v)
@@ -85,7 +78,7 @@ void wf_buffer_printf(struct wf_buffer *b, const char *fmt, ...)
 	int n = vsnprintf(NULL, 0, fmt, ap);
 	va_end(ap);
 	if (n < 0) {
-		b->failed = true;
+		fail(b);
 		return;
 	}
 	if (!reserve(b, (size_t)n))

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codec/bytes/utf8.h"
+#include "codec/bytes/util.h"
 
 enum expects { A_VALUE, A_VALUE_OR_END, A_KEY, A_KEY_OR_END, A_COMMA_OR_END, NOTHING };
 
@@ -367,15 +368,31 @@ static bool is_plain(unsigned char c)
 	return c >= 0x20 && c != '"' && c != '\\' && c != 0xed;
 }
 
+/* Eight at once, of those that are ASCII. */
+static bool are_plain(const char *s)
+{
+	const uint64_t ones = 0x0101010101010101u, highest = ones << 7;
+	uint64_t eight = wf_le64(s), quote = eight ^ ones * '"', backslash = eight ^ ones * '\\';
+	return !((eight | (eight - ones * 0x20) | (quote - ones) | (backslash - ones)) & highest);
+}
+
+static size_t plain_run(const char *s, size_t len)
+{
+	size_t n = 0;
+	while (len - n >= 8 && are_plain(s + n))
+		n += 8;
+	while (n < len && is_plain((unsigned char)s[n]))
+		n++;
+	return n;
+}
+
 void wf_json_string(struct wf_buffer *out, const char *s, size_t len)
 {
 	static const char special[] = "\"\\\n\t\r", letter[] = "\"\\ntr";
 	wf_buffer_putc(out, '"');
 	for (size_t i = 0; i < len; i++) {
-		size_t run = i;
+		size_t run = i + plain_run(s + i, len - i);
 		uint32_t c;
-		while (run < len && is_plain((unsigned char)s[run]))
-			run++;
 		wf_buffer_append(out, s + i, run - i);
 		if ((i = run) == len)
 			break;

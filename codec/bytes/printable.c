@@ -3,6 +3,7 @@
 #include "codec/bytes/printable.h"
 
 #include "codec/bytes/utf8.h"
+#include "codec/bytes/util.h"
 
 size_t wf_character(const char *s, size_t len, uint32_t *ret_code, bool *ret_plain)
 {
@@ -20,12 +21,25 @@ size_t wf_character(const char *s, size_t len, uint32_t *ret_code, bool *ret_pla
 	return n ? n : 1;
 }
 
+/* Eight bytes of ASCII that are no controls, and so stand as they are. */
+static bool are_plain(const char *s)
+{
+	const uint64_t ones = 0x0101010101010101u, highest = ones << 7;
+	uint64_t eight = wf_le64(s), del = eight ^ ones * 0x7f;
+	return !((eight | (eight - ones * 0x20) | (del - ones)) & highest);
+}
+
 size_t wf_plain_span(const char *s, size_t len)
 {
 	bool plain = true;
 	uint32_t code;
 	size_t at = 0;
 	while (at < len) {
+		/* lines of a listing are nearly nothing else */
+		if (len - at >= 8 && are_plain(s + at)) {
+			at += 8;
+			continue;
+		}
 		size_t n = wf_character(s + at, len - at, &code, &plain);
 		if (!plain)
 			break;

@@ -164,9 +164,15 @@ void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out)
 {
 	char class[256];
 	struct wf_buffer text = WF_BUFFER_INIT;
+	size_t len;
+	const char *s = wf_is(g, key, WF_STR) ? wf_bytes(g, key, &len) : NULL;
+	if (s) { /* as nearly all are */
+		wf_json_string(out, s, len);
+		return;
+	}
 	enum wf_key_kind kind = wf_key_text(g, key, &text);
-	const char *s = text.data ? text.data : "";
-	size_t len = text.len;
+	s = text.data ? text.data : "";
+	len = text.len;
 	if (kind == WF_KEY_CLASS) {
 		wf_class_name(g, key, class, sizeof class);
 		s = class;

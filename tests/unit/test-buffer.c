@@ -67,8 +67,9 @@ static void test_growth(void **state)
 static void test_sticky_failure(void **state)
 {
 	struct wf_buffer b = WF_BUFFER_INIT;
+	volatile size_t too_much = SIZE_MAX - 2;
 	wf_buffer_puts(&b, "kept");
-	wf_buffer_append(&b, "", SIZE_MAX - 2);
+	wf_buffer_append(&b, "", too_much);
 	assert_int_equal(wf_buffer_status(&b), -ENOMEM);
 	wf_buffer_puts(&b, "dropped");
 	wf_buffer_printf(&b, "%d", 1);
@@ -76,6 +77,27 @@ static void test_sticky_failure(void **state)
 	assert_int_equal(wf_buffer_status(&b), -ENOMEM);
 	wf_buffer_free(&b);
 	assert_int_equal(wf_buffer_status(&b), 0);
+}
+
+/* What is looked at eight bytes at a time is written as what is looked at alone: each byte of ASCII at each place. */
+static void test_eight_at_once(void **state)
+{
+	static void (*const ways[])(struct wf_buffer *, const char *, size_t) = {wf_buffer_printable,
+										 wf_buffer_printable_json};
+	for (size_t way = 0; way < 2; way++)
+		for (int c = 0; c < 0x80; c++)
+			for (size_t at = 0; at < 17; at++) {
+				char text[17];
+				struct wf_buffer whole = WF_BUFFER_INIT, parts = WF_BUFFER_INIT;
+				memset(text, 'a', sizeof text);
+				text[at] = (char)c;
+				ways[way](&whole, text, sizeof text);
+				for (size_t i = 0; i < sizeof text; i++)
+					ways[way](&parts, text + i, 1);
+				assert_string_equal(whole.data, parts.data);
+				wf_buffer_free(&whole);
+				wf_buffer_free(&parts);
+			}
 }
 
 static void test_printable(void **state)
@@ -110,8 +132,9 @@ static void test_printable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_append),         cmocka_unit_test(test_ints),      cmocka_unit_test(test_growth),
-		cmocka_unit_test(test_sticky_failure), cmocka_unit_test(test_printable),
+		cmocka_unit_test(test_append),    cmocka_unit_test(test_ints),
+		cmocka_unit_test(test_growth),    cmocka_unit_test(test_sticky_failure),
+		cmocka_unit_test(test_printable), cmocka_unit_test(test_eight_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -309,12 +309,34 @@ static void test_round_trip(void **state)
 	wf_buffer_free(&text);
 }
 
+/* What is looked at eight bytes at a time is escaped as what is looked at alone: each byte of ASCII at each place. */
+static void test_eight_at_once(void **state)
+{
+	for (int c = 0; c < 0x80; c++)
+		for (size_t at = 0; at < 17; at++) {
+			struct wf_buffer alone = WF_BUFFER_INIT, whole = WF_BUFFER_INIT, expected = WF_BUFFER_INIT;
+			char text[18], one = (char)c;
+			wf_json_string(&alone, &one, 1);
+			snprintf(text, sizeof text, "%*s", 17, "");
+			text[at] = one;
+			wf_json_string(&whole, text, 17);
+			wf_buffer_printf(&expected, "\"%*s%.*s%*s\"", (int)at, "", (int)alone.len - 2, alone.data + 1,
+					 (int)(16 - at), "");
+			assert_string_equal(whole.data, expected.data);
+			wf_buffer_free(&alone);
+			wf_buffer_free(&whole);
+			wf_buffer_free(&expected);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_texts),        cmocka_unit_test(test_depth),      cmocka_unit_test(test_place),
-		cmocka_unit_test(test_skip),         cmocka_unit_test(test_header),     cmocka_unit_test(test_writer),
-		cmocka_unit_test(test_long_strings), cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_texts),         cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_place),         cmocka_unit_test(test_skip),
+		cmocka_unit_test(test_header),        cmocka_unit_test(test_writer),
+		cmocka_unit_test(test_long_strings),  cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_eight_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
