@@ -101,15 +101,21 @@ static void put_form(struct wf_buffer *out, const struct wf_line *l)
 	}
 }
 
+static void put_file_id(struct wf_buffer *out, const struct wf_fingerprint *print)
+{
+	wf_buffer_printf(out, "[%llu, %llu, %llu, %lld]", (unsigned long long)print->dev,
+			 (unsigned long long)print->ino, (unsigned long long)print->size_bytes,
+			 (long long)print->mtime_sec * 1000000000 + print->mtime_nsec);
+}
+
 int wf_line_file_init(struct wf_line_file *f, struct wf_checkpoint *ck)
 {
 	struct wf_fingerprint print;
 	*f = (struct wf_line_file){0};
 	put_string(&f->name, ", \"file\": ", ck->path);
 	wf_source_fingerprint(wf_container_file(ck->container), &print);
-	wf_buffer_printf(&f->id, ", \"file_id\": [%llu, %llu, %llu, %lld]", (unsigned long long)print.dev,
-			 (unsigned long long)print.ino, (unsigned long long)print.size_bytes,
-			 (long long)print.mtime_sec * 1000000000 + print.mtime_nsec);
+	wf_buffer_puts(&f->id, ", \"file_id\": ");
+	put_file_id(&f->id, &print);
 	return wf_edits_in_writing(ck, &f->in_writing);
 }
 
@@ -121,33 +127,53 @@ void wf_line_file_free(struct wf_line_file *f)
 	wf_buffer_free(&f->cuda);
 }
 
+/* The checkpoint's file, or of one in several files that of the run. */
+static const char *run_path(const struct wf_line *l, const struct wf_file_run *run)
+{
+	bool several = wf_container_is_directory(l->ck->container);
+	return several && run->file ? wf_source_path(run->file) : l->ck->path;
+}
+
+static void put_member(struct wf_buffer *out, const struct wf_file_run *run)
+{
+	struct wf_fingerprint print;
+	wf_source_fingerprint(run->file, &print);
+	put_string(out, ", \"file\": ", wf_source_path(run->file));
+	put_number(out, ", \"file_offset\": ", run->offset);
+	wf_buffer_puts(out, ", \"file_id\": ");
+	put_file_id(out, &print);
+}
+
 /* [file, offset, bytes]. What was written has no name but that of its descriptor. */
-static bool put_run(struct wf_buffer *out, const struct wf_line *l, const struct wf_storage_run *run)
+static bool put_run(struct wf_buffer *out, const struct wf_line *l, const struct wf_file_run *run, bool written)
 {
 	char link[40], path[PATH_MAX];
 	snprintf(link, sizeof link, "/proc/self/fd/%d", run->fd);
-	ssize_t n = run->written ? readlink(link, path, sizeof path) : 0;
+	ssize_t n = written ? readlink(link, path, sizeof path) : 0;
 	struct stat st;
-	if (run->written && (n <= 0 || n == (ssize_t)sizeof path || fstat(run->fd, &st) < 0 || st.st_nlink == 0))
+	if (written && (n <= 0 || n == (ssize_t)sizeof path || fstat(run->fd, &st) < 0 || st.st_nlink == 0))
 		return false;
+	const char *file = run_path(l, run);
 	wf_buffer_puts(out, "[");
-	wf_json_string(out, run->written ? path : l->ck->path, run->written ? (size_t)n : strlen(l->ck->path));
-	wf_buffer_printf(out, ", %llu, %llu]", (unsigned long long)run->file_offset, (unsigned long long)run->len);
+	wf_json_string(out, written ? path : file, written ? (size_t)n : strlen(file));
+	wf_buffer_printf(out, ", %llu, %llu]", (unsigned long long)run->offset, (unsigned long long)run->len);
 	return true;
 }
 
 /* A tensor of which parts were written since: some runs in the checkpoint's file, some in the edits beside it. */
 static void put_runs(struct wf_buffer *out, const struct wf_line *l)
 {
-	struct wf_storage_run run;
+	struct wf_file_run run;
+	bool written, told = true;
 	size_t before = out->len, n = 0;
 	wf_buffer_puts(out, ", \"runs\": [");
 	uint64_t at = 0;
-	for (; n < MAX_RUNS && wf_tensor_find_run(l->ck->storages, l->tensor, at, &run); n++, at += run.len) {
+	for (; told && n < MAX_RUNS && wf_tensor_find_run(l->ck->storages, l->tensor, at, &run, &written); n++) {
 		if (n > 0)
 			wf_buffer_puts(out, ", ");
-		if (!put_run(out, l, &run))
-			break;
+		told = put_run(out, l, &run, written);
+		at += told ? run.len : 0;
+		wf_file_run_end(&run);
 	}
 	if (n == 0 || at < l->tensor->size_bytes) { /* not all of it can be told */
 		out->len = before;
@@ -160,19 +186,23 @@ static void put_runs(struct wf_buffer *out, const struct wf_line *l)
 /* Where the elements stand one after the other in the checkpoint's file; not told of what may be written at this moment. */
 static void put_file(struct wf_buffer *out, const struct wf_line *l)
 {
-	uint64_t offset;
-	int fd;
+	struct wf_file_run run;
 	if (l->ck->edits && wf_edits_is_pending(l->ck, l->ino))
 		return;
 	if (l->file->in_writing && l->tensor->storage != WF_NO_STORAGE && l->file->in_writing[l->tensor->storage])
 		return;
-	if (!wf_tensor_locate(l->ck->storages, l->tensor, &fd, &offset)) {
+	if (!wf_tensor_locate(l->ck->storages, l->tensor, &run)) {
 		put_runs(out, l);
 		return;
 	}
-	wf_buffer_append(out, l->file->name.data, l->file->name.len);
-	put_number(out, ", \"file_offset\": ", offset);
-	wf_buffer_append(out, l->file->id.data, l->file->id.len);
+	if (wf_container_is_directory(l->ck->container)) {
+		put_member(out, &run);
+	} else {
+		wf_buffer_append(out, l->file->name.data, l->file->name.len);
+		put_number(out, ", \"file_offset\": ", run.offset);
+		wf_buffer_append(out, l->file->id.data, l->file->id.len);
+	}
+	wf_file_run_end(&run);
 }
 
 /* How to map the storage from the device that it is leased on. Most of it is the same for all of a slab. */

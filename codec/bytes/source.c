@@ -7,38 +7,22 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <zlib.h>
 
 #include "codec/bytes/edges.h"
 #include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
-#define INFLATE_INPUT_BYTES (64u << 10)
-/* What was inflated last stays at hand, because the kernel's read-ahead asks slightly out of order. */
-#define INFLATE_WINDOW_BYTES (512u << 10)
-
-enum source_kind { SOURCE_FILE, SOURCE_SLICE, SOURCE_MEMORY, SOURCE_INFLATE };
-
-/* A raw deflate stream being read: window holds the bytes [window_start, window_start + window_len) of the result,
- * and its end is where the stream stands. */
-struct inflater {
-	pthread_mutex_t lock; /* guards all below; nothing else is taken inside but the parent's own */
-	z_stream z;
-	bool started, at_end;
-	uint64_t input_pos; /* next byte of the parent to feed */
-	uint64_t window_start;
-	size_t window_len;
-	unsigned char *input, *window; /* NULL until the first read */
-};
+enum source_kind { SOURCE_FILE, SOURCE_SLICE, SOURCE_MEMORY, SOURCE_OPS };
 
 struct wf_source {
 	atomic_uint refs;
 	enum source_kind kind;
 	uint64_t size_bytes;
-	struct wf_source *parent; /* SLICE, INFLATE */
+	struct wf_source *parent; /* SLICE */
 	union {
 		struct {
 			int fd;
+			char *path; /* NULL: it was given as a descriptor */
 			struct wf_fingerprint print;
 			atomic_bool may_grow;
 			bool has_edges;
@@ -50,7 +34,10 @@ struct wf_source {
 			unsigned char *data;
 			bool owned;
 		} memory;
-		struct inflater inflate;
+		struct {
+			const struct wf_source_ops *ops;
+			void *ctx;
+		} other;
 	};
 };
 
@@ -82,7 +69,7 @@ bool wf_fingerprint_equal(const struct wf_fingerprint *a, const struct wf_finger
 	       a->mtime_nsec == b->mtime_nsec;
 }
 
-int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err)
+static int from_fd(int fd, bool edges, struct wf_source **ret, struct wf_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
@@ -101,22 +88,42 @@ int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	s->file.fd = fd;
 	fingerprint_from_stat(&st, &s->file.print);
-	s->file.has_edges = S_ISREG(st.st_mode) && wf_edges_crc32(fd, (uint64_t)size, &s->file.edges_crc32) == 0;
+	s->file.has_edges =
+		edges && S_ISREG(st.st_mode) && wf_edges_crc32(fd, (uint64_t)size, &s->file.edges_crc32) == 0;
 	*ret = s;
 	return 0;
 }
 
-int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err)
+int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err)
+{
+	return from_fd(fd, true, ret, err);
+}
+
+static int open_path(const char *path, bool edges, struct wf_source **ret, struct wf_error *err)
 {
 	/* O_NONBLOCK: a FIFO in this place must be refused, not waited for; regular files do not care */
 	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return wf_fail(err, -errno, "cannot open the file: %s", strerror(errno));
-	int r = wf_source_from_fd(fd, ret, err);
+	int r = from_fd(fd, edges, ret, err);
 	if (r < 0)
 		return r;
 	steal_fd(&fd);
-	return 0;
+	(*ret)->file.path = strdup(path);
+	if ((*ret)->file.path)
+		return 0;
+	wf_source_unref(steal_pointer(ret));
+	return wf_fail(err, -ENOMEM, "out of memory");
+}
+
+int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err)
+{
+	return open_path(path, true, ret, err);
+}
+
+int wf_source_open_member(const char *path, struct wf_source **ret, struct wf_error *err)
+{
+	return open_path(path, false, ret, err);
 }
 
 int wf_source_from_memory(void *data, size_t len, bool owned, struct wf_source **ret)
@@ -147,16 +154,13 @@ int wf_source_slice(struct wf_source *parent, uint64_t offset, uint64_t len, str
 	return 0;
 }
 
-int wf_source_inflate(struct wf_source *parent, uint64_t size_bytes, struct wf_source **ret)
+int wf_source_from_ops(const struct wf_source_ops *ops, void *ctx, uint64_t size_bytes, struct wf_source **ret)
 {
-	struct wf_source *s = source_new(SOURCE_INFLATE, size_bytes);
+	struct wf_source *s = source_new(SOURCE_OPS, size_bytes);
 	if (!s)
 		return -ENOMEM;
-	if (pthread_mutex_init(&s->inflate.lock, NULL) != 0) {
-		free(s);
-		return -ENOMEM;
-	}
-	s->parent = wf_source_ref(parent);
+	s->other.ops = ops;
+	s->other.ctx = ctx;
 	*ret = s;
 	return 0;
 }
@@ -174,17 +178,15 @@ void wf_source_unref(struct wf_source *s)
 		switch (s->kind) {
 		case SOURCE_FILE:
 			close(s->file.fd);
+			free(s->file.path);
 			break;
 		case SOURCE_MEMORY:
 			if (s->memory.owned)
 				free(s->memory.data);
 			break;
-		case SOURCE_INFLATE:
-			if (s->inflate.started)
-				inflateEnd(&s->inflate.z);
-			free(s->inflate.input);
-			free(s->inflate.window);
-			pthread_mutex_destroy(&s->inflate.lock);
+		case SOURCE_OPS:
+			if (s->other.ops->free)
+				s->other.ops->free(s->other.ctx);
 			break;
 		case SOURCE_SLICE:
 			break;
@@ -238,119 +240,6 @@ static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, s
 	return grown && atomic_load_explicit(&s->file.may_grow, memory_order_relaxed) ? 0 : -ESTALE;
 }
 
-static int inflater_start(struct inflater *f)
-{
-	if (!f->input)
-		f->input = malloc(INFLATE_INPUT_BYTES);
-	if (!f->window)
-		f->window = malloc(INFLATE_WINDOW_BYTES);
-	if (!f->input || !f->window)
-		return -ENOMEM;
-	if (f->started) {
-		if (inflateReset(&f->z) != Z_OK)
-			return -EUCLEAN;
-	} else {
-		if (inflateInit2(&f->z, -MAX_WBITS) != Z_OK)
-			return -ENOMEM;
-		f->started = true;
-	}
-	f->z.avail_in = 0;
-	f->at_end = false;
-	f->input_pos = 0;
-	f->window_start = 0;
-	f->window_len = 0;
-	return 0;
-}
-
-/* Inflates up to len bytes to out; *ret_len is short only at the end of the stream. */
-static int inflater_produce(struct wf_source *s, unsigned char *out, size_t len, size_t *ret_len)
-{
-	struct inflater *f = &s->inflate;
-	f->z.next_out = out;
-	f->z.avail_out = (uInt)len;
-	while (f->z.avail_out > 0 && !f->at_end) {
-		if (f->z.avail_in == 0) {
-			uint64_t left = s->parent->size_bytes - f->input_pos;
-			size_t n = (size_t)WF_MIN(left, INFLATE_INPUT_BYTES);
-			if (n == 0)
-				return -EUCLEAN; /* the stream does not end where its record does */
-			int r = wf_source_read(s->parent, f->input_pos, f->input, n);
-			if (r < 0)
-				return r;
-			f->input_pos += n;
-			f->z.next_in = f->input;
-			f->z.avail_in = (uInt)n;
-		}
-		int z = inflate(&f->z, Z_NO_FLUSH);
-		if (z == Z_MEM_ERROR)
-			return -ENOMEM;
-		if (z == Z_STREAM_END)
-			f->at_end = true;
-		else if (z != Z_OK)
-			return -EUCLEAN;
-	}
-	*ret_len = len - f->z.avail_out;
-	return 0;
-}
-
-/* Moves the window on: the newer half stays, so that a read just behind the stream's end is still served. */
-static int inflater_advance(struct wf_source *s)
-{
-	struct inflater *f = &s->inflate;
-	if (f->window_len == INFLATE_WINDOW_BYTES) {
-		size_t half = INFLATE_WINDOW_BYTES / 2;
-		memcpy(f->window, f->window + half, half);
-		f->window_start += half;
-		f->window_len = half;
-	}
-	uint64_t end = f->window_start + f->window_len;
-	size_t want = (size_t)WF_MIN(s->size_bytes - end, (uint64_t)(INFLATE_WINDOW_BYTES / 2));
-	want = WF_MIN(want, INFLATE_WINDOW_BYTES - f->window_len);
-	size_t n = 0;
-	int r = inflater_produce(s, f->window + f->window_len, want, &n);
-	if (r < 0)
-		return r;
-	if (n < want)
-		return -EUCLEAN;
-	f->window_len += n;
-	if (f->window_start + f->window_len < s->size_bytes || f->at_end)
-		return 0;
-	/* all that was declared is there: the stream must end here */
-	unsigned char more;
-	r = inflater_produce(s, &more, 1, &n);
-	if (r < 0)
-		return r;
-	return n == 0 && f->at_end ? 0 : -EUCLEAN;
-}
-
-static int read_inflated(struct wf_source *s, uint64_t offset, unsigned char *buf, size_t len)
-{
-	struct inflater *f = &s->inflate;
-	int r = 0;
-	pthread_mutex_lock(&f->lock);
-	if (!f->started || offset < f->window_start)
-		r = inflater_start(f);
-	while (r == 0 && len > 0) {
-		uint64_t end = f->window_start + f->window_len;
-		if (offset >= end) {
-			r = inflater_advance(s);
-			continue;
-		}
-		size_t n = (size_t)WF_MIN(end - offset, (uint64_t)len);
-		memcpy(buf, f->window + (offset - f->window_start), n);
-		offset += n;
-		buf += n;
-		len -= n;
-	}
-	if (r < 0 && f->started) {
-		/* a broken stream fails the same way again, from its start */
-		f->window_len = 0;
-		f->window_start = UINT64_MAX;
-	}
-	pthread_mutex_unlock(&f->lock);
-	return r;
-}
-
 int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len)
 {
 	if (offset > s->size_bytes || len > s->size_bytes - offset)
@@ -365,25 +254,46 @@ int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len)
 	case SOURCE_MEMORY:
 		memcpy(buf, s->memory.data + offset, len);
 		return 0;
-	case SOURCE_INFLATE:
-		return read_inflated(s, offset, buf, len);
+	case SOURCE_OPS:
+		return s->other.ops->read(s->other.ctx, offset, buf, len);
 	}
 	return -EINVAL;
 }
 
-bool wf_source_locate(struct wf_source *s, uint64_t offset, int *ret_fd, uint64_t *ret_offset)
+const char *wf_source_path(const struct wf_source *s)
 {
+	if (s->kind == SOURCE_SLICE)
+		s = s->parent;
+	return s->kind == SOURCE_FILE && s->file.path ? s->file.path : "";
+}
+
+bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *ret)
+{
+	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
 	if (offset > s->size_bytes)
 		return false;
+	uint64_t len = s->size_bytes - offset;
 	if (s->kind == SOURCE_SLICE) {
 		offset += s->slice_start;
 		s = s->parent;
 	}
+	if (s->kind == SOURCE_OPS) {
+		if (!s->other.ops->locate || offset >= s->size_bytes ||
+		    !s->other.ops->locate(s->other.ctx, offset, ret))
+			return false;
+		ret->len = WF_MIN(ret->len, len);
+		return true;
+	}
 	if (s->kind != SOURCE_FILE)
 		return false;
-	*ret_fd = s->file.fd;
-	*ret_offset = offset;
+	*ret = (struct wf_file_run){s->file.fd, offset, len, wf_source_ref(s)};
 	return true;
+}
+
+void wf_file_run_end(struct wf_file_run *run)
+{
+	wf_source_unref(run->file);
+	*run = (struct wf_file_run)WF_FILE_RUN_INIT;
 }
 
 void wf_source_allow_growth(struct wf_source *s, bool on)
@@ -399,4 +309,6 @@ void wf_source_fingerprint(const struct wf_source *s, struct wf_fingerprint *ret
 	if (s->kind == SOURCE_SLICE)
 		s = s->parent;
 	*ret = s->kind == SOURCE_FILE ? s->file.print : (struct wf_fingerprint){0};
+	if (s->kind == SOURCE_OPS && s->other.ops->fingerprint)
+		s->other.ops->fingerprint(s->other.ctx, ret);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Bytes by (offset, length): the file itself, a slice of it, memory, or an inflating stream.
+/* Bytes by (offset, length): the file itself, a slice of it, memory, an inflating stream, or what somebody else puts together.
  *
  * A source never maps the file: a file that shrinks under us must give an error, not SIGBUS.
- * Calling sequence: wf_source_open_file / _slice / _memory / _inflate, any number of wf_source_read from any
+ * Calling sequence: wf_source_open_file / _slice / _memory / _inflate / _from_ops, any number of wf_source_read from any
  * thread, wf_source_unref. Reference counted; a slice or inflating source holds its parent.
  * Threads: read is safe from several threads (an inflating source locks inside).
  */
@@ -23,8 +23,35 @@ struct wf_fingerprint {
 	int64_t mtime_sec, mtime_nsec;
 };
 
+/* Bytes that lie unchanged in a file: [offset, offset + len) of it. `file` holds the file open for as long as fd is used, because
+ * who has many files closes those that nobody holds. Given back by wf_file_run_end. */
+struct wf_file_run {
+	int fd; /* borrowed from file */
+	uint64_t offset, len;
+	struct wf_source *file; /* a reference; NULL: something else keeps fd open */
+};
+
+#define WF_FILE_RUN_INIT \
+	{                \
+		.fd = -1 \
+	}
+
+/* A source whose bytes are put together of others'. Any thread calls them. */
+struct wf_source_ops {
+	/* As wf_source_read; the range lies inside the source and is not empty. */
+	int (*read)(void *ctx, uint64_t offset, void *buf, size_t len);
+	/* As wf_source_locate; offset lies inside the source, and what ret->len says beyond it is cut. NULL: never. */
+	bool (*locate)(void *ctx, uint64_t offset, struct wf_file_run *ret);
+	/* As wf_source_fingerprint. NULL: zeroes. */
+	void (*fingerprint)(void *ctx, struct wf_fingerprint *ret);
+	void (*free)(void *ctx); /* NULL: nothing is freed */
+};
+
 /* Opens path for reading. Refuses what is not a regular file or block device (-EINVAL with a text). */
 int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err);
+/* The same without a look at the file's edges, which the other takes so that a file that was only touched goes on: this one is read
+ * nowhere at opening, and any other mtime makes its reads -ESTALE. For files of which there are many. */
+int wf_source_open_member(const char *path, struct wf_source **ret, struct wf_error *err);
 /* Takes over fd on success. */
 int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err);
 /* Copies nothing and frees data with free() at the end when owned. */
@@ -35,12 +62,16 @@ int wf_source_slice(struct wf_source *parent, uint64_t offset, uint64_t len, str
  * is shorter, longer, or broken. Sequential reads go on where the last one ended; a read further back starts the
  * stream again: bounded memory (one window), whatever the declared size. */
 int wf_source_inflate(struct wf_source *parent, uint64_t size_bytes, struct wf_source **ret);
+/* ctx is freed with the source, on success alone. 0 or -ENOMEM. */
+int wf_source_from_ops(const struct wf_source_ops *ops, void *ctx, uint64_t size_bytes, struct wf_source **ret);
 
 struct wf_source *wf_source_ref(struct wf_source *s);
 void wf_source_unref(struct wf_source *s); /* accepts NULL */
 void wf_source_unrefp(struct wf_source **s);
 
 uint64_t wf_source_size(const struct wf_source *s);
+/* The path that a file, or the file of a slice, was opened by; "" for everything else. Valid while s lives. */
+const char *wf_source_path(const struct wf_source *s);
 
 /* Reads exactly len bytes at offset.
  * Returns: 0; -EUCLEAN when the range leaves the source or a stream is broken; -EIO when the file has become
@@ -48,9 +79,11 @@ uint64_t wf_source_size(const struct wf_source *s);
  * error of pread. */
 int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len);
 
-/* Where the bytes [offset, ...) of s lie in a file, if they lie there unchanged: *ret_fd (borrowed, valid while s
- * lives) and *ret_offset. Returns: true, or false for memory and inflated bytes. */
-bool wf_source_locate(struct wf_source *s, uint64_t offset, int *ret_fd, uint64_t *ret_offset);
+/* Where the bytes of s from offset on lie in a file, if they lie there unchanged, as far as they go on there; at the end of s
+ * the run is empty. ret->file is the caller's to give back. Returns: true, or false for memory and inflated bytes; then *ret is
+ * WF_FILE_RUN_INIT. */
+bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *ret);
+void wf_file_run_end(struct wf_file_run *run); /* of one that holds nothing, too */
 
 /* While on, the file may grow and get a new mtime: bytes are being appended to it by us, and those that were there stay.
  * Off again, it is compared with its state at open as before (what was appended must have been cut off by then, or the

@@ -5,7 +5,6 @@
  * ones: the rest is not read. An old sum of 0 was left out on purpose (torch's set_crc32_options, skip_data) and tells
  * nothing.
  */
-#include "codec/bytes/io.h"
 #include "codec/commit/commit.h"
 
 #include <errno.h>
@@ -16,15 +15,42 @@
 
 #define PIECE_BYTES (1u << 20)
 
-int wf_commit_locate(const struct wf_plan *p, uint32_t record, int *ret_fd, uint64_t *ret_offset, struct wf_error *err)
+int wf_commit_locate(const struct wf_plan *p, uint32_t record, uint64_t at, struct wf_file_run *ret,
+		     struct wf_error *err)
 {
-	uint64_t at;
-	int r = wf_container_locate(p->in.container, record, &at, err);
+	uint64_t start;
+	int r = wf_container_locate(p->in.container, record, &start, err);
 	if (r < 0)
 		return r;
-	if (!wf_source_locate(wf_container_file(p->in.container), at, ret_fd, ret_offset))
-		return wf_fail(err, -EOPNOTSUPP, "the checkpoint is not a file");
+	if (!wf_source_locate(wf_container_file(p->in.container), start + at, ret))
+		return wf_fail(err, -EOPNOTSUPP, "its bytes do not lie in a file as they are");
 	return 0;
+}
+
+int wf_commit_copy(const struct wf_plan *p, uint32_t record, uint64_t start, uint64_t end, struct wf_out *o,
+		   struct wf_error *err)
+{
+	cleanup_free unsigned char *piece = NULL;
+	uint64_t base = 0;
+	int r = wf_container_locate(p->in.container, record, &base, err);
+	while (start < end && r == 0) {
+		struct wf_file_run run;
+		uint64_t n;
+		if (wf_source_locate(wf_container_file(p->in.container), base + start, &run)) {
+			n = WF_MIN(run.len, end - start);
+			r = wf_out_copy(o, run.fd, run.offset, n);
+			wf_file_run_end(&run);
+		} else {
+			n = WF_MIN(end - start, (uint64_t)PIECE_BYTES);
+			if (!piece && !(piece = malloc(PIECE_BYTES)))
+				return wf_fail(err, -ENOMEM, "out of memory");
+			r = wf_source_read(wf_container_file(p->in.container), base + start, piece, n);
+			if (r == 0)
+				r = wf_out_write(o, piece, n);
+		}
+		start += n;
+	}
+	return r;
 }
 
 struct merge {
@@ -95,14 +121,13 @@ static int stream(struct merge *m, uint64_t start, uint64_t end, uint32_t unit)
 static int patch(struct merge *m, uint64_t start, uint64_t end)
 {
 	uint32_t old_sum = 0, new_sum = 0;
-	int fd = -1;
 	uint64_t base = 0;
-	int r = wf_commit_locate(m->plan, m->s->record, &fd, &base, m->err);
+	int r = wf_container_locate(m->plan->in.container, m->s->record, &base, m->err);
 	for (uint64_t at = start; at < end && r == 0;) {
 		size_t n = (size_t)WF_MIN(end - at, (uint64_t)PIECE_BYTES);
 		r = wf_storage_read(m->plan->in.storages, m->storage, at, m->bytes, n);
 		if (r == 0)
-			r = wf_pread_all(fd, m->old, n, base + at);
+			r = wf_source_read(wf_container_file(m->plan->in.container), base + at, m->old, n);
 		if (r < 0)
 			return cannot_read(m, r, at);
 		old_sum = wf_crc32(old_sum, m->old, n);
@@ -116,10 +141,7 @@ static int patch(struct merge *m, uint64_t start, uint64_t end)
 
 static int copy_clean(struct merge *m, uint64_t start, uint64_t end)
 {
-	int fd = -1;
-	uint64_t base = 0;
-	int r = wf_commit_locate(m->plan, m->s->record, &fd, &base, m->err);
-	return r < 0 ? r : wf_out_copy(m->out, fd, base + start, end - start);
+	return wf_commit_copy(m->plan, m->s->record, start, end, m->out, m->err);
 }
 
 static int fill(struct merge *m, uint64_t start, uint64_t end)

@@ -229,10 +229,10 @@ static int put_in_place(struct wf_commit_run *c)
 static int commit_to_new_file(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
-	int old_fd = -1;
-	uint64_t ignored, at = 0;
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
+	uint64_t at = 0;
 	struct stat st;
-	if (!wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored) || fstat(old_fd, &st) < 0)
+	if (!wf_source_locate(wf_container_file(ck->container), 0, &old) || fstat(old.fd, &st) < 0)
 		st.st_nlink = 1;
 	if (st.st_nlink > 1 && wf_commit_targets_itself(ck))
 		wf_log_line(&ck->log, "%s has %u names; the others keep the old content",
@@ -243,7 +243,7 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	}
 	int r = wf_overlay_check_base(ck->overlay, c->err);
 	if (r == 0)
-		r = wf_new_file_dress(&c->file, old_fd, c->err);
+		r = wf_new_file_dress(&c->file, old.fd, c->err);
 	if (r == 0)
 		r = wf_commit_write(c, c->file.fd, at);
 	if (r == 0)
@@ -265,11 +265,10 @@ static int commit_to_new_file(struct wf_commit_run *c)
 static int commit_to_other_format(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
-	int old_fd = -1;
-	uint64_t ignored;
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
 	int r = wf_overlay_check_base(ck->overlay, c->err);
-	if (r == 0 && wf_source_locate(wf_container_file(ck->container), 0, &old_fd, &ignored))
-		r = wf_new_file_dress(&c->file, old_fd, c->err);
+	if (r == 0 && wf_source_locate(wf_container_file(ck->container), 0, &old))
+		r = wf_new_file_dress(&c->file, old.fd, c->err);
 	if (r == 0)
 		r = ck->write_other(ck, wf_overlay_target(ck->overlay), c->file.fd, c->err);
 	if (r == 0)

@@ -131,9 +131,13 @@ int wf_commit_storage(const struct wf_plan *plan, uint32_t storage, struct wf_ou
 /* Reads the finished file and holds it against the plan: every record is there, in its order, with its size, and every
  * storage that the pickle names has one, but for those that had none before. Fills in records[storage]. -EUCLEAN. */
 int wf_commit_check(const struct wf_plan *plan, struct wf_container *written, uint32_t *records, struct wf_error *err);
-/* Whether a part can be copied: 0, or the reason why the record's bytes cannot be had. */
-int wf_commit_locate(const struct wf_plan *plan, uint32_t record, int *ret_fd, uint64_t *ret_offset,
+/* Where the record's stored bytes from `at` on lie in a file, given back by wf_file_run_end; the run may go on behind the record.
+ * 0; -EOPNOTSUPP they lie in none as they are; or the reason why they cannot be had. */
+int wf_commit_locate(const struct wf_plan *plan, uint32_t record, uint64_t at, struct wf_file_run *ret,
 		     struct wf_error *err);
+/* Writes the record's stored bytes [start, end): what lies in a file moves inside the kernel. */
+int wf_commit_copy(const struct wf_plan *plan, uint32_t record, uint64_t start, uint64_t end, struct wf_out *o,
+		   struct wf_error *err);
 
 /* Where a zip (an append that begins at `at`) will end, but for padding that makes cloning possible. */
 uint64_t wf_zip_end_of(const struct wf_plan *plan, bool append, uint64_t at);

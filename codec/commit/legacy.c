@@ -18,15 +18,15 @@ struct stream {
 	const struct wf_plan *plan;
 	struct wf_out *out;
 	struct wf_error *err;
-	int fd;              /* the old file */
-	uint64_t start, end; /* of the old file: to be copied before the next byte is written */
+	struct wf_file_run old; /* the old file */
+	uint64_t start, end;    /* of the old file: to be copied before the next byte is written */
 };
 
 static int flush_run(struct stream *s)
 {
 	uint64_t start = s->start, len = s->end - start;
 	s->start = s->end = 0;
-	return len ? wf_out_copy(s->out, s->fd, start, len) : 0;
+	return len ? wf_out_copy(s->out, s->old.fd, start, len) : 0;
 }
 
 static int copy_old(struct stream *s, uint64_t start, uint64_t end)
@@ -128,12 +128,11 @@ static int write_stream(struct stream *s, const struct wf_part *parts)
 {
 	const struct wf_container *c = s->plan->in.container;
 	const struct wf_record *object = wf_container_record(c, wf_container_find(c, "object"));
-	uint64_t ignored;
-	if (!object || !wf_source_locate(wf_container_file(c), 0, &s->fd, &ignored))
+	if (!object || !wf_source_locate(wf_container_file(c), 0, &s->old))
 		return wf_fail(s->err, -EOPNOTSUPP, "the checkpoint is not a file");
-	int r = wf_out_copy(s->out, s->fd, 0, object->header_offset);
+	int r = wf_out_copy(s->out, s->old.fd, 0, object->header_offset);
 	if (r == 0)
-		r = s->plan->keep_pickle ? wf_out_copy(s->out, s->fd, object->header_offset, object->stored_bytes)
+		r = s->plan->keep_pickle ? wf_out_copy(s->out, s->old.fd, object->header_offset, object->stored_bytes)
 					 : wf_plan_write_pickle(s->plan, s->out, s->err);
 	if (r == 0)
 		r = write_keys(s, parts);
@@ -149,13 +148,14 @@ static int write_stream(struct stream *s, const struct wf_part *parts)
 
 int wf_replace_legacy(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err)
 {
-	struct stream s = {.plan = plan, .out = o, .err = err};
+	struct stream s = {.plan = plan, .out = o, .err = err, .old = WF_FILE_RUN_INIT};
 	cleanup_free struct wf_part *parts = ordered_parts(plan);
 	if (!parts)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	if (err)
 		err->code = 0;
 	int r = write_stream(&s, parts);
+	wf_file_run_end(&s.old);
 	if (r < 0 && err && err->code == 0)
 		wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
 	return r;

@@ -246,33 +246,46 @@ static int write_head(const struct wf_plan *p, struct wf_out *o)
 }
 
 /* Neighbours of the old file that are neighbours again move as one. */
-struct old_run {
-	int fd;
-	uint64_t start, end;
-};
-
-static int move_run(struct old_run *run, struct wf_out *o)
+static int move_run(struct wf_file_run *run, struct wf_out *o)
 {
-	uint64_t start = run->start, len = run->end - start;
-	run->start = run->end = 0;
-	return len ? wf_out_copy(o, run->fd, start, len) : 0;
+	int r = run->len ? wf_out_copy(o, run->fd, run->offset, run->len) : 0;
+	wf_file_run_end(run);
+	return r;
 }
 
-static int write_part(const struct wf_plan *p, const struct wf_part *part, struct old_run *run, struct wf_out *o,
+/* A record that begins in one file and ends in another comes in several. */
+static int add_to_run(struct wf_file_run *run, struct wf_file_run next, struct wf_out *o)
+{
+	if (run->file == next.file && run->offset + run->len == next.offset) {
+		run->len += next.len;
+		wf_file_run_end(&next);
+		return 0;
+	}
+	int r = move_run(run, o);
+	*run = next;
+	return r;
+}
+
+static int write_part(const struct wf_plan *p, const struct wf_part *part, struct wf_file_run *run, struct wf_out *o,
 		      struct wf_error *err)
 {
 	uint32_t ignored;
-	uint64_t offset;
 	if (part->kind == WF_PART_STORAGE) {
 		int r = move_run(run, o);
 		return r < 0 ? r : wf_commit_storage(p, part->storage, o, &ignored, err);
 	}
-	int r = wf_commit_locate(p, part->record, &run->fd, &offset, err);
-	if (r == 0 && offset != run->end) {
-		r = move_run(run, o);
-		run->start = offset;
+	uint64_t size = wf_container_record(p->in.container, part->record)->stored_bytes;
+	int r = 0;
+	for (uint64_t at = 0; at < size && r == 0;) {
+		struct wf_file_run next;
+		if (wf_commit_locate(p, part->record, at, &next, NULL) < 0) {
+			r = move_run(run, o);
+			return r < 0 ? r : wf_commit_copy(p, part->record, at, size, o, err);
+		}
+		next.len = WF_MIN(next.len, size - at);
+		at += next.len;
+		r = add_to_run(run, next, o);
 	}
-	run->end = offset + wf_container_record(p->in.container, part->record)->stored_bytes;
 	return r;
 }
 
@@ -280,12 +293,13 @@ int wf_replace_safetensors(const struct wf_plan *p, struct wf_out *o, struct wf_
 {
 	if (err)
 		err->code = 0;
-	struct old_run run = {.fd = -1};
+	struct wf_file_run run = WF_FILE_RUN_INIT;
 	int r = write_head(p, o);
 	for (uint32_t i = 0; i < p->count && r == 0; i++)
 		r = write_part(p, &p->parts[p->data_order[i]], &run, o, err);
 	if (r == 0)
 		r = move_run(&run, o);
+	wf_file_run_end(&run);
 	if (r == 0)
 		r = wf_out_finish(o);
 	if (r < 0 && err && err->code == 0)

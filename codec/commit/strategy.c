@@ -66,10 +66,10 @@ int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
 	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container) || ck->write_other)
 		return r;
 	/* a clone shares its dead bytes with the old file, but not for ever */
-	uint64_t size = wf_source_size(wf_container_file(ck->container)), ignored;
-	int fd = -1;
-	if (dead_bytes(ck->container) < size / 2 &&
-	    wf_source_locate(wf_container_file(ck->container), 0, &fd, &ignored) && ioctl(c->file.fd, FICLONE, fd) == 0)
+	uint64_t size = wf_source_size(wf_container_file(ck->container));
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
+	if (dead_bytes(ck->container) < size / 2 && wf_source_locate(wf_container_file(ck->container), 0, &old) &&
+	    ioctl(c->file.fd, FICLONE, old.fd) == 0)
 		c->strategy = WF_STRATEGY_CLONE_AND_APPEND;
 	return 0;
 }
@@ -116,14 +116,13 @@ static int reserve(struct wf_commit_run *c, struct wf_out *o, int old_fd)
 
 static int write_parts(struct wf_commit_run *c, struct wf_out *o)
 {
-	int old_fd = -1;
-	uint64_t ignored;
-	if (!wf_source_locate(wf_container_file(c->ck->container), 0, &old_fd, &ignored))
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
+	if (!wf_source_locate(wf_container_file(c->ck->container), 0, &old))
 		return wf_fail(c->err, -EOPNOTSUPP, "the checkpoint is not a file");
-	wf_out_probe_clone(o, old_fd);
+	wf_out_probe_clone(o, old.fd);
 	if (c->strategy == WF_STRATEGY_REPLACE && o->clone_block == 0)
 		advise(c, c->plan.kept_bytes);
-	int r = reserve(c, o, old_fd);
+	int r = reserve(c, o, old.fd);
 	if (r < 0)
 		return r;
 	if (c->strategy != WF_STRATEGY_REPLACE)

@@ -39,7 +39,7 @@ struct rewriter {
 	struct wf_zip_writer zip;
 	struct wf_error *err;
 	struct old_directory old;
-	int fd;                      /* the old file */
+	struct wf_file_run old_file;
 	uint64_t run_start, run_end; /* of the old file, not yet moved; equal when there is none */
 	bool append;
 	bool placed;           /* a storage was written: exact layouts have no choice from now on */
@@ -83,7 +83,7 @@ static const unsigned char *peek(struct rewriter *w, uint64_t offset, size_t len
 			return NULL;
 		size_t n = (size_t)WF_MIN(size - offset, (uint64_t)WINDOW_BYTES);
 		w->window_len = 0;
-		if (wf_pread_all(w->fd, w->window, n, offset) < 0)
+		if (wf_pread_all(w->old_file.fd, w->window, n, offset) < 0)
 			return NULL;
 		w->window_start = offset;
 		w->window_len = n;
@@ -100,7 +100,7 @@ static int flush_run(struct rewriter *w)
 {
 	uint64_t start = w->run_start, len = w->run_end - start;
 	w->run_start = w->run_end = 0;
-	return len ? wf_out_copy(w->out, w->fd, start, len) : 0;
+	return len ? wf_out_copy(w->out, w->old_file.fd, start, len) : 0;
 }
 
 /* Whether the record stands in the old file as it would be written at `to`; *ret_end is where it ends. */
@@ -142,7 +142,7 @@ static void choose_place(const struct rewriter *w, const struct wf_part *part, u
 }
 
 /* Sums bytes that move, where the old file has no sum. */
-static int copy_summed(struct rewriter *w, int fd, uint64_t offset, uint64_t len, uint32_t *ret_crc32)
+static int copy_summed(struct rewriter *w, uint64_t offset, uint64_t len, uint32_t *ret_crc32)
 {
 	enum { PIECE = 1 << 20 };
 	cleanup_free unsigned char *piece = malloc(PIECE);
@@ -151,7 +151,7 @@ static int copy_summed(struct rewriter *w, int fd, uint64_t offset, uint64_t len
 		return -ENOMEM;
 	while (len > 0) {
 		size_t n = (size_t)WF_MIN(len, (uint64_t)PIECE);
-		int r = wf_pread_all(fd, piece, n, offset);
+		int r = wf_source_read(wf_container_file(w->plan->in.container), offset, piece, n);
 		if (r == 0)
 			r = wf_out_write(w->out, piece, n);
 		if (r < 0)
@@ -178,10 +178,9 @@ static int put_kept(struct rewriter *w, const struct wf_part *part, const char *
 	const struct wf_record *record = wf_container_record(w->plan->in.container, part->record);
 	struct wf_zip_entry e;
 	uint64_t data = 0, end = 0, block = 0, congruent = 0;
-	int fd = -1;
 	if (w->append)
 		return keep_entry(w, part->record);
-	int r = wf_commit_locate(w->plan, part->record, &fd, &data, w->err);
+	int r = wf_container_locate(w->plan->in.container, part->record, &data, w->err);
 	if (r < 0)
 		return r;
 	if (!w->old.entries) {
@@ -210,8 +209,8 @@ static int put_kept(struct rewriter *w, const struct wf_part *part, const char *
 	if (r == 0)
 		r = wf_zip_begin(&w->zip, &e, block, congruent);
 	if (r == 0)
-		r = w->old.entries ? wf_out_copy(w->out, fd, data, e.stored_bytes)
-				   : copy_summed(w, fd, data, e.stored_bytes, &e.crc32);
+		r = w->old.entries ? wf_out_copy(w->out, w->old_file.fd, data, e.stored_bytes)
+				   : copy_summed(w, data, e.stored_bytes, &e.crc32);
 	return r < 0 ? r : wf_zip_end(&w->zip, &e);
 }
 
@@ -222,9 +221,8 @@ static int put_storage(struct rewriter *w, const struct wf_part *part, const cha
 	struct wf_zip_entry e;
 	struct wf_window window = wf_plan_window(w->plan, part->storage);
 	uint64_t data = 0, block = 0, congruent = 0;
-	int fd;
 	wf_zip_entry_init(&e, name, name_len, window.size_bytes);
-	if (record && record->method == 0 && wf_commit_locate(w->plan, s->record, &fd, &data, NULL) == 0)
+	if (record && record->method == 0 && wf_container_locate(w->plan->in.container, s->record, &data, NULL) == 0)
 		choose_place(w, part, window.size_bytes, data + window.start, &block, &congruent);
 	int r = wf_zip_begin(&w->zip, &e, block, congruent);
 	if (r == 0)
@@ -316,9 +314,8 @@ static int rewrite(struct rewriter *w)
 {
 	const struct wf_container *c = w->plan->in.container;
 	enum wf_container_kind kind = wf_container_kind_of(c);
-	uint64_t ignored;
 	int r = 0;
-	if (!wf_source_locate(wf_container_file(c), 0, &w->fd, &ignored))
+	if (!wf_source_locate(wf_container_file(c), 0, &w->old_file))
 		return wf_fail(w->err, -EOPNOTSUPP, "the checkpoint is not a file");
 	if (kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT)
 		r = read_old_directory(c, &w->old, w->err);
@@ -338,7 +335,12 @@ static int rewrite(struct rewriter *w)
 
 static int write_zip(const struct wf_plan *plan, bool append, struct wf_out *o, struct wf_error *err)
 {
-	struct rewriter w = {.plan = plan, .append = append, .out = o, .err = err, .window = malloc(WINDOW_BYTES)};
+	struct rewriter w = {.plan = plan,
+			     .append = append,
+			     .out = o,
+			     .err = err,
+			     .old_file = WF_FILE_RUN_INIT,
+			     .window = malloc(WINDOW_BYTES)};
 	if (!w.window)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	if (err)
@@ -349,6 +351,7 @@ static int write_zip(const struct wf_plan *plan, bool append, struct wf_out *o, 
 	free(w.window);
 	free(w.old.raw);
 	free(w.old.entries);
+	wf_file_run_end(&w.old_file);
 	if (r < 0 && err && err->code == 0)
 		wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
 	return r;

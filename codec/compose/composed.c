@@ -235,29 +235,31 @@ ssize_t wf_composed_read(struct wf_checkpoint *ck, const struct wf_composed *c, 
 
 /* Where a byte of a piece stands in a file, unchanged, and how many follow it there. */
 static bool locate(const struct wf_checkpoint *ck, const struct wf_piece *p, const struct wf_tensor *t, uint64_t at,
-		   int *ret_fd, uint64_t *ret_offset, uint64_t *ret_len)
+		   struct wf_file_run *ret)
 {
 	if (p->kind == PIECE_STORAGE)
-		return wf_storage_locate(ck->storages, p->what, p->from + at, ret_fd, ret_offset, ret_len);
+		return wf_storage_locate(ck->storages, p->what, p->from + at, ret);
 	return t->contiguous && !t->conj && !t->neg && !t->swap && !wf_placement_has(ck->placement, t->storage) &&
-	       wf_storage_locate(ck->storages, t->storage, wf_layout_start(t) + at, ret_fd, ret_offset, ret_len);
+	       wf_storage_locate(ck->storages, t->storage, wf_layout_start(t) + at, ret);
 }
 
 static int copy_piece(struct wf_checkpoint *ck, const struct wf_composed *c, size_t i, struct wf_out *out)
 {
 	const struct wf_piece *p = &c->pieces[i];
-	uint64_t at = 0, size = end_of(c, i) - p->start, offset, len;
+	uint64_t at = 0, size = end_of(c, i) - p->start, len;
 	struct wf_tensor t = {0};
-	int fd, r = 0;
+	struct wf_file_run run;
+	int r = 0;
 	if (p->kind == PIECE_TEXT)
 		return wf_out_write(out, c->text.data + p->from, size);
 	if (p->kind == PIECE_TENSOR)
 		r = view_of(ck, p, size, &t);
 	cleanup_free unsigned char *buf = NULL;
 	while (r == 0 && at < size) {
-		if (locate(ck, p, &t, at, &fd, &offset, &len)) {
-			len = WF_MIN(len, size - at);
-			r = wf_out_copy(out, fd, offset, len);
+		if (locate(ck, p, &t, at, &run)) {
+			len = WF_MIN(run.len, size - at);
+			r = wf_out_copy(out, run.fd, run.offset, len);
+			wf_file_run_end(&run);
 		} else {
 			len = WF_MIN(size - at, (uint64_t)COPY_BYTES);
 			if (!buf && !(buf = malloc(WF_MIN(size, (uint64_t)COPY_BYTES))))

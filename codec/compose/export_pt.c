@@ -304,16 +304,15 @@ static uint64_t zip_bytes(const struct pt *p)
 static int write_file(struct pt *p, const struct wf_export *x, const char *path)
 {
 	struct wf_target t;
-	uint64_t ignored;
-	int fd = -1;
-	if (!wf_source_locate(wf_container_file(p->ck->container), 0, &fd, &ignored))
-		fd = -1;
-	int r = wf_target_open(&t, path, zip_bytes(p), x, fd, p->err);
+	struct wf_file_run old;
+	wf_source_locate(wf_container_file(p->ck->container), 0, &old);
+	int r = wf_target_open(&t, path, zip_bytes(p), x, old.fd, p->err);
 	if (r == 0)
 		r = write_zip(p, path, &t.out);
 	if (r == 0)
 		r = wf_target_finish(&t, x, p->err);
 	wf_target_free(&t);
+	wf_file_run_end(&old);
 	return r;
 }
 

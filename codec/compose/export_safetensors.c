@@ -68,16 +68,15 @@ static int write_file(struct wf_checkpoint *ck, const struct wf_composed *c, con
 		      const char *path, struct wf_error *err)
 {
 	struct wf_target t;
-	int fd = -1;
-	uint64_t ignored;
-	if (!wf_source_locate(wf_container_file(ck->container), 0, &fd, &ignored))
-		fd = -1;
-	int r = wf_target_open(&t, path, wf_composed_size(c), x, fd, err);
+	struct wf_file_run old;
+	wf_source_locate(wf_container_file(ck->container), 0, &old);
+	int r = wf_target_open(&t, path, wf_composed_size(c), x, old.fd, err);
 	if (r == 0)
 		r = wf_composed_copy(ck, c, &t.out, err);
 	if (r == 0)
 		r = wf_target_finish(&t, x, err);
 	wf_target_free(&t);
+	wf_file_run_end(&old);
 	return r;
 }
 

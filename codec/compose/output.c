@@ -85,12 +85,13 @@ static int read_flat(struct wf_checkpoint *ck, const char *target, const char *(
 
 static int start(struct wf_checkpoint *ck, int fd, struct wf_out *o, struct wf_error *err)
 {
-	int old = -1, r = wf_out_init(o, fd, 0, &ck->progress.done_bytes);
-	uint64_t ignored;
+	int r = wf_out_init(o, fd, 0, &ck->progress.done_bytes);
+	struct wf_file_run old;
 	if (r < 0)
 		return wf_fail(err, r, "out of memory");
-	if (wf_source_locate(wf_container_file(ck->container), 0, &old, &ignored))
-		wf_out_probe_clone(o, old);
+	if (wf_source_locate(wf_container_file(ck->container), 0, &old))
+		wf_out_probe_clone(o, old.fd);
+	wf_file_run_end(&old);
 	return 0;
 }
 

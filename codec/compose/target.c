@@ -86,16 +86,15 @@ int wf_put_bytes(struct wf_zip_writer *zip, const char *name, const void *data, 
 }
 
 /* The whole of a record of the checkpoint as it is stored, whose sum is known. */
-static bool is_record(struct wf_checkpoint *ck, const struct wf_composed *c, int *ret_fd, uint64_t *ret_offset,
+static bool is_record(struct wf_checkpoint *ck, const struct wf_composed *c, struct wf_file_run *ret,
 		      uint32_t *ret_crc32)
 {
 	const struct wf_piece *p = c->pieces;
-	uint64_t len;
 	if (c->count != 1 || p->kind != PIECE_STORAGE || p->from != 0)
 		return false;
 	const struct wf_record *record = wf_storage_record(ck->storages, p->what);
 	if (!record || !record->has_crc || record->crc32 == 0 || record->size_bytes != c->size_bytes ||
-	    !wf_storage_locate(ck->storages, p->what, 0, ret_fd, ret_offset, &len) || len < c->size_bytes)
+	    !wf_storage_locate(ck->storages, p->what, 0, ret) || ret->len < c->size_bytes)
 		return false;
 	*ret_crc32 = record->crc32;
 	return true;
@@ -123,14 +122,14 @@ int wf_put_composed(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const c
 		    const struct wf_composed *c, struct wf_error *err)
 {
 	struct wf_zip_entry e;
-	int fd = -1;
-	uint64_t offset = 0, block = zip->out->clone_block;
+	cleanup_with(wf_file_run_end) struct wf_file_run run = WF_FILE_RUN_INIT;
+	uint64_t block = zip->out->clone_block;
 	wf_zip_entry_init(&e, name, name_len, c->size_bytes);
-	bool whole = is_record(ck, c, &fd, &offset, &e.crc32);
-	bool clones = whole && block > zip->alignment && block <= 16384 && offset % zip->alignment == 0;
-	int r = wf_zip_begin(zip, &e, clones ? block : 0, clones ? offset % block : 0);
+	bool whole = is_record(ck, c, &run, &e.crc32);
+	bool clones = whole && block > zip->alignment && block <= 16384 && run.offset % zip->alignment == 0;
+	int r = wf_zip_begin(zip, &e, clones ? block : 0, clones ? run.offset % block : 0);
 	if (r == 0)
-		r = whole ? wf_out_copy(zip->out, fd, offset, c->size_bytes) : put_summed(ck, zip, c, &e.crc32);
+		r = whole ? wf_out_copy(zip->out, run.fd, run.offset, c->size_bytes) : put_summed(ck, zip, c, &e.crc32);
 	if (r == 0)
 		r = wf_zip_end(zip, &e);
 	return r < 0 ? wf_fail(err, r, "cannot write %.*s: %s", (int)WF_MIN(name_len, (size_t)200), name, strerror(-r))

@@ -8,6 +8,8 @@
  *   pickle   what pickle.dump wrote: one object with all its bytes (container/plain_read.c)
  *   safetensors  a header of JSON, then the bytes of all tensors (container/safetensors_head.h)
  *
+ * A directory is one more (codec/directory/directory.h), whose records lie in several files.
+ *
  * The bytes decide which, never the extension. A container is immutable once open, so that readers need no lock.
  * Calling sequence: wf_container_open, wf_container_load_graph once, then look up and read; wf_container_free.
  */
@@ -26,7 +28,11 @@ enum wf_container_kind {
 	WF_CONTAINER_LEGACY,
 	WF_CONTAINER_TAR,
 	WF_CONTAINER_PICKLE,
-	WF_CONTAINER_SAFETENSORS
+	WF_CONTAINER_SAFETENSORS,
+	/* checkpoints in several files: codec/directory/ opens them */
+	WF_CONTAINER_HUGGINGFACE,
+	WF_CONTAINER_DCP,
+	WF_CONTAINER_ZERO,
 };
 
 /* A named piece of the container: a zip record, a tar member, or a part of the legacy stream ("magic", "object",
@@ -58,7 +64,13 @@ void wf_container_free(struct wf_container *c);
 
 enum wf_container_kind wf_container_kind_of(const struct wf_container *c);
 const char *wf_container_kind_name(
-	const struct wf_container *c); /* "zip", "torchscript", "legacy", "tar", "pickle", "safetensors" */
+	const struct wf_container
+		*c); /* "zip", "torchscript", "legacy", "tar", "pickle", "safetensors", "huggingface", "dcp", "zero" */
+/* Whether it is in several files. Its file (wf_container_file) is then a space of offsets that they are laid out in. */
+bool wf_container_is_directory(const struct wf_container *c);
+/* Of those: the name, below the directory, of the k-th member file that holds bytes of record i, in the order of the bytes; NULL past
+ * the last one, and in every other container. Valid as long as c is. */
+const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_t k);
 struct wf_source *wf_container_file(const struct wf_container *c); /* borrowed */
 const char *wf_container_prefix(const struct wf_container *c);     /* zip: without the slash; "" otherwise */
 bool wf_container_big_endian(const struct wf_container *c);        /* byteorder record says big */

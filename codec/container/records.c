@@ -236,11 +236,27 @@ enum wf_container_kind wf_container_kind_of(const struct wf_container *c)
 const char *wf_container_kind_name(const struct wf_container *c)
 {
 	static const char *const names[] = {
-		[WF_CONTAINER_ZIP] = "zip",       [WF_CONTAINER_TORCHSCRIPT] = "torchscript",
-		[WF_CONTAINER_LEGACY] = "legacy", [WF_CONTAINER_TAR] = "tar",
-		[WF_CONTAINER_PICKLE] = "pickle", [WF_CONTAINER_SAFETENSORS] = "safetensors",
+		[WF_CONTAINER_ZIP] = "zip",
+		[WF_CONTAINER_TORCHSCRIPT] = "torchscript",
+		[WF_CONTAINER_LEGACY] = "legacy",
+		[WF_CONTAINER_TAR] = "tar",
+		[WF_CONTAINER_PICKLE] = "pickle",
+		[WF_CONTAINER_SAFETENSORS] = "safetensors",
+		[WF_CONTAINER_HUGGINGFACE] = "huggingface",
+		[WF_CONTAINER_DCP] = "dcp",
+		[WF_CONTAINER_ZERO] = "zero",
 	};
 	return names[c->kind];
+}
+
+bool wf_container_is_directory(const struct wf_container *c)
+{
+	return c->kind >= WF_CONTAINER_HUGGINGFACE;
+}
+
+const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_t k)
+{
+	return i < c->count && c->ops->shard ? c->ops->shard(c, i, k) : NULL;
 }
 
 struct wf_source *wf_container_file(const struct wf_container *c)

@@ -101,11 +101,11 @@ static int get_descr(const struct subject *s, struct wf_buffer *out)
 
 static int get_file_offset(const struct subject *s, struct wf_buffer *out)
 {
-	uint64_t offset;
-	int fd;
-	if (!wf_tensor_locate(s->ck->storages, &s->t, &fd, &offset))
+	struct wf_file_run run;
+	if (!wf_tensor_locate(s->ck->storages, &s->t, &run))
 		return -ENODATA;
-	wf_buffer_printf(out, "%llu", (unsigned long long)offset);
+	wf_buffer_printf(out, "%llu", (unsigned long long)run.offset);
+	wf_file_run_end(&run);
 	return 0;
 }
 

@@ -11,6 +11,8 @@
 #include "codec/bytes/util.h"
 
 #define BUFFER_BYTES (1u << 20)
+/* Of a checkpoint in more files than that, the rest goes through the buffer. */
+#define MAX_HELD 64u
 
 /* The sum of a part of a segment that a thread of the device had in its hands. */
 struct part {
@@ -24,6 +26,8 @@ struct loading {
 	struct dev_segment *segments;
 	uint32_t *item_of; /* [segment] */
 	size_t segment_count;
+	struct wf_source **held; /* the files of the segments, which stay open until all is loaded */
+	uint32_t held_count, held_capacity;
 	pthread_mutex_t lock; /* the rest */
 	struct part *parts;
 	uint32_t part_count, part_capacity;
@@ -92,16 +96,33 @@ static void check_segments(struct loading *l, struct placement_item *items)
 	}
 }
 
+/* Takes over the run's reference, unless it is to be given back: false. */
+static bool hold(struct loading *l, struct wf_file_run *run)
+{
+	if (l->held_count > 0 && l->held[l->held_count - 1] == run->file) {
+		wf_source_unref(run->file);
+		return true;
+	}
+	if (wf_array_reserve(&l->held, &l->held_capacity, (uint64_t)l->held_count + 1, sizeof *l->held, MAX_HELD) < 0)
+		return false;
+	l->held[l->held_count++] = run->file;
+	return true;
+}
+
 /* A storage that is one run of the file becomes a segment. */
 static void add_segment(struct loading *l, const struct placement_item *items, uint32_t k)
 {
 	const struct wf_storage *s = wf_storage_get(l->p->ss, items[k].storage);
 	struct dev_segment *segment = &l->segments[l->segment_count];
-	uint64_t len;
-	if (s->size_bytes == 0 ||
-	    !wf_storage_locate(l->p->ss, items[k].storage, 0, &segment->fd, &segment->file_offset, &len) ||
-	    len < s->size_bytes)
+	struct wf_file_run run;
+	if (s->size_bytes == 0 || !wf_storage_locate(l->p->ss, items[k].storage, 0, &run))
 		return;
+	if (run.len < s->size_bytes || !hold(l, &run)) {
+		wf_file_run_end(&run);
+		return;
+	}
+	segment->fd = run.fd;
+	segment->file_offset = run.offset;
 	segment->memory_offset = items[k].offset;
 	segment->size_bytes = s->size_bytes;
 	l->item_of[l->segment_count++] = k;
@@ -165,6 +186,9 @@ int placement_load(struct wf_placement *p, struct place_device *d, const struct 
 	if (r == 0)
 		atomic_store(&d->worked, true);
 	pthread_mutex_destroy(&l.lock);
+	for (uint32_t i = 0; i < l.held_count; i++)
+		wf_source_unref(l.held[i]);
+	free(l.held);
 	free(l.parts);
 	free(l.item_of);
 	free(l.segments);

@@ -21,19 +21,23 @@ static bool is_stored_as_shown(const struct wf_tensor *t)
 	return t->kind != WF_TENSOR_META && t->contiguous && !t->conj && !t->neg && !t->swap && t->size_bytes > 0;
 }
 
-bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset)
+bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, struct wf_file_run *ret)
 {
-	uint64_t len;
-	return is_stored_as_shown(t) &&
-	       wf_storage_locate(ss, t->storage, wf_layout_start(t), ret_fd, ret_file_offset, &len) &&
-	       len >= t->size_bytes;
+	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
+	if (!is_stored_as_shown(t) || !wf_storage_locate(ss, t->storage, wf_layout_start(t), ret))
+		return false;
+	if (ret->len >= t->size_bytes)
+		return true;
+	wf_file_run_end(ret);
+	return false;
 }
 
-bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at,
-			struct wf_storage_run *ret)
+bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at, struct wf_file_run *ret,
+			bool *ret_written)
 {
+	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
 	if (!is_stored_as_shown(t) || at >= t->size_bytes ||
-	    !wf_storage_find_run(ss, t->storage, wf_layout_start(t) + at, ret))
+	    !wf_storage_find_run(ss, t->storage, wf_layout_start(t) + at, ret, ret_written))
 		return false;
 	ret->len = WF_MIN(ret->len, t->size_bytes - at);
 	return true;

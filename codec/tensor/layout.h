@@ -17,12 +17,12 @@
 uint64_t wf_layout_start(const struct wf_tensor *t);
 
 /* Where all of the tensor's bytes stand one after the other, as its file shows them, in a file (the checkpoint's); false where
- * they do not, or there are none. */
-bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, int *ret_fd, uint64_t *ret_file_offset);
+ * they do not, or there are none. As wf_storage_locate. */
+bool wf_tensor_locate(const struct wf_storages *ss, const struct wf_tensor *t, struct wf_file_run *ret);
 /* Where a run of its elements stands that begins at byte `at` of its file, in the checkpoint's file or the overlay's; it ends
- * with the tensor at the latest. false for what is not stored as it is shown. */
-bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at,
-			struct wf_storage_run *ret);
+ * with the tensor at the latest. false for what is not stored as it is shown. As wf_storage_find_run. */
+bool wf_tensor_find_run(const struct wf_storages *ss, const struct wf_tensor *t, uint64_t at, struct wf_file_run *ret,
+			bool *ret_written);
 
 /* Reads [offset, offset + len) of the tensor's file; the range must lie inside size_bytes. Conjugate and negative bits
  * are resolved (the file shows the logical values), NumPy's big-endian elements swapped. */

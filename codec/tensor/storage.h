@@ -71,17 +71,13 @@ const char *wf_storage_location(const struct wf_storages *ss, uint32_t i);
 int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
 /* The skip_bytes of a storage inside the pickle. */
 int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf);
-/* Where [offset, offset + *ret_len) lies unchanged in the file: *ret_len is cut to the clean, stored run that starts at
- * offset. false when offset itself is not such a byte. */
-bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd,
-		       uint64_t *ret_file_offset, uint64_t *ret_len);
-/* The same, and for bytes that were written where they lie in the extent file: as far as one of the two goes. */
-struct wf_storage_run {
-	int fd; /* borrowed, and valid as long as no write comes */
-	bool written;
-	uint64_t file_offset, len;
-};
-bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_storage_run *ret);
+/* The clean, stored run that starts at offset, in the file where it lies unchanged; the caller gives it back (wf_file_run_end).
+ * false when offset itself is not such a byte. */
+bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret);
+/* The same, and for bytes that were written (*ret_written) where they lie in the extent file, whose fd is valid as long as no write
+ * comes: as far as one of the two goes. */
+bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret,
+			 bool *ret_written);
 
 /* The container's record of the base bytes, NULL for none; and whether its elements are of the other byte order. */
 const struct wf_record *wf_storage_record(const struct wf_storages *ss, uint32_t i);

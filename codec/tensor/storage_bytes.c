@@ -155,33 +155,36 @@ int wf_storage_read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, v
 	return s->bad ? s->bad : read_clean(ss, i, offset, buf, len);
 }
 
-bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, int *ret_fd,
-		       uint64_t *ret_file_offset, uint64_t *ret_len)
+bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret)
 {
 	const struct wf_storage *s = wf_storage_get(ss, i);
 	uint64_t at, end;
 
+	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
 	if (!s || s->bad || s->record == WF_NO_RECORD || offset >= WF_MIN(s->size_bytes, s->base_bytes) ||
 	    swap_unit(ss, s) != 1)
 		return false;
 	if (wf_container_record(ss->container, s->record)->method != 0 || wf_extents_find(s->dirty, offset, &end) ||
 	    wf_container_locate(ss->container, s->record, &at, NULL) < 0 ||
-	    !wf_source_locate(wf_container_file(ss->container), at + offset, ret_fd, ret_file_offset))
+	    !wf_source_locate(wf_container_file(ss->container), at + offset, ret))
 		return false;
-	*ret_len = WF_MIN(end, WF_MIN(s->size_bytes, s->base_bytes)) - offset;
+	ret->len = WF_MIN(ret->len, WF_MIN(end, WF_MIN(s->size_bytes, s->base_bytes)) - offset);
 	return true;
 }
 
-bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_storage_run *ret)
+bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret,
+			 bool *ret_written)
 {
 	const struct wf_storage *s = wf_storage_get(ss, i);
 	uint64_t end;
 
+	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
 	if (!s || s->bad || offset >= s->size_bytes)
 		return false;
-	*ret = (struct wf_storage_run){.written = wf_extents_find(s->dirty, offset, &end), .file_offset = offset};
-	if (!ret->written)
-		return wf_storage_locate(ss, i, offset, &ret->fd, &ret->file_offset, &ret->len);
+	*ret_written = wf_extents_find(s->dirty, offset, &end);
+	if (!*ret_written)
+		return wf_storage_locate(ss, i, offset, ret);
+	ret->offset = offset;
 	ret->len = WF_MIN(end, s->size_bytes) - offset;
 	return ss->files.open && ss->files.open(ss->files.ctx, i, &ret->fd) == 0;
 }

@@ -14,6 +14,7 @@ LEVELS = {
     "tensor": 4,
     "value": 5,
     "placement": 5,
+    "directory": 5,  # checkpoints in several files: the containers that are no file
     "tree": 6,
     "edit": 7,
     "commit": 8,
@@ -38,7 +39,10 @@ KNOWN_LOOPS = []
 
 # Symbols that no other file of the programs uses, but a unit test does. Nothing else is to be here.
 KNOWN_EXPORTS = {
-    "wf_dict_compact", "wf_fingerprint_equal",
+    "wf_container_shard", "wf_dict_compact",
+    "wf_members_add", "wf_members_count", "wf_members_directory", "wf_members_name", "wf_members_new", "wf_members_size",
+    "wf_space_add_file", "wf_space_add_tiles", "wf_space_free", "wf_space_member_of", "wf_space_members", "wf_space_new",
+    "wf_space_source",
     "wf_zip_id_combine",
 }
 

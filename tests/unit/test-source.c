@@ -99,13 +99,18 @@ static void test_file_and_slices(void **state)
 	assert_memory_equal(buf, "789", 3);
 	assert_int_equal(wf_source_read(b, 1, buf, 4), -EUCLEAN);
 
-	int fd = -1, fd_whole = -2;
-	uint64_t at = 0;
-	assert_true(wf_source_locate(b, 1, &fd, &at));
-	assert_int_equal(at, 7);
-	assert_true(wf_source_locate(f, 0, &fd_whole, &at));
-	assert_int_equal(fd, fd_whole);
-	assert_false(wf_source_locate(b, 5, &fd, &at));
+	struct wf_file_run run, whole;
+	assert_true(wf_source_locate(b, 1, &run));
+	assert_int_equal(run.offset, 7);
+	assert_int_equal(run.len, 3);
+	assert_true(wf_source_locate(f, 0, &whole));
+	assert_int_equal(run.fd, whole.fd);
+	assert_int_equal(whole.len, 16);
+	wf_file_run_end(&run);
+	wf_file_run_end(&whole);
+	assert_false(wf_source_locate(b, 5, &run));
+	assert_null(run.file);
+	assert_string_equal(wf_source_path(b), wf_source_path(f));
 
 	struct wf_fingerprint pa, pb;
 	wf_source_fingerprint(f, &pa);
@@ -193,14 +198,14 @@ static void test_memory(void **state)
 	char buf[4];
 	struct wf_source *s = NULL, *t = NULL;
 	struct wf_fingerprint p;
-	int fd;
-	uint64_t at;
+	struct wf_file_run run;
+
 	assert_int_equal(wf_source_from_memory(strdup("hello"), 5, true, &s), 0);
 	assert_int_equal(wf_source_slice(s, 1, 4, &t), 0);
 	wf_source_unref(s);
 	assert_int_equal(wf_source_read(t, 0, buf, 4), 0);
 	assert_memory_equal(buf, "ello", 4);
-	assert_false(wf_source_locate(t, 0, &fd, &at));
+	assert_false(wf_source_locate(t, 0, &run));
 	wf_source_fingerprint(t, &p);
 	assert_int_equal(p.ino, 0);
 	wf_source_unref(t);
@@ -219,10 +224,10 @@ static void test_inflate_everywhere(void **state)
 {
 	cleanup_free unsigned char *plain = plain_new();
 	struct wf_source *s = deflated_source(plain, PLAIN_BYTES, PLAIN_BYTES, 0);
-	int fd;
-	uint64_t at;
+	struct wf_file_run run;
+
 	assert_int_equal(wf_source_size(s), PLAIN_BYTES);
-	assert_false(wf_source_locate(s, 0, &fd, &at));
+	assert_false(wf_source_locate(s, 0, &run));
 	check_range(s, plain, 0, 1);
 	check_range(s, plain, 1, 300000);          /* goes on */
 	check_range(s, plain, 290000, 200000);     /* slightly back */

@@ -188,9 +188,8 @@ static void big_endian(void **state)
 			for (uint32_t i = 0; i < 2; i++)
 				assert_bytes(&k, i, from, "\4\3\2\1\10\7\6\5" + from, len);
 	assert_bytes(&k, 2, 0, "\1\2\3\4\5\6\7\10", 8);
-	int fd;
-	uint64_t offset, len;
-	assert_false(wf_storage_locate(k.ss, 0, 0, &fd, &offset, &len));
+	struct wf_file_run run;
+	assert_false(wf_storage_locate(k.ss, 0, 0, &run));
 	/* a cut through an element, then read up to it */
 	assert_int_equal(wf_storage_resize(k.ss, 0, 6), 0);
 	assert_int_equal(wf_storage_resize(k.ss, 1, 6), 0);
@@ -282,7 +281,7 @@ static void locates(void **state)
 	struct kit k;
 	char path[] = "/tmp/test-storage-XXXXXX", got[8];
 	int fd = mkstemp(path);
-	uint64_t offset, len;
+	struct wf_file_run run;
 	struct wf_source *s;
 
 	assert_true(fd >= 0);
@@ -299,20 +298,23 @@ static void locates(void **state)
 	assert_int_equal(wf_container_open(s, &k.c, &k.err), 0);
 	wf_source_unref(s);
 	assert_int_equal(wf_storages_new(k.g, k.c, &k.ss, &k.err), 0);
-	assert_true(wf_storage_locate(k.ss, 0, 2, &fd, &offset, &len));
-	assert_int_equal(len, 6);
-	assert_int_equal(pread(fd, got, 6, (off_t)offset), 6);
+	assert_true(wf_storage_locate(k.ss, 0, 2, &run));
+	assert_int_equal(run.len, 6);
+	assert_int_equal(pread(run.fd, got, 6, (off_t)run.offset), 6);
+	wf_file_run_end(&run);
 	assert_memory_equal(got, "cdefgh", 6);
-	assert_false(wf_storage_locate(k.ss, 0, 8, &fd, &offset, &len));
-	assert_false(wf_storage_locate(k.ss, 1, 0, &fd, &offset, &len));
-	assert_false(wf_storage_locate(k.ss, 2, 0, &fd, &offset, &len));
+	assert_false(wf_storage_locate(k.ss, 0, 8, &run));
+	assert_false(wf_storage_locate(k.ss, 1, 0, &run));
+	assert_false(wf_storage_locate(k.ss, 2, 0, &run));
 	kit_make_writable(&k);
 	assert_int_equal(wf_storage_write(k.ss, 0, 4, "X", 1), 0);
-	assert_true(wf_storage_locate(k.ss, 0, 2, &fd, &offset, &len));
-	assert_int_equal(len, 2);
-	assert_false(wf_storage_locate(k.ss, 0, 4, &fd, &offset, &len));
-	assert_true(wf_storage_locate(k.ss, 0, 5, &fd, &offset, &len));
-	assert_int_equal(len, 3);
+	assert_true(wf_storage_locate(k.ss, 0, 2, &run));
+	assert_int_equal(run.len, 2);
+	wf_file_run_end(&run);
+	assert_false(wf_storage_locate(k.ss, 0, 4, &run));
+	assert_true(wf_storage_locate(k.ss, 0, 5, &run));
+	assert_int_equal(run.len, 3);
+	wf_file_run_end(&run);
 	kit_close(&k);
 }
 

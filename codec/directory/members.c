@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* Opens the files of a directory by number, and closes those that were not used for longest. */
+#include "codec/directory/members.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "codec/bytes/array.h"
+#include "codec/bytes/key_map.h"
+#include "codec/bytes/util.h"
+
+struct member_file {
+	char *name;
+	struct wf_source *source; /* NULL: closed */
+	uint64_t used;            /* clock of the last use */
+	bool known;
+	struct wf_fingerprint print; /* as it was first seen */
+};
+
+struct wf_members {
+	char *directory;
+	struct wf_key_map names;
+	struct member_file *all;
+	uint32_t count, capacity;
+	pthread_mutex_t lock; /* guards the rest, and source, used, known and print of each */
+	uint32_t open[WF_MEMBERS_OPEN], open_count;
+	uint64_t clock;
+};
+
+int wf_members_new(const char *directory, struct wf_members **ret, struct wf_error *err)
+{
+	struct wf_members *m = calloc(1, sizeof *m);
+	if (!m || !(m->directory = strdup(directory)) || pthread_mutex_init(&m->lock, NULL) != 0) {
+		if (m)
+			free(m->directory);
+		free(m);
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	*ret = m;
+	return 0;
+}
+
+void wf_members_free(struct wf_members *m)
+{
+	if (!m)
+		return;
+	for (uint32_t i = 0; i < m->open_count; i++)
+		wf_source_unref(m->all[m->open[i]].source);
+	for (uint32_t i = 0; i < m->count; i++)
+		free(m->all[i].name);
+	pthread_mutex_destroy(&m->lock);
+	wf_key_map_free(&m->names);
+	free(m->all);
+	free(m->directory);
+	free(m);
+}
+
+/* ---- names ---- */
+
+static bool is_path_below(const char *name, size_t len)
+{
+	if (len == 0 || memchr(name, '\0', len))
+		return false;
+	for (size_t start = 0; start <= len;) {
+		const char *slash = memchr(name + start, '/', len - start);
+		size_t end = slash ? (size_t)(slash - name) : len, n = end - start;
+		if (n == 0 || (n == 1 && name[start] == '.') || (n == 2 && !memcmp(name + start, "..", 2)))
+			return false;
+		start = end + 1;
+	}
+	return true;
+}
+
+int wf_members_add(struct wf_members *m, const char *name, size_t len, uint32_t *ret, struct wf_error *err)
+{
+	const uint64_t *known = wf_key_map_get(&m->names, name, len);
+	if (known) {
+		*ret = (uint32_t)*known;
+		return 0;
+	}
+	if (!is_path_below(name, len))
+		return wf_fail(err, -EUCLEAN, "the file name '%.*s' does not lead to a file below the directory",
+			       (int)WF_MIN(len, (size_t)200), name);
+	cleanup_free char *copy = strndup(name, len);
+	int r = copy ? wf_array_reserve(&m->all, &m->capacity, (uint64_t)m->count + 1, sizeof *m->all, WF_MEMBERS_MAX)
+		     : -ENOMEM;
+	if (r == 0)
+		r = wf_key_map_put(&m->names, name, len, m->count);
+	if (r < 0)
+		return wf_fail(err, r, r == -E2BIG ? "more than %u files" : "out of memory", WF_MEMBERS_MAX);
+	*ret = m->count;
+	m->all[m->count++] = (struct member_file){.name = steal_pointer(&copy)};
+	return 0;
+}
+
+uint32_t wf_members_count(const struct wf_members *m)
+{
+	return m->count;
+}
+
+const char *wf_members_name(const struct wf_members *m, uint32_t i)
+{
+	return i < m->count ? m->all[i].name : NULL;
+}
+
+const char *wf_members_directory(const struct wf_members *m)
+{
+	return m->directory;
+}
+
+/* ---- files ---- */
+
+static int missing(const struct member_file *f, int code, struct wf_error *err)
+{
+	/* said as an error of input: the checkpoint is there, and a part of it is not */
+	return wf_fail(err, code == -ENOENT || code == -ENOTDIR || code == -EINVAL ? -EIO : code,
+		       code == -ENOENT || code == -ENOTDIR ? "the file %s is missing"
+		       : code == -EINVAL                   ? "%s is no regular file"
+							   : "cannot open the file %s",
+		       f->name);
+}
+
+static int compare(struct member_file *f, const struct wf_fingerprint *now, struct wf_error *err)
+{
+	if (f->known && !wf_fingerprint_equal(&f->print, now))
+		return wf_fail(err, -ESTALE, "%s was changed by someone else", f->name);
+	f->known = true;
+	f->print = *now;
+	return 0;
+}
+
+static void close_longest_unused(struct wf_members *m)
+{
+	uint32_t oldest = 0;
+	for (uint32_t i = 1; i < m->open_count; i++)
+		if (m->all[m->open[i]].used < m->all[m->open[oldest]].used)
+			oldest = i;
+	wf_source_unref(steal_pointer(&m->all[m->open[oldest]].source));
+	m->open[oldest] = m->open[--m->open_count];
+}
+
+static int open_file(struct wf_members *m, uint32_t i, struct wf_error *err)
+{
+	struct member_file *f = &m->all[i];
+	struct wf_fingerprint now;
+	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
+	cleanup_free char *path = NULL;
+	if (asprintf(&path, "%s/%s", m->directory, f->name) < 0) {
+		path = NULL;
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	int r = wf_source_open_member(path, &source, NULL);
+	if (r == -EMFILE || r == -ENFILE) { /* others need descriptors, too */
+		while (m->open_count > 0)
+			close_longest_unused(m);
+		r = wf_source_open_member(path, &source, NULL);
+	}
+	if (r < 0)
+		return missing(f, r, err);
+	wf_source_fingerprint(source, &now);
+	r = compare(f, &now, err);
+	if (r < 0)
+		return r;
+	if (m->open_count == WF_MEMBERS_OPEN)
+		close_longest_unused(m);
+	m->open[m->open_count++] = i;
+	f->source = steal_pointer(&source);
+	return 0;
+}
+
+int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err)
+{
+	if (i >= m->count)
+		return wf_fail(err, -EINVAL, "there is no such file");
+	struct member_file *f = &m->all[i];
+	pthread_mutex_lock(&m->lock);
+	int r = f->source ? 0 : open_file(m, i, err);
+	if (r == 0) {
+		f->used = ++m->clock;
+		*ret = wf_source_ref(f->source);
+	}
+	pthread_mutex_unlock(&m->lock);
+	return r;
+}
+
+int wf_members_size(struct wf_members *m, uint32_t i, uint64_t *ret, struct wf_error *err)
+{
+	struct wf_source *source;
+	int r = wf_members_open(m, i, &source, err);
+	if (r < 0)
+		return r;
+	*ret = wf_source_size(source);
+	wf_source_unref(source);
+	return 0;
+}

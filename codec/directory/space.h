@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The address space of a checkpoint that is a directory: one source whose offsets are mapped to pieces of member files. A record of
+ * such a container lies in it as a record of any other lies in its file.
+ *
+ *   0          first file          first + its size                                          end
+ *   |  the main file, whole  |  another file, whole  |  a tensor put together of tiles  |  ...  |
+ *
+ * A tensor in tiles (chunks of torch.distributed.checkpoint, partitions of ZeRO) reads row by row, as if it had been written whole.
+ * Where every tile is a run of the whole (shards of dimension 0), the tiles are runs of bytes in files and can be found there
+ * (wf_source_locate); otherwise a read takes from each tile the bytes that it needs as one piece, and spreads them in memory.
+ *
+ * Calling sequence: wf_space_new, wf_space_add_file for the main file (the index, .metadata) and others, wf_space_add_tiles,
+ * wf_space_source once. Threads: adding has one owner; reading, as of any source, any thread.
+ */
+#pragma once
+
+#include "codec/directory/members.h"
+
+struct wf_space;
+
+/* Tells where in its slice the data of a tile begins, at the tile's first read: *ret_at is an offset in the member file, from which
+ * want_bytes lie one after the other, inside the slice. Any thread, two at once for one tile, too. Its error is that of the read. */
+typedef int wf_space_resolve(void *ctx, struct wf_members *m, uint32_t member, uint64_t slice, uint64_t slice_bytes,
+			     uint64_t want_bytes, uint64_t *ret_at, struct wf_error *err);
+
+/* m is taken over on success, and given back to wf_members_free with the space. resolve: NULL where every slice is the data itself. ctx is
+ * borrowed for as long as the source lives. 0, -ENOMEM. */
+int wf_space_new(struct wf_members *m, wf_space_resolve *resolve, void *ctx, struct wf_space **ret,
+		 struct wf_error *err);
+void wf_space_free(struct wf_space *s); /* with its members; accepts NULL */
+struct wf_members *wf_space_members(struct wf_space *s);
+
+/* The whole member at *ret_start and on. The first file is the main one: its fingerprint is that of the source. */
+int wf_space_add_file(struct wf_space *s, uint32_t member, uint64_t *ret_start, struct wf_error *err);
+
+struct wf_tile {
+	uint32_t member;
+	/* Part of the member that holds the tile's elements, packed row by row, somewhere inside; all of it where it has just their
+	 * size. */
+	uint64_t slice, slice_bytes;
+};
+
+struct wf_tiling {
+	uint32_t ndim, element_bytes, tile_count;
+	const uint64_t *sizes; /* [ndim] of the whole */
+	const struct wf_tile *tiles;
+	const uint64_t *boxes; /* a tile after the other: ndim offsets, ndim sizes */
+};
+
+/* The whole at *ret_start and on. Copies what it needs; tiles without elements are left out. -EUCLEAN with a text: the tiles do not cover
+ * the whole once and exactly, or a slice is smaller than its tile (then nothing was added); -E2BIG, -ENOMEM. */
+int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *ret_start, struct wf_error *err);
+
+/* The members that hold bytes of [start, start + len), in the order of the bytes: the k-th, or UINT32_MAX. A member is told once for
+ * each piece it has there in a row. */
+uint32_t wf_space_member_of(const struct wf_space *s, uint64_t start, uint64_t len, uint32_t k);
+
+/* A source over the space, which it takes over on success. */
+int wf_space_source(struct wf_space *s, struct wf_source **ret);
