@@ -57,6 +57,12 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 /* Lets go of everything; ck may be NULL. Edits that no wf_sync made durable are lost. */
 void wf_close(struct wf_checkpoint *ck);
 
+/* Lists the directory dir (a path, empty: the root) of a file as wf_readdir would, in less than half of the time that opening takes:
+ * for completions. What each() returns but 0 ends it. Returns: 0; 1, and nothing was listed, where that cannot be told without wf_open (edits
+ * that wait, objects, keys of several kinds, other formats than torch.save's, no such directory); -ENOMEM. */
+int wf_list_unopened(const char *path, const char *dir, int (*each)(void *ctx, const char *name, bool directory),
+		     void *ctx);
+
 /* Resolved, absolute; the checkpoint's until wf_close. */
 const char *wf_path(const struct wf_checkpoint *ck);
 /* Never 0, and the same for two openings in which the same numbers are the same nodes: of the same unchanged file without edits that

@@ -75,11 +75,16 @@ static int collect(void *ctx, const char *name, bool directory)
 	return r;
 }
 
-static int collect_entry(void *ctx, const char *name, const struct wfctl_entry *e)
+static int collect_all(void *ctx, const char *name, bool directory)
 {
 	struct candidates *c = ctx;
-	wfctl_key_cache_add(&c->all, name, e->type == WF_DIRECTORY);
-	return collect(c, name, e->type == WF_DIRECTORY);
+	wfctl_key_cache_add(&c->all, name, directory);
+	return collect(c, name, directory);
+}
+
+static int collect_entry(void *ctx, const char *name, const struct wfctl_entry *e)
+{
+	return collect_all(ctx, name, e->type == WF_DIRECTORY);
 }
 
 /* The shell goes on: what is left to do is for the next time. */
@@ -121,15 +126,14 @@ static void put_keys(const char *path, const char *word)
 	struct candidates c = {.directory = directory ? directory : "", .beginning = wfctl_key_name(word)};
 	struct wfctl_session *session = wfctl_session_new(NULL);
 	struct wfctl_store *s = NULL;
-	if (directory && session && !wfctl_key_cache_read(path, directory, collect, &c)) {
-		s = wfctl_session_read(session, path);
-		if (s)
-			s->calls->list(s, directory, collect_entry, &c);
-	}
+	bool known = !directory || wfctl_key_cache_read(path, directory, collect, &c) ||
+		     wf_list_unopened(path, directory, collect_all, &c) == 0;
+	if (!known && session && (s = wfctl_session_read(session, path)))
+		s->calls->list(s, directory, collect_entry, &c);
 	put_candidates(&c);
-	if (s && s->ck) {
+	if (c.all.len > 0) {
 		end_output();
-		wfctl_key_cache_write(s->path, directory, &c.all);
+		wfctl_key_cache_write(path, directory, &c.all);
 	}
 	wf_buffer_free(&c.all);
 	wfctl_keys_free(&c.names);

@@ -187,6 +187,25 @@ def completion(top):
     ok(r.stdout == b"other\n" and not r.stderr, "without a cache it is slower, and no other")
 
 
+def completion_of_all(top):
+    """What is offered from the outline of a file is what its opening shows: with a directory for edits beside it, it is opened."""
+    env = {**os.environ, "XDG_CACHE_HOME": "/proc/nowhere", "HOME": "/proc"}
+    folder, wrong, asked = os.path.join(HERE, "torch"), [], 0
+    for name in sorted(os.listdir(folder)):
+        opened = os.path.join(top, name)
+        shutil.copy(os.path.join(folder, name), opened)
+        os.mkdir(opened + ".weightfs", mode=0o700)
+        todo = [b""]
+        while todo and len(todo) < 12:
+            word = todo.pop()
+            offers = [wfctl("complete", "keys", path, word, env=env).stdout for path in (os.path.join(folder, name), opened)]
+            todo += [line for line in offers[1].splitlines() if line.endswith(b"/")]
+            asked += bool(offers[1])
+            if offers[0] != offers[1]:
+                wrong.append((name, word, *offers))
+    ok(asked > 100 and not wrong, "keys are offered without opening as they are with it", wrong)
+
+
 def memory(top):
     """Tensors of any size pass through a piece at a time."""
     size, limit = 100 << 20, 32 << 20
@@ -222,5 +241,6 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
         kill_everywhere(base, words)
     terminal(base)
     completion(base)
+    completion_of_all(base)
     memory(base)
 done()

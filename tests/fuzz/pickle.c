@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/pickle/outline.h"
 #include "codec/pickle/pickle.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -79,11 +80,35 @@ static void rewrite_as_read(const struct wf_graph *g, wf_ref root)
 	wf_buffer_free(&second);
 }
 
+/* Its containers, each once: none holds itself where it is shown as one. */
+static void outline(const uint8_t *data, size_t size)
+{
+	struct wf_source *s = NULL;
+	struct wf_outline *o = NULL;
+	size_t len;
+	wf_outlined key, v;
+
+	if (wf_source_from_memory((void *)(uintptr_t)data, size, false, &s) < 0)
+		abort();
+	if (wf_outline_read(s, &o) == 0)
+		for (v = wf_outline_root(o);
+		     wf_outline_count(o, v) > 0 && wf_outline_shape(o, v) != WF_OUTLINE_UNKNOWN;) {
+			for (uint32_t i = 0; i < wf_outline_count(o, v); i++) {
+				wf_outline_shape(o, wf_outline_item(o, v, i, &key));
+				wf_outline_text(o, key, &len);
+			}
+			v = wf_outline_item(o, v, 0, &key);
+		}
+	wf_outline_free(o);
+	wf_source_unref(s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct wf_buffer first = WF_BUFFER_INIT, second = WF_BUFFER_INIT;
 	struct wf_error err = {0};
 	wf_ref root = WF_NIL;
+	outline(data, size);
 	struct wf_graph *g = read_pickle(data, size, &root, &err);
 
 	if (!g)
