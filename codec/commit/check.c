@@ -14,40 +14,50 @@ static void graph_freep(struct wf_graph **g)
 	wf_graph_free(*g);
 }
 
-/* What is wrong with a storage of the new file may have been wrong with it in the old one. */
-static int check_storage(const struct wf_plan *p, const struct wf_container *c, const struct wf_storages *ss,
-			 uint32_t i, struct wf_error *err)
+/* By record of the old file: it is that of a storage that could not be read there. */
+static bool *bad_before(const struct wf_plan *p)
 {
-	const struct wf_record *is = wf_container_record(c, wf_storage_get(ss, i)->record);
+	bool *bad = calloc(WF_MAX(wf_container_count(p->in.container), 1u), sizeof *bad);
+	for (uint32_t i = 0; bad && i < wf_storages_count(p->in.storages); i++) {
+		const struct wf_storage *s = wf_storage_get(p->in.storages, i);
+		if (s->record < wf_container_count(p->in.container))
+			bad[s->record] |= s->bad != 0;
+	}
+	return bad;
+}
+
+/* What is wrong with a storage of the new file may have been wrong with it in the old one. */
+static int check_storage(const struct wf_plan *p, const struct wf_storages *ss, uint32_t i, const bool *bad_before,
+			 struct wf_error *err)
+{
 	const char *key = wf_storage_key(ss, i);
 	uint32_t old = wf_container_storage_record(p->in.container, key, strlen(key));
-	const struct wf_record *was = wf_container_record(p->in.container, old);
-	if (was && (was->bad || was->size_bytes != is->size_bytes))
+	if (old != WF_NO_RECORD && bad_before[old])
 		return 0;
 	return wf_fail_at(err, -EUCLEAN, key, WF_ERROR_NO_OFFSET, "the file just written is wrong: %s",
 			  wf_storage_problem(ss, i));
 }
 
-/* Storages without a record that the plan knows of. */
+/* Storages without a record that the pickles name: of a pickle that is kept all, for it is not looked at. */
 static uint32_t missing_before(const struct wf_plan *p)
 {
-	uint32_t n = 0;
-	for (uint32_t k = 0; k < p->order_count; k++) {
-		const struct wf_storage *s = wf_storage_get(p->in.storages, p->order[k]);
+	uint32_t n = 0, count = p->keep_pickle ? wf_storages_count(p->in.storages) : p->order_count;
+	for (uint32_t k = 0; k < count; k++) {
+		const struct wf_storage *s = wf_storage_get(p->in.storages, p->keep_pickle ? k : p->order[k]);
 		n += s->bad && s->record == WF_NO_RECORD;
 	}
 	return n;
 }
 
-static int check_storages(const struct wf_plan *p, const struct wf_container *c, const struct wf_storages *ss,
-			  struct wf_error *err)
+static int check_storages(const struct wf_plan *p, const struct wf_storages *ss, struct wf_error *err)
 {
 	uint32_t missing = 0, last = 0;
-	int r = 0;
+	cleanup_free bool *bad = bad_before(p);
+	int r = bad ? 0 : wf_fail(err, -ENOMEM, "out of memory");
 	for (uint32_t i = 0; r == 0 && i < wf_storages_count(ss); i++) {
 		const struct wf_storage *s = wf_storage_get(ss, i);
 		if (s->bad && s->record != WF_NO_RECORD)
-			r = check_storage(p, c, ss, i, err);
+			r = check_storage(p, ss, i, bad, err);
 		if (s->bad && s->record == WF_NO_RECORD && s->array == WF_NIL) {
 			missing++;
 			last = i;
@@ -71,7 +81,7 @@ static int check_pickle(const struct wf_plan *p, struct wf_container *c, struct 
 	if (r == 0)
 		r = wf_storages_new(g, c, &ss, err);
 	if (r == 0)
-		r = check_storages(p, c, ss, err);
+		r = check_storages(p, ss, err);
 	wf_storages_free(ss);
 	return r;
 }

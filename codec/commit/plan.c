@@ -74,6 +74,16 @@ static int measure_planned(void *ctx, const void *data, size_t len)
 	return measure(ctx, data, len);
 }
 
+static struct wf_pickle_writer hooks_of(const struct wf_plan *p, wf_ref (*persid)(void *, wf_ref, wf_ref),
+					int (*write)(void *, const void *, size_t), void *ctx)
+{
+	return (struct wf_pickle_writer){.persid = persid,
+					 .write = write,
+					 .ctx = ctx,
+					 .marks = wf_container_kind_of(p->in.container) == WF_CONTAINER_TORCHSCRIPT,
+					 .as_read = true};
+}
+
 static int run_pickle(struct wf_plan *p, const struct wf_pickle_writer *hooks, struct wf_error *err)
 {
 	wf_buffer_free(&p->pickle);
@@ -109,7 +119,7 @@ int wf_plan_write_pickle(const struct wf_plan *p, struct wf_out *o, struct wf_er
 	if (p->pickle_kept)
 		return wf_out_write(o, p->pickle.data, p->pickle.len);
 	struct replay w = {.plan = p, .out = o};
-	const struct wf_pickle_writer hooks = {.persid = replay_id, .write = replay_write, .ctx = &w, .as_read = true};
+	const struct wf_pickle_writer hooks = hooks_of(p, replay_id, replay_write, &w);
 	int r = wf_pickle_write(p->in.graph, p->in.root, &hooks, err);
 	if (r == 0 && (w.bytes != p->pickle_bytes || w.crc32 != p->pickle_crc32))
 		r = wf_fail(err, -ESTALE, "the pickle changed while it was written");
@@ -135,8 +145,7 @@ static int plan_names(struct wf_plan *p, struct wf_naming *n, struct survey *s, 
 			return r;
 	}
 	if (p->ids.count) {
-		const struct wf_pickle_writer hooks = {
-			.persid = planned_id, .write = measure_planned, .ctx = p, .as_read = true};
+		const struct wf_pickle_writer hooks = hooks_of(p, planned_id, measure_planned, p);
 		r = run_pickle(p, &hooks, err);
 		if (r < 0)
 			return r;
@@ -160,8 +169,7 @@ static void count_bytes(struct wf_plan *p)
 
 static int survey_pickle(struct wf_plan *p, struct survey *s, struct wf_error *err)
 {
-	const struct wf_pickle_writer hooks = {
-		.persid = survey_persid, .write = measure_survey, .ctx = s, .as_read = true};
+	const struct wf_pickle_writer hooks = hooks_of(p, survey_persid, measure_survey, s);
 	return run_pickle(p, &hooks, err);
 }
 
@@ -233,6 +241,15 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 	return r;
 }
 
+/* Whether a trim takes anything off. */
+static bool cuts(const struct wf_commit_input *in)
+{
+	for (uint32_t i = 0; in->windows && i < wf_storages_count(in->storages); i++)
+		if (in->windows[i].size_bytes != wf_storage_get(in->storages, i)->size_bytes)
+			return true;
+	return false;
+}
+
 int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool append, struct wf_error *err)
 {
 	enum wf_container_kind kind = wf_container_kind_of(in->container);
@@ -242,7 +259,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		.plain = kind == WF_CONTAINER_PICKLE && !in->as_zip,
 		.anew = kind == WF_CONTAINER_TAR || (kind == WF_CONTAINER_PICKLE && in->as_zip),
 		.safetensors = kind == WF_CONTAINER_SAFETENSORS,
-		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed),
+		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed && !cuts(in)),
 		.prefix = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_PICKLE ? "archive"
 										  : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,

@@ -54,6 +54,7 @@ struct wf_pickle_writer {
 	/* Takes the next bytes. Returns 0 or a negative errno, which ends the writing. */
 	int (*write)(void *ctx, const void *data, size_t len);
 	void *ctx;
+	bool marks; /* MARK ... SETITEMS for a single item, too, as C++ writes: torch.jit.load of 1.13 knows no SETITEM */
 	bool as_read; /* in the protocol of the pickle that the graph was read from; else in protocol 2 */
 };
 

@@ -212,7 +212,7 @@ static int step_batch(struct pickle_writer *w, struct pickle_frame *f)
 		if (f->done == f->total)
 			return wf_pickle_leave_batch(w, f);
 		uint32_t counted = f->own ? f->total : f->total - f->done;
-		bool single = counted == 1 || o->protocol == 0;
+		bool single = (counted == 1 && !o->hooks->marks) || o->protocol == 0;
 		f->stage = single && many != OP_ADDITEMS ? BATCH_SINGLE : BATCH_INSIDE;
 		if (f->stage == BATCH_INSIDE)
 			wf_emit_op(o, OP_MARK);

@@ -78,6 +78,49 @@ def refused(w, model):
     w.umount()
 
 
+class Views(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("v", torch.arange(100.0)[10:20])
+
+    def forward(self, x):
+        return x + self.v
+
+
+def trim(w):
+    """The pickle says the new size of the storage, in opcodes that every torch.jit.load reads. What cannot be cut stays as it is."""
+    x = torch.zeros(10)
+    for how, model in (("scripted", torch.jit.script(Views().eval())), ("traced", torch.jit.trace(Views().eval(), x))):
+        torch.jit.save(model, w.file)
+        for size, what in ((48, "is cut"), (48, "is not cut again")):
+            r = run(w.wfctl, "repack", "--trim", w.file)
+            with zipfile.ZipFile(w.file) as z:
+                sizes = [i.file_size for i in z.infolist() if i.filename.endswith("data/0")]
+            ok(r.returncode == 0 and sizes == [size] and torch.equal(torch.jit.load(w.file)(x), torch.arange(10.0, 20)),
+               f"{how}: a storage of which a view uses a part {what}", (r, sizes))
+            ok(run(w.wfctl, "verify", w.file).returncode == 0, "  wfctl verify")
+
+
+def damaged(w):
+    """A storage that is cut off, or gone: an edit of another one is committed all the same."""
+    for what, change in (("cut off", lambda data: data[:-4]), ("gone", lambda data: None)):
+        torch.jit.save(torch.jit.script(Scripted().eval()), w.file)
+        with zipfile.ZipFile(w.file) as z:
+            entries = [(i, z.read(i)) for i in z.infolist()]
+        last = max((i.filename for i, data in entries if "/data/" in i.filename), key=lambda n: int(n.rsplit("/", 1)[1]))
+        with zipfile.ZipFile(w.file, "w") as z:
+            for i, data in entries:
+                data = change(data) if i.filename == last else data
+                if data is not None:
+                    z.writestr(i.filename, data)
+        lost = [row["path"] for row in map(json.loads, run(w.wfctl, "ls", "--json", w.file).stdout.splitlines()) if "error" in row]
+        key = next(k for k in ("q", "f.bias") if k not in lost)
+        w.mount()
+        write(os.path.join(w.mnt, key), bytes(16))
+        r = run(w.wfctl, "umount", w.mnt)
+        same((r.returncode, run(w.wfctl, "cat", "--raw", w.file, key).stdout, len(lost)), (0, "\0" * 16, 1), f"a storage is {what}: another is written")
+
+
 def main():
     with World(sys.argv[1], lambda path: None) as w:
         for how, model in (("scripted", torch.jit.script(Scripted().eval())), ("traced", torch.jit.trace(Traced().eval(), INPUT))):
@@ -95,6 +138,8 @@ def main():
             got = check(w, model, f"{how}: shape", "q", attribute("shape", "[4, -1]"), lambda m: tuple(m.q.shape) == (4, 1))
             same(torch.allclose(got(INPUT), want), True, "  and it still runs")
             refused(w, model)
+        trim(w)
+        damaged(w)
     done()
 
 
