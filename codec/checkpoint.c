@@ -101,6 +101,10 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 					       .device_ctx = o->device_ctx,
 					       .log = ck->log};
 	int r = wf_placement_new(&options, ck->storages, &ck->placement, err);
+	if (r == 0 && o->map_location && wf_tree_has_companions(ck->tree))
+		wf_log_line(&ck->log,
+			    "constants.pkl is kept as it is: of constants, no commit records the locations of "
+			    "map_location");
 	/* a format without locations has nothing to record */
 	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0 &&
 			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS;
@@ -129,6 +133,15 @@ static void log_bad_tensors(struct wf_checkpoint *ck)
 	}
 	if (bad > BAD_TENSORS_LOGGED)
 		wf_log_line(&ck->log, "%u more tensors cannot be read", bad - BAD_TENSORS_LOGGED);
+}
+
+/* Pickles beside the object's that cannot be read: what they hold is shown nowhere. */
+static void log_bad_companions(struct wf_checkpoint *ck)
+{
+	const struct wf_companion *c;
+	for (uint32_t i = 0; (c = wf_container_companion(ck->container, i)); i++)
+		if (c->problem[0])
+			wf_log_line(&ck->log, "%s; what it holds is not shown", c->problem);
 }
 
 /* Edits of a log give numbers in their order, which a file does not have. */
@@ -202,6 +215,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->generation = make_generation(ck);
 	ck->refused = options->refused;
 	ck->refused_ctx = options->refused_ctx;
+	log_bad_companions(ck);
 	if (ck->log.line && wf_tree_has_doubtful(ck->tree))
 		log_bad_tensors(ck);
 	*ret = ck;

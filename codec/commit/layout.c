@@ -63,7 +63,7 @@ bool wf_plan_can_be_exact(const struct wf_plan *p, const struct wf_naming *n)
 	for (uint32_t i = 0; i < wf_container_count(c); i++) {
 		const struct wf_record *record = wf_container_record(c, i);
 		bool live = n->owner[i] && p->live[n->owner[i] - 1];
-		if (!n->owner[i] && strncmp(record->name, "data/", 5) == 0)
+		if (!n->owner[i] != (strncmp(record->name, "data/", 5) != 0))
 			return false;
 		if (live && (record->method != 0 || wf_storage_get(p->in.storages, n->owner[i] - 1)->bad))
 			return false;

@@ -75,9 +75,11 @@ uint32_t wf_plan_own_record(const struct wf_plan *p, const struct wf_naming *n, 
 	return record != WF_NO_RECORD && n->owner[record] == i + 1 ? record : WF_NO_RECORD;
 }
 
+/* A companion's key is all of the name. */
 static const char *key_of(const struct wf_plan *p, const char *name)
 {
-	return name + strlen(storage_folder(p));
+	size_t folder = strlen(storage_folder(p));
+	return strncmp(name, storage_folder(p), folder) == 0 ? name + folder : name;
 }
 
 /* torch computes offsets only when the first storage that the pickle names has the key "0". */

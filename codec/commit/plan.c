@@ -197,6 +197,16 @@ static int make_inline(struct wf_plan *p, struct wf_naming *n, struct survey *s,
 	return r == 0 && (!live || !order || !name) ? wf_fail(err, -ENOMEM, "out of memory") : r;
 }
 
+/* Storages that another pickle names, which stays: so do they. */
+static void add_companions(struct wf_plan *p)
+{
+	for (uint32_t i = 0; i < wf_storages_count(p->in.storages); i++)
+		if (wf_storage_get(p->in.storages, i)->companion && !p->live[i]) {
+			p->live[i] = true;
+			p->order[p->order_count++] = i;
+		}
+}
+
 static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
 {
 	uint32_t count = wf_storages_count(p->in.storages);
@@ -233,6 +243,7 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 		if (r < 0)
 			return r;
 	}
+	add_companions(p);
 	if (p->plain && p->order_count > 0)
 		return wf_fail(err, -EOPNOTSUPP, "a plain pickle cannot hold a storage that is no tensor");
 	r = plan_names(p, n, s, append, err);

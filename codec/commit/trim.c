@@ -60,7 +60,7 @@ static void survey(const struct wf_graph *g, const struct wf_storages *ss, struc
 static struct wf_window window_of(const struct wf_storage *s, const struct use *u)
 {
 	struct wf_window w = {.size_bytes = s->size_bytes};
-	if (s->bad || s->persid == WF_NIL || u->tensors == 0 || u->references > u->tensors)
+	if (s->bad || s->companion || s->persid == WF_NIL || u->tensors == 0 || u->references > u->tensors)
 		return w;
 	uint64_t item = wf_dtype_info(s->dtype)->size_bytes;
 	uint64_t end = WF_MIN((u->end + item - 1) / item * item, s->size_bytes);

@@ -26,6 +26,7 @@ struct names {
 	struct place *stack;
 	uint32_t depth, capacity;
 	bool follows;   /* containers are entered where they are met again */
+	bool any;       /* a tensor was told */
 	uint32_t again; /* entries met in directories that are entered again */
 	int (*each)(void *ctx, const struct wf_named *named);
 	void *ctx;
@@ -50,6 +51,7 @@ static int tell(struct names *w, wf_ino ino, const struct wf_tensor *t, const ch
 				 .tensor = t,
 				 .problem = problem,
 				 .is_tensor = is_tensor};
+	w->any |= is_tensor;
 	return w->each(w->ctx, &named);
 }
 
@@ -152,6 +154,8 @@ static int step(struct names *w)
 		return r;
 	switch (n->type) {
 	case WF_NODE_DIR:
+		if (w->any && wf_tree_dir(w->ck->tree, ino)->companion && !d->companion)
+			return tell(w, ino, NULL, "constants of the code are no part of the state_dict", false);
 		return enter(w, ino, again);
 	case WF_NODE_LINK:
 		return follow(w, ino, n);

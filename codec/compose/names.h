@@ -2,6 +2,9 @@
 /* The tensors below a directory of the tree, each with its full name: the keys on the way, joined with '.', as a flat dictionary calls
  * them (and torch's state_dict does). What is no tensor that stands for itself is told, too.
  *
+ * Constants of TorchScript stand beside its state_dict, and are no part of it: they are told where there is no other tensor, or below
+ * their own directory.
+ *
  * An entry that was removed from an object which cannot lose it is told still: it is there until the object's own removal.
  * Iterative. A container that is met again is entered there, too, as a dictionary made from Python would have it; but for one that holds
  * itself, and for more of them than WF_NAMES_AGAIN entries, since a few bytes of pickle can mean billions; below the root of a

@@ -99,8 +99,22 @@ int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *
  * there is none. WF_NIL in every other format. */
 wf_ref wf_container_metadata(const struct wf_container *c);
 
-/* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY.
- * WF_NO_RECORD when the container has none. */
+/* TorchScript, once the graph is loaded: what other pickles of the archive hold, which is no part of the root and which no commit
+ * writes: constants.pkl (a tuple or a list) and bytecode.pkl. */
+#define WF_COMPANIONS 2u
+struct wf_companion {
+	const char *name;  /* "constants", "bytecode" */
+	wf_ref object;     /* WF_NIL: there is none, or it cannot be read */
+	char problem[256]; /* why it cannot, a sentence; "" */
+};
+/* NULL past the end, and in every other format. Valid until wf_container_free. */
+const struct wf_companion *wf_container_companion(const struct wf_container *c, uint32_t i);
+/* Whether the key is that of a storage that one of them names: the name of its record, "constants/0". Those of the object have no such
+ * keys: an archive in which one has is refused. */
+bool wf_container_is_companion_key(const struct wf_container *c, const char *key, size_t len);
+
+/* The record that holds the storage with this key (bytes of the key string): zip data/KEY, legacy and tar storage/KEY; of a companion
+ * what the key says. WF_NO_RECORD when the container has none. */
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len);
 /* The same, looking first at the record `guess`: cheap when that is the one. */
 uint32_t wf_container_guess_storage_record(const struct wf_container *c, uint32_t guess, const char *key,

@@ -174,6 +174,7 @@ static bool is_needed(const struct wf_container *c, const char *name)
 			return true;
 	size_t n = strlen(name), folder = strlen(c->storage_folder);
 	return c->kind != WF_CONTAINER_ZIP || strncmp(name, "code/", 5) == 0 ||
+	       strncmp(name, WF_CONSTANTS_FOLDER, strlen(WF_CONSTANTS_FOLDER)) == 0 ||
 	       (n > folder && same_name(c, name, c->storage_folder, folder)) ||
 	       (n > 4 && same_name(c, name + n - 4, ".pkl", 4));
 }
@@ -329,18 +330,39 @@ int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *
 	return c->ops->load_graph(c, g, ret_root, err);
 }
 
+const struct wf_companion *wf_container_companion(const struct wf_container *c, uint32_t i)
+{
+	return i < WF_COMPANIONS && c->companions[i].name ? &c->companions[i] : NULL;
+}
+
+bool wf_container_is_companion_key(const struct wf_container *c, const char *key, size_t len)
+{
+	static const char *const folders[] = {WF_CONSTANTS_FOLDER, WF_BYTECODE_FOLDER};
+	for (size_t i = 0; c->kind == WF_CONTAINER_TORCHSCRIPT && i < WF_ARRAY_SIZE(folders); i++)
+		if (len > strlen(folders[i]) && !memcmp(key, folders[i], strlen(folders[i])))
+			return true;
+	return false;
+}
+
+/* What stands before the key in the name of a storage's record. */
+static const char *folder_of(const struct wf_container *c, const char *key, size_t key_len)
+{
+	return wf_container_is_companion_key(c, key, key_len) ? "" : c->storage_folder;
+}
+
 uint32_t wf_container_storage_record(const struct wf_container *c, const char *key, size_t key_len)
 {
-	return find_joined(c, c->storage_folder, key, key_len);
+	return find_joined(c, folder_of(c, key, key_len), key, key_len);
 }
 
 uint32_t wf_container_guess_storage_record(const struct wf_container *c, uint32_t guess, const char *key,
 					   size_t key_len)
 {
-	size_t folder_len = strlen(c->storage_folder);
+	const char *folder = folder_of(c, key, key_len);
+	size_t folder_len = strlen(folder);
 	if (guess < c->count) {
 		const char *name = c->records[guess].name;
-		if (strlen(name) == folder_len + key_len && memcmp(name, c->storage_folder, folder_len) == 0 &&
+		if (strlen(name) == folder_len + key_len && memcmp(name, folder, folder_len) == 0 &&
 		    memcmp(name + folder_len, key, key_len) == 0)
 			return guess;
 	}

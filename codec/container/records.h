@@ -17,6 +17,10 @@
 /* Deflate makes at most 258 bytes out of two bits. */
 #define WF_DEFLATE_MAX_RATIO 1032u
 
+/* Of the storages that a companion names (container/zip_pickles.c). */
+#define WF_CONSTANTS_FOLDER "constants/"
+#define WF_BYTECODE_FOLDER "bytecode/"
+
 struct wf_container_ops {
 	/* As wf_container_locate for a record that exists and is not bad. NULL: data starts at header_offset. */
 	int (*locate)(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err);
@@ -42,10 +46,11 @@ struct wf_container {
 	const char *storage_folder; /* "data/" or "storage/" */
 	struct wf_record *records;
 	uint32_t count, capacity;
-	struct wf_name_chunk *names; /* the records' names, in chunks that never move */
-	struct wf_map index;         /* of records, by name */
-	wf_ref metadata;             /* safetensors */
-	uint32_t *storage_order;     /* legacy, tar */
+	struct wf_name_chunk *names;                   /* the records' names, in chunks that never move */
+	struct wf_map index;                           /* of records, by name */
+	wf_ref metadata;                               /* safetensors */
+	struct wf_companion companions[WF_COMPANIONS]; /* TorchScript; without a name where they were not looked for */
+	uint32_t *storage_order;                       /* legacy, tar */
 	uint32_t storage_count;
 };
 
@@ -83,6 +88,9 @@ int wf_zip_find_directory(struct wf_source *file, struct wf_zip_directory *ret, 
 
 /* The records version and byteorder: -EUCLEAN without them or with other texts, -EOPNOTSUPP a version that is not known. */
 int wf_zip_check_marks(struct wf_container *c, struct wf_error *err);
+
+/* The load_graph of an archive (container/zip_pickles.c). */
+int wf_zip_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
 
 int wf_zip_open(struct wf_source *file, struct wf_container **ret, struct wf_error *err);
 /* The four below return 1 when the file is something else. */

@@ -25,7 +25,6 @@
 #include <stdatomic.h>
 
 #include "codec/bytes/cursor.h"
-#include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
 
 #define LOCAL_BYTES 30u
@@ -316,60 +315,6 @@ static int locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset
 	return 0;
 }
 
-static wf_ref storage_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err)
-{
-	if (!wf_is_storage_id(g, id)) {
-		wf_fail(err, -EOPNOTSUPP, "a persistent id that is not ('storage', class, key, location, numel)");
-		return WF_NIL;
-	}
-	return wf_make_persid(g, id, err);
-}
-
-/* A stored pickle is read where it lies; a deflated one is inflated into memory first. */
-static int open_pickle(const struct wf_container *c, uint32_t i, struct wf_source **ret, struct wf_error *err)
-{
-	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
-	const struct wf_record *record = &c->records[i];
-	int r = wf_container_open_record(c, i, &s, err);
-	if (r < 0)
-		return r;
-	if (record->method != 0) {
-		if (record->size_bytes > WF_CONTAINER_MAX_PICKLE_BYTES)
-			return wf_fail_at(err, -E2BIG, record->name, WF_ERROR_NO_OFFSET,
-					  "a deflated pickle of %" PRIu64 " bytes; at most %llu are supported",
-					  record->size_bytes, WF_CONTAINER_MAX_PICKLE_BYTES);
-		size_t size = (size_t)record->size_bytes;
-		cleanup_free void *data = malloc(WF_MAX(size, (size_t)1));
-		if (!data)
-			return wf_fail(err, -ENOMEM, "out of memory");
-		r = wf_source_read(s, 0, data, size);
-		if (r < 0)
-			return wf_fail_at(err, r, record->name, WF_ERROR_NO_OFFSET, "cannot inflate the record: %s",
-					  r == -EUCLEAN ? "the deflated bytes are broken" : strerror(-r));
-		wf_source_unref(steal_pointer(&s));
-		r = wf_source_from_memory(data, size, true, &s);
-		if (r < 0)
-			return wf_fail(err, r, "out of memory");
-		steal_pointer(&data);
-	}
-	*ret = steal_pointer(&s);
-	return 0;
-}
-
-static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
-{
-	static const struct wf_pickle_reader reader = {.persid = storage_id};
-	cleanup_with(wf_source_unrefp) struct wf_source *s = NULL;
-	uint64_t end = 0;
-	uint32_t i = wf_container_find(c, "data.pkl"); /* is there: wf_zip_open has seen it */
-	int r = open_pickle(c, i, &s, err);
-	if (r == 0)
-		r = wf_pickle_read(g, s, 0, wf_source_size(s), &reader, ret_root, &end, err);
-	if (r < 0)
-		wf_error_where(err, c->records[i].name);
-	return r;
-}
-
 static void free_zip(struct wf_container *c)
 {
 	struct zip *z = (struct zip *)c;
@@ -380,7 +325,7 @@ static void free_zip(struct wf_container *c)
 static const struct wf_container_ops ops = {
 	.locate = locate,
 	.explain = explain,
-	.load_graph = load_graph,
+	.load_graph = wf_zip_load_graph,
 	.free = free_zip,
 };
 

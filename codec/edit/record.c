@@ -48,8 +48,24 @@ int wf_edit_check_names(struct wf_checkpoint *ck)
 	return !ck->edits->replaying && !wf_checkpoint_rewritable(ck) ? wf_refuse_rewrite(ck) : 0;
 }
 
+static int in_companion(void *ctx, wf_ino dir, uint32_t position)
+{
+	const struct wf_checkpoint *ck = ctx;
+	return wf_tree_dir(ck->tree, dir)->companion;
+}
+
+bool wf_edit_is_companion(struct wf_checkpoint *ck, wf_ino ino)
+{
+	return wf_tree_has_companions(ck->tree) && wf_edit_each_entry(ck, ino, in_companion, ck) == 1;
+}
+
 int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino)
 {
+	if (!ck->edits->replaying && wf_edit_is_companion(ck, ino))
+		return wf_refuse(
+			ck, -EPERM,
+			"the constants of a TorchScript archive are those of its code, and constants.pkl is kept as "
+			"it is: only the bytes of tensors can be edited");
 	return wf_edit_pending(ck, ino) ? wf_edit_check_names(ck) : 0;
 }
 

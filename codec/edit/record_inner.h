@@ -78,5 +78,7 @@ int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t off
 int wf_edit_check_names(struct wf_checkpoint *ck);
 /* An edit of this file would change the pickle: -EPERM where that is kept as it is (edit/rewrite.c). */
 int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
+/* Whether the entry is one of a pickle beside the object's, which no commit writes. */
+bool wf_edit_is_companion(struct wf_checkpoint *ck, wf_ino ino);
 /* The same for the bytes of a tensor: those of an array stand in the pickle. */
 int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);

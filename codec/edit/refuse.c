@@ -11,6 +11,8 @@ static const char *why(const struct wf_checkpoint *ck, const struct wf_dir *d, c
 	*ret_instead = "";
 	if (d->object == WF_NIL)
 		return "the checkpoint is one value, which has no key";
+	if (d->companion)
+		return "the code of a TorchScript archive names its constants by their places";
 	if (wf_is_module(ck->graph, ck->container, d->object)) {
 		*ret_instead = ", or save its state_dict(), whose keys can be renamed";
 		return "the class of a whole module decides about its names";

@@ -118,6 +118,8 @@ int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool pla
 {
 	struct wf_place p;
 	int r = wf_edit_place_of(ck, ino, &p) < 0 ? 0 : wf_edit_check_object(ck, p.dir, object);
+	if (r == 0 && wf_edit_is_companion(ck, ino))
+		r = wf_edit_check_pickle(ck, ino);
 	if (r == 0)
 		r = record_set(ck, ino, object, place);
 	if (r == -ENOENT) /* an orphan: nobody will see what it is */

@@ -206,7 +206,8 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 						 .size_bytes = id.size_bytes,
 						 .record = WF_NO_RECORD,
 						 .dtype = (uint8_t)id.dtype,
-						 .untyped = id.untyped};
+						 .untyped = id.untyped,
+						 .companion = wf_container_is_companion_key(ss->container, key, len)};
 		note_key(ss, &place, i);
 		ss->last_record = record;
 		if (!why)

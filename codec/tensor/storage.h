@@ -45,7 +45,8 @@ struct wf_storage {
 	uint8_t dtype;       /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
 	bool untyped : 1;    /* class is UntypedStorage */
 	bool resized : 1;    /* since the base, maybe back to its size */
-	uint16_t skip_bytes; /* of `data`, to the first element */
+	bool companion : 1; /* named by a pickle that no commit writes (wf_container_companion): bytes change, and nothing else */
+	uint16_t skip_bytes;      /* of `data`, to the first element */
 	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
 };
 
@@ -128,7 +129,7 @@ int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object);
 int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype, const char *location);
 
 /* Gives every PERSID object the location that to() answers for its present one; NULL: it stays. *ret_changed: storages that
- * have another one now. Returns 0 or -ENOMEM (some have been changed then). */
+ * have another one now, companions' not counted, of which no commit can record it. Returns 0 or -ENOMEM (some have been changed then). */
 int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, const char *tag), void *ctx,
 			 uint32_t *ret_changed);
 

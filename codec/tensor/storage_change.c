@@ -113,7 +113,7 @@ int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, co
 		int r = set_id(ss->graph, object, WF_NIL, WF_NIL, tag);
 		if (r == -ENOMEM)
 			return r;
-		changed += object == ss->all[i].persid && r == 0;
+		changed += object == ss->all[i].persid && !ss->all[i].companion && r == 0;
 	}
 	*ret_changed = changed;
 	return 0;

@@ -16,6 +16,11 @@ struct wf_tree {
 	uint32_t objects_of;     /* `changes` when it was made */
 	wf_ino metadata;         /* wf_tree_add_metadata */
 	wf_ref root;             /* what the checkpoint is: another object when it cannot be changed itself */
+	/* what wf_container_companion knew when the tree was made; WF_NIL for one that has nothing to show */
+	struct wf_tree_companion {
+		const char *name;
+		wf_ref object; /* a tuple or list of something */
+	} companions[WF_COMPANIONS];
 	struct wf_graph *graph;
 	struct wf_storages *storages;
 	struct wf_container *container; /* for TorchScript's code; borrowed */

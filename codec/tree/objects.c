@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The unabridged tree: what the tree leaves out stands there, too. */
 #include <errno.h>
+#include <string.h>
 
 #include "codec/tree/inner.h"
 
@@ -31,6 +32,7 @@ int wf_tree_objects(struct wf_tree *t, uint32_t *after, wf_ino *ret_root)
 	if (!o)
 		return -ENOMEM;
 	o->unabridged = true;
+	memcpy(o->companions, t->companions, sizeof o->companions);
 	o->base = WF_INO_OBJECTS | *after;
 	int r = wf_tree_make_nodes(o, 0);
 	if (r == 0 && o->node_count > UINT32_MAX - o->base)

@@ -15,6 +15,8 @@
  * whose target is the first place. Cycles therefore end, and a shared graph is never expanded.
  * nn.Module and TorchScript objects, sparse tensors and per-channel quantised ones are directories with a fixed set of
  * entries (WF_DIR_FIXED): data can be written, names cannot change.
+ * The constants of TorchScript's code stand behind the entries of the root, where that is such a directory, as the directory
+ * `constants`; in the unabridged tree always, and beside them what else wf_container_companion knows.
  *
  * Threads: readers beside each other or one writer, by the checkpoint's lock.
  */
@@ -77,6 +79,7 @@ struct wf_odd_name {
 struct wf_dir {
 	uint8_t kind;         /* enum wf_dir_kind */
 	bool read_only_names; /* FIXED, and containers inside a whole module: renames and the like give EPERM */
+	bool companion;       /* of a pickle that no commit writes: nothing but the bytes of tensors can change */
 	wf_ino ino;
 	wf_ref object;    /* what the directory stands for (an OrderedDict call, a list, a module) */
 	wf_ref container; /* the DICT or LIST or TUPLE inside it that holds the entries, WF_NIL for FIXED */
@@ -90,7 +93,7 @@ struct wf_dir {
 
 struct wf_tree;
 
-/* Walks the graph from root once. Iterative; O(objects). All nodes but the root get numbers above `after`: 0, or the
+/* Walks the graph from root once. Iterative; O(objects). c: what it knows of companions is of this graph; may be NULL. All nodes but the root get numbers above `after`: 0, or the
  * node count of the tree that this one replaces, whose numbers somebody may still hold. */
 int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
 		struct wf_tree **ret, struct wf_error *err);
@@ -102,6 +105,7 @@ int wf_tree_add_metadata(struct wf_tree *t, wf_ref mapping);
 wf_ino wf_tree_metadata(const struct wf_tree *t); /* WF_NO_INO: there is none */
 /* The root object: the one given, or what an edit put in the place of a tuple or a plain value. */
 wf_ref wf_tree_root(const struct wf_tree *t);
+bool wf_tree_has_companions(const struct wf_tree *t); /* whether the directory of any is `companion` */
 /* After a commit: the container that the names belong to now. */
 void wf_tree_set_container(struct wf_tree *t, struct wf_container *c);
 

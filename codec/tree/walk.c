@@ -64,15 +64,50 @@ static bool is_data_of_itself(const struct wf_tree *t, wf_ref value)
 	       (wf_tensor_components(t->graph, value, names, objects) > 0 && objects[0] == value);
 }
 
+static bool is_companion(const struct wf_tree *t, wf_ref value)
+{
+	for (uint32_t i = 0; i < WF_COMPANIONS; i++)
+		if (t->companions[i].object != WF_NIL && t->companions[i].object == value)
+			return true;
+	return false;
+}
+
+bool wf_tree_has_companions(const struct wf_tree *t)
+{
+	for (uint32_t i = 0; i < WF_COMPANIONS; i++)
+		if (t->companions[i].object != WF_NIL)
+			return true;
+	return false;
+}
+
+static int make_dir(struct wf_tree *t, wf_ino parent, wf_ref value, enum wf_shape shape, wf_ref container, wf_ino *ret)
+{
+	int64_t sizes[WF_MAX_NDIM];
+	uint32_t ndim;
+	int r = wf_tree_new_node(t, WF_NODE_DIR, value, parent, ret);
+	if (r == 0)
+		r = wf_tree_new_dir(t,
+				    shape == WF_SHAPE_MAPPING    ? WF_DIR_MAPPING
+				    : shape == WF_SHAPE_SEQUENCE ? WF_DIR_SEQUENCE
+								 : WF_DIR_FIXED,
+				    value, container, *ret);
+	if (r == 0 && wf_is(t->graph, value, WF_CALL) && wf_numpy_objects(t->graph, value, sizes, &ndim) != WF_NIL)
+		wf_tree_mutable_dir(t, *ret)->read_only_names = true; /* there are as many elements as its shape says */
+	if (r == 0)
+		r = wf_tree_map_object(t, value, *ret);
+	if (r == 0 && container != value && container != WF_NIL)
+		r = wf_tree_map_object(t, container, *ret);
+	return r;
+}
+
 /* The node of one value; a directory's entries are still to be made: *ret_open is then true. */
 static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret, bool *ret_open)
 {
 	wf_ref container;
 	wf_ino tie;
-	int64_t sizes[WF_MAX_NDIM];
-	uint32_t ndim;
 	*ret_open = false;
 	const struct wf_dir *above = wf_tree_dir(t, parent);
+	bool companion = (above && above->companion) || is_companion(t, value);
 	/* int_repr of a tensor that is quantised per channel, or a tensor beside its attributes: the same object */
 	if (above && above->kind == WF_DIR_FIXED && above->object == value && is_data_of_itself(t, value)) {
 		t->doubtful = true;
@@ -88,6 +123,8 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	if (wf_tree_is_known_plain(t, value))
 		return wf_tree_new_node(t, WF_NODE_VALUE, value, parent, ret);
 	enum wf_shape shape = wf_tree_shape(t, value, &container);
+	if (is_companion(t, value) && shape == WF_SHAPE_VALUE)
+		shape = WF_SHAPE_SEQUENCE; /* texts alone: a directory all the same */
 	/* what another directory has already is linked to: a state that several objects share is never copied */
 	known = container != value ? wf_tree_ino_of(t, container) : WF_NO_INO;
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
@@ -109,19 +146,11 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	if (shape == WF_SHAPE_VALUE || shape == WF_SHAPE_OPAQUE)
 		return wf_tree_new_node(t, shape == WF_SHAPE_VALUE ? WF_NODE_VALUE : WF_NODE_OPAQUE, value, parent,
 					ret);
-	int r = wf_tree_new_node(t, WF_NODE_DIR, value, parent, ret);
-	if (r == 0)
-		r = wf_tree_new_dir(t,
-				    shape == WF_SHAPE_MAPPING    ? WF_DIR_MAPPING
-				    : shape == WF_SHAPE_SEQUENCE ? WF_DIR_SEQUENCE
-								 : WF_DIR_FIXED,
-				    value, container, *ret);
-	if (r == 0 && wf_is(t->graph, value, WF_CALL) && wf_numpy_objects(t->graph, value, sizes, &ndim) != WF_NIL)
-		wf_tree_mutable_dir(t, *ret)->read_only_names = true; /* there are as many elements as its shape says */
-	if (r == 0)
-		r = wf_tree_map_object(t, value, *ret);
-	if (r == 0 && container != value && container != WF_NIL)
-		r = wf_tree_map_object(t, container, *ret);
+	int r = make_dir(t, parent, value, shape, container, ret);
+	if (r == 0 && companion) {
+		struct wf_dir *d = wf_tree_mutable_dir(t, *ret);
+		d->companion = d->read_only_names = true;
+	}
 	*ret_open = r == 0;
 	return r;
 }
@@ -152,6 +181,19 @@ static int push_module(struct wf_tree *t, wf_ino dir, wf_ref object)
 	return wf_tree_push_parts(t, dir, object);
 }
 
+/* Behind all that is the root's own, which keeps its names and numbers. What the mobile interpreter has for itself stands in the unabridged
+ * tree alone. */
+static int push_companions(struct fixed *f)
+{
+	int r = 0;
+	for (uint32_t i = 0; i < (f->t->unabridged ? WF_COMPANIONS : 1) && r == 0; i++) {
+		const struct wf_tree_companion *c = &f->t->companions[i];
+		if (c->object != WF_NIL)
+			r = push_state(f, c->name, strlen(c->name), c->object);
+	}
+	return r;
+}
+
 static int push_fixed(struct wf_tree *t, wf_ino dir, wf_ref object)
 {
 	const char *names[5];
@@ -161,10 +203,14 @@ static int push_fixed(struct wf_tree *t, wf_ino dir, wf_ref object)
 	int r = 0;
 	for (uint32_t i = 0; i < n && r == 0; i++)
 		r = push_state(&f, names[i], strlen(names[i]), objects[i]);
-	if (n == 0 && !t->unabridged && wf_is_module(t->graph, t->container, object))
+	if (object == WF_NIL) /* the root of what is no container */
+		r = push_state(&f, "value", strlen("value"), t->root);
+	else if (n == 0 && !t->unabridged && wf_is_module(t->graph, t->container, object))
 		r = push_module(t, dir, object);
 	else if (n == 0)
 		r = wf_tree_push_parts(t, dir, object);
+	if (r == 0 && dir == t->base + WF_INO_ROOT)
+		r = push_companions(&f);
 	return r < 0 ? r : wf_tree_name_entries(t, wf_tree_mutable_dir(t, dir));
 }
 
@@ -294,48 +340,58 @@ struct wf_tree *wf_tree_blank(struct wf_graph *g, struct wf_storages *ss, struct
 	return t;
 }
 
+/* Whether the root's directory is that of the root object; else it has the single entry `value`. */
+static bool is_whole(const struct wf_tree *t, enum wf_shape shape, bool beside)
+{
+	return shape == WF_SHAPE_OBJECT || shape == WF_SHAPE_MAPPING || (shape == WF_SHAPE_SEQUENCE && !beside) ||
+	       shape == WF_SHAPE_MODULE || shape == WF_SHAPE_COMPONENTS;
+}
+
 int wf_tree_make_nodes(struct wf_tree *t, uint32_t after)
 {
 	wf_ref container, root = t->root;
 	wf_ino ino;
 	enum wf_shape shape = wf_tree_shape(t, root, &container);
-	bool whole = shape == WF_SHAPE_OBJECT || shape == WF_SHAPE_MAPPING || shape == WF_SHAPE_SEQUENCE ||
-		     shape == WF_SHAPE_MODULE || shape == WF_SHAPE_COMPONENTS;
+	/* the unabridged tree has room for companions whatever the root is */
+	bool beside = t->unabridged && wf_tree_has_companions(t), open = true;
 	int r;
-	if (whole) {
-		bool open;
+	if (is_whole(t, shape, beside)) {
 		r = make_node(t, t->base + WF_INO_ROOT, root, &ino, &open);
-		if (r == 0)
-			r = skip_numbers(t, after);
-		if (r == 0 && open)
-			r = walk(t, ino);
-	} else { /* a root that is no container: one entry `value` */
+		if (r == 0 && beside)
+			wf_tree_mutable_dir(t, ino)->kind = WF_DIR_FIXED;
+	} else {
 		r = wf_tree_new_node(t, WF_NODE_DIR, WF_NIL, t->base + WF_INO_ROOT, &ino);
 		if (r == 0)
 			r = wf_tree_new_dir(t, WF_DIR_FIXED, WF_NIL, WF_NIL, ino);
-		if (r == 0)
-			r = skip_numbers(t, after);
-		wf_ref name = wf_str(t->graph, "value");
-		if (r == 0)
-			r = name == WF_NIL ? -ENOMEM : wf_tree_push(t, ino, name, root, WF_NO_INO);
-		wf_ino value = WF_NO_INO;
-		if (r == 0)
-			r = wf_tree_grow(t, ino, root, &value);
-		if (r == 0) {
-			wf_tree_mutable_dir(t, ino)->entries[0].ino = value;
-			t->nodes[value - t->base - 1].nlink++;
-		}
 	}
+	if (r == 0)
+		r = skip_numbers(t, after);
+	if (r == 0 && open)
+		r = walk(t, ino);
 	wf_state_dicts_free(&t->state_dicts);
 	if (r == 0)
 		t->nodes[WF_INO_ROOT - 1].nlink = 1;
 	return r == 0 ? wf_graph_failed(t->graph) : r;
 }
 
+static void find_companions(struct wf_tree *t, const struct wf_container *c)
+{
+	const struct wf_companion *companion;
+	for (uint32_t i = 0, n; (companion = wf_container_companion(c, i)) && i < WF_COMPANIONS; i++) {
+		wf_elements(t->graph, companion->object, &n);
+		bool sequence =
+			wf_is(t->graph, companion->object, WF_TUPLE) || wf_is(t->graph, companion->object, WF_LIST);
+		t->companions[i] =
+			(struct wf_tree_companion){companion->name, sequence && n > 0 ? companion->object : WF_NIL};
+	}
+}
+
 int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
 		struct wf_tree **ret, struct wf_error *err)
 {
 	struct wf_tree *t = wf_tree_blank(g, ss, c, root);
+	if (t && c)
+		find_companions(t, c);
 	int r = t ? wf_tree_make_nodes(t, after) : -ENOMEM;
 	if (r < 0) {
 		wf_tree_free(t);

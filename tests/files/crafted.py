@@ -327,6 +327,68 @@ case("good-plain-pickle-latin1.pt", good={"w": F4})(
 case("bad-plain-pickle-ids.pt", ["data.pkl", "archive"])(lambda: pickle(dictionary((text("w"), W))))
 
 
+# ---- constants of TorchScript, in a pickle of their own ----
+
+SCRIPT_CODE = (b"class M(Module):\n  __parameters__ = [\"w\", ]\n  __buffers__ = []\n  w : Tensor\n"
+               b"  def forward(self, x):\n    return torch.add(x, CONSTANTS.c0)\n")
+CONSTANT, SECOND = tensor(storage("Float", "0", 2), (2,)), tensor(storage("Long", "1", 1), (1,))
+C0, C1 = struct.pack("<2f", 5, 6), struct.pack("<q", 7)
+SCRIPT = glob("__torch__", "M") + b")\x81" + dictionary((text("w"), W)) + b"b"
+BOTH = {"w": F4, "constants/0": C0, "constants/1": C1}
+
+
+def script(constants, root=SCRIPT, records=(("0", C0), ("1", C1)), extra=(), names=("w",)):
+    """constants: the bytes of constants.pkl, None for none. names: the module's parameters."""
+    code = SCRIPT_CODE.replace(b'"w", ', b"".join(b'"%s", ' % n.encode() for n in names))
+    more = [("code/__torch__.py", code), *((f"constants/{key}", data) for key, data in records), *extra]
+    return zip_file(checkpoint(root, [("0", F4)], extra=more + ([("constants.pkl", constants)] if constants is not None else [])))
+
+
+def constants_of(*items):
+    return pickle(b"(" + b"".join(items) + b"t")
+
+
+def script_case(name, good, constants, words=(), bad=(), **options):
+    case(name + ".pt", words=words, bad=bad, good=good)(lambda: script(constants, **options))
+
+
+script_case("good-constants", BOTH, constants_of(CONSTANT, SECOND))
+script_case("good-constants-list", BOTH, pickle(array(CONSTANT, SECOND)))
+script_case("good-constants-texts", {"w": F4, "constants/0": b"a"}, constants_of(text("a")), records=())
+script_case("good-constants-others", {"w": F4, "constants/0": b"[1]\n", "constants/1/a": C0, "constants/2": b"null\n"},
+            constants_of(array(integer(1)), dictionary((text("a"), CONSTANT)), NONE))
+script_case("good-constants-name", {"constants": F4, "constants~2/0": C0}, constants_of(CONSTANT),
+            root=glob("__torch__", "M") + b")\x81" + dictionary((text("constants"), W)) + b"b", names=["constants"])
+script_case("good-constants-value", {"value": b"5\n", "constants/0": C0}, constants_of(CONSTANT), root=integer(5))
+script_case("good-constants-beside-a-mapping", {"a": b"1\n"}, constants_of(CONSTANT), root=dictionary((text("a"), integer(1))))
+script_case("good-constants-twice-named", {"w": F4, "constants/0": C0, "constants/1": C0}, constants_of(put(CONSTANT, 9), get(9)))
+script_case("good-constants-bytecode", BOTH, constants_of(CONSTANT, SECOND), extra=[("bytecode.pkl", constants_of(
+    integer(9), tensor(storage("Float", "0", 2), (2,)), tensor(storage("Float", "7", 1), (1,)))), ("bytecode/7", b"1234")])
+script_case("good-constants-none", {"w": F4}, pickle(b")"), records=())
+case("good-constants-nest.pt", walked=True)(lambda: script(pickle(b"](" + b"](" * 3000 + CONSTANT + b"e" * 3000 + b"e")))
+case("good-constants-cycle.pt", walked=True)(lambda: script(pickle(b"]" + put(b"", 9)[-2:] + b"(" + get(9) + CONSTANT + b"e")))
+case("good-constants-many.pt", walked=True)(lambda: script(constants_of(put(CONSTANT, 9), get(9) * 5000)))
+script_case("damaged-constants-missing", {"w": F4}, None, ["constants.pkl", "missing"])
+script_case("damaged-constants-empty", {"w": F4}, b"", ["constants.pkl", "STOP"])
+script_case("damaged-constants-cut", {"w": F4}, constants_of(CONSTANT, SECOND)[:-9], ["constants.pkl", "ends"])
+script_case("damaged-constants-dict", {"w": F4}, pickle(dictionary((text("a"), CONSTANT))), ["constants.pkl", "no tuple"])
+script_case("damaged-constants-none", {"w": F4}, pickle(NONE), ["constants.pkl", "no tuple"])
+script_case("damaged-constants-id", {"w": F4}, constants_of(integer(5) + b"Q"), ["constants.pkl", "persistent id"])
+script_case("damaged-constants-int-key", {"w": F4}, constants_of(CONSTANT.replace(text("0"), integer(0))), ["constants.pkl", "key"])
+script_case("damaged-constants-long-key", {"w": F4}, constants_of(CONSTANT.replace(text("0"), text("0" * 300))), ["constants.pkl", "key"])
+script_case("damaged-constants-record", {"w": F4, "constants/1": C1}, constants_of(CONSTANT, SECOND), ["constants/0", "no record"], ["constants/0"],
+            records=[("1", C1)])
+script_case("damaged-constants-short", {"w": F4, "constants/1": C1}, constants_of(CONSTANT, SECOND), ["constants/0", "4", "8"], ["constants/0"],
+            records=[("0", C0[:4]), ("1", C1)])
+script_case("damaged-constants-path", {"w": F4}, constants_of(CONSTANT.replace(text("0"), text("../data/0"))), ["no record"], ["constants/0"])
+script_case("damaged-constants-two-sizes", {"w": F4}, constants_of(CONSTANT, tensor(storage("Float", "0", 1), (1,))), ["constants/0"],
+            ["constants/0", "constants/1"])
+script_case("damaged-bytecode", BOTH, constants_of(CONSTANT, SECOND), ["bytecode.pkl", "STOP"], extra=[("bytecode.pkl", b"\x80\x02(")])
+script_case("bad-constants-key-of-data", None, constants_of(CONSTANT), ["data.pkl", "key of a constant"],
+            root=SCRIPT.replace(text("0"), text("constants/0")))
+script_case("bad-constants-record-twice", None, constants_of(CONSTANT), ["constants/0", "two records"], records=[("0", C0), ("0", C0)])
+
+
 def main():
     out = sys.argv[1]
     os.makedirs(out, exist_ok=True)

@@ -229,16 +229,26 @@ class Corpus:
     def torchscript(self, suffix):
         """Debug records hold paths of this machine and are left out; torch.jit.load does without."""
         import models
-        for name, make in (("scripted", lambda m: torch.jit.script(m)), ("traced", lambda m: torch.jit.trace(m, torch.zeros(2, 1, 4, 4)))):
+        from scriptkit import unpickle
+        makes = {"scripted": torch.jit.script, "traced": lambda m: torch.jit.trace(m, torch.zeros(2, 1, 4, 4)),
+                 "frozen": lambda m: torch.jit.freeze(torch.jit.script(m)),
+                 "frozen-in-part": lambda m: torch.jit.freeze(torch.jit.script(m), preserved_attrs=["fc"]),
+                 "frozen-mobile": lambda m: torch.jit.freeze(torch.jit.script(m))}
+        for name, make in makes.items():
             model = models.fill(models.Small()).eval()
             file = f"good-torchscript-{name}{suffix}.pt"
             path = self.path(file)
             made = make(model)
-            torch.jit.save(made, path)
+            if name == "frozen-mobile":
+                made._save_for_lite_interpreter(path)
+            else:
+                torch.jit.save(made, path)
             records = [craft.Record(n, data, deflate=deflated) for n, data, deflated in craft.read_zip(path)
                        if not n.endswith(".debug_pkl") and "serialization_id" not in n]
             self.write(file, craft.zip_file(records))
-            loaded = torch.jit.load(path)
+            loaded, constants = torch.jit.load(path), unpickle(path)
+            if constants:
+                loaded = {**loaded.state_dict(keep_vars=True), "constants": constants}
             self.describe(file, expect=loaded, keys_only=True)
 
 

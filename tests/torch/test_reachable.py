@@ -10,12 +10,12 @@ Usage: test_reachable.py BUILD_DIRECTORY [FILE...]. Prints TAP; skips itself whe
 import collections
 import functools
 import glob
-import io
 import os
 import pickle
 import shutil
 import sys
 import types
+import warnings
 import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -23,8 +23,10 @@ sys.path[:0] = [os.path.join(HERE, "..", "mount"), os.path.join(HERE, "..", "fil
 from kit import World, done, need_fuse, ok, run  # noqa: E402
 
 need_fuse()
+warnings.filterwarnings("ignore")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from scriptkit import unpickle  # noqa: E402
 from torch import nn  # noqa: E402
 
 # ---- what torch makes ----
@@ -111,29 +113,17 @@ class Noted:
         return Anything
 
 
-def unpickler(noted, load=None):
+def unpickler(noted):
     class Unpickler(pickle.Unpickler):
         def find_class(self, module, name):
             return noted.find_class(module, name, super().find_class)
-    if load:
-        Unpickler.persistent_load = lambda self, pid: load(pid)
     return Unpickler
 
 
 def load_script(path, noted):
-    """The pickle of a TorchScript archive, which torch.load leaves to torch.jit."""
-    z = zipfile.ZipFile(path)
-    top = z.namelist()[0].split("/")[0]
-
-    def storage(pid):
-        cls, key, numel = pid[1], pid[2], pid[4]
-        data = z.read(f"{top}/data/{key}")
-        dtype = cls.dtype if hasattr(cls, "dtype") else torch.uint8
-        untyped = torch.UntypedStorage if hasattr(torch, "UntypedStorage") else torch._UntypedStorage
-        raw = untyped.from_buffer(data, byte_order=sys.byteorder, dtype=torch.uint8) if data else untyped(0)
-        return torch.storage.TypedStorage(wrap_storage=raw, dtype=dtype, _internal=True) if "_internal" in \
-            torch.storage.TypedStorage.__new__.__code__.co_varnames else torch.storage._TypedStorage(wrap_storage=raw, dtype=dtype)
-    unpickler(noted, storage)(io.BytesIO(z.read(f"{top}/data.pkl"))).load()
+    """The pickles of a TorchScript archive: the object, what its code calls constants, and what the mobile interpreter has."""
+    for name, folder in (("data", "data"), ("constants", "constants"), ("bytecode", "constants")):
+        unpickle(path, name, folder, noted.find_class)
 
 
 def noted_in(path):
@@ -313,9 +303,27 @@ def scripts(directory):
 
         def forward(self, x):
             return self.lin(x) + self.t[0] + self.d["a"][0] + self.l[0]
+    class Code(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn, self.lin = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.lin(torch.relu(self.bn(self.conv(x))).reshape(-1, 8))
+    factor, image = torch.rand(3), torch.rand(2, 1, 4, 4)
+    packed = torch.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear}, torch.qint8)
+    scripted = torch.jit.script(Code().eval())
+    made = {"a script's attributes": torch.jit.script(Script()), "a trace with a constant": torch.jit.trace(lambda x: x * factor, torch.rand(3)),
+            "a frozen script": torch.jit.freeze(scripted), "a frozen trace": torch.jit.freeze(torch.jit.trace(Code().eval(), image)),
+            "frozen in part": torch.jit.freeze(scripted, preserved_attrs=["lin"]), "frozen, of packed weights": torch.jit.freeze(torch.jit.script(packed.eval())),
+            "optimised for inference": torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(3, 3)).eval())))}
     path = os.path.join(directory, "script.pt")
-    torch.jit.save(torch.jit.script(Script()), path)
-    yield "a script's attributes", path
+    for name, model in made.items():
+        torch.jit.save(model, path)
+        yield name, path
+        if hasattr(model, "_save_for_lite_interpreter"):
+            model._save_for_lite_interpreter(path)
+            yield f"{name}, mobile", path
     if hasattr(torch._C, "_pickle_save"):
         path = os.path.join(directory, "cpp.pt")
         with open(path, "wb") as f:
