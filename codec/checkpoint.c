@@ -13,6 +13,7 @@
 
 #include "codec/compose/output.h"
 #include "codec/edit/state.h"
+#include "codec/bytes/hold.h"
 #include "codec/bytes/util.h"
 #include "codec/container/lookalike.h"
 
@@ -57,7 +58,17 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 static int open_source(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_source *file;
+	cleanup_with(wf_file_run_end) struct wf_file_run run = WF_FILE_RUN_INIT;
 	int r = wf_source_open_file(ck->path, &file, err);
+	/* the overlay of an output holds that file's mark, not this one's */
+	if (r == 0 && (!ck->overlay || ck->output)) {
+		if (!ck->overlay && wf_source_locate(file, 0, &run))
+			r = wf_hold_shared(run.fd);
+		r = r < 0 ? wf_fail(err, r, "another process is committing to it in place: try again")
+			  : wf_overlay_check_whole(ck->path, err);
+		if (r < 0)
+			wf_source_unref(file);
+	}
 	if (r < 0)
 		return r;
 	uint64_t size = ck->overlay ? wf_overlay_base(ck->overlay)->size_bytes : wf_source_size(file);

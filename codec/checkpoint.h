@@ -112,7 +112,8 @@ bool wf_is_shared(struct wf_checkpoint *ck, uint32_t ino);
  * Returns: 0; -ENOENT not shared; -ENOMEM no room on the device; -EUCLEAN; -EIO. */
 int wf_share(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret_json, struct wf_lease **ret);
 /* The same for all tensors in one text, the lines of tensors.json: everything that map_location sends to a device that shares is
- * placed there and stays until wf_unshare. *ret_lease is NULL when nothing is on one. */
+ * placed there and stays until wf_unshare; until then no commit moves bytes of the file either. *ret_lease is NULL where there are no
+ * devices at all. */
 int wf_share_all(struct wf_checkpoint *ck, struct wf_buffer *ret_json, struct wf_lease **ret_lease);
 /* The end of a lease, before wf_close. */
 void wf_unshare(struct wf_checkpoint *ck, struct wf_lease *lease);

@@ -4,15 +4,17 @@
  * Invariants, at every moment of a commit, and at every moment at which the power may go:
  *
  *  1. The checkpoint's name leads to a whole file, the old base or the new one. An append changes no byte of the old base, and the
- *     size of that base is in the mark.
+ *     size of that base is in the mark. What a commit in place changes of it is in the overlay before, so that it can be put back.
  *  2. Log, mark and the file under the name tell together which of the two counts. No mark: the base that the log names. An APPEND
- *     mark: that base, cut back to its size. A REPLACE mark: the file whose fingerprint it holds, else the log's base.
+ *     or IN_PLACE mark: that base, cut back to its size or put back. A REPLACE mark: the file whose fingerprint it holds, else the
+ *     log's base.
  *  3. Nothing takes the name, and no append is sealed, before its bytes are on disk, were read again and agree with the plan.
  *  4. A mark is on disk before the step that it announces: before the rename, and before the first appended byte.
  *  5. Log and data files stay until the file under the name holds their edits. What it never holds (scratch files) is in the log that
  *     follows before that step, and that log takes the old one's place. The mark goes last of all.
  *  6. commit_lock is held from the first step to the last: nobody edits. Graph, storages and tree change with `lock` held
- *     exclusively alone: a read sees the old base or the new one, and waits for no byte that is written.
+ *     exclusively alone: a read sees the old base or the new one, and waits for no byte that is written, but for the head of a file
+ *     that is changed in place, and what moves with it.
  *  7. Until the rename, or the seal of an append, every failure leaves graph, storages, tree, log and file as they were. From then on
  *     the commit is a fact: nothing fails it any more, and what goes wrong is a line in the log.
  *  8. A number of a node means the same node before and after.
@@ -23,25 +25,25 @@
  *                                   | run: commit_lock; wf_checkpoint_flush
  *                                RUNNING
  *                                   | prepare: wf_edits_before_commit, wf_commit_choose, plan, wf_edits_keep, wf_overlay_sync
- *                               PREPARED ------------------------------ nothing to write ------------------+
- *        commit_to_new_file         |            commit_in_place                                           |
- *             +---------------------+---------------------+                                                |
- *             | wf_commit_write                           | wf_overlay_commit_begin                        |
- *          WRITTEN                                    MARKED APPEND                                        |
- *             | wf_commit_reopen                          | append: wf_commit_write                        |
- *          CHECKED                                     WRITTEN                                             |
- *             | begin_next_log; put_in_place:             | append: wf_commit_reopen                       |
- *             | wf_overlay_commit_begin                CHECKED                                             |
- *       MARKED REPLACE                                    | begin_next_log; wf_overlay_seal_append         |
- *             | put_in_place: wf_new_file_rename          |       <- until here: a failure leads to finish |
- *             +---------------------+---------------------+            (cut_back, or the file is removed)  |
- *                               IN PLACE                                                                   |
- *                                   | go_on: swap_base  (an output of another format is no base:           |
- *                                   |                    wf_overlay_written, and the log goes on)          |
- *                                SWAPPED                                                                   |
- *                                   | go_on: wf_overlay_committed                                          |
- *                                CLEARED                                                                   |
- *                                   +<---------------------------------------------------------------------+
+ *                               PREPARED ------------------------------ nothing to write -----------------+
+ *        commit_to_new_file         |            wf_commit_append (and wf_commit_in_place, which does so) |
+ *             +---------------------+---------------------+                                               |
+ *             | wf_commit_write                           | wf_overlay_commit_begin                       |
+ *          WRITTEN                                    MARKED APPEND                                       |
+ *             | wf_commit_reopen                          | append: wf_commit_write                       |
+ *          CHECKED                                     WRITTEN                                            |
+ *             | wf_commit_begin_next_log; put_in_place:   | append: wf_commit_reopen                      |
+ *             | wf_overlay_commit_begin                CHECKED                                            |
+ *       MARKED REPLACE                                    | the next log; wf_overlay_seal_append          |
+ *             | put_in_place: wf_new_file_rename          |       <- until here: a failure leads to finish|
+ *             +---------------------+---------------------+            (cut_back, or the file is removed) |
+ *                               IN PLACE                                                                  |
+ *                                   | wf_commit_swap_base  (an output of another format is no base:       |
+ *                                   |                    wf_overlay_written, and the log goes on)         |
+ *                                SWAPPED                                                                  |
+ *                                   | wf_commit_go_on: wf_overlay_committed                               |
+ *                                CLEARED                                                                  |
+ *                                   +<--------------------------------------------------------------------+
  *                                   | finish
  *                        CLEAN; EDITED after a failure
  */
@@ -85,121 +87,15 @@ static int plan(struct wf_commit_run *c)
 					   .as_zip = as_zip,
 					   .alignment = c->alignment,
 					   .types_changed = ck->relocated || (ck->edits && wf_edits_types_changed(ck)),
-					   .windows = c->windows};
+					   .windows = c->windows,
+					   .in_place = c->strategy == WF_STRATEGY_IN_PLACE,
+					   .insert_block = c->insert_block};
 	int r = wf_plan_make(&c->plan, &in, c->strategy != WF_STRATEGY_REPLACE, c->err);
 	c->planned = r == 0;
-	return r;
+	return r == 0 && in.in_place && !c->plan.in_place ? wf_commit_choose_new_file(c, c->plan.why_new) : r;
 }
 
-/* ---- writing: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed
- * ---- */
-
-/* ---- what was written ---- */
-
-/* ---- going on from the new file ---- */
-
-static uint32_t record_of(void *ctx, uint32_t storage)
-{
-	const struct wf_commit_run *c = ctx;
-	bool kept = c->records[storage] == WF_NO_RECORD && wf_edits_is_kept(c->ck, storage);
-	return kept ? WF_RECORD_KEPT : c->records[storage];
-}
-
-/* Long strings of the graph lie in the old pickle, and are read from there as long as the graph lives. */
-static bool has_external_strings(const struct wf_graph *g)
-{
-	uint64_t ignored;
-	for (wf_ref o = wf_graph_next(g, WF_NIL); o != WF_NIL; o = wf_graph_next(g, o))
-		if (wf_string_external_at(g, o, &ignored))
-			return true;
-	return false;
-}
-
-/* The lock is held exclusively. */
-static void swap_base(struct wf_commit_run *c)
-{
-	struct wf_checkpoint *ck = c->ck;
-	struct wf_container *old = ck->container;
-	wf_plan_adopt(&c->plan);
-	/* sizes were compared in wf_commit_check, and nothing else can fail */
-	wf_storages_rebase(ck->storages, c->container, record_of, c, NULL);
-	wf_tree_set_container(ck->tree, c->container);
-	if (!has_external_strings(ck->graph))
-		wf_graph_set_source(ck->graph, NULL);
-	ck->container = steal_pointer(&c->container);
-	wf_container_free(old);
-	wf_archive_free(ck->archive);
-	ck->archive = NULL;
-	wf_source_unref(ck->file);
-	ck->file = steal_pointer(&c->source);
-	ck->last_error[0] = '\0';
-	ck->relocated = false;
-	wf_edits_committed(ck);
-}
-
-/* Around what a commit does with the overlay while reads go on: nobody edits, but others want its numbers. */
-static void take_overlay(struct wf_checkpoint *ck)
-{
-	pthread_rwlock_rdlock(&ck->lock);
-	pthread_rwlock_wrlock(&ck->overlay_lock);
-}
-
-static void leave_overlay(struct wf_checkpoint *ck)
-{
-	pthread_rwlock_unlock(&ck->overlay_lock);
-	pthread_rwlock_unlock(&ck->lock);
-}
-
-/* The commit is a fact. Clearing the overlay takes some fsyncs; reads go on meanwhile. */
-static void go_on(struct wf_commit_run *c)
-{
-	struct wf_checkpoint *ck = c->ck;
-	int fd = c->strategy == WF_STRATEGY_APPEND ? c->target_fd : c->file.fd;
-	if (!c->windows) { /* after a trim nobody reads from it any more */
-		pthread_rwlock_wrlock(&ck->lock);
-		swap_base(c);
-		pthread_rwlock_unlock(&ck->lock);
-	}
-	take_overlay(ck);
-	int r = wf_overlay_committed(ck->overlay, fd, wf_edits_keep_file, ck);
-	if (r < 0) {
-		/* the next opening drops the log, and with it what would be edited from now on */
-		ck->writable = false;
-		wf_log_line(&ck->log,
-			    "the commit is done, but its overlay could not be cleared (%s): no more edits are "
-			    "accepted until the checkpoint is opened again",
-			    strerror(-r));
-	}
-	leave_overlay(ck);
-}
-
-static int look_at(struct wf_commit_run *c, int fd)
-{
-	int r = wf_overlay_base_of(fd, UINT64_MAX, &c->to_be);
-	return r < 0 ? wf_fail(c->err, r, "cannot look at the new file: %s", strerror(-r)) : 0;
-}
-
-/* What was under scratch names stays as durable as it was: the log that follows the commit has it before the file is there. After a
- * trim the checkpoint is closed, and they go with it. */
-static int begin_next_log(struct wf_commit_run *c, int fd)
-{
-	struct wf_checkpoint *ck = c->ck;
-	const struct wf_next_base base = {.record_of = record_of, .ctx = c};
-	int r = look_at(c, fd);
-	if (r < 0)
-		return r;
-	if (c->windows || ck->at_once || !wf_edits_needs_next(ck))
-		return 0;
-	pthread_rwlock_wrlock(&ck->lock);
-	r = wf_overlay_prepare_removal(ck->overlay);
-	if (r == 0)
-		r = wf_overlay_begin_next(ck->overlay, &c->to_be);
-	if (r == 0)
-		r = wf_overlay_end_next(ck->overlay, wf_edits_log_next(ck, &base));
-	pthread_rwlock_unlock(&ck->lock);
-	return r < 0 ? wf_fail(c->err, r, "scratch files, which the new checkpoint does not hold: %s", strerror(-r))
-		     : 0;
-}
+/* ---- to a new file: commit_lock alone keeps graph, storages and tree as they are, while files are opened, read and closed ---- */
 
 /* The new file takes the old one's name. */
 static int put_in_place(struct wf_commit_run *c)
@@ -248,16 +144,25 @@ static int commit_to_new_file(struct wf_commit_run *c)
 		r = wf_commit_write(c, c->file.fd, at);
 	if (r == 0)
 		r = wf_commit_reopen(c, wf_new_file_reopen(&c->file));
-	if (r == 0)
-		r = begin_next_log(c, c->file.fd);
 	if (r < 0)
 		return r;
-	take_overlay(ck);
+	pthread_rwlock_wrlock(&ck->lock);
+	r = wf_commit_begin_next_log(c, c->file.fd);
+	pthread_rwlock_unlock(&ck->lock);
+	if (r < 0)
+		return r;
+	wf_commit_take_overlay(ck);
 	r = put_in_place(c);
-	leave_overlay(ck);
-	if (r == 0)
-		go_on(c);
-	return r;
+	wf_commit_leave_overlay(ck);
+	if (r < 0)
+		return r;
+	if (!c->windows) { /* after a trim nobody reads from it any more */
+		pthread_rwlock_wrlock(&ck->lock);
+		wf_commit_swap_base(c);
+		pthread_rwlock_unlock(&ck->lock);
+	}
+	wf_commit_go_on(c);
+	return 0;
 }
 
 /* ---- an output of another format, which is no base: the log goes on ---- */
@@ -272,68 +177,14 @@ static int commit_to_other_format(struct wf_commit_run *c)
 	if (r == 0)
 		r = ck->write_other(ck, wf_overlay_target(ck->overlay), c->file.fd, c->err);
 	if (r == 0)
-		r = look_at(c, c->file.fd);
+		r = wf_commit_look_at(c, c->file.fd);
 	if (r < 0)
 		return r;
-	take_overlay(ck);
+	wf_commit_take_overlay(ck);
 	r = put_in_place(c);
 	if (r == 0)
 		wf_overlay_written(ck->overlay);
-	leave_overlay(ck);
-	return r;
-}
-
-/* ---- append to the checkpoint itself ---- */
-
-static int append(struct wf_commit_run *c)
-{
-	struct wf_checkpoint *ck = c->ck;
-	uint64_t at = wf_source_size(wf_container_file(ck->container));
-	int r = wf_commit_write(c, c->target_fd, at);
-	if (r == 0)
-		r = wf_commit_reopen(c, wf_overlay_open_target(ck->overlay, O_RDONLY));
-	return r;
-}
-
-static void cut_back(struct wf_commit_run *c)
-{
-	struct wf_checkpoint *ck = c->ck;
-	int r = wf_overlay_cut_back(ck->overlay);
-	if (r < 0) {
-		wf_log_line(&ck->log, "what was appended could not be cut off again: %s; the next opening does that",
-			    strerror(-r));
-		return;
-	}
-	wf_source_allow_growth(wf_container_file(ck->container), false);
-	wf_overlay_commit_abort(ck->overlay);
-}
-
-static int commit_in_place(struct wf_commit_run *c)
-{
-	struct wf_checkpoint *ck = c->ck;
-	take_overlay(ck);
-	int r = wf_overlay_check_base(ck->overlay, c->err);
-	if (r == 0)
-		r = wf_overlay_commit_begin(ck->overlay, WF_OVERLAY_APPEND, NULL, c->err);
-	leave_overlay(ck);
-	if (r < 0)
-		return r;
-	/* where long strings of the graph still need the old source, it stays tolerant after the commit, too */
-	wf_source_allow_growth(wf_container_file(ck->container), true);
-	r = append(c);
-	if (r == 0)
-		r = begin_next_log(c, c->target_fd);
-	take_overlay(ck);
-	if (r == 0) {
-		r = wf_overlay_seal_append(ck->overlay, &c->to_be);
-		if (r < 0)
-			wf_fail(c->err, r, "cannot mark the append as finished: %s", strerror(-r));
-	}
-	if (r < 0)
-		cut_back(c);
-	leave_overlay(ck);
-	if (r == 0)
-		go_on(c);
+	wf_commit_leave_overlay(ck);
 	return r;
 }
 
@@ -429,9 +280,10 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool whole, b
 	r = r < 0 ? wf_fail(c.err, r, "cannot make the edits durable: %s", strerror(-r))
 		  : prepare(&c, mode, whole, trim, &nothing);
 	if (r == 0 && !nothing)
-		r = ck->write_other                    ? commit_to_other_format(&c)
-		    : c.strategy == WF_STRATEGY_APPEND ? commit_in_place(&c)
-						       : commit_to_new_file(&c);
+		r = ck->write_other                      ? commit_to_other_format(&c)
+		    : c.strategy == WF_STRATEGY_APPEND   ? wf_commit_append(&c)
+		    : c.strategy == WF_STRATEGY_IN_PLACE ? wf_commit_in_place(&c)
+							 : commit_to_new_file(&c);
 	finish(&c, r);
 	pthread_mutex_unlock(&ck->commit_lock);
 	return r < 0 ? r : (int)WF_MIN(c.returned, (uint32_t)INT_MAX);

@@ -4,11 +4,13 @@
  * - commit/plan.c: which storages the pickle names, keys, its size and sum; commit/parts.c: the records of the new file in order.
  *   Nothing is written.
  * - commit/zip.c: a whole archive in torch's layout, or an append: pickle, changed records, a new directory.
- * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself. commit/safetensors.c: a header and the tensors' bytes.
+ * - commit/legacy.c: a whole legacy stream. commit/plain.c: a pickle by itself. commit/safetensors.c: a header and the tensors' bytes;
+ *   commit/stay.c and commit/in_place.c: the same where the old file is changed.
  * - commit/bytes.c: the bytes of one changed storage.
  * - commit/check.c: what was written, read again.
  * - commit/strategy.c: which of them. commit/file.c: the temporary file.
- * - commit/commit.c: the overlay's protocol and the new base; it has the invariants and the states.
+ * - commit/commit.c: the overlay's protocol and the new base; it has the invariants and the states. commit/itself.c: the same in the
+ *   checkpoint itself. commit/steps.c: what both share.
  *
  * Unchanged bytes are never decoded. A part of the graph changes before the commit is known to succeed (strings that
  * hold array data, ids); wf_plan_undo takes that back.
@@ -29,6 +31,7 @@
 #include "codec/object/object.h"
 #include "codec/tensor/storage.h"
 #include "codec/container/zip_write.h"
+#include "codec/overlay/overlay.h"
 
 /* What is to be written. All borrowed. */
 struct wf_commit_input {
@@ -43,6 +46,8 @@ struct wf_commit_input {
 	uint32_t alignment;              /* of all records of an archive; 0: as it is */
 	bool types_changed;              /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
+	bool in_place;                   /* safetensors: the old file is to be changed, if that can be */
+	uint32_t insert_block;           /* then: multiples of it can be inserted at its start; 0: nothing */
 };
 
 enum wf_part_kind {
@@ -50,6 +55,14 @@ enum wf_part_kind {
 	WF_PART_STORAGE, /* a storage whose bytes changed, or a new one */
 	WF_PART_PICKLE,
 	WF_PART_TEXT, /* a few bytes */
+};
+
+/* How the bytes of a tensor come to stand where they are to be in a file that is changed in its place. */
+enum wf_way {
+	WF_WAY_STAYS,   /* they do already */
+	WF_WAY_PATCHED, /* what was written since is written there, too */
+	WF_WAY_REUSES,  /* in the place of one that goes */
+	WF_WAY_GROWS,   /* behind all that stays */
 };
 
 /* One record of the new file. */
@@ -102,6 +115,13 @@ struct wf_plan {
 	struct wf_buffer head;
 	struct wf_safetensors_item *items;
 	uint32_t *data_order;
+	/* and where the old file is changed: */
+	bool in_place;
+	const char *why_new; /* why that cannot be, though it was asked for */
+	uint8_t *ways;       /* by part: enum wf_way */
+	uint64_t data_start; /* in the old file; wf_safetensors_item.begin counts from there */
+	struct wf_overlay_rewrite rewrite;
+	struct wf_overlay_piece *pieces;
 	uint64_t new_bytes; /* of pickle, texts and changed storages */
 	uint64_t kept_bytes;
 };
@@ -147,6 +167,10 @@ int wf_replace_zip(const struct wf_plan *plan, struct wf_out *o, struct wf_error
 int wf_replace_legacy(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 int wf_replace_plain(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 int wf_replace_safetensors(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
+/* The same for the old file, open for writing, of a plan that is in_place. First what no reader of the old base can see: bytes behind its
+ * end, and those that the overlay has. Then the rest, with the lock held exclusively. Durable on return. */
+int wf_grow_safetensors(const struct wf_plan *plan, int fd, _Atomic uint64_t *done_bytes, struct wf_error *err);
+int wf_rewrite_safetensors(const struct wf_plan *plan, int fd, struct wf_error *err);
 /* A part of wf_commit_check. -EUCLEAN. */
 int wf_check_safetensors(const struct wf_plan *plan, const struct wf_container *written, struct wf_error *err);
 /* Writes new records and a directory behind the file's end, where o stands. */

@@ -42,6 +42,11 @@ int wf_plan_parts(struct wf_plan *p, const struct wf_naming *n, struct wf_error 
 /* commit/safetensors.c: parts, entries and header of such a file */
 int wf_plan_safetensors(struct wf_plan *p, struct wf_error *err);
 
+/* commit/stay.c: where the entries of p->items stand when the old file is changed; then its new head, in place of p->head. p->in_place says
+ * whether that can be; where it cannot, p->why_new does. 0, -ENOMEM, or the error of reading the file. */
+int wf_plan_stay(struct wf_plan *p);
+int wf_plan_stay_head(struct wf_plan *p);
+
 /* commit/layout.c */
 /* Whether torch computes the places of the old file's storages (exact), and their alignment. */
 void wf_plan_read_layout(struct wf_plan *p);

@@ -218,7 +218,8 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 		return wf_fail(err, -ENOMEM, "out of memory");
 	if (p->safetensors) {
 		int e = wf_plan_safetensors(p, err);
-		count_bytes(p);
+		if (!p->in_place)
+			count_bytes(p);
 		return e;
 	}
 	int r = wf_container_kind_of(p->in.container) == WF_CONTAINER_TAR ? wf_plan_flatten_views(p, err) : 0;
@@ -323,5 +324,7 @@ void wf_plan_free(struct wf_plan *p)
 	wf_buffer_free(&p->head);
 	free(p->items);
 	free(p->data_order);
+	free(p->ways);
+	free(p->pieces);
 	*p = (struct wf_plan){0};
 }

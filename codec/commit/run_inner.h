@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One run of a commit, for commit/commit.c, which drives it, and commit/strategy.c. Nobody else includes it. */
+/* One run of a commit, for commit/commit.c, which drives it, commit/strategy.c, commit/steps.c and commit/itself.c. Nobody else includes
+ * it. */
 #pragma once
 
 #include "codec/bytes/buffer.h"
@@ -12,6 +13,7 @@ enum wf_strategy {
 	WF_STRATEGY_REPLACE,          /* a whole new file */
 	WF_STRATEGY_CLONE_AND_APPEND, /* a clone of the old one, which grows and takes its name */
 	WF_STRATEGY_APPEND,           /* the checkpoint itself grows */
+	WF_STRATEGY_IN_PLACE,         /* ... or is changed where it stands: a safetensors file */
 };
 
 struct wf_commit_run {
@@ -22,7 +24,9 @@ struct wf_commit_run {
 	bool whole; /* a repack: the file as if it were made now */
 	enum wf_strategy strategy;
 	struct wf_new_file file; /* of the first two */
-	int target_fd;           /* of APPEND: the checkpoint itself, for writing; -1 */
+	int target_fd;           /* of the others: the checkpoint itself, for writing; -1 */
+	uint32_t
+		insert_block; /* IN_PLACE: what its file system inserts at the start of a file are multiples of it; 0: it does not */
 	/* the finished file */
 	struct wf_source *source;
 	struct wf_container *container;
@@ -37,9 +41,29 @@ struct wf_commit_run {
 
 /* Decides, and opens the file that is going to be written. `lock` is held exclusively. */
 int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode);
+/* Instead of IN_PLACE, and the log says why. */
+int wf_commit_choose_new_file(struct wf_commit_run *c, const char *why);
 /* Whether commits replace the file that was opened, and no output is given. */
 bool wf_commit_targets_itself(const struct wf_checkpoint *ck);
 /* Writes what is planned into fd from `at` on, and makes it durable. No lock but commit_lock. */
 int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at);
 /* Opens what was written with the ordinary reader and holds it against the plan. fd: for reading, taken over; or a negative errno. */
 int wf_commit_reopen(struct wf_commit_run *c, int fd);
+
+/* ---- commit/steps.c ---- */
+/* Around what a commit does with the overlay while reads go on: nobody edits, but others want its numbers. */
+void wf_commit_take_overlay(struct wf_checkpoint *ck);
+void wf_commit_leave_overlay(struct wf_checkpoint *ck);
+/* The fingerprint of the finished file. */
+int wf_commit_look_at(struct wf_commit_run *c, int fd);
+/* That, and what was under scratch names, which stays as durable as it was: the log that follows the commit has it before the file is
+ * there. After a trim the checkpoint is closed, and they go with it. `lock` is held exclusively. */
+int wf_commit_begin_next_log(struct wf_commit_run *c, int fd);
+/* The commit is a fact: the checkpoint goes on from the new file. `lock` is held exclusively. */
+void wf_commit_swap_base(struct wf_commit_run *c);
+/* Then what waited is cleared, which takes some fsyncs; reads go on meanwhile. */
+void wf_commit_go_on(struct wf_commit_run *c);
+
+/* ---- commit/itself.c: from PREPARED on ---- */
+int wf_commit_append(struct wf_commit_run *c);
+int wf_commit_in_place(struct wf_commit_run *c);

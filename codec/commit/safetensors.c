@@ -160,6 +160,17 @@ static int by_begin(const void *a, const void *b, void *items)
 	return x->size_bytes < y->size_bytes ? -1 : x->size_bytes > y->size_bytes;
 }
 
+/* Names of parts, and the order of their data. */
+static int settle_parts(struct wf_plan *p)
+{
+	int r = name_parts(p);
+	for (uint32_t i = 0; i < p->count; i++)
+		p->data_order[i] = i;
+	if (r == 0)
+		qsort_r(p->data_order, p->count, sizeof *p->data_order, by_begin, p->items);
+	return r;
+}
+
 static int place(struct wf_plan *p)
 {
 	uint64_t bytes;
@@ -167,13 +178,7 @@ static int place(struct wf_plan *p)
 	if (r == 0)
 		r = p->in.canonical ? wf_safetensors_place(p->items, p->count, &bytes)
 				    : wf_safetensors_align(p->items, p->count, &bytes);
-	if (r == 0)
-		r = name_parts(p);
-	for (uint32_t i = 0; i < p->count; i++)
-		p->data_order[i] = i;
-	if (r == 0)
-		qsort_r(p->data_order, p->count, sizeof *p->data_order, by_begin, p->items);
-	return r;
+	return r < 0 ? r : settle_parts(p);
 }
 
 static int make_head(struct wf_plan *p, struct wf_error *err)
@@ -198,15 +203,31 @@ static int make_head(struct wf_plan *p, struct wf_error *err)
 	return wf_safetensors_head(p->items, p->count, notes, count, &p->head);
 }
 
+static int stay(struct wf_plan *p, struct wf_error *err)
+{
+	int r = wf_plan_stay(p);
+	if (r == 0 && p->in_place)
+		r = make_head(p, err);
+	if (r == 0 && p->in_place)
+		r = wf_plan_stay_head(p);
+	if (r == 0 && p->in_place)
+		return settle_parts(p);
+	wf_buffer_free(&p->head);
+	p->head = (struct wf_buffer)WF_BUFFER_INIT;
+	return r;
+}
+
 int wf_plan_safetensors(struct wf_plan *p, struct wf_error *err)
 {
 	struct tensor_list l = {.plan = p, .err = err};
 	if (err)
 		err->code = 0;
 	int r = add_tensors(&l);
-	if (r == 0)
+	if (r == 0 && p->in.in_place)
+		r = stay(p, err);
+	if (r == 0 && !p->in_place)
 		r = place(p);
-	if (r == 0)
+	if (r == 0 && !p->in_place)
 		r = make_head(p, err);
 	free(l.sizes);
 	free(l.shapes);

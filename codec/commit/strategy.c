@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 /* Advice to append instead: when a copy is long and nearly all of it is old. */
@@ -28,6 +29,14 @@ static bool is_zip(const struct wf_container *c)
 	return kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT;
 }
 
+static bool is_one_safetensors_file(const struct wf_container *c)
+{
+	cleanup_with(wf_file_run_end) struct wf_file_run run = WF_FILE_RUN_INIT;
+	struct wf_source *file = wf_container_file(c);
+	return wf_container_kind_of(c) == WF_CONTAINER_SAFETENSORS && wf_source_locate(file, 0, &run) &&
+	       run.offset == 0 && run.len == wf_source_size(file);
+}
+
 /* Bytes of the file that no record holds: what earlier appends left. */
 static uint64_t dead_bytes(const struct wf_container *c)
 {
@@ -42,27 +51,67 @@ bool wf_commit_targets_itself(const struct wf_checkpoint *ck)
 	return strcmp(wf_overlay_target(ck->overlay), wf_overlay_file_path(ck->overlay)) == 0;
 }
 
-int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
+/* What can be inserted at the start of a file in that directory: tried with a file without a name, because bytes that moved in the
+ * checkpoint would have to be recovered. 0: nothing. */
+static uint32_t insert_block_at(struct wf_commit_run *c)
+{
+	struct stat st;
+	cleanup_fd int home = wf_overlay_open_home(c->ck->overlay);
+	cleanup_fd int fd = home < 0 ? -1 : openat(home, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_blksize <= 0 || st.st_blksize > (1 << 20) || st.st_blksize % 8)
+		return 0;
+	uint32_t block = (uint32_t)st.st_blksize;
+	cleanup_free unsigned char *bytes = malloc(block);
+	if (!bytes)
+		return 0;
+	memset(bytes, 1, block);
+	return wf_pwrite_all(fd, bytes, block, 0) == 0 && fallocate(fd, FALLOC_FL_INSERT_RANGE, 0, block) == 0 ? block
+													       : 0;
+}
+
+static int choose_itself(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	int fd = wf_overlay_open_target(ck->overlay, O_RDWR);
+	if (fd < 0)
+		return wf_fail(c->err, fd, "cannot write to %s: %s", wf_overlay_target(ck->overlay), strerror(-fd));
+	c->target_fd = fd;
+	c->strategy = is_zip(ck->container) ? WF_STRATEGY_APPEND : WF_STRATEGY_IN_PLACE;
+	if (c->strategy == WF_STRATEGY_IN_PLACE)
+		c->insert_block = insert_block_at(c);
+	return 0;
+}
+
+static int open_new_file(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	c->strategy = WF_STRATEGY_REPLACE;
-	if (mode == WF_COMMIT_APPEND && is_zip(ck->container) && wf_commit_targets_itself(ck)) {
-		c->strategy = WF_STRATEGY_APPEND;
-		const char *path = wf_overlay_target(ck->overlay);
-		int fd = wf_overlay_open_target(ck->overlay, O_RDWR);
-		if (fd < 0)
-			return wf_fail(c->err, fd, "cannot write to %s: %s", path, strerror(-fd));
-		c->target_fd = fd;
-		return 0;
-	}
-	if (mode == WF_COMMIT_APPEND)
-		wf_log_line(&ck->log,
-			    "commit=append is for zip checkpoints written to themselves; a new file is written");
 	int home = wf_overlay_open_home(ck->overlay);
 	if (home < 0)
 		return wf_fail(c->err, home, "the directory of %s: %s", wf_overlay_target(ck->overlay),
 			       strerror(-home));
-	int r = wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
+	return wf_new_file_open(&c->file, wf_overlay_target(ck->overlay), home, c->err);
+}
+
+int wf_commit_choose_new_file(struct wf_commit_run *c, const char *why)
+{
+	close(c->target_fd);
+	c->target_fd = -1;
+	wf_log_line(&c->ck->log, "commit=append: %s; a new file is written", why);
+	return open_new_file(c);
+}
+
+int wf_commit_choose(struct wf_commit_run *c, enum wf_commit_mode mode)
+{
+	struct wf_checkpoint *ck = c->ck;
+	bool may = is_zip(ck->container) || is_one_safetensors_file(ck->container);
+	if (mode == WF_COMMIT_APPEND && may && wf_commit_targets_itself(ck))
+		return choose_itself(c);
+	if (mode == WF_COMMIT_APPEND)
+		wf_log_line(&ck->log,
+			    "commit=append is for zip checkpoints and safetensors files written to themselves; a new "
+			    "file is written");
+	int r = open_new_file(c);
 	if (r < 0 || mode != WF_COMMIT_AUTO || !is_zip(ck->container) || ck->write_other)
 		return r;
 	/* a clone shares its dead bytes with the old file, but not for ever */

@@ -124,7 +124,7 @@ enum wf_settle {
  *    0  16  "weightfs commit\n"
  *   16   4  version
  *   20   4  kind
- *   24  44  REPLACE: the file to be; APPEND: the base
+ *   24  44  REPLACE: the file to be; APPEND, IN_PLACE: the base
  *   68   4  CRC-32 of its content; version 1: zero, and not known
  *   72   4  CRC-32 of bytes 0 to 71
  */
@@ -144,6 +144,39 @@ enum {
 enum wf_mark_kind {
 	MARK_REPLACE = 0,
 	MARK_APPEND = 1,
+	MARK_IN_PLACE = 2, /* as APPEND, and `undo` has what stood where bytes of the base changed */
+};
+
+/* ---- undo: what a commit in place takes from the base ----
+ *
+ *    0  16  "weightfs undoing"
+ *   16   4  version
+ *   20   4  pieces
+ *   24   8  bytes inserted at the start of the file, after everything behind its end was written
+ *   32   8  size of the file before they are inserted
+ *   40   8  size of the file at the end of the commit, less the inserted bytes
+ *   48   8  length of the new head; 0: it stays as it is
+ *   56   4  CRC-32 of the new head
+ *   60   4  CRC-32 of bytes 0 to 59, then of the table
+ *   64      the table: u64 offset in the base, u64 length of each piece, ascending and apart
+ *           the bytes of the pieces
+ *        4  CRC-32 of those
+ */
+#define WF_UNDO_MAGIC "weightfs undoing" /* without a zero at its end */
+#define WF_UNDO_VERSION 1u
+#define WF_UNDO_PIECES_MAX (1u << 20)
+#define WF_UNDO_PIECE_BYTES 16u
+
+enum {
+	WF_UNDO_AT_VERSION = 16,
+	WF_UNDO_AT_COUNT = 20,
+	WF_UNDO_AT_INSERTED = 24,
+	WF_UNDO_AT_GROWN = 32,
+	WF_UNDO_AT_FINAL = 40,
+	WF_UNDO_AT_HEAD_LENGTH = 48,
+	WF_UNDO_AT_HEAD_CRC = 56,
+	WF_UNDO_AT_CRC = 60,
+	WF_UNDO_HEADER_BYTES = 64,
 };
 
 /* ---- a file, in the header and in the mark ----

@@ -3,7 +3,8 @@
  *
  * Lower files first, each calls those before it alone: home (where the files stand), base (which file), directory (what is ours
  * there), lock, files (data/N), replay (the log read back), log (the log written), next (the one that a commit
- * begins), reset (dropping both), sync (making it durable), mark (commits), overlay (opening, closing, looking).
+ * begins), reset (dropping both), sync (making it durable), undo (what a commit in place takes), mark (commits), overlay (opening,
+ * closing, looking).
  */
 #pragma once
 
@@ -56,16 +57,17 @@ struct wf_overlay {
 	/* The directories of the target and, where that is elsewhere, of the checkpoint: names in them are found whatever is mounted over
 	 * the paths later, be it our own mount. 0: not open, the paths are good enough. */
 	int home_fd, source_home_fd;
-	int file_fd;      /* the checkpoint, flock'ed by a writer */
-	int dir_fd;       /* the directory; -1 until there is one */
-	int data_fd;      /* data/; -1 until there is one */
-	int lock_fd;      /* lock; -1 until there is one */
-	int log_fd;       /* log; -1 until there is one */
-	int lock_pid;     /* what `lock` says; a daemon's fork after opening changes it */
-	bool mark_append; /* the mark of the commit under way */
-	bool written;     /* the edits so far are in the target, in another format: log and mark stay */
-	bool goes_on;     /* what was written so is the beginning of the log */
-	bool uncleared;   /* after a commit something could not be removed: before the next edit it must be */
+	int file_fd;                   /* the checkpoint, flock'ed by a writer */
+	int dir_fd;                    /* the directory; -1 until there is one */
+	int data_fd;                   /* data/; -1 until there is one */
+	int lock_fd;                   /* lock; -1 until there is one */
+	int log_fd;                    /* log; -1 until there is one */
+	int lock_pid;                  /* what `lock` says; a daemon's fork after opening changes it */
+	enum wf_overlay_commit marked; /* the mark of the commit under way; once it is sealed, REPLACE */
+	bool in_place;                 /* it is one in place, sealed or not */
+	bool written;                  /* the edits so far are in the target, in another format: log and mark stay */
+	bool goes_on;                  /* what was written so is the beginning of the log */
+	bool uncleared; /* after a commit something could not be removed: before the next edit it must be */
 	bool (*keep)(void *ctx, uint32_t number); /* which data files stay then */
 	void *keep_ctx;
 	bool new_log_name, new_data_name, new_directory; /* names not yet durable */
@@ -87,6 +89,7 @@ struct wf_overlay {
 	bool left_out;    /* something of the log was, and its data files are wanted */
 	bool replayed;    /* what is pending is known: before that nothing may be removed */
 	bool ignored;     /* a reader found edits that are in the file already, or that it cannot use */
+	bool torn;        /* a reader found the file itself in the middle of a commit in place */
 	char unused[640]; /* why it cannot use them */
 
 	pthread_mutex_t files_lock; /* files, for readers beside each other */
@@ -136,15 +139,29 @@ struct wf_overlay_base wf_overlay_get_base(const unsigned char *at, bool has_con
 /* Before the base is written down: its content, too, where it still is what was opened. */
 void wf_overlay_know_content(struct wf_overlay *ov);
 
+/* overlay/undo.c */
+int wf_overlay_write_undo(struct wf_overlay *ov,
+			  const struct wf_overlay_rewrite *rewrite); /* durable, but for its name */
+void wf_overlay_remove_undo(struct wf_overlay *ov);
+/* After a commit to the checkpoint itself that was cut short, of base b: the target gets the bytes, size and mtime of b back. A reader
+ * looks whether it can read the first bytes of an append as b, or whether nothing was changed in place. Returns 0; -ESTALE the target is
+ * not surely that file; -EUCLEAN `undo` cannot be used; -EBUSY a reader would have to write; -EOPNOTSUPP the file system of a copy cannot
+ * take out what was inserted; or the system's error. */
+int wf_overlay_take_back(struct wf_overlay *ov, enum wf_mark_kind kind, const struct wf_overlay_base *b);
+/* The text for its error, which is returned. */
+int wf_overlay_say_not_taken_back(struct wf_overlay *ov, enum wf_mark_kind kind, int r, struct wf_error *err);
+
 /* overlay/mark.c */
 /* Holds file, mark and log against each other, finishes or undoes a commit that was cut short (a writer) or looks past
  * it (a reader), and sets ov->base. */
 int wf_overlay_settle_state(struct wf_overlay *ov, struct wf_error *err);
 /* The same for edits that were made on another file: their log is taken as it is. */
 int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err);
+/* For a reader that does not open the overlay: -EBUSY where the target is in the middle of a commit in place. */
+int wf_overlay_check_torn(struct wf_overlay *ov, struct wf_error *err);
 /* Whether a mark says that the edits are in the file at the target already. */
 bool wf_overlay_is_done(const struct wf_overlay *ov);
-/* For a discard: cuts the target back when an append was under way. */
+/* For a discard: gives the target its old bytes when a commit to itself was under way. */
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err);
 
 /* overlay/home.c */

@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "codec/bytes/hold.h"
 #include "codec/bytes/util.h"
 
 /* The pid of who holds a flock on the file, from the kernel's own list; 0 when it does not say (the process that took
@@ -83,7 +84,10 @@ int wf_overlay_lock_checkpoint(struct wf_overlay *ov, struct wf_error *err)
 	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
 		return wf_fail(err, -EINVAL, "%s is neither a regular file nor a block device", ov->checkpoint);
 	if (!ov->writable || ov->elsewhere)
-		return 0;
+		return wf_hold_shared(fd) < 0
+			       ? wf_fail(err, -EBUSY, "%s is being committed in place by another process: try again",
+					 ov->checkpoint)
+			       : 0;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno == EWOULDBLOCK)
 			return say_busy(ov, holder_pid(ov), err);

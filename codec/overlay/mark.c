@@ -70,12 +70,12 @@ static int read_mark(const struct wf_overlay *ov, int *ret_kind, struct wf_overl
 	    wf_le32(m + n - 4) != crc32(0, m, (uInt)n - 4))
 		return wf_fail(err, -EUCLEAN, "%s/commit is damaged: wfctl discard drops the edits", ov->directory);
 	uint32_t version = wf_le32(m + WF_MARK_AT_VERSION), kind = wf_le32(m + WF_MARK_AT_KIND);
-	if (version < WF_MARK_VERSION_OLDEST || version > WF_MARK_VERSION || kind > MARK_APPEND || n != WF_MARK_BYTES)
+	if (version < WF_MARK_VERSION_OLDEST || version > WF_MARK_VERSION || kind > MARK_IN_PLACE || n != WF_MARK_BYTES)
 		return wf_fail(
 			err, -EOPNOTSUPP,
 			"%s holds a commit of another version of weightfs (mark version %u, kind %u, %zu bytes; this one writes "
-			"version %u, kind %u or %u, %u bytes): mount the checkpoint with that version, which settles it",
-			ov->directory, version, kind, n, WF_MARK_VERSION, MARK_REPLACE, MARK_APPEND, WF_MARK_BYTES);
+			"version %u, kinds %u to %u, %u bytes): mount the checkpoint with that version, which settles it",
+			ov->directory, version, kind, n, WF_MARK_VERSION, MARK_REPLACE, MARK_IN_PLACE, WF_MARK_BYTES);
 	*ret_kind = (int)kind;
 	*ret = wf_overlay_get_base(m + WF_MARK_AT_BASE, version >= 2, wf_le32(m + WF_MARK_AT_CONTENT));
 	return 0;
@@ -86,74 +86,23 @@ static void remove_mark(struct wf_overlay *ov)
 	if (ov->dir_fd < 0)
 		return;
 	unlinkat(ov->dir_fd, "commit.new", 0);
-	if (unlinkat(ov->dir_fd, "commit", 0) == 0)
-		wf_sync_directory(ov->dir_fd);
+	int r = unlinkat(ov->dir_fd, "commit", 0) < 0 ? -errno : wf_sync_directory(ov->dir_fd);
 	wf_overlay_drop_next(ov); /* without its mark it is no commit's */
+	if (r == 0 || r == -ENOENT)
+		wf_overlay_remove_undo(ov);
 }
 
-/* ---- cutting back an append ---- */
-
-/* The end of a zip without a comment. */
-static bool ends_whole(int fd)
-{
-	unsigned char end[22];
-	struct stat st;
-	return fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof end &&
-	       pread(fd, end, sizeof end, st.st_size - (off_t)sizeof end) == (ssize_t)sizeof end &&
-	       !memcmp(end, "PK\5\6", 4) && end[20] == 0 && end[21] == 0;
-}
-
-/* Opens the target when it still starts with b, and what follows is surely an append that was left unfinished. */
-static int open_grown(const struct wf_overlay *ov, const struct wf_overlay_base *b, int flags, int *ret_fd)
-{
-	struct wf_overlay_base start;
-	cleanup_fd int fd = wf_overlay_open_target(ov, flags);
-	if (fd < 0)
-		return fd == -ENOENT ? -ESTALE : fd;
-	int r = wf_overlay_base_of(fd, b->size_bytes, &start);
-	if (r < 0)
-		return r == -EIO ? -ESTALE : r;
-	bool same_file = start.dev == b->dev && start.ino == b->ino;
-	if (start.edges_crc32 != b->edges_crc32 ||
-	    (b->has_content ? start.content_crc32 != b->content_crc32 : !same_file))
-		return -ESTALE;
-	/* a copy or a restored file: it may be a later state, of which a commit was finished */
-	struct stat st;
-	if (!same_file && fstat(fd, &st) == 0 && (uint64_t)st.st_size > b->size_bytes && ends_whole(fd))
-		return -ESTALE;
-	*ret_fd = steal_fd(&fd);
-	return 0;
-}
-
-static int cut_back_to(struct wf_overlay *ov, const struct wf_overlay_base *b)
-{
-	int raw_fd;
-	struct stat st;
-	int r = open_grown(ov, b, O_RDWR, &raw_fd);
-	if (r < 0)
-		return r;
-	cleanup_fd int fd = raw_fd;
-	if (fstat(fd, &st) == 0 && (uint64_t)st.st_size == b->size_bytes && st.st_mtim.tv_sec == b->mtime_sec &&
-	    st.st_mtim.tv_nsec == b->mtime_nsec)
-		return 0; /* not a byte was appended, or it was restored */
-	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = b->mtime_sec, .tv_nsec = b->mtime_nsec}};
-	if (ftruncate(fd, (off_t)b->size_bytes) < 0 || futimens(fd, times) < 0 || fsync(fd) < 0)
-		return -errno;
-	return 0;
-}
+/* ---- taking back what a commit did to the checkpoint itself ---- */
 
 int wf_overlay_cut_back(struct wf_overlay *ov)
 {
-	return cut_back_to(ov, &ov->base);
-}
-
-/* Without the mark nobody could undo the append any more. */
-static int say_doubt(const struct wf_overlay *ov, struct wf_error *err)
-{
-	return wf_fail(err, -ESTALE,
-		       "%s has the mark of an unfinished append to a file that is not the one at %s: bring that file "
-		       "back; when it is gone for good, remove the directory",
-		       ov->directory, ov->target);
+	if (!ov->in_place)
+		return wf_overlay_take_back(ov, MARK_APPEND, &ov->base);
+	/* a seal that was not durable: from the first byte that goes back on, the file is what this mark says */
+	int r = write_mark(ov, MARK_IN_PLACE, &ov->base);
+	if (r == 0)
+		ov->marked = WF_OVERLAY_IN_PLACE;
+	return r < 0 ? r : wf_overlay_take_back(ov, MARK_IN_PLACE, &ov->base);
 }
 
 int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err)
@@ -163,12 +112,20 @@ int wf_overlay_undo_append(struct wf_overlay *ov, struct wf_error *err)
 	int r = read_mark(ov, &kind, &b, err);
 	if (r == -EUCLEAN)
 		return 0; /* nobody can read it: it is discarded with the rest */
-	if (r < 0 || kind != MARK_APPEND)
+	if (r < 0 || (kind != MARK_APPEND && kind != MARK_IN_PLACE))
 		return r;
-	r = cut_back_to(ov, &b);
-	if (r == -ESTALE)
-		return say_doubt(ov, err);
-	return r < 0 ? wf_fail(err, r, "%s: cutting back an unfinished append: %s", ov->target, strerror(-r)) : 0;
+	r = wf_overlay_take_back(ov, (enum wf_mark_kind)kind, &b);
+	return r < 0 ? wf_overlay_say_not_taken_back(ov, (enum wf_mark_kind)kind, r, err) : 0;
+}
+
+int wf_overlay_check_torn(struct wf_overlay *ov, struct wf_error *err)
+{
+	int kind;
+	struct wf_overlay_base b;
+	if (read_mark(ov, &kind, &b, NULL) < 0 || kind != MARK_IN_PLACE)
+		return 0;
+	int r = wf_overlay_take_back(ov, MARK_IN_PLACE, &b);
+	return r < 0 ? wf_overlay_say_not_taken_back(ov, MARK_IN_PLACE, r, err) : 0;
 }
 
 /* ---- at opening ---- */
@@ -243,24 +200,17 @@ static int settle_committed(struct wf_overlay *ov, const struct wf_overlay_base 
 	return begun ? go_on_from(ov, err) : drop_committed(ov, err);
 }
 
-static int settle_append(struct wf_overlay *ov, const struct wf_overlay_base *b, struct wf_error *err)
+static int settle_append(struct wf_overlay *ov, enum wf_mark_kind kind, const struct wf_overlay_base *b,
+			 struct wf_error *err)
 {
-	int fd, r = 0;
-	if (!ov->elsewhere && wf_overlay_base_equal(&ov->base, b)) {
-		/* not a byte was appended, or the file of before was restored */
-	} else if (!ov->writable) {
-		r = open_grown(ov, b, O_RDONLY, &fd);
-		if (r == 0)
-			close(fd);
-	} else {
-		r = cut_back_to(ov, b);
-		if (r == 0)
-			wf_log_line(&ov->log, "%s: an unfinished append was cut back; the edits are kept", ov->target);
-	}
-	if (r == -ESTALE)
-		return say_doubt(ov, err);
+	/* an append: not a byte was appended, or the file of before was restored. In place, bytes may differ that nobody samples. */
+	bool same = kind == MARK_APPEND && !ov->elsewhere && wf_overlay_base_equal(&ov->base, b);
+	int r = same ? 0 : wf_overlay_take_back(ov, kind, b);
 	if (r < 0)
-		return wf_fail(err, r, "%s: cutting back an unfinished append: %s", ov->target, strerror(-r));
+		return wf_overlay_say_not_taken_back(ov, kind, r, err);
+	if (!same && ov->writable)
+		wf_log_line(&ov->log, "%s: an unfinished %s; the edits are kept", ov->target,
+			    kind == MARK_APPEND ? "append was cut back" : "commit in place was undone");
 	/* a copy has another inode and other times than the mark says */
 	if (!ov->elsewhere && (r = wf_overlay_base_of(ov->file_fd, b->size_bytes, &ov->base)) < 0)
 		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
@@ -283,8 +233,8 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 			 wf_overlay_base_equal(&now, &mark);
 	if (committed)
 		r = settle_committed(ov, &now, &done, err);
-	else if (r == 0 && kind == MARK_APPEND)
-		r = settle_append(ov, &mark, err);
+	else if (r == 0 && (kind == MARK_APPEND || kind == MARK_IN_PLACE))
+		r = settle_append(ov, (enum wf_mark_kind)kind, &mark, err);
 	if (r < 0 || done)
 		return r;
 	if (committed) {
@@ -299,6 +249,8 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 		ov->replayed = false;
 		return say_stale(ov, &header, err);
 	}
+	if (ov->writable && kind == MARK_NONE)
+		wf_overlay_remove_undo(ov); /* of a commit that was killed before its mark */
 	/* a replace whose rename did not happen; were the file another one, the mark might be wanted again */
 	if (ov->writable && kind == MARK_REPLACE && !committed)
 		remove_mark(ov);
@@ -332,10 +284,11 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 	r = read_mark(ov, &kind, &mark, err);
 	if (r < 0)
 		return r;
-	if (kind == MARK_APPEND)
-		return wf_fail(err, -ESTALE,
-			       "%s has the mark of an unfinished append: mount its own file first, which settles that",
-			       ov->directory);
+	if (kind == MARK_APPEND || kind == MARK_IN_PLACE)
+		return wf_fail(
+			err, -ESTALE,
+			"%s has the mark of an unfinished commit to the file itself: mount its own file first, which settles that",
+			ov->directory);
 	if (kind == MARK_REPLACE && wf_overlay_base_equal(&ov->base, &mark))
 		return wf_fail(err, -ESTALE, "the edits in %s are in %s already", ov->directory, ov->checkpoint);
 	r = wf_overlay_read_header(ov, "log", &header, &found, err);
@@ -354,6 +307,16 @@ int wf_overlay_settle_onto(struct wf_overlay *ov, struct wf_error *err)
 
 /* ---- committing ---- */
 
+int wf_overlay_save(struct wf_overlay *ov, const struct wf_overlay_rewrite *rewrite, struct wf_error *err)
+{
+	int r = wf_overlay_write_undo(ov, rewrite);
+	if (r < 0) {
+		wf_overlay_remove_undo(ov);
+		return wf_fail(err, r, "%s/undo, where the old bytes go first: %s", ov->directory, strerror(-r));
+	}
+	return 0;
+}
+
 int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
 			    struct wf_error *err)
 {
@@ -364,9 +327,19 @@ int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, 
 		r = wf_overlay_sync(ov);
 	if (ov->next_state == WF_NEXT_NONE)
 		wf_overlay_drop_next(ov); /* an older one is not this commit's */
-	ov->mark_append = kind == WF_OVERLAY_APPEND;
+	if (r == 0 && kind == WF_OVERLAY_IN_PLACE) {
+		/* bytes inside change: what is left of the old file is known by its content alone */
+		wf_overlay_know_content(ov);
+		r = ov->base.has_content ? 0 : -ESTALE;
+	}
+	ov->marked = kind;
+	ov->in_place = kind == WF_OVERLAY_IN_PLACE;
 	if (r == 0)
-		r = write_mark(ov, ov->mark_append ? MARK_APPEND : MARK_REPLACE, ov->mark_append ? &ov->base : to_be);
+		r = write_mark(ov,
+			       kind == WF_OVERLAY_REPLACE  ? MARK_REPLACE
+			       : kind == WF_OVERLAY_APPEND ? MARK_APPEND
+							   : MARK_IN_PLACE,
+			       kind == WF_OVERLAY_REPLACE ? to_be : &ov->base);
 	return r < 0 ? wf_fail(err, r, "%s: %s", ov->directory, strerror(-r)) : 0;
 }
 
@@ -378,10 +351,11 @@ void wf_overlay_commit_abort(struct wf_overlay *ov)
 int wf_overlay_seal_append(struct wf_overlay *ov, const struct wf_overlay_base *grown)
 {
 	/* one mark takes the place of the other in one step. Should only its durability fail and the append be cut
-	 * back, it names a file that is not there: a replace that did not happen. */
+	 * back, it names a file that is not there: a replace that did not happen. What a commit in place changed does not
+	 * go back in one step: wf_overlay_cut_back puts that one's mark back first. */
 	int r = write_mark(ov, MARK_REPLACE, grown);
 	if (r == 0)
-		ov->mark_append = false;
+		ov->marked = WF_OVERLAY_REPLACE;
 	return r;
 }
 
@@ -401,7 +375,7 @@ int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, 
 	struct wf_overlay_base base;
 	struct stat st, old;
 	int r = wf_overlay_base_of(fd, UINT64_MAX, &base);
-	if (r == 0 && ov->mark_append)
+	if (r == 0 && ov->marked != WF_OVERLAY_REPLACE)
 		r = wf_overlay_seal_append(ov, &base);
 	if (r < 0)
 		return r;

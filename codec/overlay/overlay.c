@@ -46,7 +46,7 @@ static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 static int do_without(struct wf_overlay *ov, int r, struct wf_error *err)
 {
 	struct wf_overlay_base base;
-	if (ov->writable || r == -ENOMEM)
+	if (ov->writable || ov->torn || r == -ENOMEM)
 		return r;
 	r = wf_overlay_base_look(ov->file_fd, UINT64_MAX, &base);
 	if (r < 0)
@@ -233,6 +233,16 @@ int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, si
 		*ret_edits = edits;
 		snprintf(ret_failure, size, "%s", ov.failure);
 	}
+	free_all(&ov);
+	return r;
+}
+
+int wf_overlay_check_whole(const char *path, struct wf_error *err)
+{
+	struct wf_overlay ov;
+	int r = begin_without(&ov, path, false, err);
+	if (r == 0 && !ov.elsewhere && wf_overlay_open_directory(&ov, NULL) == 0)
+		r = wf_overlay_check_torn(&ov, err);
 	free_all(&ov);
 	return r;
 }

@@ -5,6 +5,7 @@
  *   lock      flock'ed while a writer has the overlay; holds its pid
  *   log       a header that names the base file, then one checksummed record for each edit (overlay/log.c draws it)
  *   commit    the mark of a commit under way (overlay/mark.c draws it)
+ *   undo      of a commit in place: what stood where it changes bytes of the checkpoint (overlay/format.h draws it)
  *   log.next  while a commit ends: the log that follows it, with what the new file does not hold (overlay/next.c)
  *   data/N    sparse extent files: what was written into one storage, at the storage's own offsets
  *   log.cut.N what followed a broken record, kept for a person to look at
@@ -44,6 +45,13 @@
  *   committed()                the same as above
  *   (failure: cut_back, commit_abort)      P = B: replay
  *
+ *   in place    state                      at the next opening
+ *   --------    -----                      -------------------
+ *   save(), commit_begin(IN_PLACE)  undo, mark B   P is B, changed where `undo` says: a writer undoes that, then replays
+ *   bytes behind the end; bytes changed; bytes inserted at the start, fsync; the head; cut; fsync       the same
+ *   seal_append()              mark T      as of an append
+ *   (failure: cut_back, commit_abort)      P = B: replay
+ *
  *   A commit to a target of another format is a REPLACE that ends with written() in place of committed(): log and mark stay, P (the target)
  *   is T, and the next edit takes the mark away first, so that an opening after it replays the whole log on B.
  *
@@ -52,7 +60,8 @@
  *   An append to a file that has another inode than B said, and that ends like a whole zip, may be a later state that was
  *   restored: it is not cut back.
  * The clone of a whole file that is appended to and then renamed is a REPLACE. A reader that opens while an append is
- * under way (or was cut short) is told B's size and reads that much of the file.
+ * under way (or was cut short) is told B's size and reads that much of the file. In the middle of a commit in place the file is nothing
+ * that a reader could show: it waits for a running one (overlay/lock.c), and is refused where that was cut short.
  *
  * Durability: wf_overlay_sync makes the extents durable before the log that speaks of them, so that after a power loss
  * no record names bytes that are not there.
@@ -174,20 +183,39 @@ void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
 bool wf_overlay_is_dirty(const struct wf_overlay *ov);
 
 /* ---- commit; the checkpoint's lock keeps edits away from begin to committed or abort ---- */
-enum wf_overlay_commit { WF_OVERLAY_REPLACE, WF_OVERLAY_APPEND };
+enum wf_overlay_commit { WF_OVERLAY_REPLACE, WF_OVERLAY_APPEND, WF_OVERLAY_IN_PLACE };
+
+/* What a commit in place does to the checkpoint. After commit_begin it writes behind the end first, then over the pieces, but for one that
+ * begins at 0 where bytes are inserted: it inserts those, makes that durable, and then writes the head, which is as much longer. At last
+ * it cuts. */
+struct wf_overlay_piece {
+	uint64_t offset, len;
+};
+struct wf_overlay_rewrite {
+	const struct wf_overlay_piece
+		*pieces;   /* of the base, changed or cut off: ascending, apart, none empty; borrowed */
+	uint32_t count;    /* at most WF_UNDO_PIECES_MAX */
+	uint64_t inserted; /* at the start: whole blocks, of a file without holes, and the first piece begins there */
+	uint64_t grown_bytes; /* size before they are inserted and anything is cut */
+	uint64_t final_bytes; /* size at the end, less what is inserted; with inserted > 0 it is grown_bytes */
+	uint64_t head_bytes;  /* of the new head, 0 where that stays; and its CRC-32 */
+	uint32_t head_crc32;
+};
 
 /* Whether the file at the checkpoint's path is still the base (a touched one is): 0, -ESTALE with a text, or the system's
  * error. */
 int wf_overlay_check_base(struct wf_overlay *ov, struct wf_error *err);
-/* Everything so far and the mark are durable on return. to_be: of the finished temporary file for REPLACE, NULL for
- * APPEND. */
+/* Before commit_begin of a commit in place: copies what that is going to change into `undo`, durably. It takes as long as writing the
+ * pieces does, and needs no lock: nobody edits. Returns 0, or the error of reading or writing with a text. */
+int wf_overlay_save(struct wf_overlay *ov, const struct wf_overlay_rewrite *rewrite, struct wf_error *err);
+/* Everything so far and the mark are durable on return. to_be: of the finished temporary file for REPLACE, else NULL. */
 int wf_overlay_commit_begin(struct wf_overlay *ov, enum wf_overlay_commit kind, const struct wf_overlay_base *to_be,
 			    struct wf_error *err);
-/* Undoes a partial append: the target has the base's size and mtime again. */
+/* Undoes a partial append or commit in place: the target has the base's bytes, size and mtime again. */
 int wf_overlay_cut_back(struct wf_overlay *ov);
 /* The commit failed and the target is as it was. */
 void wf_overlay_commit_abort(struct wf_overlay *ov);
-/* An append is finished and durable: from here on the edits count as in the file, which is `grown` now. Returns 0, or an
+/* An append or a commit in place is finished and durable: from here on the edits count as in the file, which is `grown` now. Returns 0, or an
  * error after which the append can still be cut back. */
 int wf_overlay_seal_append(struct wf_overlay *ov, const struct wf_overlay_base *grown);
 /* The log that follows the commit, for what the new file `to_be` does not hold (scratch files): before the mark of a REPLACE, or before the
@@ -218,6 +246,9 @@ int wf_overlay_forget(struct wf_overlay *ov);
 /* What waits beside the file at that path (which need not exist), whoever has it open: edits, and why the last commit failed
  * (empty: it did not). Returns 0; -EPERM it is not ours; -EUCLEAN, -EOPNOTSUPP as wf_overlay_open; or the system's error. */
 int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
+/* For who opens a file without the overlay beside it: whether its bytes are those of one state. 0 (also where nobody can tell); -EBUSY in
+ * the middle of a commit in place, which runs or was cut short. */
+int wf_overlay_check_whole(const char *path, struct wf_error *err);
 /* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use; -EPERM it is
  * not ours; -ESTALE an append was left unfinished, and the file that is there is not (surely) the one that has it. */
 int wf_overlay_discard(const char *checkpoint, struct wf_error *err);

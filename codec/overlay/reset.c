@@ -36,6 +36,7 @@ int wf_overlay_clear(struct wf_overlay *ov, bool (*keep)(void *ctx, uint32_t num
 		return r;
 	if (unlinkat(ov->dir_fd, "commit", 0) < 0 && errno != ENOENT)
 		return -errno;
+	wf_overlay_remove_undo(ov); /* what a mark still needs is never dropped before it */
 	ov->new_log_name = true;
 	ov->next_state = WF_NEXT_NONE;
 	return 0;

@@ -60,6 +60,7 @@ struct storage_place {
 /* The storages that somebody outside has mapped, each with the memory that it was in then. */
 struct wf_lease {
 	uint32_t n;
+	bool all; /* of wf_placement_lease_all */
 	struct leased {
 		uint32_t storage;
 		struct slab *slab;
@@ -87,7 +88,8 @@ struct wf_placement {
 	struct wf_storage_mirror mirror;
 	struct storage_place *places; /* [storage] */
 	uint32_t place_count;
-	atomic_uint lease_count;
+	atomic_uint lease_count; /* of memory on a device */
+	atomic_uint hold_count;  /* of wf_placement_lease_all, whatever they lease */
 };
 
 /* placement/slab.c; p->lock is held, but for placement_look and _set_state */

@@ -125,13 +125,12 @@ int wf_placement_lease_all(struct wf_placement *p, struct wf_lease **ret)
 			add(p, lease, i); /* what is not shared is read through the mount */
 	pthread_mutex_unlock(&p->lock);
 	pthread_rwlock_unlock(&p->gate);
-	if (r == 0 && lease->n == 0) {
-		free(lease);
-		lease = NULL;
-	}
 	if (r < 0)
 		return r;
-	if (lease)
+	/* with nothing on a device, too: somebody knows then where bytes stand in the file */
+	lease->all = true;
+	atomic_fetch_add(&p->hold_count, 1);
+	if (lease->n > 0)
 		atomic_fetch_add(&p->lease_count, 1);
 	*ret = lease;
 	return 0;
@@ -153,7 +152,10 @@ void wf_placement_release(struct wf_placement *p, struct wf_lease *lease)
 	pthread_mutex_unlock(&p->lock);
 	placement_compact(p);
 	pthread_rwlock_unlock(&p->gate);
-	atomic_fetch_sub(&p->lease_count, 1);
+	if (lease->all)
+		atomic_fetch_sub(&p->hold_count, 1);
+	if (!lease->all || lease->n > 0)
+		atomic_fetch_sub(&p->lease_count, 1);
 	free(lease);
 }
 

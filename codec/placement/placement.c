@@ -250,6 +250,11 @@ bool wf_placement_is_leased(struct wf_placement *p)
 	return atomic_load(&p->lease_count) > 0;
 }
 
+bool wf_placement_is_held(struct wf_placement *p)
+{
+	return atomic_load(&p->hold_count) > 0;
+}
+
 static void give_up_places(struct wf_placement *p)
 {
 	for (uint32_t i = 0; i < p->place_count; i++)

@@ -91,9 +91,10 @@ bool wf_placement_shares(struct wf_placement *p, uint32_t storage);
 /* Places the storage and keeps it there until the lease is released. Returns: 0; -EOPNOTSUPP; -ENOMEM there is no room on the
  * device; -EUCLEAN; -EIO. */
 int wf_placement_lease(struct wf_placement *p, uint32_t storage, struct wf_lease **ret);
-/* The same for every storage that is, or is to be, on a device that shares; what cannot be placed stays in the file. *ret is
- * NULL when there is none. Returns 0 or -ENOMEM. */
+/* The same for every storage that is, or is to be, on a device that shares; what cannot be placed stays in the file. A
+ * lease of nothing is one as well: who has it knows where bytes stand in the file. Returns 0 or -ENOMEM. */
 int wf_placement_lease_all(struct wf_placement *p, struct wf_lease **ret);
+bool wf_placement_is_held(struct wf_placement *p); /* whether any of those is left */
 void wf_placement_release(struct wf_placement *p, struct wf_lease *lease);
 
 /* How another process maps a storage. Valid while it is leased. */

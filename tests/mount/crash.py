@@ -8,7 +8,7 @@ For each mode of commit: N calls change files during one commit. In turn the pro
 checkpoint must be the old one or the new one, and the next mount must show every fsynced edit and be able to commit. The same
 with ENOSPC and EIO: the commit must report the fault or get along without that call; in the first case checkpoint and mount are as
 they were and a second commit succeeds. An fsync is treated alike: killed inside, each edit is there or not; once it has returned,
-all are. A commit of a safetensors file likewise. Where there are more points than --points, an even sample of them is taken, and the
+all are. A commit of a safetensors file likewise, one that changes the file in its place at every call. Where there are more points than --points, an even sample of them is taken, and the
 counts say so. Prints TAP.
 """
 import argparse
@@ -77,6 +77,8 @@ def snapshot(mnt):
 
 class World:
     """A directory with a checkpoint, and the daemon on it."""
+
+    in_place = False  # commits change the file itself: while one is under way it is no checkpoint
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="weightfs-crash-")
@@ -174,14 +176,17 @@ class World:
 class FlatWorld(World):
     """The same with a safetensors file, of which every commit makes a new file."""
 
+    last = b"12345"
+
     def make(self):
         tensors = {"a": ("F32", 20000, floats(20000, 1)), "b": ("F32", 3000, floats(3000, 2)), "c": ("I64", 4, struct.pack("<4q", 1, 2, 3, 4)),
-                   "view": ("U8", 5, b"12345")}
+                   "view": ("U8", len(self.last), self.last)}
         head, at = {"__metadata__": {"format": "pt"}}, 0
         for name, (dtype, count, data) in tensors.items():
             head[name] = {"dtype": dtype, "shape": [count], "data_offsets": [at, at + len(data)]}
             at += len(data)
         text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
         with open(self.file, "wb") as f:
             f.write(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
 
@@ -202,6 +207,40 @@ class FlatWorld(World):
         ends = [e["data_offsets"][1] for name, e in json.loads(content[8:8 + n]).items() if name != "__metadata__"]
         if 8 + n + max(ends) != len(content):
             raise Mismatch("the file is torn")
+
+
+class InPlaceWorld(FlatWorld):
+    """The same with commit=append, and edits after which the file can stay: a header that outgrows its room, bytes inside a tensor, one of
+    which all bytes are new, two that are new."""
+
+    in_place = True
+    last = b"12345678"  # what comes behind it is aligned
+
+    def edits(self):
+        def at(*names):
+            return os.path.join(self.mnt, *names)
+
+        def metadata():
+            with open(at(".weightfs", "metadata", "history"), "w") as f:
+                f.write("trained, and trained again; " * 200)
+
+        def replace():
+            with open(at("c"), "wb") as f:
+                f.write(struct.pack("<4q", 5, 6, 7, 8))
+        a, b = World.edits(self)[:2]
+        new = World.edits(self)[5]
+        return [a, b, metadata, replace, lambda: os.link(at("b"), at("d")), new]
+
+
+class CutWorld(InPlaceWorld):
+    """A tensor at the end goes, and a smaller one comes."""
+
+    def edits(self):
+        def new():
+            with open(os.path.join(self.mnt, "n"), "wb") as f:
+                f.write(b"abc")
+        a, b = World.edits(self)[:2]
+        return [a, b, lambda: os.unlink(os.path.join(self.mnt, "view")), new]
 
 
 kind = World  # which of them the functions below make
@@ -230,8 +269,11 @@ def reference(mode):
         sync_calls = w.calls()
         new = snapshot(w.mnt)
         w.plan("0 commit")
+        inode = os.stat(w.file).st_ino
         if commit(w).returncode != 0:
             raise Mismatch("a commit without faults failed")
+        if (os.stat(w.file).st_ino == inode) != (mode == "append"):
+            raise Mismatch("the commit went another way: " + open(os.path.join(w.mnt, ".weightfs", "log")).read()[-300:])
         commit_calls = w.calls()
         if snapshot(w.mnt) != new:
             raise Mismatch("the mount changed over a commit")
@@ -258,6 +300,18 @@ def finish(w, mode, expected):
         raise Mismatch("the file does not say what the mount said")
 
 
+def read_cut_short(w, states):
+    """A reader, which repairs nothing, shows all of a state or refuses and says what to do."""
+    mounted = subprocess.run([WEIGHTFS, "-o", "ro", w.file, w.mnt], stderr=subprocess.PIPE, text=True)
+    if mounted.returncode and "cut short" not in mounted.stderr:
+        raise Mismatch("a reader: " + mounted.stderr.strip())
+    if mounted.returncode == 0:
+        now = snapshot(w.mnt)
+        w.umount()
+        if now not in states:
+            raise Mismatch("a reader is shown a state that there never was")
+
+
 def kill_in_commit(mode, at, old, new):
     w = kind()
     try:
@@ -270,6 +324,8 @@ def kill_in_commit(mode, at, old, new):
         w.detach()
         if mode == "replace":
             w.check()  # whole at every instant, not only after the next mount
+        if w.in_place:
+            read_cut_short(w, (old, new))
         if result.returncode == 0:
             raise Mismatch("a killed commit was reported as done")
         finish(w, mode, [new])
@@ -417,10 +473,10 @@ def kill_with_scratch(mode, at):
         w.plan(f"{at} kill")
         commit(w)
         w.detach()
-        w.mount("ro")
-        if {name for name in os.listdir(w.mnt) if name.endswith(".aside~")} != {name + ".aside~" for name in keep}:
+        read_cut_short(w, ()) if w.in_place else w.mount("ro")
+        if not w.in_place and {name for name in os.listdir(w.mnt) if name.endswith(".aside~")} != {name + ".aside~" for name in keep}:
             raise Mismatch(f"a read-only mount has {os.listdir(w.mnt)}")
-        w.detach()
+        subprocess.run(["umount", "-l", w.mnt], stderr=subprocess.DEVNULL)
         mounted = subprocess.run([WEIGHTFS, w.file, w.mnt], stderr=subprocess.PIPE, text=True)
         if mounted.returncode or "left out" in mounted.stderr:
             raise Mismatch("the next mount: " + mounted.stderr)
@@ -531,6 +587,13 @@ def main():
     old, new, _, commit_calls = reference("replace")
     case("safetensors: killed in a commit", (commit_calls, lambda at: kill_in_commit("replace", at, old, new)))
     case("safetensors: ENOSPC in a commit", (commit_calls, lambda at: fail_in_commit("replace", at, "ENOSPC", old, new)))
+    sample = args.points
+    for kind, what in ((InPlaceWorld, "in place"), (CutWorld, "cut in place")):
+        args.points = 200  # each of them
+        old, new, _, commit_calls = reference("append")
+        case(f"safetensors, {what}: killed in a commit", (commit_calls, lambda at: kill_in_commit("append", at, old, new)))
+        args.points = sample
+        case(f"safetensors, {what}: EIO in a commit", (commit_calls, lambda at: fail_in_commit("append", at, "EIO", old, new)))
     print(f"1..{n}")
     sys.exit(1 if failed else 0)
 

@@ -59,6 +59,7 @@ static const struct {
 	{"SETTLE_RESTORE", SETTLE_RESTORE, 3},
 	{"MARK_REPLACE", MARK_REPLACE, 0},
 	{"MARK_APPEND", MARK_APPEND, 1},
+	{"MARK_IN_PLACE", MARK_IN_PLACE, 2},
 	{"pending", WF_RECORD_PENDING, 1},
 	{"no number", WF_NO_NUMBER, 4294967295u},
 	{"data files", WF_DATA_FILES_MAX, 4194304},
@@ -87,6 +88,16 @@ static const struct {
 	{"mark: CRC", WF_MARK_AT_CRC, 72},
 	{"mark", WF_MARK_BYTES, 76},
 	{"base", WF_BASE_BYTES, 44},
+	{"undo", WF_UNDO_HEADER_BYTES, 64},
+	{"undo: version", WF_UNDO_AT_VERSION, 16},
+	{"undo: count", WF_UNDO_AT_COUNT, 20},
+	{"undo: inserted", WF_UNDO_AT_INSERTED, 24},
+	{"undo: grown", WF_UNDO_AT_GROWN, 32},
+	{"undo: final", WF_UNDO_AT_FINAL, 40},
+	{"undo: head", WF_UNDO_AT_HEAD_LENGTH, 48},
+	{"undo: CRC of the head", WF_UNDO_AT_HEAD_CRC, 56},
+	{"undo: CRC", WF_UNDO_AT_CRC, 60},
+	{"undo: piece", WF_UNDO_PIECE_BYTES, 16},
 	{"magic", WF_MAGIC_BYTES, 16},
 };
 
@@ -113,6 +124,7 @@ static void test_numbers(void **state)
 				 numbers[i].is);
 	assert_memory_equal(WF_LOG_MAGIC, "weightfs edits\r\n", 17);
 	assert_memory_equal(WF_MARK_MAGIC, "weightfs commit\n", 17);
+	assert_memory_equal(WF_UNDO_MAGIC, "weightfs undoing", 17);
 	assert_string_equal(WF_RECORD_ID, "record");
 	assert_string_equal(WF_DATA_FILE_ID, "data file");
 }
@@ -263,7 +275,7 @@ static void test_mark_versions(void **state)
 		 {"mark version 3", "100 bytes", "76 bytes"}},
 		{"shorter, of a later program", 4, 0, 40, false, -EOPNOTSUPP, {"mark version 4", "40 bytes"}},
 		{"of no program", 0, 0, 76, false, -EOPNOTSUPP, {"mark version 0"}},
-		{"of another kind", 2, 2, 76, false, -EOPNOTSUPP, {"mark version 2, kind 2", "kind 0 or 1"}},
+		{"of another kind", 2, 3, 76, false, -EOPNOTSUPP, {"mark version 2, kind 3", "kinds 0 to 2"}},
 		{"damaged", 3, 0, 76, true, -EUCLEAN, {"damaged"}},
 		{"cut", 2, 0, 20, false, -EUCLEAN, {"damaged"}},
 		{"the last one", 2, 1, 76, false, 0, {NULL}},

@@ -18,6 +18,7 @@ import mmap
 import os
 import posixpath
 import signal
+import struct
 import sys
 from collections import OrderedDict
 from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
@@ -32,6 +33,8 @@ Pages = Union[mmap.mmap, bytearray]
 StrPath = Union[str, "os.PathLike[str]"]
 
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # a private mapping counts against no memory limit until it is written to
+# a shared lock of the open file (F_OFD_SETLK): l_type F_RDLCK, l_whence SEEK_SET, l_start 2^62, l_len 1, l_pid 0; struct flock of 64-bit Linux
+OFD_SETLK, HOLD = 37, struct.pack("hhqqi0q", 0, 0, 1 << 62, 1, 0)
 NO_EDITS_MEANWHILE = 5  # attempts at it
 
 class Opaque(NamedTuple):
@@ -232,6 +235,17 @@ def source_of(path: StrPath) -> Tuple[Source, str]:
         at, prefix = parent, posixpath.join(name, prefix) if prefix else name
 
 
+def _stay(fd: int) -> None:
+    """Its bytes do not move while this descriptor lives, or a mapping made of it, which has a copy: no commit=append changes the file in its
+    place. Raises BlockingIOError where one does at the moment."""
+    try:
+        fcntl.fcntl(fd, OFD_SETLK, HOLD)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without such locks
+
+
 class CheckpointPages:
     """The checkpoint's own file, mapped once for all tensors whose elements stand in it one after the other."""
 
@@ -252,6 +266,7 @@ class CheckpointPages:
     def _map(file: str, file_id: Tuple[int, ...]) -> Optional[mmap.mmap]:
         try:
             with open(file, "rb") as f:
+                _stay(f.fileno())
                 st = os.fstat(f.fileno())
                 return private_mapping(f.fileno()) if (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns) == file_id else None
         except OSError:
