@@ -69,6 +69,36 @@ static int check_storages(const struct wf_plan *p, const struct wf_storages *ss,
 	return r;
 }
 
+/* The array at which a patch was made has the bytes that it was to get: it was found by its place among all. */
+static int check_patch(const struct wf_plan *p, struct wf_storages *ss, uint32_t i, struct wf_error *err)
+{
+	enum { PIECE = 64u << 10 };
+	const struct wf_storage *is = wf_storage_get(ss, i), *was = wf_storage_get(p->in.storages, i);
+	cleanup_free unsigned char *piece = malloc(2 * PIECE);
+	int r = piece ? 0 : -ENOMEM;
+	bool same = is && is->array != WF_NIL && !is->bad && is->size_bytes == was->size_bytes;
+	for (uint64_t at = 0; same && r == 0 && at < was->size_bytes; at += PIECE) {
+		size_t n = (size_t)WF_MIN(was->size_bytes - at, (uint64_t)PIECE);
+		r = wf_storage_read(ss, i, at, piece, n);
+		if (r == 0)
+			r = wf_storage_read(p->in.storages, i, at, piece + PIECE, n);
+		same = r == 0 && memcmp(piece, piece + PIECE, n) == 0;
+	}
+	return r < 0   ? wf_fail(err, r, "an array of the file just written: %s", strerror(-r))
+	       : !same ? wf_fail(err, -EUCLEAN,
+				 "the file just written is wrong: an array inside its pickle has other bytes")
+		       : 0;
+}
+
+static int check_patches(const struct wf_plan *p, struct wf_storages *ss, struct wf_error *err)
+{
+	int r = 0;
+	for (uint32_t i = 0; i < p->patch_count && r == 0; i++)
+		if (p->patches[i].storage != WF_NO_STORAGE)
+			r = check_patch(p, ss, p->patches[i].storage, err);
+	return r;
+}
+
 /* The pickle reads, and the storages that it names are there with their sizes. */
 static int check_pickle(const struct wf_plan *p, struct wf_container *c, struct wf_error *err)
 {
@@ -82,6 +112,8 @@ static int check_pickle(const struct wf_plan *p, struct wf_container *c, struct 
 		r = wf_storages_new(g, c, &ss, err);
 	if (r == 0)
 		r = check_storages(p, ss, err);
+	if (r == 0)
+		r = check_patches(p, ss, err);
 	wf_storages_free(ss);
 	return r;
 }
@@ -124,7 +156,7 @@ static int check_records(const struct wf_plan *p, const struct wf_container *c, 
 int wf_commit_check(const struct wf_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err)
 {
 	/* a legacy stream, a plain pickle and a safetensors file have records only when they were read */
-	int r = p->legacy || p->plain || p->safetensors || p->pickle_bytes <= CHECKED_PICKLE_BYTES
+	int r = p->legacy || p->plain || p->safetensors || p->patch_count > 0 || p->pickle_bytes <= CHECKED_PICKLE_BYTES
 			? check_pickle(p, written, err)
 			: 0;
 	if (r == 0 && p->safetensors)

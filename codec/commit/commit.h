@@ -79,6 +79,16 @@ struct wf_moved_bytes {
 	wf_ref array, from;
 };
 
+/* A piece of a pickle that is copied but for it. */
+struct wf_patch {
+	uint64_t start, end;   /* in the old pickle, from its first byte on */
+	uint64_t bytes_out;    /* of what takes its place: */
+	wf_ref bytes;          /* the bytes of an array, in the form of the opcode op; WF_NIL: a FRAME */
+	uint32_t storage;      /* the array's */
+	uint64_t framed_bytes; /* that it holds now */
+	uint8_t op;
+};
+
 /* A call that became another one, and what it was. */
 struct wf_call_before {
 	wf_ref call, func, args, state;
@@ -86,13 +96,13 @@ struct wf_call_before {
 
 struct wf_plan {
 	struct wf_commit_input in;
-	bool legacy;        /* a legacy stream is written, ... */
-	bool plain;         /* ... or a pickle, ... */
-	bool safetensors;   /* ... or a safetensors file; else a zip, ... */
-	bool anew;          /* ... of which no record was in a zip before */
-	bool exact;         /* a new file whose storages must lie where torch computes them, in pickle order */
-	bool keep_layout;   /* .format_version and .storage_alignment stay: torch will compute places */
-	bool keep_pickle;   /* the pickle is copied: verbatim, or TorchScript of which bytes alone changed */
+	bool legacy;      /* a legacy stream is written, ... */
+	bool plain;       /* ... or a pickle, ... */
+	bool safetensors; /* ... or a safetensors file; else a zip, ... */
+	bool anew;        /* ... of which no record was in a zip before */
+	bool exact;       /* a new file whose storages must lie where torch computes them, in pickle order */
+	bool keep_layout; /* .format_version and .storage_alignment stay: torch will compute places */
+	bool keep_pickle; /* the pickle is copied, but for patches: verbatim, or TorchScript of which bytes alone changed */
 	const char *prefix; /* zip; the old container's, or "archive" */
 	uint32_t alignment;
 	struct wf_part *parts;
@@ -109,6 +119,8 @@ struct wf_plan {
 	bool pickle_kept;
 	struct wf_moved_bytes *moved;
 	uint32_t moved_count;
+	struct wf_patch *patches; /* in the order of the pickle */
+	uint32_t patch_count;
 	struct wf_call_before *calls;
 	uint32_t call_count;
 	/* safetensors: its header with the length before it, the entries, which are the parts, and the parts in the order of their data */
@@ -134,6 +146,11 @@ void wf_plan_undo(struct wf_plan *plan);
 /* The commit succeeded: ids and strings of the graph become those that were written. */
 void wf_plan_adopt(struct wf_plan *plan);
 void wf_plan_free(struct wf_plan *plan);
+/* Whether the pickle is the old one, byte for byte. */
+static inline bool wf_plan_copies_pickle(const struct wf_plan *p)
+{
+	return p->keep_pickle && p->patch_count == 0;
+}
 /* Writes the pickle of the plan. */
 int wf_plan_write_pickle(const struct wf_plan *plan, struct wf_out *o, struct wf_error *err);
 

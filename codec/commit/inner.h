@@ -4,6 +4,7 @@
 #pragma once
 
 #include "codec/commit/commit.h"
+#include "codec/pickle/pickle.h"
 
 /* What is known of storages and names while a plan is made. */
 struct wf_naming {
@@ -31,6 +32,10 @@ int wf_plan_flatten_views(struct wf_plan *p, struct wf_error *err);
 
 /* commit/arrays.c: arrays that changed inside the pickle get their bytes as new objects of the graph. */
 int wf_plan_move_bytes(struct wf_plan *p, struct wf_error *err);
+
+/* commit/patch.c: the same arrays as pieces of a pickle that is copied but for them; and that pickle (of `to`, write and ctx are used). */
+int wf_plan_patch(struct wf_plan *p, struct wf_error *err);
+int wf_plan_write_patched(const struct wf_plan *p, const struct wf_pickle_writer *to, struct wf_error *err);
 
 /* commit/inline.c: tensors over storages that the pickle names (p->live), in a format without records */
 int wf_plan_inline(struct wf_plan *p, struct wf_error *err);

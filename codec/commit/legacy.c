@@ -132,8 +132,9 @@ static int write_stream(struct stream *s, const struct wf_part *parts)
 		return wf_fail(s->err, -EOPNOTSUPP, "the checkpoint is not a file");
 	int r = wf_out_copy(s->out, s->old.fd, 0, object->header_offset);
 	if (r == 0)
-		r = s->plan->keep_pickle ? wf_out_copy(s->out, s->old.fd, object->header_offset, object->stored_bytes)
-					 : wf_plan_write_pickle(s->plan, s->out, s->err);
+		r = wf_plan_copies_pickle(s->plan)
+			    ? wf_out_copy(s->out, s->old.fd, object->header_offset, object->stored_bytes)
+			    : wf_plan_write_pickle(s->plan, s->out, s->err);
 	if (r == 0)
 		r = write_keys(s, parts);
 	for (uint32_t i = 0; i < s->plan->count && r == 0; i++)

@@ -119,7 +119,7 @@ static int zip_parts(struct wf_plan *p, const struct wf_naming *n)
 		if (n->owner[i]) {
 			if (!p->exact && p->live[n->owner[i] - 1])
 				r = add_storage(p, n, n->owner[i] - 1);
-		} else if (strcmp(name, "data.pkl") == 0 && !p->keep_pickle) {
+		} else if (strcmp(name, "data.pkl") == 0 && !wf_plan_copies_pickle(p)) {
 			r = add_pickle(p);
 		} else if (p->keep_layout && p->in.alignment && is_alignment_record(name)) {
 			r = add_alignment(p, name);

@@ -14,7 +14,8 @@ static int write_all(const struct wf_plan *p, struct wf_out *o, struct wf_error 
 	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
 	if (!object || !wf_source_locate(wf_container_file(c), 0, &old))
 		return wf_fail(err, -EOPNOTSUPP, "the checkpoint is not a file");
-	int r = p->keep_pickle ? wf_out_copy(o, old.fd, 0, object->size_bytes) : wf_plan_write_pickle(p, o, err);
+	int r = wf_plan_copies_pickle(p) ? wf_out_copy(o, old.fd, 0, object->size_bytes)
+					 : wf_plan_write_pickle(p, o, err);
 	if (r == 0 && object->size_bytes < size)
 		r = wf_out_copy(o, old.fd, object->size_bytes, size - object->size_bytes);
 	return r < 0 ? r : wf_out_finish(o);

@@ -84,13 +84,19 @@ static struct wf_pickle_writer hooks_of(const struct wf_plan *p, wf_ref (*persid
 					 .as_read = true};
 }
 
+static int write_pickle(const struct wf_plan *p, const struct wf_pickle_writer *hooks, struct wf_error *err)
+{
+	return p->keep_pickle ? wf_plan_write_patched(p, hooks, err)
+			      : wf_pickle_write(p->in.graph, p->in.root, hooks, err);
+}
+
 static int run_pickle(struct wf_plan *p, const struct wf_pickle_writer *hooks, struct wf_error *err)
 {
 	wf_buffer_free(&p->pickle);
 	p->pickle_bytes = 0;
 	p->pickle_crc32 = 0;
 	p->pickle_kept = true;
-	return wf_pickle_write(p->in.graph, p->in.root, hooks, err);
+	return write_pickle(p, hooks, err);
 }
 
 struct replay {
@@ -120,7 +126,7 @@ int wf_plan_write_pickle(const struct wf_plan *p, struct wf_out *o, struct wf_er
 		return wf_out_write(o, p->pickle.data, p->pickle.len);
 	struct replay w = {.plan = p, .out = o};
 	const struct wf_pickle_writer hooks = hooks_of(p, replay_id, replay_write, &w);
-	int r = wf_pickle_write(p->in.graph, p->in.root, &hooks, err);
+	int r = write_pickle(p, &hooks, err);
 	if (r == 0 && (w.bytes != p->pickle_bytes || w.crc32 != p->pickle_crc32))
 		r = wf_fail(err, -ESTALE, "the pickle changed while it was written");
 	return r;
@@ -207,6 +213,23 @@ static void add_companions(struct wf_plan *p)
 		}
 }
 
+/* What the pickle names is what has a record; arrays inside it that changed are written over. */
+static int keep_pickle(struct wf_plan *p, struct wf_error *err)
+{
+	const struct wf_pickle_writer hooks = hooks_of(p, NULL, measure_planned, p);
+	uint32_t count = wf_storages_count(p->in.storages);
+	for (uint32_t i = 0; i < count; i++) {
+		/* a new one is nothing that the pickle names */
+		p->live[i] = wf_storage_get(p->in.storages, i)->record != WF_NO_RECORD;
+		if (p->live[i])
+			p->order[p->order_count++] = i;
+	}
+	if (p->moved_count == 0)
+		return 0;
+	int r = wf_plan_patch(p, err);
+	return r < 0 ? r : run_pickle(p, &hooks, err);
+}
+
 static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool append, struct wf_error *err)
 {
 	uint32_t count = wf_storages_count(p->in.storages);
@@ -229,21 +252,9 @@ static int make(struct wf_plan *p, struct wf_naming *n, struct survey *s, bool a
 		r = wf_plan_move_bytes(p, err);
 	if (r < 0)
 		return r;
-	if (p->keep_pickle) {
-		if (p->moved_count)
-			return wf_fail(err, -EOPNOTSUPP,
-				       "array data inside a pickle that is kept as it is cannot be changed");
-		for (uint32_t i = 0; i < count; i++) {
-			/* a new one is nothing that the pickle names */
-			p->live[i] = wf_storage_get(p->in.storages, i)->record != WF_NO_RECORD;
-			if (p->live[i])
-				p->order[p->order_count++] = i;
-		}
-	} else {
-		r = survey_pickle(p, s, err);
-		if (r < 0)
-			return r;
-	}
+	r = p->keep_pickle ? keep_pickle(p, err) : survey_pickle(p, s, err);
+	if (r < 0)
+		return r;
 	add_companions(p);
 	if (p->plain && p->order_count > 0)
 		return wf_fail(err, -EOPNOTSUPP, "a plain pickle cannot hold a storage that is no tensor");
@@ -318,6 +329,7 @@ void wf_plan_free(struct wf_plan *p)
 	free(p->order);
 	free(p->live);
 	free(p->moved);
+	free(p->patches);
 	free(p->calls);
 	wf_key_map_free(&p->ids);
 	wf_buffer_free(&p->pickle);

@@ -31,6 +31,7 @@ void wf_base_free(struct wf_base *b)
 void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b)
 {
 	struct wf_base old = {ck->container, ck->graph, ck->storages, ck->tree};
+	wf_forget_insides(ck);
 	ck->container = b->container;
 	ck->graph = b->graph;
 	ck->storages = b->storages;

@@ -96,26 +96,30 @@ static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const 
 	return r < 0 ? r : wf_edit_make_object(ck, &t, ret);
 }
 
-static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
-			const struct wf_tensor_type *type)
+static int become_array_of(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
+			   const struct wf_tensor_type *type, const void *content, uint64_t size)
 {
-	uint64_t size = wf_edit_size(ck, ino);
-	char *own = NULL;
 	uint32_t limit = wf_graph_limit(ck->graph);
-	wf_ref array;
-	if (size > WF_GRAPH_MAX_BYTES / 4)
-		return -EFBIG;
-	int r = read_all(ck, ino, size, &own);
-	cleanup_free char *content = own;
-	wf_ref bytes = r == 0 ? wf_string(ck->graph, WF_BYTES, content, size) : WF_NIL;
-	if (r == 0)
-		r = bytes == WF_NIL ? -ENOMEM
-				    : wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
+	wf_ref array, bytes = wf_string(ck->graph, WF_BYTES, content, size);
+	int r = bytes == WF_NIL ? -ENOMEM
+				: wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
 	if (r == 0 && w->record != WF_NIL)
 		r = wf_numpy_set_record(ck->graph, array, w->record);
 	if (r == 0)
 		r = wf_storages_add_arrays(ck->storages, limit);
 	return r < 0 ? r : wf_edit_become(ck, ino, array, w->place);
+}
+
+static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
+			const struct wf_tensor_type *type)
+{
+	uint64_t size = wf_edit_size(ck, ino);
+	char *own = NULL;
+	if (size > WF_GRAPH_MAX_BYTES / 4)
+		return -EFBIG;
+	int r = read_all(ck, ino, size, &own);
+	cleanup_free char *content = own;
+	return r < 0 ? r : become_array_of(ck, ino, w, type, content, size);
 }
 
 static int write_back(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t, uint32_t content)
@@ -174,6 +178,8 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 			wf_edit_keep_element(f, before, size);
 		return r < 0 ? r : wf_tensor_write(ck->storages, &t, 0, bytes, size);
 	}
+	if (w->array)
+		return become_array_of(ck, ino, w, &w->type, bytes, size);
 	int r = wf_edit_new_storage(ck, size, w->location ? w->location : "cpu", wf_overlay_new_number(ck->overlay),
 				    &storage);
 	if (r == 0)
@@ -224,7 +230,7 @@ static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	bool fits = fit(w, size, &type);
 	/* bytes that attributes describe are those bytes */
 	enum text_kind text = w->declared && fits ? NO_TEXT : text_for(ck, ino, w, size, element);
-	if (text == A_NUMBER && !w->bare && !w->array)
+	if (text == A_NUMBER && !w->bare)
 		return become_element(ck, ino, w, element);
 	if (text == ONE_LINE || !fits)
 		return -EINVAL;

@@ -71,8 +71,16 @@ int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino)
 
 int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t)
 {
-	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
-	return s && s->array != WF_NIL ? wf_edit_check_pickle(ck, ino) : 0;
+	return wf_edit_check_storage(ck, ino, t->storage);
+}
+
+int wf_edit_check_storage(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
+{
+	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
+	if (!s || s->array == WF_NIL || ck->edits->replaying || !wf_edit_pending(ck, ino) ||
+	    wf_checkpoint_rewritable(ck))
+		return 0;
+	return wf_check_inside(ck, storage);
 }
 
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending)

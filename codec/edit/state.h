@@ -29,6 +29,7 @@
 #include "codec/placement/placement.h"
 #include "codec/bytes/log.h"
 #include "codec/bytes/source.h"
+#include "codec/tensor/inside.h"
 #include "codec/tensor/storage.h"
 #include "codec/tensor/tensor.h"
 #include "codec/tree/tree.h"
@@ -72,7 +73,10 @@ struct wf_checkpoint {
 	struct wf_storages *storages;
 	struct wf_tree *tree;
 	enum wf_rewritable rewritable;
-	const char *why_verbatim;       /* a sentence, where it is WF_VERBATIM */
+	const char *why_verbatim; /* a sentence, where it is WF_VERBATIM */
+	struct wf_insides *
+		insides; /* of such a pickle, once the bytes of an array in it were to be changed; else NULL. Its places are
+	                                 * those of the base that was looked at, and not of what later commits made of it */
 	struct wf_placement *placement; /* NULL where there are no devices */
 	bool relocated;                 /* map_location has changed location tags, which no commit has recorded yet */
 	struct wf_overlay *overlay;     /* NULL when overlays are ignored; the same as long as the checkpoint is open */
@@ -132,5 +136,9 @@ int wf_attribute_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, st
 /* Whether the pickle can be written anew with the same meaning (rewrite.c). Found out at the first call, which has to
  * come before the graph is changed; the lock is held exclusively then. */
 bool wf_checkpoint_rewritable(struct wf_checkpoint *ck);
+/* Whether the bytes of a storage inside a pickle that cannot be written anew can be changed there; the lock is held exclusively.
+ * -EPERM: refused, with the reason; -ENOMEM, or why the pickle could not be read again. */
+int wf_check_inside(struct wf_checkpoint *ck, uint32_t storage);
+void wf_forget_insides(struct wf_checkpoint *ck);
 /* Refuses an edit that would change a pickle which cannot: -EPERM. */
 int wf_refuse_rewrite(struct wf_checkpoint *ck);

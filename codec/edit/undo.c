@@ -106,9 +106,7 @@ int wf_edit_before_write(void *ctx, uint32_t storage, uint64_t offset, uint64_t 
 	wf_ino ino = ck->edits->overwriting;
 	struct wf_file *f = ino != WF_NO_INO ? wf_edit_known(ck, ino) : NULL;
 	/* whichever call it is that writes: what stands inside a pickle that is kept as it is has to stay */
-	int r = wf_storage_get(ck->storages, storage)->array != WF_NIL && !ck->edits->replaying
-			? wf_edit_check_pickle(ck, ck->edits->writing)
-			: 0;
+	int r = wf_edit_check_storage(ck, ck->edits->writing, storage);
 	if (r == 0 && f)
 		r = need_undo(f, storage);
 	if (!f || r < 0 || f->undo->storage != storage)

@@ -61,4 +61,6 @@ void wf_emit_float(struct pickle_out *o, double v);
 /* Strings and globals, memoised. */
 void wf_emit_string(struct pickle_out *o, wf_ref r);
 void wf_emit_global(struct pickle_out *o, wf_ref r);
+/* The one opcode of bytes, as `op` stands for them: raw, or as text in latin-1; not memoised. A longer form where that is too short. */
+void wf_emit_bytes_as(struct pickle_out *o, uint8_t op, wf_ref r);
 void wf_emit_helper(struct pickle_out *o, enum pickle_helper h);

@@ -204,6 +204,43 @@ static void take_latin1(struct pickle_out *o, void *ctx, const char *data, size_
 	wf_emit(o, out, n);
 }
 
+static void emit_unicode_line(struct pickle_out *o, wf_ref r)
+{
+	wf_emit_op(o, OP_UNICODE);
+	each_piece(o, r, take_latin1_escaped, NULL);
+	wf_emit(o, "\n", 1);
+}
+
+static void emit_quoted_line(struct pickle_out *o, wf_ref r)
+{
+	wf_emit_op(o, OP_STRING);
+	wf_emit(o, "'", 1);
+	each_piece(o, r, take_quoted, NULL);
+	wf_emit(o, "'\n", 2);
+}
+
+void wf_emit_bytes_as(struct pickle_out *o, uint8_t op, wf_ref r)
+{
+	uint64_t size = wf_string_size(o->g, r);
+	bool text = op == OP_SHORT_BINUNICODE || op == OP_BINUNICODE || op == OP_BINUNICODE8;
+
+	if (op == OP_UNICODE || op == OP_STRING) {
+		op == OP_UNICODE ? emit_unicode_line(o, r) : emit_quoted_line(o, r);
+		return;
+	}
+	if (text)
+		each_piece(o, r, take_count, &size);
+	if (op == OP_SHORT_BINUNICODE && size > UINT8_MAX)
+		op = OP_BINUNICODE;
+	if (op == OP_SHORT_BINUNICODE || op == OP_SHORT_BINBYTES || op == OP_SHORT_BINSTRING)
+		wf_emit_u8(o, op, (uint8_t)size);
+	else if (op == OP_BINUNICODE8 || op == OP_BINBYTES8 || op == OP_BYTEARRAY8)
+		wf_emit_u64(o, op, size);
+	else
+		wf_emit_u32(o, op, (uint32_t)size);
+	each_piece(o, r, text ? take_latin1 : take_plain, NULL);
+}
+
 /* memoised_as is WF_NIL for the bytes inside a bytearray. */
 static void emit_binary(struct pickle_out *o, wf_ref r, wf_ref memoised_as)
 {
@@ -222,15 +259,12 @@ static void emit_binary(struct pickle_out *o, wf_ref r, wf_ref memoised_as)
 /* _codecs.encode(text, 'latin1') */
 static void emit_encoded(struct pickle_out *o, wf_ref r, uint64_t utf8_size)
 {
-	struct escape e = {0};
 	bool mark;
 
 	wf_emit_helper(o, HELPER_ENCODE);
 	mark = wf_emit_tuple_mark(o, 2);
 	if (o->protocol == 0) {
-		wf_emit_op(o, OP_UNICODE);
-		each_piece(o, r, take_latin1_escaped, &e);
-		wf_emit(o, "\n", 1);
+		emit_unicode_line(o, r);
 	} else {
 		wf_emit_u32(o, OP_BINUNICODE, (uint32_t)utf8_size);
 		each_piece(o, r, take_latin1, NULL);
@@ -295,10 +329,7 @@ static void emit_python2(struct pickle_out *o, wf_ref r)
 	uint64_t size = wf_string_size(o->g, r);
 
 	if (o->protocol == 0) {
-		wf_emit_op(o, OP_STRING);
-		wf_emit(o, "'", 1);
-		each_piece(o, r, take_quoted, NULL);
-		wf_emit(o, "'\n", 2);
+		emit_quoted_line(o, r);
 		return;
 	}
 	if (size < 256)

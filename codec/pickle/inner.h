@@ -120,6 +120,7 @@ struct pickle_machine {
 	const char *op_name;
 	uint8_t protocol;
 	uint8_t last_op;
+	uint64_t framed;             /* bytes that the last FRAME holds */
 	bool binary;                 /* an opcode that protocol 0 does not have was met */
 	uint64_t trace, before_call; /* before_call: without the last call */
 	wf_ref last_call;

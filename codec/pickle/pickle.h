@@ -32,11 +32,22 @@
 #define WF_PICKLE_MAX_OPCODES (1ull << 31)
 #define WF_PICKLE_MAX_LONG (1u << 16) /* bytes of one int */
 
+/* Where strings and frames stand in the source, in the order of the pickle. The caller's; freed with free(all). */
+struct wf_pickle_place {
+	uint64_t start, end; /* from the opcode on; to the end of the string, or of what the frame holds */
+	wf_ref string;       /* WF_NIL: a frame */
+};
+struct wf_pickle_places {
+	struct wf_pickle_place *all;
+	uint32_t count, capacity;
+};
+
 struct wf_pickle_reader {
 	/* Called for BINPERSID with the id object; returns the object that stands for it (usually wf_persid(g, id)),
 	 * or WF_NIL after filling *err. NULL: wf_persid is used. */
 	wf_ref (*persid)(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err);
 	void *ctx;
+	struct wf_pickle_places *places; /* NULL, or gets them all */
 };
 
 /* Reads one pickle that starts at offset of source, at most to offset + len. Bytes after STOP are left alone.
@@ -62,6 +73,15 @@ struct wf_pickle_writer {
  * lossy), -E2BIG (objects that contain themselves in too many ways), or the error of write or of a source that an
  * external string lies in. */
 int wf_pickle_write(const struct wf_graph *g, wf_ref root, const struct wf_pickle_writer *writer, struct wf_error *err);
+
+/* Writes the one opcode that pushes the bytes of a WF_BYTES or WF_BYTEARRAY, in the form of the opcode op: raw (BINBYTES, BINSTRING, ...), or
+ * as a text in latin-1 (BINUNICODE, UNICODE, ...), whose length is another one for each content. op may become its longer form. Of writer, write
+ * and ctx are used. -EINVAL: op pushes no string. */
+int wf_pickle_write_bytes_as(const struct wf_graph *g, wf_ref bytes, uint8_t op, const struct wf_pickle_writer *writer,
+			     struct wf_error *err);
+/* A FRAME that so many bytes follow. */
+#define WF_PICKLE_FRAME_BYTES 9u
+void wf_pickle_frame(unsigned char ret[WF_PICKLE_FRAME_BYTES], uint64_t bytes);
 
 /* Whether a pickle written from the graph as it was read would do what the one read did: the same calls, each with the
  * same arguments as far as they are filled by then, and states set, in the same order. Both are traced, the written one

@@ -14,8 +14,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "codec/bytes/array.h"
 #include "codec/pickle/inner.h"
 #include "codec/bytes/util.h"
+
+#define MAX_PLACES ((uint32_t)(WF_GRAPH_MAX_BYTES / sizeof(struct wf_pickle_place)))
 
 /* ---- stack and marks ---- */
 
@@ -138,6 +141,7 @@ static int run_frame(struct pickle_machine *m, uint8_t op)
 
 	if (!m->in.ok)
 		return wf_pickle_cut(m);
+	m->framed = n;
 	return n > wf_cursor_left(&m->in) ? wf_pickle_short(m, n) : 0;
 }
 
@@ -251,6 +255,26 @@ static bool is_get(uint8_t op)
 	return op == OP_GET || op == OP_BINGET || op == OP_LONG_BINGET;
 }
 
+static bool is_string(uint8_t op)
+{
+	return opcodes[op].run == wf_pickle_string || opcodes[op].run == wf_pickle_text_string;
+}
+
+static int note_place(struct pickle_machine *m, uint8_t op)
+{
+	struct wf_pickle_places *p = m->hooks ? m->hooks->places : NULL;
+	bool string = is_string(op);
+	if (!p || (!string && op != OP_FRAME))
+		return 0;
+	int rc = wf_array_reserve(&p->all, &p->capacity, (uint64_t)p->count + 1, sizeof *p->all, MAX_PLACES);
+	if (rc < 0)
+		return rc == -E2BIG ? wf_pickle_refused(m, rc, "more than %u strings", p->count) : wf_pickle_no_room(m);
+	p->all[p->count++] = (struct wf_pickle_place){.start = m->op_at,
+						      .end = m->in.pos + (string ? 0 : m->framed),
+						      .string = string ? m->stack[m->depth - 1] : WF_NIL};
+	return 0;
+}
+
 static int step(struct pickle_machine *m)
 {
 	m->op_at = m->in.pos;
@@ -269,7 +293,7 @@ static int step(struct pickle_machine *m)
 	m->dropped = false;
 	int rc = opcodes[op].run(m, op);
 	m->last_op = op;
-	return rc;
+	return rc < 0 ? rc : note_place(m, op);
 }
 
 static int run(struct pickle_machine *m)

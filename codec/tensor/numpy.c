@@ -4,6 +4,7 @@
  *   protocol 2..4   numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b'b')
  *                   BUILD (1, shape, dtype, is_fortran, bytes)            numpy >= 2: numpy._core.multiarray
  *   protocol 5      numpy._core.numeric._frombuffer(bytes, dtype, shape, 'C' or 'F')
+ *   dill            dill._dill._create_array(_reconstruct, its arguments, that state, attributes or None)
  *   dtype           numpy.dtype('f4', False, True) BUILD (3, '<', None, None, None, -1, -1, 0)
  *
  * In protocol 2 bytes are _codecs.encode(str, 'latin1'), or __builtin__.bytes() when empty. Arrays of objects hold a
@@ -18,7 +19,7 @@
 #include "codec/tensor/inner.h"
 #include "codec/bytes/util.h"
 
-enum home { IN_STATE, IN_ARGS };
+enum home { IN_STATE, IN_ARGS, IN_DILL };
 
 struct array_parts {
 	wf_ref shape, dtype, data, class;
@@ -35,20 +36,57 @@ static bool is_function(const struct wf_graph *g, wf_ref func, const char *name,
 
 /* A masked array has two more parts: (..., bytes of the data, bytes of the mask, fill value). */
 #define MASKED_PARTS 7u
+#define DILL_ARGS 4u
 
-static bool split(const struct wf_graph *g, wf_ref r, struct array_parts *ret)
+static bool is_reconstruct(const struct wf_graph *g, wf_ref func)
 {
-	uint32_t n;
+	return is_function(g, func, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray");
+}
+
+/* Where the tuple with the array's parts is, and the arguments of what makes the array before it gets them. */
+static bool find_home(const struct wf_graph *g, wf_ref r, enum home *ret, wf_ref *ret_args)
+{
 	wf_ref func = wf_call_func(g, r), args = wf_call_args(g, r);
 	const char *name = wf_global_name(g, func);
 
 	/* asked of every call in the pickle */
 	if (strcmp(name, "_reconstruct") != 0 && strcmp(name, "_frombuffer") != 0 &&
-	    strcmp(name, "_mareconstruct") != 0)
+	    strcmp(name, "_mareconstruct") != 0 && strcmp(name, "_create_array") != 0)
 		return false;
-	if (is_function(g, func, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray") ||
-	    wf_is_global(g, func, "numpy.ma.core", "_mareconstruct")) {
-		const wf_ref *e = wf_elements(g, wf_call_state(g, r), &n);
+	uint32_t n;
+	const wf_ref *e = wf_elements(g, args, &n);
+	*ret_args = args;
+	if (is_reconstruct(g, func) || wf_is_global(g, func, "numpy.ma.core", "_mareconstruct")) {
+		*ret = IN_STATE;
+		return true;
+	}
+	if (is_function(g, func, "_create_array", "dill.dill", "dill._dill")) {
+		*ret = IN_DILL;
+		*ret_args = wf_element(g, args, 1);
+		return (n == 3 || n == DILL_ARGS) && is_reconstruct(g, e[0]);
+	}
+	*ret = IN_ARGS;
+	return is_function(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric");
+}
+
+static wf_ref parts_at(const struct wf_graph *g, wf_ref r, enum home home)
+{
+	return home == IN_STATE  ? wf_call_state(g, r)
+	       : home == IN_ARGS ? wf_call_args(g, r)
+				 : wf_element(g, wf_call_args(g, r), 2);
+}
+
+static bool split(const struct wf_graph *g, wf_ref r, struct array_parts *ret)
+{
+	uint32_t n;
+	enum home home;
+	wf_ref args;
+
+	if (!find_home(g, r, &home, &args))
+		return false;
+	const wf_ref *e = wf_elements(g, parts_at(g, r, home), &n);
+	if (home != IN_ARGS) {
+		const char *name = wf_global_name(g, wf_call_func(g, r));
 		if (n != (*name == '_' && name[1] == 'm' ? MASKED_PARTS : 5u))
 			return false;
 		*ret = (struct array_parts){.shape = e[1],
@@ -56,20 +94,17 @@ static bool split(const struct wf_graph *g, wf_ref r, struct array_parts *ret)
 					    .fortran = wf_bool_value(g, e[3]),
 					    .data = e[4],
 					    .class = wf_element(g, args, 0),
-					    .place = IN_STATE,
+					    .place = home,
 					    .count = n};
-	} else if (is_function(g, func, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric")) {
-		const wf_ref *e = wf_elements(g, args, &n);
+	} else {
 		if (n != 4)
 			return false;
 		*ret = (struct array_parts){.data = e[0],
 					    .dtype = e[1],
 					    .shape = e[2],
 					    .fortran = wf_str_equal(g, e[3], "F"),
-					    .place = IN_ARGS,
+					    .place = home,
 					    .count = n};
-	} else {
-		return false;
 	}
 	return true;
 }
@@ -164,13 +199,25 @@ static int made(const struct wf_graph *g, wf_ref r)
 	return wf_graph_failed(g) < 0 ? wf_graph_failed(g) : -ENOMEM;
 }
 
+static int put_into_dill(struct wf_graph *g, wf_ref array, wf_ref parts)
+{
+	uint32_t n;
+	wf_ref e[DILL_ARGS];
+	const wf_ref *old = wf_elements(g, wf_call_args(g, array), &n);
+
+	memcpy(e, old, n * sizeof *e);
+	e[2] = parts;
+	wf_ref args = wf_tuple(g, e, n);
+	return args == WF_NIL ? made(g, args) : wf_call_set_args(g, array, args);
+}
+
 /* Puts other elements in the place of the parts: all is made before anything is changed. */
 static int put(struct wf_graph *g, wf_ref array, const struct array_parts *p)
 {
 	uint32_t n;
 	wf_ref e[MASKED_PARTS];
-	bool state = p->place == IN_STATE;
-	const wf_ref *old = wf_elements(g, state ? wf_call_state(g, array) : wf_call_args(g, array), &n);
+	bool state = p->place != IN_ARGS;
+	const wf_ref *old = wf_elements(g, parts_at(g, array, p->place), &n);
 
 	memcpy(e, old, n * sizeof *e);
 	e[state ? 1 : 2] = p->shape;
@@ -183,6 +230,8 @@ static int put(struct wf_graph *g, wf_ref array, const struct array_parts *p)
 	wf_ref tuple = wf_tuple(g, e, n);
 	if (tuple == WF_NIL)
 		return made(g, tuple);
+	if (p->place == IN_DILL)
+		return put_into_dill(g, array, tuple);
 	return state ? wf_call_set_state(g, array, tuple) : wf_call_set_args(g, array, tuple);
 }
 
@@ -259,16 +308,22 @@ int wf_numpy_make(struct wf_graph *g, enum wf_dtype dtype, const int64_t *shape,
 	return r;
 }
 
+wf_ref wf_numpy_parts(const struct wf_graph *g, wf_ref array)
+{
+	struct array_parts p;
+
+	if (wf_is_nested_storage(g, array))
+		return wf_call_args(g, array);
+	return wf_is(g, array, WF_CALL) && split(g, array, &p) ? parts_at(g, array, p.place) : WF_NIL;
+}
+
 wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array)
 {
 	struct array_parts p;
 
 	if (wf_is_nested_storage(g, array))
 		return wf_element(g, wf_call_args(g, array), 0);
-	if (!wf_is(g, array, WF_CALL) || !split(g, array, &p))
-		return WF_NIL;
-	return p.place == IN_STATE ? wf_element(g, wf_call_state(g, array), 4)
-				   : wf_element(g, wf_call_args(g, array), 0);
+	return wf_is(g, array, WF_CALL) && split(g, array, &p) ? p.data : WF_NIL;
 }
 
 int wf_numpy_set_bytes(struct wf_graph *g, wf_ref array, wf_ref bytes)

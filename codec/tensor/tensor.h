@@ -135,6 +135,7 @@ int wf_numpy_become(struct wf_graph *g, wf_ref call, enum wf_dtype dtype, const 
 		    wf_ref bytes);
 /* What stands for the bytes of an ndarray, or of a storage inside the pickle, in the graph: a WF_BYTES or WF_BYTEARRAY, or a call that makes them; and other ones in
  * their place. They are to be as many as dtype and shape ask. -EINVAL array is none. */
+wf_ref wf_numpy_parts(const struct wf_graph *g, wf_ref array); /* the tuple that holds those */
 wf_ref wf_numpy_bytes(const struct wf_graph *g, wf_ref array);
 /* An array of uint8 becomes one of elements that are no numbers: rows of its last dimension. -EINVAL: that has another size. */
 int wf_numpy_set_record(struct wf_graph *g, wf_ref array, wf_ref dtype);
