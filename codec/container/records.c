@@ -42,6 +42,7 @@ void wf_container_free(struct wf_container *c)
 	wf_map_free(&c->index);
 	free(c->storage_order);
 	free(c->prefix);
+	free(c->note);
 	wf_source_unref(c->file);
 	free(c);
 }
@@ -181,9 +182,9 @@ static bool is_needed(const struct wf_container *c, const char *name)
 
 int wf_container_index(struct wf_container *c, struct wf_error *err)
 {
-	if (wf_map_reserve(&c->index, c->count) < 0)
+	if (wf_map_reserve(&c->index, c->count - c->indexed) < 0)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	for (uint32_t i = 0; i < c->count; i++) {
+	for (uint32_t i = c->indexed; i < c->count; i++) {
 		const char *name = c->records[i].name;
 		size_t len = strlen(name);
 		uint32_t hash = name_hash(c, "", 0, name, len), first = find_hashed(c, hash, "", 0, name, len);
@@ -196,6 +197,7 @@ int wf_container_index(struct wf_container *c, struct wf_error *err)
 					  c->fold_case ? " (upper and lower case are the same)" : "");
 		wf_map_add(&c->index, hash, i);
 	}
+	c->indexed = c->count;
 	return 0;
 }
 
@@ -258,6 +260,11 @@ bool wf_container_is_directory(const struct wf_container *c)
 const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_t k)
 {
 	return i < c->count && c->ops->shard ? c->ops->shard(c, i, k) : NULL;
+}
+
+const char *wf_container_note(const struct wf_container *c)
+{
+	return c->note;
 }
 
 struct wf_source *wf_container_file(const struct wf_container *c)

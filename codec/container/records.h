@@ -2,7 +2,7 @@
 /* A container as its reader fills it and a commit finds it: the records by index and name, and which storages they hold.
  *
  * A reader's own struct starts with struct wf_container. It calls wf_container_init, adds its records, and then
- * wf_container_index once; wf_container_free frees what it added and calls ops->free for the rest.
+ * wf_container_index; wf_container_free frees what it added and calls ops->free for the rest.
  */
 #pragma once
 
@@ -45,7 +45,8 @@ struct wf_container {
 	char *prefix;               /* owned; never NULL */
 	const char *storage_folder; /* "data/" or "storage/" */
 	struct wf_record *records;
-	uint32_t count, capacity;
+	uint32_t count, capacity, indexed;
+	char *note;                                    /* owned; see wf_container_note */
 	struct wf_name_chunk *names;                   /* the records' names, in chunks that never move */
 	struct wf_map index;                           /* of records, by name */
 	wf_ref metadata;                               /* safetensors */
@@ -64,7 +65,7 @@ int wf_container_add(struct wf_container *c, const char *name, size_t len, struc
 /* The same for FOLDER + key. A NUL in the key: -EUCLEAN. */
 int wf_container_add_storage(struct wf_container *c, const char *key, size_t len, struct wf_record **ret,
 			     struct wf_error *err);
-/* Makes the name index. -EUCLEAN for two records of one name. */
+/* Makes the name index, or adds to it what came since. -EUCLEAN for two records of one name. */
 int wf_container_index(struct wf_container *c, struct wf_error *err);
 
 void wf_container_freep(struct wf_container **c);

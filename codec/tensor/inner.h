@@ -49,10 +49,6 @@ int wf_state_requires_grad(const struct wf_graph *g, wf_ref r, const struct wf_f
 bool wf_is_storage(const struct wf_graph *g, wf_ref r);
 void wf_read_type(const struct wf_graph *g, wf_ref type, struct wf_tensor *t);
 
-/* Tuples of ints: torch.Size calls, tuples and lists. Returns the number of elements, -1 when r is none or has more
- * than WF_MAX_NDIM or a negative one. */
-int wf_int_tuple(const struct wf_graph *g, wf_ref r, int64_t ret[WF_MAX_NDIM]);
-
 /* tensor/numpy.c: fills all of t but what follows from dtype, shape and stride. */
 int wf_numpy_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *t,
 		    struct wf_error *err);

@@ -102,6 +102,10 @@ int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_
 const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
 /* The same of an object that wf_is_tensor, without its being decoded. */
 void wf_tensor_class_of(const struct wf_graph *g, wf_ref r, char *buf, size_t size);
+/* Tuples of ints: torch.Size calls, tuples and lists. Returns the number of elements, -1 when r is none or has more
+ * than WF_MAX_NDIM or a negative one. */
+int wf_int_tuple(const struct wf_graph *g, wf_ref r, int64_t ret[WF_MAX_NDIM]);
+
 /* Same data: storage, byte offset, shape, strides, dtype and conj/neg bits: two such names are a tie. Meta tensors, which have
  * no data, are tied when they are one object. */
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b);

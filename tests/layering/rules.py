@@ -39,10 +39,9 @@ KNOWN_LOOPS = []
 
 # Symbols that no other file of the programs uses, but a unit test does. Nothing else is to be here.
 KNOWN_EXPORTS = {
-    "wf_container_shard", "wf_dict_compact",
-    "wf_members_add", "wf_members_count", "wf_members_directory", "wf_members_name", "wf_members_new", "wf_members_size",
-    "wf_space_add_file", "wf_space_add_tiles", "wf_space_free", "wf_space_member_of", "wf_space_members", "wf_space_new",
-    "wf_space_source",
+    "wf_container_note", "wf_container_shard", "wf_dict_compact",
+    "wf_members_count", "wf_members_directory",
+    "wf_zero_open",
     "wf_zip_id_combine",
 }
 

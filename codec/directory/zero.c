@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* A DeepSpeed checkpoint: the directory of a tag, in which every rank left what it had.
+ *
+ *   model      the fp32 parameters, put together, and the buffers
+ *   optimizer  NAME/exp_avg and other moments, put together the same way
+ *   client     epoch and what else the model's file says
+ *   files      each file as it is
+ *
+ * A parameter is a list of runs of bytes in the files of the ranks (directory/space.h): nothing is read, nothing copied. Where the ranks'
+ * files are not those of one plain data-parallel run, there is `files` alone, and the container's note says why.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "codec/bytes/util.h"
+#include "codec/directory/zero_inner.h"
+#include "codec/directory/zero.h"
+
+/* ---- putting together ---- */
+
+/* What this program does not put together, by the files' names. */
+static int check_kinds(struct zero_load *l)
+{
+	const struct zero_listing *list = &l->z->list;
+	if (list->of_kind[ZERO_EXPERT] > 0)
+		return zero_leave(l, "the experts of a mixture");
+	if (list->of_kind[ZERO_LAYER] > 0)
+		return zero_leave(l, "the layers of a pipeline");
+	if (list->max_mp > 0 && !list->universal)
+		return zero_leave(l, "the parts of %u tensor-parallel ranks", list->max_mp + 1);
+	return 0;
+}
+
+/* The model file of the first rank. */
+static wf_ref model_states(const struct zero_load *l)
+{
+	const struct zero_listing *list = &l->z->list;
+	for (uint32_t i = 0; i < list->count; i++)
+		if (list->files[i].kind == ZERO_MODEL && list->files[i].mp == 0 && list->files[i].root &&
+		    zero_is_mapping(l->g, list->files[i].root))
+			return list->files[i].root;
+	return WF_NIL;
+}
+
+static int read_stages(struct zero_load *l, wf_ref states)
+{
+	struct zero_states s = {0};
+	int r = zero_states_read(l, &s);
+	l->rest = s.first;
+	if (r == 0 && !l->why[0])
+		r = zero_make_params(&s, states);
+	if (r == 0 && !l->why[0])
+		r = zero_make_frozen(&s, states);
+	zero_states_free(&s);
+	return r;
+}
+
+static int put_together(struct zero_load *l)
+{
+	wf_ref states = model_states(l), optimizer;
+	int r = check_kinds(l);
+	if (l->why[0])
+		return 0;
+	if (states == WF_NIL)
+		return zero_leave(l, "no model file can be read");
+	if (zero_get(l->g, states, "ds_autoep_layers") || zero_get(l->g, states, "autoep_layers"))
+		return zero_leave(l, "the experts of a mixture");
+	l->optimizer = wf_dict(l->g);
+	if (l->optimizer == WF_NIL)
+		return zero_full(l);
+	if (l->z->list.universal) {
+		r = zero_read_universal(l, states);
+	} else if (l->z->list.of_kind[ZERO_OPTIM] > 0) {
+		r = read_stages(l, states);
+	} else if ((optimizer = zero_get(l->g, states, "optimizer")) && !wf_is(l->g, optimizer, WF_NONE)) {
+		l->optimizer = optimizer; /* no ZeRO: it is whole */
+	}
+	if (r == 0 && !l->why[0])
+		r = zero_make_model(l, states);
+	if (r == 0 && !l->why[0])
+		r = zero_make_client(l, states);
+	return r;
+}
+
+static int make_root(struct zero_load *l, wf_ref files, wf_ref *ret)
+{
+	const struct {
+		const char *name;
+		wf_ref value;
+		bool together;
+	} entries[] = {{"model", l->model, true},
+		       {"optimizer", l->optimizer, true},
+		       {"client", l->client, true},
+		       {"files", files, false}};
+	*ret = wf_dict(l->g);
+	if (*ret == WF_NIL)
+		return zero_full(l);
+	for (size_t i = 0; i < WF_ARRAY_SIZE(entries); i++) {
+		if (entries[i].value == WF_NIL || (entries[i].together && l->why[0]))
+			continue;
+		wf_ref key = wf_str(l->g, entries[i].name);
+		if (!key || wf_dict_append(l->g, *ret, key, entries[i].value) < 0)
+			return zero_full(l);
+	}
+	return 0;
+}
+
+/* The line about what is not there. */
+static int make_note(struct zero_load *l)
+{
+	const struct zero_listing *list = &l->z->list;
+	const struct zero_file *broken = NULL;
+	uint32_t n = 0;
+	char **note = &l->z->base.note;
+	int r = 0;
+	for (uint32_t i = 0; i < list->count; i++)
+		if (list->files[i].problem) {
+			n++;
+			broken = broken ? broken : &list->files[i];
+		}
+	if (l->why[0])
+		r = asprintf(note, "only the single files are shown, for %s %s not put together%s%s", l->why,
+			     strncmp(l->why, "the ", 4) == 0 ? "are" : "is", broken ? "; cannot be read: " : "",
+			     broken ? broken->problem : "");
+	else if (broken)
+		r = asprintf(note, "%u of its files cannot be read, as %s: %s", n, broken->name, broken->problem);
+	else if (l->left_out > 0)
+		r = asprintf(note, "%u parameters stand in none of the files", l->left_out);
+	if (r < 0)
+		*note = NULL;
+	return r < 0 ? wf_fail(l->err, -ENOMEM, "out of memory") : 0;
+}
+
+/* ---- the container ---- */
+
+static int load(struct zero_load *l, wf_ref *ret_root)
+{
+	struct zero *z = l->z;
+	wf_ref files = WF_NIL;
+	struct wf_source *source = NULL;
+	int r = zero_load_files(l);
+	if (r == 0)
+		r = wf_container_index(&z->base, l->err);
+	if (r == 0)
+		r = wf_storages_new(l->g, &z->base, &l->storages, l->err);
+	if (r == 0)
+		r = put_together(l);
+	wf_storages_free(l->storages);
+	if (r == 0)
+		r = wf_container_index(&z->base, l->err);
+	if (r == 0)
+		r = zero_make_files(l, &files);
+	if (r == 0)
+		r = make_root(l, files, ret_root);
+	if (r == 0)
+		r = make_note(l);
+	if (r == 0 && (r = wf_space_source(z->space, &source)) < 0)
+		wf_fail(l->err, r, "out of memory");
+	if (r == 0) {
+		wf_source_unref(z->base.file);
+		z->base.file = source;
+		z->space_taken = true;
+	}
+	return r;
+}
+
+static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
+{
+	struct zero *z = (struct zero *)c;
+	struct zero_load l = {.z = z, .g = g, .err = err};
+	if (z->loaded)
+		return wf_fail(err, -EINVAL, "the files were read before");
+	z->loaded = true;
+	int r = load(&l, ret_root);
+	wf_key_map_free(&l.params);
+	free(l.values);
+	return r;
+}
+
+static int explain(const struct wf_container *c, const struct wf_record *record, struct wf_error *err)
+{
+	const struct zero *z = (const struct zero *)c;
+	uint32_t at = (uint32_t)(record - c->records), low = 0, high = z->problem_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (z->problems[middle].record < at)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	const char *text = low < z->problem_count && z->problems[low].record == at ? z->problems[low].text : "broken";
+	return wf_fail(err, record->bad, "%s", text);
+}
+
+static const char *shard(const struct wf_container *c, uint32_t i, uint32_t k)
+{
+	const struct zero *z = (const struct zero *)c;
+	const struct wf_record *record = &c->records[i];
+	if (record->bad || record->stored_bytes == 0)
+		return NULL;
+	uint32_t member = wf_space_member_of(z->space, record->header_offset, record->stored_bytes, k);
+	return member == UINT32_MAX ? NULL : wf_members_name(wf_space_members(z->space), member);
+}
+
+static void free_zero(struct wf_container *c)
+{
+	struct zero *z = (struct zero *)c;
+	if (!z->space_taken)
+		wf_space_free(z->space);
+	for (uint32_t i = 0; i < z->problem_count; i++)
+		free(z->problems[i].text);
+	free(z->problems);
+	zero_listing_free(&z->list);
+}
+
+static const struct wf_container_ops ops = {
+	.explain = explain, .load_graph = load_graph, .shard = shard, .free = free_zero};
+
+static int add_file(struct zero *z, struct zero_file *f, struct wf_error *err)
+{
+	struct wf_error why = {0};
+	int r = wf_space_add_file(z->space, f->member, &f->start, &why);
+	if (r == 0)
+		r = wf_members_size(wf_space_members(z->space), f->member, &f->size_bytes, &why);
+	if (r == 0)
+		return 0;
+	if (r == -ENOMEM || r == -E2BIG) {
+		*err = why;
+		return r;
+	}
+	f->problem = strdup(why.text);
+	return f->problem ? 0 : wf_fail(err, -ENOMEM, "out of memory");
+}
+
+/* The file whose state is that of the whole. */
+static uint32_t main_file(const struct zero_listing *list)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+		if (list->files[i].kind == ZERO_MODEL)
+			return i;
+	return 0;
+}
+
+static int open_files(struct zero *z, const char *directory, struct wf_error *err)
+{
+	struct wf_members *members;
+	struct zero_listing *list = &z->list;
+	uint64_t start;
+	int r = wf_members_new(directory, &members, err);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < list->count && r == 0; i++)
+		r = wf_members_add(members, list->files[i].name, strlen(list->files[i].name), &list->files[i].member,
+				   err);
+	if (r == 0)
+		r = wf_space_new(members, NULL, NULL, &z->space, err);
+	if (r < 0) {
+		wf_members_free(members);
+		return r;
+	}
+	r = wf_space_add_file(z->space, list->files[main_file(list)].member, &start, err);
+	for (uint32_t i = 0; i < list->count && r == 0; i++)
+		r = add_file(z, &list->files[i], err);
+	return r;
+}
+
+static int open_zero(struct zero *z, const char *directory, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	int r = zero_list(directory, &z->list, err);
+	if (r == 0)
+		r = open_files(z, directory, err);
+	if (r == 0)
+		r = wf_members_open(wf_space_members(z->space), z->list.files[main_file(&z->list)].member, &file, err);
+	if (r == 0 && (r = wf_container_init(&z->base, &ops, WF_CONTAINER_ZERO, file)) < 0)
+		wf_fail(err, r, "out of memory");
+	return r;
+}
+
+int wf_zero_open(const char *path, struct wf_container **ret, struct wf_error *err)
+{
+	cleanup_free char *directory = NULL;
+	int r = zero_find(path, &directory, err);
+	if (r != 0)
+		return r;
+	struct zero *z = calloc(1, sizeof *z);
+	if (!z)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	z->base.ops = &ops;
+	r = open_zero(z, directory, err);
+	if (r < 0) {
+		wf_container_free(&z->base);
+		return r;
+	}
+	*ret = &z->base;
+	return 0;
+}
