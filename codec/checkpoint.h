@@ -179,6 +179,8 @@ int wf_tensors_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
  * `link`: its target; a value one of `value`: as JSON says it, `text`: of its file, `hex`: the bytes of what is no text, `size`: in bytes,
  * of what is too long for a line; what cannot be read `error`. */
 int wf_entries_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
+/* All of .weightfs/columns.json: the same in less text (codec/columns.c draws it). */
+int wf_columns_json(struct wf_checkpoint *ck, struct wf_buffer *ret);
 /* Structure, bounds and CRCs of everything. problem() gets a line for each fault, and for what is worth a warning (fault is false);
  * progress() the bytes done; it may be NULL. Returns 0 when there was no fault, -EUCLEAN otherwise; -ENOMEM. */
 int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),

@@ -103,7 +103,7 @@ static int put_array(const struct wf_line *l, struct wf_buffer *out)
 	return r == 0 ? wf_line_attribute(l, "user.torch.shape", ", \"shape\": ", false, out) : r;
 }
 
-static int other_line(void *ctx, const char *path, const struct wf_line *l)
+int wf_other_line(void *ctx, const char *path, const struct wf_line *l)
 {
 	struct wf_buffer *out = ctx;
 	const struct wf_node *n = wf_tree_node(l->ck->tree, l->ino);
@@ -139,7 +139,7 @@ static int tensor_line(void *ctx, const struct wf_tensor_row *row)
 
 int wf_entries_json(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
-	struct wf_walk w = {.tensor = tensor_line, .other = other_line, .containers = true, .ctx = ret};
+	struct wf_walk w = {.tensor = tensor_line, .other = wf_other_line, .containers = true, .ctx = ret};
 	int r = wf_walk(ck, &w);
 	return r < 0 ? r : wf_buffer_status(ret);
 }

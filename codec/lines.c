@@ -116,6 +116,7 @@ int wf_line_file_init(struct wf_line_file *f, struct wf_checkpoint *ck)
 	wf_source_fingerprint(wf_container_file(ck->container), &print);
 	wf_buffer_puts(&f->id, ", \"file_id\": ");
 	put_file_id(&f->id, &print);
+	f->devices = wf_placement_has_devices(ck->placement);
 	return wf_edits_in_writing(ck, &f->in_writing);
 }
 
@@ -127,21 +128,30 @@ void wf_line_file_free(struct wf_line_file *f)
 	wf_buffer_free(&f->cuda);
 }
 
-/* The checkpoint's file, or of one in several files that of the run. */
-static const char *run_path(const struct wf_line *l, const struct wf_file_run *run)
+const char *wf_line_file_path(const struct wf_line *l, const struct wf_file_run *run)
 {
 	bool several = wf_container_is_directory(l->ck->container);
 	return several && run->file ? wf_source_path(run->file) : l->ck->path;
 }
 
-static void put_member(struct wf_buffer *out, const struct wf_file_run *run)
+/* at: where in the file; NULL: not told. */
+static void put_place(struct wf_buffer *out, const struct wf_line *l, const struct wf_file_run *run, const uint64_t *at)
 {
+	bool several = wf_container_is_directory(l->ck->container);
 	struct wf_fingerprint print;
-	wf_source_fingerprint(run->file, &print);
-	put_string(out, ", \"file\": ", wf_source_path(run->file));
-	put_number(out, ", \"file_offset\": ", run->offset);
-	wf_buffer_puts(out, ", \"file_id\": ");
-	put_file_id(out, &print);
+	if (several)
+		put_string(out, ", \"file\": ", wf_source_path(run->file));
+	else
+		wf_buffer_append(out, l->file->name.data, l->file->name.len);
+	if (at)
+		put_number(out, ", \"file_offset\": ", *at);
+	if (several) {
+		wf_source_fingerprint(run->file, &print);
+		wf_buffer_puts(out, ", \"file_id\": ");
+		put_file_id(out, &print);
+	} else {
+		wf_buffer_append(out, l->file->id.data, l->file->id.len);
+	}
 }
 
 /* [file, offset, bytes]. What was written has no name but that of its descriptor. */
@@ -153,7 +163,7 @@ static bool put_run(struct wf_buffer *out, const struct wf_line *l, const struct
 	struct stat st;
 	if (written && (n <= 0 || n == (ssize_t)sizeof path || fstat(run->fd, &st) < 0 || st.st_nlink == 0))
 		return false;
-	const char *file = run_path(l, run);
+	const char *file = wf_line_file_path(l, run);
 	wf_buffer_puts(out, "[");
 	wf_json_string(out, written ? path : file, written ? (size_t)n : strlen(file));
 	wf_buffer_printf(out, ", %llu, %llu]", (unsigned long long)run->offset, (unsigned long long)run->len);
@@ -183,25 +193,24 @@ static void put_runs(struct wf_buffer *out, const struct wf_line *l)
 	wf_buffer_append(out, l->file->id.data, l->file->id.len);
 }
 
-/* Where the elements stand one after the other in the checkpoint's file; not told of what may be written at this moment. */
+/* What may be written at this moment. */
+static bool is_in_writing(const struct wf_line *l)
+{
+	return (l->ck->edits && wf_edits_is_pending(l->ck, l->ino)) ||
+	       (l->file->in_writing && l->tensor->storage != WF_NO_STORAGE && l->file->in_writing[l->tensor->storage]);
+}
+
+/* Where the elements stand one after the other in the checkpoint's file; not told of what may be written. */
 static void put_file(struct wf_buffer *out, const struct wf_line *l)
 {
 	struct wf_file_run run;
-	if (l->ck->edits && wf_edits_is_pending(l->ck, l->ino))
-		return;
-	if (l->file->in_writing && l->tensor->storage != WF_NO_STORAGE && l->file->in_writing[l->tensor->storage])
+	if (is_in_writing(l))
 		return;
 	if (!wf_tensor_locate(l->ck->storages, l->tensor, &run)) {
 		put_runs(out, l);
 		return;
 	}
-	if (wf_container_is_directory(l->ck->container)) {
-		put_member(out, &run);
-	} else {
-		wf_buffer_append(out, l->file->name.data, l->file->name.len);
-		put_number(out, ", \"file_offset\": ", run.offset);
-		wf_buffer_append(out, l->file->id.data, l->file->id.len);
-	}
+	put_place(out, l, &run, &run.offset);
 	wf_file_run_end(&run);
 }
 
@@ -225,16 +234,17 @@ static void put_cuda(struct wf_buffer *out, const struct wf_line *l)
 	wf_buffer_putc(out, '}');
 }
 
-static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const struct wf_tensor_row *row)
+static void put_stride(struct wf_buffer *out, const struct wf_tensor *t)
 {
-	const struct wf_tensor *t = l->tensor;
-	const char *device = wf_placement_device(l->ck->placement, t->storage);
 	int64_t stride[WF_MAX_NDIM];
 	wf_buffer_puts(out, ", \"stride\": ");
 	wf_tensor_shown_stride(t, stride);
 	wf_json_ints(out, stride, wf_tensor_shown_ndim(t));
-	if (row->storage[0])
-		put_string(out, ", \"storage\": ", row->storage);
+}
+
+static void put_view(struct wf_buffer *out, const struct wf_line *l, const struct wf_tensor_row *row)
+{
+	const struct wf_tensor *t = l->tensor;
 	put_number(out, ", \"storage_offset\": ", t->offset_elems);
 	if (t->storage != WF_NO_STORAGE)
 		put_number(out, ", \"storage_bytes\": ", wf_storage_get(l->ck->storages, t->storage)->size_bytes);
@@ -243,6 +253,16 @@ static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const str
 	put_flag(out, ", \"requires_grad\": ", t->requires_grad);
 	put_flag(out, ", \"conj\": ", t->conj);
 	put_flag(out, ", \"neg\": ", t->neg);
+}
+
+static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const struct wf_tensor_row *row)
+{
+	const struct wf_tensor *t = l->tensor;
+	const char *device = wf_placement_device(l->ck->placement, t->storage);
+	put_stride(out, t);
+	if (row->storage[0])
+		put_string(out, ", \"storage\": ", row->storage);
+	put_view(out, l, row);
 	put_form(out, l);
 	if (t->kind == WF_TENSOR_META)
 		return;
@@ -251,15 +271,42 @@ static void put_tensor(struct wf_buffer *out, const struct wf_line *l, const str
 	put_file(out, l);
 }
 
+static void put_kind(struct wf_buffer *out, const struct wf_tensor_row *row)
+{
+	put_string(out, "\"class\": ", row->klass);
+	put_string(out, ", \"dtype\": ", row->dtype);
+	wf_buffer_puts(out, ", \"shape\": ");
+	wf_buffer_puts(out, row->shape);
+}
+
+bool wf_row_in_file(const struct wf_tensor_row *row, struct wf_file_run *ret)
+{
+	const struct wf_line *l = row->line;
+	const struct wf_tensor *t = l->tensor;
+	return !row->error && t->kind == WF_TENSOR_DENSE && t->quantizer == WF_NIL && row->storage[0] && !t->conj &&
+	       !t->neg && row->size_bytes > 0 && !l->file->devices && !is_in_writing(l) &&
+	       wf_tensor_locate(l->ck->storages, t, ret);
+}
+
+void wf_row_form_json(const struct wf_tensor_row *row, const struct wf_file_run *run, struct wf_buffer *out)
+{
+	const struct wf_line *l = row->line;
+	wf_buffer_putc(out, '{');
+	put_kind(out, row);
+	put_stride(out, l->tensor);
+	put_view(out, l, row);
+	wf_buffer_puts(out, ", \"device\": \"file\"");
+	put_place(out, l, run, NULL);
+	wf_buffer_putc(out, '}');
+}
+
 int wf_row_json(const struct wf_tensor_row *row, struct wf_buffer *ret)
 {
 	const struct wf_line *l = row->line;
 	wf_buffer_putc(ret, '{');
 	wf_line_begin(l, row->path, ret);
-	put_string(ret, ", \"class\": ", row->klass);
-	put_string(ret, ", \"dtype\": ", row->dtype);
-	wf_buffer_puts(ret, ", \"shape\": ");
-	wf_buffer_puts(ret, row->shape);
+	wf_buffer_puts(ret, ", ");
+	put_kind(ret, row);
 	if (row->error)
 		put_string(ret, ", \"error\": ", row->error_text);
 	else

@@ -34,6 +34,11 @@ static int text_entries(struct fs *fs, struct wf_buffer *out)
 	return wf_entries_json(fs->checkpoint, out);
 }
 
+static int text_columns(struct fs *fs, struct wf_buffer *out)
+{
+	return wf_columns_json(fs->checkpoint, out);
+}
+
 static int share_tensors(struct fs *fs, struct wf_buffer *out, struct wf_lease **ret)
 {
 	return wf_share_all(fs->checkpoint, out, ret);
@@ -90,6 +95,7 @@ const struct fs_entry fs_entries[FS_ENTRIES] = {
 	{"model.skipped", .tree = &fs_safetensors_tree, .node = fs_root_skipped},
 	{"metadata", .directory = metadata},
 	{"entries.json", .text = text_entries, .is_long = true}, /* a line an entry */
+	{"columns.json", .text = text_columns, .is_long = true}, /* the same, shorter */
 };
 
 const struct fs_entry *fs_entry_of(fuse_ino_t ino)

@@ -28,7 +28,7 @@ struct fs_entry {
 	uint64_t (*node)(struct fs *fs); /* optional: of the tree, what the name leads to at the moment; else 0 */
 };
 
-#define FS_ENTRIES 16
+#define FS_ENTRIES 17
 extern const struct fs_entry fs_entries[FS_ENTRIES];
 
 /* Numbers of the kernel (inode.c): the row that one belongs to, NULL for .weightfs itself or a number of no row; the node of its tree; and

@@ -32,6 +32,18 @@ void wf_placement_bytes(struct wf_placement *p, void (*each)(void *ctx, const ch
 			each(ctx, p->devices[i].name, on[i]);
 }
 
+bool wf_placement_has_devices(struct wf_placement *p)
+{
+	bool any = false;
+	if (!p)
+		return false;
+	pthread_mutex_lock(&p->lock);
+	for (uint32_t i = 0; i < p->device_count; i++)
+		any |= p->devices[i].target || p->devices[i].slabs > 0;
+	pthread_mutex_unlock(&p->lock);
+	return any;
+}
+
 /* What is asked of a device makes its context: only one that is in use is asked. */
 void wf_placement_devices(struct wf_placement *p, void (*each)(void *ctx, const struct wf_device_status *status),
 			  void *ctx)

@@ -74,6 +74,8 @@ const char *wf_placement_device(struct wf_placement *p, uint32_t storage);
 /* Moves a storage: "file", "cpu", "cuda" or "cuda:N". Returns: 0; -EINVAL no such name; -EBUSY it is leased; -ENODEV;
  * -ENOMEM; -EIO; it is where it was then. */
 int wf_placement_move(struct wf_placement *p, uint32_t storage, const char *to);
+/* Whether any storage is on a device, or will be when it is used. NULL has none. */
+bool wf_placement_has_devices(struct wf_placement *p);
 /* What the devices in use say of themselves. */
 struct wf_device_status {
 	const char *name, *description;

@@ -189,10 +189,10 @@ static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *r
 	return lines;
 }
 
-static int show_entries(const char *path)
+static int show_entries(const char *path, bool columns)
 {
 	struct wf_buffer text = WF_BUFFER_INIT, shown = WF_BUFFER_INIT;
-	int r = wfctl_entries_read(path, &text);
+	int r = wfctl_entries_read(path, columns, &text);
 	if (r == WFCTL_OK) {
 		for (size_t at = 0, end; at < text.len; at = end + 1) {
 			const char *line = text.data + at;
@@ -285,8 +285,9 @@ int wfctl_ls(const struct wfctl_call *call)
 	int r = wfctl_check_place(WFCTL_FILE, path);
 	if (r != WFCTL_OK)
 		return r;
-	if (wfctl_given(call, "entries"))
-		return call->count > 1 ? WFCTL_USAGE : show_entries(path);
+	bool columns = wfctl_given(call, "columns") != NULL;
+	if (columns || wfctl_given(call, "entries"))
+		return call->count > 1 ? WFCTL_USAGE : show_entries(path, columns);
 	r = wfctl_rows_load(path, all || form == FORM_TREE || call->count > 1, form == FORM_JSON, &rows);
 	for (int i = 1; r == WFCTL_OK && i < call->count; i++)
 		if (!wfctl_rows_choose(&rows, call->arguments[i]))

@@ -213,16 +213,16 @@ static int read_rows(const char *path, bool with_values, bool with_json, struct 
 	return failed < 0 ? wfctl_fail_error(path, failed, NULL) : WFCTL_OK;
 }
 
-int wfctl_entries_read(const char *path, struct wf_buffer *ret)
+int wfctl_entries_read(const char *path, bool columns, struct wf_buffer *ret)
 {
 	int failed;
 	if (wfctl_is_mount(path)) {
-		failed = wfctl_control_read(path, "entries.json", ret);
+		failed = wfctl_control_read(path, columns ? "columns.json" : "entries.json", ret);
 	} else {
 		struct wf_checkpoint *ck = wfctl_open(path, false);
 		if (!ck)
 			return WFCTL_FAILED;
-		failed = wf_entries_json(ck, ret);
+		failed = columns ? wf_columns_json(ck, ret) : wf_entries_json(ck, ret);
 		wf_close(ck);
 	}
 	return failed < 0 ? wfctl_fail_error(path, failed, NULL) : WFCTL_OK;

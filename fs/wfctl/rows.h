@@ -42,8 +42,8 @@ struct wfctl_rows {
 /* path: a mount point or a checkpoint. with_values: of all entries, not only tensors, and with their texts; so it is, too, where
  * there are no tensors. with_json: also the lines. Returns 0, or WFCTL_FAILED after saying why. wfctl_rows_free in any case. */
 int wfctl_rows_load(const char *path, bool with_values, bool with_json, struct wfctl_rows *ret);
-/* Appends the text of .weightfs/entries.json: everything. Returns 0, or WFCTL_FAILED after saying why. */
-int wfctl_entries_read(const char *path, struct wf_buffer *ret);
+/* Appends the text of .weightfs/entries.json, or of columns.json: everything. Returns 0, or WFCTL_FAILED after saying why. */
+int wfctl_entries_read(const char *path, bool columns, struct wf_buffer *ret);
 void wfctl_rows_free(struct wfctl_rows *r);
 /* Chooses the entry that the KEY names and all below it; or those that it fits as a shell pattern, part by part; or those whose
  * path begins with it. Control characters of names match as they are, and as they are printed. Returns whether there were any. */

@@ -26,7 +26,7 @@ const struct wfctl_verb wfctl_script_verb = {
 const struct wfctl_verb wfctl_verbs[] = {
 	{
 		.name = "ls",
-		.arguments = "[-al] [--tree | --json | --entries] PATH [KEY...]",
+		.arguments = "[-al] [--tree | --json | --entries | --columns] PATH [KEY...]",
 		.summary = "list keys, shapes and values",
 		.text = "Lists the tensors of a checkpoint, or of a mount point, in their order, with pending edits as made.\n"
 			"A KEY is a path below the mount point. It stands for that entry and all below it; else it is a shell\n"
@@ -36,7 +36,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 			    {0, "tree", NULL, "everything, indented, a mapping above what is in it"},
 			    {0, "json", NULL, "as JSON"},
 			    {0, "entries", NULL,
-			     "everything, containers and links too, as the JSON of .weightfs/entries.json; no KEY"}},
+			     "everything, containers and links too, as the JSON of .weightfs/entries.json; no KEY"},
+			    {0, "columns", NULL, "the same, shorter, as the JSON of .weightfs/columns.json; no KEY"}},
 		.least = 1,
 		.most = -1,
 		.example = "  wfctl ls -l model.pt 'layer1.*'\n",

@@ -188,7 +188,7 @@ def hidden(w):
     w.mount("-o", "ro")
     h = f"{w.mnt}/.weightfs"
     ok(".weightfs" not in os.listdir(w.mnt), "the hidden directory is not listed")
-    same(sorted(os.listdir(h)), ["archive", "commit", "cuda", "discard", "entries.json", "globals", "log", "model.safetensors", "model.skipped", "npy", "objects",
+    same(sorted(os.listdir(h)), ["archive", "columns.json", "commit", "cuda", "discard", "entries.json", "globals", "log", "model.safetensors", "model.skipped", "npy", "objects",
                                  "safetensors", "status", "summary", "tensors.json"],
          "what is in it")
     same(stat.S_IMODE(os.stat(h).st_mode) & 0o222, 0, "it cannot be written")

@@ -35,6 +35,32 @@ def manifest(w):
         return {line["path"]: line for line in map(json.loads, f)}
 
 
+def text(w, name):
+    with open(f"{w.mnt}/.weightfs/{name}", encoding="utf-8") as f:
+        return list(map(json.loads, f))
+
+
+def from_columns(lines):
+    """The lines of entries.json that they stand for."""
+    forms = []
+    for line in lines:
+        if "run" in line:
+            for i, key in enumerate(line["key"]):
+                form = forms[line["form"] if isinstance(line["form"], int) else line["form"][i]]
+                yield {**form, "path": f"{line['run']}/{key}" if line["run"] else key, "key": key, "storage": line["storage"][i], "file_offset": line["file_offset"][i]}
+        elif "form" in line:
+            forms.append(line["form"])
+        else:
+            yield line
+
+
+def columns(w, how, least):
+    """At least so many tensors stand in columns."""
+    lines = text(w, "columns.json")
+    same(list(from_columns(lines)), text(w, "entries.json"), f"{how}: columns say what lines say")
+    ok(sum(len(line["key"]) for line in lines if "run" in line) >= least, f"{how}: some are columns", lines)
+
+
 def attr(path, name):
     try:
         return os.getxattr(path, name).decode()
@@ -70,6 +96,7 @@ def check(w, options):
     same([p for p, line in lines.items() if "file" in line and
           data[line["file_offset"]:line["file_offset"] + line["bytes"]] != read(f"{w.mnt}/{p}")], [], "the bytes there are the tensor's")
     same({line["file"] for line in lines.values() if "file" in line}, {os.path.realpath(w.file)}, "by its absolute path")
+    columns(w, options, 3)
 
 
 def runs(w, how):
@@ -95,6 +122,7 @@ def editing(w):
         f.write(b"new!")
     same({p for p, line in manifest(w).items() if "file" not in line}, {"w", "t", "row", "none"}, "edited bytes stand in the file no more")
     runs(w, "a part was written")
+    columns(w, "a part was written", 2)
     with open(f"{w.mnt}/0-d", "r+b") as f:
         f.write(b"all anew")
     with open(f"{w.mnt}/none", "ab") as f:  # has no bytes, and gets a place of its own
@@ -103,6 +131,7 @@ def editing(w):
     same(len(found.get("0-d", [])), 1, "in one run")
     os.rename(f"{w.mnt}/bias", f"{w.mnt}/bias2")
     lines = manifest(w)
+    columns(w, "a tensor was renamed", 2)
     ok("bias" not in lines and lines["bias2"]["key"] == "bias2" and "file" in lines["bias2"], "a renamed tensor has its new name", lines)
     with open(f"{w.mnt}/.weightfs/commit", "w") as f:
         f.write("1")
@@ -134,6 +163,10 @@ def main():
         check(w, "rw")
         in_writing(w)
         editing(w)
+        w.umount()
+        w.mount("-o", "ro,map_location=cpu")
+        same(text(w, "columns.json")[0], {"leases": True}, "where there is a device, columns say so")
+        same(text(w, "columns.json")[1:], text(w, "entries.json"), "and all else are lines")
         w.umount()
     done()
 

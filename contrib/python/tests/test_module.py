@@ -6,6 +6,7 @@
 
 wfctl is the one of WEIGHTFS_WFCTL, of a build in build/, or of PATH. tests/torch/test_python_module.py compares every case with torch.load.
 """
+import collections
 import concurrent.futures
 import os
 import pathlib
@@ -64,6 +65,21 @@ class Folder(unittest.TestCase):
         self.assertEqual(len(text.splitlines()), 1, text)
         for word in words:
             self.assertIn(word, text)
+
+
+class Listings(Folder):
+    def test_columns_say_what_lines_say(self):
+        """Of every file of the tests, whatever is in it."""
+        runs = 0
+        for name in sorted(os.listdir(FILES)):
+            if not name.startswith("good-"):
+                continue
+            path = os.path.join(FILES, name)
+            items, leases = weightfs.entries._items(self.wfctl("ls", "--columns", path))
+            self.assertFalse(leases)
+            runs += sum(isinstance(item, weightfs.entries.Run) for item in items)
+            self.assertEqual(weightfs.entries.lines_of(items), weightfs.entries._parsed(self.wfctl("ls", "--entries", path)), name)
+        self.assertGreater(runs, 20)
 
 
 class Views(Folder):
@@ -330,6 +346,35 @@ class Torch(Folder):
         for key in checkpoint:
             self.assertTrue(torch.equal(checkpoint[key], wanted[key]), key)
         self.assertIsInstance(weightfs.open(file("tutorial"), "pt")["conv1.weight"], torch.Tensor)
+
+    def test_ties_and_views_among_many(self):
+        """Of tensors that a listing has in columns, some share a storage; others have one that a line by itself has, too."""
+        from weightfs.tensors import untyped
+        whole = torch.arange(64, dtype=torch.float32)
+        tied = torch.randn(3, 4)
+        state = {f"own.{i}": torch.full((2, i + 1), float(i)) for i in range(20)}
+        state.update(a=tied, view=whole[16:32], b=tied, whole=whole, column=tied.t(), scalar=torch.tensor(3.0), none=torch.empty(0))
+        state["parameter"] = torch.nn.Parameter(torch.randn(5), requires_grad=False)
+        state["grad"] = torch.randn(2, requires_grad=True)
+        torch.save({"x": state, "more": [whole, {"a": tied}]}, self.path)
+        ours, theirs = weightfs.load(self.path), torch.load(self.path)
+        self.assertEqual(list(ours["x"]), list(theirs["x"]))
+        for key, tensor in theirs["x"].items():
+            self.assertIs(type(ours["x"][key]), type(tensor), key)
+            self.assertTrue(torch.equal(ours["x"][key], tensor), key)
+            self.assertEqual((ours["x"][key].dtype, ours["x"][key].requires_grad), (tensor.dtype, tensor.requires_grad), key)
+            if key.startswith("own"):
+                self.assertEqual(untyped(ours["x"][key]).nbytes(), untyped(tensor).nbytes())
+        self.assertIs(ours["x"]["a"], ours["x"]["b"])
+        self.assertIs(ours["more"][1]["a"], ours["x"]["a"])
+        ours["x"]["whole"][20] = 7
+        self.assertEqual(float(ours["x"]["view"][4]), 7)
+
+    def test_a_counter_of_tensors(self):
+        torch.save(collections.Counter({"a": torch.ones(2), "b": torch.zeros(3)}), self.path)
+        ours = weightfs.load(self.path)
+        self.assertIs(type(ours), collections.Counter)
+        self.assertTrue(torch.equal(ours["a"], torch.ones(2)) and torch.equal(ours["b"], torch.zeros(3)))
 
     def test_a_part(self):
         part = weightfs.load(file("general"), "model_state_dict")

@@ -19,7 +19,8 @@ from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Tuple
 
 from weightfs import arrays, tensors
-from weightfs.entries import CONTAINERS, Error, Line, Source, StrPath, children_of, is_tensor, key_of, source_of, target_of, uncollected, value_of
+from weightfs.entries import (CONTAINERS, Error, Item, Line, Run, Source, StrPath, is_tensor, items_in, key_of, source_of, target_of, uncollected,
+                              value_of)
 
 
 def _identity(line: Line) -> Any:
@@ -37,14 +38,21 @@ class _Builder:
 
     def __init__(self, source: Source, prefix: str, writable: bool, copy: bool, device: Optional[str]) -> None:
         self.source, self.prefix, self.writable, self.copy, self.device = source, prefix, writable, copy, device
-        self.lines: Dict[str, Line] = {line["path"]: line for line in source.lines}
-        self.children = children_of(source.lines)
+        items: List[Item] = source.items
+        self.lines: Dict[str, Line] = {item["path"]: item for item in items if not isinstance(item, Run)}
+        # a tensor by itself has a line; and for writing each is a file by itself
+        if writable or prefix not in self.lines or "class" not in self.lines[""]:
+            items = list(source.lines)
+            self.lines = {line["path"]: line for line in source.lines}
+        self.children = items_in(items)
         self.places: Dict[str, Any] = {}  # path of a container -> the object
         self.todo: List[str] = []         # paths whose entries are still to be put into it
         self.tuples: List[List[Any]] = []  # lists that become tuples
         self.used_at: Dict[int, List[Tuple[Any, Any]]] = {}  # id of an object -> [(container, key)]
         self.wanted: List[Tuple[Any, Any, Any]] = []         # [(container, key, identity)]
         self.first: Dict[Any, Line] = {}                     # identity -> line
+        self.runs: List[Tuple[Any, Run]] = []                # (container, what is to be put into it)
+        self.files = tensors.Files(source, writable)
 
     def container(self, path: str) -> Any:
         if path not in self.places:
@@ -75,12 +83,31 @@ class _Builder:
         container = self.places[path]
         is_sequence = isinstance(container, (list, collections.deque))
         for line in self.children[path]:
+            if isinstance(line, Run):
+                for key in line.keys:
+                    container[key] = None  # at its place; an update of a Counter would count
+                self.runs.append((container, line))
+                continue
             key = len(container) if is_sequence else key_of(line)
             if is_sequence:
                 container.append(None)
             else:
                 container[key] = None
             self.place(container, key, line)
+
+    def put_runs(self) -> None:
+        """What of them is a tensor with a storage of its own is made at once; what may be tied, or a view of the same bytes, is a line like others."""
+        storages = [storage for _, run in self.runs for storage in run.storages]
+        counts = collections.Counter(storages) if len(set(storages)) < len(storages) else {}
+        shared = {storage for storage, n in counts.items() if n > 1} | {line["storage"] for line in self.first.values() if "storage" in line}
+        for container, run in self.runs:
+            alone = tensors.of_run(run, self.files)
+            if alone is None or not shared.isdisjoint(run.storages):
+                for i, storage in enumerate(run.storages):
+                    if alone is None or storage in shared:
+                        self.place(container, run.keys[i], run.line(i))
+            for key, tensor in zip(run.keys, alone or ()):
+                container[key] = tensor if self.device is None else tensors.moved(tensor, self.device)
 
     def tensors(self) -> Dict[Any, Any]:
         """{identity: tensor}"""
@@ -91,8 +118,8 @@ class _Builder:
         array_files = arrays.Files(self.source, self.writable)
         result.update((str(line["path"]), array_files.array(line)) for line in in_files if line["class"] == "numpy.ndarray")
         in_files = [line for line in in_files if line["class"] != "numpy.ndarray"]
-        for path, tensor in tensors.of_files(in_files, tensors.Files(self.source, self.writable)).items():
-            result[path] = tensors.placed(tensor, self.lines[path]) if self.device is None else tensor
+        made = tensors.of_files(in_files, self.files)
+        result.update((line["path"], tensors.placed(made[line["path"]], line) if self.device is None else made[line["path"]]) for line in in_files)
         if self.device is not None:
             result = {path: tensors.moved(tensor, self.device) for path, tensor in result.items()}
         return {identity: result[line["path"]] for identity, line in self.first.items()}
@@ -116,6 +143,7 @@ class _Builder:
         self.place(holder, "value", start)
         while self.todo:
             self.enter(self.todo.pop())
+        self.put_runs()
         found = self.tensors()
         for container, key, identity in self.wanted:
             container[key] = found[identity]

@@ -4,7 +4,8 @@
 What is imported here is few and small: subprocess and shutil alone would double the time that opening a file takes.
 
 Both say the same lines, those of .weightfs/entries.json (weightfs(1)): a dict an entry, in the order of the tree, with its path, key and class.
-A line is a container's (it has "container"), a link's ("link"), a tensor's ("stride", or "error" and "dtype"), or a value's.
+A line is a container's (it has "container"), a link's ("link"), a tensor's ("stride", or "error" and "dtype"), or a value's. They come as
+.weightfs/columns.json, in which lines of many tensors are one Run: making 100,000 dicts takes longer than making the tensors.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import collections
 import contextlib
 import errno
 import fcntl
+import functools
 import gc
 import json
 import mmap
@@ -36,6 +38,34 @@ MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # a private mapping coun
 # a shared lock of the open file (F_OFD_SETLK): l_type F_RDLCK, l_whence SEEK_SET, l_start 2^62, l_len 1, l_pid 0; struct flock of 64-bit Linux
 OFD_SETLK, HOLD = 37, struct.pack("hhqqi0q", 0, 0, 1 << 62, 1, 0)
 NO_EDITS_MEANWHILE = 5  # attempts at it
+
+class Run(NamedTuple):
+    """Lines of tensors that stand one after the other in a container, and in the checkpoint's file as they are."""
+
+    path: str
+    """Of the container."""
+    keys: List[str]
+    """Which are their names, too."""
+    forms: List[Line]
+    """What all lines with that form have in common: everything but path, key, storage and file_offset."""
+    form: Union[int, List[int]]
+    """Which each has; an int: all have that."""
+    storages: List[str]
+    offsets: List[int]
+    """In the file."""
+
+    def form_of(self, i: int) -> Line:
+        return self.forms[self.form if isinstance(self.form, int) else self.form[i]]
+
+    def line(self, i: int) -> Line:
+        """As entries.json has it."""
+        key = self.keys[i]
+        return {"path": f"{self.path}/{key}" if self.path else key, "key": key, **self.form_of(i), "storage": self.storages[i],
+                "file_offset": self.offsets[i]}
+
+
+Item = Union[Line, Run]
+
 
 class Opaque(NamedTuple):
     """An object that weightfs can carry but not show."""
@@ -73,6 +103,34 @@ def _parsed(text: bytes) -> List[Line]:
     with uncollected():
         parsed: List[Line] = json.loads(f"[{lines}]")
     return parsed
+
+
+def _items(text: bytes) -> Tuple[List[Item], bool]:
+    """Of columns.json; and whether tensors may have a place on a device, which a lease gives them."""
+    forms: List[Line] = []
+    items: List[Item] = []
+    leases = False
+    for line in _parsed(text):
+        if "run" in line:
+            items.append(Run(line["run"], line["key"], forms, line["form"], line["storage"], line["file_offset"]))
+        elif "form" in line:
+            forms.append(line["form"])
+        elif "leases" in line:
+            leases = line["leases"]
+        else:
+            items.append(line)
+    return items, leases
+
+
+def lines_of(items: List[Item]) -> List[Line]:
+    """All of them, each by itself."""
+    lines: List[Line] = []
+    for item in items:
+        if isinstance(item, Run):
+            lines.extend(map(item.line, range(len(item.keys))))
+        else:
+            lines.append(item)
+    return lines
 
 
 def private_mapping(fd: int, size: int = 0) -> mmap.mmap:
@@ -136,14 +194,26 @@ def _run(*arguments: Union[str, bytes]) -> bytes:
         return out.read()
 
 
-class FileSource:
+class _Source:
+    """What both have."""
+
+    items: List[Item]
+
+    @functools.cached_property
+    def lines(self) -> List[Line]:
+        """All entries, each by itself; whoever can does with items."""
+        with uncollected():
+            return lines_of(self.items)
+
+
+class FileSource(_Source):
     """A checkpoint that is not mounted. Edits that wait beside it are seen as made."""
 
     manifest: Optional[Manifest] = None
 
     def __init__(self, path: StrPath) -> None:
         self.path: str = os.fspath(path)
-        self.lines = _parsed(_run("ls", "--entries", "--", self.path))
+        self.items, _ = _items(_run("ls", "--columns", "--", self.path))
 
     def content(self, line: Line) -> bytes:
         """All bytes that the file of this entry would have in a mount."""
@@ -163,24 +233,34 @@ class FileSource:
         """A file is held by what was mapped of it alone."""
 
 
-class MountSource:
-    """A mount. Its manifest is held, and with it what is on a device, until close()."""
+class MountSource(_Source):
+    """A mount. What it has on a device is held until close(), by its manifest."""
+
+    manifest: Optional[Manifest] = None
 
     def __init__(self, mount: str) -> None:
-        from weightfs.cuda import Manifest
         self.path = os.path.realpath(mount)
         self._write_back()
+        self.items, leases = self._read_items()
+        if leases:
+            self._lease(mount)
+
+    def _read_items(self) -> Tuple[List[Item], bool]:
+        with open(os.path.join(self.path, ".weightfs", "columns.json"), "rb") as f:
+            return _items(f.read())
+
+    def _lease(self, mount: str) -> None:
+        """Once more, while everything stays on its device: leased lines say where, and on which."""
+        from weightfs.cuda import Manifest
         for _ in range(NO_EDITS_MEANWHILE):
-            self.manifest: Optional[Manifest] = Manifest(self.path)
-            with open(os.path.join(self.path, ".weightfs", "entries.json"), "rb") as f:
-                self.lines = _parsed(f.read())
+            self.manifest = Manifest(self.path)
+            lines = lines_of(self._read_items()[0])
             tensors: Dict[str, Line] = {line["path"]: line for line in self.manifest.lines}
-            if tensors.keys() == {line["path"] for line in self.lines if is_tensor(line)}:
-                break
+            if tensors.keys() == {line["path"] for line in lines if is_tensor(line)}:
+                self.items = [tensors.get(line["path"], line) for line in lines]
+                return
             self.manifest.close()
-        else:
-            raise Error(f"{mount}: is edited all the time: try again")
-        self.lines = [tensors.get(line["path"], line) for line in self.lines]  # leased: these say where, on which device
+        raise Error(f"{mount}: is edited all the time: try again")
 
     def _write_back(self) -> None:
         """What is written through mappings, in whatever process, is in the kernel's memory until then; the manifest knows of it afterwards."""
@@ -307,6 +387,17 @@ def children_of(lines: List[Line]) -> Dict[str, List[Line]]:
     for line in lines:
         if line["path"]:
             children[parent_of(line["path"])].append(line)
+    return children
+
+
+def items_in(items: List[Item]) -> Dict[str, List[Item]]:
+    """The same, where many tensors are one Run."""
+    children: Dict[str, List[Item]] = {item["path"]: [] for item in items if not isinstance(item, Run) and "container" in item}
+    for item in items:
+        if isinstance(item, Run):
+            children[item.path].append(item)
+        elif item["path"]:
+            children[parent_of(item["path"])].append(item)
     return children
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 
 from weightfs.cuda import Manifest, Mapping, Tensor
-from weightfs.entries import Error, Line, Memory
+from weightfs.entries import Error, Line, Memory, Run
 
 INTEGERS = {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8"}  # what stores them
 ALIGN_BYTES = 16       # what torch's own memory has at least, and its kernels may rely on
@@ -111,6 +111,34 @@ class Files(Memory):
             return _finished(line, self.flat(line, *_elements(line)).resize_(_shape(line)))
         offset = line["file_offset"] - base["file_offset"] if base is not None and base is not line else 0
         return _finished(line, _view(line, storage if line["bytes"] else None, offset))
+
+
+class _Maker:
+    """Tensors like that of a line."""
+
+    def __init__(self, line: Line, files: Files) -> None:
+        self.line, self.memory = line, files.pages.of(line)
+        self.dtype, element_bytes = _elements(line)
+        self.count = line["bytes"] // element_bytes
+        self.shape: Optional[List[int]] = line["shape"] if len(line["shape"]) != 1 else None
+        self.is_dressed = line["class"] == "torch.nn.parameter.Parameter" or line.get("requires_grad", False)
+
+    def make(self, offset: int) -> torch.Tensor:
+        tensor = torch.frombuffer(self.memory, dtype=self.dtype, count=self.count, offset=offset)
+        if self.shape is not None:
+            tensor.resize_(self.shape)  # a reshaped tensor would be a view
+        return _dressed(tensor, self.line) if self.is_dressed else tensor
+
+
+def of_run(run: Run, files: Files) -> Optional[List[torch.Tensor]]:
+    """Its tensors, each with a storage of its own in the one mapping of the checkpoint; None where they are to be made line by line."""
+    first = {run.form: 0} if isinstance(run.form, int) else {number: i for i, number in reversed(list(enumerate(run.form)))}
+    makers = {number: _Maker(run.line(i), files) for number, i in first.items()}
+    if any(maker.memory is None for maker in makers.values()) or any(offset % ALIGN_BYTES for offset in run.offsets):
+        return None
+    if isinstance(run.form, int):
+        return list(map(makers[run.form].make, run.offsets))
+    return [makers[number].make(offset) for number, offset in zip(run.form, run.offsets)]
 
 
 def _holders(lines: List[Line]) -> Dict[str, Line]:
