@@ -77,10 +77,11 @@ int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_te
 int wf_edit_check_storage(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 {
 	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
-	if (!s || s->array == WF_NIL || ck->edits->replaying || !wf_edit_pending(ck, ino) ||
-	    wf_checkpoint_rewritable(ck))
+	if (!s || s->array == WF_NIL || ck->edits->replaying)
 		return 0;
-	return wf_check_inside(ck, storage);
+	if (wf_edit_is_companion(ck, ino))
+		return wf_edit_check_pickle(ck, ino);
+	return wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck) ? wf_check_inside(ck, storage) : 0;
 }
 
 int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pending)

@@ -24,6 +24,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "mount"), os.path.join(HERE, "..", "files")]
 from kit import World, done, need_fuse, ok, read, run, same, write  # noqa: E402
 
+from craft import Record, zip_file  # noqa: E402
+from crafted import script as script_archive  # noqa: E402
+
 need_fuse()
 try:
     import cloudpickle
@@ -372,7 +375,27 @@ def refused(w):
         same((run(w.wfctl, "umount", w.mnt).returncode, read(w.file) == before), (0, True), "  and nothing waits for a commit")
 
 
+def script(w):
+    """A TorchScript archive, of which a commit of bytes copies the pickle: an array in data.pkl is written over; one in constants.pkl, which no
+    commit writes, is refused. (torch writes neither.)"""
+    a, b = np.arange(4, dtype=np.int32), np.arange(3.0)
+    for protocol in (2, 4):
+        write(w.file, zip_file([Record("archive/data.pkl", pickle.dumps({"a": a, "n": 1, "b": b}, protocol)), Record("archive/constants.pkl", pickle.dumps((), 2)),
+                                Record("archive/code/__torch__.py", b""), Record("archive/version", b"3\n")]))
+        w.mount()
+        by_copy(w, "a", np.full(4, -9, np.int32))
+        same(run(w.wfctl, "umount", w.mnt).stderr, "", f"TorchScript, protocol {protocol}: a commit")
+        with zipfile.ZipFile(w.file) as z:
+            now = pickle.loads(z.read("archive/data.pkl"))
+            same((now["a"].tolist(), now["b"].tolist(), now["n"], z.testzip()), ([-9] * 4, b.tolist(), 1, None), "  of that array")
+        write(w.file, script_archive(pickle.dumps((a,), protocol), records=()))
+        w.mount()
+        r = run("dd", "if=/dev/zero", f"of={w.mnt}/constants/0", "bs=4", "count=1", "conv=notrunc")
+        ok(r.returncode == 1 and "not permitted" in r.stderr, "  an array among the constants is refused", r)
+        same((read(f"{w.mnt}/constants/0"), run(w.wfctl, "umount", w.mnt).returncode), (a.tobytes(), 0), "  and stays")
+
+
 with World(sys.argv[1], lambda path: None) as world:
-    for test in (table, numbers, python2, refused, by_others):
+    for test in (table, numbers, python2, refused, script, by_others):
         test(world)
 done()
