@@ -288,6 +288,23 @@ int wf_key(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_b
 	return r < 0 ? r : wf_buffer_status(ret);
 }
 
+int wf_key_class(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_buffer *ret)
+{
+	char class[256];
+	uint32_t position;
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
+	int r = !d ? -ENOENT : d->count == 0 ? -ENODATA : wf_tree_lookup(ck->tree, dir, name, &position);
+	if (r == 0 && (d->kind == WF_DIR_SEQUENCE || wf_json_key_is_whole(ck->graph, d->entries[position].key)))
+		r = -ENODATA;
+	if (r == 0) {
+		wf_class_name(ck->graph, d->entries[position].key, class, sizeof class);
+		wf_buffer_puts(ret, class);
+	}
+	pthread_rwlock_unlock(&ck->lock);
+	return r < 0 ? r : wf_buffer_status(ret);
+}
+
 int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx)
 {
 	struct subject s;

@@ -81,6 +81,9 @@ bool wf_is_dirty(struct wf_checkpoint *ck); /* edits not yet committed */
 int wf_getxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, struct wf_buffer *ret); /* -ENODATA */
 /* user.torch.key of one name of a directory: what a node with several names says is the key of one of them. -ENOENT, -ENODATA. */
 int wf_key(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_buffer *ret);
+/* The class of a key whose JSON is not the key itself, but a text that stands for it: bytes, a member of an Enum, a scalar of NumPy, ...
+ * -ENODATA: it is the key. */
+int wf_key_class(struct wf_checkpoint *ck, uint32_t dir, const char *name, struct wf_buffer *ret);
 /* Calls each() for every attribute name that the node has; a non-zero answer ends it and is returned. */
 int wf_listxattr(struct wf_checkpoint *ck, uint32_t ino, int (*each)(void *ctx, const char *name), void *ctx);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The class of a directory, and an int for a key that reads as one. cp -a makes a plain mapping first and sets the attributes
- * afterwards. */
+/* The class of a directory, and the key that a name stands for where it is no text. cp -a makes a plain mapping first and sets the
+ * attributes afterwards. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,19 +96,80 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 
 /* ---- keys ---- */
 
+static bool has_equal_at(struct wf_checkpoint *ck, const struct wf_dir *d, const char *name, wf_ref key)
+{
+	uint32_t i;
+	return wf_tree_lookup(ck->tree, d->ino, name, &i) == 0 && wf_key_equal(ck->graph, d->entries[i].key, key);
+}
+
+/* Whether another key of the mapping is the same to Python, as 1, 1.0 and True are. name: of the key. */
+static bool has_equal(struct wf_checkpoint *ck, const struct wf_dir *d, const char *name, wf_ref key)
+{
+	static const char *const spellings[] = {"0", "0.0", "-0.0", "false", "1", "1.0", "true"};
+	char other[WF_NAME_MAX + 3];
+	size_t len = strlen(name);
+	bool has = false;
+	if (wf_is(ck->graph, key, WF_TUPLE)) {
+		for (uint32_t i = 0; i < d->count && !has; i++)
+			has = d->entries[i].ino != WF_NO_INO && wf_key_equal(ck->graph, d->entries[i].key, key);
+		return has;
+	}
+	for (size_t i = 0; i < WF_ARRAY_SIZE(spellings) && !has; i++)
+		has = has_equal_at(ck, d, spellings[i], key);
+	if (len > 2 && !strcmp(name + len - 2, ".0"))
+		snprintf(other, sizeof other, "%.*s", (int)len - 2, name);
+	else
+		snprintf(other, sizeof other, "%s.0", name);
+	return has || has_equal_at(ck, d, other, key);
+}
+
+/* Lists in a key are tuples. The parser limits how deep they are. */
+static wf_ref as_key(struct wf_graph *g, wf_ref v)
+{
+	uint32_t n;
+	if (!wf_is(g, v, WF_LIST))
+		return v;
+	wf_elements(g, v, &n);
+	cleanup_free wf_ref *parts = calloc(n + 1u, sizeof *parts);
+	for (uint32_t i = 0; parts && i < n; i++)
+		if ((parts[i] = as_key(g, wf_element(g, v, i))) == WF_NIL)
+			return WF_NIL;
+	return parts ? wf_tuple(g, parts, n) : WF_NIL;
+}
+
+/* The key that JSON says, where it is no text: a number, a bool, None, a tuple. A whole number in the notation of 1e22 is the same as an
+ * int that nobody looks for. */
+static int key_of_json(struct wf_graph *g, const char *json, wf_ref *ret)
+{
+	wf_ref v;
+	int r = wf_value_parse_json(g, json, strlen(json), &v);
+	if (r < 0)
+		return r;
+	if (wf_is(g, v, WF_STR) || (wf_is(g, v, WF_FLOAT) && strpbrk(json, "eEnN")))
+		return -EINVAL;
+	v = as_key(g, v);
+	if (v == WF_NIL)
+		return -ENOMEM;
+	*ret = v;
+	return 0;
+}
+
 int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json)
 {
-	char name[WF_NAME_MAX + 1];
+	char name[WF_NAME_MAX + 1], of_key[WF_NAME_MAX + 1];
 	struct wf_place p;
 	wf_ref key;
 	if (wf_edit_is_flat(ck) || wf_tree_node(ck->tree, ino)->nlink != 1 || wf_edit_place_of(ck, ino, &p) < 0)
 		return 0;
 	const struct wf_dir *d = wf_tree_dir(ck->tree, p.dir);
 	if (d->kind != WF_DIR_MAPPING || d->read_only_names || !wf_is(ck->graph, d->entries[p.position].key, WF_STR) ||
-	    !wf_tree_name(ck->tree, d, p.position, name) || strcmp(name, json) != 0)
+	    !wf_tree_name(ck->tree, d, p.position, name))
 		return 0;
-	int r = wf_key_from_name(ck->graph, name, true, &key);
-	if (r < 0 || !wf_is(ck->graph, key, WF_INT))
+	int r = key_of_json(ck->graph, json, &key);
+	if (r < 0)
 		return r == -ENOMEM ? r : 0;
+	wf_name_from_key(ck->graph, key, false, of_key);
+	if (strcmp(name, of_key) != 0 || has_equal(ck, d, name, key))
+		return 0;
 	return wf_tree_set_key(ck->tree, p.dir, p.position, key);
 }

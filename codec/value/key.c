@@ -188,3 +188,25 @@ void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out)
 		wf_json_string(out, s, len);
 	wf_buffer_free(&text);
 }
+
+bool wf_json_key_is_whole(const struct wf_graph *g, wf_ref key)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	switch (wf_kind_of(g, key)) {
+	case WF_STR:
+	case WF_PYSTR:
+	case WF_NONE:
+	case WF_BOOL:
+	case WF_INT:
+	case WF_LONG:
+	case WF_FLOAT:
+		return key != WF_NIL;
+	case WF_TUPLE: {
+		bool whole = wf_key_text(g, key, &text) == WF_KEY_JSON && !wf_value_has_numpy(g, key);
+		wf_buffer_free(&text);
+		return whole;
+	}
+	default:
+		return false;
+	}
+}

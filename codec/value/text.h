@@ -76,3 +76,5 @@ enum wf_key_kind {
 enum wf_key_kind wf_key_text(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
 /* A key as JSON: "conv1.weight", 0, [1, "a"]; of another kind (value/names.c) a JSON string of its text, or of its class. */
 void wf_json_key(const struct wf_graph *g, wf_ref key, struct wf_buffer *out);
+/* Whether that JSON says the key itself: a str, an int, a float, a bool, None, or a tuple of such. */
+bool wf_json_key_is_whole(const struct wf_graph *g, wf_ref key);

@@ -178,15 +178,27 @@ static int c_get(struct wfctl_store *s, const char *path, const char *name, stru
 	return r < 0 ? r : wf_getxattr(s->ck, st.ino, name, ret);
 }
 
-static int c_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+static int ask_key(struct wfctl_store *s, const char *path,
+		   int (*ask)(struct wf_checkpoint *, uint32_t, const char *, struct wf_buffer *),
+		   struct wf_buffer *ret)
 {
 	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, false, &p, &st);
 	if (r < 0)
 		return r;
-	r = p.name[0] ? wf_key(s->ck, p.dir, p.name, ret) : -ENODATA;
+	r = p.name[0] ? ask(s->ck, p.dir, p.name, ret) : -ENODATA;
 	return r == -ENOENT ? -ENODATA : r; /* a scratch entry is a name and no key */
+}
+
+static int c_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	return ask_key(s, path, wf_key, ret);
+}
+
+static int c_key_class(struct wfctl_store *s, const char *path, struct wf_buffer *ret)
+{
+	return ask_key(s, path, wf_key_class, ret);
 }
 
 static int c_names(struct wfctl_store *s, const char *path, int (*each)(void *, const char *), void *ctx)
@@ -328,6 +340,7 @@ static const struct wfctl_store_calls calls = {.stat = c_stat,
 					       .close = c_close,
 					       .get = c_get,
 					       .key = c_key,
+					       .key_class = c_key_class,
 					       .names = c_names,
 					       .set = c_set,
 					       .mkdir = c_mkdir,

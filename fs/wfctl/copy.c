@@ -3,6 +3,7 @@
 #include "fs/wfctl/copy.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,7 +170,7 @@ static int copy_attributes(struct wfctl_copying *c, const char *from, const char
 	return r;
 }
 
-/* ---- entries ---- */
+/* ---- content ---- */
 
 static int copy_content(struct wfctl_copying *c, const char *from, const char *to, bool there, uint64_t bytes)
 {
@@ -190,15 +191,111 @@ static int copy_content(struct wfctl_copying *c, const char *from, const char *t
 	return r < 0 ? r : closed;
 }
 
+/* ---- keys that are no texts ---- */
+
+/* What the copy's key has to be: of an entry that keeps its name, where that is a mapping's and no text. false: nothing. */
+static bool asks_for_key(struct wfctl_copying *c, const char *from, const char *to, struct wf_buffer *ret)
+{
+	struct wfctl_entry e;
+	return !strcmp(wfctl_key_name(from), wfctl_key_name(to)) && c->from->calls->key(c->from, from, ret) == 0 &&
+	       wf_buffer_status(ret) == 0 && ret->len > 0 && ret->data[0] != '"' &&
+	       c->to->calls->stat(c->to, WF_METADATA_NAME, false, &e) < 0;
+}
+
+/* Another name of the mapping, for a moment. */
+static char *free_name(struct wfctl_copying *c, const char *to)
+{
+	struct wfctl_entry e;
+	char name[32], *directory = wfctl_key_directory(to), *path = NULL;
+	for (unsigned int i = 0; directory && i < UINT32_MAX; i++) {
+		snprintf(name, sizeof name, "weightfs-copy-%u", i);
+		path = wfctl_key_join(directory, name);
+		if (!path || c->to->calls->stat(c->to, path, false, &e) == -ENOENT)
+			break;
+		free(path);
+	}
+	free(directory);
+	return path;
+}
+
+/* An empty file that has a key which is no text. */
+static int make_with_key(struct wfctl_store *s, const char *path, const char *key)
+{
+	struct wfctl_file *f;
+	int r = s->calls->open(s, path, WFCTL_WRITE | WFCTL_NEW, &f);
+	if (r < 0)
+		return r;
+	r = s->calls->set(s, path, "user.torch.key", key);
+	int closed = s->calls->close(f);
+	return r < 0 ? r : closed;
+}
+
+/* A second name of a file that was copied, or a link (target), in the place of what is there. An attribute belongs to a file and not to one of
+ * its names: for a key that is no text an empty file is there first. */
+static int place_name(struct wfctl_copying *c, const char *from, const char *to, const char *first, const char *target,
+		      bool there)
+{
+	struct wfctl_store *s = c->to;
+	struct wf_buffer key = WF_BUFFER_INIT;
+	struct wfctl_entry old, new;
+	if (there && target && s->calls->readlink(s, to, &key) == 0 && !strcmp(key.data, target)) {
+		wf_buffer_free(&key);
+		return 0;
+	}
+	wf_buffer_free(&key);
+	if (there && first && s->calls->stat(s, to, false, &old) == 0 && s->calls->stat(s, first, false, &new) == 0 &&
+	    old.ino == new.ino)
+		return 0;
+	bool keyed = !there && asks_for_key(c, from, to, &key);
+	int r = keyed ? make_with_key(s, to, key.data) : 0;
+	there |= keyed;
+	wf_buffer_free(&key);
+	char *path = r == 0 && there ? free_name(c, to) : NULL;
+	const char *at = there ? path : to;
+	if (r == 0)
+		r = !at ? -ENOMEM : first ? s->calls->link(s, first, at) : s->calls->symlink(s, target, at);
+	/* what changes places keeps its key, and the mapping its order */
+	if (r == 0 && there)
+		r = s->calls->rename(s, path, to, RENAME_EXCHANGE);
+	if (path && s->calls->stat(s, path, false, &old) == 0) {
+		int gone = s->calls->unlink(s, path);
+		r = r < 0 ? r : gone;
+	}
+	free(path);
+	return r;
+}
+
+/* Refused where the copy has a text for a key, and the source something else: to Python these are two. */
+static int check_key(struct wfctl_copying *c, const char *from, const char *to)
+{
+	struct wf_buffer asked = WF_BUFFER_INIT, got = WF_BUFFER_INIT;
+	const char *what = NULL;
+	if (c->from->calls->key_class && !strcmp(wfctl_key_name(from), wfctl_key_name(to)) &&
+	    c->from->calls->key_class(c->from, from, &got) == 0)
+		what = got.data;
+	else if (asks_for_key(c, from, to, &asked) &&
+		 (c->to->calls->key(c->to, to, &got) < 0 || strcmp(got.data, asked.data) != 0))
+		what = asked.data;
+	if (what) {
+		wfctl_fail(c->from->path,
+			   "%s: not copied: its key is no text (%s), and the copy's would be one: give the copy a name",
+			   from, what);
+		c->said = true;
+	}
+	wf_buffer_free(&asked);
+	wf_buffer_free(&got);
+	return what ? -EINVAL : 0;
+}
+
+/* ---- entries ---- */
+
 static int copy_file(struct wfctl_copying *c, const char *from, const char *to, const struct wfctl_entry *e, bool there)
 {
 	if (e->links < 2)
 		return copy_content(c, from, to, there, e->bytes);
 	const char *first = first_copy(c, e->ino);
-	if (first) {
-		int r = there ? c->to->calls->unlink(c->to, to) : 0;
-		return r < 0 ? r : c->to->calls->link(c->to, first, to);
-	}
+	if (first)
+		return place_name(c, from, to, first, NULL, there);
 	int r = copy_content(c, from, to, there, e->bytes);
 	return r < 0 ? r : note_copy(c, e->ino, to);
 }
@@ -274,10 +371,8 @@ static int copy_link(struct wfctl_copying *c, const char *from, const char *to, 
 	struct wf_buffer target = WF_BUFFER_INIT;
 	struct wfctl_entry e;
 	int r = c->from->calls->readlink(c->from, from, &target);
-	if (r == 0 && there)
-		r = c->to->calls->unlink(c->to, to);
 	if (r == 0)
-		r = c->to->calls->symlink(c->to, target.data, to);
+		r = place_name(c, from, to, NULL, target.data, there);
 	wf_buffer_free(&target);
 	if (r != -EPERM && r != -ENOENT)
 		return r;
@@ -315,6 +410,8 @@ static int copy_any(struct wfctl_copying *c, const char *from, const char *to, i
 	r = e.type == WF_DIRECTORY ? copy_directory(c, from, to, there, depth)
 	    : e.type == WF_SYMLINK ? copy_link(c, from, to, there, depth)
 				   : copy_file(c, from, to, &e, there);
+	if (r == 0 && !there)
+		r = check_key(c, from, to);
 	return r < 0 ? say(c, c->to->reason[0] ? c->to : c->from, from, r) : 0;
 }
 

@@ -57,9 +57,12 @@ static void put_name(const char *key, size_t len, struct wf_buffer *out)
 /* The str key of an entry. *ret_is: false where it is none, or holds a NUL, which no expression can. 0, or a negative errno. */
 static int str_key(struct wfctl_store *s, const char *path, struct wf_buffer *ret, bool *ret_is)
 {
-	struct wf_buffer json = WF_BUFFER_INIT;
+	struct wf_buffer json = WF_BUFFER_INIT, class = WF_BUFFER_INIT;
 	int r = s->calls->key(s, path, &json);
-	*ret_is = r == 0 && wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
+	/* what stands for bytes or a member of an Enum would become a text */
+	bool other = s->calls->key_class && s->calls->key_class(s, path, &class) == 0;
+	*ret_is = r == 0 && !other && wfctl_json_string(json.data ? json.data : "", json.len, ret) == 0;
+	wf_buffer_free(&class);
 	wf_buffer_puts(ret, "");
 	wf_buffer_free(&json);
 	*ret_is = *ret_is && !memchr(ret->data, '\0', ret->len);

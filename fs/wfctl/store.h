@@ -47,6 +47,8 @@ struct wfctl_store_calls {
 	int (*get)(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret);
 	/* user.torch.key of this name: a tie has several, and a link another one than what it leads to */
 	int (*key)(struct wfctl_store *s, const char *path, struct wf_buffer *ret);
+	/* the class of a key that user.torch.key does not tell whole; -ENODATA: it does. NULL: nobody knows */
+	int (*key_class)(struct wfctl_store *s, const char *path, struct wf_buffer *ret);
 	int (*names)(struct wfctl_store *s, const char *path, int (*each)(void *ctx, const char *name), void *ctx);
 	int (*set)(struct wfctl_store *s, const char *path, const char *name, const char *value);
 	int (*mkdir)(struct wfctl_store *s, const char *path);
