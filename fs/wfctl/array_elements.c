@@ -18,12 +18,12 @@ static enum wfctl_width width_of(const struct wfctl_dtype *t)
 	size_t bytes = t->kind == WFCTL_COMPLEX ? t->bytes / 2u : t->bytes;
 	/* NumPy has no half complex: such a number is shown as what it becomes */
 	if (t->kind == WFCTL_BFLOAT || t->kind == WFCTL_FLOAT8 || t->kind == WFCTL_COMPLEX)
-		return bytes == 8 ? WFCTL_DOUBLE : WFCTL_SINGLE;
-	return bytes == 8 ? WFCTL_DOUBLE : bytes == 4 ? WFCTL_SINGLE : WFCTL_HALF;
+		return bytes == 16 ? WFCTL_EXTENDED : bytes == 8 ? WFCTL_DOUBLE : WFCTL_SINGLE;
+	return bytes == 16 ? WFCTL_EXTENDED : bytes == 8 ? WFCTL_DOUBLE : bytes == 4 ? WFCTL_SINGLE : WFCTL_HALF;
 }
 
 /* part: 1 the imaginary one. */
-static double number(const struct wfctl_elements *e, size_t i, int part)
+static long double number(const struct wfctl_elements *e, size_t i, int part)
 {
 	const struct wfctl_dtype *t = e->dtype;
 	const unsigned char *at = e->data + i * t->bytes;
@@ -38,6 +38,8 @@ static double number(const struct wfctl_elements *e, size_t i, int part)
 		return memcpy(&half, at, 2), wfctl_half(half);
 	if (bytes == 4)
 		return memcpy(&single, at, 4), single;
+	if (bytes == 16)
+		return wfctl_extended(at);
 	memcpy(&v, at, 8);
 	return v;
 }
@@ -60,7 +62,7 @@ static int int_text(const struct wfctl_elements *e, size_t i, char text[24])
 /* ---- choosing a form for all of them ---- */
 
 /* Comparisons are of the array's own type: a half or a single cannot tell what a double could. */
-static bool wants_scientific(enum wfctl_width width, double least, double most)
+static bool wants_scientific(enum wfctl_width width, long double least, long double most)
 {
 	if (width == WFCTL_HALF)
 		return most >= 1e3 || least < 0.0001000165939331054688 || most / least > 1000.25;
@@ -79,7 +81,7 @@ static void measure(const struct wfctl_elements *e, int part, struct wfctl_numbe
 	char text[WFCTL_FLOAT_TEXT];
 	int exponent = 0;
 	for (size_t i = 0; i < e->count; i++) {
-		double v = number(e, i, part);
+		long double v = number(e, i, part);
 		if (!isfinite(v))
 			continue;
 		if (f->scientific)
@@ -100,11 +102,11 @@ static void measure(const struct wfctl_elements *e, int part, struct wfctl_numbe
 
 static void choose(const struct wfctl_elements *e, int part, struct wfctl_number_form *f)
 {
-	double least = INFINITY, most = 0;
+	long double least = INFINITY, most = 0;
 	bool finite = true, negative_infinity = false;
 	*f = (struct wfctl_number_form){.width = width_of(e->dtype), .plus = part};
 	for (size_t i = 0; i < e->count; i++) {
-		double v = number(e, i, part), size = fabs(v);
+		long double v = number(e, i, part), size = fabsl(v);
 		finite &= isfinite(v);
 		negative_infinity |= isinf(v) && v < 0;
 		if (!isfinite(v) || v == 0)
@@ -124,7 +126,7 @@ static void choose(const struct wfctl_elements *e, int part, struct wfctl_number
 
 /* ---- one element ---- */
 
-static void put_float(struct wf_buffer *out, const struct wfctl_number_form *f, double v)
+static void put_float(struct wf_buffer *out, const struct wfctl_number_form *f, long double v)
 {
 	char text[WFCTL_FLOAT_TEXT], *power;
 	const char *sign = f->plus && !signbit(v) ? "+" : "";
@@ -215,7 +217,7 @@ void wfctl_element_put_scalar(const struct wfctl_elements *e, size_t i, struct w
 		int_text(e, i, text);
 		wf_buffer_puts(out, text);
 	} else if (e->dtype->kind == WFCTL_COMPLEX) {
-		double real = number(e, i, 0), imaginary = number(e, i, 1);
+		long double real = number(e, i, 0), imaginary = number(e, i, 1);
 		bool only = real == 0 && !signbit(real);
 		if (!only) {
 			wfctl_float_scalar(real, width, true, text);

@@ -188,8 +188,9 @@ static int show_tensor(struct tensor_reading *r, const char *key, const char *dt
 static int show_open(struct tensor_reading *r, const char *key, const char *slice, uint64_t bytes, enum cat_form form)
 {
 	struct wf_buffer dtype = WF_BUFFER_INIT, shape = WF_BUFFER_INIT;
+	/* an array of objects is a list, as its file is */
 	bool tensor = r->s->calls->get(r->s, key, "user.torch.dtype", &dtype) == 0 &&
-		      r->s->calls->get(r->s, key, "user.torch.shape", &shape) == 0;
+		      strcmp(dtype.data, "object") != 0 && r->s->calls->get(r->s, key, "user.torch.shape", &shape) == 0;
 	int result = WFCTL_OK, failed = 0;
 	if (tensor && !(form == FORM_RAW && !slice))
 		result = show_tensor(r, key, dtype.data, shape.data, bytes, slice, form);

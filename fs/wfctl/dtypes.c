@@ -2,6 +2,8 @@
 /* Knows the element types by their names and descriptions, and widens float8. */
 #include "fs/wfctl/dtypes.h"
 
+#include "fs/wfctl/float_text.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -116,6 +118,11 @@ bool wfctl_dtype_make(const char *descr, uint32_t record_bytes, struct wfctl_dty
 		ret->kind = descr[1] == 'M' ? WFCTL_DATE : WFCTL_SPAN;
 		ret->bytes = 8;
 		return n == 8 && read_unit(end, ret);
+	}
+	if (WFCTL_HAS_EXTENDED && !*end && !ret->swapped && (descr[1] == 'f' ? n == 16 : descr[1] == 'c' && n == 32)) {
+		ret->kind = descr[1] == 'f' ? WFCTL_FLOAT : WFCTL_COMPLEX;
+		ret->bytes = (uint32_t)n;
+		return true;
 	}
 	ret->kind = descr[1] == 'U' ? WFCTL_TEXT : descr[1] == 'S' ? WFCTL_BYTES : WFCTL_VOID;
 	ret->bytes = (uint32_t)n * (descr[1] == 'U' ? 4 : 1);

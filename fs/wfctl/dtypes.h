@@ -41,7 +41,7 @@ struct wfctl_unit {
 };
 extern const struct wfctl_unit wfctl_units[];
 
-/* One of NumPy's that have no name of torch's: text, bytes, void, dates, spans and records (of a size that the caller knows). descr is
+/* One of NumPy's that have no name of torch's: long doubles, text, bytes, void, dates, spans and records (of a size that the caller knows). descr is
  * borrowed as long as *ret is used. Returns whether it is one. */
 bool wfctl_dtype_make(const char *descr, uint32_t record_bytes, struct wfctl_dtype *ret);
 /* NULL: there is none. */

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DIGITS_MAX 17
+static int digits_max(enum wfctl_width width)
+{
+	return width == WFCTL_EXTENDED ? 21 : 17;
+}
 
 double wfctl_half(uint16_t bits)
 {
@@ -16,6 +19,24 @@ double wfctl_half(uint16_t bits)
 		   : exponent     ? ldexp(1024 + mantissa, exponent - 25)
 				  : ldexp(mantissa, -24);
 	return bits & 0x8000 ? -v : v;
+}
+
+/*  0  8  mantissa, its first digit with it
+ *  8  2  sign and exponent */
+long double wfctl_extended(const void *element)
+{
+	uint64_t mantissa;
+	uint16_t top;
+	memcpy(&mantissa, element, sizeof mantissa);
+	memcpy(&top, (const char *)element + sizeof mantissa, sizeof top);
+	int exponent = top & 0x7fff;
+	bool normal = mantissa >> 63;
+	long double v;
+	if (exponent == 0x7fff || (exponent > 0 && !normal))
+		v = normal && mantissa << 1 == 0 ? INFINITY : NAN;
+	else
+		v = ldexpl((long double)mantissa, (exponent > 0 ? exponent : 1) - 16446);
+	return top & 0x8000 ? -v : v;
 }
 
 /* The nearest number of that width; v is positive. */
@@ -31,17 +52,19 @@ static double narrow(double v, enum wfctl_width width)
 	return n >= 65520 ? INFINITY : n;
 }
 
-static bool reads_back(const char *text, double v, enum wfctl_width width)
+static bool reads_back(const char *text, long double v, enum wfctl_width width)
 {
+	if (width == WFCTL_EXTENDED)
+		return strtold(text, NULL) == v;
 	return (width == WFCTL_SINGLE ? (double)strtof(text, NULL) : narrow(strtod(text, NULL), width)) == v;
 }
 
 /* The next decimal above the first n digits of v; where a power of two has a nearer neighbour below than above, that may be the only one
  * of so few digits that reads back. */
-static void round_up(double v, int n, char *text)
+static void round_up(long double v, int n, char *text)
 {
 	char digits[64];
-	snprintf(digits, sizeof digits, "%.*e", 40, v);
+	snprintf(digits, sizeof digits, "%.*Le", 40, v);
 	int exponent = atoi(strchr(digits, 'e') + 1);
 	memmove(digits + 1, digits + 2, (size_t)n - 1); /* without the point */
 	int i = n - 1;
@@ -60,12 +83,12 @@ static void round_up(double v, int n, char *text)
 }
 
 /* The fewest digits, as %e writes them. Returns how many; v is positive. */
-static int shortest(double v, enum wfctl_width width, char text[64])
+static int shortest(long double v, enum wfctl_width width, char text[64])
 {
 	int exponent;
-	bool power = frexp(v, &exponent) == 0.5;
-	for (int n = 1; n < DIGITS_MAX; n++) {
-		snprintf(text, 64, "%.*e", n - 1, v);
+	bool power = frexpl(v, &exponent) == 0.5L;
+	for (int n = 1; n < digits_max(width); n++) {
+		snprintf(text, 64, "%.*Le", n - 1, v);
 		if (reads_back(text, v, width))
 			return n;
 		if (!power)
@@ -74,8 +97,8 @@ static int shortest(double v, enum wfctl_width width, char text[64])
 		if (reads_back(text, v, width))
 			return n;
 	}
-	snprintf(text, 64, "%.*e", DIGITS_MAX - 1, v);
-	return DIGITS_MAX;
+	snprintf(text, 64, "%.*Le", digits_max(width) - 1, v);
+	return digits_max(width);
 }
 
 static void strip_zeros(char *text)
@@ -116,31 +139,31 @@ static int digits_behind(const char *scientific, int n)
 	return n - 1 - atoi(strchr(scientific, 'e') + 1);
 }
 
-void wfctl_float_positional(double v, enum wfctl_width width, int most, char text[WFCTL_FLOAT_TEXT])
+void wfctl_float_positional(long double v, enum wfctl_width width, int most, char text[WFCTL_FLOAT_TEXT])
 {
 	char few[64];
 	if (signbit(v))
 		*text++ = '-';
-	v = fabs(v);
+	v = fabsl(v);
 	int n = v == 0 ? 0 : shortest(v, width, few);
 	if (v == 0)
 		strcpy(text, "0.");
 	else if (digits_behind(few, n) <= most)
 		place_point(few, text);
 	else
-		snprintf(text, WFCTL_FLOAT_TEXT - 1, "%.*f", most, v);
+		snprintf(text, WFCTL_FLOAT_TEXT - 1, "%.*Lf", most, v);
 	strip_zeros(text);
 }
 
-void wfctl_float_scientific(double v, enum wfctl_width width, int least, int most, char text[WFCTL_FLOAT_TEXT])
+void wfctl_float_scientific(long double v, enum wfctl_width width, int least, int most, char text[WFCTL_FLOAT_TEXT])
 {
 	char few[64], digits[64];
 	if (signbit(v))
 		*text++ = '-';
-	v = fabs(v);
+	v = fabsl(v);
 	int n = v == 0 ? 1 : shortest(v, width, few), want = n < least + 1 ? least + 1 : n > most + 1 ? most + 1 : n;
 	if (v == 0 || n != want)
-		snprintf(few, sizeof few, "%.*e", want - 1, v);
+		snprintf(few, sizeof few, "%.*Le", want - 1, v);
 	char *e = strchr(few, 'e');
 	snprintf(digits, sizeof digits, "%.*s%s", (int)(e - few), few, memchr(few, '.', (size_t)(e - few)) ? "" : ".");
 	while (strlen(digits) > (size_t)least + 2 && digits[strlen(digits) - 1] == '0')
@@ -148,10 +171,10 @@ void wfctl_float_scientific(double v, enum wfctl_width width, int least, int mos
 	snprintf(text, WFCTL_FLOAT_TEXT - 1, "%s%s", digits, e);
 }
 
-void wfctl_float_scalar(double v, enum wfctl_width width, bool part, char text[WFCTL_FLOAT_TEXT])
+void wfctl_float_scalar(long double v, enum wfctl_width width, bool part, char text[WFCTL_FLOAT_TEXT])
 {
 	/* NumPy counts the digits that a type has for sure */
-	double size = fabs(v), large = width == WFCTL_HALF ? 1e3 : width == WFCTL_SINGLE ? 1e6 : 1e16;
+	long double size = fabsl(v), large = width == WFCTL_HALF ? 1e3 : width == WFCTL_SINGLE ? 1e6 : 1e16;
 	if (!isfinite(v)) {
 		strcpy(text, isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
 	} else if (v == 0 || (size >= 1e-4 && size < large)) {
@@ -160,7 +183,7 @@ void wfctl_float_scalar(double v, enum wfctl_width width, bool part, char text[W
 		if (text[len - 1] == '.')
 			strcpy(text + len - part, part ? "" : "0");
 	} else {
-		wfctl_float_scientific(v, width, 0, DIGITS_MAX, text);
+		wfctl_float_scientific(v, width, 0, digits_max(width), text);
 		char *e = strchr(text, 'e');
 		if (e[-1] == '.')
 			memmove(e - 1, e, strlen(e) + 1);

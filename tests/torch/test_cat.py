@@ -136,7 +136,8 @@ def words_array(rng, dtype, shape):
 
 WORDS = ["<U3", ">U2", "S4", "V3", "M8[D]", "M8[Y]", "M8[M]", "M8[W]", "M8[h]", "M8[5m]", "M8[s]", "M8[ms]", "M8[ns]", "m8[s]", "m8[3D]", "m8",
          [("a", "i4"), ("b", "f8")], [("a", "U3")], [("a", "f4", (2, 2)), ("b", [("c", "M8[s]"), ("d", "?")]), ("e", "S3")],
-         np.dtype([("a", "i1"), ("b", "f8"), ("c", "c8")], align=True), [(("title", "name"), "f2"), ("x y'", ">i4")]]
+         np.dtype([("a", "i1"), ("b", "f8"), ("c", "c8")], align=True), [(("title", "name"), "f2"), ("x y'", ">i4")], "g", "G",
+         [("x", "g"), ("n", "i4"), ("z", "G", (2,))]]
 
 
 def words(top):
@@ -160,7 +161,44 @@ def words(top):
     ok(not wrong, f"cat prints {len(arrays)} arrays of texts, dates and records as NumPy does ({len(wrong)} otherwise)", "\n".join(wrong[:5]))
 
 
+def extended(top):
+    """The x87's long double: of every size, near powers of two, and what no processor makes."""
+    if np.finfo(np.longdouble).nmant != 63:
+        verbkit.tap.skip("long doubles", "this machine has others")
+        return
+    rng = np.random.default_rng(1)
+
+    def any_of(count, first, last):
+        a = np.zeros((count, 16), np.uint8)
+        a[:, :8] = (rng.integers(0, 2**63, (count, 1), dtype=np.uint64) | np.uint64(1 << 63)).view(np.uint8)
+        a[:, 8:10] = (rng.integers(first, last, (count, 1)).astype(np.uint16) | (rng.integers(0, 2, (count, 1)).astype(np.uint16) << 15)).view(np.uint8)
+        return a.view(np.longdouble).reshape(count)
+
+    arrays, one = {"zeros": np.array([0, -0.0, np.nan, np.inf, -np.inf, 1], dtype=np.longdouble), "large": any_of(3000, 16380, 16386).reshape(30, 100)}, 16383
+    small = np.zeros((3, 16), np.uint8)
+    small[:, 0] = [1, 2, 255]
+    arrays["denormal"] = small.view(np.longdouble).reshape(3)
+    for i in range(60):
+        low = int(rng.integers(1, 32700))
+        arrays |= {f"any {i}": any_of(4, low, low + 50), f"near {i}": any_of(5, one - 12, one + 20), f"one {i}": any_of(1, one - 60, one + 70).reshape(()),
+                   f"power {i}": np.longdouble(2) ** rng.integers(-200, 200, 2), f"few {i}": np.array([np.longdouble(f"{rng.integers(1, 10**5)}e{rng.integers(-8, 8)}")]),
+                   f"complex {i}": (any_of(2, one - 5, one + 5) + 1j * any_of(2, one - 5, one + 5)).astype(np.clongdouble).reshape((2,) if i % 2 else (1, 2))}
+    path = os.path.join(top, "extended.pt")
+    torch.save(arrays, path)
+    got = wfctl("-f", "-", input="".join(f"cat {path} '{key}'\n" for key in arrays).encode()).stdout.decode()
+    want = [str(a) for a in arrays.values()]
+    wrong = [f"{key}\nwant:\n{w}\ngot:\n{text('cat', path, key)}" for key, w in zip(arrays, want) if text("cat", path, key) != w + "\n"] \
+        if got != "\n".join(want) + "\n" else []
+    ok(got == "\n".join(want) + "\n", f"cat prints {len(arrays)} arrays of long doubles as NumPy does", "\n".join(wrong[:5]))
+    odd = np.zeros((2, 16), np.uint8)
+    odd[0, 8], odd[1, 7:10] = 1, [0, 255, 127]  # exponents with a mantissa that does not begin with 1
+    torch.save({"odd": odd.view(np.longdouble), "objects": np.array([1, "x", None], dtype=object)}, path)
+    ok(text("cat", path, "odd") == "[[nan]\n [nan]]\n", "what is no number is none", text("cat", path, "odd"))
+    ok(text("cat", path, "objects") == '[1, "x", null]\n', "an array of objects is shown as its file is", text("cat", path, "objects"))
+
+
 with tempfile.TemporaryDirectory(prefix="weightfs-cat-") as top:
     cat(top)
+    extended(top)
     words(top)
 verbkit.tap.done()
