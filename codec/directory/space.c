@@ -25,8 +25,8 @@ struct piece {
 
 struct wf_space {
 	struct wf_members *members;
-	wf_space_resolve *resolve;
-	void *resolve_ctx;
+	const struct wf_space_ops *ops;
+	void *ctx;
 	struct piece *pieces;
 	uint32_t count, capacity;
 	uint64_t size_bytes;
@@ -34,15 +34,15 @@ struct wf_space {
 	struct wf_fingerprint print;
 };
 
-int wf_space_new(struct wf_members *m, wf_space_resolve *resolve, void *ctx, struct wf_space **ret,
+int wf_space_new(struct wf_members *m, const struct wf_space_ops *ops, void *ctx, struct wf_space **ret,
 		 struct wf_error *err)
 {
 	struct wf_space *s = calloc(1, sizeof *s);
 	if (!s)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	s->members = m;
-	s->resolve = resolve;
-	s->resolve_ctx = ctx;
+	s->ops = ops;
+	s->ctx = ctx;
 	*ret = s;
 	return 0;
 }
@@ -64,6 +64,11 @@ void wf_space_free(struct wf_space *s)
 struct wf_members *wf_space_members(struct wf_space *s)
 {
 	return s->members;
+}
+
+uint64_t wf_space_size(const struct wf_space *s)
+{
+	return s->size_bytes;
 }
 
 static int add_piece(struct wf_space *s, struct piece piece, uint64_t *ret_start, struct wf_error *err)
@@ -102,6 +107,8 @@ int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *
 		r = add_piece(s, (struct piece){.size_bytes = copy->size_bytes, .tiling = copy}, ret_start, err);
 		if (r < 0)
 			space_tiling_free(copy);
+		else
+			copy->start = *ret_start;
 	}
 	if (r < 0)
 		free(copy);
@@ -143,16 +150,25 @@ uint32_t wf_space_member_of(const struct wf_space *s, uint64_t start, uint64_t l
 
 /* ---- reading ---- */
 
+static struct wf_space_slice slice_of(const struct space_tiling *t, const struct space_tile *tile)
+{
+	return (struct wf_space_slice){.whole = t->start,
+				       .offset = tile->slice,
+				       .size_bytes = tile->slice_bytes,
+				       .want_bytes = space_tile_bytes(t, tile),
+				       .member = tile->member};
+}
+
 static int data_of(struct wf_space *s, const struct space_tiling *t, struct space_tile *tile, uint64_t *ret_at)
 {
-	uint64_t at = atomic_load_explicit(&tile->at, memory_order_relaxed), want = space_tile_bytes(t, tile), end;
+	uint64_t at = atomic_load_explicit(&tile->at, memory_order_relaxed), end;
 	if (at == UINT64_MAX) {
-		int r = s->resolve ? s->resolve(s->resolve_ctx, s->members, tile->member, tile->slice,
-						tile->slice_bytes, want, &at, NULL)
-				   : -EUCLEAN;
+		const struct wf_space_slice slice = slice_of(t, tile);
+		int r = s->ops ? s->ops->resolve(s->ctx, s->members, &slice, &at, NULL) : -EUCLEAN;
 		if (r < 0)
 			return r;
-		if (wf_add_u64(at, want, &end) || at < tile->slice || end > tile->slice + tile->slice_bytes)
+		if (at != WF_SPACE_SCATTERED && (wf_add_u64(at, slice.want_bytes, &end) || at < tile->slice ||
+						 end > tile->slice + tile->slice_bytes))
 			return -EUCLEAN;
 		atomic_store_explicit(&tile->at, at, memory_order_relaxed);
 	}
@@ -160,8 +176,23 @@ static int data_of(struct wf_space *s, const struct space_tiling *t, struct spac
 	return 0;
 }
 
+/* Where the data of a tile is read: in a file, or through the slice that it is scattered in. */
+struct tile_data {
+	struct wf_space *space;
+	struct wf_space_slice slice;
+	struct wf_source *file;
+	uint64_t at;
+};
+
+static int read_data(const struct tile_data *d, uint64_t from, void *buf, size_t len)
+{
+	if (d->at != WF_SPACE_SCATTERED)
+		return wf_source_read(d->file, d->at + from, buf, len);
+	return d->space->ops->read(d->space->ctx, d->space->members, &d->slice, from, buf, len, NULL);
+}
+
 /* The bytes [from, to) of the tile to their places of the whole, of which buf has what begins at `start`. */
-static int spread(const struct space_tiling *t, const struct space_tile *tile, struct wf_source *file, uint64_t data,
+static int spread(const struct space_tiling *t, const struct space_tile *tile, const struct tile_data *data,
 		  uint64_t from, uint64_t to, uint64_t start, unsigned char *buf)
 {
 	cleanup_free unsigned char *bounce = NULL;
@@ -169,7 +200,7 @@ static int spread(const struct space_tiling *t, const struct space_tile *tile, s
 		uint64_t run, place = space_tile_place(t, tile, from, &run);
 		run = WF_MIN(run, to - from);
 		if (run >= DIRECT_BYTES || run == to - from) {
-			int r = wf_source_read(file, data + from, buf + (place - start), (size_t)run);
+			int r = read_data(data, from, buf + (place - start), (size_t)run);
 			if (r < 0)
 				return r;
 			from += run;
@@ -178,7 +209,7 @@ static int spread(const struct space_tiling *t, const struct space_tile *tile, s
 		size_t n = (size_t)WF_MIN(to - from, (uint64_t)BOUNCE_BYTES);
 		if (!bounce && !(bounce = malloc(n)))
 			return -ENOMEM;
-		int r = wf_source_read(file, data + from, bounce, n);
+		int r = read_data(data, from, bounce, n);
 		if (r < 0)
 			return r;
 		for (size_t done = 0; done < n; done += (size_t)run) {
@@ -194,14 +225,16 @@ static int spread(const struct space_tiling *t, const struct space_tile *tile, s
 static int read_tile(struct wf_space *s, const struct space_tiling *t, struct space_tile *tile, uint64_t start,
 		     uint64_t end, unsigned char *buf)
 {
-	uint64_t from = space_tile_before(t, tile, start), to = space_tile_before(t, tile, end), data;
+	uint64_t from = space_tile_before(t, tile, start), to = space_tile_before(t, tile, end);
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	struct tile_data data = {.space = s, .slice = slice_of(t, tile)};
 	if (from == to)
 		return 0;
-	int r = data_of(s, t, tile, &data);
+	int r = data_of(s, t, tile, &data.at);
 	if (r == 0)
 		r = wf_members_open(s->members, tile->member, &file, NULL);
-	return r < 0 ? r : spread(t, tile, file, data, from, to, start, buf);
+	data.file = file;
+	return r < 0 ? r : spread(t, tile, &data, from, to, start, buf);
 }
 
 static int read_tiles(struct wf_space *s, const struct space_tiling *t, uint64_t start, unsigned char *buf, size_t len)
@@ -262,7 +295,8 @@ static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64
 	space_tile_place(t, tile, local, &run);
 	if (!t->runs && run < MIN_RUN_BYTES)
 		return false;
-	if (data_of(s, t, tile, &data) < 0 || wf_members_open(s->members, tile->member, &file, NULL) < 0)
+	if (data_of(s, t, tile, &data) < 0 || data == WF_SPACE_SCATTERED ||
+	    wf_members_open(s->members, tile->member, &file, NULL) < 0)
 		return false;
 	bool found = wf_source_locate(file, data + local, ret);
 	ret->len = found ? WF_MIN(ret->len, run) : 0;

@@ -18,17 +18,35 @@
 
 struct wf_space;
 
-/* Tells where in its slice the data of a tile begins, at the tile's first read: *ret_at is an offset in the member file, from which
- * want_bytes lie one after the other, inside the slice. Any thread, two at once for one tile, too. Its error is that of the read. */
-typedef int wf_space_resolve(void *ctx, struct wf_members *m, uint32_t member, uint64_t slice, uint64_t slice_bytes,
-			     uint64_t want_bytes, uint64_t *ret_at, struct wf_error *err);
+/* The slice of a tile whose data is somewhere inside. */
+struct wf_space_slice {
+	uint64_t whole; /* where the tensor of the tile begins in the space */
+	uint64_t offset, size_bytes;
+	uint64_t want_bytes; /* of the tile */
+	uint32_t member;
+};
 
-/* m is taken over on success, and given back to wf_members_free with the space. resolve: NULL where every slice is the data itself. ctx is
+/* The elements stand in another order than in the tile, or are not there as they are. */
+#define WF_SPACE_SCATTERED (UINT64_MAX - 1)
+
+/* What knows slices from inside. Any thread, two at once for one tile, too. An error is that of the read. */
+struct wf_space_ops {
+	/* Tells at the tile's first read where its data begins: *ret_at is an offset in the member file, from which want_bytes lie one
+	 * after the other, inside the slice; or WF_SPACE_SCATTERED. */
+	int (*resolve)(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t *ret_at,
+		       struct wf_error *err);
+	/* Bytes [at, at + len) of the tile, row by row, of a slice that is WF_SPACE_SCATTERED. */
+	int (*read)(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t at, void *buf,
+		    size_t len, struct wf_error *err);
+};
+
+/* m is taken over on success, and given back to wf_members_free with the space. ops: NULL where every slice is the data itself. ctx is
  * borrowed for as long as the source lives. 0, -ENOMEM. */
-int wf_space_new(struct wf_members *m, wf_space_resolve *resolve, void *ctx, struct wf_space **ret,
+int wf_space_new(struct wf_members *m, const struct wf_space_ops *ops, void *ctx, struct wf_space **ret,
 		 struct wf_error *err);
 void wf_space_free(struct wf_space *s); /* with its members; accepts NULL */
 struct wf_members *wf_space_members(struct wf_space *s);
+uint64_t wf_space_size(const struct wf_space *s);
 
 /* The whole member at *ret_start and on. The first file is the main one: its fingerprint is that of the source. */
 int wf_space_add_file(struct wf_space *s, uint32_t member, uint64_t *ret_start, struct wf_error *err);

@@ -8,7 +8,7 @@
 struct space_tile {
 	uint64_t first, last; /* bytes of the whole: of the first byte, and behind the last */
 	uint64_t slice, slice_bytes;
-	_Atomic uint64_t at; /* where the data is in the member; UINT64_MAX: not known yet */
+	_Atomic uint64_t at; /* where the data is in the member; UINT64_MAX: not known yet; WF_SPACE_SCATTERED */
 	uint32_t member;
 	uint32_t box; /* number of the caller's order */
 };
@@ -16,6 +16,7 @@ struct space_tile {
 struct space_tiling {
 	uint32_t ndim, element_bytes, tile_count;
 	bool runs;                /* every tile is one run of the whole */
+	uint64_t start;           /* in the space */
 	uint64_t size_bytes;      /* of the whole */
 	struct space_tile *tiles; /* by `first` */
 	uint64_t *sizes;          /* [ndim], and where they are no runs the boxes behind */

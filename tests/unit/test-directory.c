@@ -226,19 +226,41 @@ static size_t pack(const struct plan *p, uint32_t tile, const unsigned char *who
 	return len;
 }
 
-/* A slice that is longer than the data begins with a byte that tells where they are in it. */
-static int resolve(void *ctx, struct wf_members *m, uint32_t member, uint64_t slice, uint64_t slice_bytes,
-		   uint64_t want, uint64_t *ret_at, struct wf_error *err)
+/* A slice that is longer than the data begins with a byte that tells where they are in it. Some are read through the slice. */
+static int data_in_slice(struct wf_members *m, const struct wf_space_slice *slice, uint64_t *ret_at,
+			 struct wf_source **ret, struct wf_error *err)
 {
-	struct wf_source *s;
 	unsigned char skip = 0;
-	int r = wf_members_open(m, member, &s, err);
+	int r = wf_members_open(m, slice->member, ret, err);
 	if (r < 0)
 		return r;
-	r = wf_source_read(s, slice, &skip, 1);
+	r = wf_source_read(*ret, slice->offset, &skip, 1);
+	*ret_at = slice->offset + skip;
+	return r;
+}
+
+static int resolve(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t *ret_at,
+		   struct wf_error *err)
+{
+	struct wf_source *s = NULL;
+	int r = data_in_slice(m, slice, ret_at, &s, err);
 	wf_source_unref(s);
-	*ret_at = slice + skip;
+	if (r == 0 && *ret_at % 3 == 0)
+		*ret_at = WF_SPACE_SCATTERED;
 	++*(unsigned int *)ctx;
+	return r;
+}
+
+static int read_scattered(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t at, void *buf,
+			  size_t len, struct wf_error *err)
+{
+	struct wf_source *s = NULL;
+	uint64_t data = 0;
+	int r = data_in_slice(m, slice, &data, &s, err);
+	assert_true(at + len <= slice->want_bytes);
+	if (r == 0)
+		r = wf_source_read(s, data + at, buf, len);
+	wf_source_unref(s);
 	return r;
 }
 
@@ -305,7 +327,8 @@ static void one_random_space(bool rows)
 		snprintf(name, sizeof name, "file-%u", f);
 		members[f] = add(m, name);
 	}
-	assert_int_equal(wf_space_new(m, resolve, &resolved, &space, NULL), 0);
+	static const struct wf_space_ops ops = {.resolve = resolve, .read = read_scattered};
+	assert_int_equal(wf_space_new(m, &ops, &resolved, &space, NULL), 0);
 	for (unsigned int i = 0; i < 4; i++) {
 		make_plan(&plans[i], rows);
 		wholes[i] = malloc(plans[i].bytes);
