@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/* Opens a directory of torch.distributed.checkpoint: reads what it says of itself, and lays its files out in one space.
+ *
+ *   .metadata            which tensors and values there are, and where; without rank coordination one file a rank, __RANK.metadata
+ *   __RANK_N.distcp      slices, each a whole output of torch.save
+ *   *.safetensors        in place of both: files of ranks that say in their headers which parts they hold
+ *   meta.pt, common.pt   what Lightning and Megatron write beside: one object, whose keys stand in the root
+ */
+#include "codec/directory/dcp_inner.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "codec/bytes/util.h"
+#include "codec/directory/dcp.h"
+#include "codec/directory/dcp_find.h"
+#include "codec/directory/dcp_safetensors.h"
+
+/* ---- the space ---- */
+
+static int check_chunk(const struct wf_tensor *t, const struct wf_space_slice *slice, enum wf_dtype dtype,
+		       struct wf_error *err)
+{
+	if (t->size_bytes != slice->want_bytes)
+		return wf_fail(err, -EUCLEAN,
+			       "a slice holds a tensor of %" PRIu64 " bytes where the metadata has a chunk of %" PRIu64,
+			       t->size_bytes, slice->want_bytes);
+	if (t->dtype != dtype)
+		return wf_fail(err, -EUCLEAN, "a slice holds a tensor of %s where the metadata says %s",
+			       wf_dtype_info(t->dtype)->name, wf_dtype_info(dtype)->name);
+	return 0;
+}
+
+/* The dtype of the tensor that begins there: of the last entry that does not begin behind. */
+static enum wf_dtype dtype_at(const struct dcp *d, uint64_t whole)
+{
+	uint32_t low = 0, high = d->md.entry_count;
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+		if (d->starts[middle] <= whole)
+			low = middle;
+		else
+			high = middle;
+	}
+	return d->md.entries[low].dtype;
+}
+
+static int resolve(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t *ret_at,
+		   struct wf_error *err)
+{
+	const struct dcp *d = ctx;
+	struct wf_dcp_slice s;
+	struct wf_tensor t;
+	uint64_t at;
+	int r = wf_dcp_slice_open(m, slice->member, slice->offset, slice->size_bytes, &s, err);
+	if (r < 0)
+		return r;
+	r = wf_dcp_slice_tensor(&s, &t, err);
+	if (r == 0)
+		r = check_chunk(&t, slice, dtype_at(d, slice->whole), err);
+	if (r == 0)
+		*ret_at = wf_dcp_slice_locate(&s, &t, &at) ? slice->offset + at : WF_SPACE_SCATTERED;
+	wf_dcp_slice_close(&s);
+	return r;
+}
+
+static int read_scattered(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t at, void *buf,
+			  size_t len, struct wf_error *err)
+{
+	const struct dcp *d = ctx;
+	return wf_dcp_slices_read(d->slices, m, slice->member, slice->offset, slice->size_bytes, at, buf, len, err);
+}
+
+static const struct wf_space_ops space_ops = {.resolve = resolve, .read = read_scattered};
+
+/* ---- laying out ---- */
+
+/* Bytes of the elements in a chunk; the sizes of the whole bound them where the chunk lies inside, which the space checks. */
+static uint64_t chunk_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp_entry *e, const struct wf_dcp_chunk *c)
+{
+	uint64_t bytes = wf_dtype_info(e->dtype)->size_bytes;
+	for (uint32_t i = 0; i < e->ndim; i++)
+		if (wf_mul_u64(bytes, m->numbers[c->box + e->ndim + i], &bytes))
+			return UINT64_MAX;
+	return bytes;
+}
+
+/* Whether the files have the slices of an entry; 0, or -ENOMEM. */
+static int check_slices(struct dcp *d, struct wf_dcp_entry *e)
+{
+	for (uint32_t i = 0; i < e->chunk_count && !e->problem; i++) {
+		const struct wf_dcp_chunk *c = &d->md.chunks[e->chunks + i];
+		const char *name = wf_members_name(wf_space_members(d->space), d->members[c->file]);
+		uint64_t size;
+		struct wf_error err = {0};
+		int r = wf_members_size(wf_space_members(d->space), d->members[c->file], &size, &err);
+		if (r < 0)
+			r = wf_dcp_problem(&d->md, e, "%s", err.text);
+		else if (c->offset > size || c->length > size - c->offset)
+			r = wf_dcp_problem(&d->md, e,
+					   "%.100s ends before its slice at %" PRIu64 " of %" PRIu64 " bytes does",
+					   name, c->offset, c->length);
+		else if (e->tensor && !d->raw && chunk_bytes(&d->md, e, c) >= c->length)
+			r = wf_dcp_problem(&d->md, e, "its slice in %.100s at %" PRIu64 " has no room for its bytes",
+					   name, c->offset);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct tiles {
+	struct wf_tile *tiles;
+	uint64_t *boxes;
+	size_t room; /* numbers */
+};
+
+static bool make_room(struct tiles *t, const struct wf_dcp_entry *e)
+{
+	size_t numbers = (size_t)e->chunk_count * WF_MAX(2 * e->ndim, 1u);
+	if (numbers <= t->room)
+		return true;
+	free(t->tiles);
+	free(t->boxes);
+	t->tiles = reallocarray(NULL, numbers, sizeof *t->tiles);
+	t->boxes = reallocarray(NULL, numbers, sizeof *t->boxes);
+	t->room = t->tiles && t->boxes ? numbers : 0;
+	return t->room > 0;
+}
+
+static int add_tensor(struct dcp *d, struct wf_dcp_entry *e, struct tiles *t, uint64_t *ret_start, struct wf_error *err)
+{
+	const struct wf_dcp_metadata *m = &d->md;
+	struct wf_error why = {0};
+	if (!make_room(t, e))
+		return wf_fail(err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < e->chunk_count; i++) {
+		const struct wf_dcp_chunk *c = &m->chunks[e->chunks + i];
+		t->tiles[i] =
+			(struct wf_tile){.member = d->members[c->file], .slice = c->offset, .slice_bytes = c->length};
+		if (e->ndim > 0)
+			memcpy(t->boxes + (size_t)i * 2 * e->ndim, m->numbers + c->box, 2 * e->ndim * sizeof *t->boxes);
+	}
+	const struct wf_tiling tiling = {.ndim = e->ndim,
+					 .element_bytes = wf_dtype_info(e->dtype)->size_bytes,
+					 .tile_count = e->chunk_count,
+					 .sizes = m->numbers + e->sizes,
+					 .tiles = t->tiles,
+					 .boxes = t->boxes};
+	int r = wf_space_add_tiles(d->space, &tiling, ret_start, &why);
+	if (r == -EUCLEAN)
+		return wf_dcp_problem(&d->md, e, "%s", why.text);
+	if (r < 0 && err)
+		*err = why;
+	return r;
+}
+
+/* A value is read where it stands in its file, which is laid out whole for that. */
+static int add_value(struct dcp *d, const struct wf_dcp_entry *e, struct wf_error *err)
+{
+	const struct wf_dcp_chunk *c = &d->md.chunks[e->chunks];
+	if (e->chunk_count == 0 || d->file_starts[c->file] != DCP_NOWHERE)
+		return 0;
+	return wf_space_add_file(d->space, d->members[c->file], &d->file_starts[c->file], err);
+}
+
+static int lay_out(struct dcp *d, uint64_t at, struct wf_error *err)
+{
+	struct tiles tiles = {0};
+	int r = 0;
+	for (uint32_t i = 0; i < d->md.entry_count && r == 0; i++) {
+		struct wf_dcp_entry *e = &d->md.entries[i];
+		uint64_t start = at;
+		r = check_slices(d, e);
+		if (r == 0 && !e->problem)
+			r = e->tensor ? add_tensor(d, e, &tiles, &start, err) : add_value(d, e, err);
+		d->starts[i] = start;
+		at = wf_space_size(d->space);
+	}
+	free(tiles.tiles);
+	free(tiles.boxes);
+	return r == -ENOMEM ? wf_fail(err, r, "out of memory") : r;
+}
+
+/* ---- files ---- */
+
+static int add_members(struct dcp *d, struct wf_members *members, struct wf_error *err)
+{
+	const struct wf_key_map *files = &d->md.files;
+	d->members = calloc((size_t)files->count + 1, sizeof *d->members);
+	d->file_starts = malloc(((size_t)files->count + 1) * sizeof *d->file_starts);
+	d->starts = calloc((size_t)d->md.entry_count + 1, sizeof *d->starts);
+	if (!d->members || !d->file_starts || !d->starts)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < files->count; i++) {
+		int r = wf_members_add(members, files->keys[i].bytes, files->keys[i].len, &d->members[i], err);
+		if (r < 0)
+			return r;
+		d->file_starts[i] = DCP_NOWHERE;
+	}
+	return 0;
+}
+
+static int add_named(struct wf_members *m, const char *name, uint32_t *ret, struct wf_error *err)
+{
+	return wf_members_add(m, name, strlen(name), ret, err);
+}
+
+static int read_part(struct dcp *d, struct wf_members *members, const struct dcp_part *part, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	uint32_t member = 0;
+	int r = add_named(members, part->file, &member, err);
+	if (r == 0)
+		r = wf_members_open(members, member, &file, err);
+	if (r == 0)
+		r = wf_dcp_metadata_read(&d->md, file, part->folder, err);
+	if (r < 0)
+		wf_error_where(err, part->file);
+	return r;
+}
+
+/* The first member is the main file. */
+static int read_tables(struct dcp *d, struct wf_members *members, const struct dcp_files *files, struct wf_error *err)
+{
+	int r = files->raw ? wf_dcp_safetensors_read(&d->md, members, files->directory, err) : 0;
+	for (uint32_t i = 0; i < files->count && r == 0; i++)
+		r = read_part(d, members, &files->parts[i], err);
+	if (r == 0 && wf_dcp_metadata_finish(&d->md) < 0)
+		r = wf_fail(err, -ENOMEM, "out of memory");
+	return r;
+}
+
+static int find_beside(struct dcp *d, struct wf_members *members, struct wf_error *err)
+{
+	static const char *const names[] = {"meta.pt", "common.pt"};
+	for (size_t i = 0; i < WF_ARRAY_SIZE(names); i++) {
+		cleanup_free char *full = NULL;
+		if (asprintf(&full, "%s/%s", wf_members_directory(members), names[i]) < 0)
+			return wf_fail(err, -ENOMEM, "out of memory");
+		if (access(full, F_OK) == 0)
+			return add_named(members, names[i], &d->beside, err);
+	}
+	return 0;
+}
+
+/* ---- the container ---- */
+
+static int explain(const struct wf_container *c, const struct wf_record *record, struct wf_error *err)
+{
+	const struct dcp *d = (const struct dcp *)c;
+	uint32_t i = (uint32_t)(record - c->records);
+	if (i < d->md.entry_count)
+		return wf_fail_at(err, record->bad, wf_dcp_text(&d->md, d->md.entries[i].name), WF_ERROR_NO_OFFSET,
+				  "%s", wf_dcp_text(&d->md, d->md.entries[i].problem));
+	for (uint32_t k = 0; k < d->problem_count; k++)
+		if (d->problems[k].record == i)
+			return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET, "%s",
+					  d->problems[k].text);
+	return record->bad;
+}
+
+static const char *shard(const struct wf_container *c, uint32_t i, uint32_t k)
+{
+	const struct dcp *d = (const struct dcp *)c;
+	const struct wf_record *record = &c->records[i];
+	if (record->bad)
+		return NULL;
+	return wf_members_name(wf_space_members(d->space),
+			       wf_space_member_of(d->space, record->header_offset, record->size_bytes, k));
+}
+
+static void free_dcp(struct wf_container *c)
+{
+	struct dcp *d = (struct dcp *)c;
+	wf_dcp_metadata_free(&d->md);
+	wf_dcp_slices_free(d->slices);
+	free(d->members);
+	free(d->file_starts);
+	free(d->starts);
+	for (uint32_t i = 0; i < d->problem_count; i++)
+		free(d->problems[i].text);
+	free(d->problems);
+}
+
+static const struct wf_container_ops ops = {
+	.explain = explain, .load_graph = dcp_load_graph, .shard = shard, .free = free_dcp};
+
+/* members is taken over in every case. */
+static int build(struct dcp *d, const struct dcp_files *files, struct wf_members *members, struct wf_source **ret_file,
+		 struct wf_error *err)
+{
+	uint64_t start = 0;
+	int r = read_tables(d, members, files, err);
+	if (r == 0)
+		r = add_members(d, members, err);
+	if (r == 0)
+		r = find_beside(d, members, err);
+	if (r == 0)
+		r = wf_space_new(members, &space_ops, d, &d->space, err);
+	if (r < 0) {
+		wf_members_free(members);
+		return r;
+	}
+	r = wf_space_add_file(d->space, 0, &start, err);
+	if (r == 0 && d->beside != UINT32_MAX)
+		r = wf_space_add_file(d->space, d->beside, &d->beside_start, err);
+	if (r == 0)
+		r = lay_out(d, wf_space_size(d->space), err);
+	if (r == 0)
+		r = wf_space_source(d->space, ret_file) < 0 ? wf_fail(err, -ENOMEM, "out of memory") : 0;
+	if (r < 0)
+		wf_space_free(d->space);
+	return r;
+}
+
+static int open_files(const struct dcp_files *files, struct wf_container **ret, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	struct wf_members *members = NULL;
+	struct dcp *d = calloc(1, sizeof *d);
+	if (!d || wf_dcp_slices_new(&d->slices) < 0) {
+		free(d);
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	d->beside = UINT32_MAX;
+	d->raw = files->raw;
+	d->base.ops = &ops;
+	int r = wf_members_new(files->directory, &members, err);
+	if (r == 0)
+		r = build(d, files, members, &file, err);
+	if (r == 0 && wf_container_init(&d->base, &ops, WF_CONTAINER_DCP, file) < 0)
+		r = wf_fail(err, -ENOMEM, "out of memory");
+	if (r < 0) {
+		wf_container_free(&d->base);
+		return r;
+	}
+	*ret = &d->base;
+	return 0;
+}
+
+int wf_dcp_open(const char *path, struct wf_container **ret, struct wf_error *err)
+{
+	struct dcp_files files;
+	int r = dcp_files_find(path, &files, err);
+	if (r != 0)
+		return r;
+	r = open_files(&files, ret, err);
+	dcp_files_free(&files);
+	return r;
+}

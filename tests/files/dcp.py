@@ -1,0 +1,381 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Directories of torch.distributed.checkpoint without torch: those in dcp/ against what manifest.json tells of them, made ones with what no torch
+writes, hostile ones, and random plans of chunks against a model of them.
+
+Usage: dcp.py BUILD_DIRECTORY [SEED]. Prints TAP. Without /dev/fuse the mounts are left out.
+"""
+import hashlib
+import json
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
+
+import craft  # noqa: E402
+import dcpkit  # noqa: E402
+from compare import compare  # noqa: E402
+from tap import done, ok, same  # noqa: E402
+
+BUILD = os.path.abspath(sys.argv[1])
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 32)
+FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
+work = tempfile.mkdtemp(prefix="weightfs-dcp-")
+
+
+def run(program, *words):
+    r = subprocess.run([os.path.join(BUILD, "fs", program), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    return r.returncode, r.stdout, r.stderr.decode("utf-8", "replace")
+
+
+def wfctl(*words):
+    return run("wfctl", *words)
+
+
+def rows(path):
+    status, out, err = wfctl("ls", "--json", path)
+    assert status == 0, err
+    return {row["path"]: row for row in map(json.loads, out.splitlines())}
+
+
+# ---- what torch wrote ----
+
+def check_fixture(name, entries):
+    path = os.path.join(HERE, "dcp", name)
+    status, out, err = wfctl("verify", path)
+    problems = [] if status == 0 else [f"verify: {err}"]
+    found = rows(path)
+    for e in entries:
+        if e["type"] == "tensor" and e.get("kind") != "numpy":
+            row = found.pop(e["path"], None)
+            if not row or (row["dtype"], row["shape"], row["bytes"]) != (e["dtype"], e["shape"], e["size"]):
+                problems.append(f"{e['path']} is {row}, not {e['dtype']} {e['shape']}")
+                continue
+            status, data, err = wfctl("cat", "--raw", path, e["path"])
+            if status or hashlib.sha256(data).hexdigest() != e["sha256"]:
+                problems.append(f"{e['path']} has other bytes: {err}")
+    problems += [f"{p} is not in the manifest" for p in found]
+    if FUSE:
+        mnt = os.path.join(work, "mnt")
+        os.makedirs(mnt, exist_ok=True)
+        status, _, err = run("weightfs", "-o", "ro", path, mnt)
+        problems += [err] if status else compare(mnt, entries)
+        if not status:
+            run("wfctl", "umount", mnt)
+    ok(not problems, f"{name} is what torch says", "\n".join(problems))
+
+
+def fixtures():
+    with open(os.path.join(HERE, "dcp", "manifest.json")) as f:
+        manifest = json.load(f)
+    for name, told in manifest.items():
+        check_fixture(name, told["entries"])
+
+
+# ---- made ones ----
+
+class Case:
+    def __init__(self, what, make, good=(), bad=(), refused=None, says=(), rows=None):
+        self.what, self.make, self.good, self.bad, self.refused, self.says, self.rows = what, make, dict(good), bad, refused, says, rows
+
+
+A, B = dcpkit.numbers("float32", (4, 6)), dcpkit.numbers("int64", (5,))
+HALVES = [((0, 0), (4, 3)), ((0, 3), (4, 3))]
+BOTH = {"a": A, "b": B}
+
+
+def plain(path, classes=None, protocol=4, change=None, **more):
+    d = dcpkit.Directory(path, classes, protocol)
+    d.tensor("a", "float32", (4, 6), A, HALVES, **more)
+    d.tensor("b", "int64", (5,), B)
+    if change:
+        change(d)
+    return d.write()
+
+
+def changed(change, **more):
+    return lambda path: plain(path, change=change, **more)
+
+
+def edit_info(fqn, **members):
+    def change(d):
+        for index, info in d.storage.items():
+            if index.fqn == fqn:
+                vars(info).update(members)
+                break
+    return change
+
+
+def edit_chunk(fqn, number, **members):
+    def change(d):
+        vars(d.state[fqn].chunks[number]).update({k: d.c.size(v) for k, v in members.items()})
+    return change
+
+
+def without(fqn):
+    def change(d):
+        index = next(i for i in d.storage if i.fqn == fqn)
+        del d.storage[index]
+    return change
+
+
+def properties(d):
+    d.state["a"].properties.state = d.state["a"].properties.state + ((3, 1),)
+
+
+def no_members(*names):
+    def change(d):
+        for name in names:
+            d.more.pop(name, None)
+    return change
+
+
+def remove(name):
+    def make(path):
+        plain(path, files=("__0_0.distcp", "__1_0.distcp"))
+        os.unlink(os.path.join(path, name))
+        return path
+    return make
+
+
+def cut(path):
+    plain(path, files=("__0_0.distcp", "__1_0.distcp"))
+    with open(os.path.join(path, "__1_0.distcp"), "r+b") as f:
+        f.truncate(100)
+    return path
+
+
+def metadata_of(data):
+    def make(path):
+        os.makedirs(path)
+        with open(os.path.join(path, ".metadata"), "wb") as f:
+            f.write(data)
+        return path
+    return make
+
+
+def other_object(d):
+    return d.c.StorageMeta(checkpoint_id="x")
+
+
+def root_is(what):
+    def make(path):
+        d = dcpkit.Directory(path)
+        d.metadata = lambda: what(d)
+        return d.write()
+    return make
+
+
+def places(*paths):
+    def make(path):
+        d = dcpkit.Directory(path)
+        for i, (fqn, steps) in enumerate(paths):
+            d.tensor(fqn, "int64", (5,), dcpkit.numbers("int64", (5,), i), path=steps)
+        return d.write()
+    return make
+
+
+def beside(name):
+    def make(path):
+        plain(path)
+        with open(os.path.join(path, name), "wb") as f:
+            f.write(craft.zip_file(craft.checkpoint(craft.dictionary((craft.text("epoch"), craft.integer(7)),
+                                                                     (craft.text("t"), craft.tensor(craft.storage("Long", "0", 5), (5,)))), [("0", B)])))
+        return path
+    return make
+
+
+def ranks(path, agree=True):
+    """Each rank tells of its own chunks, and of what all of them have."""
+    for rank in range(2):
+        d = dcpkit.Directory(path)
+        d.tensor("a", "float32", (4, 6), A, HALVES[rank:rank + 1], files=(f"__{rank}_0.distcp",))
+        d.tensor("b", "int64" if agree or not rank else "float64", (5,), B, files=(f"__{rank}_0.distcp",))
+        d.write(f"__{rank}.metadata")
+    return path
+
+
+def three_ranks_of_four(path):
+    for rank in (0, 1, 3):
+        d = dcpkit.Directory(path)
+        d.tensor("b", "int64", (5,), B, files=(f"__{rank}_0.distcp",))
+        d.write(f"__{rank}.metadata")
+    return path
+
+
+def swapped_slices(d):
+    """The chunks of two tensors of as many bytes, of other dtypes."""
+    d.tensor("c", "float64", (5,), B)
+    infos = {i.fqn: (i, info) for i, info in d.storage.items()}
+    for x, y in (("b", "c"), ("c", "b")):
+        d.storage[infos[x][0]] = infos[y][1]
+
+
+def a_value(d):
+    d.value("v", craft.dictionary((craft.text("x"), craft.integer(1)), (craft.text("t"), craft.tensor(craft.storage("Long", "0", 5), (5,)))),
+            storages=[("0", B)])
+
+
+def broken_value(d):
+    a_value(d)
+    for index, info in d.storage.items():
+        if index.fqn == "v":
+            info.length -= 30
+
+
+OLD = ("torch.distributed._shard.checkpoint", "torch.distributed._shard.sharded_tensor.metadata")
+CASES = [
+    Case("as torch 2.3 and later", plain, BOTH),
+    Case("as torch 1.13", lambda p: plain(p, dcpkit.Classes(*OLD)), BOTH),
+    Case("as torch 2.0 to 2.2", lambda p: plain(p, dcpkit.Classes(properties=OLD[1])), BOTH),
+    Case("protocol 2", lambda p: plain(p, protocol=2), BOTH), Case("protocol 5", lambda p: plain(p, protocol=5), BOTH),
+    Case("strides of 2.15, which are not to be trusted", changed(properties), BOTH),
+    Case("without storage_meta and version", changed(no_members("storage_meta", "version")), BOTH),
+    Case("without planner data", changed(lambda d: setattr(d, "planner", None)), BOTH),
+    Case("transform_descriptors that are None", changed(edit_info("a", transform_descriptors=None)), BOTH),
+    Case("an empty list of them", changed(edit_info("b", transform_descriptors=[])), BOTH),
+    Case("a file of another name, in a folder, behind other bytes", lambda p: plain(p, files=("sub/x.bin",), before=b"12345"), BOTH),
+    *[Case(f"slices that are {form}", lambda p, form=form: plain(p, forms=(form,)), BOTH)
+      for form in ("legacy", "view", "turned", "big", "deflated")],
+    Case("a rank's own metadata", ranks, BOTH),
+    Case("a slice of the wrong dtype", changed(swapped_slices), {"a": A}, bad=("b", "c")),
+    Case("a missing file", remove("__1_0.distcp"), {"b": B}, bad=("a",), says=("__1_0.distcp",)),
+    Case("a file that ends early", cut, {"b": B}, bad=("a",), says=("__1_0.distcp",)),
+    Case("a chunk without a slice", changed(without("a")), {"b": B}, bad=("a",), says=("where a chunk of it is stored",)),
+    Case("a transform", changed(edit_info("b", transform_descriptors=["zstd"])), {"a": A}, bad=("b",), says=("transform",)),
+    Case("a slice that is no slice", changed(edit_info("b", offset=1)), {"a": A}, bad=("b",)),
+    Case("a slice smaller than its data", changed(edit_info("b", length=40)), {"a": A}, bad=("b",), says=("no room",)),
+    Case("an offset of 2^63", changed(edit_info("b", offset=1 << 63)), {"a": A}, bad=("b",)),
+    Case("an offset and length whose sum is no number", changed(edit_info("b", offset=(1 << 63) - 1, length=(1 << 63) - 1)), {"a": A}, bad=("b",)),
+    Case("a negative offset", changed(edit_info("b", offset=-1)), {"a": A}, bad=("b",)),
+    Case("a gap", changed(edit_chunk("a", 1, sizes=(4, 2))), {"b": B}, bad=("a",), says=("cover",)),
+    Case("an overlap", changed(edit_chunk("a", 1, offsets=(0, 2))), {"b": B}, bad=("a",)),
+    Case("a chunk outside", changed(edit_chunk("a", 1, sizes=(4, 4))), {"b": B}, bad=("a",)),
+    Case("a chunk of 2^62 rows", changed(edit_chunk("a", 1, sizes=(1 << 62, 3))), {"b": B}, bad=("a",)),
+    Case("a chunk of another number of dimensions", changed(edit_chunk("a", 1, sizes=(4, 3, 1))), {"b": B}, bad=("a",)),
+    Case("a size of 2^60 elements", changed(lambda d: vars(d.state["b"]).update(size=d.c.size((1 << 60,)))), {"a": A}, bad=("b",)),
+    Case("a size that no tensor has", changed(lambda d: vars(d.state["b"]).update(size=d.c.size((1 << 40, 1 << 40)))), {"a": A}, bad=("b",)),
+    Case("a negative size", changed(lambda d: vars(d.state["b"]).update(size=d.c.size((-5,)))), {"a": A}, bad=("b",)),
+    Case("a dtype of tomorrow", changed(lambda d: vars(d.state["b"]).update(properties=d.c.properties("float3"))), {"a": A}, bad=("b",), says=("float3",)),
+    Case("a sparse layout", lambda p: plain(p, layout="torch.sparse_coo"), {"b": B}, bad=("a",), says=("strided",)),
+    Case("ranks that disagree", lambda p: ranks(p, False), {"a": A}, bad=("b",), says=("disagree",)),
+    Case("a rank that is missing", three_ranks_of_four, refused="__2.metadata"),
+    Case("a path upwards", changed(edit_info("b", relative_path="../__0_0.distcp")), refused=".."),
+    Case("an absolute path", changed(edit_info("b", relative_path="/etc/passwd")), refused="/etc/passwd"),
+    Case("a path that is no text", changed(edit_info("b", relative_path=3)), refused="relative_path"),
+    Case("another object", root_is(other_object), refused="StorageMeta"),
+    Case("a mapping", root_is(lambda d: {"a": 1}), refused="torch.distributed.checkpoint"),
+    Case("state_dict_metadata that is a list", root_is(lambda d: d.c.Metadata(state_dict_metadata=[], storage_data={})), refused="state_dict_metadata"),
+    Case("storage_data that is a list", root_is(lambda d: d.c.Metadata(state_dict_metadata={}, storage_data=[])), refused="storage_data"),
+    Case("an empty file", metadata_of(b""), refused=".metadata"),
+    Case("text", metadata_of(b"hello, this is a text\n" * 10), refused=".metadata"),
+    Case("half a pickle", metadata_of(pickle.dumps(list(range(1000)))[:-50]), refused=".metadata"),
+    Case("a mapping and a list", places(("m.x", ("m", "x")), ("l.0", ("l", 0)), ("l.2", ("l", 2))), rows={"m/x", "l/0", "l/2"}),
+    Case("digits below state", places(("o.state.0.m", ("o", "state", "0", "m")), ("o.state.10.m", ("o", "state", "10", "m"))),
+         rows={"o/state/0/m", "o/state/10/m"}),
+    Case("a way through another tensor", places(("a", ("a",)), ("a.b", ("a", "b"))), rows={"a", "a.b"}),
+    Case("a way that is not the name", places(("a.b", ("x", "y"))), rows={"a.b"}),
+    Case("a position of 2^40", places(("l.1099511627776", ("l", 1 << 40))), rows={"l.1099511627776"}),
+    Case("a position at the root", places(("0", (0,))), rows={"0"}),
+    Case("positions and texts in one", places(("l.0", ("l", 0)), ("l.x", ("l", "x"))), rows={"l/0", "l/x"}),
+    Case("meta.pt", beside("meta.pt"), {**BOTH, "t": B}, rows={"a", "b", "t"}), Case("common.pt", beside("common.pt"), {**BOTH, "t": B}),
+    Case("a value with a tensor", changed(a_value), {**BOTH, "v/t": B}),
+    Case("a value that cannot be read is its bytes", changed(broken_value), BOTH, rows={"a", "b", "v"}),
+]
+
+
+def check_refused(case, path):
+    for verb in ("ls", "verify"):
+        status, _, err = wfctl(verb, path)
+        if status != 1 or err.count("\n") != 1 or case.refused not in err:
+            return [f"{verb}: {status} {err!r}"]
+    return []
+
+
+def check_case(number, case):
+    path = case.make(os.path.join(work, f"case-{number}"))
+    if case.refused is not None:
+        return ok(not (problems := check_refused(case, path)), f"{case.what}: refused", "\n".join(problems))
+    problems = []
+    status, out, err = wfctl("verify", path)
+    if (status != 0) != bool(case.bad):
+        problems.append(f"verify: {status} {err}")
+    problems += [f"verify does not say {word!r}: {err}" for word in case.says if word not in err]
+    status, out, err = wfctl("ls", "--json", path)
+    if status and not case.bad:
+        return ok(False, case.what, err)
+    found = {json.loads(line)["path"] for line in out.splitlines()}
+    if case.rows is not None and found != case.rows:
+        problems.append(f"lists {found}")
+    problems += [f"{name} is not listed" for name in (*case.good, *case.bad) if name not in found]
+    for name, data in case.good.items():
+        status, got, err = wfctl("cat", "--raw", path, name)
+        if status or got != data:
+            problems.append(f"{name}: {status} {got[:40]!r} {err}")
+    for name in case.bad:
+        status, got, err = wfctl("cat", "--raw", path, name)
+        if status != 1 or name not in err or err.count("\n") > 2:
+            problems.append(f"{name} can be read: {status} {got[:40]!r} {err!r}")
+    ok(not problems, case.what, "\n".join(problems))
+    shutil.rmtree(path)
+
+
+# ---- random plans ----
+
+def cuts_of(rng, shape):
+    """Cuts boxes in two as often as it likes."""
+    boxes = [((0,) * len(shape), tuple(shape))]
+    for _ in range(rng.randrange(12)):
+        k = rng.randrange(len(boxes))
+        offsets, sizes = boxes[k]
+        d = rng.randrange(len(shape)) if shape else 0
+        if not shape or sizes[d] < 2:
+            continue
+        at = rng.randrange(1, sizes[d])
+        boxes[k] = (offsets, sizes[:d] + (at,) + sizes[d + 1:])
+        boxes.append((offsets[:d] + (offsets[d] + at,) + offsets[d + 1:], sizes[:d] + (sizes[d] - at,) + sizes[d + 1:]))
+    rng.shuffle(boxes)
+    return boxes
+
+
+def random_plan(number, rng):
+    d = dcpkit.Directory(os.path.join(work, f"plan-{number}"))
+    wanted = {}
+    for i in range(25):
+        dtype = rng.choice(sorted(dcpkit.CLASS))
+        shape = tuple(rng.randrange(0 if rng.random() < 0.1 else 1, 9) for _ in range(rng.randrange(5)))
+        wanted[f"t{i}"] = (shape, dtype, dcpkit.numbers(dtype, shape, i))
+        d.tensor(f"t{i}", dtype, shape, wanted[f"t{i}"][2], cuts_of(rng, shape), files=[f"__{rng.randrange(4)}_{rng.randrange(2)}.distcp" for _ in range(3)],
+                 forms=[rng.choice(("zip", "zip", "zip", "legacy", "view", "turned", "big")) for _ in range(4)], before=bytes(rng.randrange(9)))
+    d.write()
+    out = os.path.join(work, f"plan-{number}.safetensors")
+    status, _, err = wfctl("export", d.path, out)
+    problems = [err] if status else []
+    if not status:
+        with open(out, "rb") as f:
+            head = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            rest = f.read()
+        for name, (shape, dtype, data) in wanted.items():
+            at, end = head[name]["data_offsets"]
+            if tuple(head[name]["shape"]) != shape or rest[at:end] != data:
+                problems.append(f"{name} {dtype} {shape}")
+    status, _, err = wfctl("verify", d.path)
+    ok(not problems and not status, f"a random plan of chunks (seed {SEED}, number {number})", "\n".join([*problems, err]))
+
+
+try:
+    fixtures()
+    for number, case in enumerate(CASES):
+        check_case(number, case)
+    rng = random.Random(SEED)
+    for number in range(12):
+        random_plan(number, rng)
+finally:
+    shutil.rmtree(work, ignore_errors=True)
+done()
