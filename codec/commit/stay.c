@@ -19,6 +19,9 @@
 /* So many bytes may be saved and overwritten, or half of the file. */
 #define REWRITTEN_MIN_BYTES (1u << 20)
 
+/* A header that grows gets so much of itself as room for the next time. */
+#define SLACK_PART 8u
+
 /* A tensor of the old file whose place is free. */
 struct gap {
 	uint64_t begin, len;
@@ -293,7 +296,8 @@ static bool has_holes(const struct wf_plan *p)
 /* How much the head is longer than the room there was. */
 static int make_room(struct wf_plan *p, uint64_t *ret)
 {
-	uint64_t block = p->in.insert_block, more = p->head.len - p->data_start;
+	/* and some more, so that many commits that add a little move the data a few times: that empties the page cache */
+	uint64_t block = p->in.insert_block, more = p->head.len - p->data_start + p->head.len / SLACK_PART;
 	if (block == 0)
 		return no(p, "the header has to grow, and this file system cannot insert bytes in front of the data");
 	if (has_holes(p))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Files made of tensors, beside what one would use without them. Each figure is a ratio of two things measured in turns.
 
-Usage: contrib/bench/run views [export] [heads] [open] [load]        WEIGHTFS_BENCH_GIB: the size of the exported file (default 1)
+Usage: contrib/bench/run views [export] [heads] [open] [load] [names]        WEIGHTFS_BENCH_GIB: the size of the exported file (default 1)
 """
+import itertools
 import os
 import subprocess
 import sys
@@ -149,8 +150,55 @@ def bench_load(work):
     report("100000 tensors: torch.load time / weightfs.load time", t["torch"] / t["ours"], floor=20)
 
 
+RENAME = """
+import os, torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+os.sync()
+start = time.perf_counter()
+with safe_open(sys.argv[1], "pt") as f:
+    metadata = f.metadata()
+save_file({"model.layers." + k: v for k, v in load_file(sys.argv[1]).items()}, sys.argv[2], metadata)
+with open(sys.argv[2], "rb") as f:
+    os.fsync(f.fileno())
+print(time.perf_counter() - start)
+"""
+
+
+def cost(command):
+    """Seconds until it is done and on the disk, and the bytes that it gave to the disk."""
+    subprocess.run(["sync"], check=True)
+    start = time.perf_counter()
+    pid = os.spawnv(os.P_NOWAIT, command[0], command)
+    _, status, used = os.wait4(pid, 0)
+    assert status == 0, command
+    return time.perf_counter() - start, used.ru_oublock * 512
+
+
+def bench_names(work):
+    """256 names in a safetensors file, in its place. Where the header has to grow, the kernel drops the file from its cache, which takes most of
+    the time; the header has room for some more then."""
+    file = make(f"{work}/names.safetensors", "from safetensors.torch import save_file\n"
+                "save_file({f'layer{i}.weight': torch.randn(1 << 20) for i in range(256)}, path, {'format': 'pt'})")
+    theirs, written = f"{work}/theirs.safetensors", []
+    letters = itertools.cycle("ab")
+
+    def in_place(expression):
+        subprocess.run(["cat", file], check=True, stdout=subprocess.DEVNULL)
+        seconds, bytes_ = cost([WFCTL, "rename", "--commit=append", file, expression])
+        written.append(bytes_)
+        return seconds
+    t = alternate(5, longer=lambda: in_place("s/^/model.layers.of.a.name.of.50.letters................/"),
+                  same=lambda: in_place(f"s/^./{next(letters)}/"), theirs=lambda: inside(RENAME, file, theirs),
+                  replace=lambda: synced([WFCTL, "rename", "--commit=replace", file, "s/^.*ayer/layer/"]))
+    report("256 names of 1 GiB of safetensors, longer: load and save time / commit=append", t["theirs"] / t["longer"], floor=20)
+    report("the same, as long as before", t["theirs"] / t["same"], floor=20)
+    report("the same: MiB written at most", max(written) / 2**20, ceiling=1)
+    print(f"    load_file and save_file {t['theirs']:.3f} s, longer {t['longer']:.4f} s, as long {t['same']:.4f} s, a new file {t['replace']:.3f} s")
+
+
 if __name__ == "__main__":
     with scratch() as directory:
-        for name in sys.argv[1:] or ["export", "heads", "open", "load"]:
+        for name in sys.argv[1:] or ["export", "heads", "open", "load", "names"]:
             globals()[f"bench_{name}"](directory)
     finish()

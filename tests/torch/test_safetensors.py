@@ -84,14 +84,17 @@ def held_against(path, d, notes, what):
 class Mount:
     """Through the mount, by system calls."""
 
-    def __init__(self, w):
-        self.w = w
+    def __init__(self, w, mode):
+        self.w, self.mode = w, mode
 
     def path(self, key):
         return f"{self.w.mnt}/{name_of(key)}"
 
     def begin(self):
-        self.w.mount()
+        self.w.mount("-o", f"commit={self.mode}")
+
+    def crash(self):
+        self.w.crash("-o", f"commit={self.mode}")
 
     def end(self):
         self.w.umount()
@@ -139,7 +142,7 @@ class Verbs(Mount):
 
     def verb(self, *words):
         NEW.clear()
-        p = run(self.w.wfctl, *words)
+        p = run(self.w.wfctl, words[0], f"--commit={self.mode}", *words[1:])
         ok(p.returncode == 0, f"wfctl {words[0]}", p)
 
     def rename(self, a, b):
@@ -241,6 +244,7 @@ def check_round(w, seed):
     r = random.Random(seed)
     d, used = {}, set()
     by_verbs = seed % 5 == 0 or not FUSE
+    mode = ("append", "append", "auto", "replace")[seed // 5 % 4]
     for _ in range(r.randrange(0, 9)):
         d[some_key(r, used)] = some_tensor(r)
     notes = {"format": "pt"} if seed % 4 else {}
@@ -248,7 +252,7 @@ def check_round(w, seed):
     d = {k: d[k] for k in header(w.file) if k != "__metadata__"}
     p = run(w.wfctl, "export", w.file, f"{w.dir}/same.safetensors")
     ok(p.returncode == 0 and read(f"{w.dir}/same.safetensors") == read(w.file), f"round {seed}: exported to the byte", p)
-    hand = Verbs(w) if by_verbs else Mount(w)
+    hand = Verbs(w, mode) if by_verbs else Mount(w, mode)
     NEW.clear()
     hand.begin()
     try:
@@ -258,7 +262,7 @@ def check_round(w, seed):
             one_edit(r, d, used, notes, hand, type(hand) is Mount)
             if type(hand) is Mount and r.random() < 0.1:
                 run("sync", w.mnt)
-                w.crash()
+                hand.crash()
             if type(hand) is Mount and r.random() < 0.15:
                 p = run(w.wfctl, "commit", w.mnt)
                 ok(p.returncode == 0, f"round {seed}: a commit", p)
