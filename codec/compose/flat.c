@@ -48,8 +48,10 @@ static int add(void *ctx, const struct wf_named *n)
 	if (wf_edits_is_aside(reading->ck, n->ino))
 		return 0;
 	const char *why = n->tensor ? reading->refuses(n) : n->problem;
-	if (why)
+	if (why) {
+		reading->skipped->lost += !n->beside;
 		return skip(reading->skipped, n->name, n->name_len, why, n->is_tensor);
+	}
 	int r = n->name_len > UINT32_MAX ? -E2BIG : make_room(f, n->tensor->ndim);
 	if (r < 0)
 		return r;
@@ -101,6 +103,7 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 		struct wf_flat_tensor *t = &f->tensors[f->by_name[i]];
 		if (last && same_name(f, last, t)) {
 			t->is_double = true;
+			skipped->lost++;
 			r = skip(skipped, f->names.data + t->name, t->name_len, "another tensor has the same name",
 				 true);
 			continue;

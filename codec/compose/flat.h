@@ -32,6 +32,7 @@ struct wf_skipped {
 	struct wf_buffer text;
 	uint32_t tensors;
 	size_t first_tensor; /* where the first of these lines starts */
+	uint32_t lost;       /* how many of the lines are of what the file lacks: not of what is no part of it */
 };
 
 /* refuses() gives the reason why a tensor cannot be in that file, or NULL. 0; -EFBIG: more bytes of names than any format takes; -ENOMEM.

@@ -41,7 +41,8 @@ static int push(struct names *w, wf_ino dir, bool again)
 	return 0;
 }
 
-static int tell(struct names *w, wf_ino ino, const struct wf_tensor *t, const char *problem, bool is_tensor)
+static int tell_as(struct names *w, wf_ino ino, const struct wf_tensor *t, const char *problem, bool is_tensor,
+		   bool beside)
 {
 	const struct wf_node *n = wf_tree_node(w->ck->tree, ino);
 	struct wf_named named = {.name = w->name.data ? w->name.data : "",
@@ -50,9 +51,15 @@ static int tell(struct names *w, wf_ino ino, const struct wf_tensor *t, const ch
 				 .object = n->object,
 				 .tensor = t,
 				 .problem = problem,
-				 .is_tensor = is_tensor};
+				 .is_tensor = is_tensor,
+				 .beside = beside};
 	w->any |= is_tensor;
 	return w->each(w->ctx, &named);
+}
+
+static int tell(struct names *w, wf_ino ino, const struct wf_tensor *t, const char *problem, bool is_tensor)
+{
+	return tell_as(w, ino, t, problem, is_tensor, false);
 }
 
 static int visit_tensor(struct names *w, wf_ino ino, wf_ref object)
@@ -155,7 +162,8 @@ static int step(struct names *w)
 	switch (n->type) {
 	case WF_NODE_DIR:
 		if (w->any && wf_tree_dir(w->ck->tree, ino)->companion && !d->companion)
-			return tell(w, ino, NULL, "constants of the code are no part of the state_dict", false);
+			return tell_as(w, ino, NULL, "constants of the code are no part of the state_dict", false,
+				       true);
 		return enter(w, ino, again);
 	case WF_NODE_LINK:
 		return follow(w, ino, n);

@@ -22,6 +22,7 @@ struct wf_named {
 	const struct wf_tensor *tensor; /* NULL: it is none, or cannot be read */
 	const char *problem;            /* a sentence, where tensor is NULL */
 	bool is_tensor;                 /* it is one, though tensor may be NULL */
+	bool beside;                    /* it is left out because it is no part of what is told, and of no object */
 };
 
 /* each() returning non-zero ends it. Returns that; -ENOENT, -ENOTDIR, -ENOMEM. */

@@ -67,6 +67,16 @@ static int refuse(struct wf_checkpoint *ck, const char *target, const struct wf_
 	return r;
 }
 
+static void tell_left_out(struct wf_checkpoint *ck, const char *target, const struct wf_skipped *skipped)
+{
+	struct wf_buffer list = WF_BUFFER_INIT;
+	if (skipped->text.len == 0)
+		return;
+	print_list(skipped, NAMES_TOLD, &list);
+	wf_log_line(&ck->log, "left out of %s: %s", target, list.data ? list.data : "?");
+	wf_buffer_free(&list);
+}
+
 /* The flat dictionary that is going to be written, whole or not at all. */
 static int read_flat(struct wf_checkpoint *ck, const char *target, const char *(*refuses)(const struct wf_named *n),
 		     struct wf_flat *ret, struct wf_error *err)
@@ -75,8 +85,10 @@ static int read_flat(struct wf_checkpoint *ck, const char *target, const char *(
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = read_all(ck, refuses, ret, &skipped, err);
 	pthread_rwlock_unlock(&ck->lock);
-	if (r == 0 && skipped.text.len > 0)
+	if (r == 0 && skipped.lost > 0)
 		r = refuse(ck, target, &skipped, err);
+	else if (r == 0)
+		tell_left_out(ck, target, &skipped);
 	wf_buffer_free(&skipped.text);
 	return r;
 }
@@ -245,7 +257,7 @@ static int tell(struct wf_checkpoint *ck, struct wf_error *err)
 	struct wf_skipped skipped = {0};
 	struct wf_buffer list = WF_BUFFER_INIT;
 	int r = read_all(ck, wf_safetensors_refuses_tensor, &flat, &skipped, err);
-	if (r == 0 && skipped.text.len > 0) {
+	if (r == 0 && skipped.lost > 0) {
 		print_list(&skipped, 3, &list);
 		wf_log_line(
 			&ck->log,

@@ -340,6 +340,30 @@ def check_both(w):
             ok(torch.allclose(m(THREE), m.b(m.a(THREE)) * torch.tensor([5.0, 6, 7]) * m.constants), "  and the output follows")
 
 
+def check_output(w):
+    """A commit to another format writes the state_dict, and says what is no part of it."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        return
+    out = w.file + ".safetensors"
+    for name, said in (("frozen in part", True), ("frozen convolution", False)):
+        torch.jit.save(KINDS[name][0](), w.file)
+        state, constants = torch.jit.load(w.file).state_dict(), unpickle(w.file)
+        wanted = dict(state) or {f"constants.{i}": c for i, c in enumerate(constants)}
+        first = next(iter(wanted))
+        r = w.mount("-o", f"output={out}")
+        write(os.path.join(w.mnt, first if state else first.replace(".", "/", 1)), bytes(wanted[first].numel() * 4))
+        wanted[first] = torch.zeros_like(wanted[first])
+        r = run(w.wfctl, "commit", w.mnt)
+        log = read(os.path.join(w.mnt, ".weightfs/log")).decode()
+        run(w.wfctl, "umount", w.mnt)
+        got = load_file(out) if r.returncode == 0 else {}
+        ok(sorted(got) == sorted(wanted) and all(torch.equal(got[k], v) for k, v in wanted.items()), f"output=x.safetensors, {name}", (r, sorted(got)))
+        same("left out of" in log, said, "  what is left out is in the log")
+        os.unlink(out)
+
+
 def check_mobile(w):
     from torch.jit.mobile import _load_for_lite_interpreter as load
     for name in ("frozen convolution", "frozen, of every dtype", "frozen and quantised"):
@@ -382,6 +406,7 @@ def main():
             if name in ("frozen, of every dtype", "frozen in part", "traced with a constant"):
                 check_refused(w, name, constants)
         check_both(w)
+        check_output(w)
         check_mobile(w)
     done()
 
