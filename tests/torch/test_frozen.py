@@ -17,11 +17,12 @@ import warnings
 import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "mount"), HERE]
+sys.path[:0] = [os.path.join(HERE, "..", "mount"), os.path.join(HERE, "..", "files"), HERE]
 from kit import World, done, need_fuse, ok, read, run, same, write  # noqa: E402
 
 need_fuse()
 warnings.filterwarnings("ignore")
+import crafted  # noqa: E402
 import torch  # noqa: E402
 from scriptkit import unpickle  # noqa: E402
 from torch import nn  # noqa: E402
@@ -364,6 +365,21 @@ def check_output(w):
         os.unlink(out)
 
 
+def check_array(w):
+    """Bytes that stand inside constants.pkl, which torch makes of none, cannot be written."""
+    data = struct.pack("<4f", 1, 2, 3, 4)
+    write(w.file, crafted.script(crafted.constants_of(crafted.CONSTANT, crafted.numpy_array(crafted.py2(data)))))
+    before = read(w.file)
+    w.mount()
+    same(read(f"{w.mnt}/constants/1"), data, "an array inside constants.pkl is shown")
+    write(os.path.join(w.dir, "other"), bytes(16))
+    for command in ("cp other mnt/constants/1", "dd if=other of=mnt/constants/1 bs=4 count=1 conv=notrunc", "truncate -s 8 mnt/constants/1"):
+        r = run("sh", "-c", command, cwd=w.dir)
+        ok(r.returncode != 0 and "not permitted" in r.stderr, f"  {command} is refused", r)
+    r = run(w.wfctl, "umount", w.mnt)
+    ok(r.returncode == 0 and read(w.file) == before, "  and the archive is as it was", r)
+
+
 def check_mobile(w):
     from torch.jit.mobile import _load_for_lite_interpreter as load
     for name in ("frozen convolution", "frozen, of every dtype", "frozen and quantised"):
@@ -406,6 +422,7 @@ def main():
             if name in ("frozen, of every dtype", "frozen in part", "traced with a constant"):
                 check_refused(w, name, constants)
         check_both(w)
+        check_array(w)
         check_output(w)
         check_mobile(w)
     done()
