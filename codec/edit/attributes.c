@@ -296,6 +296,14 @@ static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 	return r;
 }
 
+/* The one thing that says what an array of texts, dates or records is; of numbers the dtype does. */
+static bool declares_record(const struct wf_file *f, const char *name, const char *value)
+{
+	bool big_endian;
+	return !strcmp(name, "user.numpy.descr") && (f->is_new || f->anew) &&
+	       wf_dtype_from_numpy(value, &big_endian) == WF_DTYPE_INVALID;
+}
+
 static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
@@ -306,8 +314,10 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return -EOPNOTSUPP;
 	if (!strcmp(name, "user.torch.key"))
 		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
-	if (only_reports(name))
+	if (only_reports(name) && !declares_record(f, name, value))
 		return 0;
+	if (wf_edit_is_flat(ck) && !strcmp(name, "user.numpy.descr"))
+		return wf_refuse(ck, -EINVAL, "a safetensors file cannot hold elements of %s", value);
 	if (!strcmp(name, "user.torch.dtype") &&
 	    !wf_container_holds(ck->container, ck->graph, wf_dtype_from_name(value)))
 		return wf_refuse(ck, -EINVAL, "%s cannot hold elements of %s",

@@ -8,6 +8,7 @@
 
 #include "codec/edit/inner.h"
 #include "codec/bytes/util.h"
+#include "codec/tensor/numpy_dtype.h"
 #include "codec/value/text.h"
 
 struct wf_declared {
@@ -19,6 +20,7 @@ static const char *const names[DECLARED_COUNT] = {
 	[DECLARED_SHAPE] = "user.torch.shape",        [DECLARED_LOCATION] = "user.torch.location",
 	[DECLARED_GRAD] = "user.torch.requires_grad", [DECLARED_QSCHEME] = "user.torch.qscheme",
 	[DECLARED_SCALE] = "user.torch.scale",        [DECLARED_ZERO] = "user.torch.zero_point",
+	[DECLARED_DESCR] = "user.numpy.descr",
 };
 
 /* ---- texts ---- */
@@ -149,6 +151,7 @@ int wf_declared_check(const char *name, const char *value)
 	switch (index_of(name)) {
 	case DECLARED_CLASS:
 	case DECLARED_QSCHEME:
+	case DECLARED_DESCR: /* a parser says more, which needs a graph */
 		return 0;
 	case DECLARED_DTYPE:
 		return wf_dtype_from_name(value) == WF_DTYPE_INVALID ? -EINVAL : 0;
@@ -170,8 +173,12 @@ int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, co
 {
 	struct wf_file *f = wf_edit_file(ck, ino);
 	int i = index_of(name), r = wf_declared_check(name, value);
+	wf_ref dtype;
+	uint32_t item_bytes;
 	if (!f)
 		return -ENOMEM;
+	if (i == DECLARED_DESCR)
+		r = wf_numpy_dtype_parse(ck->graph, value, &dtype, &item_bytes);
 	if (r < 0)
 		return r;
 	if (!f->declared)

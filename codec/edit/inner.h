@@ -386,6 +386,7 @@ enum wf_declared_name {
 	DECLARED_QSCHEME,
 	DECLARED_SCALE,
 	DECLARED_ZERO,
+	DECLARED_DESCR,
 	DECLARED_COUNT
 };
 /* -EINVAL: no such value; -ENODATA: not one of these. */
@@ -433,8 +434,7 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 
 /* edit/attributes.c */
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
-/* edit/class.c: what cp -a sets on a new directory, an int for a key that reads as one. What cannot be taken over is left as
- * it is, without an error. */
+/* edit/class.c: what cp -a sets on a new directory, and keys that are no texts. What cannot be taken over stays as it is. */
 int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
 int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);
 

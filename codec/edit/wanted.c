@@ -7,6 +7,7 @@
 
 #include "codec/edit/inner.h"
 #include "codec/bytes/util.h"
+#include "codec/tensor/numpy_dtype.h"
 #include "codec/value/text.h"
 
 /* ---- from what is or was there ---- */
@@ -111,6 +112,27 @@ static int declared_quantizer(struct wf_checkpoint *ck, const struct wf_file *f,
 	return w->quantizer == WF_NIL ? -ENOMEM : 0;
 }
 
+/* An array whose elements are no numbers: rows of bytes behind the shape. */
+static int declared_record(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
+{
+	uint32_t item_bytes;
+	wf_ref dtype;
+	int r = wf_numpy_dtype_parse(ck->graph, wf_declared(f, DECLARED_DESCR), &dtype, &item_bytes);
+	if (r < 0)
+		return r;
+	w->record = dtype;
+	w->array = true;
+	w->parameter = w->requires_grad = false;
+	w->type.dtype = WF_UINT8;
+	if (!wf_declared(f, DECLARED_SHAPE))
+		w->free_dim = 0;
+	if (!wf_declared(f, DECLARED_SHAPE) || w->type.ndim == WF_MAX_NDIM)
+		w->type.ndim = 1;
+	w->type.shape[w->type.ndim++] = item_bytes;
+	w->exact = true;
+	return 0;
+}
+
 static int declared_tensor(struct wf_checkpoint *ck, const struct wf_file *f, struct wf_wanted *w)
 {
 	const char *klass = wf_declared(f, DECLARED_CLASS), *dtype = wf_declared(f, DECLARED_DTYPE),
@@ -131,6 +153,8 @@ static int declared_tensor(struct wf_checkpoint *ck, const struct wf_file *f, st
 	if (grad)
 		w->requires_grad = !strcmp(grad, "true");
 	say_shape(f, was_tensor && w->type.dtype == before, w);
+	if (wf_declared(f, DECLARED_DESCR))
+		return declared_record(ck, f, w);
 	return declared_quantizer(ck, f, w);
 }
 
@@ -147,7 +171,8 @@ static int apply_declared(struct wf_checkpoint *ck, const struct wf_file *f, str
 		w->declared = w->insists = true;
 		return 0;
 	}
-	if ((klass && is_tensor_class(klass)) || wf_declared(f, DECLARED_DTYPE) || wf_declared(f, DECLARED_SHAPE))
+	if ((klass && is_tensor_class(klass)) || wf_declared(f, DECLARED_DTYPE) || wf_declared(f, DECLARED_SHAPE) ||
+	    wf_declared(f, DECLARED_DESCR))
 		return declared_tensor(ck, f, w);
 	if (w->kind == WANT_TENSOR && wf_declared(f, DECLARED_GRAD))
 		w->requires_grad = !strcmp(wf_declared(f, DECLARED_GRAD), "true");
@@ -160,8 +185,9 @@ static bool declares_nothing_new(const struct wf_wanted *was, const struct wf_wa
 	return was->kind == WANT_TENSOR && now->kind == WANT_TENSOR && now->free_dim < 0 &&
 	       was->type.dtype == now->type.dtype && was->type.ndim == now->type.ndim &&
 	       !memcmp(was->type.shape, now->type.shape, now->type.ndim * sizeof *now->type.shape) &&
-	       was->array == now->array && was->bare == now->bare && was->parameter == now->parameter &&
-	       was->requires_grad == now->requires_grad && was->quantizer == now->quantizer &&
+	       was->record == now->record && was->array == now->array && was->bare == now->bare &&
+	       was->parameter == now->parameter && was->requires_grad == now->requires_grad &&
+	       was->quantizer == now->quantizer &&
 	       !strcmp(was->location ? was->location : "cpu", now->location ? now->location : "cpu");
 }
 

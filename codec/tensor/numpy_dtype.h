@@ -28,6 +28,9 @@ bool wf_numpy_dtype_of(const struct wf_graph *g, wf_ref r, struct wf_numpy_dtype
 void wf_numpy_dtype_name(const struct wf_graph *g, wf_ref r, const struct wf_numpy_dtype *d, struct wf_buffer *out);
 /* What numpy.lib.format.dtype_to_descr gives, as Python prints it: <U3, <M8[D], [('id', '<i4'), ('score', '<f8')]. */
 void wf_numpy_dtype_descr(const struct wf_graph *g, wf_ref r, struct wf_buffer *out);
+/* The dtype object of such a description, where its elements are no numbers of torch's, in records those too; and the bytes of an element.
+ * 0, -EINVAL, -ENOMEM, -E2BIG. */
+int wf_numpy_dtype_parse(struct wf_graph *g, const char *descr, wf_ref *ret, uint32_t *ret_item_bytes);
 /* The bytes behind an expression for bytes, which protocol 2 writes as a text in latin-1 or a call: the string object
  * that holds them, in latin-1 where it is a WF_STR; a call where there are none. WF_NIL: r is no such thing. */
 wf_ref wf_bytes_object(const struct wf_graph *g, wf_ref r);

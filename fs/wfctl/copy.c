@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/wfctl/call.h"
+#include "fs/wfctl/dtypes.h"
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/keys.h"
 
@@ -135,7 +136,7 @@ static bool is_told(const char *name)
 
 static int collect(void *ctx, const char *name)
 {
-	return is_told(name) ? wfctl_keys_add(ctx, name) : 0;
+	return is_told(name) || !strcmp(name, "user.numpy.descr") ? wfctl_keys_add(ctx, name) : 0;
 }
 
 /* A flat format holds the tensor without it, as wfctl export and torch's own writer of that format do: the end of the copying tells. */
@@ -160,6 +161,11 @@ static int copy_attributes(struct wfctl_copying *c, const char *from, const char
 		value.len = 0;
 		wf_buffer_puts(&value, "");
 		r = wfctl_store_get(c->from, from, names.key[i], &value);
+		/* of texts, dates and records NumPy's description says what torch has no name for */
+		if (r == 0 && !strcmp(names.key[i], "user.torch.dtype") && !wfctl_dtype_of_name(value.data))
+			continue;
+		if (r == 0 && !strcmp(names.key[i], "user.numpy.descr") && wfctl_dtype_of_descr(value.data))
+			continue;
 		if (r == 0)
 			r = c->to->calls->set(c->to, to, names.key[i], value.data);
 		if (r == -EINVAL && goes_without(c, to, names.key[i]))
