@@ -289,7 +289,7 @@ static int measure(const struct wf_tiling *t, uint64_t *ret_elements, uint64_t *
 
 static int make(const struct wf_tiling *from, struct space_tiling *t, struct wf_error *err)
 {
-	uint64_t elements;
+	uint64_t elements = 0;
 	size_t numbers = from->ndim * ((size_t)from->tile_count * 2 + 1);
 	if (from->ndim > MAX_NDIM || from->element_bytes == 0)
 		return wf_fail(err, -EUCLEAN, "it has more than %u dimensions, or elements of no size", MAX_NDIM);
