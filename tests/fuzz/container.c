@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/container/container.h"
+#include "codec/tensor/inside.h"
 #include "codec/tensor/storage.h"
 
 #define MAX_RECORDS 64u
@@ -26,6 +27,22 @@ static void read_record(const struct wf_container *c, uint32_t i)
 	wf_source_unref(s);
 }
 
+/* Where arrays stand inside the pickle. (A frame that goes on behind the pickle is one that is not read again.) */
+static void find_insides(struct wf_container *c, const struct wf_storages *ss)
+{
+	struct wf_insides in;
+	struct wf_error err = {0};
+	int r = wf_insides_find(c, ss, &in, &err);
+	if (r < 0 && (err.code != r || err.text[0] == '\0'))
+		abort();
+	if (r < 0)
+		return;
+	for (uint32_t i = 0; i < in.count; i++)
+		if (in.all[i].start > in.all[i].end || (in.all[i].end && wf_storage_get(ss, i)->array == WF_NIL))
+			abort();
+	wf_insides_free(&in);
+}
+
 /* Storages of the container, and those that stand inside a pickle. */
 static void read_storages(struct wf_container *c, struct wf_graph *g)
 {
@@ -40,6 +57,7 @@ static void read_storages(struct wf_container *c, struct wf_graph *g)
 			wf_storage_read(ss, i, len - n, buf, n);
 		wf_storage_read(ss, i, 0, buf, n);
 	}
+	find_insides(c, ss);
 	wf_storages_free(ss);
 }
 
