@@ -200,7 +200,8 @@ static int make_head(struct wf_plan *p, struct wf_error *err)
 			return wf_fail(err, -EOPNOTSUPP, "the metadata of a safetensors file are texts alone");
 		notes[count++] = (struct wf_safetensors_note){key, value, (uint32_t)key_len, (uint32_t)value_len};
 	}
-	return wf_safetensors_head(p->items, p->count, notes, count, &p->head);
+	bool is_there = count > 0 || wf_container_metadata_is_empty(p->in.container);
+	return wf_safetensors_head(p->items, p->count, is_there ? notes : NULL, count, &p->head);
 }
 
 static int stay(struct wf_plan *p, struct wf_error *err)

@@ -122,7 +122,9 @@ int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(co
 {
 	struct reading reading = {.ck = ck, .flat = ret, .refuses = refuses, .skipped = skipped};
 	const struct wf_dir *metadata = wf_tree_dir(ck->tree, wf_tree_metadata(ck->tree));
-	*ret = (struct wf_flat){.graph = ck->graph, .metadata = metadata ? metadata->object : WF_NIL};
+	*ret = (struct wf_flat){.graph = ck->graph,
+				.metadata = metadata ? metadata->object : WF_NIL,
+				.metadata_is_empty = wf_container_metadata_is_empty(ck->container)};
 	wf_buffer_puts(&ret->names, ""); /* so that there are some */
 	int r = wf_each_named(ck, dir, add, &reading);
 	if (r == 0)

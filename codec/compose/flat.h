@@ -23,6 +23,7 @@ struct wf_flat {
 	int64_t *sizes;
 	uint32_t size_count, size_capacity;
 	const struct wf_graph *graph;
+	bool metadata_is_empty; /* the file has it, with nothing in it */
 	wf_ref metadata;   /* of a safetensors file: the mapping of its texts; else WF_NIL. While the lock is held */
 	uint32_t *by_name; /* all tensors in the order of their names' bytes */
 };

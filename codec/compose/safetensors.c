@@ -90,7 +90,8 @@ static int compose(const struct wf_flat *f, struct head *h, struct wf_composed *
 	if (r == 0)
 		r = wf_safetensors_place(h->items, h->count, &bytes);
 	if (r == 0)
-		r = wf_safetensors_head(h->items, h->count, h->notes, h->note_count, wf_composed_text(c));
+		r = wf_safetensors_head(h->items, h->count, h->note_count > 0 || f->metadata_is_empty ? h->notes : NULL,
+					h->note_count, wf_composed_text(c));
 	if (r == 0)
 		r = wf_composed_reserve(c, h->count + 1);
 	for (size_t i = 0; i < h->count && r == 0; i++)

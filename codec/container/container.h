@@ -100,6 +100,8 @@ int wf_container_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *
 /* safetensors, once the graph is loaded: the mapping of its __metadata__, texts to texts, which is no part of the root; empty where
  * there is none. WF_NIL in every other format. */
 wf_ref wf_container_metadata(const struct wf_container *c);
+/* The file has that mapping, and nothing in it: it stays so. Some programs tell {} from none. */
+bool wf_container_metadata_is_empty(const struct wf_container *c);
 
 /* TorchScript, once the graph is loaded: what other pickles of the archive hold, which is no part of the root and which no commit
  * writes: constants.pkl (a tuple or a list) and bytecode.pkl. */

@@ -282,6 +282,11 @@ bool wf_container_big_endian(const struct wf_container *c)
 	return c->big_endian;
 }
 
+bool wf_container_metadata_is_empty(const struct wf_container *c)
+{
+	return c->metadata_is_empty;
+}
+
 wf_ref wf_container_metadata(const struct wf_container *c)
 {
 	return c->metadata;

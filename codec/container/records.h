@@ -50,6 +50,7 @@ struct wf_container {
 	struct wf_name_chunk *names;                   /* the records' names, in chunks that never move */
 	struct wf_map index;                           /* of records, by name */
 	wf_ref metadata;                               /* safetensors */
+	bool metadata_is_empty;                        /* it is there, with nothing in it */
 	struct wf_companion companions[WF_COMPANIONS]; /* TorchScript; without a name where they were not looked for */
 	uint32_t *storage_order;                       /* legacy, tar */
 	uint32_t storage_count;

@@ -233,15 +233,16 @@ int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const
 	size_t start = out->len;
 	wf_buffer_append(out, "\0\0\0\0\0\0\0", 8);
 	wf_buffer_putc(out, '{');
+	wf_buffer_puts(out, notes ? "\"__metadata__\":{" : "");
 	for (size_t i = 0; i < note_count; i++) {
-		wf_buffer_puts(out, i ? "," : "\"__metadata__\":{");
+		wf_buffer_puts(out, i ? "," : "");
 		put_string(out, notes[i].key, notes[i].key_len);
 		wf_buffer_putc(out, ':');
 		put_string(out, notes[i].value, notes[i].value_len);
 	}
-	wf_buffer_puts(out, note_count ? "}" : "");
+	wf_buffer_puts(out, notes ? "}" : "");
 	for (size_t i = 0; i < n; i++) {
-		if (i > 0 || note_count)
+		if (i > 0 || notes)
 			wf_buffer_putc(out, ',');
 		put_item(out, &items[i]);
 		if (out->len - start > WF_SAFETENSORS_JSON_MAX)

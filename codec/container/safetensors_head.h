@@ -51,6 +51,6 @@ int wf_safetensors_sort(struct wf_safetensors_item *items, size_t n); /* 0, -ENO
 int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -ENOMEM, -EFBIG */
 /* Sets `begin` of each and leaves the order: those of the largest elements come first, so that all of them are aligned. */
 int wf_safetensors_align(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -EFBIG */
-/* Appends the head of placed items. Notes are written in the order given. 0; -ENOMEM; -EFBIG: more JSON than a reader takes. */
+/* Appends the head of placed items. Notes are written in the order given; NULL: there is no __metadata__, which {} is not. 0; -ENOMEM; -EFBIG: more JSON than a reader takes. */
 int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
 			size_t note_count, struct wf_buffer *out);

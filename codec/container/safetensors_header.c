@@ -288,6 +288,7 @@ static int read_metadata(struct header_reading *r)
 	r->has_metadata = true;
 	if (k == WF_JSON_NULL)
 		return 0;
+	h->has_metadata = k == WF_JSON_OBJECT;
 	if (k != WF_JSON_OBJECT)
 		return k == WF_JSON_BROKEN ? broken(r) : bad(r, "__metadata__ has to be an object");
 	while ((k = wf_json_next(&r->json)) == WF_JSON_KEY) {

@@ -165,6 +165,7 @@ static int make_metadata(struct graph_maker *l, wf_ref *ret)
 			r = full(l);
 	}
 	*ret = dict;
+	l->c->metadata_is_empty = l->h->has_metadata && l->h->pair_count == 0;
 	return r;
 }
 

@@ -40,6 +40,7 @@ struct wf_safetensors_header {
 	uint32_t tensor_count, tensor_capacity;
 	struct wf_safetensors_pair *pairs; /* of __metadata__, in the order of the JSON */
 	uint32_t pair_count, pair_capacity;
+	bool has_metadata; /* maybe without a pair */
 };
 
 /* Whether the first bytes are those of such a file, a damaged one, too. 1 they are, 0, or the error of reading. */

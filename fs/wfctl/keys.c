@@ -186,8 +186,12 @@ int wfctl_keys_find(struct wfctl_store *s, const char *text, struct wfctl_keys *
 		r = take(k, path);
 		return r < 0 ? r : 1;
 	}
-	r = r == -ENOENT || r == -ENOTDIR || r == -ENAMETOOLONG ? wfctl_keys_add(&now, "") : r;
-	for (char *part = path; r == 0 && *part && now.count > 0;) {
+	/* the metadata of a safetensors file have a place that is in no mapping */
+	size_t within =
+		!strncmp(path, WF_METADATA_NAME "/", strlen(WF_METADATA_NAME "/")) ? strlen(WF_METADATA_NAME "/") : 0;
+	r = r == -ENOENT || r == -ENOTDIR || r == -ENAMETOOLONG ? wfctl_keys_add(&now, within ? WF_METADATA_NAME : "")
+								: r;
+	for (char *part = path + within; r == 0 && *part && now.count > 0;) {
 		size_t len = strcspn(part, "/");
 		bool last = !part[len];
 		part[len] = '\0';

@@ -166,11 +166,58 @@ def verbs(w):
     ok(r.returncode == 0, "verified", r)
 
 
+def metadata_keys(w):
+    """The texts of the metadata by verbs and their patterns."""
+    def verb(*words):
+        r = run(w.wfctl, *words)
+        ok(r.returncode == 0, " ".join(words), r)
+        return r.stdout
+    for name in ("epoch", "step", "stage"):
+        verb("set", w.file, f".weightfs/metadata/{name}", f"{name} 1")
+    same(verb("cat", w.file, ".weightfs/metadata/step"), "step 1\n", "one, as it is")
+    verb("mv", w.file, ".weightfs/metadata/epoch", ".weightfs/metadata/round")
+    verb("rm", w.file, ".weightfs/metadata/st*")
+    verb("cp", w.file, ".weightfs/metadata/ro[tu]nd", ".weightfs/metadata/again")
+    verb("rename", w.file, "s/^no/the no/", ".weightfs/metadata")
+    same(load(w.file), (FILE, {"format": "pt", "the note": "two\nlines\n", "round": "epoch 1", "again": "epoch 1"}), "what they made")
+    r = run(w.wfctl, "rm", w.file, ".weightfs/metadata/x*")
+    ok(r.returncode == 1 and "no such key" in r.stderr, "a pattern that fits none", r)
+    w.mount()
+    for words in (("rm", w.mnt, ".weightfs/metadata/a*"), ("mv", w.mnt, ".weightfs/metadata/r*", ".weightfs/metadata/epoch")):
+        verb(*words)
+    w.umount()
+    same(load(w.file)[1], {"format": "pt", "the note": "two\nlines\n", "epoch": "epoch 1"}, "and on a mount")
+
+
+def empty_metadata(w):
+    """{} is not none: it stays until something is in it, and is shown as it is."""
+    for mode in ("replace", "append"):
+        make(w.file, FILE, {})
+        w.mount("-o", f"commit={mode}")
+        same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(w.file), "the view is the file")
+        os.rename(f"{w.mnt}/b", f"{w.mnt}/c")
+        write(f"{w.mnt}/.weightfs/metadata/x", b"y")
+        os.unlink(f"{w.mnt}/.weightfs/metadata/x")
+        r = run(w.wfctl, "commit", w.mnt)
+        ok(r.returncode == 0 and b'{"__metadata__":{},"n"' in read(w.file), f"{mode}: {{}} stays", r)
+        write(f"{w.mnt}/.weightfs/metadata/x", b"y")
+        run(w.wfctl, "commit", w.mnt)
+        same(load(w.file)[1], {"x": "y"}, f"{mode}: until there is something")
+        os.unlink(f"{w.mnt}/.weightfs/metadata/x")
+        w.umount()
+        ok(b"__metadata__" not in read(w.file), f"{mode}: and goes with it")
+    make(w.file, {"w": ("F32", [2], floats(2))}, {})
+    before = read(w.file)
+    for words in (["repack", w.file], ["export", w.file, f"{w.dir}/out.safetensors"]):
+        r = run(w.wfctl, *words)
+        same((r.returncode, read(words[-1])), (0, before), f"{words[0]} keeps it")
+
+
 for options in ((), ("-o", "commit=replace"), ("-o", "commit=append"), ("-s",)):
     with World(sys.argv[1], small) as world:
         print(f"# {' '.join(options)}")
         editing(world, options)
-for case in (reading, refusing, discarding, verbs):
+for case in (reading, refusing, discarding, verbs, metadata_keys, empty_metadata):
     with World(sys.argv[1], small) as world:
         case(world)
 done()

@@ -51,6 +51,7 @@ static void no_tensors(void **state)
 {
 	const struct wf_safetensors_note note = {"format", "pt", 6, 2};
 	check(NULL, 0, NULL, 0, "{}");
+	check(NULL, 0, &note, 0, "{\"__metadata__\":{}}");
 	check(NULL, 0, &note, 1, "{\"__metadata__\":{\"format\":\"pt\"}}");
 }
 
