@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import sys
+import time
 
 from flatfile import load, make
 from kit import World, done, floats, need_fuse, ok, read, run, same, write
@@ -34,6 +35,14 @@ def refused(code, what, call, *args):
         ok(False, f"{what} was not refused")
     except OSError as e:
         same(errno.errorcode[e.errno], errno.errorcode[code], what)
+
+
+def gone(path):
+    """A new file that was refused goes with the release, which comes a moment after the close."""
+    until = time.monotonic() + 20
+    while os.path.exists(path) and time.monotonic() < until:
+        time.sleep(0.01)
+    ok(not os.path.exists(path) and os.path.basename(path) not in os.listdir(os.path.dirname(path)), f"{os.path.basename(path)} is gone")
 
 
 def reading(w):
@@ -122,9 +131,19 @@ def refusing(w):
     refused(errno.EINVAL, "metadata that are no text", write, f"{m}/.weightfs/metadata/x", b"\xff\xfe")
     shell = run("sh", "-c", f"echo 3 > {m}/s")
     ok(shell.returncode == 1, "a shell hears of it", shell)
-    os.unlink(f"{m}/v")
-    os.unlink(f"{m}/s")
-    os.unlink(f"{m}/.weightfs/metadata/x")
+    for path in (f"{m}/v", f"{m}/s", f"{m}/.weightfs/metadata/x"):
+        gone(path)
+    with open(f"{m}/again", "wb") as f:  # refused, and then made good before the last close
+        f.write(b"3\n")
+        f.flush()
+        refused(errno.EINVAL, "an fsync of text", os.fsync, f.fileno())
+        f.write(b"\0\1")
+    same(read(f"{m}/again"), b"3\n\0\1", "what was refused first, and then fits, stays")
+    os.unlink(f"{m}/again")
+    other = open(f"{m}/t", "wb")
+    refused(errno.EINVAL, "text, while somebody else has the file open", write, f"{m}/t", b"4\n")
+    other.close()
+    gone(f"{m}/t")
     log = read(f"{m}/.weightfs/log").decode()
     for word in ("no directories", "tensors alone", "complex128", "gradients", "keeps that name for itself", "texts alone"):
         ok(word in log, f"the log tells: {word}", log)
