@@ -39,12 +39,12 @@ struct wf_commit_input {
 	struct wf_storages *storages;
 	struct wf_container *container;
 	wf_ref root;
-	wf_ref metadata;                 /* safetensors: the mapping of texts beside the root; else WF_NIL */
-	bool canonical;                  /* safetensors: as the format's own writer orders a file */
-	bool verbatim;                   /* the pickle cannot be written anew, and nothing in it changed */
-	bool as_zip;                     /* a plain pickle becomes an archive */
-	uint32_t alignment;              /* of all records of an archive; 0: as it is */
-	bool types_changed;              /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
+	wf_ref metadata;    /* safetensors: the mapping of texts beside the root; else WF_NIL */
+	bool canonical;     /* safetensors: as the format's own writer orders a file */
+	bool verbatim;      /* the pickle cannot be written anew, and nothing in it changed */
+	bool as_zip;        /* a plain pickle becomes an archive */
+	uint32_t alignment; /* of all records of an archive, or all tensors of a safetensors file; 0: as it is */
+	bool types_changed; /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */
 	bool in_place;                   /* safetensors: the old file is to be changed, if that can be */
 	uint32_t insert_block;           /* then: multiples of it can be inserted at its start; 0: nothing */

@@ -293,9 +293,9 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		wf_plan_read_layout(plan);
 	if (in->alignment)
 		plan->alignment = in->alignment;
-	int r = in->alignment && (plan->legacy || plan->plain || plan->safetensors)
+	int r = in->alignment && (plan->legacy || plan->plain)
 			? wf_fail(err, -EOPNOTSUPP,
-				  "a %s file has no room for padding: only records of an archive can be aligned",
+				  "a %s file has no room for padding: records of an archive can be aligned, and tensors of a safetensors file",
 				  wf_container_kind_name(in->container))
 			: make(plan, &n, &s, append, err);
 	free(n.owner);

@@ -171,13 +171,47 @@ static int settle_parts(struct wf_plan *p)
 	return r;
 }
 
-static int place(struct wf_plan *p)
+static bool fills(const struct wf_plan *p, uint32_t i)
+{
+	return p->items[i].size_bytes % p->in.alignment == 0;
+}
+
+/* Those that end where another may begin come first, otherwise in the writer's order. Behind them there is room for one that does not:
+ * what would follow that one cannot begin where it should, for the data have no holes. */
+static int align_tensors(struct wf_plan *p, struct wf_error *err)
+{
+	cleanup_free struct wf_safetensors_item *items = calloc(p->count + 1u, sizeof *items);
+	uint32_t n = 0, out = 0;
+	uint64_t at = 0;
+	if (!items)
+		return -ENOMEM;
+	for (int last = 0; last < 2; last++)
+		for (uint32_t i = 0; i < p->count; i++)
+			if (fills(p, i) == !last)
+				items[n++] = p->items[i];
+	for (uint32_t i = 0; i < p->count; i++) {
+		p->items[i] = items[i];
+		p->items[i].begin = at;
+		out += at % p->in.alignment != 0 && items[i].size_bytes > 0;
+		at += items[i].size_bytes; /* wf_safetensors_place has held their sum against the limits */
+	}
+	return out == 0
+		       ? 0
+		       : wf_fail(err, -EOPNOTSUPP,
+				 "%u of its tensors could not begin at a multiple of %u bytes: a safetensors file has no "
+				 "holes, and those in front of them are no multiples of that",
+				 out, p->in.alignment);
+}
+
+static int place(struct wf_plan *p, struct wf_error *err)
 {
 	uint64_t bytes;
 	int r = p->in.canonical ? wf_safetensors_sort(p->items, p->count) : 0;
 	if (r == 0)
 		r = p->in.canonical ? wf_safetensors_place(p->items, p->count, &bytes)
 				    : wf_safetensors_align(p->items, p->count, &bytes);
+	if (r == 0 && p->in.alignment)
+		r = align_tensors(p, err);
 	return r < 0 ? r : settle_parts(p);
 }
 
@@ -227,7 +261,7 @@ int wf_plan_safetensors(struct wf_plan *p, struct wf_error *err)
 	if (r == 0 && p->in.in_place)
 		r = stay(p, err);
 	if (r == 0 && !p->in_place)
-		r = place(p);
+		r = place(p, err);
 	if (r == 0 && !p->in_place)
 		r = make_head(p, err);
 	free(l.sizes);
@@ -240,6 +274,13 @@ int wf_plan_safetensors(struct wf_plan *p, struct wf_error *err)
 }
 
 /* ---- writing ---- */
+
+/* Blanks behind the JSON, after which the data begin at a multiple of what a repack asks for. */
+static size_t blanks_for_alignment(const struct wf_plan *p)
+{
+	uint32_t n = p->in.alignment;
+	return n ? (n - p->head.len % n) % n : 0;
+}
 
 /* Blanks behind the JSON, after which the first byte of data lies in its block as it does in the old file, so that what stayed in its
  * place among the data can be cloned. */
@@ -255,7 +296,7 @@ static size_t blanks_for_clone(const struct wf_plan *p, const struct wf_out *o)
 
 static int write_head(const struct wf_plan *p, struct wf_out *o)
 {
-	size_t blanks = blanks_for_clone(p, o);
+	size_t blanks = p->in.alignment ? blanks_for_alignment(p) : blanks_for_clone(p, o);
 	uint64_t json = p->head.len - 8 + blanks;
 	cleanup_free char *more = malloc(blanks + 1);
 	if (!more)

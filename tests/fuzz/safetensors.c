@@ -67,7 +67,8 @@ static void write_again(const struct wf_safetensors_header *h)
 	if (items && notes) {
 		fill(h, items, notes);
 		if (wf_safetensors_align(items, h->tensor_count, &bytes) < 0 ||
-		    wf_safetensors_head(items, h->tensor_count, h->has_metadata ? notes : NULL, h->pair_count, &head) < 0)
+		    wf_safetensors_head(items, h->tensor_count, h->has_metadata ? notes : NULL, h->pair_count, &head) <
+			    0)
 			abort();
 		char *file = calloc(1, head.len + (size_t)bytes); /* the input had these bytes */
 		if (file) {

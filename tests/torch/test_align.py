@@ -4,6 +4,7 @@
 
 Usage: test_align.py BUILD_DIRECTORY. Prints TAP.
 """
+import json
 import os
 import pickle
 import shutil
@@ -12,10 +13,15 @@ import warnings
 import zipfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
-from kit import World, done, ok, read, run, same  # noqa: E402
+from kit import World, done, ok, read, run, same, skip  # noqa: E402
 
 warnings.filterwarnings("ignore")
 import torch  # noqa: E402
+
+try:
+    from safetensors.torch import load_file, save_file
+except ImportError:
+    load_file = save_file = None
 
 BUILD = sys.argv[1]
 MODERN = tuple(int(n) for n in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 7)
@@ -93,6 +99,30 @@ def check_script(w):
     ok(torch.equal(torch.jit.load(w.file).state_dict()["weight"], model.weight), "  which torch.jit.load reads")
 
 
+def check_safetensors(w):
+    """The data begin behind a longer header; one tensor may end between two multiples, and is the last."""
+    if save_file is None:
+        skip("safetensors", "the library is not installed for this Python")
+        return
+    d = {"odd": torch.arange(5, dtype=torch.int64), "a": torch.arange(3 * 4096, dtype=torch.uint8), "b": torch.arange(1024.0).reshape(2, -1),
+         "empty": torch.zeros(0, 3), "h": torch.arange(2048, dtype=torch.bfloat16)}
+    for n in (8, 64, 4096):
+        save_file(d, w.file, metadata={"format": "pt"})
+        p = run(w.wfctl, "repack", f"--align={n}", w.file)
+        content = read(w.file)
+        start = 8 + int.from_bytes(content[:8], "little")
+        head = json.loads(content[8:start])
+        at = {k: start + head[k]["data_offsets"][0] for k in d if d[k].numel()}
+        ok(p.returncode == 0 and all(x % n == 0 for x in at.values()), f"safetensors, --align={n}", (p, at))
+        got = load_file(w.file)
+        ok(all(torch.equal(got[k], d[k]) for k in d) and len(got) == len(d), "  which the library reads")
+        ok(run(w.wfctl, "verify", w.file).returncode == 0, "  and verify")
+    save_file({**d, "also": torch.zeros(3)}, w.file)
+    before = read(w.file)
+    p = run(w.wfctl, "repack", "--align=4096", w.file)
+    ok(p.returncode == 1 and "1 of its tensors" in p.stderr and "holes" in p.stderr and read(w.file) == before, "what cannot be is refused, and says why", p)
+
+
 def check_refused(w):
     for what, save in (("a legacy file", lambda: torch.save(tensors(), w.file, _use_new_zipfile_serialization=False)),
                        ("a plain pickle", lambda: pickle.dump({"a": 1}, open(w.file, "wb")))):
@@ -108,6 +138,6 @@ def check_refused(w):
 
 
 with World(BUILD) as world:
-    for check in (check_alignments, check_script, check_refused):
+    for check in (check_alignments, check_script, check_safetensors, check_refused):
         check(world)
 done()
