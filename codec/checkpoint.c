@@ -15,7 +15,6 @@
 #include "codec/edit/state.h"
 #include "codec/bytes/hold.h"
 #include "codec/bytes/util.h"
-#include "codec/container/lookalike.h"
 
 #define BAD_TENSORS_LOGGED 20 /* lines in the log at open; the rest is counted */
 
@@ -32,11 +31,12 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 				       ? "this is a pipe, which cannot be read at random: save it to a file "
 					 "first"
 				       : "this is neither a regular file nor a block device");
-	ck->path = realpath(path, NULL);
-	if (!ck->path)
-		return wf_fail(err, -errno, "%s", strerror(errno));
-	if (stat(ck->path, &st) == 0 && S_ISDIR(st.st_mode))
-		return wf_lookalike_directory(ck->path, err);
+	int r = wf_directory_find(path, &ck->place, err);
+	if (r < 0)
+		return r;
+	ck->path = ck->place.path;
+	if (o->writable && !o->output && ck->place.reader && ck->place.reader->read_only)
+		return wf_fail(err, -EPERM, "%s", ck->place.reader->read_only);
 	if (o->output) {
 		/* the output need not exist yet; a link that does is followed, so that a commit replaces what it points
 		 * to */
@@ -59,9 +59,9 @@ static int open_source(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_source *file;
 	cleanup_with(wf_file_run_end) struct wf_file_run run = WF_FILE_RUN_INIT;
-	int r = wf_source_open_file(ck->path, &file, err);
-	/* the overlay of an output holds that file's mark, not this one's */
-	if (r == 0 && (!ck->overlay || ck->output)) {
+	int r = wf_source_open_file(ck->place.main, &file, err);
+	/* the overlay of an output holds that file's mark, not this one's; a directory is never appended to */
+	if (r == 0 && !ck->place.reader && (!ck->overlay || ck->output)) {
 		if (!ck->overlay && wf_source_locate(file, 0, &run))
 			r = wf_hold_shared(run.fd);
 		r = r < 0 ? wf_fail(err, r, "another process is committing to it in place: try again")
@@ -83,7 +83,8 @@ static int open_source(struct wf_checkpoint *ck, struct wf_error *err)
 
 static int open_overlay(struct wf_checkpoint *ck, const struct wf_open_options *options, struct wf_error *err)
 {
-	struct wf_overlay_options o = {.checkpoint = ck->path,
+	struct wf_overlay_options o = {.checkpoint = ck->place.main,
+				       .beside = ck->place.reader ? ck->path : NULL,
 				       .output = ck->output,
 				       .edits_of = options->edits_of,
 				       .writable = ck->writable,
@@ -97,7 +98,7 @@ static int read_base(struct wf_checkpoint *ck, struct wf_error *err)
 	struct wf_base base = {0};
 	int r = open_source(ck, err);
 	if (r == 0)
-		r = wf_base_read(ck->file, 0, &base, err);
+		r = wf_base_read(&ck->place, ck->file, 0, &base, err);
 	if (r == 0)
 		wf_base_swap(ck, &base);
 	wf_base_free(&base);
@@ -118,7 +119,8 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 			    "map_location");
 	/* a format without locations has nothing to record */
 	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0 &&
-			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS;
+			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS &&
+			!wf_container_is_directory(ck->container);
 	return r;
 }
 
@@ -204,7 +206,7 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	 * counts */
 	if (r == 0 && !options->ignore_overlay)
 		r = open_overlay(ck, options, err);
-	if (r == 0 && stat(ck->path, &ck->opened) < 0)
+	if (r == 0 && stat(ck->place.main, &ck->opened) < 0)
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)
 		r = read_base(ck, err);
@@ -248,7 +250,7 @@ void wf_close(struct wf_checkpoint *ck)
 	wf_archive_free(ck->archive);
 	wf_checkpoint_free_locks(ck);
 	free(ck->output);
-	free(ck->path);
+	wf_directory_free(&ck->place);
 	free(ck);
 }
 

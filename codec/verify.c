@@ -83,12 +83,12 @@ static void check_record(struct verify *v, uint32_t i)
 	wf_error_where(&err, record->name);
 	if (r < 0)
 		report(v, true, "%s", wf_error_format(&err, text, sizeof text));
-	else if (is_zip(c) && record->crc32 == 0 && crc != 0)
+	else if ((is_zip(c) || record->has_crc) && record->crc32 == 0 && crc != 0)
 		/* torch.serialization.set_crc32_options(False) and skip_data write this on purpose */
 		report(v, false,
 		       "%s: its CRC field is zero: written without check sums, so its bytes cannot be checked",
 		       record->name);
-	else if (is_zip(c) && record->crc32 != crc)
+	else if ((is_zip(c) || record->has_crc) && record->crc32 != crc)
 		report(v, true, "%s: CRC is %08x, the directory says %08x", record->name, crc, record->crc32);
 }
 

@@ -99,10 +99,11 @@ int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err)
 	return from_fd(fd, true, ret, err);
 }
 
-static int open_path(const char *path, bool edges, struct wf_source **ret, struct wf_error *err)
+static int open_path(int directory, const char *name, const char *path, bool edges, struct wf_source **ret,
+		     struct wf_error *err)
 {
 	/* O_NONBLOCK: a FIFO in this place must be refused, not waited for; regular files do not care */
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	cleanup_fd int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return wf_fail(err, -errno, "cannot open the file: %s", strerror(errno));
 	int r = from_fd(fd, edges, ret, err);
@@ -118,12 +119,13 @@ static int open_path(const char *path, bool edges, struct wf_source **ret, struc
 
 int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err)
 {
-	return open_path(path, true, ret, err);
+	return open_path(AT_FDCWD, path, path, true, ret, err);
 }
 
-int wf_source_open_member(const char *path, struct wf_source **ret, struct wf_error *err)
+int wf_source_open_member(int directory, const char *name, const char *path, struct wf_source **ret,
+			  struct wf_error *err)
 {
-	return open_path(path, false, ret, err);
+	return open_path(directory, name, path, false, ret, err);
 }
 
 int wf_source_from_memory(void *data, size_t len, bool owned, struct wf_source **ret)

@@ -49,9 +49,11 @@ struct wf_source_ops {
 
 /* Opens path for reading. Refuses what is not a regular file or block device (-EINVAL with a text). */
 int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err);
-/* The same without a look at the file's edges, which the other takes so that a file that was only touched goes on: this one is read
- * nowhere at opening, and any other mtime makes its reads -ESTALE. For files of which there are many. */
-int wf_source_open_member(const char *path, struct wf_source **ret, struct wf_error *err);
+/* The same for name in an open directory (path: what wf_source_path will say), without a look at the file's edges, which the other takes
+ * so that a file that was only touched goes on: nothing is read at opening, and any other mtime makes reads -ESTALE. For files of which
+ * there are many. */
+int wf_source_open_member(int directory, const char *name, const char *path, struct wf_source **ret,
+			  struct wf_error *err);
 /* Takes over fd on success. */
 int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err);
 /* Copies nothing and frees data with free() at the end when owned. */

@@ -283,6 +283,14 @@ int wf_output_choose(struct wf_checkpoint *ck, struct wf_error *err)
 		ck->write_other = is_torch_name(ck->output) ? write_pt : NULL;
 		return 0;
 	}
+	if (wf_container_is_directory(ck->container) && is_torch_name(ck->output)) {
+		ck->write_other = write_pt;
+		return 0;
+	}
+	if (wf_container_is_directory(ck->container) && !ends_in(ck->output, ".safetensors"))
+		return wf_fail(err, -EOPNOTSUPP,
+			       "output=%s: a checkpoint in several files is written as one .safetensors or .pt file",
+			       ck->output);
 	ck->output_as_zip = is_torch_name(ck->output);
 	if (!ends_in(ck->output, ".safetensors"))
 		return 0;

@@ -52,6 +52,12 @@ void wf_container_freep(struct wf_container **c)
 	wf_container_free(*c);
 }
 
+void wf_container_set_file(struct wf_container *c, struct wf_source *file)
+{
+	wf_source_unref(c->file);
+	c->file = file;
+}
+
 int wf_container_reserve(struct wf_container *c, uint32_t n)
 {
 	if (n <= c->capacity)

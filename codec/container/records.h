@@ -58,6 +58,8 @@ struct wf_container {
 
 int wf_container_init(struct wf_container *c, const struct wf_container_ops *ops, enum wf_container_kind kind,
 		      struct wf_source *file);
+/* For a directory, whose records lie in a space that is known only when all files were looked at: takes over the reference. */
+void wf_container_set_file(struct wf_container *c, struct wf_source *file);
 /* Room for n records in all: -ENOMEM. */
 int wf_container_reserve(struct wf_container *c, uint32_t n);
 /* A record with this name and nothing else; the name is copied. The pointer is valid until the next one is added.

@@ -20,26 +20,17 @@ struct safetensors {
 	bool loaded;
 };
 
-/* Objects that all tensors share: what cannot be changed, and the hooks, of which no file of this format holds any. */
-struct graph_maker {
-	struct wf_container *c;
-	struct wf_graph *g;
-	const struct wf_safetensors_header *h;
-	struct wf_error *err;
-	wf_ref storage, cpu, no, hooks, untyped, rebuild[2]; /* v2, v3 */
-	wf_ref classes[WF_DTYPE_COUNT], dtypes[WF_DTYPE_COUNT];
-};
-
-static int full(const struct graph_maker *l)
+static int full(const struct wf_safetensors_maker *l)
 {
 	int r = wf_graph_failed(l->g);
 	return wf_fail(l->err, r < 0 ? r : -ENOMEM, "the tensors do not fit the limit of %llu bytes",
 		       WF_GRAPH_MAX_BYTES);
 }
 
-static int make_shared(struct graph_maker *l)
+int wf_safetensors_maker_init(struct wf_safetensors_maker *l, struct wf_container *c, struct wf_graph *g,
+			      struct wf_error *err)
 {
-	struct wf_graph *g = l->g;
+	*l = (struct wf_safetensors_maker){.c = c, .g = g, .err = err};
 	wf_ref ordered = wf_global_named(g, "collections", "OrderedDict"), none = wf_tuple(g, NULL, 0);
 	l->storage = wf_str(g, "storage");
 	l->cpu = wf_str(g, "cpu");
@@ -52,7 +43,7 @@ static int make_shared(struct graph_maker *l)
 }
 
 /* The class of a dtype's storage, and for one without any the dtype itself. */
-static int make_dtype(struct graph_maker *l, enum wf_dtype dtype)
+static int make_dtype(struct wf_safetensors_maker *l, enum wf_dtype dtype)
 {
 	const struct wf_dtype_info *info = wf_dtype_info(dtype);
 	if (l->classes[dtype] != WF_NIL)
@@ -63,18 +54,20 @@ static int make_dtype(struct graph_maker *l, enum wf_dtype dtype)
 	return l->classes[dtype] && (info->storage_class || l->dtypes[dtype]) ? 0 : full(l);
 }
 
-static int add_record(struct graph_maker *l, const struct wf_safetensors_tensor *t, const char *key)
+static int add_record(struct wf_safetensors_maker *l, const struct wf_safetensors_tensor *t, uint64_t data,
+		      const char *key)
 {
 	struct wf_record *record = NULL;
 	int r = wf_container_add_storage(l->c, key, strlen(key), &record, l->err);
 	if (r < 0)
 		return r;
-	record->header_offset = 8 + l->h->json_bytes + t->begin;
+	record->header_offset = data + t->begin;
 	record->stored_bytes = record->size_bytes = t->end - t->begin;
 	return 0;
 }
 
-static int make_storage(struct graph_maker *l, const struct wf_safetensors_tensor *t, const char *key, wf_ref *ret)
+static int make_storage(struct wf_safetensors_maker *l, const struct wf_safetensors_tensor *t, const char *key,
+			wf_ref *ret)
 {
 	uint64_t unit = l->dtypes[t->dtype] ? 1 : wf_dtype_info(t->dtype)->size_bytes;
 	const wf_ref id[] = {l->storage, l->classes[t->dtype], wf_str(l->g, key), l->cpu,
@@ -85,19 +78,19 @@ static int make_storage(struct graph_maker *l, const struct wf_safetensors_tenso
 }
 
 /* Sizes and strides; of an empty tensor as torch counts them. */
-static int make_shape(struct graph_maker *l, const struct wf_safetensors_tensor *t, wf_ref *ret_size,
-		      wf_ref *ret_stride)
+static int make_shape(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h,
+		      const struct wf_safetensors_tensor *t, wf_ref *ret_size, wf_ref *ret_stride)
 {
 	wf_ref size[64], stride[64];
 	int64_t step = 1;
 	for (uint32_t i = t->ndim; i-- > 0;) {
-		int64_t n = l->h->sizes[t->shape + i];
+		int64_t n = h->sizes[t->shape + i];
 		size[i] = wf_int(l->g, n);
 		stride[i] = wf_int(l->g, step);
 		if (size[i] == WF_NIL || stride[i] == WF_NIL)
 			return full(l);
 		if (__builtin_mul_overflow(step, WF_MAX(n, 1), &step))
-			return wf_fail_at(l->err, -EOPNOTSUPP, l->h->text.data + t->name, WF_ERROR_NO_OFFSET,
+			return wf_fail_at(l->err, -EOPNOTSUPP, h->text.data + t->name, WF_ERROR_NO_OFFSET,
 					  "its strides pass 2^63, which torch does not have");
 	}
 	*ret_size = wf_tuple(l->g, size, t->ndim);
@@ -105,19 +98,20 @@ static int make_shape(struct graph_maker *l, const struct wf_safetensors_tensor 
 	return *ret_size && *ret_stride ? 0 : full(l);
 }
 
-static int make_tensor(struct graph_maker *l, uint32_t i, wf_ref *ret)
+int wf_safetensors_make_tensor(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h, uint32_t i,
+			       uint64_t file, uint32_t number, wf_ref *ret)
 {
-	const struct wf_safetensors_tensor *t = &l->h->tensors[i];
+	const struct wf_safetensors_tensor *t = &h->tensors[i];
 	char key[KEY_BYTES];
 	wf_ref args[7];
-	snprintf(key, sizeof key, "%" PRIu32, i);
+	snprintf(key, sizeof key, "%" PRIu32, number);
 	int r = make_dtype(l, t->dtype);
 	if (r == 0)
-		r = add_record(l, t, key);
+		r = add_record(l, t, file + 8 + h->json_bytes, key);
 	if (r == 0)
 		r = make_storage(l, t, key, &args[0]);
 	if (r == 0)
-		r = make_shape(l, t, &args[2], &args[3]);
+		r = make_shape(l, h, t, &args[2], &args[3]);
 	if (r < 0)
 		return r;
 	bool v3 = l->dtypes[t->dtype] != WF_NIL;
@@ -130,21 +124,22 @@ static int make_tensor(struct graph_maker *l, uint32_t i, wf_ref *ret)
 	return *ret ? 0 : full(l);
 }
 
-static int make_text(struct graph_maker *l, size_t at, uint32_t len, wf_ref *ret)
+static int make_text(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h, size_t at, uint32_t len,
+		     wf_ref *ret)
 {
-	*ret = wf_string(l->g, WF_STR, l->h->text.data + at, len);
+	*ret = wf_string(l->g, WF_STR, h->text.data + at, len);
 	return *ret ? 0 : full(l);
 }
 
-static int make_root(struct graph_maker *l, wf_ref *ret)
+static int make_root(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h, wf_ref *ret)
 {
 	wf_ref root = wf_dict(l->g), key, tensor;
-	int r = root ? make_shared(l) : full(l);
-	for (uint32_t i = 0; i < l->h->tensor_count && r == 0; i++) {
-		const struct wf_safetensors_tensor *t = &l->h->tensors[i];
-		r = make_text(l, t->name, t->name_len, &key);
+	int r = root ? 0 : full(l);
+	for (uint32_t i = 0; i < h->tensor_count && r == 0; i++) {
+		const struct wf_safetensors_tensor *t = &h->tensors[i];
+		r = make_text(l, h, t->name, t->name_len, &key);
 		if (r == 0)
-			r = make_tensor(l, i, &tensor);
+			r = wf_safetensors_make_tensor(l, h, i, 0, i, &tensor);
 		if (r == 0 && wf_dict_append(l->g, root, key, tensor) < 0)
 			r = full(l);
 	}
@@ -152,20 +147,20 @@ static int make_root(struct graph_maker *l, wf_ref *ret)
 	return r;
 }
 
-static int make_metadata(struct graph_maker *l, wf_ref *ret)
+int wf_safetensors_make_metadata(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h, wf_ref *ret)
 {
 	wf_ref dict = wf_dict(l->g), key, value;
 	int r = dict ? 0 : full(l);
-	for (uint32_t i = 0; i < l->h->pair_count && r == 0; i++) {
-		const struct wf_safetensors_pair *p = &l->h->pairs[i];
-		r = make_text(l, p->key, p->key_len, &key);
+	for (uint32_t i = 0; i < h->pair_count && r == 0; i++) {
+		const struct wf_safetensors_pair *p = &h->pairs[i];
+		r = make_text(l, h, p->key, p->key_len, &key);
 		if (r == 0)
-			r = make_text(l, p->value, p->value_len, &value);
+			r = make_text(l, h, p->value, p->value_len, &value);
 		if (r == 0 && wf_dict_append(l->g, dict, key, value) < 0)
 			r = full(l);
 	}
 	*ret = dict;
-	l->c->metadata_is_empty = l->h->has_metadata && l->h->pair_count == 0;
+	l->c->metadata_is_empty = h->has_metadata && h->pair_count == 0;
 	return r;
 }
 
@@ -177,14 +172,16 @@ static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_ro
 	if (s->loaded)
 		return wf_fail(err, -EINVAL, "the header was read before");
 	s->loaded = true;
-	struct graph_maker l = {.c = c, .g = g, .h = &h, .err = err};
+	struct wf_safetensors_maker l;
 	int r = wf_safetensors_header_read(c->file, &h, err);
 	if (r == 0 && wf_container_reserve(c, h.tensor_count + 1) < 0)
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	if (r == 0)
-		r = make_root(&l, ret_root);
+		r = wf_safetensors_maker_init(&l, c, g, err);
 	if (r == 0)
-		r = make_metadata(&l, &c->metadata);
+		r = make_root(&l, &h, ret_root);
+	if (r == 0)
+		r = wf_safetensors_make_metadata(&l, &h, &c->metadata);
 	if (r == 0 && wf_container_add(c, "header", strlen("header"), &record) < 0)
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	if (r == 0) {

@@ -7,7 +7,7 @@
  *	...
  *	wf_safetensors_header_free(&h);
  *
- * Knows bytes, names and numbers; nothing of graphs. The text is read once through a window: what is held is the names, and
+ * The header knows bytes, names and numbers; what a graph and a container get of it is made below. The text is read once through a window: what is held is the names, and
  * WF_SAFETENSORS_JSON_MAX bounds them. Threads: one owner.
  */
 #pragma once
@@ -16,6 +16,7 @@
 
 #include "codec/bytes/err.h"
 #include "codec/bytes/source.h"
+#include "codec/container/container.h"
 #include "codec/container/safetensors_head.h"
 
 struct wf_safetensors_tensor {
@@ -48,3 +49,23 @@ int wf_safetensors_begins(struct wf_source *file);
 /* Returns 0; -EUCLEAN a rule is broken; -EOPNOTSUPP what torch has no tensor for; -E2BIG; -ENOMEM; the error of reading. */
 int wf_safetensors_header_read(struct wf_source *file, struct wf_safetensors_header *ret, struct wf_error *err);
 void wf_safetensors_header_free(struct wf_safetensors_header *h);
+
+/* ---- objects and records of the tensors that a header tells of ---- */
+
+/* What all tensors share: what cannot be changed, and the hooks, of which no file of this format holds any. */
+struct wf_safetensors_maker {
+	struct wf_container *c;
+	struct wf_graph *g;
+	struct wf_error *err;
+	wf_ref storage, cpu, no, hooks, untyped, rebuild[2]; /* v2, v3 */
+	wf_ref classes[WF_DTYPE_COUNT], dtypes[WF_DTYPE_COUNT];
+};
+
+int wf_safetensors_maker_init(struct wf_safetensors_maker *l, struct wf_container *c, struct wf_graph *g,
+			      struct wf_error *err);
+/* Tensor i of the header as torch.load would have made it, over a new record storage/NUMBER of the container; the file that the header is
+ * of begins at `file` in that of the container. */
+int wf_safetensors_make_tensor(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h, uint32_t i,
+			       uint64_t file, uint32_t number, wf_ref *ret);
+/* __metadata__ as a dict of texts. */
+int wf_safetensors_make_metadata(struct wf_safetensors_maker *l, const struct wf_safetensors_header *h, wf_ref *ret);

@@ -301,7 +301,7 @@ static int build(struct dcp *d, const struct dcp_files *files, struct wf_members
 	if (r == 0)
 		r = wf_space_new(members, &space_ops, d, &d->space, err);
 	if (r < 0) {
-		wf_members_free(members);
+		wf_members_unref(members);
 		return r;
 	}
 	r = wf_space_add_file(d->space, 0, &start, err);

@@ -3,7 +3,9 @@
 #include "codec/directory/members.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -20,7 +22,9 @@ struct member_file {
 };
 
 struct wf_members {
+	atomic_uint refs;
 	char *directory;
+	int directory_fd;
 	struct wf_key_map names;
 	struct member_file *all;
 	uint32_t count, capacity;
@@ -29,22 +33,43 @@ struct wf_members {
 	uint64_t clock;
 };
 
-int wf_members_new(const char *directory, struct wf_members **ret, struct wf_error *err)
+static struct wf_members *members_make(const char *directory)
 {
 	struct wf_members *m = calloc(1, sizeof *m);
-	if (!m || !(m->directory = strdup(directory)) || pthread_mutex_init(&m->lock, NULL) != 0) {
-		if (m)
-			free(m->directory);
+	if (!m)
+		return NULL;
+	m->directory = strdup(directory);
+	if (!m->directory || pthread_mutex_init(&m->lock, NULL) != 0) {
+		free(m->directory);
 		free(m);
-		return wf_fail(err, -ENOMEM, "out of memory");
+		return NULL;
 	}
+	atomic_init(&m->refs, 1);
+	return m;
+}
+
+int wf_members_new(const char *directory, struct wf_members **ret, struct wf_error *err)
+{
+	cleanup_fd int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return wf_fail(err, -errno, "%s: %s", directory, strerror(errno));
+	struct wf_members *m = members_make(directory);
+	if (!m)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	m->directory_fd = steal_fd(&fd);
 	*ret = m;
 	return 0;
 }
 
-void wf_members_free(struct wf_members *m)
+struct wf_members *wf_members_ref(struct wf_members *m)
 {
-	if (!m)
+	atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+	return m;
+}
+
+void wf_members_unref(struct wf_members *m)
+{
+	if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	for (uint32_t i = 0; i < m->open_count; i++)
 		wf_source_unref(m->all[m->open[i]].source);
@@ -52,6 +77,7 @@ void wf_members_free(struct wf_members *m)
 		free(m->all[i].name);
 	pthread_mutex_destroy(&m->lock);
 	wf_key_map_free(&m->names);
+	close(m->directory_fd);
 	free(m->all);
 	free(m->directory);
 	free(m);
@@ -151,11 +177,11 @@ static int open_file(struct wf_members *m, uint32_t i, struct wf_error *err)
 		path = NULL;
 		return wf_fail(err, -ENOMEM, "out of memory");
 	}
-	int r = wf_source_open_member(path, &source, NULL);
+	int r = wf_source_open_member(m->directory_fd, f->name, path, &source, NULL);
 	if (r == -EMFILE || r == -ENFILE) { /* others need descriptors, too */
 		while (m->open_count > 0)
 			close_longest_unused(m);
-		r = wf_source_open_member(path, &source, NULL);
+		r = wf_source_open_member(m->directory_fd, f->name, path, &source, NULL);
 	}
 	if (r < 0)
 		return missing(f, r, err);
@@ -194,4 +220,67 @@ int wf_members_size(struct wf_members *m, uint32_t i, uint64_t *ret, struct wf_e
 	*ret = wf_source_size(source);
 	wf_source_unref(source);
 	return 0;
+}
+
+/* ---- a file as a source ---- */
+
+struct member_source {
+	struct wf_members *members; /* a reference */
+	uint32_t member;
+	struct wf_fingerprint print;
+};
+
+static int read_member(void *ctx, uint64_t offset, void *buf, size_t len)
+{
+	const struct member_source *m = ctx;
+	struct wf_source *file;
+	int r = wf_members_open(m->members, m->member, &file, NULL);
+	if (r < 0)
+		return r;
+	r = wf_source_read(file, offset, buf, len);
+	wf_source_unref(file);
+	return r;
+}
+
+static bool locate_member(void *ctx, uint64_t offset, struct wf_file_run *ret)
+{
+	const struct member_source *m = ctx;
+	struct wf_source *file;
+	if (wf_members_open(m->members, m->member, &file, NULL) < 0)
+		return false;
+	bool found = wf_source_locate(file, offset, ret);
+	wf_source_unref(file);
+	return found;
+}
+
+static void print_member(void *ctx, struct wf_fingerprint *ret)
+{
+	*ret = ((struct member_source *)ctx)->print;
+}
+
+static void free_member(void *ctx)
+{
+	struct member_source *m = ctx;
+	wf_members_unref(m->members);
+	free(m);
+}
+
+int wf_members_source(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err)
+{
+	static const struct wf_source_ops ops = {
+		.read = read_member, .locate = locate_member, .fingerprint = print_member, .free = free_member};
+	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	int r = wf_members_open(m, i, &file, err);
+	if (r < 0)
+		return r;
+	struct member_source *s = calloc(1, sizeof *s);
+	if (!s)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	s->members = wf_members_ref(m);
+	s->member = i;
+	wf_source_fingerprint(file, &s->print);
+	r = wf_source_from_ops(&ops, s, wf_source_size(file), ret);
+	if (r < 0)
+		free_member(s);
+	return r < 0 ? wf_fail(err, r, "out of memory") : 0;
 }

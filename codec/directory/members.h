@@ -3,7 +3,8 @@
  *
  * At most WF_MEMBERS_OPEN of them stay open, so that 10,000 shards need no 10,000 descriptors: the one that was not used for longest
  * is closed first. What was read of a file before holds: whoever finds it changed when it is opened again gets -ESTALE.
- * Calling sequence: wf_members_new, wf_members_add for each, any number of wf_members_open, wf_members_free.
+ * Calling sequence: wf_members_new, wf_members_add for each, any number of wf_members_open, wf_members_unref. Its directory is held: what is
+ * mounted over its path later does not matter.
  * Threads: adding has one owner; everything else any thread.
  */
 #pragma once
@@ -19,9 +20,10 @@
 
 struct wf_members;
 
-/* directory: absolute. 0, -ENOMEM. */
+/* directory: absolute. 0, -ENOMEM, or the error of opening it. */
 int wf_members_new(const char *directory, struct wf_members **ret, struct wf_error *err);
-void wf_members_free(struct wf_members *m); /* accepts NULL */
+struct wf_members *wf_members_ref(struct wf_members *m);
+void wf_members_unref(struct wf_members *m); /* accepts NULL */
 
 /* The number of the file with this name, a new one for a new name; nothing is opened. A name may have slashes, and symbolic links are
  * followed (the hub's cache is made of them). Refused with -EUCLEAN: an empty name, an absolute one, an empty component, "." or ".."
@@ -30,6 +32,8 @@ int wf_members_add(struct wf_members *m, const char *name, size_t len, uint32_t 
 /* A reference on the open file. -EIO it is missing, or no regular file, and the text names it; -ESTALE it is another than at its first
  * opening; or the system's error. */
 int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err);
+/* A source over it that holds m and no descriptor: each read opens the file where it is closed. Errors as above. */
+int wf_members_source(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err);
 /* Its size. Errors as above. */
 int wf_members_size(struct wf_members *m, uint32_t i, uint64_t *ret, struct wf_error *err);
 

@@ -57,7 +57,7 @@ void wf_space_free(struct wf_space *s)
 			free(s->pieces[i].tiling);
 		}
 	free(s->pieces);
-	wf_members_free(s->members);
+	wf_members_unref(s->members);
 	free(s);
 }
 

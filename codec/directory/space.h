@@ -40,7 +40,7 @@ struct wf_space_ops {
 		    size_t len, struct wf_error *err);
 };
 
-/* m is taken over on success, and given back to wf_members_free with the space. ops: NULL where every slice is the data itself. ctx is
+/* The reference on m is taken over on success. ops: NULL where every slice is the data itself. ctx is
  * borrowed for as long as the source lives. 0, -ENOMEM. */
 int wf_space_new(struct wf_members *m, const struct wf_space_ops *ops, void *ctx, struct wf_space **ret,
 		 struct wf_error *err);

@@ -255,7 +255,7 @@ static int open_files(struct zero *z, const char *directory, struct wf_error *er
 	if (r == 0)
 		r = wf_space_new(members, NULL, NULL, &z->space, err);
 	if (r < 0) {
-		wf_members_free(members);
+		wf_members_unref(members);
 		return r;
 	}
 	r = wf_space_add_file(z->space, list->files[main_file(list)].member, &start, err);

@@ -109,6 +109,18 @@ static int get_file_offset(const struct subject *s, struct wf_buffer *out)
 	return 0;
 }
 
+/* The files of a checkpoint in several that hold bytes of the tensor's storage. */
+static int get_shard(const struct subject *s, struct wf_buffer *out)
+{
+	const struct wf_storage *storage = wf_storage_get(s->ck->storages, s->t.storage);
+	uint32_t record = storage ? storage->record : WF_NO_RECORD, k = 0;
+	for (const char *name; (name = wf_container_shard(s->ck->container, record, k)); k++) {
+		wf_buffer_puts(out, k ? ", " : "");
+		wf_buffer_puts(out, name);
+	}
+	return k > 0 ? 0 : -ENODATA;
+}
+
 static int get_qscheme(const struct subject *s, struct wf_buffer *out)
 {
 	if (s->t.quantizer == WF_NIL)
@@ -222,6 +234,7 @@ static const struct {
 	{"user.torch.class", ANYTHING, get_class},
 	{"user.torch.key", ANYTHING, get_key},
 	{"user.torch.file_offset", TENSORS, get_file_offset},
+	{"user.torch.shard", TENSORS, get_shard},
 	{"user.torch.qscheme", TENSORS, get_qscheme},
 	{"user.torch.scale", TENSORS, get_scale},
 	{"user.torch.zero_point", TENSORS, get_zero_point},

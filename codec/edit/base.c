@@ -2,10 +2,11 @@
 /* A base: container, graph, storages and tree, as one file says them. */
 #include "codec/edit/state.h"
 
-int wf_base_read(struct wf_source *file, uint32_t after, struct wf_base *ret, struct wf_error *err)
+int wf_base_read(const struct wf_directory *place, struct wf_source *file, uint32_t after, struct wf_base *ret,
+		 struct wf_error *err)
 {
 	wf_ref root;
-	int r = wf_container_open(file, &ret->container, err);
+	int r = wf_directory_open(place, file, &ret->container, err);
 	if (r == 0 && (r = wf_graph_new(&ret->graph)) < 0)
 		wf_fail(err, r, "out of memory");
 	if (r == 0)

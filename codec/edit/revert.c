@@ -37,7 +37,8 @@ static int swap(struct wf_checkpoint *ck, struct wf_base *fresh, struct wf_edits
 		wf_placement_start_over(ck->placement, fresh->storages);
 	wf_base_swap(ck, fresh);
 	ck->relocated = ck->placement && wf_placement_relocated(ck->placement) > 0 &&
-			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS;
+			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS &&
+			!wf_container_is_directory(ck->container);
 	ck->unseen_known = false;
 	wf_archive_free(ck->archive);
 	ck->archive = NULL;
@@ -56,7 +57,7 @@ int wf_revert(struct wf_checkpoint *ck, struct wf_error *err)
 	if (r == 0 && !(edits = wf_edits_new()))
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	if (r == 0)
-		r = wf_base_read(ck->file, wf_tree_node_count(ck->tree), &fresh, err);
+		r = wf_base_read(&ck->place, ck->file, wf_tree_node_count(ck->tree), &fresh, err);
 	if (r == 0 && (r = wf_edit_reserve_files(edits, wf_tree_node_count(fresh.tree))) < 0)
 		wf_fail(err, r, "out of memory");
 	if (r == 0 && ck->placement && (r = wf_placement_map(ck->placement, fresh.storages)) < 0)

@@ -12,8 +12,10 @@ bool wf_checkpoint_rewritable(struct wf_checkpoint *ck)
 	enum wf_container_kind kind = wf_container_kind_of(ck->container);
 	if (ck->rewritable != WF_REWRITABLE_UNKNOWN)
 		return ck->rewritable == WF_REWRITABLE;
-	/* a tar's ids become calls while it is read; TorchScript has its own rules; safetensors has no pickle */
-	int r = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_TORCHSCRIPT || kind == WF_CONTAINER_SAFETENSORS
+	/* a tar's ids become calls while it is read; TorchScript has its own rules; safetensors has no pickle; of a directory
+	 * each file is another matter */
+	int r = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_TORCHSCRIPT || kind == WF_CONTAINER_SAFETENSORS ||
+				wf_container_is_directory(ck->container)
 			? 1
 			: wf_pickle_faithful(ck->graph, wf_tree_root(ck->tree), &ck->why_verbatim);
 	if (r < 0)

@@ -23,6 +23,7 @@
 #include "codec/tree/archive.h"
 #include "codec/edit/calls.h"
 #include "codec/container/container.h"
+#include "codec/directory/directory.h"
 #include "codec/edit/life.h"
 #include "codec/object/object.h"
 #include "codec/overlay/overlay.h"
@@ -44,8 +45,9 @@ struct wf_commit_progress {
 enum wf_rewritable { WF_REWRITABLE_UNKNOWN, WF_REWRITABLE, WF_VERBATIM };
 
 struct wf_checkpoint {
-	char *path;   /* resolved, absolute */
-	char *output; /* where commits go, absolute; NULL: path */
+	struct wf_directory place; /* which file, or directory, it is */
+	const char *path;          /* place.path */
+	char *output;              /* where commits go, absolute; NULL: path */
 	/* Commits write another format than the container's: this makes the whole file, durable, in fd (target: its name to be). The commit
 	 * keeps edits away. NULL: they write the container's own. */
 	int (*write_other)(struct wf_checkpoint *ck, const char *target, int fd, struct wf_error *err);
@@ -106,8 +108,9 @@ struct wf_base {
 	struct wf_storages *storages;
 	struct wf_tree *tree; /* knows the root object */
 };
-/* after: wf_tree_new's. On failure, too, wf_base_free. */
-int wf_base_read(struct wf_source *file, uint32_t after, struct wf_base *ret, struct wf_error *err);
+/* file: of place->main. after: wf_tree_new's. On failure, too, wf_base_free. */
+int wf_base_read(const struct wf_directory *place, struct wf_source *file, uint32_t after, struct wf_base *ret,
+		 struct wf_error *err);
 void wf_base_free(struct wf_base *b);
 /* The checkpoint gets b's, and b the checkpoint's (nothing, at first). */
 void wf_base_swap(struct wf_checkpoint *ck, struct wf_base *b);

@@ -22,14 +22,14 @@
 /* The directory that the overlay stands in. */
 static int open_parent(const struct wf_overlay *ov, int *ret_fd)
 {
-	/* the home of edits for another file is not that of the target */
+	/* edits for another file, or for a directory whose main file the target is, stand elsewhere than in the target's home */
 	cleanup_free char *beside =
-		ov->onto ? strndup(ov->directory, (size_t)(strrchr(ov->directory, '/') + 1 - ov->directory)) : NULL;
-	if (ov->onto && !beside)
+		ov->apart ? strndup(ov->directory, (size_t)(strrchr(ov->directory, '/') + 1 - ov->directory)) : NULL;
+	if (ov->apart && !beside)
 		return -ENOMEM;
-	int home = ov->onto ? open(beside, O_PATH | O_DIRECTORY | O_CLOEXEC) : wf_overlay_open_home(ov);
+	int home = ov->apart ? open(beside, O_PATH | O_DIRECTORY | O_CLOEXEC) : wf_overlay_open_home(ov);
 	if (home < 0)
-		return ov->onto ? -errno : home;
+		return ov->apart ? -errno : home;
 	*ret_fd = openat(home, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	/* one that may be passed through but not listed */
 	if (*ret_fd < 0 && errno == EACCES) {

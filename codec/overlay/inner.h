@@ -47,6 +47,7 @@ struct wf_overlay {
 	char *checkpoint; /* of the file that the base is: the output after a commit there */
 	char *target, *directory;
 	bool elsewhere; /* target is not the checkpoint */
+	bool apart;     /* the directory does not stand beside the target */
 	bool onto;      /* the edits were made on another file */
 	uint32_t log_version;
 	bool writable;

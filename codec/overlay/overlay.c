@@ -28,16 +28,19 @@ static char *absolute(const char *path)
 static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 {
 	ov->checkpoint = strdup(o->checkpoint);
-	ov->target = absolute(o->output ? o->output : o->checkpoint);
+	ov->target = o->output || !o->beside ? absolute(o->output ? o->output : o->checkpoint) : strdup(o->checkpoint);
 	if (!ov->checkpoint || !ov->target)
 		return -ENOMEM;
 	ov->elsewhere = strcmp(ov->checkpoint, ov->target) != 0;
-	cleanup_free char *beside = o->edits_of ? absolute(o->edits_of) : strdup(ov->target);
+	cleanup_free char *beside = o->edits_of               ? absolute(o->edits_of)
+				    : o->beside && !o->output ? strdup(o->beside)
+							      : strdup(ov->target);
 	if (!beside || asprintf(&ov->directory, "%s.weightfs", beside) < 0) {
 		ov->directory = NULL;
 		return -ENOMEM;
 	}
 	ov->onto = o->edits_of != NULL;
+	ov->apart = ov->onto || (o->beside && !o->output);
 	return 0;
 }
 

@@ -64,8 +64,14 @@ int wfctl_check_place(enum wfctl_place at, const char *path)
 			       ? wfctl_fail(path, "not a weightfs mount: %s", strerror(errno))
 			       : WFCTL_OK;
 	}
+	if (S_ISDIR(st.stx_mode) && wfctl_is_mount(path))
+		return WFCTL_OK;
+	/* a checkpoint may be a directory: who opens it knows */
+	if (S_ISDIR(st.stx_mode) && at == WFCTL_EITHER && known && !place.mounted &&
+	    !fs_mount_around(path, mount, sizeof mount))
+		return WFCTL_OK;
 	if (S_ISDIR(st.stx_mode))
-		return wfctl_is_mount(path) ? WFCTL_OK : refuse_directory(path);
+		return refuse_directory(path);
 	if (at != WFCTL_MOUNT)
 		return WFCTL_OK;
 	if (fs_mount_of(path, mount, sizeof mount))

@@ -138,8 +138,8 @@ def command_line():
             ("a pipe", 1, ["fifo: this is a pipe", "read at random"], ["ls", "fifo"]), ("for commit", 1, ["this is a pipe"], ["commit", "fifo"]),
             ("for repack", 1, ["this is a pipe"], ["repack", "fifo"]),
             ("a device", 1, ["neither a regular file"], ["ls", "/dev/null"]), ("a file that is not there", 1, ["No such file"], ["ls", "nowhere.pt"]),
-            ("status of a directory", 1, ["not a weightfs mount", "nothing is mounted"], ["status", "dir"]),
-            ("commit of one", 1, ["nothing is mounted"], ["commit", "dir"]), ("discard of one", 1, ["nothing is mounted"], ["discard", "dir"]),
+            ("status of a directory", 1, ["a directory, not a checkpoint"], ["status", "dir"]),
+            ("commit of one", 1, ["a directory, not a checkpoint"], ["commit", "dir"]), ("discard of one", 1, ["no edits"], ["discard", "dir"]),
             ("umount of one", 1, ["nothing is mounted"], ["umount", "dir"]), ("umount of a file", 1, ["a file, which is mounted nowhere"], ["umount", "values.pt"]),
             ("umount of nothing", 1, ["No such file"], ["umount", "nowhere"]), ("status of another file system", 1, ["of type proc"], ["status", "/proc"])):
         r = wfctl(*arguments)

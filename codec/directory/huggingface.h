@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* A Hugging Face checkpoint: an index (directory/index.h), and files of which each is a flat mapping from names to tensors.
+ *
+ *   space      [index][first shard][second shard]...         every file whole (directory/space.h)
+ *   records    storage/N        the data of a tensor of a safetensors shard, N counted over all shards
+ *              storage/S/KEY    a record data/KEY of the S-th shard, where that is a file of torch.save
+ *              SHARD/...        other records of such a shard; index: the index
+ *   graph      a dict of all tensors in the order of the index; the root objects of torch.save's shards stand beside it
+ *
+ * A shard that is missing or cannot be read costs its tensors: their record is bad and says why. A shard that holds other tensors than
+ * the index says is no such shard, and the whole is refused.
+ *
+ * What a commit needs to know of the shards is told here. Threads: as a container's.
+ */
+#pragma once
+
+#include "codec/container/container.h"
+#include "codec/directory/index.h"
+#include "codec/object/object.h"
+
+struct wf_shard {
+	const char *name;
+	uint64_t size_bytes;
+	int bad; /* why it could not be read: a negative errno */
+	bool safetensors;
+	uint64_t header_bytes; /* of safetensors */
+	wf_ref root;           /* torch.save's: the mapping as it stands in the shard */
+	wf_ref metadata;       /* safetensors': __metadata__ */
+};
+
+/* NULL when c is none. Once the graph is loaded; valid as long as c is. */
+const struct wf_index *wf_huggingface_index(const struct wf_container *c);
+/* The shards by the numbers of the index's files; the index itself has one, too, and is no shard. */
+uint32_t wf_huggingface_shards(const struct wf_container *c);
+const struct wf_shard *wf_huggingface_shard(const struct wf_container *c, uint32_t i);
+/* The shard that a record is in. */
+uint32_t wf_huggingface_shard_of(const struct wf_container *c, uint32_t record);

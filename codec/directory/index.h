@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* The index of a Hugging Face checkpoint: *.index.json, which tells the file of every tensor.
+ *
+ *   {"metadata": {"total_size": 28, ...}, "weight_map": {"a.weight": "model-00001-of-00002.safetensors", ...}}
+ *
+ * Knows JSON, names and nothing of what the files hold. `metadata` may be missing, as it is in files in the wild. Threads: one owner.
+ */
+#pragma once
+
+#include "codec/bytes/buffer.h"
+#include "codec/bytes/key_map.h"
+#include "codec/directory/members.h"
+
+#define WF_INDEX_MAX_BYTES (64u << 20)
+
+struct wf_index {
+	struct wf_key_map keys; /* of weight_map, in its order; the value is the member file */
+	/* What a new index keeps: members as they stand, `"name": value`, joined with commas. */
+	struct wf_buffer metadata; /* of `metadata`, but for total_size */
+	struct wf_buffer others;   /* of the whole, but for metadata and weight_map */
+};
+
+/* Reads the index and adds its files to m. Returns 0; -E2BIG it is larger than WF_INDEX_MAX_BYTES; -EUCLEAN no JSON, no weight_map, a key
+ * twice, a file name that has '/' or is no plain name; or the error of reading. */
+int wf_index_read(struct wf_source *file, struct wf_members *m, struct wf_index *ret, struct wf_error *err);
+void wf_index_free(struct wf_index *x);
