@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codec/commit/leftovers.h"
 #include "codec/compose/output.h"
 #include "codec/edit/state.h"
 #include "codec/bytes/hold.h"
@@ -210,6 +211,9 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)
 		r = read_base(ck, err);
+	if (r == 0 && ck->writable && ck->overlay && !ck->output &&
+	    wf_container_kind_of(ck->container) == WF_CONTAINER_HUGGINGFACE && (r = wf_shards_remove_unnamed(ck)) < 0)
+		wf_fail(err, r, "%s: %s", wf_overlay_directory(ck->overlay), strerror(-r));
 	/* before the edits: a location that was set by hand is newer than what map_location makes of the file's */
 	if (r == 0 && options->open_device)
 		r = open_placement(ck, options, err);

@@ -57,6 +57,7 @@
 
 #include "codec/bytes/util.h"
 #include "codec/commit/run_inner.h"
+#include "codec/commit/shards_inner.h"
 
 /* ---- planning, with the lock held exclusively ---- */
 
@@ -69,6 +70,8 @@ static wf_ref metadata_of(const struct wf_checkpoint *ck)
 static int plan(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
+	if (wf_container_kind_of(ck->container) == WF_CONTAINER_HUGGINGFACE)
+		return wf_shards_plan(c);
 	bool verbatim = !wf_checkpoint_rewritable(ck);
 	bool as_zip = ck->output_as_zip && wf_container_kind_of(ck->container) == WF_CONTAINER_PICKLE;
 	if (verbatim && (c->windows || as_zip || (ck->edits && wf_edits_structural(ck))))
@@ -213,7 +216,7 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 		r = plan(c);
 	/* after a trim the checkpoint is closed, and scratch entries go with it */
 	if (r == 0 && !*ret_nothing && !trim && !other)
-		r = wf_edits_keep(ck, c->plan.live, c->err);
+		r = wf_edits_keep(ck, c->set ? c->set->live : c->plan.live, c->err);
 	/* it moves descriptors of data files, which nobody may be reading from then */
 	if (r == 0 && !*ret_nothing && (r = wf_overlay_sync(ck->overlay)) < 0)
 		wf_fail(c->err, r, "cannot make the edits durable: %s", strerror(-r));
@@ -243,6 +246,8 @@ static void finish(struct wf_commit_run *c, int r)
 	}
 	if (c->planned)
 		wf_plan_free(&c->plan);
+	if (c->set)
+		wf_shards_free(c, r < 0);
 	wf_container_free(c->container);
 	wf_source_unref(c->source);
 	pthread_rwlock_unlock(&ck->lock);

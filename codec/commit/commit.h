@@ -39,10 +39,16 @@ struct wf_commit_input {
 	struct wf_storages *storages;
 	struct wf_container *container;
 	wf_ref root;
-	wf_ref metadata;    /* safetensors: the mapping of texts beside the root; else WF_NIL */
-	bool canonical;     /* safetensors: as the format's own writer orders a file */
-	bool verbatim;      /* the pickle cannot be written anew, and nothing in it changed */
-	bool as_zip;        /* a plain pickle becomes an archive */
+	wf_ref metadata; /* safetensors: the mapping of texts beside the root; else WF_NIL */
+	bool canonical;  /* safetensors: as the format's own writer orders a file */
+	bool verbatim;   /* the pickle cannot be written anew, and nothing in it changed */
+	bool as_zip;     /* a plain pickle becomes an archive */
+	enum {
+		WF_SHARD_NONE,
+		WF_SHARD_SAFETENSORS,
+		WF_SHARD_ARCHIVE
+	} shard;                     /* of a checkpoint in several files, one of them */
+	uint64_t shard_header_bytes; /* of the old one, where that is safetensors */
 	uint32_t alignment; /* of all records of an archive, or all tensors of a safetensors file; 0: as it is */
 	bool types_changed; /* more than bytes changed: a TorchScript archive gets its pickle anew, too */
 	const struct wf_window *windows; /* of each storage; NULL: all of them whole */

@@ -106,6 +106,35 @@ int wf_new_file_open(struct wf_new_file *f, const char *target, int home, struct
 	return 0;
 }
 
+int wf_new_file_make(struct wf_new_file *f, const char *target, int home, struct wf_error *err)
+{
+	*f = (struct wf_new_file)WF_NEW_FILE_INIT;
+	f->home = home;
+	f->target = strdup(target);
+	f->directory = directory_of(target);
+	if (!f->target || !f->directory) {
+		wf_new_file_free(f);
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	f->fd = openat(home, name_of(target), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r = f->fd < 0 ? -errno : 0;
+	if (r == 0 && !(f->path = strdup(target)))
+		r = -ENOMEM;
+	if (r < 0) {
+		if (f->fd >= 0)
+			unlinkat(home, name_of(target), 0);
+		wf_fail(err, r, "cannot make %s: %s", target, strerror(-r));
+		wf_new_file_free(f);
+	}
+	return r;
+}
+
+void wf_new_file_stay(struct wf_new_file *f)
+{
+	free(f->path);
+	f->path = NULL;
+}
+
 void wf_new_file_free(struct wf_new_file *f)
 {
 	if (f->path)

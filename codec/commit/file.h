@@ -24,6 +24,10 @@ struct wf_new_file {
  * home: the directory that the target is in, open (O_PATH), whatever its path leads to by now; taken over. Returns 0 or the
  * system's error. */
 int wf_new_file_open(struct wf_new_file *f, const char *target, int home, struct wf_error *err);
+/* The same under the target's name from the start, where nothing has that yet (-EEXIST), for a file that means nothing until another names
+ * it. wf_new_file_free removes it, unless wf_new_file_stay was called. */
+int wf_new_file_make(struct wf_new_file *f, const char *target, int home, struct wf_error *err);
+void wf_new_file_stay(struct wf_new_file *f);
 /* A second descriptor of it, for reading. Or -errno. */
 int wf_new_file_reopen(const struct wf_new_file *f);
 /* Removes the temporary name, if it is still there, and closes. */

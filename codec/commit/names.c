@@ -110,13 +110,14 @@ int wf_plan_name_storages(struct wf_plan *p, struct wf_naming *n)
 		if (n->owner[i] && !dropped)
 			n->name[n->owner[i] - 1] = wf_container_record(c, i)->name;
 	}
-	n->next = p->order_count;
+	n->next = p->in.shard ? 0 : p->order_count;
 	for (uint32_t k = 0; k < p->order_count; k++) {
 		uint32_t i = p->order[k];
 		const struct wf_storage *s = wf_storage_get(p->in.storages, i);
 		if (n->name[i] || (s->bad && s->record == WF_NO_RECORD))
 			continue; /* a storage that never had bytes does not get any */
-		const char *key = wf_storage_key(p->in.storages, i);
+		/* those of all shards have the shard's number before them */
+		const char *key = p->in.shard ? "" : wf_storage_key(p->in.storages, i);
 		n->name[i] = *key ? wanted_name(p, n, key) : NULL; /* an int in the id has no text */
 		if (!n->name[i])
 			n->name[i] = fresh_name(p, n);
@@ -214,6 +215,8 @@ bool wf_plan_storage_changed(const struct wf_plan *p, const struct wf_naming *n,
 		return true;
 	if (s->bad)
 		return false;
+	if (p->anew && wf_container_record(p->in.container, record)->method != 0)
+		return true; /* it is inflated */
 	uint64_t size = wf_container_record(p->in.container, record)->size_bytes;
 	return wf_plan_window(p, i).size_bytes != size || s->size_bytes != size || s->base_bytes != size ||
 	       wf_extents_bytes(s->dirty) > 0;

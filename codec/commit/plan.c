@@ -280,11 +280,13 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 		.in = *in,
 		.legacy = kind == WF_CONTAINER_LEGACY,
 		.plain = kind == WF_CONTAINER_PICKLE && !in->as_zip,
-		.anew = kind == WF_CONTAINER_TAR || (kind == WF_CONTAINER_PICKLE && in->as_zip),
-		.safetensors = kind == WF_CONTAINER_SAFETENSORS,
+		.anew = kind == WF_CONTAINER_TAR || (kind == WF_CONTAINER_PICKLE && in->as_zip) ||
+			in->shard == WF_SHARD_ARCHIVE,
+		.safetensors = kind == WF_CONTAINER_SAFETENSORS || in->shard == WF_SHARD_SAFETENSORS,
 		.keep_pickle = in->verbatim || (kind == WF_CONTAINER_TORCHSCRIPT && !in->types_changed && !cuts(in)),
-		.prefix = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_PICKLE ? "archive"
-										  : wf_container_prefix(in->container),
+		.prefix = kind == WF_CONTAINER_TAR || kind == WF_CONTAINER_PICKLE || in->shard
+				  ? "archive"
+				  : wf_container_prefix(in->container),
 		.alignment = WF_ZIP_ALIGNMENT,
 	};
 	struct wf_naming n = {0};

@@ -16,12 +16,15 @@ enum wf_strategy {
 	WF_STRATEGY_IN_PLACE,         /* ... or is changed where it stands: a safetensors file */
 };
 
+struct wf_shard_set;
+
 struct wf_commit_run {
 	struct wf_checkpoint *ck;
 	struct wf_error *err; /* never NULL */
 	struct wf_plan plan;
 	bool planned;
-	bool whole; /* a repack: the file as if it were made now */
+	struct wf_shard_set *set; /* of a checkpoint in several files: in place of plan; else NULL */
+	bool whole;               /* a repack: the file as if it were made now */
 	enum wf_strategy strategy;
 	struct wf_new_file file; /* of the first two */
 	int target_fd;           /* of the others: the checkpoint itself, for writing; -1 */
@@ -50,10 +53,20 @@ int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at);
 /* Opens what was written with the ordinary reader and holds it against the plan. fd: for reading, taken over; or a negative errno. */
 int wf_commit_reopen(struct wf_commit_run *c, int fd);
 
-/* ---- commit/steps.c ---- */
 /* Around what a commit does with the overlay while reads go on: nobody edits, but others want its numbers. */
-void wf_commit_take_overlay(struct wf_checkpoint *ck);
-void wf_commit_leave_overlay(struct wf_checkpoint *ck);
+static inline void wf_commit_take_overlay(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	pthread_rwlock_wrlock(&ck->overlay_lock);
+}
+
+static inline void wf_commit_leave_overlay(struct wf_checkpoint *ck)
+{
+	pthread_rwlock_unlock(&ck->overlay_lock);
+	pthread_rwlock_unlock(&ck->lock);
+}
+
+/* ---- commit/steps.c ---- */
 /* The fingerprint of the finished file. */
 int wf_commit_look_at(struct wf_commit_run *c, int fd);
 /* That, and what was under scratch names, which stays as durable as it was: the log that follows the commit has it before the file is

@@ -286,9 +286,9 @@ static size_t blanks_for_alignment(const struct wf_plan *p)
  * place among the data can be cloned. */
 static size_t blanks_for_clone(const struct wf_plan *p, const struct wf_out *o)
 {
-	uint64_t block = o->clone_block, head[1] = {0};
+	uint64_t block = o->clone_block, head[1] = {p->in.shard_header_bytes};
 	if (block == 0 || p->kept_bytes < PADDED_MIN_BYTES || p->in.canonical ||
-	    wf_source_read(wf_container_file(p->in.container), 0, head, sizeof head) < 0)
+	    (!p->in.shard && wf_source_read(wf_container_file(p->in.container), 0, head, sizeof head) < 0))
 		return 0;
 	uint64_t blanks = (head[0] + 8 + block - p->head.len % block) % block;
 	return p->head.len - 8 + blanks <= WF_SAFETENSORS_JSON_MAX && blanks % 8 == 0 ? (size_t)blanks : 0;

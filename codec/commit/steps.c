@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The steps of a commit that all ways have: the log that follows it, the new base, and the end of what waited. */
 #include "codec/commit/run_inner.h"
+#include "codec/commit/shards_inner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +31,14 @@ void wf_commit_swap_base(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	struct wf_container *old = ck->container;
-	wf_plan_adopt(&c->plan);
+	if (c->set)
+		wf_shards_adopt(c);
+	else
+		wf_plan_adopt(&c->plan);
 	/* sizes were compared in wf_commit_check, and nothing else can fail */
 	wf_storages_rebase(ck->storages, c->container, record_of, c, NULL);
+	if (c->set)
+		wf_shards_adopted(c);
 	wf_tree_set_container(ck->tree, c->container);
 	if (!has_external_strings(ck->graph))
 		wf_graph_set_source(ck->graph, NULL);
@@ -45,18 +51,6 @@ void wf_commit_swap_base(struct wf_commit_run *c)
 	ck->last_error[0] = '\0';
 	ck->relocated = false;
 	wf_edits_committed(ck);
-}
-
-void wf_commit_take_overlay(struct wf_checkpoint *ck)
-{
-	pthread_rwlock_rdlock(&ck->lock);
-	pthread_rwlock_wrlock(&ck->overlay_lock);
-}
-
-void wf_commit_leave_overlay(struct wf_checkpoint *ck)
-{
-	pthread_rwlock_unlock(&ck->overlay_lock);
-	pthread_rwlock_unlock(&ck->lock);
 }
 
 void wf_commit_go_on(struct wf_commit_run *c)
@@ -73,6 +67,8 @@ void wf_commit_go_on(struct wf_commit_run *c)
 			    "accepted until the checkpoint is opened again",
 			    strerror(-r));
 	}
+	if (c->set)
+		wf_shards_clear(c);
 	wf_commit_leave_overlay(ck);
 }
 

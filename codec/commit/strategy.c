@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which way a commit goes, and the bytes of the file that it makes. */
 #include "codec/commit/run_inner.h"
+#include "codec/commit/shards_inner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -186,6 +187,8 @@ int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at)
 {
 	struct wf_commit_progress *progress = &c->ck->progress;
 	struct wf_out o;
+	if (c->set)
+		return wf_shards_write(c, fd);
 	uint64_t kept = c->strategy == WF_STRATEGY_REPLACE ? c->plan.kept_bytes : 0;
 	atomic_store(&progress->done_bytes, 0);
 	atomic_store(&progress->total_bytes, kept + c->plan.new_bytes);
@@ -215,6 +218,8 @@ int wf_commit_reopen(struct wf_commit_run *c, int raw_fd)
 	if (r < 0)
 		return r;
 	steal_fd(&fd);
+	if (c->set)
+		return wf_shards_reopen(c);
 	r = wf_container_open(c->source, &c->container, c->err);
 	return r < 0 ? r : wf_commit_check(&c->plan, c->container, c->records, c->err);
 }

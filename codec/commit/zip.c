@@ -173,6 +173,17 @@ static int keep_entry(struct rewriter *w, uint32_t record)
 	return wf_zip_keep_raw(&w->zip, e, raw, len);
 }
 
+static int put_bytes(struct rewriter *w, const struct wf_part *part, const struct wf_record *record, uint64_t data,
+		     struct wf_zip_entry *e)
+{
+	if (w->old.entries)
+		return wf_out_copy(w->out, w->old_file.fd, data, e->stored_bytes);
+	if (!record->has_crc || record->crc32 == 0)
+		return copy_summed(w, data, e->stored_bytes, &e->crc32);
+	e->crc32 = record->crc32;
+	return wf_commit_copy(w->plan, part->record, 0, e->stored_bytes, w->out, w->err);
+}
+
 static int put_kept(struct rewriter *w, const struct wf_part *part, const char *name, size_t name_len)
 {
 	const struct wf_record *record = wf_container_record(w->plan->in.container, part->record);
@@ -209,8 +220,7 @@ static int put_kept(struct rewriter *w, const struct wf_part *part, const char *
 	if (r == 0)
 		r = wf_zip_begin(&w->zip, &e, block, congruent);
 	if (r == 0)
-		r = w->old.entries ? wf_out_copy(w->out, w->old_file.fd, data, e.stored_bytes)
-				   : copy_summed(w, data, e.stored_bytes, &e.crc32);
+		r = put_bytes(w, part, record, data, &e);
 	return r < 0 ? r : wf_zip_end(&w->zip, &e);
 }
 

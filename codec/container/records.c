@@ -258,6 +258,11 @@ const char *wf_container_kind_name(const struct wf_container *c)
 	return names[c->kind];
 }
 
+bool wf_container_is_flat(const struct wf_container *c)
+{
+	return c->kind == WF_CONTAINER_SAFETENSORS || c->flat;
+}
+
 bool wf_container_is_directory(const struct wf_container *c)
 {
 	return c->kind >= WF_CONTAINER_HUGGINGFACE;

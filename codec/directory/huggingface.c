@@ -162,7 +162,7 @@ static int locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset
 		return 0;
 	}
 	int r = wf_container_locate(shard->archive, place->record, ret_offset, err);
-	*ret_offset += r == 0 ? shard->start : 0;
+	*ret_offset += r == 0 ? shard->shown.start : 0;
 	return r;
 }
 
@@ -210,6 +210,7 @@ static int read_index(struct hf_container *hf, const struct wf_directory *d, str
 	if (r == 0)
 		r = wf_index_read(main, hf->members, &hf->index, err);
 	if (r == 0) {
+		hf->base.flat = ends_with(d->main, ".safetensors" SUFFIX);
 		hf->shards = calloc(wf_members_count(hf->members), sizeof *hf->shards);
 		r = hf->shards ? 0 : no_memory(err);
 	}
@@ -232,11 +233,7 @@ static int open_index(const struct wf_directory *d, struct wf_source *main, stru
 	return 0;
 }
 
-const struct wf_directory_reader wf_huggingface_reader = {
-	.find = find,
-	.open = open_index,
-	.read_only =
-		"a checkpoint in several files is not changed where it stands: output=FILE and wfctl export write one file"};
+const struct wf_directory_reader wf_huggingface_reader = {.find = find, .open = open_index};
 
 /* ---- what a commit asks ---- */
 
@@ -258,4 +255,28 @@ const struct wf_shard *wf_huggingface_shard(const struct wf_container *c, uint32
 uint32_t wf_huggingface_shard_of(const struct wf_container *c, uint32_t record)
 {
 	return hf_of(c)->places[record].shard;
+}
+
+uint32_t wf_huggingface_record(const struct wf_container *c, uint32_t shard, uint32_t i)
+{
+	const struct wf_shard *s = &hf_of(c)->shards[shard].shown;
+	/* a reader of safetensors has the header last, and the whole has it first */
+	if (s->safetensors)
+		i = (i + 1) % s->record_count;
+	return s->first_record + i;
+}
+
+uint32_t wf_huggingface_shard_named(const struct wf_container *c, const char *name)
+{
+	for (uint32_t i = 1; i < wf_huggingface_shards(c); i++)
+		if (!strcmp(wf_members_name(hf_of(c)->members, i), name))
+			return i;
+	return WF_NO_RECORD;
+}
+
+void wf_huggingface_adopt(struct wf_container *c, uint32_t shard, wf_ref root, wf_ref metadata)
+{
+	struct wf_shard *s = &((struct hf_container *)c)->shards[shard].shown;
+	s->root = root;
+	s->metadata = metadata;
 }

@@ -21,6 +21,9 @@
 struct wf_shard {
 	const char *name;
 	uint64_t size_bytes;
+	uint64_t start;        /* in the space */
+	uint32_t first_record; /* of its records, which follow each other */
+	uint32_t record_count;
 	int bad; /* why it could not be read: a negative errno */
 	bool safetensors;
 	uint64_t header_bytes; /* of safetensors */
@@ -33,5 +36,11 @@ const struct wf_index *wf_huggingface_index(const struct wf_container *c);
 /* The shards by the numbers of the index's files; the index itself has one, too, and is no shard. */
 uint32_t wf_huggingface_shards(const struct wf_container *c);
 const struct wf_shard *wf_huggingface_shard(const struct wf_container *c, uint32_t i);
+/* The record of the whole that record i of the shard is, when that is opened by itself. */
+uint32_t wf_huggingface_record(const struct wf_container *c, uint32_t shard, uint32_t i);
+/* Of a file with that name; WF_NO_RECORD: no shard is called so. */
+uint32_t wf_huggingface_shard_named(const struct wf_container *c, const char *name);
+/* After a commit the graph goes on, and what was made of the new files is dropped: the objects of the shard in the graph that goes on. */
+void wf_huggingface_adopt(struct wf_container *c, uint32_t shard, wf_ref root, wf_ref metadata);
 /* The shard that a record is in. */
 uint32_t wf_huggingface_shard_of(const struct wf_container *c, uint32_t record);

@@ -9,7 +9,6 @@
 
 struct hf_shard {
 	struct wf_shard shown;
-	uint64_t start;               /* in the space */
 	struct wf_container *archive; /* of torch.save; NULL for others */
 	char why[512];
 };

@@ -67,7 +67,7 @@ static int add_header_record(struct hf_loading *l, const struct wf_safetensors_h
 	if (asprintf(&name, "%s/header", s->shown.name) < 0 ||
 	    wf_container_add(&l->hf->base, name, strlen(name), &record) < 0)
 		return no_memory(l);
-	record->header_offset = s->start + 8;
+	record->header_offset = s->shown.start + 8;
 	record->stored_bytes = record->size_bytes = h->json_bytes;
 	return place_records(l, WF_NO_RECORD);
 }
@@ -81,7 +81,8 @@ static int load_tensors(struct hf_loading *l, const struct wf_safetensors_header
 		uint32_t key;
 		r = claim(l, h->text.data + t->name, t->name_len, &key);
 		if (r == 0)
-			r = wf_safetensors_make_tensor(&l->maker, h, i, s->start, l->storages++, &l->tensors[key]);
+			r = wf_safetensors_make_tensor(&l->maker, h, i, s->shown.start, l->storages++,
+						       &l->tensors[key]);
 		if (r == 0)
 			r = place_records(l, WF_NO_RECORD);
 	}
@@ -96,7 +97,7 @@ static int load_safetensors(struct hf_loading *l, struct wf_source *file, int *r
 	int r = 0;
 	*ret_bad = wf_safetensors_header_read(file, &h, why);
 	if (*ret_bad == 0) {
-		s->shown.safetensors = true;
+		s->shown.safetensors = l->hf->base.flat = true;
 		s->shown.header_bytes = h.json_bytes;
 		r = load_tensors(l, &h);
 	}
@@ -224,7 +225,8 @@ static int load_shard(struct hf_loading *l)
 	struct hf_shard *s = &l->hf->shards[l->shard];
 	struct wf_error why = {0};
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
-	int bad = wf_space_add_file(l->space, l->shard, &s->start, &why), r = 0;
+	int bad = wf_space_add_file(l->space, l->shard, &s->shown.start, &why), r = 0;
+	s->shown.first_record = l->hf->base.count;
 	if (bad == 0)
 		bad = wf_members_source(l->hf->members, l->shard, &file, &why);
 	if (bad == 0) {
@@ -235,6 +237,7 @@ static int load_shard(struct hf_loading *l)
 	}
 	if (bad >= 0)
 		r = bad == 1 ? load_safetensors(l, file, &bad, &why) : load_archive(l, file, &bad, &why);
+	s->shown.record_count = l->hf->base.count - s->shown.first_record;
 	if (bad < 0)
 		note_bad(s, bad, &why);
 	return bad == -ENOMEM ? no_memory(l) : r;
@@ -282,7 +285,7 @@ static int add_index_record(struct hf_loading *l)
 	struct wf_record *record;
 	uint64_t size = wf_source_size(l->hf->base.file);
 	l->shard = 0;
-	int r = wf_space_add_file(l->space, 0, &l->hf->shards[0].start, l->err);
+	int r = wf_space_add_source(l->space, l->hf->base.file, &l->hf->shards[0].shown.start, l->err);
 	if (r == 0 && wf_container_add(&l->hf->base, "index", strlen("index"), &record) < 0)
 		r = no_memory(l);
 	if (r < 0)
@@ -291,9 +294,21 @@ static int add_index_record(struct hf_loading *l)
 	return place_records(l, WF_NO_RECORD);
 }
 
+/* Long strings of a pickle stay in its file, and a commit removes files that the graph outlives: here all are held in memory. */
+static int keep_strings(struct hf_loading *l)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *none = NULL;
+	if (wf_source_from_memory(NULL, 0, false, &none) < 0)
+		return no_memory(l);
+	wf_graph_set_source(l->g, none);
+	return 0;
+}
+
 static int load_all(struct hf_loading *l, wf_ref *ret_root)
 {
-	int r = wf_safetensors_maker_init(&l->maker, &l->hf->base, l->g, l->err);
+	int r = keep_strings(l);
+	if (r == 0)
+		r = wf_safetensors_maker_init(&l->maker, &l->hf->base, l->g, l->err);
 	if (r == 0)
 		r = add_index_record(l);
 	for (uint32_t i = 0; i < wf_members_count(l->hf->members) && r == 0; i++) {

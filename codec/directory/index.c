@@ -136,8 +136,6 @@ int wf_index_read(struct wf_source *file, struct wf_members *m, struct wf_index 
 	wf_json_init_memory(&r.json, text, (size_t)size, 0);
 	error = read_all(&r);
 	wf_json_free(&r.json);
-	if (error < 0)
-		wf_index_free(ret);
 	return error;
 }
 
@@ -146,4 +144,5 @@ void wf_index_free(struct wf_index *x)
 	wf_key_map_free(&x->keys);
 	wf_buffer_free(&x->metadata);
 	wf_buffer_free(&x->others);
+	*x = (struct wf_index){0};
 }

@@ -21,6 +21,6 @@ struct wf_index {
 };
 
 /* Reads the index and adds its files to m. Returns 0; -E2BIG it is larger than WF_INDEX_MAX_BYTES; -EUCLEAN no JSON, no weight_map, a key
- * twice, a file name that has '/' or is no plain name; or the error of reading. */
+ * twice, a file name that has '/' or is no plain name; or the error of reading. On failure, too, wf_index_free. */
 int wf_index_read(struct wf_source *file, struct wf_members *m, struct wf_index *ret, struct wf_error *err);
 void wf_index_free(struct wf_index *x);

@@ -21,6 +21,7 @@ struct piece {
 	uint64_t start, size_bytes;
 	uint32_t member;             /* of a whole file */
 	struct space_tiling *tiling; /* NULL: a whole file */
+	struct wf_source *source;    /* of a whole file that stays open; NULL: the member is opened */
 };
 
 struct wf_space {
@@ -51,11 +52,13 @@ void wf_space_free(struct wf_space *s)
 {
 	if (!s)
 		return;
-	for (uint32_t i = 0; i < s->count; i++)
+	for (uint32_t i = 0; i < s->count; i++) {
+		wf_source_unref(s->pieces[i].source);
 		if (s->pieces[i].tiling) {
 			space_tiling_free(s->pieces[i].tiling);
 			free(s->pieces[i].tiling);
 		}
+	}
 	free(s->pieces);
 	wf_members_unref(s->members);
 	free(s);
@@ -95,6 +98,19 @@ int wf_space_add_file(struct wf_space *s, uint32_t member, uint64_t *ret_start, 
 		wf_source_fingerprint(file, &s->print);
 	s->has_print = true;
 	return add_piece(s, (struct piece){.size_bytes = wf_source_size(file), .member = member}, ret_start, err);
+}
+
+int wf_space_add_source(struct wf_space *s, struct wf_source *file, uint64_t *ret_start, struct wf_error *err)
+{
+	int r = add_piece(s, (struct piece){.size_bytes = wf_source_size(file), .member = UINT32_MAX, .source = file},
+			  ret_start, err);
+	if (r < 0)
+		return r;
+	wf_source_ref(file);
+	if (!s->has_print)
+		wf_source_fingerprint(file, &s->print);
+	s->has_print = true;
+	return 0;
 }
 
 int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *ret_start, struct wf_error *err)
@@ -261,6 +277,8 @@ static int read_piece(struct wf_space *s, const struct piece *p, uint64_t at, un
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
 	if (p->tiling)
 		return read_tiles(s, p->tiling, at, buf, len);
+	if (p->source)
+		return wf_source_read(p->source, at, buf, len);
 	int r = wf_members_open(s->members, p->member, &file, NULL);
 	return r < 0 ? r : wf_source_read(file, at, buf, len);
 }
@@ -311,6 +329,8 @@ static bool space_locate(void *ctx, uint64_t offset, struct wf_file_run *ret)
 	const struct piece *p = &s->pieces[find_piece(s, offset)];
 	if (p->tiling)
 		return locate_tile(s, p->tiling, offset - p->start, ret);
+	if (p->source)
+		return wf_source_locate(p->source, offset - p->start, ret);
 	if (wf_members_open(s->members, p->member, &file, NULL) < 0)
 		return false;
 	bool found = wf_source_locate(file, offset - p->start, ret);

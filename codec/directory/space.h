@@ -51,6 +51,9 @@ uint64_t wf_space_size(const struct wf_space *s);
 /* The whole member at *ret_start and on. The first file is the main one: its fingerprint is that of the source. */
 int wf_space_add_file(struct wf_space *s, uint32_t member, uint64_t *ret_start, struct wf_error *err);
 
+/* The same of a file that is open, whatever has its name: its reference is held. */
+int wf_space_add_source(struct wf_space *s, struct wf_source *file, uint64_t *ret_start, struct wf_error *err);
+
 struct wf_tile {
 	uint32_t member;
 	/* Part of the member that holds the tile's elements, packed row by row, somewhere inside; all of it where it has just their

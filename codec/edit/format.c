@@ -11,7 +11,7 @@
 
 bool wf_edit_is_flat(const struct wf_checkpoint *ck)
 {
-	return wf_tree_metadata(ck->tree) != WF_NO_INO;
+	return wf_container_is_flat(ck->container);
 }
 
 bool wf_edit_in_metadata(const struct wf_checkpoint *ck, wf_ino dir)

@@ -245,7 +245,8 @@ void wf_overlay_remove_directory(struct wf_overlay *ov, bool cut_logs)
 		remove_cut_logs(ov->dir_fd);
 	/* with something left in it the lock must stay as well, so that two writers meet there */
 	struct stat st;
-	if (fstatat(ov->dir_fd, "log.cut.1", &st, AT_SYMLINK_NOFOLLOW) == 0)
+	if (fstatat(ov->dir_fd, "files", &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    fstatat(ov->dir_fd, "log.cut.1", &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
 	close_fd(&ov->data_fd);
 	unlinkat(ov->dir_fd, "data", AT_REMOVEDIR);

@@ -128,6 +128,9 @@ enum wf_settle {
  *   68   4  CRC-32 of its content; version 1: zero, and not known
  *   72   4  CRC-32 of bytes 0 to 71
  */
+/* files: 16 bytes of magic, names with their NULs, u32 CRC-32 of all before it */
+#define WF_NOTED_MAGIC "weightfs files\r\n"
+#define WF_NOTED_MAX_BYTES (64u << 20)
 #define WF_MARK_MAGIC "weightfs commit\n" /* without a zero at its end */
 #define WF_MARK_VERSION 2u
 #define WF_MARK_VERSION_OLDEST 1u /* that is read, and written where the content is not known */

@@ -75,6 +75,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec/bytes/buffer.h"
 #include "codec/bytes/err.h"
 #include "codec/bytes/log.h"
 
@@ -240,6 +241,14 @@ void wf_overlay_written(struct wf_overlay *ov);
 bool wf_overlay_goes_on(const struct wf_overlay *ov);
 /* Takes the writer's lock on a file about to be renamed over the target; released with fd. */
 int wf_overlay_lock_file(int fd);
+
+/* ---- the files of a checkpoint in several ---- */
+/* Writes down names in the directory of the target, each with its NUL, durably: of files that a commit is going to make, and of those that
+ * it will remove. Until wf_overlay_forget_noted the overlay stays, and what of them the checkpoint does not name is left over. */
+int wf_overlay_note_files(struct wf_overlay *ov, const char *names, size_t len);
+/* Appends them to ret. -ENOENT: there are none; -EUCLEAN. */
+int wf_overlay_noted_files(const struct wf_overlay *ov, struct wf_buffer *ret);
+int wf_overlay_forget_noted(struct wf_overlay *ov);
 
 /* Drops the log and the data files: nothing was edited. Returns 0, or the error of removing the log, after which all of it
  * is still there. */

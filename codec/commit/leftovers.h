@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* What a commit of a checkpoint in several files leaves beside it: old files, once the index names others, and new ones, when it was cut
+ * short before. The overlay has their names (wf_overlay_note_files). Threads: the one that opens, or that commits. */
+#pragma once
+
+struct wf_checkpoint;
+
+/* Removes those that the checkpoint, which is open for writing, does not name. 0, or the error of reading the list or of making the
+ * removal durable. */
+int wf_shards_remove_unnamed(struct wf_checkpoint *ck);

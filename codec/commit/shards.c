@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT */
+/* Which key goes into which shard, and which shards have to be written.
+ *
+ * A key stays in the shard that holds its bytes, whatever it is called; what has no bytes in a shard stays where its name was, and else
+ * goes to the shard of the key before it. A shard changed when its keys, in their order, and what the pickle would say of their values are
+ * not what a fresh look at the checkpoint finds, or when bytes of its storages were written.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "codec/bytes/json.h"
+#include "codec/bytes/util.h"
+#include "codec/commit/shards_inner.h"
+#include "codec/pickle/pickle.h"
+#include "codec/tensor/tensor.h"
+
+static int no_memory(struct wf_commit_run *c)
+{
+	return wf_fail(c->err, -ENOMEM, "out of memory");
+}
+
+/* ---- which shard ---- */
+
+/* The storage that the value's bytes are in; WF_NO_STORAGE for what is no tensor. */
+static uint32_t storage_of(const struct wf_checkpoint *ck, wf_ref value)
+{
+	struct wf_tensor t;
+	if (!wf_is_tensor(ck->graph, value) || wf_tensor_decode(ck->graph, ck->storages, value, &t, NULL) < 0)
+		return WF_NO_STORAGE;
+	return t.storage;
+}
+
+struct assignment {
+	struct wf_commit_run *c;
+	const struct wf_item *items;
+	uint32_t n;
+	uint32_t *by_storage; /* the shard of a storage, + 1 */
+};
+
+static uint32_t shard_by_bytes(const struct assignment *a, uint32_t storage)
+{
+	const struct wf_checkpoint *ck = a->c->ck;
+	if (storage == WF_NO_STORAGE)
+		return WF_NO_RECORD;
+	if (a->by_storage[storage])
+		return a->by_storage[storage] - 1;
+	uint32_t record = wf_storage_get(ck->storages, storage)->record;
+	return record == WF_NO_RECORD ? WF_NO_RECORD : wf_huggingface_shard_of(ck->container, record);
+}
+
+static uint32_t shard_by_name(const struct assignment *a, wf_ref key)
+{
+	size_t len;
+	const struct wf_checkpoint *ck = a->c->ck;
+	const char *name = wf_is(ck->graph, key, WF_STR) ? wf_bytes(ck->graph, key, &len) : NULL;
+	const uint64_t *file = name ? wf_key_map_get(&wf_huggingface_index(ck->container)->keys, name, len) : NULL;
+	return file ? (uint32_t)*file : WF_NO_RECORD;
+}
+
+static void assign(const struct assignment *a, uint32_t i, uint32_t shard)
+{
+	uint32_t storage = storage_of(a->c->ck, a->items[i].value);
+	a->c->set->shard_of[i] = shard;
+	if (storage != WF_NO_STORAGE && !a->by_storage[storage])
+		a->by_storage[storage] = shard + 1;
+}
+
+static bool takes_more(const struct wf_shard_set *s, uint32_t shard)
+{
+	return shard < s->count && !(s->all[shard].old && s->all[shard].old->bad);
+}
+
+/* A value that the bytes of a missing shard do not stand for stays as unknown as it was: its storage is that shard's. */
+static void assign_all(const struct assignment *a)
+{
+	struct wf_shard_set *s = a->c->set;
+	uint32_t before = WF_NO_RECORD, first = WF_NO_RECORD;
+	for (uint32_t i = 0; i < a->n; i++) {
+		s->shard_of[i] = WF_NO_RECORD;
+		if (a->items[i].key == WF_NIL)
+			continue;
+		uint32_t shard = shard_by_bytes(a, storage_of(a->c->ck, a->items[i].value));
+		if (shard == WF_NO_RECORD)
+			shard = shard_by_name(a, a->items[i].key);
+		if (shard == WF_NO_RECORD)
+			continue;
+		assign(a, i, shard);
+		if (first == WF_NO_RECORD && takes_more(s, shard))
+			first = shard;
+	}
+	for (uint32_t i = 0; i < a->n; i++) {
+		if (a->items[i].key == WF_NIL)
+			continue;
+		if (s->shard_of[i] == WF_NO_RECORD) {
+			uint32_t shard = shard_by_bytes(a, storage_of(a->c->ck, a->items[i].value));
+			/* the last one is new: where no old one takes it */
+			assign(a, i,
+			       shard != WF_NO_RECORD    ? shard
+			       : before != WF_NO_RECORD ? before
+			       : first != WF_NO_RECORD  ? first
+							: s->count - 1);
+		}
+		if (takes_more(s, s->shard_of[i]))
+			before = s->shard_of[i];
+	}
+}
+
+static int fill(const struct assignment *a)
+{
+	struct wf_graph *g = a->c->ck->graph;
+	struct wf_shard_set *s = a->c->set;
+	/* making a dict may move the items of the root */
+	wf_ref root = wf_tree_root(a->c->ck->tree);
+	for (uint32_t i = 0; i < a->n; i++) {
+		uint32_t ignored;
+		struct wf_item item = wf_items(g, root, &ignored)[i];
+		if (item.key == WF_NIL)
+			continue;
+		struct wf_shard_plan *p = &s->all[s->shard_of[i]];
+		if (p->keys == WF_NIL)
+			p->keys = wf_dict(g);
+		if (p->keys == WF_NIL || wf_dict_append(g, p->keys, item.key, item.value) < 0)
+			return no_memory(a->c);
+	}
+	return 0;
+}
+
+static int find_shards(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct assignment a = {.c = c};
+	wf_ref root = wf_tree_root(ck->tree);
+	if (!wf_is(ck->graph, root, WF_DICT))
+		return wf_fail(c->err, -EOPNOTSUPP, "a checkpoint in several files is a mapping from names to tensors");
+	a.items = wf_items(ck->graph, root, &a.n);
+	cleanup_free uint32_t *by_storage = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *by_storage);
+	c->set->shard_of = calloc((size_t)a.n + 1, sizeof *c->set->shard_of);
+	if (!by_storage || !c->set->shard_of)
+		return no_memory(c);
+	a.by_storage = by_storage;
+	assign_all(&a);
+	return fill(&a);
+}
+
+/* ---- which of them changed ---- */
+
+/* Ids of storages by their records, so that they are the same whichever keys a commit has left in the graph. */
+struct look {
+	struct wf_graph *graph;
+	const struct wf_storages *storages;
+	const struct wf_container *container;
+	bool *live; /* NULL: not wanted */
+	bool dirty;
+	uint64_t hash;
+};
+
+static wf_ref stable_id(void *ctx, wf_ref persid, wf_ref id)
+{
+	struct look *l = ctx;
+	uint32_t i = wf_storage_of(l->storages, persid), n;
+	const struct wf_storage *s = wf_storage_get(l->storages, i);
+	const wf_ref *e = wf_elements(l->graph, id, &n);
+	wf_ref copy[6];
+	if (!s)
+		return id;
+	if (l->live)
+		l->live[i] = true;
+	const struct wf_record *record = wf_container_record(l->container, s->record);
+	l->dirty |= !record || s->resized || wf_extents_bytes(s->dirty) > 0;
+	if (!record || n > WF_ARRAY_SIZE(copy) || wf_str_equal(l->graph, e[2], record->name + strlen("storage/")))
+		return id;
+	memcpy(copy, e, n * sizeof *e);
+	copy[2] = wf_str(l->graph, record->name + strlen("storage/"));
+	wf_ref own = copy[2] != WF_NIL ? wf_tuple(l->graph, copy, n) : WF_NIL;
+	return own != WF_NIL ? own : id;
+}
+
+static int add_to_hash(void *ctx, const void *data, size_t len)
+{
+	struct look *l = ctx;
+	l->hash = wf_hash_bytes(data, len, l->hash) + len;
+	return 0;
+}
+
+static int look_at(struct look *l, wf_ref keys, struct wf_error *err)
+{
+	const struct wf_pickle_writer hooks = {.persid = stable_id, .write = add_to_hash, .ctx = l};
+	l->hash = 0;
+	l->dirty = false;
+	return keys == WF_NIL ? 0 : wf_pickle_write(l->graph, keys, &hooks, err);
+}
+
+static int look_at_live(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct wf_shard_set *s = c->set;
+	struct look l = {ck->graph, ck->storages, ck->container, s->live};
+	int r = 0;
+	for (uint32_t k = 0; k < s->count && r == 0; k++) {
+		r = look_at(&l, s->all[k].keys, c->err);
+		s->all[k].hash = l.hash;
+		s->all[k].dirty = l.dirty;
+	}
+	return r;
+}
+
+/* The keys of each shard as the index and the files have them now. */
+static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
+{
+	struct wf_shard_set *s = c->set;
+	const struct wf_index *x = wf_huggingface_index(s->fresh);
+	uint32_t n;
+	wf_items(l->graph, root, &n);
+	cleanup_free wf_ref *dicts = calloc(s->count, sizeof *dicts);
+	if (!dicts || n != x->keys.count)
+		return no_memory(c);
+	for (uint32_t i = 0; i < n; i++) {
+		struct wf_item item = wf_items(l->graph, root, &n)[i];
+		wf_ref *dict = &dicts[x->keys.keys[i].value];
+		if (*dict == WF_NIL)
+			*dict = wf_dict(l->graph);
+		if (*dict == WF_NIL || wf_dict_append(l->graph, *dict, item.key, item.value) < 0)
+			return no_memory(c);
+	}
+	for (uint32_t k = 0; k < s->count; k++) {
+		struct wf_shard_plan *p = &s->all[k];
+		int r = look_at(l, dicts[k], c->err);
+		if (r < 0)
+			return r;
+		p->touched = (p->keys != WF_NIL || dicts[k] != WF_NIL) && (p->dirty || p->hash != l->hash);
+		if (p->touched && p->old && p->old->bad)
+			return wf_fail(c->err, -EIO,
+				       "%s cannot be read: what it holds can be neither renamed nor removed",
+				       p->old->name);
+	}
+	return 0;
+}
+
+static int look_at_base(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct wf_graph *g = NULL;
+	struct wf_storages *ss = NULL;
+	wf_ref root;
+	int r = wf_directory_open(&ck->place, ck->file, &c->set->fresh, c->err);
+	if (r == 0 && (r = wf_graph_new(&g)) < 0)
+		no_memory(c);
+	if (r == 0)
+		r = wf_container_load_graph(c->set->fresh, g, &root, c->err);
+	if (r == 0)
+		r = wf_storages_new(g, c->set->fresh, &ss, c->err);
+	struct look l = {g, ss, c->set->fresh};
+	if (r == 0)
+		r = compare(c, &l, root);
+	wf_storages_free(ss);
+	wf_graph_free(g);
+	return r;
+}
+
+/* ---- names and plans ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+	return n > m && strcmp(s + n - m, end) == 0;
+}
+
+/* STEM.wN.EXT, the first that no file has. A name that has such a number already gets another. */
+static char *new_name(const char *directory, const char *old)
+{
+	const char *dot = strrchr(old, '.');
+	size_t stem = dot ? (size_t)(dot - old) : strlen(old), digits = stem;
+	while (digits > 0 && old[digits - 1] >= '0' && old[digits - 1] <= '9')
+		digits--;
+	if (digits < stem && digits >= 2 && old[digits - 1] == 'w' && old[digits - 2] == '.')
+		stem = digits - 2;
+	for (unsigned int n = 1; n < 1000000; n++) {
+		char *name = NULL;
+		cleanup_free char *path = NULL;
+		if (asprintf(&name, "%.*s.w%u%s", (int)stem, old, n, dot ? dot : "") < 0)
+			return NULL;
+		if (asprintf(&path, "%s/%s", directory, name) >= 0 && access(path, F_OK) < 0 && errno == ENOENT)
+			return name;
+		free(name);
+	}
+	return NULL;
+}
+
+/* The root of a file of torch.save is the object that it was, an OrderedDict with its _metadata, with other items. */
+static wf_ref root_of(struct wf_commit_run *c, const struct wf_shard_plan *p)
+{
+	struct wf_graph *g = c->ck->graph;
+	wf_ref root = p->old ? p->old->root : WF_NIL, dict = wf_is(g, root, WF_DICT) ? root : wf_call_dict(g, root);
+	uint32_t n;
+	if (root == WF_NIL)
+		return p->keys;
+	if (dict == WF_NIL)
+		dict = wf_dict_target(g, root);
+	wf_items(g, dict, &n);
+	for (uint32_t i = 0; i < n; i++)
+		wf_dict_set_at(g, dict, i, WF_NIL, WF_NIL);
+	wf_dict_compact(g, dict);
+	wf_items(g, p->keys, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t ignored;
+		struct wf_item item = wf_items(g, p->keys, &ignored)[i];
+		if (wf_dict_append(g, dict, item.key, item.value) < 0)
+			return WF_NIL;
+	}
+	return root;
+}
+
+static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
+{
+	struct wf_checkpoint *ck = c->ck;
+	const char *index = strrchr(ck->place.main, '/') + 1;
+	bool safetensors = p->old ? p->old->safetensors : ends_with(index, ".safetensors.index.json");
+	struct wf_commit_input in = {.graph = ck->graph,
+				     .storages = ck->storages,
+				     .container = ck->container,
+				     .root = safetensors ? p->keys : root_of(c, p),
+				     .metadata = safetensors && p->old ? p->old->metadata : WF_NIL,
+				     .shard = safetensors ? WF_SHARD_SAFETENSORS : WF_SHARD_ARCHIVE,
+				     .shard_header_bytes = p->old ? p->old->header_bytes : 0,
+				     .types_changed = true};
+	if (in.root == WF_NIL)
+		return no_memory(c);
+	p->name = new_name(c->set->home, p->old        ? p->old->name
+					 : safetensors ? "model.safetensors"
+						       : "pytorch_model.bin");
+	if (!p->name)
+		return no_memory(c);
+	int r = wf_plan_make(&p->plan, &in, false, c->err);
+	p->planned = r == 0;
+	return r;
+}
+
+/* ---- the new index ---- */
+
+/* The bytes of all tensors, those of shared storages once. */
+static uint64_t total_size(const struct wf_commit_run *c)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < wf_storages_count(c->ck->storages); i++)
+		if (c->set->live[i])
+			bytes += wf_storage_get(c->ck->storages, i)->size_bytes;
+	return bytes;
+}
+
+static const char *file_of(const struct wf_shard_plan *p)
+{
+	return p->name ? p->name : p->old->name;
+}
+
+/* As json.dumps(index, indent=2) prints it. */
+static int make_index(struct wf_commit_run *c)
+{
+	const struct wf_graph *g = c->ck->graph;
+	const struct wf_index *x = wf_huggingface_index(c->ck->container);
+	struct wf_buffer *out = &c->set->index;
+	uint32_t n;
+	const char *comma = "";
+	const struct wf_item *items = wf_items(g, wf_tree_root(c->ck->tree), &n);
+	wf_buffer_puts(out, "{\n  \"metadata\": {\n    ");
+	if (x->metadata.len > 0) {
+		wf_buffer_append(out, x->metadata.data, x->metadata.len);
+		wf_buffer_puts(out, ",\n    ");
+	}
+	wf_buffer_printf(out, "\"total_size\": %" PRIu64 "\n  },\n  ", total_size(c));
+	if (x->others.len > 0) {
+		wf_buffer_append(out, x->others.data, x->others.len);
+		wf_buffer_puts(out, ",\n  ");
+	}
+	wf_buffer_puts(out, "\"weight_map\": {");
+	for (uint32_t i = 0; i < n; i++) {
+		size_t len;
+		const char *key = items[i].key == WF_NIL ? NULL : wf_bytes(g, items[i].key, &len);
+		if (items[i].key == WF_NIL)
+			continue;
+		if (!key || !wf_is(g, items[i].key, WF_STR))
+			return wf_fail(c->err, -EOPNOTSUPP, "an index cannot hold a key that is no text");
+		const char *file = file_of(&c->set->all[c->set->shard_of[i]]);
+		wf_buffer_puts(out, comma);
+		wf_buffer_puts(out, "\n    ");
+		wf_json_string(out, key, len);
+		wf_buffer_puts(out, ": ");
+		wf_json_string(out, file, strlen(file));
+		comma = ",";
+	}
+	wf_buffer_puts(out, *comma ? "\n  }\n}\n" : "}\n}\n");
+	if (out->len > WF_INDEX_MAX_BYTES)
+		return wf_fail(c->err, -E2BIG, "the index would be longer than any reader takes");
+	return wf_buffer_status(out) < 0 ? no_memory(c) : 0;
+}
+
+/* ---- the whole ---- */
+
+static int make_set(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	uint32_t shards = wf_huggingface_shards(ck->container);
+	c->set = calloc(1, sizeof *c->set);
+	if (!c->set)
+		return no_memory(c);
+	c->set->all = calloc((size_t)shards + 1, sizeof *c->set->all);
+	c->set->live = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *c->set->live);
+	c->set->home = strndup(ck->place.main, (size_t)(strrchr(ck->place.main, '/') - ck->place.main));
+	if (!c->set->all || !c->set->live || !c->set->home)
+		return no_memory(c);
+	c->set->count = shards + 1;
+	for (uint32_t i = 0; i <= shards; i++) {
+		c->set->all[i].file = (struct wf_new_file)WF_NEW_FILE_INIT;
+		c->set->all[i].number = i < shards ? i : WF_NO_RECORD;
+		c->set->all[i].old = i < shards ? wf_huggingface_shard(ck->container, i) : NULL;
+	}
+	return 0;
+}
+
+int wf_shards_plan(struct wf_commit_run *c)
+{
+	int r = c->whole ? wf_fail(c->err, -EOPNOTSUPP,
+				   "a checkpoint in several files is not repacked: wfctl export writes one file")
+			 : make_set(c);
+	if (r == 0)
+		r = find_shards(c);
+	if (r == 0)
+		r = look_at_live(c);
+	if (r == 0)
+		r = look_at_base(c);
+	for (uint32_t i = 0; r == 0 && i < c->set->count; i++)
+		if (c->set->all[i].touched && c->set->all[i].keys != WF_NIL)
+			r = plan_shard(c, &c->set->all[i]);
+	return r == 0 ? make_index(c) : r;
+}

@@ -1,0 +1,469 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Hugging Face checkpoints: an index and its shards, read as one tree, edited, and committed as new shards and one rename of the index.
+
+Usage: shards.py BUILD_DIR DIE_AT. Prints TAP; what needs /dev/fuse is skipped without it. tests/torch/test_shards.py holds it against the
+libraries that write and read them.
+"""
+import glob
+import io
+import json
+import os
+import pickle
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import flatfile
+from kit import done, floats, ok, read, run, same, skip, write
+from minicheckpoint import Tensor, save
+
+BUILD, DIE_AT = map(os.path.abspath, sys.argv[1:3])
+WEIGHTFS, WFCTL = (os.path.join(BUILD, "fs", name) for name in ("weightfs", "wfctl"))
+FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
+TOP = tempfile.mkdtemp(prefix="weightfs-shards-")
+DTYPES = {"F32": ("float32", 4), "I64": ("int64", 8), "U8": ("uint8", 1)}
+
+
+def content(i):
+    return {f"step.{i}": ("I64", [2], struct.pack("<2q", i, -i)), f"layer.{i}.weight": ("F32", [2, 3], floats(6, i)),
+            f"layer.{i}.bias": ("F32", [3], floats(3, 100 + i))}
+
+
+def index(directory, base, weight_map, **more):
+    sizes = {"metadata": {"total_size": 1, "total_parameters": 7}}
+    path = os.path.join(directory, base + ".index.json")
+    write(path, json.dumps({**sizes, "weight_map": weight_map, **more}, indent=2).encode())
+    return path
+
+
+class Set:
+    """Shards of one kind in a new directory, and what the whole should be."""
+
+    def __init__(self, kind, shards=3, name="set"):
+        self.dir = tempfile.mkdtemp(dir=TOP, prefix=f"{name}-{kind}-")
+        self.kind = kind
+        self.base = "model.safetensors" if kind == "safetensors" else "pytorch_model.bin"
+        self.want = {}
+        weight_map = {}
+        for i in range(shards):
+            tensors = content(i)
+            stem, end = self.base.rsplit(".", 1)
+            file = f"{stem}-{i + 1:05d}-of-{shards:05d}.{end}"
+            if kind == "safetensors":
+                flatfile.make(os.path.join(self.dir, file), tensors, {"format": "pt"})
+            else:
+                save(os.path.join(self.dir, file), {k: Tensor(DTYPES[t][0], s, d) for k, (t, s, d) in tensors.items()})
+            weight_map.update(dict.fromkeys(tensors, file))
+            self.want.update(tensors)
+        self.index = index(self.dir, self.base, weight_map)
+
+    def map(self):
+        return json.loads(read(self.index))["weight_map"]
+
+    def copy(self):
+        other = object.__new__(Set)
+        other.__dict__.update(self.__dict__, dir=tempfile.mkdtemp(dir=TOP, prefix="copy-"), want=dict(self.want))
+        shutil.copytree(self.dir, other.dir, dirs_exist_ok=True)
+        if os.path.isdir(self.dir + ".weightfs"):
+            shutil.copytree(self.dir + ".weightfs", other.dir + ".weightfs")
+        other.index = os.path.join(other.dir, os.path.basename(self.index))
+        return other
+
+
+class Unpickler(pickle.Unpickler):
+    """Of a shard that torch.save writes: name -> (dtype, shape, bytes)."""
+
+    def __init__(self, z):
+        self.z = z
+        self.folder = z.namelist()[0].split("/")[0]
+        super().__init__(io.BytesIO(z.read(self.folder + "/data.pkl")))
+
+    def persistent_load(self, pid):
+        return pid[1], self.z.read(f"{self.folder}/data/{pid[2]}")
+
+    def find_class(self, module, name):
+        if name == "_rebuild_tensor_v2":
+            return lambda storage, offset, size, stride, grad, hooks: (storage[0], list(size), storage[1])
+        if (module, name) == ("collections", "OrderedDict"):
+            return super().find_class(module, name)
+        return {"FloatStorage": "F32", "LongStorage": "I64", "ByteStorage": "U8"}[name]
+
+
+def load(s):
+    """The whole as the index and the files say it, by nothing of weightfs; every rule of such a set is checked."""
+    x = json.loads(read(s.index))
+    files = sorted(set(x["weight_map"].values()))
+    got = {}
+    for file in files:
+        path = os.path.join(s.dir, file)
+        if s.kind == "safetensors":
+            tensors = flatfile.load(path)[0]
+        else:
+            with zipfile.ZipFile(path) as z:
+                assert not z.testzip(), "a sum is wrong"
+                tensors = dict(Unpickler(z).load())
+        assert sorted(tensors) == sorted(k for k, v in x["weight_map"].items() if v == file), f"{file} disagrees with the index"
+        got.update(tensors)
+    assert x["metadata"]["total_parameters"] == 7, "metadata was lost"
+    return {k: got[k] for k in x["weight_map"]}
+
+
+def left_over(s):
+    """Files that the index does not name."""
+    named = set(s.map().values()) | {os.path.basename(s.index)}
+    beside = [s.dir + ".weightfs"] if os.path.exists(s.dir + ".weightfs") else []
+    return sorted(set(os.listdir(s.dir)) - named) + beside
+
+
+def whole(s, what):
+    try:
+        got = load(s)
+    except (AssertionError, OSError, KeyError) as e:
+        return ok(False, what, repr(e))
+    size = json.loads(read(s.index))["metadata"]["total_size"]
+    return ok(list(got.items()) == list(s.want.items()) and size == sum(len(d) for _, _, d in got.values()) and not left_over(s), what,
+              f"{list(got)}\n{list(s.want)}\n{size} {left_over(s)}")
+
+
+def wfctl(*words, env=None):
+    return subprocess.run([WFCTL, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+
+
+def keys(path):
+    r = wfctl("ls", "--json", path)
+    return [json.loads(line)["path"] for line in r.stdout.splitlines()] if r.returncode == 0 else r.stderr.decode()
+
+
+# ---- reading ----
+
+def check_reading(kind):
+    s = Set(kind)
+    for path, what in ((s.dir, "the directory"), (s.index, "the index"), (s.dir + "/", "the directory with a slash")):
+        same(keys(path), list(s.want), f"{kind}: {what} lists all keys in the order of the index")
+    wrong = [k for k, (_, _, data) in s.want.items() if wfctl("cat", "--raw", s.dir, k).stdout != data]
+    same(wrong, [], f"{kind}: every tensor reads")
+    shards = {k: wfctl("attr", s.dir, k, "user.torch.shard").stdout.decode().strip() for k in s.want}
+    same(shards, s.map(), f"{kind}: user.torch.shard names the file")
+    lines = [json.loads(line) for line in wfctl("ls", "--json", s.dir).stdout.splitlines()]
+    wrong = [e["path"] for e in lines if read(e["file"])[e["file_offset"]:e["file_offset"] + e["bytes"]] != s.want[e["path"]][2]]
+    same(wrong, [], f"{kind}: file and file_offset of tensors.json are those of the shard")
+    r = wfctl("verify", s.dir)
+    ok(r.returncode == 0, f"{kind}: verify", r)
+    out = os.path.join(TOP, f"{kind}.safetensors")
+    r = wfctl("export", s.dir, out)
+    ok(r.returncode == 0 and sorted(flatfile.load(out)[0].items()) == sorted(s.want.items()), f"{kind}: export writes one file of it", r)
+    gone = s.map()["step.1"]
+    os.unlink(os.path.join(s.dir, gone))
+    r = wfctl("cat", s.dir, "step.1")
+    ok(r.returncode == 1 and gone in r.stderr.decode(), f"{kind}: a missing shard is named", r)
+    ok(wfctl("cat", "--raw", s.dir, "step.2").stdout == s.want["step.2"][2], f"{kind}: and costs its own tensors alone")
+    r = wfctl("rm", s.dir, "step.2")
+    del s.want["step.2"]
+    ok(r.returncode == 0 and "step.2" not in s.map() and s.map()["step.1"] == gone, f"{kind}: other shards can be edited", r)
+    before = read(s.index)
+    r = wfctl("mv", s.dir, "step.1", "other")
+    ok(r.returncode == 1 and gone in r.stderr.decode() and read(s.index) == before and not glob.glob(s.dir + "*.weightfs"),
+       f"{kind}: what a missing shard holds is not renamed", r)
+
+
+def check_names():
+    """Which index a directory is."""
+    s = Set("safetensors")
+    variant = os.path.join(s.dir, "model.fp16.safetensors.index.json")
+    shutil.copy(s.index, variant)
+    same(keys(s.dir), list(s.want), "the plain index goes before a variant")
+    os.unlink(s.index)
+    same(keys(s.dir), list(s.want), "a variant alone is the one")
+    shutil.copy(variant, os.path.join(s.dir, "other.safetensors.index.json"))
+    text = keys(s.dir)
+    ok("model.fp16.safetensors.index.json" in text and "other.safetensors.index.json" in text and text.count("\n") == 1,
+       "several are named in one line", text)
+    same(keys(variant), list(s.want), "and each can be named")
+    r = wfctl("mv", variant, "step.0", "moved")
+    ok(r.returncode == 0 and "moved" in json.loads(read(variant))["weight_map"], "and edited", r)
+    same(keys(os.path.join(s.dir, "other.safetensors.index.json")), list(s.want), "shards that another index names stay")
+    os.rename(variant, os.path.join(s.dir, "tf_model.h5.index.json"))
+    os.rename(os.path.join(s.dir, "other.safetensors.index.json"), os.path.join(s.dir, "diffusion_pytorch_model.safetensors.index.json"))
+    ok("step.1" in keys(s.dir), "diffusers' name, beside TensorFlow's")
+    for name in ("model.safetensors", "adapter_model.safetensors", "any.safetensors"):
+        d = tempfile.mkdtemp(dir=TOP)
+        flatfile.make(os.path.join(d, name), content(0))
+        write(os.path.join(d, "config.json"), b"{}")
+        same(keys(d), list(content(0)), f"a directory with {name} is that file")
+    d = tempfile.mkdtemp(dir=TOP)
+    flatfile.make(os.path.join(d, "one.safetensors"), content(0))
+    flatfile.make(os.path.join(d, "two.safetensors"), content(0))
+    ok("directory" in keys(d), "two files are no checkpoint", keys(d))
+    hub = tempfile.mkdtemp(dir=TOP)
+    s = Set("safetensors")
+    os.mkdir(os.path.join(hub, "blobs"))
+    os.mkdir(os.path.join(hub, "snapshot"))
+    for i, name in enumerate(sorted(os.listdir(s.dir))):
+        shutil.copy(os.path.join(s.dir, name), os.path.join(hub, "blobs", f"blob{i}"))
+        os.symlink(f"../blobs/blob{i}", os.path.join(hub, "snapshot", name))
+    blobs = {name: read(os.path.join(hub, "blobs", name)) for name in os.listdir(os.path.join(hub, "blobs"))}
+    s.dir, s.index = os.path.join(hub, "snapshot"), os.path.join(hub, "snapshot", "model.safetensors.index.json")
+    same([keys(s.dir), keys(s.index)], [list(s.want)] * 2, "links of the hub's cache are followed")
+    r = wfctl("mv", s.dir, "step.1", "moved")
+    s.want = {("moved" if k == "step.1" else k): v for k, v in s.want.items()}
+    ok(r.returncode == 0, "and edited", r)
+    whole(s, "the links are replaced")
+    same({name: read(os.path.join(hub, "blobs", name)) for name in os.listdir(os.path.join(hub, "blobs"))}, blobs, "and the cache's files stay")
+
+
+def check_refusals():
+    first = "model-00001-of-00003.safetensors"
+
+    def put(s, x):
+        write(s.index, x if isinstance(x, bytes) else json.dumps(x).encode())
+
+    def moved(s):
+        return {**s.map(), "step.0": "model-00002-of-00003.safetensors"}
+    table = [
+        ("a file name with a slash", lambda s: put(s, {"weight_map": {"a": "sub/" + first}}), "sub/"),
+        ("one that leads out", lambda s: put(s, {"weight_map": {"a": ".."}}), ".."),
+        ("an absolute one", lambda s: put(s, {"weight_map": {"a": "/etc/passwd"}}), "/etc/passwd"),
+        ("an empty one", lambda s: put(s, {"weight_map": {"a": ""}}), "file"),
+        ("a key that is in another file", lambda s: put(s, {"weight_map": moved(s)}), "step.0"),
+        ("a key that no file has", lambda s: put(s, {"weight_map": {**s.map(), "more": first}}), "more"),
+        ("a tensor that has no key", lambda s: put(s, {"weight_map": {k: v for k, v in s.map().items() if k != "step.2"}}), "step.2"),
+        ("a key twice", lambda s: put(s, b'{"weight_map": {"a": "x", "a": "y"}}'), "twice"),
+        ("no weight_map", lambda s: put(s, {"metadata": {}}), "weight_map"),
+        ("a weight_map that is a list", lambda s: put(s, {"weight_map": []}), "weight_map"),
+        ("an index that is a list", lambda s: put(s, []), "object"),
+        ("a file that is a number", lambda s: put(s, {"weight_map": {"a": 1}}), "string"),
+        ("no JSON", lambda s: put(s, b'{"weight_map": {'), "index"),
+        ("an index over 64 MiB", lambda s: os.truncate(s.index, (64 << 20) + 1), "index"),
+    ]
+    for what, spoil, word in table:
+        s = Set("safetensors")
+        spoil(s)
+        text = keys(s.dir)
+        ok(isinstance(text, str) and word in text and text.count("\n") == 1 and len(text) < 700, f"refused with one line: {what}", text)
+    s = Set("safetensors")
+    put(s, {"weight_map": s.map()})
+    same(keys(s.dir), list(s.want), "metadata may be missing")
+    put(s, {"weight_map": {}})
+    same(keys(s.dir), [], "an empty set is one")
+
+
+# ---- edits ----
+
+def check_edits(kind):
+    s = Set(kind)
+    untouched = {f: os.stat(os.path.join(s.dir, f)).st_ino for f in s.map().values()}
+
+    def step(what, *words, shards):
+        r = wfctl(*words[:1], s.dir, *words[1:])
+        ok(r.returncode == 0, f"{kind}: {what}", r)
+        whole(s, f"{kind}: {what}: index and shards say so")
+        now = {f: os.stat(os.path.join(s.dir, f)).st_ino for f in s.map().values()}
+        same(len(set(now.items()) - set(untouched.items())), shards, f"{kind}: {what}: so many shards are new")
+        untouched.clear()
+        untouched.update(now)
+    s.want = {("x" if k == "step.1" else k): v for k, v in s.want.items()}
+    step("rename", "mv", "step.1", "x", shards=1)
+    del s.want["layer.0.bias"]
+    step("remove", "rm", "layer.0.bias", shards=1)
+    data = os.path.join(TOP, "data")
+    write(data, bytes(range(40)))
+    s.want["new"] = ("U8", [40], bytes(range(40)))
+    step("add", "set", "new", "--file", data, shards=1)
+    same(s.map()["new"], s.map()["layer.2.bias"], f"{kind}: a new key is in the shard of the one before it")
+    write(data, floats(6, 50))
+    s.want["layer.2.weight"] = ("F32", [2, 3], floats(6, 50))
+    step("bytes", "set", "layer.2.weight", "--file", data, shards=1)
+    s.want["x"] = ("I64", [2, 1], s.want["x"][2])
+    step("shape", "attr", "x", "user.torch.shape=[2,1]", shards=1)
+    s.want = {k: v for k, v in s.want.items() if ".1." not in k and k != "x"}
+    step("a shard that is empty", "rm", "layer.1.weight", "layer.1.bias", "x", shards=0)
+    s.want = {("m." + k if k.startswith("layer") else k): v for k, v in s.want.items()}
+    step("all shards", "rename", "s/^layer/m.layer/", shards=2)
+    names = list(s.want)
+    s.want = {}
+    step("nothing left", "rm", *names, shards=0)
+    s.want = {"new": ("U8", [24], floats(6, 50))}
+    step("something again", "set", "new", "--file", data, shards=1)
+
+
+def check_mount(kind):
+    if not FUSE:
+        skip(f"{kind}: a mount", "no /dev/fuse")
+        return
+    s = Set(kind)
+    mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    r = run(WEIGHTFS, s.dir, mnt)
+    ok(r.returncode == 0, f"{kind}: mounts", r)
+    try:
+        same(sorted(os.listdir(mnt)), sorted(s.want), f"{kind}: the mount has all keys")
+        for i in range(3):
+            os.rename(f"{mnt}/step.{i}", f"{mnt}/count.{i}")
+            s.want = {(f"count.{i}" if k == f"step.{i}" else k): v for k, v in s.want.items()}
+            with open(f"{mnt}/layer.{i}.weight", "r+b") as f:
+                f.write(floats(1, 77))
+            s.want[f"layer.{i}.weight"] = ("F32", [2, 3], floats(1, 77) + s.want[f"layer.{i}.weight"][2][4:])
+            before = s.map()
+            r = wfctl("commit", mnt)
+            ok(r.returncode == 0, f"{kind}: commit {i}", r)
+            changed = {before[k] for k in before if k in s.map() and s.map()[k] != before[k]}
+            same(len(changed), 1, f"{kind}: commit {i} writes the one shard that changed")
+            got = {k: read(f"{mnt}/{k}") for k in os.listdir(mnt)}
+            same(got, {k: v[2] for k, v in s.want.items()}, f"{kind}: the mount goes on after commit {i}")
+            same(os.getxattr(f"{mnt}/count.{i}", "user.torch.shard").decode(), s.map()[f"count.{i}"], f"{kind}: with the new shard's name")
+        if kind == "safetensors":
+            try:
+                os.mkdir(f"{mnt}/folder")
+                ok(False, f"{kind}: a directory is refused")
+            except PermissionError:
+                ok(True, f"{kind}: a directory is refused")
+        with open(f"{mnt}/fresh", "wb") as f:
+            f.write(b"12345678")
+        os.setxattr(f"{mnt}/fresh", "user.torch.dtype", b"int64")
+        s.want["fresh"] = ("I64", [1], b"12345678")
+        r = wfctl("umount", mnt)
+        ok(r.returncode == 0, f"{kind}: unmounts with a commit", r)
+        whole(s, f"{kind}: and all is there")
+        # changed by someone else meanwhile
+        run(WEIGHTFS, s.dir, mnt)
+        os.rename(f"{mnt}/fresh", f"{mnt}/old")
+        changed = json.loads(read(s.index))
+        changed["more"] = 1
+        write(s.index + ".tmp", json.dumps(changed).encode())
+        os.rename(s.index + ".tmp", s.index)
+        r = wfctl("commit", mnt)
+        ok(r.returncode == 1 and "changed by someone else" in r.stderr.decode() and set(left_over(s)) == {s.dir + ".weightfs"},
+           f"{kind}: an index that somebody else changed is not replaced", (r, left_over(s)))
+        run("fusermount3", "-u", mnt)
+        r = wfctl("commit", "--onto", s.dir, s.dir)
+        s.want = {("old" if k == "fresh" else k): v for k, v in s.want.items()}
+        ok(r.returncode == 0, f"{kind}: --onto applies the edits to the new state", r)
+        whole(s, f"{kind}: and they are in it")
+        ok(json.loads(read(s.index)).get("more") == 1, f"{kind}: other members of the index stay")
+    finally:
+        run("umount", "-l", mnt)
+
+
+# ---- killed ----
+
+EDITS = {
+    "rename": ["rename", "s/^layer/m/"],
+    "script": ["-f", "script"],
+}
+SCRIPT = "mv SET step.0 zero\nrm SET layer.1.weight layer.1.bias step.1\nset SET layer.2.bias --file DATA\n"
+
+
+def wfctl_on(s, words, plan=None):
+    script, env = os.path.join(TOP, "script"), dict(os.environ)
+    write(os.path.join(TOP, "data"), floats(3, 9))
+    write(script, SCRIPT.replace("SET", s.dir).replace("DATA", os.path.join(TOP, "data")).encode())
+    words = ["-f", script] if words[0] == "-f" else [words[0], s.dir, *words[1:]]
+    if plan:
+        write(os.path.join(TOP, "plan"), plan.encode())
+        env.update(LD_PRELOAD=DIE_AT, DIE_AT=os.path.join(TOP, "plan"))
+    return wfctl(*words, env=env)
+
+
+def check_killed(kind, words, failure):
+    """At every call that changes a file: the old set or the new one, never something between, and the next edit cleans up."""
+    base = Set(kind)
+    old = load(base)
+    s = base.copy()
+    r = wfctl_on(s, words, "count")
+    with open(os.path.join(TOP, "plan.count")) as f:
+        calls = int(f.read())
+    new, what = load(s), f"{kind}: {words[0]}: {failure}"
+    ok(r.returncode == 0 and new != old and calls > 10, f"{what}: {calls} calls that change files", r)
+    wrong = []
+    for i in range(1, calls + 1):
+        s = base.copy()
+        r = wfctl_on(s, words, f"{i} {failure}")
+        try:
+            state = load(s)
+        except (AssertionError, OSError, KeyError) as e:
+            wrong.append(f"call {i}: torn: {e!r}")
+            continue
+        if state not in (old, new):
+            wrong.append(f"call {i}: neither old nor new: {list(state)}")
+        if failure != "kill" and (r.returncode == 0) != (state == new):
+            wrong.append(f"call {i}: exit {r.returncode} with {'new' if state == new else 'old'}: {r.stderr.decode()}")
+        if failure != "kill" and set(left_over(s)) - {s.dir + ".weightfs"} and "any more" not in r.stderr.decode():
+            wrong.append(f"call {i}: left over: {left_over(s)}")
+        again = wfctl("mv", s.dir, "layer.0.weight" if "layer.0.weight" in state else "m.0.weight", "first")
+        if again.returncode or [v for k, v in load(s).items()] != list(state.values()) or left_over(s):
+            wrong.append(f"call {i}: then {again.stderr.decode()} {left_over(s)}")
+        shutil.rmtree(s.dir)
+        shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
+    ok(not wrong, f"{what} at each of them: old or new, and nothing stays behind the next edit", "\n".join(wrong))
+
+
+def check_killed_pending(kind):
+    """The same with edits that a killed mount has left."""
+    if not FUSE:
+        skip(f"{kind}: killed with edits that wait", "no /dev/fuse")
+        return
+    base = Set(kind)
+    old = load(base)
+    mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    run(WEIGHTFS, base.dir, mnt)
+    os.rename(f"{mnt}/step.0", f"{mnt}/zero")
+    os.unlink(f"{mnt}/layer.1.weight")
+    with open(f"{mnt}/layer.2.bias", "r+b") as f:
+        f.write(floats(1, 5))
+    run("sync", mnt)
+    pid = json.loads(read(f"{mnt}/.weightfs/status"))["pid"]
+    fd = os.pidfd_open(pid)
+    os.kill(pid, 9)
+    select.select([fd], [], [], 30)
+    run("umount", "-l", mnt)
+    s = base.copy()
+    r = wfctl_on(s, ["commit"], "count")
+    with open(os.path.join(TOP, "plan.count")) as f:
+        calls = int(f.read())
+    new = load(s)
+    ok(r.returncode == 0 and new != old and not left_over(s), f"{kind}: what waits is committed, {calls} calls", r)
+    wrong = []
+    for i in range(1, calls + 1):
+        s = base.copy()
+        wfctl_on(s, ["commit"], f"{i} kill")
+        try:
+            state = load(s)
+        except (AssertionError, OSError, KeyError) as e:
+            wrong.append(f"call {i}: torn: {e!r}")
+            continue
+        if state not in (old, new):
+            wrong.append(f"call {i}: neither old nor new")
+        r = wfctl("commit", s.dir)
+        if state == old and r.returncode or load(s) != new:
+            wrong.append(f"call {i}: then {r.stderr.decode()} {list(load(s))}")
+        r = wfctl("mv", s.dir, "zero", "again")
+        if r.returncode or left_over(s):
+            wrong.append(f"call {i}: at last {r.stderr.decode()} {left_over(s)}")
+        shutil.rmtree(s.dir)
+        shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
+    ok(not wrong, f"{kind}: killed at each of them: no edit is lost, and nothing stays", "\n".join(wrong))
+
+
+def main():
+    for kind in ("safetensors", "bin"):
+        check_reading(kind)
+        check_edits(kind)
+        check_mount(kind)
+    check_names()
+    check_refusals()
+    check_killed("safetensors", EDITS["rename"], "kill")
+    check_killed("bin", EDITS["script"], "kill")
+    check_killed("safetensors", EDITS["script"], "EIO")
+    check_killed("bin", EDITS["rename"], "ENOSPC")
+    check_killed_pending("safetensors")
+
+
+try:
+    main()
+finally:
+    shutil.rmtree(TOP, ignore_errors=True)
+done()
