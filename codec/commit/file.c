@@ -113,6 +113,7 @@ int wf_new_file_make(struct wf_new_file *f, const char *target, int home, struct
 	f->target = strdup(target);
 	f->directory = directory_of(target);
 	if (!f->target || !f->directory) {
+		f->home = -1;
 		wf_new_file_free(f);
 		return wf_fail(err, -ENOMEM, "out of memory");
 	}
@@ -124,6 +125,7 @@ int wf_new_file_make(struct wf_new_file *f, const char *target, int home, struct
 		if (f->fd >= 0)
 			unlinkat(home, name_of(target), 0);
 		wf_fail(err, r, "cannot make %s: %s", target, strerror(-r));
+		f->home = -1;
 		wf_new_file_free(f);
 	}
 	return r;

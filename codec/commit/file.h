@@ -25,7 +25,7 @@ struct wf_new_file {
  * system's error. */
 int wf_new_file_open(struct wf_new_file *f, const char *target, int home, struct wf_error *err);
 /* The same under the target's name from the start, where nothing has that yet (-EEXIST), for a file that means nothing until another names
- * it. wf_new_file_free removes it, unless wf_new_file_stay was called. */
+ * it. home is borrowed; on failure nothing is left. wf_new_file_stay: who made it removes it, or nobody. */
 int wf_new_file_make(struct wf_new_file *f, const char *target, int home, struct wf_error *err);
 void wf_new_file_stay(struct wf_new_file *f);
 /* A second descriptor of it, for reading. Or -errno. */

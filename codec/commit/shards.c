@@ -333,7 +333,13 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 		return no_memory(c);
 	int r = wf_plan_make(&p->plan, &in, false, c->err);
 	p->planned = r == 0;
-	return r;
+	if (r < 0)
+		return r;
+	/* tables by storage, of which there is one a shard: what is needed of them goes on */
+	free(steal_pointer(&p->plan.live));
+	uint32_t *order = reallocarray(p->plan.order, WF_MAX(p->plan.order_count, 1u), sizeof *order);
+	p->plan.order = order ? order : p->plan.order;
+	return 0;
 }
 
 /* ---- the new index ---- */
@@ -403,6 +409,7 @@ static int make_set(struct wf_commit_run *c)
 	c->set = calloc(1, sizeof *c->set);
 	if (!c->set)
 		return no_memory(c);
+	c->set->home_fd = -1;
 	c->set->all = calloc((size_t)shards + 1, sizeof *c->set->all);
 	c->set->live = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *c->set->live);
 	c->set->home = strndup(ck->place.main, (size_t)(strrchr(ck->place.main, '/') - ck->place.main));

@@ -19,7 +19,8 @@ struct wf_shard_plan {
 	uint64_t hash;           /* of its keys and values as they are, without the bytes of storages */
 	bool dirty;              /* bytes of a storage changed, or it is a new one */
 	struct wf_new_file file; /* WF_NEW_FILE_INIT until it is made */
-	uint32_t *records;       /* by storage, of the file that was written */
+	uint32_t *records;       /* by part of the plan, in the file that was written */
+	uint32_t now;            /* its number in the new index; WF_NO_RECORD: it is gone */
 };
 
 struct wf_shard_set {
@@ -30,6 +31,7 @@ struct wf_shard_set {
 	struct wf_container *fresh; /* the checkpoint as it is on disk, to compare with */
 	struct wf_buffer index;     /* the text of the new index */
 	char *home;                 /* the directory */
+	int home_fd;                /* of it, while shards are written; -1 */
 	bool noted;                 /* the overlay may have a list of files */
 };
 

@@ -46,15 +46,11 @@ static int note_files(struct wf_commit_run *c)
 static int make_file(struct wf_commit_run *c, struct wf_shard_plan *p, int like)
 {
 	cleanup_free char *path = NULL;
-	int home = wf_overlay_open_home(c->ck->overlay);
-	if (home < 0)
-		return wf_fail(c->err, home, "%s: %s", c->set->home, strerror(-home));
 	if (asprintf(&path, "%s/%s", c->set->home, p->name) < 0) {
 		path = NULL;
-		close(home);
 		return no_memory(c);
 	}
-	int r = wf_new_file_make(&p->file, path, home, c->err);
+	int r = wf_new_file_make(&p->file, path, c->set->home_fd, c->err);
 	return r < 0 ? r : wf_new_file_dress(&p->file, like, c->err);
 }
 
@@ -80,14 +76,48 @@ static int put_shard(struct wf_commit_run *c, struct wf_shard_plan *p, int old_f
 	return r;
 }
 
-static int write_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
+/* scratch: by storage, all WF_NO_RECORD, and so again on return. */
+static int check_shard(struct wf_commit_run *c, struct wf_shard_plan *p, uint32_t *scratch)
+{
+	struct wf_container *written = NULL;
+	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
+	cleanup_fd int fd = wf_new_file_reopen(&p->file);
+	p->records = calloc((size_t)p->plan.count + 1, sizeof *p->records);
+	if (!p->records)
+		return no_memory(c);
+	int r = fd < 0 ? wf_fail(c->err, fd, "cannot open %s, which was written: %s", p->name, strerror(-fd))
+		       : wf_source_from_fd(fd, &source, c->err);
+	if (r < 0)
+		return r;
+	steal_fd(&fd);
+	r = wf_container_open(source, &written, c->err);
+	if (r == 0)
+		r = wf_commit_check(&p->plan, written, scratch, c->err);
+	wf_container_free(written);
+	for (uint32_t i = 0; i < p->plan.count && r == 0; i++) {
+		uint32_t storage = p->plan.parts[i].storage;
+		p->records[i] = storage == WF_NO_STORAGE ? WF_NO_RECORD : scratch[storage];
+		if (storage != WF_NO_STORAGE)
+			scratch[storage] = WF_NO_RECORD;
+	}
+	return r;
+}
+
+/* Written, durable, and read again; no descriptor of it stays open, since there may be thousands. */
+static int write_shard(struct wf_commit_run *c, struct wf_shard_plan *p, uint32_t *scratch)
 {
 	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
 	struct wf_source *file = wf_container_file(c->ck->container);
 	if ((!p->old || !wf_source_locate(file, p->old->start, &old)) && !wf_source_locate(file, 0, &old))
 		return wf_fail(c->err, -EIO, "the files of the checkpoint cannot be opened");
 	int r = make_file(c, p, old.fd);
-	return r < 0 ? r : put_shard(c, p, old.fd);
+	if (r == 0)
+		r = put_shard(c, p, old.fd);
+	if (r == 0)
+		r = check_shard(c, p, scratch);
+	if (p->file.fd >= 0)
+		close(steal_fd(&p->file.fd));
+	return r;
 }
 
 static int write_index(struct wf_commit_run *c, int fd)
@@ -111,36 +141,22 @@ int wf_shards_write(struct wf_commit_run *c, int fd)
 		total += c->set->all[i].planned ? c->set->all[i].plan.kept_bytes + c->set->all[i].plan.new_bytes : 0;
 	atomic_store(&progress->done_bytes, 0);
 	atomic_store(&progress->total_bytes, total);
+	uint32_t n = wf_storages_count(c->ck->storages);
+	cleanup_free uint32_t *scratch = malloc(((size_t)n + 1) * sizeof *scratch);
+	if (!scratch)
+		return no_memory(c);
+	memset(scratch, 0xff, n * sizeof *scratch);
+	c->set->home_fd = wf_overlay_open_home(c->ck->overlay);
+	if (c->set->home_fd < 0)
+		return wf_fail(c->err, c->set->home_fd, "%s: %s", c->set->home, strerror(-c->set->home_fd));
 	int r = note_files(c);
 	for (uint32_t i = 0; i < c->set->count && r == 0; i++)
 		if (c->set->all[i].planned)
-			r = write_shard(c, &c->set->all[i]);
+			r = write_shard(c, &c->set->all[i], scratch);
 	return r == 0 ? write_index(c, fd) : r;
 }
 
 /* ---- checking ---- */
-
-static int check_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
-{
-	struct wf_container *written = NULL;
-	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
-	uint32_t n = wf_storages_count(c->ck->storages);
-	cleanup_fd int fd = wf_new_file_reopen(&p->file);
-	p->records = malloc(((size_t)n + 1) * sizeof *p->records);
-	if (!p->records)
-		return no_memory(c);
-	memset(p->records, 0xff, n * sizeof *p->records);
-	int r = fd < 0 ? wf_fail(c->err, fd, "cannot open %s, which was written: %s", p->name, strerror(-fd))
-		       : wf_source_from_fd(fd, &source, c->err);
-	if (r < 0)
-		return r;
-	steal_fd(&fd);
-	r = wf_container_open(source, &written, c->err);
-	if (r == 0)
-		r = wf_commit_check(&p->plan, written, p->records, c->err);
-	wf_container_free(written);
-	return r;
-}
 
 /* The new index is read with all that it names. */
 static int open_whole(struct wf_commit_run *c)
@@ -156,41 +172,52 @@ static int open_whole(struct wf_commit_run *c)
 	return r;
 }
 
-/* Records of the new whole: of shards that were written by the records of their files, of others by those of the old whole. */
-static int find_records(struct wf_commit_run *c)
+static int find_shards(struct wf_commit_run *c)
 {
-	const struct wf_container *old = c->ck->container;
 	for (uint32_t k = 0; k < c->set->count; k++) {
-		const struct wf_shard_plan *p = &c->set->all[k];
+		struct wf_shard_plan *p = &c->set->all[k];
+		p->now = WF_NO_RECORD;
 		if (p->keys == WF_NIL)
 			continue;
-		uint32_t now = wf_huggingface_shard_named(c->container, p->name ? p->name : p->old->name);
-		if (now == WF_NO_RECORD)
-			return wf_fail(c->err, -EUCLEAN, "the index just written is wrong: a file is not in it");
-		const struct wf_shard *shard = wf_huggingface_shard(c->container, now);
-		if (p->planned && (shard->bad || shard->record_count < p->plan.count))
-			return wf_fail(c->err, -EUCLEAN, "%s, which was written, cannot be read", p->name);
-		for (uint32_t i = 0; i < wf_storages_count(c->ck->storages); i++) {
-			uint32_t was = wf_storage_get(c->ck->storages, i)->record;
-			if (p->planned && p->records[i] != WF_NO_RECORD)
-				c->records[i] = wf_huggingface_record(c->container, now, p->records[i]);
-			else if (!p->planned && !shard->bad && was != WF_NO_RECORD &&
-				 wf_huggingface_shard_of(old, was) == p->number)
-				c->records[i] = shard->first_record + (was - p->old->first_record);
-		}
+		p->now = wf_huggingface_shard_named(c->container, p->name ? p->name : p->old->name);
+		const struct wf_shard *shard =
+			p->now != WF_NO_RECORD ? wf_huggingface_shard(c->container, p->now) : NULL;
+		if (!shard || (p->planned && (shard->bad || shard->record_count < p->plan.count)))
+			return wf_fail(c->err, -EUCLEAN, "what was just written is wrong: %s cannot be read",
+				       p->name ? p->name : p->old->name);
 	}
 	return 0;
 }
 
+/* Records of the new whole: of shards that stayed, by those of the old whole; of others, by those of their files. */
+static void find_records(struct wf_commit_run *c)
+{
+	const struct wf_checkpoint *ck = c->ck;
+	for (uint32_t i = 0; i < wf_storages_count(ck->storages); i++) {
+		uint32_t was = wf_storage_get(ck->storages, i)->record;
+		const struct wf_shard_plan *p =
+			was == WF_NO_RECORD ? NULL : &c->set->all[wf_huggingface_shard_of(ck->container, was)];
+		if (!p || p->planned || p->now == WF_NO_RECORD || p->old->bad)
+			continue;
+		c->records[i] = wf_huggingface_shard(c->container, p->now)->first_record + (was - p->old->first_record);
+	}
+	for (uint32_t k = 0; k < c->set->count; k++) {
+		const struct wf_shard_plan *p = &c->set->all[k];
+		for (uint32_t i = 0; p->planned && i < p->plan.count; i++)
+			if (p->records[i] != WF_NO_RECORD)
+				c->records[p->plan.parts[i].storage] =
+					wf_huggingface_record(c->container, p->now, p->records[i]);
+	}
+}
+
 int wf_shards_reopen(struct wf_commit_run *c)
 {
-	int r = 0;
-	for (uint32_t i = 0; i < c->set->count && r == 0; i++)
-		if (c->set->all[i].planned)
-			r = check_shard(c, &c->set->all[i]);
+	int r = open_whole(c);
 	if (r == 0)
-		r = open_whole(c);
-	return r == 0 ? find_records(c) : r;
+		r = find_shards(c);
+	if (r == 0)
+		find_records(c);
+	return r;
 }
 
 /* ---- afterwards ---- */
@@ -199,17 +226,14 @@ void wf_shards_adopt(struct wf_commit_run *c)
 {
 	for (uint32_t k = 0; k < c->set->count; k++) {
 		struct wf_shard_plan *p = &c->set->all[k];
-		uint32_t now = p->keys == WF_NIL
-				       ? WF_NO_RECORD
-				       : wf_huggingface_shard_named(c->container, p->name ? p->name : p->old->name);
 		/* the ids that were written have the keys of a file by itself; what else the graph has now was written */
 		p->plan.moved_count = p->plan.call_count = 0;
-		if (now == WF_NO_RECORD)
+		if (p->now == WF_NO_RECORD)
 			continue;
 		wf_ref root = p->old ? p->old->root : WF_NIL;
-		if (!wf_huggingface_shard(c->container, now)->safetensors && root == WF_NIL)
+		if (!wf_huggingface_shard(c->container, p->now)->safetensors && root == WF_NIL)
 			root = p->keys;
-		wf_huggingface_adopt(c->container, now, root, p->old ? p->old->metadata : WF_NIL);
+		wf_huggingface_adopt(c->container, p->now, root, p->old ? p->old->metadata : WF_NIL);
 	}
 }
 
@@ -330,7 +354,11 @@ void wf_shards_free(struct wf_commit_run *c, bool failed)
 	struct wf_shard_set *s = c->set;
 	for (uint32_t k = 0; s->all && k < s->count; k++) {
 		struct wf_shard_plan *p = &s->all[k];
-		wf_new_file_free(&p->file); /* removes it, unless the index names it */
+		if (p->file.path) /* the index does not name it */
+			unlinkat(s->home_fd, p->name, 0);
+		wf_new_file_stay(&p->file);
+		p->file.home = -1;
+		wf_new_file_free(&p->file);
 		if (p->planned && failed)
 			wf_plan_undo(&p->plan);
 		if (p->planned)
@@ -340,6 +368,8 @@ void wf_shards_free(struct wf_commit_run *c, bool failed)
 	}
 	if (failed && s->noted)
 		wf_overlay_forget_noted(c->ck->overlay);
+	if (s->home_fd >= 0)
+		close(s->home_fd);
 	wf_container_free(s->fresh);
 	wf_buffer_free(&s->index);
 	free(s->all);

@@ -268,10 +268,8 @@ uint32_t wf_huggingface_record(const struct wf_container *c, uint32_t shard, uin
 
 uint32_t wf_huggingface_shard_named(const struct wf_container *c, const char *name)
 {
-	for (uint32_t i = 1; i < wf_huggingface_shards(c); i++)
-		if (!strcmp(wf_members_name(hf_of(c)->members, i), name))
-			return i;
-	return WF_NO_RECORD;
+	uint32_t i = wf_members_find(hf_of(c)->members, name, strlen(name));
+	return i != UINT32_MAX && i > 0 ? i : WF_NO_RECORD; /* number 0 is the index */
 }
 
 void wf_huggingface_adopt(struct wf_container *c, uint32_t shard, wf_ref root, wf_ref metadata)

@@ -121,6 +121,12 @@ int wf_members_add(struct wf_members *m, const char *name, size_t len, uint32_t 
 	return 0;
 }
 
+uint32_t wf_members_find(const struct wf_members *m, const char *name, size_t len)
+{
+	const uint64_t *i = wf_key_map_get(&m->names, name, len);
+	return i ? (uint32_t)*i : UINT32_MAX;
+}
+
 uint32_t wf_members_count(const struct wf_members *m)
 {
 	return m->count;

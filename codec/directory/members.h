@@ -29,6 +29,8 @@ void wf_members_unref(struct wf_members *m); /* accepts NULL */
  * followed (the hub's cache is made of them). Refused with -EUCLEAN: an empty name, an absolute one, an empty component, "." or ".."
  * among the components, NUL. -E2BIG, -ENOMEM. */
 int wf_members_add(struct wf_members *m, const char *name, size_t len, uint32_t *ret, struct wf_error *err);
+/* The number of a name that is there; UINT32_MAX. */
+uint32_t wf_members_find(const struct wf_members *m, const char *name, size_t len);
 /* A reference on the open file. -EIO it is missing, or no regular file, and the text names it; -ESTALE it is another than at its first
  * opening; or the system's error. */
 int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err);
