@@ -82,6 +82,8 @@ static bool hides(const struct stat *mountpoint, const char *file)
 	char *directory = NULL;
 	int fd = -1;
 	bool hidden = open_directory_of(file, &directory, &fd) == 0 && is_below(fd, mountpoint);
+	/* of a checkpoint that is a directory, its files */
+	hidden = hidden || is_below(open(file, O_PATH | O_DIRECTORY | O_CLOEXEC), mountpoint);
 	free(directory);
 	return hidden;
 }

@@ -297,6 +297,11 @@ def check_mount(kind):
         return
     s = Set(kind)
     mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    r = run(WEIGHTFS, s.dir, s.dir)
+    ok(r.returncode == 1 and "hides" in r.stderr, f"{kind}: not over its own files", r)
+    r = run(WEIGHTFS, "-o", "ro", s.dir, s.dir)
+    same((r.returncode, read(f"{s.dir}/step.1")), (0, s.want["step.1"][2]), f"{kind}: but to look at them")
+    run("fusermount3", "-u", s.dir)
     r = run(WEIGHTFS, s.dir, mnt)
     ok(r.returncode == 0, f"{kind}: mounts", r)
     try:
