@@ -233,6 +233,10 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	ck->refused = options->refused;
 	ck->refused_ctx = options->refused_ctx;
 	log_bad_companions(ck);
+	bool fault;
+	const char *note = wf_container_note(ck->container, &fault);
+	if (note)
+		wf_log_line(&ck->log, "%s", note);
 	if (ck->log.line && wf_tree_has_doubtful(ck->tree))
 		log_bad_tensors(ck);
 	*ret = ck;

@@ -133,6 +133,10 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 			report(&v, true, "storage %s: %s", wf_storage_key(ck->storages, i),
 			       wf_storage_problem(ck->storages, i));
 	}
+	bool fault = false;
+	const char *note = wf_container_note(ck->container, &fault);
+	if (note)
+		report(&v, fault, "%s", note);
 	const struct wf_companion *companion;
 	for (uint32_t i = 0; (companion = wf_container_companion(ck->container, i)); i++)
 		if (companion->problem[0])

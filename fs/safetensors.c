@@ -165,12 +165,12 @@ static void safetensors_release(struct fs *fs, uint64_t node, int flags)
 
 uint64_t fs_root_safetensors(struct fs *fs)
 {
-	return file_number(fs, WF_ROOT, MODEL);
+	return file_number(fs, wf_flat_root(fs->checkpoint), MODEL);
 }
 
 uint64_t fs_root_skipped(struct fs *fs)
 {
-	return file_number(fs, WF_ROOT, SKIPPED);
+	return file_number(fs, wf_flat_root(fs->checkpoint), SKIPPED);
 }
 
 const struct fs_tree fs_safetensors_tree = {.stat = safetensors_stat,

@@ -19,6 +19,8 @@ struct wf_composed;
 /* A number that every edit, commit or revert changes: what was composed under another one may say what is no longer so. */
 uint64_t wf_edition(struct wf_checkpoint *ck);
 
+/* The directory whose tensors are those of the checkpoint as a whole: the root; of a checkpoint of DeepSpeed `model`. */
+uint32_t wf_flat_root(struct wf_checkpoint *ck);
 /* The tensors below a directory of the tree as a safetensors file, names joined with '.': what safetensors.torch.save_file writes, with
  * the metadata {"format": "pt"}. Of tied tensors the first name, and the others in the metadata, as save_model does.
  * *ret_edition: the wf_edition of what it shows; NULL: not wanted.

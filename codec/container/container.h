@@ -73,8 +73,9 @@ bool wf_container_is_flat(const struct wf_container *c);
 /* Of those: the name, below the directory, of the k-th member file that holds bytes of record i, in the order of the bytes; NULL past
  * the last one, and in every other container. Valid as long as c is. */
 const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_t k);
-/* Of those, once the graph is loaded: what of the directory is not shown, in one line without a final newline; NULL. */
-const char *wf_container_note(const struct wf_container *c);
+/* Of those, once the graph is loaded: what of the directory is not shown, in one line without a final newline; NULL. *ret_fault: because
+ * something is wrong with it, and not because it is of a kind that is not put together. */
+const char *wf_container_note(const struct wf_container *c, bool *ret_fault);
 struct wf_source *wf_container_file(const struct wf_container *c); /* borrowed */
 const char *wf_container_prefix(const struct wf_container *c);     /* zip: without the slash; "" otherwise */
 bool wf_container_big_endian(const struct wf_container *c);        /* byteorder record says big */

@@ -273,8 +273,9 @@ const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_
 	return i < c->count && c->ops->shard ? c->ops->shard(c, i, k) : NULL;
 }
 
-const char *wf_container_note(const struct wf_container *c)
+const char *wf_container_note(const struct wf_container *c, bool *ret_fault)
 {
+	*ret_fault = c->note_is_fault;
 	return c->note;
 }
 

@@ -41,6 +41,7 @@ struct wf_container {
 	enum wf_container_kind kind;
 	bool big_endian;
 	bool flat;                  /* wf_container_is_flat, of a directory */
+	bool note_is_fault;         /* see wf_container_note */
 	bool fold_case;             /* names that differ in the case of ASCII letters only are one name */
 	struct wf_source *file;     /* own reference */
 	char *prefix;               /* owned; never NULL */

@@ -38,8 +38,8 @@ struct wf_directory_reader {
 	const char *read_only;
 };
 
-/* directory/huggingface.c */
-extern const struct wf_directory_reader wf_huggingface_reader;
+/* directory/huggingface.c, zero.c */
+extern const struct wf_directory_reader wf_huggingface_reader, wf_zero_reader;
 
 /* path: as a user gives it. Links are followed, but the name of a main file stays where it is: in the hub's cache it is a link, and the
  * others stand beside the link. Returns 0; for a directory that is no checkpoint -EISDIR and others, with a line that says what it is. */

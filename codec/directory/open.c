@@ -13,6 +13,7 @@
 
 static const struct wf_directory_reader *const readers[] = {
 	&wf_huggingface_reader,
+	&wf_zero_reader,
 };
 
 /* ---- a directory with one file ---- */

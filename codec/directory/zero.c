@@ -14,7 +14,7 @@
 
 #include "codec/bytes/util.h"
 #include "codec/directory/zero_inner.h"
-#include "codec/directory/zero.h"
+#include "codec/directory/directory.h"
 
 /* ---- putting together ---- */
 
@@ -126,6 +126,7 @@ static int make_note(struct zero_load *l)
 		r = asprintf(note, "%u of its files cannot be read, as %s: %s", n, broken->name, broken->problem);
 	else if (l->left_out > 0)
 		r = asprintf(note, "%u parameters stand in none of the files", l->left_out);
+	l->z->base.note_is_fault = n > 0 || l->left_out > 0;
 	if (r < 0)
 		*note = NULL;
 	return r < 0 ? wf_fail(l->err, -ENOMEM, "out of memory") : 0;
@@ -157,8 +158,7 @@ static int load(struct zero_load *l, wf_ref *ret_root)
 	if (r == 0 && (r = wf_space_source(z->space, &source)) < 0)
 		wf_fail(l->err, r, "out of memory");
 	if (r == 0) {
-		wf_source_unref(z->base.file);
-		z->base.file = source;
+		wf_container_set_file(&z->base, source);
 		z->space_taken = true;
 	}
 	return r;
@@ -264,30 +264,29 @@ static int open_files(struct zero *z, const char *directory, struct wf_error *er
 	return r;
 }
 
-static int open_zero(struct zero *z, const char *directory, struct wf_error *err)
+static int open_zero(struct zero *z, const char *directory, struct wf_source *main, struct wf_error *err)
 {
-	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
 	int r = zero_list(directory, &z->list, err);
+	if (r == 0 && z->list.count == 0)
+		r = wf_fail(err, -ESTALE, "its files are gone");
 	if (r == 0)
 		r = open_files(z, directory, err);
-	if (r == 0)
-		r = wf_members_open(wf_space_members(z->space), z->list.files[main_file(&z->list)].member, &file, err);
-	if (r == 0 && (r = wf_container_init(&z->base, &ops, WF_CONTAINER_ZERO, file)) < 0)
+	if (r == 0 && (r = wf_container_init(&z->base, &ops, WF_CONTAINER_ZERO, main)) < 0)
 		wf_fail(err, r, "out of memory");
 	return r;
 }
 
-int wf_zero_open(const char *path, struct wf_container **ret, struct wf_error *err)
+static int open_directory(const struct wf_directory *d, struct wf_source *main, struct wf_container **ret,
+			  struct wf_error *err)
 {
-	cleanup_free char *directory = NULL;
-	int r = zero_find(path, &directory, err);
-	if (r != 0)
-		return r;
+	cleanup_free char *directory = strndup(d->main, (size_t)(strrchr(d->main, '/') - d->main));
 	struct zero *z = calloc(1, sizeof *z);
-	if (!z)
+	if (!z || !directory) {
+		free(z);
 		return wf_fail(err, -ENOMEM, "out of memory");
+	}
 	z->base.ops = &ops;
-	r = open_zero(z, directory, err);
+	int r = open_zero(z, directory, main, err);
 	if (r < 0) {
 		wf_container_free(&z->base);
 		return r;
@@ -295,3 +294,32 @@ int wf_zero_open(const char *path, struct wf_container **ret, struct wf_error *e
 	*ret = &z->base;
 	return 0;
 }
+
+static int find(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
+{
+	struct zero_listing list = {0};
+	cleanup_free char *directory = NULL;
+	(void)ret_name;
+	if (!is_directory)
+		return 1;
+	int r = zero_find(path, &directory, err);
+	if (r != 0)
+		return r;
+	r = zero_list(directory, &list, err);
+	if (r == 0 && list.count == 0)
+		r = 1;
+	if (r == 0 && asprintf(ret_main, "%s/%s", directory, list.files[main_file(&list)].name) < 0) {
+		*ret_main = NULL;
+		r = wf_fail(err, -ENOMEM, "out of memory");
+	}
+	zero_listing_free(&list);
+	return r;
+}
+
+const struct wf_directory_reader wf_zero_reader = {
+	.find = find,
+	.open = open_directory,
+	.read_only =
+		"a checkpoint of DeepSpeed is read-only, for its parameters stand in pieces: commit to a new file with -o "
+		"output=FILE, or use wfctl export",
+};

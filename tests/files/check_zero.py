@@ -71,6 +71,24 @@ def check(name, wanted):
     tap.ok(status == 0, f"{name}: verify", out.decode() + err)
 
 
+def check_export(scratch):
+    """The model alone, under its own names; with an empty prefix all that is there."""
+    directory, out = os.path.join(ZERO, "stage3-groups"), os.path.join(scratch, "out.safetensors")
+    status, _, err = wfctl("export", directory, out)
+    tap.ok(status == 0, "export", err)
+    rows = rows_of(out)
+    tap.same(sorted(rows), sorted(p[6:] for p in rows_of(directory) if p.startswith("model/") and p != "model/head.weight"),
+             "export: the model's names, of tied ones the first")
+    tap.same([p for p in rows if content(out, p) != content(directory, "model/" + p)], [], "export: the same bytes")
+    status, _, err = wfctl("export", "--skip", "--prefix=optimizer", directory, out)
+    tap.ok(status == 0 and "scale.exp_avg" in rows_of(out), "export --prefix=optimizer", err)
+    tap.same(wfctl("attr", directory, "model/embed.weight", "user.torch.shard")[1].decode().strip(),
+             "zero_pp_rank_0_mp_rank_00_optim_states.pt, zero_pp_rank_1_mp_rank_00_optim_states.pt", "user.torch.shard names both files")
+    for verb in (("set", directory, "client/epoch", "8"), ("rm", directory, "model/scale"), ("mv", directory, "model/scale", "model/s")):
+        status, _, err = wfctl(*verb)
+        tap.ok(status == 1 and "read-only" in err and err.count("\n") == 1, f"{verb[0]}: refused in one line", err)
+
+
 def copy_of(name, scratch):
     target = os.path.join(scratch, name)
     shutil.rmtree(target, ignore_errors=True)
@@ -96,6 +114,8 @@ def check_damaged(scratch):
     os.truncate(broken, 700)
     tap.ok("model/scale" in readable(directory, "model/") and "model/first.bias" not in readable(directory, "model/"),
            "a rank's file is cut: the same")
+    status, _, err = wfctl("verify", directory)
+    tap.ok(status == 1 and "zero_pp_rank_1_mp_rank_00_optim_states.pt" in err, "and verify names it", err)
     for name, made, word in (("mp_rank_01_model_states.pt", "mp_rank_00_model_states.pt", "tensor-parallel"),
                              ("layer_3_expert_0_mp_rank_00_model_states.pt", "mp_rank_00_model_states.pt", "experts"),
                              ("layer_00-model_00-model_states.pt", "mp_rank_00_model_states.pt", "pipeline"),
@@ -124,6 +144,7 @@ def main():
     for name, wanted in sorted(manifest.items()):
         check(name, wanted)
     with tempfile.TemporaryDirectory() as scratch:
+        check_export(scratch)
         check_damaged(scratch)
         check_refused(scratch)
     tap.done()
