@@ -29,7 +29,7 @@ static int find_prefix(struct wf_checkpoint *ck, const char *prefix, wf_ino *ret
 {
 	cleanup_free char *path = strdup(prefix ? prefix : "");
 	char *rest = path, *name;
-	*ret = prefix ? WF_INO_ROOT : wf_names_start(ck);
+	*ret = prefix ? WF_INO_ROOT : wf_whole_start(ck);
 	if (!path)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	while ((name = strsep(&rest, "/"))) {

@@ -175,20 +175,10 @@ static int step(struct names *w)
 	}
 }
 
-wf_ino wf_names_start(struct wf_checkpoint *ck)
-{
-	uint32_t position;
-	if (wf_container_kind_of(ck->container) != WF_CONTAINER_ZERO ||
-	    wf_tree_lookup(ck->tree, WF_INO_ROOT, "model", &position) < 0)
-		return WF_INO_ROOT;
-	wf_ino ino = wf_tree_dir(ck->tree, WF_INO_ROOT)->entries[position].ino;
-	return wf_tree_dir(ck->tree, ino) ? ino : WF_INO_ROOT;
-}
-
 uint32_t wf_flat_root(struct wf_checkpoint *ck)
 {
 	pthread_rwlock_rdlock(&ck->lock);
-	wf_ino ino = wf_names_start(ck);
+	wf_ino ino = wf_whole_start(ck);
 	pthread_rwlock_unlock(&ck->lock);
 	return ino;
 }

@@ -25,9 +25,6 @@ struct wf_named {
 	bool beside;                    /* it is left out because it is no part of what is told, and of no object */
 };
 
-/* Where the names of the checkpoint as a whole begin: at the root; of DeepSpeed's at `model`, for that is what one asks for, and the rest
- * is what it was put together of. */
-wf_ino wf_names_start(struct wf_checkpoint *ck);
 /* each() returning non-zero ends it. Returns that; -ENOENT, -ENOTDIR, -ENOMEM. */
 int wf_each_named(struct wf_checkpoint *ck, wf_ino dir, int (*each)(void *ctx, const struct wf_named *named),
 		  void *ctx);

@@ -48,7 +48,7 @@ static void print_list(const struct wf_skipped *skipped, uint32_t most, struct w
 static int read_all(struct wf_checkpoint *ck, const char *(*refuses)(const struct wf_named *n), struct wf_flat *flat,
 		    struct wf_skipped *skipped, struct wf_error *err)
 {
-	int r = wf_flat_read(ck, wf_names_start(ck), refuses, flat, skipped);
+	int r = wf_flat_read(ck, wf_whole_start(ck), refuses, flat, skipped);
 	return r < 0 ? wf_fail(err, r, "%s",
 			       r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r))
 		     : 0;
@@ -77,6 +77,21 @@ static void tell_left_out(struct wf_checkpoint *ck, const char *target, const st
 	wf_buffer_free(&list);
 }
 
+/* Edits of what is not written at all. */
+static int refuse_outside(struct wf_checkpoint *ck, const char *target, struct wf_error *err)
+{
+	wf_ino ino = wf_edits_outside(ck);
+	struct wf_buffer path = WF_BUFFER_INIT;
+	if (ino == WF_NO_INO)
+		return 0;
+	wf_tree_path(ck->tree, ino, &path);
+	int r = wf_fail(err, -EOPNOTSUPP,
+			"%s takes what is in model/ alone, and %s was edited: wfctl discard drops these edits", target,
+			path.data && path.len > 0 ? path.data : "the directory above it");
+	wf_buffer_free(&path);
+	return r;
+}
+
 /* The flat dictionary that is going to be written, whole or not at all. */
 static int read_flat(struct wf_checkpoint *ck, const char *target, const char *(*refuses)(const struct wf_named *n),
 		     struct wf_flat *ret, struct wf_error *err)
@@ -84,6 +99,8 @@ static int read_flat(struct wf_checkpoint *ck, const char *target, const char *(
 	struct wf_skipped skipped = {0};
 	pthread_rwlock_rdlock(&ck->lock);
 	int r = read_all(ck, refuses, ret, &skipped, err);
+	if (r == 0)
+		r = refuse_outside(ck, target, err);
 	pthread_rwlock_unlock(&ck->lock);
 	if (r == 0 && skipped.lost > 0)
 		r = refuse(ck, target, &skipped, err);

@@ -98,7 +98,7 @@ void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 	if (wf_storage_get(ck->storages, storage)->persids < 2 || find_viewers(ck, storage) < 0)
 		return;
 	for (uint32_t i = 0; i < ck->edits->viewers_count; i++)
-		wf_edit_stamp(ck, ck->edits->viewers[i], true);
+		wf_edit_stamp_viewer(ck, ck->edits->viewers[i]);
 }
 
 void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)

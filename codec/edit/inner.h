@@ -30,6 +30,7 @@
 #include "codec/edit/hide_inner.h"
 #include "codec/edit/record_inner.h"
 #include "codec/edit/state.h"
+#include "codec/edit/times_inner.h"
 
 #define WF_REFUSED_MAX 64u
 
@@ -123,6 +124,10 @@ struct wf_edits {
 	struct wf_buffer payload;
 	wf_ino writing;     /* the file that wf_storage_write is called for */
 	wf_ino overwriting; /* a file whose bytes of before are kept, or WF_NO_INO */
+	uint64_t *
+		inside; /* marks of the nodes that a commit takes, as they were before the first edit; NULL: not looked for */
+	uint32_t inside_count;
+	wf_ino outside;     /* the first node that was edited and that it does not take (edit/outside.c); WF_NO_INO */
 	bool types_changed; /* wf_edits_types_changed */
 	bool structural;    /* wf_edits_structural */
 	char **refused; /* paths of content that did not fit when nobody was there to hear it; WF_REFUSED_MAX of them */
@@ -234,21 +239,6 @@ void wf_edit_forget_homes(struct wf_checkpoint *ck); /* the commit is done: what
 /* edit/refuse.c */
 /* Says why r is -EPERM, where names of one of the directories cannot change. */
 void wf_edit_explain(const struct wf_checkpoint *ck, int r, wf_ino dir, wf_ino new_dir);
-
-/* edit/times.c */
-/* The entry was edited now. content: what reading it gives (a directory: its names), so that mtime follows, too. */
-void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content);
-/* The order of the directory's entries is another, though no edit named it: a listing that somebody keeps is stale. */
-void wf_edit_reordered(struct wf_checkpoint *ck, wf_ino dir);
-void wf_edit_stamp_made(struct wf_checkpoint *ck, wf_ino dir, wf_ino ino); /* a new entry of the directory */
-/* An edit of one or two names: the directories, and the files that stood there before it. */
-struct wf_names_edit {
-	wf_ino dir, new_dir, file, replaced; /* WF_NO_INO: none */
-};
-struct wf_names_edit wf_edit_before(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir,
-				    const char *new_name);                         /* new_name may be NULL */
-void wf_edit_stamp_names(struct wf_checkpoint *ck, const struct wf_names_edit *e); /* it is done */
-void wf_edit_replay_time(struct wf_checkpoint *ck);                                /* before a replay */
 
 /* edit/view.c */
 /* What a writer goes on from: pending content, or that of the object. */

@@ -68,6 +68,7 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	free(e->put_off);
 	wf_edits_drop_next(e);
 	free(e->touched);
+	free(e->inside);
 	free(e->storage_of_record);
 	wf_buffer_free(&e->pieces);
 	free(e->last_path);

@@ -83,6 +83,11 @@ void wf_edits_end_commit(struct wf_checkpoint *ck); /* what was left out is ther
 /* For wf_status: appends JSON. Shapes that are others than at the last commit, and content that was refused. */
 void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);
 /* Whether a tensor has another dtype, shape, storage, location or requires_grad since the last commit. */
+/* The directory whose tensors are the checkpoint as a whole: the root; of DeepSpeed `model`, for that is what one asks for, and the rest is
+ * what it was put together of. The lock is held. */
+wf_ino wf_whole_start(const struct wf_checkpoint *ck);
+/* A node that was edited and is not in it; WF_NO_INO. */
+wf_ino wf_edits_outside(const struct wf_checkpoint *ck);
 bool wf_edits_types_changed(const struct wf_checkpoint *ck);
 /* Whether an edit since the last commit changes the pickle: always so but for bytes of tensors. */
 bool wf_edits_structural(const struct wf_checkpoint *ck);

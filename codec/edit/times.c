@@ -40,7 +40,7 @@ void wf_edits_looks(const struct wf_checkpoint *ck, wf_ino ino, struct wf_looks 
 		*ret = (struct wf_looks){.atime = base, .mtime = base, .ctime = base};
 }
 
-void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content)
+static void stamp(struct wf_checkpoint *ck, wf_ino ino, bool content)
 {
 	struct wf_looks *l = looks_of(ck, ino);
 	if (!l)
@@ -48,6 +48,17 @@ void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content)
 	l->ctime = now(ck);
 	if (content)
 		l->mtime = l->ctime;
+}
+
+void wf_edit_stamp(struct wf_checkpoint *ck, wf_ino ino, bool content)
+{
+	stamp(ck, ino, content);
+	wf_edit_note_outside(ck, ino);
+}
+
+void wf_edit_stamp_viewer(struct wf_checkpoint *ck, wf_ino ino)
+{
+	stamp(ck, ino, true);
 }
 
 void wf_edit_stamp_made(struct wf_checkpoint *ck, wf_ino dir, wf_ino ino)

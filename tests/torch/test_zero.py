@@ -211,6 +211,23 @@ def check_mount(scratch):
     from safetensors.torch import load_file
     want = {("renamed" if k == "b" else k): v for k, v in z.model().items() if k != "a2"}
     same(differences(load_file(out), want), "", "it holds the model, as edited")
+    for name, edit in {"a value": lambda: open(f"{point}/client/global_steps", "w").write("9\n"), "a moment": lambda: os.remove(f"{point}/optimizer/a/step"),
+                       "a file's tensor": lambda: os.rename(f"{point}/files/{rank_name(0, 'optim')}", f"{point}/model/x"),
+                       "the root": lambda: os.mkdir(f"{point}/more")}.items():
+        subprocess.run([WEIGHTFS, "-o", "output=" + out, directory, point], check=True)
+        edit()
+        before = os.stat(out)
+        status, _, err = wfctl("umount", point)
+        ok(status == 1 and "model/ alone" in err and err.count("\n") == 1, f"{name} was edited, which the output does not take: refused", err)
+        wfctl("discard", point)
+        status, _, err = wfctl("umount", point)
+        ok(status == 0 and os.stat(out).st_mtime_ns == before.st_mtime_ns, f"{name}: discarded", err)
+    subprocess.run([WEIGHTFS, "-o", "output=" + out, directory, point], check=True)
+    with open(f"{point}/model/n", "r+b") as f:  # a buffer, which stands in files, too
+        f.write(bytes(24))
+    status, _, err = wfctl("umount", point)
+    ok(status == 0, "a tensor of the model that is in a file as it is", err)
+    same(load_file(out)["n"].tolist(), [0, 0, 0], "it is written")
     same(sorted(os.listdir(directory)), ["global_step3", "latest"], "nothing was written into the directory")
 
 
