@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints in several files, beside the same work on one.
 
-Usage: contrib/bench/run directories [open] [rename]        WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
+Usage: contrib/bench/run directories [open] [rename] [zero]        WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
+                                                              WEIGHTFS_BENCH_GIB: the size of the model of zero (default 1)
+
+What zero_to_fp32 takes is told where the interpreter has deepspeed and huggingface_hub.
 """
+import importlib.util
 import json
 import os
 import resource
+import shutil
 import struct
 import subprocess
 import sys
 
 from common import WFCTL, alternate, finish, report, scratch, timed
+from views import PYTHON, resident_kib, synced
 
 
 def shard(path, tensors):
@@ -68,7 +74,58 @@ def rename(top):
     report("a rename in 8 shards / in one file of that size", sides["eight"] / sides["one"], ceiling=1.2)
 
 
-ALL = {"open": open_and_list, "rename": rename}
+RANKS = 8
+# The vectors stand for the moments, too, which are not written again: nobody reads them here.
+ZERO = """
+import os, sys, torch
+from collections import OrderedDict
+directory, count, ranks = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.makedirs(directory + "/global_step1")
+open(directory + "/latest", "w").write("global_step1")
+shapes = OrderedDict((f"layers.{i}.weight", torch.Size([4096, 1024])) for i in range(count))
+for r in range(ranks):
+    name = f"{directory}/global_step1/zero_pp_rank_{r}_mp_rank_00_"
+    torch.save({"module": OrderedDict((k, torch.zeros(0)) for k in shapes), "buffer_names": [], "param_shapes": [shapes],
+                "shared_params": {}, "ds_version": "0.19.8"}, name + "model_states.pt")
+    v = torch.rand(count * (1 << 22) // ranks)
+    torch.save({"optimizer_state_dict": {"zero_stage": 3, "partition_count": ranks, "fp32_flat_groups": [v], "optimizer_state_dict":
+                {"state": {0: {"step": torch.tensor(1.0), "exp_avg": v, "exp_avg_sq": v}}, "param_groups": [{"params": [0]}]}}},
+               name + "optim_states.pt")
+"""
+TO_FP32 = """
+import os, sys
+os.environ["DS_ACCELERATOR"] = "cpu"
+from deepspeed.utils.zero_to_fp32 import convert_zero_checkpoint_to_fp32_state_dict
+convert_zero_checkpoint_to_fp32_state_dict(sys.argv[1], sys.argv[2], max_shard_size="1TB", safe_serialization=True)
+"""
+
+
+def zero(work):
+    count = int(float(os.environ.get("WEIGHTFS_BENCH_GIB", "1")) * 64)
+    source, ours, copy, theirs = f"{work}/zero", f"{work}/ours.safetensors", f"{work}/copy", f"{work}/theirs"
+    subprocess.run([PYTHON, "-c", ZERO, source, str(count), str(RANKS)], check=True)
+    subprocess.run([WFCTL, "export", source, ours], check=True)
+    whole = f"{work}/whole.safetensors"
+    os.rename(ours, whole)
+    peer = {}
+    command = [PYTHON, "-c", TO_FP32, source, theirs]
+    if importlib.util.find_spec("deepspeed") and importlib.util.find_spec("huggingface_hub"):
+        def convert():
+            shutil.rmtree(theirs, ignore_errors=True)
+            return synced(command)
+        peer["peer"] = convert
+    t = alternate(3, cp=lambda: synced(["cp", "--reflink=never", whole, copy], copy),
+                  wfctl=lambda: synced([WFCTL, "export", source, ours], ours), **peer)
+    report(f"export of ZeRO-3, {RANKS} ranks: time / cp --reflink=never time", t["wfctl"] / t["cp"], ceiling=1.3)
+    report("export of ZeRO-3: resident memory", resident_kib([WFCTL, "export", source, ours]) / 1024, ceiling=64, unit=" MiB")
+    if peer:
+        report("zero_to_fp32 time / export time", t["peer"] / t["wfctl"], floor=1)
+        shutil.rmtree(theirs, ignore_errors=True)
+        print(f"    zero_to_fp32: {resident_kib(command) / 1024:.0f} MiB")
+        subprocess.run(["cmp", ours, f"{theirs}/model.safetensors"], check=True)
+
+
+ALL = {"open": open_and_list, "rename": rename, "zero": zero}
 for name in sys.argv[1:] or ALL:
     with scratch() as where:
         ALL[name](where)
