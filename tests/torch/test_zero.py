@@ -20,7 +20,7 @@ from tap import same
 from zerokit import Zero, rank_name, rewrite
 
 WEIGHTFS, WFCTL = programs(os.path.abspath(sys.argv[1]))
-ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 25
+ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 15
 FIRST = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 
 
@@ -186,6 +186,57 @@ def check_lies(scratch):
         same(differences({k: v for k, v in got.items() if k != "extra"}, want), "", f"{name}: all is there")
 
 
+def check_damage(scratch):
+    """Bytes that are others: an answer in words, soon."""
+    r = random.Random(1)
+    wrong = []
+    for i in range(40):
+        directory = os.path.join(scratch, "damaged")
+        shutil.rmtree(directory, ignore_errors=True)
+        inside = small(r.choice([1, 2, 3])).write(directory)
+        file = os.path.join(inside, r.choice(os.listdir(inside)))
+        with open(file, "r+b") as f:
+            data = bytearray(f.read())
+            for _ in range(r.choice([1, 3, 30])):
+                data[r.randrange(len(data))] = r.randrange(256)
+            f.seek(0)
+            f.write(data)
+        for verb in ("ls", "verify"):
+            status, _, err = wfctl(verb, directory)
+            if status not in (0, 1) or (status and not err):
+                wrong.append(f"{i}: {verb}: {status} {err}")
+    same(wrong, [], "damaged files: wfctl says what is wrong, and ends")
+
+
+def check_many(scratch):
+    """More files than may be open."""
+    z = Zero([{"a": torch.arange(3000.0).reshape(60, 50), "b": torch.arange(7.0)}], 300, 3)
+    directory = os.path.join(scratch, "many")
+    z.write(directory)
+    out = os.path.join(scratch, "many.pt")
+    r = subprocess.run(["sh", "-c", 'ulimit -n 256; "$1" export "$2" "$3" && "$1" verify "$2"', "sh", WFCTL, directory, out], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.PIPE, text=True)
+    ok(r.returncode == 0 and not differences(torch.load(out), z.model()), "300 ranks with 256 descriptors", r.stderr)
+
+
+# ---- by Python ----
+
+def check_python(scratch):
+    import weightfs
+    z, directory = small(3), os.path.join(scratch, "python")
+    z.write(directory)
+    os.environ["PATH"] = os.path.dirname(WFCTL) + os.pathsep + os.environ["PATH"]
+    loaded = weightfs.load(directory)
+    same(differences(dict(loaded["model"]), z.model()), "", "weightfs.load of a directory")
+    same(loaded["model"]["a"].data_ptr(), loaded["model"]["a2"].data_ptr(), "weightfs.load: a shared parameter is one")
+    with weightfs.open(directory) as c:
+        same(differences({k: c["model"][k] for k in c["model"]}, z.model()), "", "weightfs.open of a directory")
+        info = c.info("model/a")
+        same([os.path.basename(run[0]) for run in info["runs"]], [rank_name(0, "optim"), rank_name(1, "optim")], "runs name the files")
+        got = b"".join(open(path, "rb").read()[at:at + n] for path, at, n in info["runs"])
+        same(got, z.model()["a"].numpy().tobytes(), "and their bytes are the tensor's")
+
+
 # ---- in a mount ----
 
 def check_mount(scratch):
@@ -203,6 +254,10 @@ def check_mount(scratch):
     wfctl("export", directory, out)
     with open(out, "rb") as f, open(f"{point}/.weightfs/model.safetensors", "rb") as g:
         same(f.read(), g.read(), ".weightfs/model.safetensors is what export writes")
+    wfctl("umount", point)
+    subprocess.run([WEIGHTFS, "-o", "ro,map_location=cpu,preload", directory, point], check=True)
+    with open(f"{point}/model/a", "rb") as f:
+        same((f.read(), os.getxattr(f.name, "user.torch.device")), (z.model()["a"].numpy().tobytes(), b"cpu"), "preloaded: placed, the same bytes")
     wfctl("umount", point)
     subprocess.run([WEIGHTFS, "-o", "output=" + out, directory, point], check=True)
     os.rename(f"{point}/model/b", f"{point}/model/renamed")
@@ -236,6 +291,9 @@ def main():
         for seed in range(FIRST, FIRST + ROUNDS):
             check_random(seed, scratch)
         check_lies(scratch)
+        check_damage(scratch)
+        check_many(scratch)
+        check_python(scratch)
         check_mount(scratch)
     done()
 
