@@ -97,8 +97,8 @@ int wf_lookalike_directory(const char *path, struct wf_error *err)
 	if (f.deepspeed || (f.latest && f.folders > 0))
 		return wf_fail(
 			err, -EOPNOTSUPP,
-			"this is a folder of DeepSpeed, which this version does not open: open the files in it one by "
-			"one, or make one file of them with the zero_to_fp32.py that stands there");
+			"this is a folder of DeepSpeed, but its files are not those that make a checkpoint: name the "
+			"folder of a tag that holds mp_rank_00_model_states.pt or those of the ranks");
 	if (f.index)
 		return wf_fail(
 			err, -EOPNOTSUPP,
