@@ -36,6 +36,7 @@
 struct wf_pickle_place {
 	uint64_t start, end; /* from the opcode on; to the end of the string, or of what the frame holds */
 	wf_ref string;       /* WF_NIL: a frame */
+	uint8_t op;
 };
 struct wf_pickle_places {
 	struct wf_pickle_place *all;

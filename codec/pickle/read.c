@@ -271,7 +271,8 @@ static int note_place(struct pickle_machine *m, uint8_t op)
 		return rc == -E2BIG ? wf_pickle_refused(m, rc, "more than %u strings", p->count) : wf_pickle_no_room(m);
 	p->all[p->count++] = (struct wf_pickle_place){.start = m->op_at,
 						      .end = m->in.pos + (string ? 0 : m->framed),
-						      .string = string ? m->stack[m->depth - 1] : WF_NIL};
+						      .string = string ? m->stack[m->depth - 1] : WF_NIL,
+						      .op = op};
 	return 0;
 }
 

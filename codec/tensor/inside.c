@@ -113,15 +113,14 @@ static int by_string(const void *key, const void *element)
 	return r < of ? -1 : r > of;
 }
 
-static int note(struct wf_source *s, const struct uses *u, const struct wf_pickle_places *strings, wf_ref array,
-		wf_ref data, struct wf_inside *ret)
+static void note(const struct uses *u, const struct wf_pickle_places *strings, wf_ref array, wf_ref data,
+		 struct wf_inside *ret)
 {
 	const struct wf_pickle_place *p =
 		strings->count ? bsearch(&data, strings->all, strings->count, sizeof *p, by_string) : NULL;
-	if (!p)
-		return 0; /* made by a call, as no bytes are */
-	*ret = (struct wf_inside){.start = p->start, .end = p->end, .shared = !is_alone(u, array, data)};
-	return wf_source_read(s, p->start, &ret->op, 1);
+	if (p) /* else made by a call, as no bytes are */
+		*ret = (struct wf_inside){
+			.start = p->start, .end = p->end, .op = p->op, .shared = !is_alone(u, array, data)};
 }
 
 /* Frames go to the end, out of the way of the strings, whose objects are in the order in which they were made. */
@@ -149,8 +148,8 @@ static uint32_t next_inside(const struct wf_storages *ss, uint32_t i)
 	return i;
 }
 
-static int fill(struct wf_source *s, const struct wf_graph *g, const struct wf_storages *ss,
-		struct wf_pickle_places *places, struct wf_insides *ret)
+static int fill(const struct wf_graph *g, const struct wf_storages *ss, struct wf_pickle_places *places,
+		struct wf_insides *ret)
 {
 	struct uses u = {.g = g, .limit = wf_graph_limit(g)};
 	cleanup_free unsigned char *of = u.of = calloc(u.limit, 1);
@@ -167,7 +166,7 @@ static int fill(struct wf_source *s, const struct wf_graph *g, const struct wf_s
 		if (i >= ret->count)
 			return -EUCLEAN;
 		if (data != WF_NIL)
-			r = note(s, &u, places, o, data, &ret->all[i]);
+			note(&u, places, o, data, &ret->all[i]);
 		i = next_inside(ss, i + 1);
 	}
 	return r;
@@ -191,7 +190,7 @@ int wf_insides_find(const struct wf_container *c, const struct wf_storages *ss, 
 	r = wf_pickle_read(g, s, 0, wf_source_size(s), &reader, &root, &end, err);
 	if (r < 0)
 		return r;
-	r = fill(s, g, ss, &places, &t);
+	r = fill(g, ss, &places, &t);
 	if (r < 0) {
 		wf_insides_free(&t);
 		return wf_fail(err, r, "the arrays inside the pickle cannot be found again: %s", strerror(-r));
