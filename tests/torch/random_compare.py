@@ -21,6 +21,7 @@ def as_json(text):
 class Comparing:
     def compare_mount(self):
         todo = [((), self.model | self.aside)]
+        inodes, containers = {}, {}
         while todo:
             where, m = todo.pop()
             names = [e.decode() for e in os.listdir(os.fsencode(os.path.join(self.mnt, *map(str, where))))]
@@ -32,6 +33,10 @@ class Comparing:
                 path = self.path(where, k)
                 if isinstance(v, dict):
                     todo.append(((*where, k), v))
+                    # two empty ones look alike, and after a kill nothing else tells which of them a link leads to
+                    inode = os.stat(path).st_ino
+                    if inodes.setdefault(id(v), inode) != inode or containers.setdefault(inode, id(v)) != id(v):
+                        raise Mismatch(f"{where} {k}: another container")
                     kind = {dict: b"dict", OrderedDict: b"collections.OrderedDict"}.get(type(v))
                     if kind and os.getxattr(path, "user.torch.class") != kind:  # empty ones look alike in all else
                         raise Mismatch(f"{where} {k}: a mapping that is no {kind.decode()}")
