@@ -67,6 +67,8 @@ int wf_outline_fill(struct outliner *m, enum outline_kind kind, uint32_t start)
 		return OUTLINE_NOT_KNOWN;
 	if (!to)
 		return outline_kind(m->stack[start - 1]) == UNKNOWN ? 0 : OUTLINE_NOT_KNOWN;
+	if (n == 0) /* CPython writes an empty batch after 1000 items */
+		return 0;
 	int r = wf_array_reserve(&to->values, &to->capacity, (uint64_t)to->count + n, sizeof *to->values, UINT32_MAX);
 	if (r < 0)
 		return r;

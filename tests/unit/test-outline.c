@@ -60,6 +60,8 @@ static const struct {
 	const char *drawn; /* NULL: not known */
 } cases[] = {
 	{LIT("\x80\2}q\0."), "{}"},
+	{LIT("\x80\2}(u."), "{}"},
+	{LIT("\x80\2}X\1\0\0\0l](es."), "{l:f}"},
 	{LIT("\x80\2}q\0X\1\0\0\0aq\1K\1s."), "{a:f}"},
 	{LIT("\x80\2}q\0(X\1\0\0\0aNX\1\0\0\0bG\0\0\0\0\0\0\0\0X\1\0\0\0c\x8a\5aaaaau."), "{a:f,b:f,c:f}"},
 	{LIT("\x80\4\x95\xe\0\0\0\0\0\0\0}\x94\x8c\1a\x94}\x94\x8c\1b\x94\x88ss."), "{a:{b:f}}"},
