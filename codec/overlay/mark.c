@@ -200,6 +200,27 @@ static int settle_committed(struct wf_overlay *ov, const struct wf_overlay_base 
 	return begun ? go_on_from(ov, err) : drop_committed(ov, err);
 }
 
+/* The edits are in an output, which is no base of what is opened here: the log goes on as in the mount that made them. Scratch entries
+ * are in it alone, and the next commit writes all of its edits once more. */
+static int resume_log(struct wf_overlay *ov, bool *ret)
+{
+	struct wf_overlay_base header;
+	bool found = false;
+	*ret = false;
+	int r = wf_overlay_read_header(ov, "log", &header, &found, NULL);
+	if (r == -ENOMEM || r == -EIO)
+		return r;
+	if (r < 0 || !found || !wf_overlay_base_equal(&header, &ov->base)) {
+		wf_overlay_forget_log(ov);
+		return 0;
+	}
+	wf_overlay_written(ov);
+	if (ov->writable)
+		wf_log_line(&ov->log, "%s: the last commit is complete", ov->target);
+	*ret = true;
+	return 0;
+}
+
 static int settle_append(struct wf_overlay *ov, enum wf_mark_kind kind, const struct wf_overlay_base *b,
 			 struct wf_error *err)
 {
@@ -223,7 +244,7 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 {
 	int kind;
 	struct wf_overlay_base mark, header;
-	bool found = false, done = false;
+	bool found = false, done = false, resumed = false;
 	int r = wf_overlay_base_of(ov->file_fd, UINT64_MAX, &ov->base);
 	if (r < 0)
 		return wf_fail(err, r, "%s: %s", ov->checkpoint, strerror(-r));
@@ -231,7 +252,9 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 	r = read_mark(ov, &kind, &mark, err);
 	bool committed = r == 0 && kind == MARK_REPLACE && (!ov->elsewhere || target_now(ov, &now) == 0) &&
 			 wf_overlay_base_equal(&now, &mark);
-	if (committed)
+	if (committed && ov->elsewhere && (r = resume_log(ov, &resumed)) < 0)
+		return wf_fail(err, r, "%s: %s", ov->directory, strerror(-r));
+	if (committed && !resumed)
 		r = settle_committed(ov, &now, &done, err);
 	else if (r == 0 && (kind == MARK_APPEND || kind == MARK_IN_PLACE))
 		r = settle_append(ov, (enum wf_mark_kind)kind, &mark, err);
@@ -239,7 +262,7 @@ static int settle_edits(struct wf_overlay *ov, struct wf_error *err)
 		return r;
 	if (committed) {
 		found = true;
-		header = now;
+		header = resumed ? ov->base : now;
 	} else {
 		r = wf_overlay_read_header(ov, "log", &header, &found, err);
 	}

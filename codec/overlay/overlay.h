@@ -52,8 +52,9 @@
  *   seal_append()              mark T      as of an append
  *   (failure: cut_back, commit_abort)      P = B: replay
  *
- *   A commit to a target of another format is a REPLACE that ends with written() in place of committed(): log and mark stay, P (the target)
- *   is T, and the next edit takes the mark away first, so that an opening after it replays the whole log on B.
+ *   A commit to a target of another format is a REPLACE that ends with written() in place of committed(): log and mark stay, and P (the
+ *   target) is T. An opening of B with that target replays the log, and nothing of it is pending. The next edit takes the mark away first:
+ *   from then on all of the log is. So is a target of the same format that was renamed and not cleared.
  *
  *   P is neither B nor T: -ESTALE, nothing is touched; a reader shows the file alone. P is compared by its content, so
  *   that one that was copied, restored or touched counts as itself; B and T need no more than that (overlay/base.c).
@@ -235,7 +236,7 @@ int wf_overlay_end_next(struct wf_overlay *ov, int r);
  * or an error of looking at fd, after which no edit may be recorded. */
 int wf_overlay_committed(struct wf_overlay *ov, int fd, bool (*keep)(void *ctx, uint32_t number), void *ctx);
 /* In place of wf_overlay_committed, where the target has another format and is no base: the log goes on, from the same base. Nothing
- * is pending, and the mark stays until the next edit: an opening until then finds that the edits are in the target. */
+ * is pending, and the mark stays until the next edit: an opening until then goes on from there. */
 void wf_overlay_written(struct wf_overlay *ov);
 /* Whether the log has edits that are in such a target: dropping it would take them from the mount, too. */
 bool wf_overlay_goes_on(const struct wf_overlay *ov);

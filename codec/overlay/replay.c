@@ -289,6 +289,8 @@ int wf_overlay_replay(struct wf_overlay *ov, int (*apply)(void *, uint8_t, const
 		ov->edits++;
 		ov->pending += (l.header[WF_RECORD_AT_FLAGS] & WF_RECORD_PENDING) != 0;
 	}
+	if (ov->written) /* they are in the target */
+		ov->pending = 0;
 	ov->log_bytes = l.pos;
 	ov->named_below = ov->files_count;
 	end_reading(&l);
