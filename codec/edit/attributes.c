@@ -304,6 +304,17 @@ static bool declares_record(const struct wf_file *f, const char *name, const cha
 	       wf_dtype_from_numpy(value, &big_endian) == WF_DTYPE_INVALID;
 }
 
+/* The shape that the tensor has, whatever its content is on the way to: a copy that empties it first says so before the bytes come. */
+static bool is_own_shape(const struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	struct wf_tensor t;
+	int64_t shape[WF_MAX_NDIM];
+	uint32_t ndim;
+	int free_dim;
+	return !strcmp(name, "user.torch.shape") && wf_shape_parse(value, shape, &ndim, &free_dim) == 0 &&
+	       wf_edit_tensor(ck, ino, &t) == 0 && ndim == t.ndim && !memcmp(shape, t.shape, ndim * sizeof *shape);
+}
+
 static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
@@ -331,6 +342,8 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		if (said < 0)
 			return said;
 	}
+	if (wf_edit_is_kept(ck, ino) && (has_text(ck, ino, name, value) || is_own_shape(ck, ino, name, value)))
+		return 0;
 	int kept = wf_edit_check_pickle(ck, ino);
 	if (kept < 0)
 		return kept;

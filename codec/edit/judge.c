@@ -151,7 +151,7 @@ static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
 	bool same = r == 0 && !in_place && wf_tensor_has_type(type, &t);
 	bool array = t.kind == WF_TENSOR_NUMPY;
 	bool alone = in_place || (wf_edit_sole_view(ck, &t) && t.contiguous);
-	bool kept = (wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck)) || wf_edit_is_companion(ck, ino);
+	bool kept = wf_edit_is_kept(ck, ino);
 	if (same && (!alone || kept) && (array || !wf_layout_overlaps(&t))) {
 		/* other views see it, or the pickle has no place for another storage; the old bytes are gone then */
 		r = write_back(ck, ino, &t, f->storage);

@@ -59,6 +59,11 @@ bool wf_edit_is_companion(struct wf_checkpoint *ck, wf_ino ino)
 	return wf_tree_has_companions(ck->tree) && wf_edit_each_entry(ck, ino, in_companion, ck) == 1;
 }
 
+bool wf_edit_is_kept(struct wf_checkpoint *ck, wf_ino ino)
+{
+	return (wf_edit_pending(ck, ino) && !wf_checkpoint_rewritable(ck)) || wf_edit_is_companion(ck, ino);
+}
+
 int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino)
 {
 	if (!ck->edits->replaying && wf_edit_is_companion(ck, ino))

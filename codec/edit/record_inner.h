@@ -80,6 +80,8 @@ int wf_edit_check_names(struct wf_checkpoint *ck);
 int wf_edit_check_pickle(struct wf_checkpoint *ck, wf_ino ino);
 /* Whether the entry is one of a pickle beside the object's, which no commit writes. */
 bool wf_edit_is_companion(struct wf_checkpoint *ck, wf_ino ino);
+/* Whether the pickle that holds the entry is kept as it is: wf_edit_check_pickle, without a refusal. */
+bool wf_edit_is_kept(struct wf_checkpoint *ck, wf_ino ino);
 /* The same for the bytes of a tensor or of a storage: those of an array stand in the pickle, and can be written over there, as a rule. */
 int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t);
 int wf_edit_check_storage(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);

@@ -365,6 +365,38 @@ def check_output(w):
         os.unlink(out)
 
 
+def check_verbs(w):
+    """What brings its own type along, and has that of the constant: copies between archives, .npy files, by wfctl and through a mount."""
+    import numpy
+    torch.jit.save(KINDS["frozen convolution"][0](), w.file)
+    constants = unpickle(w.file)
+    i = next(i for i, c in enumerate(constants) if c.dtype == torch.float32 and c.dim() == 1)
+    key, n, donor = f"constants/{i}", constants[i].numel(), w.file + ".donor"
+    shutil.copyfile(w.file, donor)
+    npy = os.path.join(w.dir, "own.npy")
+    for k, words in enumerate((["set", w.file, key, "--file", npy], ["cp", f"{donor}:{key}", f"{w.file}:{key}"])):
+        value = numpy.arange(n, dtype="<f4") + k
+        numpy.save(npy, value)
+        if k:
+            run(w.wfctl, "set", donor, key, "--file", npy)
+        r = run(w.wfctl, *words)
+        same((r.returncode, content(unpickle(w.file)[i])), (0, value.tobytes()), f"wfctl {words[0]} of the same type")
+    w.mount()
+    for command in (f"cp {npy} mnt/.weightfs/npy/{key}.npy", f"cp -a from/{key} mnt/{key}"):
+        os.makedirs(f"{w.dir}/from", exist_ok=True)
+        if "from" in command:
+            run(w.weightfs, "-o", "ro", donor, f"{w.dir}/from")
+            value = numpy.arange(n, dtype="<f4") + 1
+        else:
+            value = numpy.arange(n, dtype="<f4") + 5
+            numpy.save(npy, value)
+        r = run("sh", "-c", command, cwd=w.dir)
+        same((r.returncode, read(f"{w.mnt}/{key}")), (0, value.tobytes()), f"  {command.replace(w.dir, '.')}")
+    run("umount", f"{w.dir}/from")
+    r = run(w.wfctl, "umount", w.mnt)
+    ok(r.returncode == 0 and content(unpickle(w.file)[i]) == value.tobytes(), "  and committed", r)
+
+
 def check_array(w):
     """Bytes that stand inside constants.pkl, which torch makes of none, cannot be written."""
     data = struct.pack("<4f", 1, 2, 3, 4)
@@ -423,6 +455,7 @@ def main():
                 check_refused(w, name, constants)
         check_both(w)
         check_array(w)
+        check_verbs(w)
         check_output(w)
         check_mobile(w)
     done()
