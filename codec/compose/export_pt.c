@@ -324,6 +324,8 @@ static int make_all(struct pt *p)
 	p->persids = calloc((size_t)storages + 1, sizeof *p->persids);
 	p->made = calloc((size_t)count + 1, sizeof *p->made);
 	int r = p->records && p->used_bytes && p->persids && p->made && wf_graph_new(&p->graph) == 0 ? 0 : no_memory(p);
+	if (r == 0)
+		wf_graph_share_constants(p->graph);
 	for (uint32_t i = 0; r == 0 && i < storages; i++)
 		p->persids[i] = WF_NIL;
 	for (uint32_t i = 0; r == 0 && i < count; i++)

@@ -18,6 +18,8 @@
 #define WF_REF_TRUE ((wf_ref)3)
 #define WF_REF_EMPTY_TUPLE ((wf_ref)4)
 
+#define WF_SHARED_MAX 32u /* constants; those that come later are made each time */
+
 #define SMALL_INT_BIT 0x80000000u /* of a ref */
 
 struct wf_object {
@@ -59,6 +61,9 @@ struct wf_graph {
 	const char *lossy;
 	uint8_t protocol;
 	uint64_t trace;
+	bool shares; /* wf_graph_share_constants, and what was made since: strings and globals */
+	uint32_t nshared;
+	wf_ref shared[WF_SHARED_MAX];
 	_Atomic uint32_t expansions; /* the one field that changes while readers hold the graph */
 };
 

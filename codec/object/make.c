@@ -171,12 +171,35 @@ wf_ref wf_global(struct wf_graph *g, wf_ref module, wf_ref name)
 	return r;
 }
 
+void wf_graph_share_constants(struct wf_graph *g)
+{
+	g->shares = true;
+}
+
+static wf_ref share(struct wf_graph *g, wf_ref r)
+{
+	if (r != WF_NIL && g->shares && g->nshared < WF_SHARED_MAX)
+		g->shared[g->nshared++] = r;
+	return r;
+}
+
+wf_ref wf_shared_str(struct wf_graph *g, const char *s)
+{
+	for (uint32_t i = 0; i < g->nshared; i++)
+		if (wf_str_equal(g, g->shared[i], s))
+			return g->shared[i];
+	return share(g, wf_str(g, s));
+}
+
 wf_ref wf_global_named(struct wf_graph *g, const char *module, const char *name)
 {
-	wf_ref m = wf_str(g, module);
+	for (uint32_t i = 0; i < g->nshared; i++)
+		if (wf_is_global(g, g->shared[i], module, name))
+			return g->shared[i];
+	wf_ref m = wf_shared_str(g, module);
 	wf_ref n = wf_str(g, name);
 
-	return m && n ? wf_global(g, m, n) : WF_NIL;
+	return m && n ? share(g, wf_global(g, m, n)) : WF_NIL;
 }
 
 wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref args, wf_ref kwargs)

@@ -111,6 +111,10 @@ wf_ref wf_set(struct wf_graph *g); /* grows with wf_list_append */
 wf_ref wf_frozenset(struct wf_graph *g, const wf_ref *items, uint32_t n);
 wf_ref wf_global(struct wf_graph *g, wf_ref module, wf_ref name); /* both WF_STR */
 wf_ref wf_global_named(struct wf_graph *g, const char *module, const char *name);
+/* For a graph that is made to be written: wf_global_named, and wf_shared_str, give the object that they gave before for the same names. As
+ * in what Python pickles, where a class is one object: of 100,000 tensors the globals would be two thirds of the memory. */
+void wf_graph_share_constants(struct wf_graph *g);
+wf_ref wf_shared_str(struct wf_graph *g, const char *s); /* wf_str in all other graphs */
 /* kwargs only for WF_CALL_NEWOBJ_EX, else WF_NIL */
 wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref args, wf_ref kwargs);
 wf_ref wf_persid(struct wf_graph *g, wf_ref id);

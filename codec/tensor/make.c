@@ -28,10 +28,10 @@ int wf_tensor_make_persid(struct wf_graph *g, enum wf_dtype dtype, const char *k
 			  uint64_t size_bytes, wf_ref *ret)
 {
 	const struct wf_dtype_info *info = wf_dtype_info(dtype);
-	wf_ref id[5] = {wf_str(g, "storage"),
+	wf_ref id[5] = {wf_shared_str(g, "storage"),
 			info->storage_class ? wf_global_named(g, "torch", info->storage_class)
 					    : wf_global_named(g, "torch.storage", "UntypedStorage"),
-			wf_str(g, key), wf_str(g, location),
+			wf_str(g, key), wf_shared_str(g, location),
 			wf_int(g, (int64_t)(info->storage_class ? size_bytes / info->size_bytes : size_bytes))};
 	for (int i = 0; i < 5; i++)
 		if (id[i] == WF_NIL)

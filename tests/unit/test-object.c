@@ -82,6 +82,28 @@ static void test_atoms(void **state)
 }
 
 /* Every length around the change from the short to the long form. */
+/* One object for one name where that is asked for; elsewhere each is its own, as edits expect. */
+static void test_shared_constants(void **state)
+{
+	struct wf_graph *g = *state;
+	char name[16];
+	assert_int_not_equal(wf_global_named(g, "torch", "FloatStorage"), wf_global_named(g, "torch", "FloatStorage"));
+	assert_int_not_equal(wf_shared_str(g, "cpu"), wf_shared_str(g, "cpu"));
+	wf_graph_share_constants(g);
+	wf_ref class = wf_global_named(g, "torch", "FloatStorage"), cpu = wf_shared_str(g, "cpu");
+	assert_int_equal(wf_global_named(g, "torch", "FloatStorage"), class);
+	assert_int_not_equal(wf_global_named(g, "torch", "HalfStorage"), class);
+	assert_int_not_equal(wf_global_named(g, "torch.storage", "FloatStorage"), class);
+	assert_int_equal(wf_shared_str(g, "cpu"), cpu);
+	assert_int_not_equal(wf_str(g, "cpu"), cpu);
+	for (int i = 0; i < 100; i++) { /* more than are kept: each is what was asked for */
+		snprintf(name, sizeof name, "C%d", i);
+		assert_true(wf_is_global(g, wf_global_named(g, "m", name), "m", name));
+		assert_true(wf_str_equal(g, wf_shared_str(g, name), name));
+	}
+	assert_int_equal(wf_shared_str(g, "cpu"), cpu);
+}
+
 static void test_string_lengths(void **state)
 {
 	struct wf_graph *g = *state;
@@ -528,10 +550,23 @@ static void test_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_ints),     TEST(test_longs),       TEST(test_atoms),      TEST(test_string_lengths),
-		TEST(test_external), TEST(test_wrong_kinds), TEST(test_containers), TEST(test_tuples),
-		TEST(test_calls),    TEST(test_classes),     TEST(test_keys),       TEST(test_deep_keys),
-		TEST(test_settle),   TEST(test_dedup),       TEST(test_walk),       TEST(test_compact),
+		TEST(test_ints),
+		TEST(test_longs),
+		TEST(test_atoms),
+		TEST(test_string_lengths),
+		TEST(test_shared_constants),
+		TEST(test_external),
+		TEST(test_wrong_kinds),
+		TEST(test_containers),
+		TEST(test_tuples),
+		TEST(test_calls),
+		TEST(test_classes),
+		TEST(test_keys),
+		TEST(test_deep_keys),
+		TEST(test_settle),
+		TEST(test_dedup),
+		TEST(test_walk),
+		TEST(test_compact),
 		TEST(test_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
