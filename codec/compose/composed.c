@@ -243,17 +243,13 @@ static bool locate(const struct wf_checkpoint *ck, const struct wf_piece *p, con
 	       wf_storage_locate(ck->storages, t->storage, wf_layout_start(t) + at, ret);
 }
 
-static int copy_piece(struct wf_checkpoint *ck, const struct wf_composed *c, size_t i, struct wf_out *out)
+/* Of a tensor or a storage. */
+static int copy_piece(struct wf_checkpoint *ck, const struct wf_piece *p, uint64_t size, struct wf_out *out)
 {
-	const struct wf_piece *p = &c->pieces[i];
-	uint64_t at = 0, size = end_of(c, i) - p->start, len;
+	uint64_t at = 0, len;
 	struct wf_tensor t = {0};
 	struct wf_file_run run;
-	int r = 0;
-	if (p->kind == PIECE_TEXT)
-		return wf_out_write(out, c->text.data + p->from, size);
-	if (p->kind == PIECE_TENSOR)
-		r = view_of(ck, p, size, &t);
+	int r = p->kind == PIECE_TENSOR ? view_of(ck, p, size, &t) : 0;
 	cleanup_free unsigned char *buf = NULL;
 	while (r == 0 && at < size) {
 		if (locate(ck, p, &t, at, &run)) {
@@ -277,7 +273,17 @@ static int copy_piece(struct wf_checkpoint *ck, const struct wf_composed *c, siz
 int wf_composed_copy(struct wf_checkpoint *ck, const struct wf_composed *c, struct wf_out *out, struct wf_error *err)
 {
 	int r = 0;
-	for (size_t i = 0; i < c->count && r == 0; i++)
-		r = copy_piece(ck, c, i, out);
+	for (size_t i = 0; i < c->count && r == 0; i++) {
+		const struct wf_piece *p = &c->pieces[i];
+		uint64_t size = end_of(c, i) - p->start;
+		r = p->kind == PIECE_TEXT ? wf_out_write(out, c->text.data + p->from, size)
+					  : copy_piece(ck, p, size, out);
+	}
 	return r < 0 ? wf_fail(err, r, "cannot write the new file: %s", strerror(-r)) : 0;
+}
+
+int wf_composed_copy_tensor(struct wf_checkpoint *ck, wf_ino ino, uint64_t size_bytes, struct wf_out *out)
+{
+	return copy_piece(ck, &(struct wf_piece){.kind = PIECE_TENSOR, .what = ino, .form = WF_PIECE_AS_SHOWN},
+			  size_bytes, out);
 }

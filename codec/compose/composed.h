@@ -36,3 +36,5 @@ ssize_t wf_composed_read_locked(struct wf_checkpoint *ck, const struct wf_compos
 				size_t len);
 /* Writes all of it to where `out` stands: runs of the checkpoint's file are moved, or cloned, in the kernel. */
 int wf_composed_copy(struct wf_checkpoint *ck, const struct wf_composed *c, struct wf_out *out, struct wf_error *err);
+/* A piece by itself, for a file of so many that their list would be its memory: as wf_composed_tensor adds it. */
+int wf_composed_copy_tensor(struct wf_checkpoint *ck, wf_ino ino, uint64_t size_bytes, struct wf_out *out);

@@ -64,15 +64,30 @@ static int shard_path(const char *path, uint32_t file, uint32_t count, char **re
 	return asprintf(ret, "%.*s-%05u-of-%05u%s", stem, path, file + 1, count, path + stem) < 0 ? -ENOMEM : 0;
 }
 
-static int write_file(struct wf_checkpoint *ck, const struct wf_composed *c, const struct wf_export *x,
-		      const char *path, struct wf_error *err)
+static int put(void *ctx, const void *data, size_t len)
+{
+	return wf_out_write(ctx, data, len);
+}
+
+/* Head and tensors, one after the other: nothing of it is kept, for a head of 100,000 tensors is larger than what such an export may take. */
+static int write_all(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_safetensors_plan *p,
+		     uint64_t head_bytes, struct wf_out *out)
+{
+	int r = wf_safetensors_head_put(p->items, p->count, p->notes, p->note_count, head_bytes, put, out);
+	for (size_t i = 0; i < p->count && r == 0; i++)
+		r = wf_composed_copy_tensor(ck, f->tensors[p->items[i].id].ino, p->items[i].size_bytes, out);
+	return r;
+}
+
+static int write_file(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_safetensors_plan *p,
+		      uint64_t head_bytes, const struct wf_export *x, const char *path, struct wf_error *err)
 {
 	struct wf_target t;
 	struct wf_file_run old;
 	wf_source_locate(wf_container_file(ck->container), 0, &old);
-	int r = wf_target_open(&t, path, wf_composed_size(c), x, old.fd, err);
-	if (r == 0)
-		r = wf_composed_copy(ck, c, &t.out, err);
+	int r = wf_target_open(&t, path, head_bytes + p->data_bytes, x, old.fd, err);
+	if (r == 0 && (r = write_all(ck, f, p, head_bytes, &t.out)) < 0)
+		wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
 	if (r == 0)
 		r = wf_target_finish(&t, x, err);
 	wf_target_free(&t);
@@ -83,13 +98,17 @@ static int write_file(struct wf_checkpoint *ck, const struct wf_composed *c, con
 static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, const struct shards *s, uint32_t file,
 			     const struct wf_export *x, const char *path, struct wf_error *err)
 {
-	struct wf_composed *c;
-	int r = wf_safetensors_of(f, s ? s->file_of : NULL, file, &c);
+	struct wf_safetensors_plan p;
+	uint64_t head_bytes;
+	int r = wf_safetensors_plan(f, s ? s->file_of : NULL, file, &p);
+	if (r == 0)
+		r = wf_safetensors_head_bytes(p.items, p.count, p.notes, p.note_count, &head_bytes);
 	if (r < 0)
-		return wf_fail(err, r, "%s",
-			       r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
-	r = write_file(ck, c, x, path, err);
-	wf_composed_free(c);
+		wf_fail(err, r, "%s",
+			r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
+	else
+		r = write_file(ck, f, &p, head_bytes, x, path, err);
+	wf_safetensors_plan_free(&p);
 	return r;
 }
 

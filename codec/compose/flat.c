@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "codec/bytes/array.h"
-#include "codec/bytes/printable.h"
+#include "codec/bytes/sort.h"
 #include "codec/bytes/util.h"
 #include "codec/container/safetensors_head.h"
 
@@ -55,11 +55,11 @@ static int add(void *ctx, const struct wf_named *n)
 	int r = n->name_len > UINT32_MAX ? -E2BIG : make_room(f, n->tensor->ndim);
 	if (r < 0)
 		return r;
-	f->tensors[f->count] = (struct wf_flat_tensor){.name = f->names.len,
+	f->tensors[f->count] = (struct wf_flat_tensor){.name = (uint32_t)f->names.len,
 						       .name_len = (uint32_t)n->name_len,
 						       .shape = f->size_count,
-						       .ndim = n->tensor->ndim,
-						       .dtype = n->tensor->dtype,
+						       .ndim = (uint16_t)n->tensor->ndim,
+						       .dtype = (uint8_t)n->tensor->dtype,
 						       .ino = n->ino,
 						       .tie = f->count,
 						       .size_bytes = n->tensor->size_bytes};
@@ -73,19 +73,22 @@ static int add(void *ctx, const struct wf_named *n)
 
 /* ---- what has the same name, or the same data ---- */
 
+static int compare_names(const void *flat, uint32_t a, uint32_t b)
+{
+	const struct wf_flat *f = flat;
+	const struct wf_flat_tensor *x = &f->tensors[a], *y = &f->tensors[b];
+	int c = memcmp(f->names.data + x->name, f->names.data + y->name, WF_MIN(x->name_len, y->name_len));
+	return c ? c : x->name_len < y->name_len ? -1 : x->name_len > y->name_len;
+}
+
 static int sort(struct wf_flat *f)
 {
-	cleanup_free struct wf_safetensors_item *items = calloc((size_t)f->count + 1, sizeof *items);
-	f->by_name = calloc((size_t)f->count + 1, sizeof *f->by_name);
-	if (!items || !f->by_name)
+	f->by_name = reallocarray(NULL, (size_t)f->count + 1, sizeof *f->by_name);
+	if (!f->by_name)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < f->count; i++)
-		items[i] = (struct wf_safetensors_item){
-			.name = f->names.data + f->tensors[i].name, .name_len = f->tensors[i].name_len, .id = i};
-	int r = wf_safetensors_sort(items, f->count);
-	for (uint32_t i = 0; i < f->count && r == 0; i++)
-		f->by_name[i] = items[i].id;
-	return r;
+		f->by_name[i] = i;
+	return wf_sort_stable(f->by_name, f->count, compare_names, f);
 }
 
 static bool same_name(const struct wf_flat *f, const struct wf_flat_tensor *a, const struct wf_flat_tensor *b)

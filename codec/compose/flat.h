@@ -6,13 +6,15 @@
 
 #include "codec/compose/names.h"
 
+/* 32 bytes: there can be 100,000. */
 struct wf_flat_tensor {
-	size_t name, shape; /* into names and sizes */
-	uint32_t name_len, ndim;
-	enum wf_dtype dtype;
+	uint32_t name, shape; /* into names and sizes */
+	uint32_t name_len;
+	uint16_t ndim;
+	uint8_t dtype;  /* enum wf_dtype */
+	bool is_double; /* another tensor has the name, and this one none */
 	wf_ino ino;     /* tied tensors have the same */
 	uint32_t tie;   /* of tied ones the first by name; itself where there is no other */
-	bool is_double; /* another tensor has the name, and this one none */
 	uint64_t size_bytes;
 };
 

@@ -4,6 +4,7 @@
 
 #include "codec/compose/composed.h"
 #include "codec/compose/flat.h"
+#include "codec/container/safetensors_head.h"
 
 enum { PIECE_TEXT, PIECE_TENSOR, PIECE_STORAGE };
 
@@ -23,6 +24,18 @@ struct wf_composed {
 	struct wf_buffer skipped;
 };
 
+/* What is in a safetensors file, in its order; names and shapes are borrowed from the flat dictionary. */
+struct wf_safetensors_plan {
+	struct wf_safetensors_item *items;
+	size_t count;
+	struct wf_safetensors_note *notes;
+	size_t note_count;
+	uint64_t data_bytes;
+};
+/* Of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG; wf_safetensors_plan_free in any case. */
+int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32_t file,
+			struct wf_safetensors_plan *ret);
+void wf_safetensors_plan_free(struct wf_safetensors_plan *p);
 /* One safetensors file of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG. */
 int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret);
 const char *wf_safetensors_refuses_tensor(const struct wf_named *n); /* for wf_flat_read */

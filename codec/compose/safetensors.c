@@ -8,15 +8,8 @@
 #include "codec/compose/inner.h"
 #include "codec/container/safetensors_head.h"
 
-struct head {
-	struct wf_safetensors_item *items;
-	size_t count;
-	struct wf_safetensors_note *notes;
-	size_t note_count;
-};
-
 /* The tensors of one file in the order of their names; a tied one is told in the metadata, which keeps that order. */
-static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct head *h)
+static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_safetensors_plan *h)
 {
 	for (uint32_t i = 0; i < f->count; i++) {
 		uint32_t id = f->by_name[i];
@@ -38,7 +31,7 @@ static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file
 }
 
 /* {"format": "pt"} stands among the ties in the order of keys; a tied tensor of that name is told nowhere, as in save_model. */
-static void add_format(struct head *h)
+static void add_format(struct wf_safetensors_plan *h)
 {
 	static const struct wf_safetensors_note format = {"format", "pt", 6, 2};
 	size_t at = 0;
@@ -59,7 +52,7 @@ static void add_format(struct head *h)
 }
 
 /* Those that the file itself has, in its order. */
-static int add_own(const struct wf_flat *f, struct head *h)
+static int add_own(const struct wf_flat *f, struct wf_safetensors_plan *h)
 {
 	uint32_t n;
 	const struct wf_item *items = wf_items(f->graph, f->metadata, &n);
@@ -79,38 +72,52 @@ static int add_own(const struct wf_flat *f, struct head *h)
 	return 0;
 }
 
-static int compose(const struct wf_flat *f, struct head *h, struct wf_composed *c)
+void wf_safetensors_plan_free(struct wf_safetensors_plan *p)
 {
-	uint64_t bytes;
+	free(p->items);
+	free(p->notes);
+}
+
+int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32_t file,
+			struct wf_safetensors_plan *ret)
+{
+	*ret = (struct wf_safetensors_plan){.items = calloc((size_t)f->count + 1, sizeof *ret->items),
+					    .notes = calloc((size_t)f->count + 1, sizeof *ret->notes)};
+	if (!ret->items || !ret->notes)
+		return -ENOMEM;
+	fill(f, file_of, file, ret);
 	int r = 0;
 	if (f->metadata == WF_NIL)
-		add_format(h);
+		add_format(ret);
 	else
-		r = add_own(f, h); /* and it has no ties */
+		r = add_own(f, ret); /* and it has no ties */
+	if (r == 0 && ret->note_count == 0 && !f->metadata_is_empty) {
+		free(ret->notes);
+		ret->notes = NULL; /* no __metadata__ at all, rather than an empty one */
+	}
+	return r < 0 ? r : wf_safetensors_place(ret->items, ret->count, &ret->data_bytes);
+}
+
+static int compose(const struct wf_flat *f, const struct wf_safetensors_plan *p, struct wf_composed *c)
+{
+	int r = wf_safetensors_head(p->items, p->count, p->notes, p->note_count, wf_composed_text(c));
 	if (r == 0)
-		r = wf_safetensors_place(h->items, h->count, &bytes);
-	if (r == 0)
-		r = wf_safetensors_head(h->items, h->count, h->note_count > 0 || f->metadata_is_empty ? h->notes : NULL,
-					h->note_count, wf_composed_text(c));
-	if (r == 0)
-		r = wf_composed_reserve(c, h->count + 1);
-	for (size_t i = 0; i < h->count && r == 0; i++)
-		r = wf_composed_tensor(c, f->tensors[h->items[i].id].ino, WF_PIECE_AS_SHOWN, h->items[i].size_bytes);
+		r = wf_composed_reserve(c, p->count + 1);
+	for (size_t i = 0; i < p->count && r == 0; i++)
+		r = wf_composed_tensor(c, f->tensors[p->items[i].id].ino, WF_PIECE_AS_SHOWN, p->items[i].size_bytes);
 	return r < 0 ? r : wf_composed_finish(c);
 }
 
 int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret)
 {
-	struct head h = {.items = calloc((size_t)f->count + 1, sizeof *h.items),
-			 .notes = calloc((size_t)f->count + 1, sizeof *h.notes)};
+	struct wf_safetensors_plan p;
 	struct wf_composed *c = NULL;
-	int r = h.items && h.notes ? wf_composed_new(&c) : -ENOMEM;
-	if (r == 0) {
-		fill(f, file_of, file, &h);
-		r = compose(f, &h, c);
-	}
-	free(h.items);
-	free(h.notes);
+	int r = wf_safetensors_plan(f, file_of, file, &p);
+	if (r == 0)
+		r = wf_composed_new(&c);
+	if (r == 0)
+		r = compose(f, &p, c);
+	wf_safetensors_plan_free(&p);
 	if (r < 0)
 		wf_composed_free(c);
 	else

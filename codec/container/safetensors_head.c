@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/sort.h"
 #include "codec/bytes/util.h"
 
 /* The format's list of dtypes, in its order, with those that torch has. F4 counts values, of which torch's elements hold two. */
@@ -94,45 +95,46 @@ const char *wf_safetensors_refuses_name(const char *name, size_t len)
 	return has_surrogate(name, len) ? "the name holds half of a character" : NULL;
 }
 
+#define GIVE_BYTES (64u << 10) /* of a head that is not kept */
+
 /* ---- order ---- */
 
-static int compare_names(const struct wf_safetensors_item *a, const struct wf_safetensors_item *b)
+static int compare_names(const void *items, uint32_t a, uint32_t b)
 {
-	int c = memcmp(a->name, b->name, WF_MIN(a->name_len, b->name_len));
-	return c ? c : a->name_len < b->name_len ? -1 : a->name_len > b->name_len;
+	const struct wf_safetensors_item *x = (const struct wf_safetensors_item *)items + a,
+					 *y = (const struct wf_safetensors_item *)items + b;
+	int c = memcmp(x->name, y->name, WF_MIN(x->name_len, y->name_len));
+	return c ? c : x->name_len < y->name_len ? -1 : x->name_len > y->name_len;
 }
 
-/* Merges two neighbouring sorted runs of pointers. */
-static void merge(const struct wf_safetensors_item **from, const struct wf_safetensors_item **to, size_t start,
-		  size_t middle, size_t end)
+/* The item that order[i] numbers goes to place i: along each circle of places, so that there is no second array of items. order is used up. */
+static void put_in_order(struct wf_safetensors_item *items, uint32_t *order, size_t n)
 {
-	size_t a = start, b = middle;
-	for (size_t i = start; i < end; i++)
-		to[i] = a < middle && (b >= end || compare_names(from[a], from[b]) <= 0) ? from[a++] : from[b++];
+	for (uint32_t i = 0; i < n; i++) {
+		struct wf_safetensors_item first = items[i];
+		uint32_t at = i;
+		while (order[at] != i) {
+			uint32_t next = order[at];
+			items[at] = items[next];
+			order[at] = at;
+			at = next;
+		}
+		items[at] = first;
+		order[at] = at;
+	}
 }
 
-/* A merge sort: stable, without a worst case that names can be made for, and of pointers. */
 int wf_safetensors_sort(struct wf_safetensors_item *items, size_t n)
 {
-	cleanup_free const struct wf_safetensors_item **from = calloc(n + 1, sizeof *from);
-	cleanup_free const struct wf_safetensors_item **to = calloc(n + 1, sizeof *to);
-	cleanup_free struct wf_safetensors_item *sorted = calloc(n + 1, sizeof *sorted);
-	if (!from || !to || !sorted)
+	cleanup_free uint32_t *order = n < UINT32_MAX ? reallocarray(NULL, n + 1, sizeof *order) : NULL;
+	if (!order)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		from[i] = &items[i];
-	for (size_t width = 1; width < n; width *= 2) {
-		for (size_t at = 0; at < n; at += 2 * width)
-			merge(from, to, at, WF_MIN(at + width, n), WF_MIN(at + 2 * width, n));
-		const struct wf_safetensors_item **swap = from;
-		from = to;
-		to = swap;
-	}
-	for (size_t i = 0; i < n; i++)
-		sorted[i] = *from[i];
-	if (n > 0)
-		memcpy(items, sorted, n * sizeof *items);
-	return 0;
+	for (uint32_t i = 0; i < n; i++)
+		order[i] = i;
+	int r = wf_sort_stable(order, n, compare_names, items);
+	if (r == 0)
+		put_in_order(items, order, n);
+	return r;
 }
 
 /* false: behind them a header and its padding would pass what a file can be. */
@@ -160,8 +162,8 @@ int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *
 {
 	size_t start[DTYPES + 2] = {0}, next = 0;
 	uint64_t at = 0;
-	cleanup_free struct wf_safetensors_item *placed = calloc(n + 1, sizeof *placed);
-	if (!placed)
+	cleanup_free uint32_t *order = n < UINT32_MAX ? reallocarray(NULL, n + 1, sizeof *order) : NULL;
+	if (!order)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
 		start[rank_of(items[i].dtype)]++;
@@ -170,10 +172,10 @@ int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *
 		start[rank] = next;
 		next += count;
 	}
-	for (size_t i = 0; i < n; i++)
-		placed[start[rank_of(items[i].dtype)]++] = items[i];
+	for (uint32_t i = 0; i < n; i++)
+		order[start[rank_of(items[i].dtype)]++] = i;
+	put_in_order(items, order, n);
 	for (size_t i = 0; i < n; i++) {
-		items[i] = placed[i];
 		items[i].begin = at;
 		if (!move_on(&at, items[i].size_bytes))
 			return -EFBIG;
@@ -227,33 +229,98 @@ static void put_item(struct wf_buffer *out, const struct wf_safetensors_item *it
 	wf_buffer_puts(out, "]}");
 }
 
-int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
-			size_t note_count, struct wf_buffer *out)
+/* A head under way: kept whole in text, or given on when there is much. */
+struct head_text {
+	struct wf_buffer *text;
+	size_t start;                                        /* of the head in text */
+	uint64_t given;                                      /* bytes given on before it */
+	int (*put)(void *ctx, const void *data, size_t len); /* NULL: all is kept */
+	void *ctx;
+};
+
+static uint64_t length_of(const struct head_text *h)
 {
-	size_t start = out->len;
-	wf_buffer_append(out, "\0\0\0\0\0\0\0", 8);
+	return h->given + (h->text->len - h->start);
+}
+
+static int give(struct head_text *h, size_t least)
+{
+	size_t len = h->text->len - h->start;
+	int r = wf_buffer_status(h->text);
+	if (r < 0 || !h->put || len < least)
+		return r;
+	r = h->put(h->ctx, h->text->data + h->start, len);
+	h->given += len;
+	h->text->len = h->start;
+	return r;
+}
+
+static int put_head(struct head_text *h, const struct wf_safetensors_item *items, size_t n,
+		    const struct wf_safetensors_note *notes, size_t note_count, uint64_t json)
+{
+	struct wf_buffer *out = h->text;
+	int r = 0;
+	wf_buffer_append(out, &json, 8); /* little endian hosts only, as meson.build says */
 	wf_buffer_putc(out, '{');
 	wf_buffer_puts(out, notes ? "\"__metadata__\":{" : "");
-	for (size_t i = 0; i < note_count; i++) {
+	for (size_t i = 0; i < note_count && r == 0; i++) {
 		wf_buffer_puts(out, i ? "," : "");
 		put_string(out, notes[i].key, notes[i].key_len);
 		wf_buffer_putc(out, ':');
 		put_string(out, notes[i].value, notes[i].value_len);
+		r = give(h, GIVE_BYTES);
 	}
 	wf_buffer_puts(out, notes ? "}" : "");
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && r == 0; i++) {
 		if (i > 0 || notes)
 			wf_buffer_putc(out, ',');
 		put_item(out, &items[i]);
-		if (out->len - start > WF_SAFETENSORS_JSON_MAX)
-			return -EFBIG;
+		r = length_of(h) > WF_SAFETENSORS_JSON_MAX ? -EFBIG : give(h, GIVE_BYTES);
 	}
 	wf_buffer_putc(out, '}');
-	while ((out->len - start) % 8 != 0)
+	while (length_of(h) % 8 != 0)
 		wf_buffer_putc(out, ' ');
-	if (wf_buffer_status(out) < 0)
-		return -ENOMEM;
-	uint64_t json = out->len - start - 8;
-	memcpy(out->data + start, &json, sizeof json); /* little endian hosts only, as meson.build says */
-	return json > WF_SAFETENSORS_JSON_MAX ? -EFBIG : 0;
+	if (r == 0)
+		r = wf_buffer_status(out);
+	return r == 0 && length_of(h) - 8 > WF_SAFETENSORS_JSON_MAX ? -EFBIG : r;
+}
+
+int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+			size_t note_count, struct wf_buffer *out)
+{
+	struct head_text h = {.text = out, .start = out->len};
+	int r = put_head(&h, items, n, notes, note_count, 0);
+	uint64_t json = length_of(&h) - 8;
+	if (r == 0)
+		memcpy(out->data + h.start, &json, sizeof json);
+	return r;
+}
+
+static int put_nowhere(void *ctx, const void *data, size_t len)
+{
+	return 0;
+}
+
+int wf_safetensors_head_bytes(const struct wf_safetensors_item *items, size_t n,
+			      const struct wf_safetensors_note *notes, size_t note_count, uint64_t *ret)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	struct head_text h = {.text = &text, .put = put_nowhere};
+	int r = put_head(&h, items, n, notes, note_count, 0);
+	*ret = length_of(&h);
+	wf_buffer_free(&text);
+	return r;
+}
+
+int wf_safetensors_head_put(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+			    size_t note_count, uint64_t head_bytes, int (*put)(void *ctx, const void *data, size_t len),
+			    void *ctx)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	struct head_text h = {.text = &text, .put = put, .ctx = ctx};
+	int r = put_head(&h, items, n, notes, note_count, head_bytes - 8);
+	if (r == 0)
+		r = give(&h, 0);
+	wf_buffer_free(&text);
+	return r;
 }

@@ -54,3 +54,10 @@ int wf_safetensors_align(struct wf_safetensors_item *items, size_t n, uint64_t *
 /* Appends the head of placed items. Notes are written in the order given; NULL: there is no __metadata__, which {} is not. 0; -ENOMEM; -EFBIG: more JSON than a reader takes. */
 int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
 			size_t note_count, struct wf_buffer *out);
+/* The same in two passes, without the whole of it in memory: its bytes, and then the head piece by piece. head_bytes: what the first
+ * returned for the same items. Returns what put() does when that fails. */
+int wf_safetensors_head_bytes(const struct wf_safetensors_item *items, size_t n,
+			      const struct wf_safetensors_note *notes, size_t note_count, uint64_t *ret);
+int wf_safetensors_head_put(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+			    size_t note_count, uint64_t head_bytes, int (*put)(void *ctx, const void *data, size_t len),
+			    void *ctx);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -108,6 +109,57 @@ static void same_names_keep_their_order(void **state)
 		assert_int_equal(items[i].id, i < 50 ? 2 * i : 2 * (i - 50) + 1);
 }
 
+static int compare_items(const void *a, const void *b)
+{
+	const struct wf_safetensors_item *x = a, *y = b;
+	return x->dtype != y->dtype ? (x->dtype == WF_FLOAT32 ? -1 : 1) : strcmp(x->name, y->name);
+}
+
+static int gather(void *ctx, const void *data, size_t len)
+{
+	wf_buffer_append(ctx, data, len);
+	return 0;
+}
+
+static int no_space(void *ctx, const void *data, size_t len)
+{
+	return -ENOSPC;
+}
+
+/* Many, in no order: sorted as qsort would, and the head in pieces is that in one. */
+static void many(void **state)
+{
+	enum { N = 5000 };
+	static char names[N][16];
+	static struct wf_safetensors_item items[N], wanted[N];
+	const struct wf_safetensors_note note = {"format", "pt", 6, 2};
+	struct wf_buffer whole = WF_BUFFER_INIT, pieces = WF_BUFFER_INIT;
+	uint64_t bytes, at = 0;
+	for (uint32_t i = 0; i < N; i++) {
+		snprintf(names[i], sizeof names[i], "%u.w", i * 2654435761u % 1000003);
+		items[i] = item(names[i], i % 3 ? WF_FLOAT32 : WF_BFLOAT16, i % 3);
+	}
+	memcpy(wanted, items, sizeof items);
+	qsort(wanted, N, sizeof *wanted, compare_items);
+	assert_int_equal(wf_safetensors_sort(items, N), 0);
+	assert_int_equal(wf_safetensors_place(items, N, &bytes), 0);
+	for (uint32_t i = 0; i < N; i++) {
+		assert_ptr_equal(items[i].name, wanted[i].name);
+		assert_int_equal(items[i].begin, at);
+		at += items[i].size_bytes;
+	}
+	assert_int_equal(wf_safetensors_head(items, N, &note, 1, &whole), 0);
+	assert_true(whole.len > 200000);
+	assert_int_equal(wf_safetensors_head_bytes(items, N, &note, 1, &bytes), 0);
+	assert_int_equal(bytes, whole.len);
+	assert_int_equal(wf_safetensors_head_put(items, N, &note, 1, bytes, gather, &pieces), 0);
+	assert_int_equal(pieces.len, whole.len);
+	assert_memory_equal(pieces.data, whole.data, whole.len);
+	assert_int_equal(wf_safetensors_head_put(items, N, &note, 1, bytes, no_space, NULL), -ENOSPC);
+	wf_buffer_free(&whole);
+	wf_buffer_free(&pieces);
+}
+
 static void refusals(void **state)
 {
 	const int64_t huge[] = {1ll << 40, 1ll << 40, 0}, half[] = {INT64_MAX, 2};
@@ -146,13 +198,10 @@ static void too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(no_tensors),
-		cmocka_unit_test(order),
-		cmocka_unit_test(text),
-		cmocka_unit_test(packed),
-		cmocka_unit_test(same_names_keep_their_order),
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(too_large),
+		cmocka_unit_test(no_tensors), cmocka_unit_test(order),
+		cmocka_unit_test(many),       cmocka_unit_test(text),
+		cmocka_unit_test(packed),     cmocka_unit_test(same_names_keep_their_order),
+		cmocka_unit_test(refusals),   cmocka_unit_test(too_large),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
