@@ -3,29 +3,36 @@
  * it and the mount is the mount's own work; what is between it and a native file system, the kernel's and libfuse's.
  *
  *   one-buffer [-f] [-o OPTIONS] BYTES MOUNTPOINT       MOUNTPOINT/w has BYTES; with -o direct_io past the page cache
+ *
+ * With -o file=PATH each read is a pread of that file first, and an fstat, as a program has to do that does not own its bytes: what is between this
+ * and the mount is the mount's own.
  */
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define BUFFER_BYTES (1u << 20)
 #define FILE_INO 2
 #define FOREVER 86400.0
 
 struct options {
-	char *bytes, *mountpoint;
-	int direct_io, foreground;
+	char *bytes, *mountpoint, *path;
+	int direct_io, foreground, file;
 	off_t size;
 	char buffer[BUFFER_BYTES];
 };
 
 static const struct fuse_opt specification[] = {{"direct_io", offsetof(struct options, direct_io), 1},
+						{"file=%s", offsetof(struct options, path), 0},
 						{"-f", offsetof(struct options, foreground), 1},
 						FUSE_OPT_END};
 
@@ -79,10 +86,22 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+	static _Thread_local char *own;
 	struct options *o = fuse_req_userdata(req);
 	off_t rest = off < o->size ? o->size - off : 0;
 	size_t n = size < BUFFER_BYTES ? size : BUFFER_BYTES;
-	fuse_reply_buf(req, o->buffer, (off_t)n < rest ? n : (size_t)rest);
+	n = (off_t)n < rest ? n : (size_t)rest;
+	struct stat st;
+	if (!o->path) {
+		fuse_reply_buf(req, o->buffer, n);
+		return;
+	}
+	if (!own)
+		own = aligned_alloc(4096, BUFFER_BYTES);
+	if (!own || pread(o->file, own, n, off) != (ssize_t)n || fstat(o->file, &st) < 0)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_buf(req, own, n);
 }
 
 static const struct fuse_lowlevel_ops ops = {
@@ -108,6 +127,10 @@ int main(int argc, char **argv)
 	    (o.size = (off_t)strtoll(o.bytes, NULL, 10)) <= 0) {
 		fprintf(stderr, "usage: one-buffer [-f] [-o OPTIONS] BYTES MOUNTPOINT\n");
 		return 2;
+	}
+	if (o.path && (o.file = open(o.path, O_RDONLY | O_CLOEXEC)) < 0) {
+		fprintf(stderr, "one-buffer: %s: %s\n", o.path, strerror(errno));
+		return 1;
 	}
 	memset(o.buffer, 'w', sizeof o.buffer);
 	struct fuse_session *session = fuse_session_new(&args, &ops, sizeof ops, &o);

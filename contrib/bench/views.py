@@ -63,6 +63,9 @@ def bench_export(work):
     ours_kib, theirs_kib = resident_kib([WFCTL, "export", file, ours]), resident_kib([PYTHON, "-c", CONVERT, file, theirs])
     report("export: resident memory", ours_kib / 1024, ceiling=32, unit=" MiB")
     print(f"    torch.load and save_file: {theirs_kib / 1024:.0f} MiB")
+    for name in ("safetensors", "pt", "npz"):
+        kib = resident_kib([WFCTL, "export", f"--format={name}", many(work), f"{work}/many-out.{name}"])
+        report(f"export of 100000 tensors to {name}: resident memory", kib / 1024, ceiling=32, unit=" MiB")
 
 
 HEAD = """
