@@ -72,6 +72,8 @@ static int plan(struct wf_commit_run *c)
 	struct wf_checkpoint *ck = c->ck;
 	if (wf_container_kind_of(ck->container) == WF_CONTAINER_HUGGINGFACE)
 		return wf_shards_plan(c);
+	if (wf_container_kind_of(ck->container) == WF_CONTAINER_DCP)
+		return wf_commit_plan_directory(c);
 	bool verbatim = !wf_checkpoint_rewritable(ck);
 	bool as_zip = ck->output_as_zip && wf_container_kind_of(ck->container) == WF_CONTAINER_PICKLE;
 	if (verbatim && (c->windows || as_zip || (ck->edits && wf_edits_structural(ck))))
@@ -144,8 +146,8 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	if (r == 0)
 		r = wf_new_file_dress(&c->file, old.fd, c->err);
 	if (r == 0)
-		r = wf_commit_write(c, c->file.fd, at);
-	if (r == 0)
+		r = c->dcp ? wf_commit_write_directory(c) : wf_commit_write(c, c->file.fd, at);
+	if (r == 0 && !c->dcp)
 		r = wf_commit_reopen(c, wf_new_file_reopen(&c->file));
 	if (r < 0)
 		return r;
@@ -159,6 +161,8 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	wf_commit_leave_overlay(ck);
 	if (r < 0)
 		return r;
+	if (c->dcp && !wf_commit_open_directory(c))
+		return 0;
 	if (!c->windows) { /* after a trim nobody reads from it any more */
 		pthread_rwlock_wrlock(&ck->lock);
 		wf_commit_swap_base(c);
@@ -248,6 +252,7 @@ static void finish(struct wf_commit_run *c, int r)
 		wf_plan_free(&c->plan);
 	if (c->set)
 		wf_shards_free(c, r < 0);
+	wf_dcp_plan_free(c->dcp);
 	wf_container_free(c->container);
 	wf_source_unref(c->source);
 	pthread_rwlock_unlock(&ck->lock);

@@ -5,6 +5,7 @@
 
 #include "codec/bytes/buffer.h"
 #include "codec/commit/commit.h"
+#include "codec/commit/dcp.h"
 #include "codec/commit/file.h"
 #include "codec/edit/state.h"
 
@@ -24,6 +25,7 @@ struct wf_commit_run {
 	struct wf_plan plan;
 	bool planned;
 	struct wf_shard_set *set; /* of a checkpoint in several files: in place of plan; else NULL */
+	struct wf_dcp_plan *dcp;  /* of a distributed checkpoint, in place of most of the other */
 	bool whole;               /* a repack: the file as if it were made now */
 	enum wf_strategy strategy;
 	struct wf_new_file file; /* of the first two */
@@ -80,3 +82,10 @@ void wf_commit_go_on(struct wf_commit_run *c);
 /* ---- commit/itself.c: from PREPARED on ---- */
 int wf_commit_append(struct wf_commit_run *c);
 int wf_commit_in_place(struct wf_commit_run *c);
+
+/* ---- commit/directory.c: of a distributed checkpoint ---- */
+int wf_commit_plan_directory(struct wf_commit_run *c);
+/* Slices and metadata, written and read again. */
+int wf_commit_write_directory(struct wf_commit_run *c);
+/* The directory as it is once the metadata have their name; false: it cannot be gone on from, and the log says why. */
+bool wf_commit_open_directory(struct wf_commit_run *c);

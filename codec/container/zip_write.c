@@ -127,6 +127,12 @@ size_t wf_zip_header(const struct wf_zip_entry *e, const struct wf_zip_layout *l
 	return (size_t)(p + l->pad - buf);
 }
 
+/* Where the next byte goes, in the archive. */
+static uint64_t archive_at(const struct wf_zip_writer *w)
+{
+	return w->out->at - w->origin;
+}
+
 void wf_zip_writer_init(struct wf_zip_writer *w, struct wf_out *out, uint32_t alignment)
 {
 	*w = (struct wf_zip_writer){.out = out, .alignment = alignment};
@@ -142,7 +148,7 @@ int wf_zip_begin(struct wf_zip_writer *w, struct wf_zip_entry *e, uint64_t block
 	struct wf_zip_layout l;
 	cleanup_free unsigned char *header = NULL;
 	unsigned char small[4096];
-	e->header_offset = w->out->at;
+	e->header_offset = archive_at(w);
 	wf_zip_layout(e, e->header_offset, w->alignment, block, congruent, &l);
 	size_t len = (size_t)(l.data - e->header_offset);
 	if (len > sizeof small) {
@@ -239,7 +245,7 @@ int wf_zip_keep_raw(struct wf_zip_writer *w, const struct wf_zip_entry *e, const
 int wf_zip_finish(struct wf_zip_writer *w)
 {
 	unsigned char end[WF_ZIP_END_BYTES];
-	uint64_t directory = w->out->at, size = w->directory.len, end64 = directory + size;
+	uint64_t directory = archive_at(w), size = w->directory.len, end64 = directory + size;
 	uint16_t entries16 = (uint16_t)WF_MIN(w->entries, (uint64_t)UINT16_MAX);
 	int r = wf_buffer_status(&w->directory);
 	if (r == 0)

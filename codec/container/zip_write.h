@@ -33,7 +33,8 @@ struct wf_zip_writer {
 	uint32_t alignment;
 	struct wf_buffer directory;
 	uint64_t entries;
-	uint64_t id; /* right half of .data/serialization_id over the records so far */
+	uint64_t origin; /* of the archive in the file; set by the caller where it is not the start */
+	uint64_t id;     /* right half of .data/serialization_id over the records so far */
 };
 
 /* A stored record as torch writes it; flags follow from the size. */

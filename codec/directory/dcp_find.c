@@ -120,6 +120,7 @@ static char *latest_below(const char *path)
 
 int dcp_files_find(const char *path, struct dcp_files *ret, struct wf_error *err)
 {
+	static const char *const beside[] = {"meta.pt", "common.pt"};
 	cleanup_free char *below = latest_below(path);
 	int r = 0;
 	*ret = (struct dcp_files){.directory = strdup(below ? below : path)};
@@ -129,8 +130,12 @@ int dcp_files_find(const char *path, struct dcp_files *ret, struct wf_error *err
 		r = add_part(ret, "", ".metadata");
 	else
 		r = look(ret);
+	for (size_t i = 0; i < WF_ARRAY_SIZE(beside) && !ret->beside; i++)
+		if (has_file(ret->directory, beside[i]))
+			ret->beside = beside[i];
 	if (r == 0 && ret->count == 0)
-		ret->raw = wf_dcp_safetensors_is(ret->directory);
+		r = wf_dcp_safetensors_find(ret->directory, &ret->first);
+	ret->raw = ret->first != NULL;
 	if (r == 0 && ret->count == 0 && !ret->raw)
 		r = 1;
 	if (r != 0)
@@ -146,5 +151,6 @@ void dcp_files_free(struct dcp_files *f)
 	}
 	free(f->parts);
 	free(f->directory);
+	free(f->first);
 	*f = (struct dcp_files){0};
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "codec/bytes/util.h"
+#include "codec/directory/dcp_entries.h"
 #include "codec/directory/dcp_tree.h"
 
 #define KEY_BYTES 12
@@ -65,16 +66,29 @@ static wf_ref value(struct maker *m, uint32_t entry)
 	return slice_bytes(m, entry);
 }
 
+/* Constants are many entries' object, and a sum of them tells as much as they do. */
+static wf_ref note(struct maker *m, uint32_t entry, wf_ref object)
+{
+	const struct wf_dcp_entry *e = &m->d->md.entries[entry];
+	if (object == WF_NIL)
+		return WF_NIL;
+	if (wf_dcp_adopt(&m->d->base, entry, object, e->tensor ? 0 : wf_dcp_value_sum(m->g, object)) < 0) {
+		wf_fail(m->err, -ENOMEM, "out of memory");
+		return WF_NIL;
+	}
+	return object;
+}
+
 static wf_ref leaf(void *ctx, uint32_t entry)
 {
 	struct maker *m = ctx;
 	const struct wf_dcp_entry *e = &m->d->md.entries[entry];
 	int64_t sizes[WF_DCP_MAX_DIMENSIONS];
 	if (!e->tensor)
-		return value(m, entry);
+		return note(m, entry, value(m, entry));
 	for (uint32_t i = 0; i < e->ndim; i++)
 		sizes[i] = (int64_t)m->d->md.numbers[e->sizes + i];
-	return tensor(m, entry, e->dtype, sizes, e->ndim);
+	return note(m, entry, tensor(m, entry, e->dtype, sizes, e->ndim));
 }
 
 static uint64_t tensor_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp_entry *e)

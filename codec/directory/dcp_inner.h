@@ -25,7 +25,10 @@ struct dcp {
 	uint64_t *starts; /* by entry: where a tensor begins in the space; of another entry, where the next one does */
 	uint32_t beside;  /* the member that holds the rest as one object; UINT32_MAX: there is none */
 	uint64_t beside_start;
-	bool raw; /* slices are the data itself */
+	struct wf_map by_object; /* of the graph: the entry it was made for */
+	uint64_t *sums;          /* by entry: of a value, as it was read */
+	uint64_t metadata_bytes; /* of the main file, with which the space begins */
+	bool raw;                /* slices are the data itself */
 	bool loaded;
 	struct dcp_problem {
 		uint32_t record;

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "codec/bytes/util.h"
-#include "codec/directory/dcp.h"
 #include "codec/directory/dcp_find.h"
 #include "codec/directory/dcp_safetensors.h"
+#include "codec/directory/directory.h"
 
 /* ---- the space ---- */
 
@@ -192,7 +192,8 @@ static int add_members(struct dcp *d, struct wf_members *members, struct wf_erro
 	d->members = calloc((size_t)files->count + 1, sizeof *d->members);
 	d->file_starts = malloc(((size_t)files->count + 1) * sizeof *d->file_starts);
 	d->starts = calloc((size_t)d->md.entry_count + 1, sizeof *d->starts);
-	if (!d->members || !d->file_starts || !d->starts)
+	d->sums = calloc((size_t)d->md.entry_count + 1, sizeof *d->sums);
+	if (!d->members || !d->file_starts || !d->starts || !d->sums)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	for (uint32_t i = 0; i < files->count; i++) {
 		int r = wf_members_add(members, files->keys[i].bytes, files->keys[i].len, &d->members[i], err);
@@ -233,19 +234,6 @@ static int read_tables(struct dcp *d, struct wf_members *members, const struct d
 	return r;
 }
 
-static int find_beside(struct dcp *d, struct wf_members *members, struct wf_error *err)
-{
-	static const char *const names[] = {"meta.pt", "common.pt"};
-	for (size_t i = 0; i < WF_ARRAY_SIZE(names); i++) {
-		cleanup_free char *full = NULL;
-		if (asprintf(&full, "%s/%s", wf_members_directory(members), names[i]) < 0)
-			return wf_fail(err, -ENOMEM, "out of memory");
-		if (access(full, F_OK) == 0)
-			return add_named(members, names[i], &d->beside, err);
-	}
-	return 0;
-}
-
 /* ---- the container ---- */
 
 static int explain(const struct wf_container *c, const struct wf_record *record, struct wf_error *err)
@@ -280,6 +268,8 @@ static void free_dcp(struct wf_container *c)
 	free(d->members);
 	free(d->file_starts);
 	free(d->starts);
+	free(d->sums);
+	wf_map_free(&d->by_object);
 	for (uint32_t i = 0; i < d->problem_count; i++)
 		free(d->problems[i].text);
 	free(d->problems);
@@ -296,8 +286,8 @@ static int build(struct dcp *d, const struct dcp_files *files, struct wf_members
 	int r = read_tables(d, members, files, err);
 	if (r == 0)
 		r = add_members(d, members, err);
-	if (r == 0)
-		r = find_beside(d, members, err);
+	if (r == 0 && files->beside)
+		r = add_named(members, files->beside, &d->beside, err);
 	if (r == 0)
 		r = wf_space_new(members, &space_ops, d, &d->space, err);
 	if (r < 0) {
@@ -305,6 +295,7 @@ static int build(struct dcp *d, const struct dcp_files *files, struct wf_members
 		return r;
 	}
 	r = wf_space_add_file(d->space, 0, &start, err);
+	d->metadata_bytes = wf_space_size(d->space);
 	if (r == 0 && d->beside != UINT32_MAX)
 		r = wf_space_add_file(d->space, d->beside, &d->beside_start, err);
 	if (r == 0)
@@ -341,13 +332,74 @@ static int open_files(const struct dcp_files *files, struct wf_container **ret, 
 	return 0;
 }
 
-int wf_dcp_open(const char *path, struct wf_container **ret, struct wf_error *err)
+/* Metadata in one file, and nothing beside: a commit writes that file anew. */
+static bool is_simple(const struct dcp_files *f)
+{
+	return f->count == 1 && !f->parts[0].folder[0] && strcmp(f->parts[0].file, ".metadata") == 0 && !f->beside;
+}
+
+static int find_in(const char *path, bool simple, char **ret_main, struct wf_error *err)
 {
 	struct dcp_files files;
 	int r = dcp_files_find(path, &files, err);
 	if (r != 0)
 		return r;
+	if (is_simple(&files) != simple) {
+		dcp_files_free(&files);
+		return 1;
+	}
+	const char *first = files.raw ? files.first : files.parts[0].file;
+	if (asprintf(ret_main, "%s/%s", files.directory, first) < 0)
+		*ret_main = NULL;
+	dcp_files_free(&files);
+	return *ret_main ? 0 : wf_fail(err, -ENOMEM, "out of memory");
+}
+
+/* A file of metadata that is named means the directory that it stands in. */
+static int find(const char *path, bool is_directory, bool simple, char **ret_main, char **ret_name,
+		struct wf_error *err)
+{
+	if (is_directory)
+		return find_in(path, simple, ret_main, err);
+	const char *slash = strrchr(path, '/');
+	if (!slash || !dcp_is_metadata_name(slash + 1))
+		return 1;
+	cleanup_free char *directory = strndup(path, WF_MAX((size_t)(slash - path), (size_t)1));
+	if (!directory)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	int r = find_in(directory, simple, ret_main, err);
+	if (r == 0)
+		*ret_name = steal_pointer(&directory);
+	return r;
+}
+
+static int find_simple(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
+{
+	return find(path, is_directory, true, ret_main, ret_name, err);
+}
+
+static int find_other(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
+{
+	return find(path, is_directory, false, ret_main, ret_name, err);
+}
+
+static int open_directory(const struct wf_directory *d, struct wf_source *main_file, struct wf_container **ret,
+			  struct wf_error *err)
+{
+	struct dcp_files files;
+	int r = dcp_files_find(d->path, &files, err);
+	if (r != 0)
+		return r < 0 ? r : wf_fail(err, -ESTALE, "its files went away while it was opened");
 	r = open_files(&files, ret, err);
 	dcp_files_free(&files);
 	return r;
 }
+
+const struct wf_directory_reader wf_dcp_reader = {.find = find_simple, .open = open_directory};
+
+const struct wf_directory_reader wf_dcp_parts_reader = {
+	.find = find_other,
+	.open = open_directory,
+	.read_only =
+		"this distributed checkpoint is not changed where it stands, for more files than one .metadata tell what it has: "
+		"output=FILE and wfctl export write one file"};

@@ -232,12 +232,16 @@ static void free_names(struct file_list *n)
 	free(n->list);
 }
 
-bool wf_dcp_safetensors_is(const char *path)
+int wf_dcp_safetensors_find(const char *path, char **ret_first)
 {
 	struct file_list n = {0};
-	bool found = list_files(path, &n) == 0 && n.count > 0 && is_sharded(path, n.list[0]);
+	int r = list_files(path, &n);
+	if (r == 0 && n.count > 0 && is_sharded(path, n.list[0])) {
+		*ret_first = n.list[0];
+		n.list[0] = NULL;
+	}
 	free_names(&n);
-	return found;
+	return r == -ENOMEM ? r : 0;
 }
 
 int wf_dcp_safetensors_read(struct wf_dcp_metadata *m, struct wf_members *members, const char *path,

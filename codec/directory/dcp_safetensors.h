@@ -6,8 +6,9 @@
 #include "codec/directory/dcp_metadata.h"
 #include "codec/directory/members.h"
 
-/* Whether the first of the directory's safetensors files says which part of a whole it holds. */
-bool wf_dcp_safetensors_is(const char *path);
+/* The name of the first of the directory's safetensors files, for free(), where that says which part of a whole it holds; else NULL. 0 or
+ * -ENOMEM. */
+int wf_dcp_safetensors_find(const char *path, char **ret_first);
 /* Reads the headers of all of them; the chunks are the data itself. Members and files get the same numbers.
  * Returns 0; -EUCLEAN, -EOPNOTSUPP, -E2BIG, -ENOMEM; or the error of reading. */
 int wf_dcp_safetensors_read(struct wf_dcp_metadata *m, struct wf_members *members, const char *path,

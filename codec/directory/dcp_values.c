@@ -92,14 +92,19 @@ static int rename_storages(struct dcp_value *v, uint32_t limit)
 	return r;
 }
 
+/* Of a value that could not be read whole there may be objects in the graph, too; no other storage is to have their keys. */
 static int load(struct dcp_value *v, struct wf_source *slice, wf_ref *ret)
 {
 	uint32_t limit = wf_graph_limit(v->g);
 	int r = wf_container_open(slice, &v->c, v->err);
-	if (r == 0)
+	if (r == 0) {
+		struct wf_error *err = v->err, ignored;
 		r = wf_container_load_graph(v->c, v->g, ret, v->err);
-	if (r == 0)
-		r = rename_storages(v, limit);
+		v->err = r < 0 ? &ignored : err;
+		int renamed = rename_storages(v, limit);
+		v->err = err;
+		r = r < 0 ? r : renamed;
+	}
 	wf_container_free(v->c);
 	wf_key_map_free(&v->keys);
 	return r;

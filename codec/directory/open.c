@@ -14,6 +14,8 @@
 static const struct wf_directory_reader *const readers[] = {
 	&wf_huggingface_reader,
 	&wf_zero_reader,
+	&wf_dcp_reader,
+	&wf_dcp_parts_reader,
 };
 
 /* ---- a directory with one file ---- */

@@ -76,6 +76,12 @@ int wf_edit_check_type(struct wf_checkpoint *ck, const struct wf_tensor *t)
 int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_place p;
+	if (wf_container_kind_of(ck->container) == WF_CONTAINER_DCP &&
+	    ((!strcmp(name, "user.torch.requires_grad") && !strcmp(value, "true")) ||
+	     (!strcmp(name, "user.torch.location") && strcmp(value, "cpu") != 0)))
+		return wf_refuse(
+			ck, -EINVAL,
+			"a distributed checkpoint does not say of a tensor where it was, nor whether it requires gradients");
 	if (!wf_edit_is_flat(ck) || wf_edit_place_of(ck, ino, &p) < 0 || is_free(ck, p.dir))
 		return 0;
 	wf_ref example = strcmp(name, "user.torch.class") ? WF_NIL : wf_class_example(ck->graph, value);

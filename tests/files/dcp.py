@@ -229,6 +229,11 @@ def broken_value(d):
             info.length -= 30
 
 
+def half_a_value(d):
+    """Its pickle ends in an opcode that there is not, behind a tensor."""
+    d.value("v", craft.sequence(craft.tensor(craft.storage("Long", "0", 5), (5,)), b"\xff"), storages=[("0", B)])
+
+
 OLD = ("torch.distributed._shard.checkpoint", "torch.distributed._shard.sharded_tensor.metadata")
 CASES = [
     Case("as torch 2.3 and later", plain, BOTH),
@@ -286,6 +291,7 @@ CASES = [
     Case("positions and texts in one", places(("l.0", ("l", 0)), ("l.x", ("l", "x"))), rows={"l/0", "l/x"}),
     Case("meta.pt", beside("meta.pt"), {**BOTH, "t": B}, rows={"a", "b", "t"}), Case("common.pt", beside("common.pt"), {**BOTH, "t": B}),
     Case("a value with a tensor", changed(a_value), {**BOTH, "v/t": B}),
+    Case("a value that is broken behind a tensor", changed(half_a_value), BOTH, rows={"a", "b", "v"}),
     Case("a value that cannot be read is its bytes", changed(broken_value), BOTH, rows={"a", "b", "v"}),
 ]
 

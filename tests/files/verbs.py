@@ -15,7 +15,9 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "mount"))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "mount")]
+import craft  # noqa: E402
+import dcpkit  # noqa: E402
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
 
 build, die_at = map(os.path.abspath, sys.argv[1:3])
@@ -47,6 +49,11 @@ def make(top):
     shared = Storage("float32", bytes(range(64)))
     save(os.path.join(top, "m.pt"), {"a": Tensor("float32", (16,), b"", storage=shared), "half": Tensor("float32", (8,), b"", storage=shared), "n": 1,
                                      "s": "x", "sub": {"t": Tensor("int64", (2,), bytes(16)), "u": (1, 2)}})
+    d = dcpkit.Directory(os.path.join(top, "d"))
+    d.tensor("a", "float32", (4, 4), bytes(range(64)), [((0, 0), (4, 2)), ((0, 2), (4, 2))], files=("__0_0.distcp", "__1_0.distcp"))
+    d.tensor("sub.half", "float32", (8,), bytes(32), path=("sub", "half"))
+    d.value("n", craft.integer(1))
+    d.write()
     save(os.path.join(top, "donor.pt"), {"enc": {"w": Tensor("float32", (4,), bytes(16)), "v": 2.5}})
     with open(os.path.join(top, "bytes"), "wb") as f:
         f.write(bytes(range(64, 128)))
@@ -59,6 +66,8 @@ RUNS = [  # words; what stands in them for a path is in the directory
     ["set", "m.pt", "half", "--file", "half", "--commit=append"],
     ["cp", "donor.pt:enc", "m.pt:sub"],
     ["rm", "-r", "m.pt", "sub", "--commit", "replace"],
+    ["mv", "d", "a", "sub/b"],
+    ["set", "d", "a", "--file", "bytes"],
     ["-f", "script"],
     ["new", "new.pt"],
 ]
@@ -88,14 +97,14 @@ def prepare(top):
 def told(top, name):
     """What a reader and a later writer are told: the entries, and that nothing waits."""
     r = run_in(top, ["ls", "-a", name])
-    cat = run_in(top, ["cat", "--raw", name, "*"]) if name == "m.pt" else r
+    cat = run_in(top, ["cat", "--raw", name, "*"]) if name != "new.pt" else r
     return r.returncode, r.stdout, cat.stdout
 
 
 def kill_everywhere(base, words):
     """Old or new, at each call; the next run finds nothing in its way."""
     top = os.path.join(base, "w")
-    name = "new.pt" if words[0] == "new" else "m.pt"
+    name = "new.pt" if words[0] == "new" else "d" if "d" in words else "m.pt"
     prepare(top)
     before, old = bytes_of(top), told(top, name)
     r = run_in(top, words, "count")
@@ -109,11 +118,11 @@ def kill_everywhere(base, words):
         r = run_in(top, words, f"{i} kill")
         status = run_in(top, ["status", name])
         state = told(top, name)
-        again = run_in(top, ["set", "m.pt", "again", "1"])
-        left = [e for e in os.listdir(top) if "weightfs" in e]
+        again = run_in(top, ["set", "m.pt" if name == "new.pt" else name, "again", "1"])
+        left = [e for where in (top, os.path.join(top, "d")) for e in os.listdir(where) if "weightfs" in e]
         if r.returncode >= 0 and i < calls or state not in (old, new) or b'"dirty": true' in status.stdout or again.returncode != 0:
             wrong.append(f"call {i}: exit {r.returncode}, {'old' if state == old else 'new' if state == new else state}, {again.stderr.decode()}")
-        if name == "m.pt" and left:
+        if name != "new.pt" and left:
             wrong.append(f"call {i}: left over after the next run: {left}")
     ok(not wrong, f"wfctl {' '.join(words)}: killed at each of them, old or new", "\n".join(wrong))
     if words[0] in ("-f", "new") or "--commit=append" in words:

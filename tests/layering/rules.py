@@ -39,7 +39,6 @@ KNOWN_LOOPS = []
 
 # Symbols that no other file of the programs uses, but a unit test does. Nothing else is to be here.
 KNOWN_EXPORTS = {
-    "dcp_is_metadata_name", "wf_dcp_open",
     "wf_zip_id_combine",
 }
 

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* The commit of a directory of torch.distributed.checkpoint: what is new goes into one new slice file, __w_N.distcp, and `.metadata` is written
+ * anew; old slice files stay as they are. A renamed or removed key touches `.metadata` alone.
+ *
+ *   wf_dcp_plan_make     which objects of the tree are entries, which of them stay, and the pickles of those that are new
+ *   wf_dcp_plan_write    the slice file, then the new metadata into a file that will take the old one's name
+ *   wf_dcp_plan_check    reads both again
+ *   (the rename)
+ *   wf_dcp_plan_adopt    the objects of the graph are entries of the container that was opened anew
+ *
+ * Until the rename nothing reads the slice file; wf_dcp_plan_free removes it where wf_dcp_plan_adopt was not called.
+ * Threads: as wf_plan: making needs the graph exclusively.
+ */
+#pragma once
+
+#include "codec/commit/commit.h"
+
+struct wf_dcp_plan;
+
+/* live: by storage, filled in. Returns 0; -EOPNOTSUPP what such a directory cannot hold, and other errors. */
+int wf_dcp_plan_make(const struct wf_commit_input *in, bool *live, struct wf_dcp_plan **ret, struct wf_error *err);
+/* fd: of the new metadata, empty. All is on disk on return. */
+int wf_dcp_plan_write(struct wf_dcp_plan *p, int fd, _Atomic uint64_t *done_bytes, struct wf_error *err);
+int wf_dcp_plan_check(struct wf_dcp_plan *p, int fd, struct wf_error *err);
+/* written: loaded. Fills in records, by storage. */
+int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err);
+/* The name was taken: the slice file stays. */
+void wf_dcp_plan_keep_file(struct wf_dcp_plan *p);
+/* Removes slice files that earlier commits made, and of which the metadata name none any more. */
+void wf_dcp_remove_unused(const struct wf_container *written);
+void wf_dcp_plan_free(struct wf_dcp_plan *p); /* accepts NULL */

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* The steps of a commit that are others for a directory: of a distributed checkpoint a file of new slices is written, and metadata that take
+ * the old ones' name. */
+#include "codec/commit/run_inner.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "codec/bytes/util.h"
+
+int wf_commit_plan_directory(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	if (c->whole)
+		return wf_fail(c->err, -EOPNOTSUPP,
+			       "a distributed checkpoint is not repacked: its slices stay where they are");
+	c->plan = (struct wf_plan){.in = {.graph = ck->graph,
+					  .storages = ck->storages,
+					  .container = ck->container,
+					  .root = wf_tree_root(ck->tree)}};
+	c->plan.live = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *c->plan.live);
+	c->planned = true;
+	return c->plan.live ? wf_dcp_plan_make(&c->plan.in, c->plan.live, &c->dcp, c->err)
+			    : wf_fail(c->err, -ENOMEM, "out of memory");
+}
+
+int wf_commit_write_directory(struct wf_commit_run *c)
+{
+	int r = wf_dcp_plan_write(c->dcp, c->file.fd, &c->ck->progress.done_bytes, c->err);
+	return r < 0 ? r : wf_dcp_plan_check(c->dcp, wf_new_file_reopen(&c->file), c->err);
+}
+
+static int load(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct wf_graph *g = NULL;
+	wf_ref root;
+	int r = wf_source_open_file(ck->place.main, &c->source, c->err);
+	if (r == 0)
+		r = wf_directory_open(&ck->place, c->source, &c->container, c->err);
+	if (r == 0 && wf_graph_new(&g) < 0)
+		r = wf_fail(c->err, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = wf_container_load_graph(c->container, g, &root, c->err); /* which makes the records */
+	wf_graph_free(g);
+	return r;
+}
+
+/* What went wrong here changes nothing of what is written: the next opening finds the mark, and that the edits are in the file. */
+bool wf_commit_open_directory(struct wf_commit_run *c)
+{
+	struct wf_checkpoint *ck = c->ck;
+	uint32_t n = WF_MAX(wf_storages_count(ck->storages), 1u);
+	wf_dcp_plan_keep_file(c->dcp);
+	c->records = malloc(n * sizeof *c->records);
+	int r = c->records ? load(c) : wf_fail(c->err, -ENOMEM, "out of memory");
+	if (r == 0) {
+		memset(c->records, 0xff, n * sizeof *c->records);
+		r = wf_dcp_plan_adopt(c->dcp, c->container, c->records, c->err);
+	}
+	if (r == 0)
+		wf_dcp_remove_unused(c->container);
+	if (r < 0) {
+		ck->writable = false;
+		wf_log_line(
+			&ck->log,
+			"the commit is done, but the directory could not be opened again (%s): no more edits are accepted "
+			"until the checkpoint is opened again",
+			c->err->text);
+	}
+	return r == 0;
+}

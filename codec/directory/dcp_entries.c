@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* Keeps which object each entry of a distributed checkpoint became. */
+#include "codec/directory/dcp_entries.h"
+
+#include <errno.h>
+
+#include "codec/bytes/util.h"
+#include "codec/directory/dcp_inner.h"
+#include "codec/pickle/pickle.h"
+
+static struct dcp *dcp_of(const struct wf_container *c)
+{
+	return (struct dcp *)c;
+}
+
+uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object)
+{
+	uint32_t entry;
+	return wf_map_get(&dcp_of(c)->by_object, object, &entry) ? entry : UINT32_MAX;
+}
+
+const char *wf_dcp_entry_name(const struct wf_container *c, uint32_t entry, uint32_t *ret_len)
+{
+	const struct dcp *d = dcp_of(c);
+	*ret_len = d->md.entries[entry].name_len;
+	return wf_dcp_text(&d->md, d->md.entries[entry].name);
+}
+
+bool wf_dcp_entry_is_tensor(const struct wf_container *c, uint32_t entry)
+{
+	return dcp_of(c)->md.entries[entry].tensor;
+}
+
+uint64_t wf_dcp_entry_sum(const struct wf_container *c, uint32_t entry)
+{
+	return dcp_of(c)->sums[entry];
+}
+
+uint64_t wf_dcp_value_sum(const struct wf_graph *g, wf_ref value)
+{
+	struct wf_buffer pickle = WF_BUFFER_INIT;
+	uint64_t sum = 0;
+	int r = wf_pickle_write_buffer(g, value, NULL, NULL, &pickle, NULL);
+	if (r == 0)
+		sum = wf_hash_bytes(pickle.data, pickle.len, 0) | 1;
+	wf_buffer_free(&pickle);
+	return sum;
+}
+
+int wf_dcp_adopt(struct wf_container *c, uint32_t entry, wf_ref object, uint64_t sum)
+{
+	struct dcp *d = dcp_of(c);
+	d->sums[entry] = sum;
+	return wf_map_set(&d->by_object, object, entry);
+}
+
+const char *wf_dcp_directory(const struct wf_container *c)
+{
+	return wf_members_directory(wf_space_members(dcp_of(c)->space));
+}
+
+bool wf_dcp_has_file(const struct wf_container *c, const char *name)
+{
+	const struct wf_members *m = wf_space_members(dcp_of(c)->space);
+	for (uint32_t i = 0; i < wf_members_count(m); i++)
+		if (strcmp(wf_members_name(m, i), name) == 0)
+			return true;
+	return false;
+}
+
+int wf_dcp_metadata_source(const struct wf_container *c, struct wf_source **ret)
+{
+	return wf_source_slice(c->file, 0, dcp_of(c)->metadata_bytes, ret);
+}

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Distributed checkpoints against torch's own reader: after random edits by the verbs of wfctl, each a commit, dcp_to_torch_save finds what the same
+edits make in Python; so does dcp.load, on one process and on two, which shard the tensors otherwise than they were saved. And both ways:
+what wfctl exports is what the converter makes.
+
+Usage: test_dcp.py BUILD_DIRECTORY [SEED]. Prints TAP.
+"""
+import os
+import random
+import shutil
+import sys
+import tempfile
+import warnings
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from verbkit import ok, tap, wfctl  # noqa: E402
+
+warnings.filterwarnings("ignore")
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+import torch.distributed.checkpoint as dcp  # noqa: E402
+import torch.multiprocessing as mp  # noqa: E402
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # noqa: E402
+
+FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "files", "dcp")
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+
+
+def converted(path):
+    with tempfile.TemporaryDirectory() as work:
+        dcp_to_torch_save(path, os.path.join(work, "m.pt"))
+        return torch.load(os.path.join(work, "m.pt"), weights_only=False)
+
+
+def flat(value, way=()):
+    """{way: tensor or value}, empty mappings left out, as torch leaves them out."""
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in flat(inner, (*way, str(key))).items()}
+    if isinstance(value, list) and any(isinstance(v, (dict, list, torch.Tensor)) for v in value):
+        return {k: v for i, inner in enumerate(value) for k, v in flat(inner, (*way, i)).items()}
+    return {way: value}
+
+
+def same_values(a, b):
+    return a.keys() == b.keys() and all(
+        (torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype) if isinstance(a[k], torch.Tensor) and isinstance(b[k], torch.Tensor)
+        else type(a[k]) is type(b[k]) and a[k] == b[k] for k in a)
+
+
+def differences(a, b):
+    return "\n".join([f"only torch: {sorted(map(str, a.keys() - b.keys()))}", f"only Python: {sorted(map(str, b.keys() - a.keys()))}",
+                      *[f"{k}: {a[k]} {b[k]}" for k in a.keys() & b.keys() if not same_values({k: a[k]}, {k: b[k]})]])
+
+
+class Edits:
+    """The same edit by a verb and in Python."""
+
+    def __init__(self, path, state, rng, work):
+        self.path, self.state, self.rng, self.work, self.number = path, state, rng, work, 0
+
+    def mappings(self, value=None, way=()):
+        value = self.state if value is None else value
+        found = [(way, value)]
+        for key, inner in value.items():
+            if isinstance(inner, dict):
+                found += self.mappings(inner, (*way, key))
+        return found
+
+    def pick(self, kind=object):
+        places = [(way, m, k) for way, m in self.mappings() for k, v in m.items() if isinstance(v, kind) and not isinstance(v, dict) and isinstance(k, str)]
+        return self.rng.choice(places) if places else None
+
+    def new_key(self):
+        self.number += 1
+        return f"new{self.number}" + self.rng.choice(("", ".dot", " ü"))
+
+    @staticmethod
+    def name(way, key):
+        return "/".join(str(k).replace("%", "%25").replace("/", "%2F") for k in (*way, key))
+
+    def run(self, *words):
+        r = wfctl(*words)
+        if r.returncode:
+            raise RuntimeError(f"wfctl {' '.join(words)}: {r.stderr.decode()}")
+
+    def step(self):
+        what = self.rng.choice(("mv", "mv", "rm", "value", "tensor", "tensor", "new", "tie"))
+        picked = self.pick(torch.Tensor if what in ("tensor", "tie") else (int, float, str) if what == "value" else object)
+        if not picked:
+            return
+        way, mapping, key = picked
+        old = self.name(way, key)
+        if what == "mv":
+            to_way, to = self.rng.choice(self.mappings())
+            new = self.new_key()
+            self.run("mv", self.path, old, self.name(to_way, new))
+            to[new] = mapping.pop(key)
+        elif what == "rm":
+            if len(mapping) < 2:
+                return
+            self.run("rm", "-r", self.path, old)
+            del mapping[key]
+        elif what == "value":
+            if isinstance(mapping[key], bool):
+                return
+            mapping[key] = self.rng.randrange(1000) if isinstance(mapping[key], int) else 0.5 + self.rng.randrange(9) if isinstance(mapping[key], float) else "täxt"
+            self.run("set", self.path, old, str(mapping[key]))
+        elif what == "tensor":
+            data = bytes(self.rng.randrange(0, 2 if mapping[key].dtype == torch.bool else 60) for _ in range(mapping[key].nbytes))
+            file = os.path.join(self.work, "bytes")
+            with open(file, "wb") as f:
+                f.write(data)
+            if data:
+                self.run("set", self.path, old, "--file", file)
+                mapping[key] = torch.frombuffer(bytearray(data), dtype=mapping[key].dtype).reshape(mapping[key].shape)
+        elif what == "new":
+            new = self.new_key()
+            self.run("set", self.path, self.name(way, new), "7.25")
+            mapping[new] = 7.25
+        else:
+            new = self.new_key()
+            self.run("ln", self.path, old, self.name(way, new))
+            mapping[new] = mapping[key].clone()
+
+
+def load_on_ranks(rank, world, path, names, store):
+    warnings.filterwarnings("ignore")
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+    dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=world)
+    mesh = init_device_mesh("cpu", (world,))
+    wanted = torch.load(names, weights_only=False)
+    state = {k: distribute_tensor(torch.zeros_like(v), mesh, [Shard(v.ndim - 1)]) if v.ndim and v.numel() else torch.zeros_like(v) for k, v in wanted.items()}
+    dcp.load(state, checkpoint_id=path)
+    for k, v in wanted.items():
+        whole = state[k].full_tensor() if v.ndim and v.numel() else state[k]
+        assert torch.equal(whole, v), k
+    dist.destroy_process_group()
+
+
+def check_ranks(path, values, work, what):
+    tensors = {".".join(map(str, way)): v for way, v in values.items() if isinstance(v, torch.Tensor) and v.dtype in (torch.float32, torch.float64, torch.int64)}
+    names = os.path.join(work, "wanted.pt")
+    torch.save(tensors, names)
+    for world in (1, 2):
+        with tempfile.TemporaryDirectory() as store:
+            try:
+                mp.spawn(load_on_ranks, (world, path, names, os.path.join(store, "s")), nprocs=world)
+                problem = ""
+            except Exception as e:  # noqa: BLE001
+                problem = str(e)
+        ok(not problem, f"{what}: dcp.load on {world} ranks", problem)
+
+
+def check(name, rng, ranks):
+    with tempfile.TemporaryDirectory() as work:
+        path = os.path.join(work, name)
+        shutil.copytree(os.path.join(FIXTURES, name), path)
+        out = os.path.join(work, "whole.pt")
+        r = wfctl("export", path, out)
+        tensors = {".".join(map(str, way)): v for way, v in flat(converted(path)).items() if isinstance(v, torch.Tensor)}
+        exported = torch.load(out) if r.returncode == 0 else {}
+        ok(same_values(dict(exported), tensors), f"{name}: wfctl export makes the tensors that dcp_to_torch_save makes", r.stderr.decode())
+        edits = Edits(path, converted(path), rng, work)
+        problems = []
+        try:
+            for _ in range(12):
+                edits.step()
+        except RuntimeError as e:
+            problems.append(str(e))
+        found, wanted = flat(converted(path)), flat(edits.state)
+        if not same_values(found, wanted):
+            problems.append(differences(found, wanted))
+        r = wfctl("verify", path)
+        ok(not problems and r.returncode == 0, f"{name}: random edits (seed {SEED})", "\n".join([*problems, r.stderr.decode()]))
+        if ranks:
+            check_ranks(path, found, work, name)
+
+
+if __name__ == "__main__":
+    rng = random.Random(SEED)
+    for name in ("nested", "dtensor-2", "dtensor-4", "fsdp-3", "nested-23", "nested-25", "items"):
+        check(name, rng, name in ("nested", "dtensor-4"))
+    tap.done()
