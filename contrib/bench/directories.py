@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints in several files, beside the same work on one.
 
-Usage: contrib/bench/run directories [open] [rename] [zero]        WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
-                                                              WEIGHTFS_BENCH_GIB: the size of the model of zero (default 1)
+Usage: contrib/bench/run directories [open] [rename] [zero] [dcp]  WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
+                                                              WEIGHTFS_BENCH_GIB: the size of the models of zero and dcp (default 1)
 
 What zero_to_fp32 takes is told where the interpreter has deepspeed and huggingface_hub.
 """
@@ -125,7 +125,69 @@ def zero(work):
         subprocess.run(["cmp", ours, f"{theirs}/model.safetensors"], check=True)
 
 
-ALL = {"open": open_and_list, "rename": rename, "zero": zero}
+# argv: directory, dimension of the shards, tensors, ranks. Written as the writer of torch does it, by one process.
+DCP = """
+import io, os, pickle, sys, torch
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties, TensorStorageMetadata
+out, dim, count, ranks = sys.argv[1], *map(int, sys.argv[2:5])
+os.makedirs(out)
+files = [open(f"{out}/__{r}_0.distcp", "wb") for r in range(ranks)]
+state, storage = {}, {}
+for t in range(count):
+    whole, name, chunks = torch.rand(4096, 1024), f"layers.{t}.weight", []
+    for r, c in enumerate(whole.chunk(ranks, dim)):
+        offset, b = [0, 0], io.BytesIO()
+        offset[dim] = r * c.shape[dim]
+        torch.save(c.clone(memory_format=torch.contiguous_format), b)
+        storage[MetadataIndex(name, offset, r)] = _StorageInfo(f"__{r}_0.distcp", files[r].tell(), len(b.getvalue()))
+        files[r].write(b.getvalue())
+        chunks.append(ChunkStorageMetadata(torch.Size(offset), c.shape))
+    state[name] = TensorStorageMetadata(TensorProperties(), whole.shape, chunks)
+pickle.dump(Metadata(state, {k: tuple(k.split(".")) for k in state}, storage), open(f"{out}/.metadata", "wb"))
+"""
+CHUNKS = """
+import os, pickle, sys, torch
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties, TensorStorageMetadata
+out, count, ranks = sys.argv[1], *map(int, sys.argv[2:4])
+os.makedirs(out)
+state, storage, names = {}, {}, [f"__{r}_0.distcp" for r in range(ranks)]
+for name in names:
+    open(f"{out}/{name}", "wb").truncate(count * 1577)
+for t in range(count):
+    offsets = [torch.Size((4 * r, 0)) for r in range(ranks)]
+    state[f"layers.{t}.weight"] = TensorStorageMetadata(TensorProperties(), torch.Size((4 * ranks, 8)),
+                                                        [ChunkStorageMetadata(o, torch.Size((4, 8))) for o in offsets])
+    for r, o in enumerate(offsets):
+        storage[MetadataIndex(f"layers.{t}.weight", o, r)] = _StorageInfo(names[r], t * 1577, 1577)
+pickle.dump(Metadata(state, {k: tuple(k.split(".")) for k in state}, storage), open(f"{out}/.metadata", "wb"))
+"""
+TO_TORCH = "import sys; from torch.distributed.checkpoint.format_utils import dcp_to_torch_save; dcp_to_torch_save(*sys.argv[1:])"
+
+
+def dcp(work):
+    count = int(float(os.environ.get("WEIGHTFS_BENCH_GIB", "1")) * 64)
+    rows, columns, ours, copy, theirs = (f"{work}/{name}" for name in ("rows", "columns", "ours.safetensors", "copy", "theirs.pt"))
+    for dimension, source in enumerate((rows, columns)):
+        subprocess.run([PYTHON, "-c", DCP, source, str(dimension), str(count), str(RANKS)], check=True)
+    whole = f"{work}/whole.safetensors"
+    subprocess.run([WFCTL, "export", rows, whole], check=True)
+    command = [PYTHON, "-c", TO_TORCH, rows, theirs]
+    t = alternate(3, cp=lambda: synced(["cp", "--reflink=never", whole, copy], copy), rows=lambda: synced([WFCTL, "export", rows, ours], ours),
+                  columns=lambda: synced([WFCTL, "export", columns, ours], ours), peer=lambda: synced(command, theirs))
+    for name in ("rows", "columns"):
+        report(f"export of DCP, {RANKS} ranks, {name}: time / cp --reflink=never time", t[name] / t["cp"], ceiling=1.3)
+    report("export of DCP, columns: resident memory", resident_kib([WFCTL, "export", columns, ours]) / 1024, ceiling=64, unit=" MiB")
+    report("dcp_to_torch_save time / export time", t["peer"] / t["rows"], floor=1)
+    print(f"    dcp_to_torch_save: {resident_kib(command) / 1024:.0f} MiB")
+    many = f"{work}/many"
+    subprocess.run([PYTHON, "-c", CHUNKS, many, "20000", "16"], check=True)
+    report("320,000 chunks: open and list, microseconds of CPU a chunk", min(cpu_seconds(WFCTL, "ls", many) for _ in range(3)) * 1e6 / 320000)
+    report("320,000 chunks: resident memory, bytes a chunk", resident_kib([WFCTL, "ls", many]) * 1024 / 320000)
+
+
+ALL = {"open": open_and_list, "rename": rename, "zero": zero, "dcp": dcp}
 for name in sys.argv[1:] or ALL:
     with scratch() as where:
         ALL[name](where)
