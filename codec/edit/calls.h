@@ -59,6 +59,11 @@ int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
  * cannot be the value. */
 ssize_t wf_write(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t offset, const void *buf,
 		 size_t len);
+/* The content of a file that is new or emptied becomes that of a tensor of another checkpoint: its bytes are read where they stand, once, by
+ * the commit. Returns: 0; 1, and nothing was done, where they do not stand in a file as they are, are few, or either checkpoint is one that
+ * lives on; as wf_write. */
+int wf_write_from(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, struct wf_checkpoint *from,
+		  uint32_t from_ino);
 /* Without an opening, while somebody has it open for writing, a size of 0 is that of an open with O_TRUNC; while nobody has,
  * it waits some seconds for a write, and is judged by wf_judge_waiting. */
 int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t size_bytes);

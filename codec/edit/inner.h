@@ -15,7 +15,7 @@
  *   judge, names, removals, make, copy    judging; new and removed entries
  *   begin                                 locks and room for an edit
  *   finish, rename                        the end of writing; a file that takes an entry's name
- *   attributes, content, open, calls      the calls that edit
+ *   attributes, content, take, open, calls      the calls that edit
  *   replay_scratch, replay, keep, life    the log read again; a commit; opening and closing (and revert)
  *
  * Words: content is *pending* when somebody wrote it and it is not *judged* yet, that is, not made an object or refused. An attribute is

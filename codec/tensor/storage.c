@@ -344,6 +344,10 @@ void wf_storages_free(struct wf_storages *ss)
 	}
 	for (uint32_t i = 0; i < ss->count; i++)
 		wf_extents_free(ss->all[i].dirty);
+	for (uint32_t i = 0; i < ss->given_count; i++)
+		wf_source_unref(ss->given[i]);
+	free(ss->given);
+	wf_map_free(&ss->given_at);
 	pthread_mutex_destroy(&ss->cache_lock);
 	wf_buffer_free(&ss->problems);
 	free(ss->decoded);

@@ -45,6 +45,7 @@ struct wf_storage {
 	uint8_t dtype;       /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
 	bool untyped : 1;    /* class is UntypedStorage */
 	bool resized : 1;    /* since the base, maybe back to its size */
+	bool given : 1;      /* its bytes, all written, are read from a source in place of the extent file */
 	bool companion : 1; /* named by a pickle that no commit writes (wf_container_companion): bytes change, and nothing else */
 	uint16_t skip_bytes;      /* of `data`, to the first element */
 	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
@@ -119,6 +120,9 @@ int wf_storages_add_arrays(struct wf_storages *ss, uint32_t limit);
 int wf_storage_read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
 /* Grows with zeroes or cuts. What was cut off does not come back. */
 int wf_storage_resize(struct wf_storages *ss, uint32_t i, uint64_t size_bytes);
+/* All bytes of a storage that has none yet are those of the source, which has to stay as it is while they are read: nothing is copied until
+ * something else is written into it. Takes its own reference. Returns 0, -EINVAL, -ENOMEM. */
+int wf_storage_give(struct wf_storages *ss, uint32_t i, struct wf_source *source);
 /* Marks a range as written without writing: replay of the log, whose extent file holds the bytes already. */
 int wf_storage_mark(struct wf_storages *ss, uint32_t i, uint64_t offset, uint64_t len);
 /* Another PERSID object of the graph that names storage i (a new view). */

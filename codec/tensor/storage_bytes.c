@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/io.h"
 #include "codec/tensor/storage.h"
 #include "codec/tensor/storage_inner.h"
@@ -120,6 +121,8 @@ static int read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, unsig
 static int read_extent(struct wf_storages *ss, uint32_t i, uint64_t offset, unsigned char *buf, size_t len)
 {
 	int fd;
+	if (ss->all[i].given)
+		return wf_source_read(wf_storage_given(ss, i), offset, buf, len);
 	int r = ss->files.open ? ss->files.open(ss->files.ctx, i, &fd) : -EIO;
 	return r < 0 ? r : wf_pread_all(fd, buf, len, offset); /* -EIO: the extent file is shorter than the log says */
 }
@@ -179,7 +182,7 @@ bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offs
 	uint64_t end;
 
 	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
-	if (!s || s->bad || offset >= s->size_bytes)
+	if (!s || s->bad || s->given || offset >= s->size_bytes)
 		return false;
 	*ret_written = wf_extents_find(s->dirty, offset, &end);
 	if (!*ret_written)
@@ -190,6 +193,8 @@ bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offs
 }
 
 /* ---- writing ---- */
+
+#define TAKE_BYTES (1u << 20)
 
 static const char zeroes[64 << 10];
 
@@ -238,6 +243,48 @@ static int punch(int fd, uint64_t offset, uint64_t end)
 	return r == -EOPNOTSUPP ? 0 : r;
 }
 
+int wf_storage_give(struct wf_storages *ss, uint32_t i, struct wf_source *source)
+{
+	struct wf_storage *s = i < ss->count ? &ss->all[i] : NULL;
+	uint64_t size = wf_source_size(source);
+	if (!s || s->bad || s->given || s->size_bytes > 0 || s->array != WF_NIL || ss->mirror)
+		return -EINVAL;
+	int r = wf_array_reserve(&ss->given, &ss->given_capacity, (uint64_t)ss->given_count + 1, sizeof *ss->given,
+				 UINT32_MAX);
+	if (r == 0)
+		r = wf_map_set(&ss->given_at, i, ss->given_count);
+	if (r == 0 && !s->dirty)
+		r = wf_extents_new(&s->dirty);
+	if (r == 0)
+		r = wf_extents_add(s->dirty, 0, size);
+	if (r < 0)
+		return r;
+	ss->given[ss->given_count++] = wf_source_ref(source);
+	s->given = true;
+	s->size_bytes = size;
+	s->resized = true;
+	return 0;
+}
+
+/* What was given stands in the extent file from now on. */
+static int take_in(struct wf_storages *ss, uint32_t i)
+{
+	struct wf_storage *s = &ss->all[i];
+	cleanup_free char *piece = malloc(TAKE_BYTES);
+	int fd, r = piece ? ss->files.open(ss->files.ctx, i, &fd) : -ENOMEM;
+	struct wf_source *given = wf_storage_given(ss, i);
+	uint64_t size = WF_MIN(s->size_bytes, wf_source_size(given));
+	for (uint64_t at = 0; r == 0 && at < size; at += TAKE_BYTES) {
+		size_t n = (size_t)WF_MIN(size - at, (uint64_t)TAKE_BYTES);
+		r = wf_source_read(given, at, piece, n);
+		if (r == 0)
+			r = wf_pwrite_all(fd, piece, n, at);
+	}
+	if (r == 0)
+		wf_storage_take_back(ss, i);
+	return r;
+}
+
 /* buf: NULL for zeroes. */
 static int change(struct wf_storages *ss, uint32_t i, uint64_t offset, const void *buf, size_t len)
 {
@@ -251,6 +298,8 @@ static int change(struct wf_storages *ss, uint32_t i, uint64_t offset, const voi
 	if (s->bad || len == 0)
 		return s->bad;
 	int r = ss->files.before ? ss->files.before(ss->files.ctx, i, offset, len) : 0;
+	if (r == 0 && s->given)
+		r = take_in(ss, i);
 	if (r == 0)
 		r = ss->files.open(ss->files.ctx, i, &fd);
 	if (r == 0)

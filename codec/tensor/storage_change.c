@@ -49,6 +49,7 @@ static void rebase(struct wf_storages *ss, uint32_t i, uint32_t record_index)
 	}
 	wf_extents_free(s->dirty);
 	s->dirty = NULL;
+	wf_storage_take_back(ss, i);
 	s->resized = false;
 }
 

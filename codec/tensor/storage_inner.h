@@ -39,6 +39,10 @@ struct wf_storages {
 	struct wf_buffer problems; /* sentences, each with its NUL */
 	struct wf_extent_files files;
 	const struct wf_storage_mirror *mirror; /* may be NULL */
+	/* of those that are `given` */
+	struct wf_map given_at; /* storage -> place in given */
+	struct wf_source **given;
+	uint32_t given_count, given_capacity;
 	struct device *host;
 	pthread_mutex_t cache_lock; /* guards the four below */
 	struct wf_decoded *decoded;
@@ -50,6 +54,10 @@ struct wf_storages {
 /* Reads base bytes of a storage whose record is deflated or whose bytes are text inside the pickle. The range lies
  * inside the base. */
 int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
+/* Of one that is given. */
+struct wf_source *wf_storage_given(const struct wf_storages *ss, uint32_t i);
+/* It is given no more. */
+void wf_storage_take_back(struct wf_storages *ss, uint32_t i);
 /* Drops the decoded bytes of all storages. No reader may be inside. */
 void wf_storages_forget_decoded(struct wf_storages *ss);
 /* How many bytes the text of a latin-1 encoded array stands for. -EUCLEAN where it holds a character that is none. */

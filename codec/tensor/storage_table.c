@@ -79,3 +79,19 @@ void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const c
 	if (!ss->problems.failed)
 		s->problem = (uint32_t)at + 1;
 }
+
+struct wf_source *wf_storage_given(const struct wf_storages *ss, uint32_t i)
+{
+	uint32_t at;
+	return ss->all[i].given && wf_map_get(&ss->given_at, i, &at) ? ss->given[at] : NULL;
+}
+
+void wf_storage_take_back(struct wf_storages *ss, uint32_t i)
+{
+	uint32_t at;
+	if (!ss->all[i].given || !wf_map_get(&ss->given_at, i, &at))
+		return;
+	wf_source_unref(ss->given[at]);
+	ss->given[at] = NULL;
+	ss->all[i].given = false;
+}

@@ -248,6 +248,12 @@ static int c_write(struct wfctl_file *f, uint64_t offset, const void *buf, size_
 	return n < 0 ? (int)n : 0;
 }
 
+static int c_take(struct wfctl_file *f, struct wfctl_file *from)
+{
+	struct wf_checkpoint *source = from->store->ck;
+	return source ? wf_write_from(f->store->ck, f->ino, f->opening, source, from->ino) : 1;
+}
+
 static int c_close(struct wfctl_file *f)
 {
 	int r = f->opening ? wf_flush(f->store->ck, f->ino, f->opening) : 0;
@@ -337,6 +343,7 @@ static const struct wfctl_store_calls calls = {.stat = c_stat,
 					       .open = c_open,
 					       .read = c_read,
 					       .write = c_write,
+					       .take = c_take,
 					       .close = c_close,
 					       .get = c_get,
 					       .key = c_key,

@@ -42,6 +42,8 @@ struct wfctl_store_calls {
 	/* where the bytes from an offset on stand in a file; NULL, or -ENOENT: nowhere */
 	int (*locate)(struct wfctl_file *f, uint64_t offset, int *ret_fd, uint64_t *ret_offset, uint64_t *ret_len);
 	int (*write)(struct wfctl_file *f, uint64_t offset, const void *buf, size_t len);
+	/* all of another store's file into a new or emptied one, without reading it now; 1: not done. NULL: never */
+	int (*take)(struct wfctl_file *f, struct wfctl_file *from);
 	int (*close)(struct wfctl_file *f); /* content that does not fit is refused here */
 	/* an attribute, of what a link leads to; wfctl_store_get knows better of user.torch.key */
 	int (*get)(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret);
