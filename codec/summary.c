@@ -10,6 +10,16 @@
 #include "codec/value/text.h"
 
 #define SHOWN_BYTES 1000u /* of a value */
+/* Lists that share what they hold make far more text than the graph has bytes; a summary spends that much on texts of which
+ * it shows the beginning. A checkpoint whose lists share nothing never gets there. */
+#define SPENT_MIN (16ull << 20)
+#define SPENT_OF_GRAPH 4
+
+struct summary {
+	struct wf_checkpoint *ck;
+	struct wf_buffer *out;
+	uint64_t spent; /* bytes of the texts that were made for it */
+};
 
 static void put_bytes(struct wf_buffer *out, const char *s, size_t len)
 {
@@ -38,14 +48,22 @@ static size_t whole_characters(const char *s, size_t len)
 	return cut ? at - 1 : len;
 }
 
-static int put_content(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, struct wf_buffer *out)
+static int put_content(struct summary *s, wf_ino ino, wf_ref object)
 {
+	struct wf_checkpoint *ck = s->ck;
+	struct wf_buffer *out = s->out;
 	char text[SHOWN_BYTES], class[64];
 	struct wf_stat st;
+	if (object != WF_NIL && s->spent > SPENT_MIN + SPENT_OF_GRAPH * wf_graph_bytes(ck->graph) &&
+	    !wf_value_is_short(ck->graph, object)) {
+		wf_buffer_puts(out, "... (one of too many long lists that share their elements)");
+		return 0;
+	}
 	ssize_t n = wf_checkpoint_read(ck, ino, 0, text, sizeof text);
 	int r = n < 0 ? (int)n : wf_checkpoint_stat(ck, ino, &st);
 	if (r < 0)
 		return r;
+	s->spent += st.size_bytes;
 	enum wf_value_form form = object != WF_NIL ? wf_value_form_of(ck->graph, object) : WF_VALUE_NOT;
 	bool raw = form == WF_VALUE_RAW;
 	bool cut = st.size_bytes > (uint64_t)n;
@@ -85,11 +103,6 @@ static int put_link(struct wf_checkpoint *ck, wf_ino ino, struct wf_buffer *out)
 	return r;
 }
 
-struct summary {
-	struct wf_checkpoint *ck;
-	struct wf_buffer *out;
-};
-
 static int other_line(void *ctx, const char *path, const struct wf_line *l)
 {
 	struct summary *s = ctx;
@@ -105,7 +118,7 @@ static int other_line(void *ctx, const char *path, const struct wf_line *l)
 	} else if (n->type == WF_NODE_LINK) {
 		r = put_link(s->ck, ino, s->out);
 	} else if (n->type == WF_NODE_VALUE || n->type == WF_NODE_OPAQUE) {
-		r = put_content(s->ck, ino, n->type == WF_NODE_VALUE ? n->object : WF_NIL, s->out);
+		r = put_content(s, ino, n->type == WF_NODE_VALUE ? n->object : WF_NIL);
 	} else {
 		s->out->len = start; /* no key */
 		return 0;

@@ -175,8 +175,9 @@ def check_opens(file, case, mnt):
     """A file that torch does not write, and that opens: each name has its bytes, and nothing else is there."""
     problems = check_verify(file, 0, case.words)
     if case.walked:
-        status, _, err = run("wfctl", "ls", file)
-        problems += [] if status == 0 else [f"wfctl ls: {err}"]
+        for options in ([], ["-a"]):
+            status, _, err = run("wfctl", "ls", *options, file)
+            problems += [] if status == 0 else [f"wfctl ls {options}: {err}"]
     if not FUSE:
         return problems
     with Mount(file, mnt) as m:
