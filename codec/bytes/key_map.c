@@ -39,6 +39,7 @@ int wf_key_map_put(struct wf_key_map *m, const void *key, size_t len, uint64_t v
 	if (!bytes)
 		return -ENOMEM;
 	memcpy(bytes, key, len);
+	bytes[len] = '\0';
 	wf_map_add(&m->index, wf_map_hash(&m->index, key, len), m->count);
 	m->keys[m->count++] = (struct wf_key){.bytes = bytes, .len = (uint32_t)len, .value = value};
 	return 0;

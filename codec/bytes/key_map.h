@@ -10,7 +10,7 @@
 #define WF_KEY_MAP_MAX (1u << 24) /* keys */
 
 struct wf_key {
-	char *bytes; /* own copy */
+	char *bytes; /* own copy, a NUL behind it */
 	uint32_t len;
 	uint64_t value;
 };

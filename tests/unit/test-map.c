@@ -119,6 +119,8 @@ static void test_keys_that_look_alike(void **state)
 	assert_int_equal(m.count, sizeof bytes + 1);
 	for (size_t len = 0; len <= sizeof bytes; len++)
 		assert_int_equal(*wf_key_map_get(&m, bytes, len), len);
+	for (size_t len = 0; len <= sizeof bytes; len++)
+		assert_int_equal(m.keys[len].bytes[len], '\0'); /* errors print keys as texts */
 	wf_key_map_free(&m);
 }
 
