@@ -14,7 +14,7 @@
 
 struct folder {
 	const char *path;
-	bool metadata, distcp, data_pkl, constants_pkl, version, index, saved_model, deepspeed, latest;
+	bool distcp, data_pkl, constants_pkl, version, index, saved_model, deepspeed, latest;
 	char inner[256]; /* the one folder in it */
 	unsigned int entries, folders;
 	char file[256]; /* the one checkpoint by its name */
@@ -39,7 +39,6 @@ static bool is_checkpoint_name(const char *name)
 static void look_at(struct folder *f, const struct dirent *e)
 {
 	f->entries++;
-	f->metadata |= strcmp(e->d_name, ".metadata") == 0;
 	f->distcp |= ends_with(e->d_name, ".distcp");
 	f->data_pkl |= strcmp(e->d_name, "data.pkl") == 0;
 	f->constants_pkl |= strcmp(e->d_name, "constants.pkl") == 0;
@@ -88,12 +87,11 @@ int wf_lookalike_directory(const char *path, struct wf_error *err)
 		return r;
 	if (f.data_pkl)
 		return unpacked(path, err);
-	if (f.metadata || f.distcp)
+	if (f.distcp)
 		return wf_fail(
-			err, -EOPNOTSUPP,
-			"this is a folder of torch.distributed.checkpoint, which this version does not open: `python -m "
-			"torch.distributed.checkpoint.format_utils dcp_to_torch %s model.pt` makes one file of it",
-			path);
+			err, -EUCLEAN,
+			"this is a folder of torch.distributed.checkpoint without its .metadata, which the save writes last: "
+			"it did not finish, or the file was not copied along");
 	if (f.deepspeed || (f.latest && f.folders > 0))
 		return wf_fail(
 			err, -EOPNOTSUPP,
