@@ -342,14 +342,21 @@ int wf_dcp_plan_check(struct wf_dcp_plan *p, int raw_fd, struct wf_error *err)
 }
 
 /* The records of a value's storages, which the reader names after its entry and their keys in the slice. */
-static void adopt_storages(struct wf_dcp_plan *p, const struct wf_container *c, uint32_t i, uint32_t *records)
+static int adopt_storages(struct wf_dcp_plan *p, const struct wf_container *written, uint32_t i, uint32_t *records)
 {
 	const struct dcp_leaf *leaf = &p->leaves[i];
 	char key[32];
-	for (uint32_t k = 0; k < leaf->storage_count; k++) {
+	int r = 0;
+	for (uint32_t k = 0; k < leaf->storage_count && r == 0; k++) {
+		uint32_t storage = p->storages[leaf->storages + k];
+		const struct wf_storage *s = wf_storage_get(p->in.storages, storage);
 		int len = snprintf(key, sizeof key, "%" PRIu32 ".%" PRIu32, i, k);
-		records[p->storages[leaf->storages + k]] = wf_container_storage_record(c, key, (size_t)len);
+		if (leaf->entry == UINT32_MAX)
+			records[storage] = wf_container_storage_record(written, key, (size_t)len);
+		else
+			r = wf_dcp_record_after(p->in.container, s->record, written, i, &records[storage]);
 	}
+	return r;
 }
 
 int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err)
@@ -362,8 +369,8 @@ int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint3
 		if (leaf->tensor && wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, NULL) == 0 &&
 		    t.storage != WF_NO_STORAGE)
 			records[t.storage] = i;
-		if (!leaf->tensor)
-			adopt_storages(p, written, i, records);
+		if (!leaf->tensor && adopt_storages(p, written, i, records) < 0)
+			return wf_fail(err, -ENOMEM, "out of memory");
 	}
 	return 0;
 }

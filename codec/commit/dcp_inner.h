@@ -13,7 +13,7 @@ struct dcp_leaf {
 	size_t name, name_len;            /* in names */
 	uint32_t ways, way_count;         /* the way to it */
 	struct wf_buffer pickle;          /* new: its data.pkl */
-	uint32_t storages, storage_count; /* new, a value: those that the pickle names 0, 1, ..., in storages */
+	uint32_t storages, storage_count; /* of a value, in storages; a new one's pickle names them 0, 1, ... */
 	uint64_t offset, length;          /* new: its slice */
 	uint64_t sum;                     /* of a value */
 };

@@ -112,6 +112,15 @@ static wf_ref numbered_id(void *ctx, wf_ref persid, wf_ref id)
 	return wf_map_get(&n->ids, persid, &to) ? (wf_ref)to : id;
 }
 
+static int add_storage(struct wf_dcp_plan *p, uint32_t storage)
+{
+	if (wf_array_reserve(&p->storages, &p->storage_room, (uint64_t)p->storage_count + 1, sizeof *p->storages,
+			     UINT32_MAX - 1) < 0)
+		return -ENOMEM;
+	p->storages[p->storage_count++] = storage;
+	return 0;
+}
+
 /* ('storage', class, key, location, numel) with a key that counts the storages of this value. */
 static int number_storage(struct namer *n, wf_ref persid)
 {
@@ -125,10 +134,8 @@ static int number_storage(struct namer *n, wf_ref persid)
 	while (k < n->leaf->storage_count && p->storages[n->leaf->storages + k] != i)
 		k++;
 	if (k == n->leaf->storage_count) {
-		if (wf_array_reserve(&p->storages, &p->storage_room, (uint64_t)p->storage_count + 1,
-				     sizeof *p->storages, UINT32_MAX - 1) < 0)
+		if (add_storage(p, i) < 0)
 			return -ENOMEM;
-		p->storages[p->storage_count++] = i;
 		n->leaf->storage_count++;
 	}
 	snprintf(key, sizeof key, "%" PRIu32, k);
@@ -153,20 +160,31 @@ static int write_value(struct namer *n)
 	return r;
 }
 
+/* A value that stays: where its tensors stand is looked up again when the new metadata were read. */
+static int keep_storages(struct namer *n)
+{
+	struct wf_dcp_plan *p = n->p;
+	int r = n->failed;
+	n->leaf->storages = p->storage_count;
+	for (uint32_t i = 0; i < n->count && r == 0; i++)
+		r = add_storage(p, wf_storage_of(p->in.storages, n->persids[i]));
+	n->leaf->storage_count = p->storage_count - n->leaf->storages;
+	return r < 0 ? wf_fail(p->err, r, "out of memory") : 0;
+}
+
 static int take_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf)
 {
 	const struct wf_container *c = p->in.container;
 	struct namer n = {.p = p, .leaf = leaf, .clean = true};
 	struct wf_buffer ignored = WF_BUFFER_INIT;
 	uint32_t entry = wf_dcp_entry_of(c, leaf->object);
-	int r = 0;
 	wf_pickle_write_buffer(p->in.graph, leaf->object, look_at_storage, &n, &ignored, NULL);
 	wf_buffer_free(&ignored);
 	leaf->sum = wf_dcp_value_sum(p->in.graph, leaf->object);
-	if (entry != UINT32_MAX && n.clean && wf_dcp_entry_sum(c, entry) == leaf->sum)
+	bool stays = entry != UINT32_MAX && n.clean && wf_dcp_entry_sum(c, entry) == leaf->sum;
+	if (stays)
 		leaf->entry = entry;
-	else
-		r = write_value(&n);
+	int r = stays ? keep_storages(&n) : write_value(&n);
 	free(n.persids);
 	wf_map_free(&n.ids);
 	return r;
@@ -197,6 +215,28 @@ static int make_tensor_pickle(struct wf_dcp_plan *p, struct dcp_leaf *leaf, cons
 	return r;
 }
 
+/* A value that is a tensor, or is shown as one of the bytes of its slice because it could not be read: it stays a value while nobody changes
+ * it, also where its file is missing. */
+static bool keep_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struct wf_tensor *t)
+{
+	const struct wf_container *c = p->in.container;
+	uint32_t entry = wf_dcp_entry_of(c, leaf->object);
+	if (entry == UINT32_MAX || wf_dcp_entry_is_tensor(c, entry) || (t && !is_clean(p, t->storage)))
+		return false;
+	leaf->sum = wf_dcp_value_sum(p->in.graph, leaf->object);
+	if (leaf->sum == 0 || wf_dcp_entry_sum(c, entry) != leaf->sum)
+		return false;
+	if (t) {
+		p->live[t->storage] = true;
+		leaf->storages = p->storage_count;
+		leaf->storage_count = 1;
+		if (add_storage(p, t->storage) < 0)
+			return false; /* it is written anew, or that fails, too */
+	}
+	leaf->entry = entry;
+	return true;
+}
+
 /* true: it is an entry as a tensor, which stays or is new. */
 static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_tensor)
 {
@@ -205,6 +245,8 @@ static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_t
 	uint32_t entry = wf_dcp_entry_of(c, leaf->object), len;
 	int r = wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, p->err);
 	*ret_tensor = r < 0 || is_plain(&t);
+	if (*ret_tensor && r != -EINVAL && r != -ENOMEM && keep_value(p, leaf, r == 0 ? &t : NULL))
+		return 0;
 	if (r == -EINVAL || !*ret_tensor)
 		return *ret_tensor ? r : 0;
 	const char *old = entry == UINT32_MAX ? NULL : wf_dcp_entry_name(c, entry, &len);

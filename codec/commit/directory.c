@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The steps of a commit that are others for a directory: of a distributed checkpoint a file of new slices is written, and metadata that take
  * the old ones' name. */
+#include "codec/commit/inner.h"
 #include "codec/commit/run_inner.h"
 
 #include <errno.h>
@@ -20,8 +21,10 @@ int wf_commit_plan_directory(struct wf_commit_run *c)
 					  .root = wf_tree_root(ck->tree)}};
 	c->plan.live = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *c->plan.live);
 	c->planned = true;
-	return c->plan.live ? wf_dcp_plan_make(&c->plan.in, c->plan.live, &c->dcp, c->err)
-			    : wf_fail(c->err, -ENOMEM, "out of memory");
+	if (!c->plan.live)
+		return wf_fail(c->err, -ENOMEM, "out of memory");
+	int r = wf_plan_move_bytes(&c->plan, c->err);
+	return r < 0 ? r : wf_dcp_plan_make(&c->plan.in, c->plan.live, &c->dcp, c->err);
 }
 
 int wf_commit_write_directory(struct wf_commit_run *c)

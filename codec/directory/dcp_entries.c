@@ -3,6 +3,9 @@
 #include "codec/directory/dcp_entries.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "codec/bytes/util.h"
 #include "codec/directory/dcp_inner.h"
@@ -52,6 +55,19 @@ int wf_dcp_adopt(struct wf_container *c, uint32_t entry, wf_ref object, uint64_t
 	struct dcp *d = dcp_of(c);
 	d->sums[entry] = sum;
 	return wf_map_set(&d->by_object, object, entry);
+}
+
+int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const struct wf_container *written,
+			uint32_t entry, uint32_t *ret)
+{
+	/* named after the old entry and, of a storage in the value, its key there: 17 or 17.0 */
+	const char *key = wf_container_record(c, record)->name + strlen(c->storage_folder), *rest = strchr(key, '.');
+	cleanup_free char *now = NULL;
+	int len = asprintf(&now, "%" PRIu32 "%s", entry, rest ? rest : "");
+	if (len < 0)
+		return -ENOMEM;
+	*ret = wf_container_storage_record(written, now, (size_t)len);
+	return 0;
 }
 
 const char *wf_dcp_directory(const struct wf_container *c)

@@ -21,6 +21,9 @@ uint64_t wf_dcp_value_sum(const struct wf_graph *g, wf_ref value);
 uint64_t wf_dcp_entry_sum(const struct wf_container *c, uint32_t entry);
 /* Another container's entry is this object from now on. -ENOMEM. */
 int wf_dcp_adopt(struct wf_container *c, uint32_t entry, wf_ref object, uint64_t sum);
+/* Which record of the container that was written is `record` of the one before it, of a value that is `entry` there now. -ENOMEM. */
+int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const struct wf_container *written,
+			uint32_t entry, uint32_t *ret);
 /* The directory that the files are in, and the bytes of the metadata. */
 const char *wf_dcp_directory(const struct wf_container *c);
 /* Whether the metadata name the file. */

@@ -178,7 +178,111 @@ def check(name, rng, ranks):
             check_ranks(path, found, work, name)
 
 
+def values_state():
+    import numpy as np
+    return {"w": torch.arange(4.0), "array": np.ones(3), "in": (torch.ones(3), {"a": torch.zeros(2)}), "list": [1, (torch.ones(2), np.arange(4))],
+            "text": "as it is", "raw": "not to be understood", "number": 3}
+
+
+def saved(work, state):
+    path = os.path.join(work, "values")
+    shutil.rmtree(path, ignore_errors=True)
+    dcp.save(state, checkpoint_id=path, no_dist=True)
+    return path
+
+
+def same_in(path, wanted, what):
+    found = str(sorted(flat(converted(path)).items(), key=str))  # arrays have no one truth value
+    wanted = str(sorted(flat(wanted).items(), key=str))
+    ok(found == wanted, what, f"{found}\n{wanted}")
+
+
+def info_of(path, key):
+    m = dcp.FileSystemReader(path).read_metadata()
+    return type(m.state_dict_metadata[key]).__name__, next((i for k, i in m.storage_data.items() if k.fqn == key), None)
+
+
+def check_arrays(work):
+    """Bytes of an array stand inside the pickle of a value, those of a tensor beside it: both go into the next slice."""
+    state = values_state()
+    for key, value in (("array", state["array"]), ("in/0", state["in"][0]), ("list/1/1", state["list"][1][1])):
+        path, file = saved(work, state), os.path.join(work, "bytes")
+        with open(file, "wb") as f:
+            f.write(bytes(value.nbytes))
+        r = wfctl("set", path, key, "--file", file)
+        value[...] = 0
+        ok(r.returncode == 0, f"{key} of a value gets other bytes", r.stderr.decode())
+        same_in(path, state, f"{key}: torch finds them, and what was not changed")
+
+
+def check_unread(work):
+    """A value that cannot be understood, and one whose file is missing, stays what it is when something else is edited."""
+    state = values_state()
+    path = saved(work, state)
+    _, info = info_of(path, "raw")
+    with open(os.path.join(path, info.relative_path), "r+b") as f:
+        f.seek(info.offset)
+        f.write(b"\xff" * info.length)
+    r = wfctl("mv", path, "number", "n")
+    ok(r.returncode == 0 and info_of(path, "raw") == ("BytesStorageMetadata", info), "a value that is not understood stays one", info_of(path, "raw"))
+    r = wfctl("mv", path, "raw", "in.other")
+    ok(r.returncode == 0 and info_of(path, "in.other") == ("BytesStorageMetadata", info), "and when it is renamed", r.stderr.decode())
+    path = saved(work, state)
+    slices = [os.path.join(path, name) for name in os.listdir(path) if name.endswith(".distcp")]
+    for name in slices:
+        os.rename(name, name + ".away")
+    edits = [wfctl(*words).returncode for words in (("mv", path, "number", "n"), ("mv", path, "w", "w2"), ("rm", path, "text"), ("set", path, "new", "7"))]
+    for name in slices:
+        os.rename(name + ".away", name)
+    state["n"], state["w2"], state["new"] = state.pop("number"), state.pop("w"), 7
+    del state["text"]
+    ok(edits == [0, 0, 0, 0], "names change where the slices are missing", edits)
+    same_in(path, state, "nothing else changed when they are back")
+
+
+def check_commits(work):
+    """Several commits of one mount: what stays of a value is found again in the new metadata."""
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
+    from kit import World, write
+    state = values_state()
+    with World(sys.argv[1], lambda path: dcp.save(state, checkpoint_id=path, no_dist=True)) as w:
+        w.mount()
+        names = ["w", "w2", "w3", "w4"]
+        for number, key in enumerate(("number", "array", "in/0")):
+            os.rename(os.path.join(w.mnt, names[number]), os.path.join(w.mnt, names[number + 1]))
+            value = {"number": 0, "array": state["array"], "in/0": state["in"][0]}[key]
+            if key == "number":
+                write(os.path.join(w.mnt, key), b"4\n")
+            else:
+                with open(os.path.join(w.mnt, key), "r+b") as f:
+                    f.write(bytes(value.nbytes))
+                value[...] = 0
+            r = wfctl("commit", w.mnt)
+            ok(r.returncode == 0, f"commit {number + 1} of a mount, which writes {key}", r.stderr.decode())
+        with open(os.path.join(w.mnt, "list", "1", "0"), "rb") as f:
+            ok(f.read() == state["list"][1][0].numpy().tobytes(), "a tensor of a value that stayed is read after them")
+        r = wfctl("umount", w.mnt)
+        ok(r.returncode == 0, "umount", r.stderr.decode())
+        state["w4"], state["number"] = state.pop("w"), 4
+        same_in(w.file, state, "torch finds all of it")
+
+
+def check_values():
+    with tempfile.TemporaryDirectory() as work:
+        check_arrays(work)
+        check_unread(work)
+        path = saved(work, values_state())
+        os.unlink(os.path.join(path, ".metadata"))
+        r = wfctl("ls", path)
+        ok(r.returncode == 1 and b"without its .metadata" in r.stderr and r.stderr.count(b"\n") == 1, "a save that did not finish is called so", r.stderr)
+        if os.path.exists("/dev/fuse"):
+            check_commits(work)
+        else:
+            tap.skip("commits of a mount", "there is no /dev/fuse")
+
+
 if __name__ == "__main__":
+    check_values()
     rng = random.Random(SEED)
     for name in ("nested", "dtensor-2", "dtensor-4", "fsdp-3", "nested-23", "nested-25", "items"):
         check(name, rng, name in ("nested", "dtensor-4"))
