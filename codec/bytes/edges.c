@@ -12,6 +12,7 @@
 #include "codec/bytes/util.h"
 
 #define EDGE_BYTES (64u << 10)
+#define SMALL_EDGE_BYTES 4096u
 #define DIRECTORY_MAX (256u << 20) /* of a directory that says it is larger, this much */
 #define PIECES 64u
 #define PIECE_BYTES 4096u
@@ -21,7 +22,7 @@ static int read_file(void *ctx, void *buf, size_t len, uint64_t offset)
 	return wf_pread_all(*(const int *)ctx, buf, len, offset);
 }
 
-/* buf: EDGE_BYTES; holds the range's last part afterwards. */
+/* buf: of EDGE_BYTES, or of len where that is less; holds the range's last part afterwards. */
 static int crc_range(const struct wf_edges_reader *f, uint64_t offset, uint64_t len, unsigned char *buf, uint32_t *crc)
 {
 	while (len > 0) {
@@ -36,6 +37,21 @@ static int crc_range(const struct wf_edges_reader *f, uint64_t offset, uint64_t 
 	return 0;
 }
 
+/* buf: edge_bytes, EDGE_BYTES at most. */
+static int crc_edges(const struct wf_edges_reader *f, uint64_t size_bytes, uint32_t edge_bytes, unsigned char *buf,
+		     uint32_t *ret)
+{
+	uint32_t crc = 0;
+	uint64_t first = WF_MIN(size_bytes, (uint64_t)edge_bytes);
+	uint64_t last = WF_MIN(size_bytes - first, (uint64_t)edge_bytes);
+	int r = crc_range(f, 0, first, buf, &crc);
+	if (r == 0)
+		r = crc_range(f, size_bytes - last, last, buf, &crc);
+	if (r == 0)
+		*ret = crc;
+	return r;
+}
+
 int wf_edges_crc32(int fd, uint64_t size_bytes, uint32_t *ret)
 {
 	return wf_edges_crc32_of(&(struct wf_edges_reader){read_file, &fd}, size_bytes, ret);
@@ -44,17 +60,13 @@ int wf_edges_crc32(int fd, uint64_t size_bytes, uint32_t *ret)
 int wf_edges_crc32_of(const struct wf_edges_reader *f, uint64_t size_bytes, uint32_t *ret)
 {
 	cleanup_free unsigned char *buf = malloc(EDGE_BYTES);
-	uint32_t crc = 0;
-	uint64_t first = WF_MIN(size_bytes, (uint64_t)EDGE_BYTES);
-	uint64_t last = WF_MIN(size_bytes - first, (uint64_t)EDGE_BYTES);
-	if (!buf)
-		return -ENOMEM;
-	int r = crc_range(f, 0, first, buf, &crc);
-	if (r == 0)
-		r = crc_range(f, size_bytes - last, last, buf, &crc);
-	if (r == 0)
-		*ret = crc;
-	return r;
+	return buf ? crc_edges(f, size_bytes, EDGE_BYTES, buf, ret) : -ENOMEM;
+}
+
+int wf_small_edges_crc32(int fd, uint64_t size_bytes, uint32_t *ret)
+{
+	unsigned char buf[SMALL_EDGE_BYTES];
+	return crc_edges(&(struct wf_edges_reader){read_file, &fd}, size_bytes, SMALL_EDGE_BYTES, buf, ret);
 }
 
 /* The end record (22 bytes: size at 12, offset at 16), or for large archives the one that a locator in front of it (20

@@ -11,6 +11,8 @@
 /* CRC-32 of the first and the last 64 KiB of the first size_bytes. Cheap: openings of a checkpoint read both anyway.
  * Returns 0, -EIO (the file is shorter), -ENOMEM or pread's error. */
 int wf_edges_crc32(int fd, uint64_t size_bytes, uint32_t *ret);
+/* The same of edges of 4 KiB: for files of which there are thousands. */
+int wf_small_edges_crc32(int fd, uint64_t size_bytes, uint32_t *ret);
 /* CRC-32 of a zip's directory, which holds that of every record, and of pieces spread over the first size_bytes: for the
  * moment when edits begin to depend on the file. As above. */
 int wf_content_crc32(int fd, uint64_t size_bytes, uint32_t *ret);

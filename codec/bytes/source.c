@@ -25,7 +25,7 @@ struct wf_source {
 			char *path; /* NULL: it was given as a descriptor */
 			struct wf_fingerprint print;
 			atomic_bool may_grow;
-			bool has_edges;
+			bool is_regular, has_edges, small_edges;
 			uint32_t edges_crc32;       /* as it was opened */
 			_Atomic int64_t touched_ns; /* another mtime under which it was found unchanged; 0: none */
 		} file;
@@ -63,13 +63,54 @@ static void fingerprint_from_stat(const struct stat *st, struct wf_fingerprint *
 	};
 }
 
-bool wf_fingerprint_equal(const struct wf_fingerprint *a, const struct wf_fingerprint *b)
+static bool fingerprint_equal(const struct wf_fingerprint *a, const struct wf_fingerprint *b)
 {
 	return a->dev == b->dev && a->ino == b->ino && a->size_bytes == b->size_bytes && a->mtime_sec == b->mtime_sec &&
 	       a->mtime_nsec == b->mtime_nsec;
 }
 
-static int from_fd(int fd, bool edges, struct wf_source **ret, struct wf_error *err)
+static int take_edges(const struct wf_source *s, uint32_t *ret)
+{
+	return s->file.small_edges ? wf_small_edges_crc32(s->file.fd, s->size_bytes, ret)
+				   : wf_edges_crc32(s->file.fd, s->size_bytes, ret);
+}
+
+/* touch, chmod and backup programs give a file other times. It counts as the same while size and edges are. */
+static bool was_only_touched(struct wf_source *s, const struct wf_fingerprint *now)
+{
+	uint32_t edges;
+	int64_t mtime_ns;
+	if (!s->file.has_edges || now->dev != s->file.print.dev || now->ino != s->file.print.ino ||
+	    now->size_bytes != s->file.print.size_bytes ||
+	    __builtin_mul_overflow(now->mtime_sec, INT64_C(1000000000), &mtime_ns) ||
+	    __builtin_add_overflow(mtime_ns, now->mtime_nsec, &mtime_ns))
+		return false;
+	if (mtime_ns != 0 && atomic_load_explicit(&s->file.touched_ns, memory_order_relaxed) == mtime_ns)
+		return true;
+	if (take_edges(s, &edges) < 0 || edges != s->file.edges_crc32)
+		return false;
+	atomic_store_explicit(&s->file.touched_ns, mtime_ns, memory_order_relaxed);
+	return true;
+}
+
+/* state: NULL, or of a file that may have been open before. */
+static int compare_state(struct wf_source *s, struct wf_file_state *state)
+{
+	struct wf_fingerprint now = s->file.print;
+	s->file.small_edges = state != NULL;
+	if (!state || !state->known) {
+		s->file.has_edges = s->file.is_regular && take_edges(s, &s->file.edges_crc32) == 0;
+		if (state)
+			*state = (struct wf_file_state){true, s->file.has_edges, now, s->file.edges_crc32};
+		return 0;
+	}
+	s->file.print = state->print;
+	s->file.has_edges = state->has_edges;
+	s->file.edges_crc32 = state->edges_crc32;
+	return fingerprint_equal(&now, &state->print) || was_only_touched(s, &now) ? 0 : -ESTALE;
+}
+
+static int from_fd(int fd, struct wf_file_state *state, struct wf_source **ret, struct wf_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
@@ -88,25 +129,28 @@ static int from_fd(int fd, bool edges, struct wf_source **ret, struct wf_error *
 		return wf_fail(err, -ENOMEM, "out of memory");
 	s->file.fd = fd;
 	fingerprint_from_stat(&st, &s->file.print);
-	s->file.has_edges =
-		edges && S_ISREG(st.st_mode) && wf_edges_crc32(fd, (uint64_t)size, &s->file.edges_crc32) == 0;
+	s->file.is_regular = S_ISREG(st.st_mode);
+	if (compare_state(s, state) < 0) {
+		free(s);
+		return wf_fail(err, -ESTALE, "it was changed by someone else");
+	}
 	*ret = s;
 	return 0;
 }
 
 int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err)
 {
-	return from_fd(fd, true, ret, err);
+	return from_fd(fd, NULL, ret, err);
 }
 
-static int open_path(int directory, const char *name, const char *path, bool edges, struct wf_source **ret,
-		     struct wf_error *err)
+static int open_path(int directory, const char *name, const char *path, struct wf_file_state *state,
+		     struct wf_source **ret, struct wf_error *err)
 {
 	/* O_NONBLOCK: a FIFO in this place must be refused, not waited for; regular files do not care */
 	cleanup_fd int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return wf_fail(err, -errno, "cannot open the file: %s", strerror(errno));
-	int r = from_fd(fd, edges, ret, err);
+	int r = from_fd(fd, state, ret, err);
 	if (r < 0)
 		return r;
 	steal_fd(&fd);
@@ -119,13 +163,13 @@ static int open_path(int directory, const char *name, const char *path, bool edg
 
 int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err)
 {
-	return open_path(AT_FDCWD, path, path, true, ret, err);
+	return open_path(AT_FDCWD, path, path, NULL, ret, err);
 }
 
-int wf_source_open_member(int directory, const char *name, const char *path, struct wf_source **ret,
-			  struct wf_error *err)
+int wf_source_open_member(int directory, const char *name, const char *path, struct wf_file_state *state,
+			  struct wf_source **ret, struct wf_error *err)
 {
-	return open_path(directory, name, path, false, ret, err);
+	return open_path(directory, name, path, state, ret, err);
 }
 
 int wf_source_from_memory(void *data, size_t len, bool owned, struct wf_source **ret)
@@ -208,23 +252,6 @@ uint64_t wf_source_size(const struct wf_source *s)
 	return s->size_bytes;
 }
 
-/* touch, chmod and backup programs give a file other times. It counts as the same while size and edges are. */
-static bool was_only_touched(struct wf_source *s, const struct wf_fingerprint *now)
-{
-	uint32_t edges;
-	int64_t mtime_ns;
-	if (!s->file.has_edges || now->size_bytes != s->file.print.size_bytes ||
-	    __builtin_mul_overflow(now->mtime_sec, INT64_C(1000000000), &mtime_ns) ||
-	    __builtin_add_overflow(mtime_ns, now->mtime_nsec, &mtime_ns))
-		return false;
-	if (mtime_ns != 0 && atomic_load_explicit(&s->file.touched_ns, memory_order_relaxed) == mtime_ns)
-		return true;
-	if (wf_edges_crc32(s->file.fd, now->size_bytes, &edges) < 0 || edges != s->file.edges_crc32)
-		return false;
-	atomic_store_explicit(&s->file.touched_ns, mtime_ns, memory_order_relaxed);
-	return true;
-}
-
 static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, size_t len)
 {
 	int r = wf_pread_all(s->file.fd, buf, len, offset);
@@ -236,7 +263,7 @@ static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, s
 		return -errno;
 	struct wf_fingerprint now;
 	fingerprint_from_stat(&st, &now);
-	if (wf_fingerprint_equal(&now, &s->file.print) || was_only_touched(s, &now))
+	if (fingerprint_equal(&now, &s->file.print) || was_only_touched(s, &now))
 		return 0;
 	bool grown = now.size_bytes >= s->file.print.size_bytes;
 	return grown && atomic_load_explicit(&s->file.may_grow, memory_order_relaxed) ? 0 : -ESTALE;

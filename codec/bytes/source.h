@@ -49,11 +49,17 @@ struct wf_source_ops {
 
 /* Opens path for reading. Refuses what is not a regular file or block device (-EINVAL with a text). */
 int wf_source_open_file(const char *path, struct wf_source **ret, struct wf_error *err);
-/* The same for name in an open directory (path: what wf_source_path will say), without a look at the file's edges, which the other takes
- * so that a file that was only touched goes on: nothing is read at opening, and any other mtime makes reads -ESTALE. For files of which
- * there are many. */
-int wf_source_open_member(int directory, const char *name, const char *path, struct wf_source **ret,
-			  struct wf_error *err);
+/* A file as it was first seen, for whoever closes it and opens it again; {0} before that. */
+struct wf_file_state {
+	bool known, has_edges;
+	struct wf_fingerprint print;
+	uint32_t edges_crc32; /* wf_small_edges_crc32 */
+};
+/* The same for name in an open directory (path: what wf_source_path will say). state is filled in by the first opening, which reads two
+ * pages of the file; later ones read nothing, and a file that is in another state since then is -ESTALE, at reads, too. As above one
+ * that was only touched goes on. For files of which there are many. */
+int wf_source_open_member(int directory, const char *name, const char *path, struct wf_file_state *state,
+			  struct wf_source **ret, struct wf_error *err);
 /* Takes over fd on success. */
 int wf_source_from_fd(int fd, struct wf_source **ret, struct wf_error *err);
 /* Copies nothing and frees data with free() at the end when owned. */
@@ -94,4 +100,3 @@ void wf_source_allow_growth(struct wf_source *s, bool on);
 
 /* The file's fingerprint as it was at open (files and slices of files; zeroes otherwise). */
 void wf_source_fingerprint(const struct wf_source *s, struct wf_fingerprint *ret);
-bool wf_fingerprint_equal(const struct wf_fingerprint *a, const struct wf_fingerprint *b);

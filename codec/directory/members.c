@@ -15,10 +15,9 @@
 
 struct member_file {
 	char *name;
-	struct wf_source *source; /* NULL: closed */
-	uint64_t used;            /* clock of the last use */
-	bool known;
-	struct wf_fingerprint print; /* as it was first seen */
+	struct wf_source *source;   /* NULL: closed */
+	uint64_t used;              /* clock of the last use */
+	struct wf_file_state state; /* as it was first seen */
 };
 
 struct wf_members {
@@ -28,7 +27,7 @@ struct wf_members {
 	struct wf_key_map names;
 	struct member_file *all;
 	uint32_t count, capacity;
-	pthread_mutex_t lock; /* guards the rest, and source, used, known and print of each */
+	pthread_mutex_t lock; /* guards the rest, and source, used and state of each */
 	uint32_t open[WF_MEMBERS_OPEN], open_count;
 	uint64_t clock;
 };
@@ -154,15 +153,6 @@ static int missing(const struct member_file *f, int code, struct wf_error *err)
 		       f->name);
 }
 
-static int compare(struct member_file *f, const struct wf_fingerprint *now, struct wf_error *err)
-{
-	if (f->known && !wf_fingerprint_equal(&f->print, now))
-		return wf_fail(err, -ESTALE, "%s was changed by someone else", f->name);
-	f->known = true;
-	f->print = *now;
-	return 0;
-}
-
 static void close_longest_unused(struct wf_members *m)
 {
 	uint32_t oldest = 0;
@@ -176,25 +166,22 @@ static void close_longest_unused(struct wf_members *m)
 static int open_file(struct wf_members *m, uint32_t i, struct wf_error *err)
 {
 	struct member_file *f = &m->all[i];
-	struct wf_fingerprint now;
 	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
 	cleanup_free char *path = NULL;
 	if (asprintf(&path, "%s/%s", m->directory, f->name) < 0) {
 		path = NULL;
 		return wf_fail(err, -ENOMEM, "out of memory");
 	}
-	int r = wf_source_open_member(m->directory_fd, f->name, path, &source, NULL);
+	int r = wf_source_open_member(m->directory_fd, f->name, path, &f->state, &source, NULL);
 	if (r == -EMFILE || r == -ENFILE) { /* others need descriptors, too */
 		while (m->open_count > 0)
 			close_longest_unused(m);
-		r = wf_source_open_member(m->directory_fd, f->name, path, &source, NULL);
+		r = wf_source_open_member(m->directory_fd, f->name, path, &f->state, &source, NULL);
 	}
+	if (r == -ESTALE)
+		return wf_fail(err, r, "%s was changed by someone else", f->name);
 	if (r < 0)
 		return missing(f, r, err);
-	wf_source_fingerprint(source, &now);
-	r = compare(f, &now, err);
-	if (r < 0)
-		return r;
 	if (m->open_count == WF_MEMBERS_OPEN)
 		close_longest_unused(m);
 	m->open[m->open_count++] = i;

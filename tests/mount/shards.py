@@ -5,6 +5,7 @@
 Usage: shards.py BUILD_DIR [DIE_AT]. With the library that kills, commits are killed, and nothing else is tried. Prints TAP; what needs
 /dev/fuse is skipped without it. tests/torch/test_shards.py holds it against the libraries that write and read them.
 """
+import errno
 import glob
 import io
 import json
@@ -353,6 +354,53 @@ def check_mount(kind):
         run("umount", "-l", mnt)
 
 
+def check_touched(kind):
+    """Shards get other times: more of them than stay open, so that some are compared at a read and some when they are opened again."""
+    if not FUSE:
+        skip(f"{kind}: shards that are touched", "no /dev/fuse")
+        return
+    s = Set(kind, 140, "touched")
+    mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    files = [os.path.join(s.dir, f) for f in sorted(set(s.map().values()))]
+
+    def answers(key):
+        """By shard: whether its tensor reads right, or the number of the error."""
+        got = []
+        for i in range(140):
+            try:
+                got.append(read(f"{mnt}/{key.format(i)}") == s.want[key.format(i)][2])
+            except OSError as e:
+                got.append(e.errno)
+        return got
+    r = run(WEIGHTFS, s.dir, mnt)
+    ok(r.returncode == 0, f"{kind}: 140 shards mount", r)
+    try:
+        for seconds, key in ((1, "step.{}"), (2, "layer.{}.weight")):
+            for f in files:
+                os.utime(f, (seconds, seconds))
+            same(answers(key), [True] * 140, f"{kind}: {key}: touched shards read, time {seconds}")
+        os.rename(f"{mnt}/step.7", f"{mnt}/seven")
+        r = wfctl("commit", mnt)
+        s.want = {("seven" if k == "step.7" else k): v for k, v in s.want.items()}
+        ok(r.returncode == 0, f"{kind}: and are committed", r)
+        for i in (3, 139):
+            with open(files[i], "r+b") as f:
+                f.seek(-1, os.SEEK_END)
+                last = f.read(1)
+                f.seek(-1, os.SEEK_END)
+                f.write(bytes([last[0] ^ 1]))
+        copy = files[5] + ".copy"
+        shutil.copy(files[5], copy)
+        os.rename(copy, files[5])
+        got = answers("layer.{}.bias")
+        same([i for i, x in enumerate(got) if x is not True and i != 5], [3, 139], f"{kind}: other bytes at an edge are another file")
+        same((got[3], got[139]), (errno.ESTALE, errno.ESTALE), f"{kind}: which is ESTALE")
+        ok(got[5] in (True, errno.ESTALE), f"{kind}: of a file in another's place old bytes are read, or none")
+    finally:
+        run("fusermount3", "-u", mnt)
+        run("umount", "-l", mnt)
+
+
 # ---- killed ----
 
 EDITS = {
@@ -458,6 +506,7 @@ def main():
         check_reading(kind)
         check_edits(kind)
         check_mount(kind)
+        check_touched(kind)
     check_names()
     check_refusals()
 
