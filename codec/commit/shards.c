@@ -26,8 +26,11 @@ static int no_memory(struct wf_commit_run *c)
 static uint32_t storage_of(const struct wf_checkpoint *ck, wf_ref value)
 {
 	struct wf_tensor t;
-	if (!wf_is_tensor(ck->graph, value) || wf_tensor_decode(ck->graph, ck->storages, value, &t, NULL) < 0)
+	if (!wf_is_tensor(ck->graph, value))
 		return WF_NO_STORAGE;
+	/* of a tensor that cannot be read, too, the storage is known */
+	t.storage = WF_NO_STORAGE;
+	wf_tensor_decode(ck->graph, ck->storages, value, &t, NULL);
 	return t.storage;
 }
 
@@ -55,7 +58,8 @@ static uint32_t shard_by_name(const struct assignment *a, wf_ref key)
 	const struct wf_checkpoint *ck = a->c->ck;
 	const char *name = wf_is(ck->graph, key, WF_STR) ? wf_bytes(ck->graph, key, &len) : NULL;
 	const uint64_t *file = name ? wf_key_map_get(&wf_huggingface_index(ck->container)->keys, name, len) : NULL;
-	return file ? (uint32_t)*file : WF_NO_RECORD;
+	/* what stands under the name of a tensor of a shard that cannot be read, and has its bytes elsewhere, is new */
+	return file && !wf_huggingface_shard(ck->container, (uint32_t)*file)->bad ? (uint32_t)*file : WF_NO_RECORD;
 }
 
 static void assign(const struct assignment *a, uint32_t i, uint32_t shard)
@@ -205,6 +209,19 @@ static int look_at_live(struct wf_commit_run *c)
 	return r;
 }
 
+/* Nothing of a shard that cannot be read can be written to another file. It can go as a whole: without one of its keys alone the index
+ * would tell less than the file holds, once that is back. */
+static int check_unread(const struct wf_shard_plan *p, struct wf_error *err)
+{
+	if (!p->touched || !p->old || !p->old->bad || p->keys == WF_NIL)
+		return 0;
+	return wf_fail(
+		err, -EIO,
+		"%.200s cannot be read (%s), and would have to be written again: what it holds is not renamed, changed, or "
+		"removed but for all of it at once",
+		p->old->name, strerror(-p->old->bad));
+}
+
 /* The keys of each shard as the index and the files have them now. */
 static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
 {
@@ -229,10 +246,9 @@ static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
 		if (r < 0)
 			return r;
 		p->touched = (p->keys != WF_NIL || dicts[k] != WF_NIL) && (p->dirty || p->hash != l->hash);
-		if (p->touched && p->old && p->old->bad)
-			return wf_fail(c->err, -EIO,
-				       "%s cannot be read: what it holds can be neither renamed nor removed",
-				       p->old->name);
+		r = check_unread(p, c->err);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -250,9 +266,14 @@ static int look_at_base(struct wf_commit_run *c)
 		r = wf_container_load_graph(c->set->fresh, g, &root, c->err);
 	if (r == 0)
 		r = wf_storages_new(g, c->set->fresh, &ss, c->err);
-	struct look l = {g, ss, c->set->fresh};
+	cleanup_free bool *live = r == 0 ? calloc((size_t)wf_storages_count(ss) + 1, sizeof *live) : NULL;
+	struct look l = {g, ss, c->set->fresh, live};
+	if (r == 0 && !live)
+		r = no_memory(c);
 	if (r == 0)
 		r = compare(c, &l, root);
+	if (r == 0)
+		wf_shards_count_unread(c, ss, live);
 	wf_storages_free(ss);
 	wf_graph_free(g);
 	return r;
@@ -342,64 +363,6 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 	return 0;
 }
 
-/* ---- the new index ---- */
-
-/* The bytes of all tensors, those of shared storages once. */
-static uint64_t total_size(const struct wf_commit_run *c)
-{
-	uint64_t bytes = 0;
-	for (uint32_t i = 0; i < wf_storages_count(c->ck->storages); i++)
-		if (c->set->live[i])
-			bytes += wf_storage_get(c->ck->storages, i)->size_bytes;
-	return bytes;
-}
-
-static const char *file_of(const struct wf_shard_plan *p)
-{
-	return p->name ? p->name : p->old->name;
-}
-
-/* As json.dumps(index, indent=2) prints it. */
-static int make_index(struct wf_commit_run *c)
-{
-	const struct wf_graph *g = c->ck->graph;
-	const struct wf_index *x = wf_huggingface_index(c->ck->container);
-	struct wf_buffer *out = &c->set->index;
-	uint32_t n;
-	const char *comma = "";
-	const struct wf_item *items = wf_items(g, wf_tree_root(c->ck->tree), &n);
-	wf_buffer_puts(out, "{\n  \"metadata\": {\n    ");
-	if (x->metadata.len > 0) {
-		wf_buffer_append(out, x->metadata.data, x->metadata.len);
-		wf_buffer_puts(out, ",\n    ");
-	}
-	wf_buffer_printf(out, "\"total_size\": %" PRIu64 "\n  },\n  ", total_size(c));
-	if (x->others.len > 0) {
-		wf_buffer_append(out, x->others.data, x->others.len);
-		wf_buffer_puts(out, ",\n  ");
-	}
-	wf_buffer_puts(out, "\"weight_map\": {");
-	for (uint32_t i = 0; i < n; i++) {
-		size_t len;
-		const char *key = items[i].key == WF_NIL ? NULL : wf_bytes(g, items[i].key, &len);
-		if (items[i].key == WF_NIL)
-			continue;
-		if (!key || !wf_is(g, items[i].key, WF_STR))
-			return wf_fail(c->err, -EOPNOTSUPP, "an index cannot hold a key that is no text");
-		const char *file = file_of(&c->set->all[c->set->shard_of[i]]);
-		wf_buffer_puts(out, comma);
-		wf_buffer_puts(out, "\n    ");
-		wf_json_string(out, key, len);
-		wf_buffer_puts(out, ": ");
-		wf_json_string(out, file, strlen(file));
-		comma = ",";
-	}
-	wf_buffer_puts(out, *comma ? "\n  }\n}\n" : "}\n}\n");
-	if (out->len > WF_INDEX_MAX_BYTES)
-		return wf_fail(c->err, -E2BIG, "the index would be longer than any reader takes");
-	return wf_buffer_status(out) < 0 ? no_memory(c) : 0;
-}
-
 /* ---- the whole ---- */
 
 static int make_set(struct wf_commit_run *c)
@@ -438,5 +401,5 @@ int wf_shards_plan(struct wf_commit_run *c)
 	for (uint32_t i = 0; r == 0 && i < c->set->count; i++)
 		if (c->set->all[i].touched && c->set->all[i].keys != WF_NIL)
 			r = plan_shard(c, &c->set->all[i]);
-	return r == 0 ? make_index(c) : r;
+	return r == 0 ? wf_shards_make_index(c) : r;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A commit of a Hugging Face checkpoint: the shards that changed, each as a file under a new name, and the new index, whose rename is the
- * commit. commit/shards.c decides which key is in which shard and which shards changed, commit/shards_write.c writes and checks them.
+ * commit. commit/shards.c decides which key is in which shard and which shards changed, commit/shards_index.c makes the index of it, and
+ * commit/shards_write.c writes and checks them.
  * The steps are those of a commit to a new file, which the index is; these take the places of wf_plan_make, wf_commit_write,
  * wf_commit_reopen and wf_plan_adopt. */
 #pragma once
@@ -28,6 +29,7 @@ struct wf_shard_set {
 	uint32_t count;
 	uint32_t *shard_of;         /* by position in the root */
 	bool *live;                 /* by storage */
+	uint64_t unread_bytes;      /* of the tensors in shards that cannot be read, as far as the old index tells */
 	struct wf_container *fresh; /* the checkpoint as it is on disk, to compare with */
 	struct wf_buffer index;     /* the text of the new index */
 	char *home;                 /* the directory */
@@ -37,6 +39,10 @@ struct wf_shard_set {
 
 /* Plans all of it. `lock` is held exclusively. */
 int wf_shards_plan(struct wf_commit_run *c);
+/* For set->unread_bytes: base and live are the storages of the checkpoint as it is on disk, and which of them are tensors'. */
+void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live);
+/* Makes set->index, once names are given. */
+int wf_shards_make_index(struct wf_commit_run *c);
 /* Writes the shards, and the index into fd; all of it is durable on return. */
 int wf_shards_write(struct wf_commit_run *c, int fd);
 /* Opens what was written (c->source is the index), and fills in c->container and c->records, of which all are WF_NO_RECORD. */

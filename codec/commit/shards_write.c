@@ -30,7 +30,7 @@ static int note_files(struct wf_commit_run *c)
 		const struct wf_shard_plan *p = &c->set->all[i];
 		if (p->name)
 			wf_buffer_append(&names, p->name, strlen(p->name) + 1);
-		if (p->touched && p->old)
+		if (p->touched && p->old && !p->old->bad) /* nobody knows what is in that */
 			wf_buffer_append(&names, p->old->name, strlen(p->old->name) + 1);
 	}
 	wf_commit_take_overlay(c->ck);
@@ -185,21 +185,55 @@ static int find_shards(struct wf_commit_run *c)
 		if (!shard || (p->planned && (shard->bad || shard->record_count < p->plan.count)))
 			return wf_fail(c->err, -EUCLEAN, "what was just written is wrong: %s cannot be read",
 				       p->name ? p->name : p->old->name);
+		if (!p->planned && !shard->bad != !p->old->bad)
+			return wf_fail(c->err, -ESTALE, "%s was changed by someone else", p->old->name);
+	}
+	return 0;
+}
+
+/* Of a shard that cannot be read, each key has a record that says so; they stand in the order of the keys, which stays. */
+static int find_unread_records(struct wf_commit_run *c, uint32_t *new_of)
+{
+	const struct wf_container *old = c->ck->container;
+	uint32_t shards = wf_huggingface_shards(c->container), count = wf_container_count(c->container);
+	cleanup_free uint32_t *first = malloc(((size_t)shards + 1) * sizeof *first);
+	cleanup_free uint32_t *next = malloc(((size_t)count + 1) * sizeof *next);
+	if (!first || !next)
+		return no_memory(c);
+	memset(first, 0xff, shards * sizeof *first);
+	for (uint32_t i = count; i-- > 0;) {
+		uint32_t shard = wf_huggingface_shard_of(c->container, i);
+		next[i] = first[shard];
+		first[shard] = i;
+	}
+	for (uint32_t i = 0; i < wf_container_count(old); i++) {
+		const struct wf_shard_plan *p = &c->set->all[wf_huggingface_shard_of(old, i)];
+		new_of[i] = WF_NO_RECORD;
+		if (!p->old->bad || p->now == WF_NO_RECORD || first[p->now] == WF_NO_RECORD)
+			continue;
+		new_of[i] = first[p->now];
+		first[p->now] = next[new_of[i]];
 	}
 	return 0;
 }
 
 /* Records of the new whole: of shards that stayed, by those of the old whole; of others, by those of their files. */
-static void find_records(struct wf_commit_run *c)
+static int find_records(struct wf_commit_run *c)
 {
+	cleanup_free uint32_t *unread = malloc(((size_t)wf_container_count(c->ck->container) + 1) * sizeof *unread);
+	int r = unread ? find_unread_records(c, unread) : no_memory(c);
+	if (r < 0)
+		return r;
 	const struct wf_checkpoint *ck = c->ck;
 	for (uint32_t i = 0; i < wf_storages_count(ck->storages); i++) {
 		uint32_t was = wf_storage_get(ck->storages, i)->record;
 		const struct wf_shard_plan *p =
 			was == WF_NO_RECORD ? NULL : &c->set->all[wf_huggingface_shard_of(ck->container, was)];
-		if (!p || p->planned || p->now == WF_NO_RECORD || p->old->bad)
+		if (!p || p->planned || p->now == WF_NO_RECORD)
 			continue;
-		c->records[i] = wf_huggingface_shard(c->container, p->now)->first_record + (was - p->old->first_record);
+		c->records[i] = p->old->bad ? unread[was]
+					    : wf_huggingface_shard(c->container, p->now)->first_record +
+						      (was - p->old->first_record);
 	}
 	for (uint32_t k = 0; k < c->set->count; k++) {
 		const struct wf_shard_plan *p = &c->set->all[k];
@@ -208,6 +242,7 @@ static void find_records(struct wf_commit_run *c)
 				c->records[p->plan.parts[i].storage] =
 					wf_huggingface_record(c->container, p->now, p->records[i]);
 	}
+	return 0;
 }
 
 int wf_shards_reopen(struct wf_commit_run *c)
@@ -215,9 +250,7 @@ int wf_shards_reopen(struct wf_commit_run *c)
 	int r = open_whole(c);
 	if (r == 0)
 		r = find_shards(c);
-	if (r == 0)
-		find_records(c);
-	return r;
+	return r == 0 ? find_records(c) : r;
 }
 
 /* ---- afterwards ---- */

@@ -55,6 +55,19 @@ static bool key_is(const struct index_reading *r, const char *name)
 	return r->json.text_len == strlen(name) && !memcmp(r->json.text, name, r->json.text_len);
 }
 
+static int read_total_size(struct index_reading *r)
+{
+	enum wf_json_kind k = wf_json_next(&r->json);
+	uint64_t bytes = 0;
+	bool number = k == WF_JSON_NUMBER;
+	for (size_t i = 0; number && i < r->json.text_len; i++)
+		number = r->json.text[i] >= '0' && r->json.text[i] <= '9' &&
+			 !__builtin_mul_overflow(bytes, UINT64_C(10), &bytes) &&
+			 !__builtin_add_overflow(bytes, (uint64_t)(r->json.text[i] - '0'), &bytes);
+	r->index->total_size = number ? bytes : 0;
+	return k != WF_JSON_BROKEN && wf_json_skip(&r->json, k) ? 0 : broken(r);
+}
+
 static int read_metadata(struct index_reading *r)
 {
 	enum wf_json_kind k;
@@ -62,10 +75,7 @@ static int read_metadata(struct index_reading *r)
 				    : expect(r, WF_JSON_OBJECT, "metadata has to be an object");
 	r->has_metadata = true;
 	while (error == 0 && (k = wf_json_next(&r->json)) == WF_JSON_KEY) {
-		if (!key_is(r, "total_size"))
-			error = keep(r, &r->index->metadata);
-		else if (!wf_json_skip(&r->json, WF_JSON_KEY))
-			error = broken(r);
+		error = key_is(r, "total_size") ? read_total_size(r) : keep(r, &r->index->metadata);
 	}
 	return error == 0 && k != WF_JSON_OBJECT_END ? broken(r) : error;
 }

@@ -15,6 +15,7 @@
 
 struct wf_index {
 	struct wf_key_map keys; /* of weight_map, in its order; the value is the member file */
+	uint64_t total_size;    /* as it is told; 0: it is not, or as no number of bytes */
 	/* What a new index keeps: members as they stand, `"name": value`, joined with commas. */
 	struct wf_buffer metadata; /* of `metadata`, but for total_size */
 	struct wf_buffer others;   /* of the whole, but for metadata and weight_map */

@@ -401,6 +401,79 @@ def check_touched(kind):
         run("umount", "-l", mnt)
 
 
+def check_missing(kind):
+    """Edits of the others while a shard is not there: its keys and its bytes stay in the index, and with it back all is whole."""
+    s = Set(kind, 3, "missing")
+    known = {k: len(v[2]) for k, v in s.want.items()}
+    x = json.loads(read(s.index))
+    x["metadata"]["total_size"] = sum(known.values())
+    write(s.index, json.dumps(x).encode())
+    gone = s.map()["step.1"]
+    away = os.path.join(TOP, "away")
+
+    def index_is(what):
+        x = json.loads(read(s.index))
+        size = sum(len(v[2]) for v in s.want.values())
+        same((list(x["weight_map"]), x["metadata"]["total_size"], x["weight_map"].get("layer.1.bias", gone)), (list(s.want), size, gone),
+             f"{kind}: a shard is missing: {what}: its keys and bytes stay in the index")
+    os.rename(os.path.join(s.dir, gone), away)
+    r = wfctl("rm", s.dir, "layer.0.bias")
+    del s.want["layer.0.bias"]
+    ok(r.returncode == 0, f"{kind}: a shard is missing: a key of another is removed", r)
+    index_is("remove")
+    data = os.path.join(TOP, "data")
+    write(data, bytes(range(40)))
+    r = wfctl("set", s.dir, "new", "--file", data)
+    s.want["new"] = ("U8", [40], bytes(range(40)))
+    ok(r.returncode == 0, f"{kind}: a shard is missing: a key is added", r)
+    index_is("add")
+    if FUSE:
+        mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+        r = run(WEIGHTFS, s.dir, mnt)
+        ok(r.returncode == 0, f"{kind}: a shard is missing: it mounts", r)
+        try:
+            for old, new in (("step.0", "a"), ("a", "b")):
+                os.rename(f"{mnt}/{old}", f"{mnt}/{new}")
+                s.want = {(new if k == old else k): v for k, v in s.want.items()}
+                r = wfctl("commit", mnt)
+                ok(r.returncode == 0, f"{kind}: a shard is missing: {new} is committed in a mount", r)
+                index_is(new)
+                errors = {}
+                for k in s.want:
+                    try:
+                        errors[k] = read(f"{mnt}/{k}") == s.want[k][2]
+                    except OSError as e:
+                        errors[k] = e.errno
+                same(errors, {k: errno.EIO if ".1" in k else True for k in s.want}, f"{kind}: a shard is missing: reads after {new}")
+        finally:
+            run("fusermount3", "-u", mnt)
+            run("umount", "-l", mnt)
+    before = read(s.index)
+    write(data, b"abcd")
+    for what, words in (("rename", ["mv", "step.1", "other"]), ("removal of one key", ["rm", "step.1"]),
+                        ("other bytes", ["set", "step.1", "--file", data]), ("a shape", ["attr", "step.1", "user.torch.shape=[2,1]"]),
+                        ("a rename of all", ["rename", "s/[.]1/.9/"])):
+        r = wfctl(words[0], s.dir, *words[1:])
+        last = r.stderr.decode().splitlines()[-1]
+        ok(r.returncode == 1 and (gone in last or "Input/output error" in last and gone in r.stderr.decode()) and read(s.index) == before and
+           not glob.glob(s.dir + "*.weightfs"), f"{kind}: a shard is missing: {what} is refused", (last, read(s.index) == before, glob.glob(s.dir + "*.weightfs")))
+    other = s.copy()
+    os.rename(away, os.path.join(s.dir, gone))
+    whole(s, f"{kind}: with the shard back all is there")
+    s = other
+    r = wfctl("rm", s.dir, "step.1", "layer.1.weight", "layer.1.bias")
+    s.want = {k: v for k, v in s.want.items() if ".1" not in k}
+    ok(r.returncode == 0, f"{kind}: all that a missing shard holds is removed", r)
+    whole(s, f"{kind}: and the set is whole again")
+    # one that is there and cannot be read is not removed with its keys
+    spoilt = s.map()["layer.2.bias"]
+    keys_of = [k for k, v in s.map().items() if v == spoilt]
+    os.truncate(os.path.join(s.dir, spoilt), 20)
+    r = wfctl("rm", s.dir, *keys_of)
+    ok(r.returncode == 0 and left_over(s) == [spoilt] and not set(keys_of) & set(s.map()),
+       f"{kind}: a broken shard stays where it is when its keys are removed", (r, left_over(s)))
+
+
 # ---- killed ----
 
 EDITS = {
@@ -507,6 +580,7 @@ def main():
         check_edits(kind)
         check_mount(kind)
         check_touched(kind)
+        check_missing(kind)
     check_names()
     check_refusals()
 
