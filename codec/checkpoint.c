@@ -21,18 +21,34 @@
 
 /* ---- opening ---- */
 
-static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struct wf_open_options *o,
-			 struct wf_error *err)
+/* Before anything opens it, which would wait for somebody at the other end. */
+static int find_place(const char *path, struct wf_directory *ret, struct wf_error *err)
 {
 	struct stat st;
-	/* before anything opens it, which would wait for somebody at the other end */
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
 		return wf_fail(err, -EINVAL,
 			       S_ISFIFO(st.st_mode)
 				       ? "this is a pipe, which cannot be read at random: save it to a file "
 					 "first"
 				       : "this is neither a regular file nor a block device");
-	int r = wf_directory_find(path, &ck->place, err);
+	return wf_directory_find(path, ret, err);
+}
+
+int wf_places(const char *path, char **ret_path, char **ret_main, struct wf_error *err)
+{
+	struct wf_directory place;
+	int r = find_place(path, &place, err);
+	if (r < 0)
+		return r;
+	*ret_path = place.path;
+	*ret_main = place.main;
+	return 0;
+}
+
+static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struct wf_open_options *o,
+			 struct wf_error *err)
+{
+	int r = find_place(path, &ck->place, err);
 	if (r < 0)
 		return r;
 	ck->path = ck->place.path;

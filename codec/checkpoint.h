@@ -65,6 +65,10 @@ int wf_list_unopened(const char *path, const char *dir, int (*each)(void *ctx, c
 
 /* Resolved, absolute; the checkpoint's until wf_close. */
 const char *wf_path(const struct wf_checkpoint *ck);
+/* Where the checkpoint that path leads to is changed, without an output of its own: its overlay is called *ret_path with .weightfs behind
+ * it, and a commit writes in the directory of *ret_main; of one file both are that file, and none is a link. Both for free(); nothing of
+ * the checkpoint is read but what tells its kind. Returns 0, or what wf_open says of it. */
+int wf_places(const char *path, char **ret_path, char **ret_main, struct wf_error *err);
 /* Never 0, and the same for two openings in which the same numbers are the same nodes: of the same unchanged file without edits that
  * waited. Where it differs they need not be. */
 uint32_t wf_generation(const struct wf_checkpoint *ck);

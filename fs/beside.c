@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "beside.h"
+#include "codec/checkpoint.h"
 
-/* The directory of a file that need not exist, opened for looking only; *ret_name: its path, for free(). */
-static int open_directory_of(const char *path, char **ret_name, int *ret_fd)
+/* The directory of a file that need not exist, opened for looking only; *ret_name: its path, for free(), made of `file`. */
+static int open_parent_of(char *file, char **ret_name, int *ret_fd)
 {
-	char *file = realpath(path, NULL);
-	if (!file && !(file = strdup(path)))
+	if (!file)
 		return -ENOMEM;
 	char *slash = strrchr(file, '/');
 	if (!slash)
@@ -28,6 +28,13 @@ static int open_directory_of(const char *path, char **ret_name, int *ret_fd)
 	return r;
 }
 
+/* The same of where a link leads. */
+static int open_directory_of(const char *path, char **ret_name, int *ret_fd)
+{
+	char *file = realpath(path, NULL);
+	return open_parent_of(file ? file : strdup(path), ret_name, ret_fd);
+}
+
 static int cannot(char **ret_why, const char *what, int code)
 {
 	if (asprintf(ret_why, "%s cannot be written: %s", what, strerror(-code)) < 0)
@@ -35,28 +42,60 @@ static int cannot(char **ret_why, const char *what, int code)
 	return code;
 }
 
+/* r: of opening it. The descriptor and the name are taken over. */
+static int check_directory(int r, int fd, char *name, int *ret_fd, char **ret_why)
+{
+	if (r == 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		r = -errno;
+	if (r < 0 && fd >= 0)
+		close(fd);
+	if (r < 0)
+		cannot(ret_why, name ? name : "its directory", r);
+	free(name);
+	*ret_fd = r < 0 ? -1 : fd;
+	return r;
+}
+
+/* The overlay stands beside `path`, and commits beside `main`. */
+static int check_main(const char *path, const char *main, char **ret_why)
+{
+	char *directory = NULL;
+	int fd = -1;
+	if (!strcmp(path, main)) /* one file: it may be that of a directory */
+		return faccessat(AT_FDCWD, main, W_OK, AT_EACCESS) < 0 ? cannot(ret_why, "it", -errno) : 0;
+	int r = open_parent_of(strdup(main), &directory, &fd);
+	r = check_directory(r, fd, directory, &fd, ret_why);
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 int fs_beside_open(const char *checkpoint, const char *output, int *ret_directory, char **ret_why)
 {
 	struct stat st;
-	char *directory = NULL;
-	int fd = -1;
+	char *directory = NULL, *path = NULL, *main = NULL;
 	*ret_why = NULL;
 	if (!output && faccessat(AT_FDCWD, checkpoint, W_OK, AT_EACCESS) < 0)
 		return cannot(ret_why, "it", -errno);
 	if (output && stat(output, &st) == 0 && !S_ISREG(st.st_mode))
 		return cannot(ret_why, output, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
-	/* the new file and the overlay are made beside it */
-	int r = open_directory_of(output ? output : checkpoint, &directory, &fd);
-	if (r == 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-		r = -errno;
-	if (r < 0) {
-		cannot(ret_why, directory ? directory : checkpoint, r);
-		if (fd >= 0)
-			close(fd);
-	} else {
-		*ret_directory = fd;
+	struct wf_error ignored;
+	int fd = -1, r;
+	/* the new file and the overlay are made beside it; what is no checkpoint is told by who opens it */
+	if (output || wf_places(checkpoint, &path, &main, &ignored) < 0) {
+		r = open_directory_of(output ? output : checkpoint, &directory, &fd);
+		return check_directory(r, fd, directory, ret_directory, ret_why);
 	}
-	free(directory);
+	r = open_parent_of(strdup(path), &directory, &fd);
+	r = check_directory(r, fd, directory, ret_directory, ret_why);
+	if (r == 0)
+		r = check_main(path, main, ret_why);
+	if (r < 0 && *ret_directory >= 0) {
+		close(*ret_directory);
+		*ret_directory = -1;
+	}
+	free(path);
+	free(main);
 	return r;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Where the edits of a mount go: beside the checkpoint, or beside its output. Asked before anything is mounted. Knows nothing of
- * checkpoints but that their overlay is called NAME.weightfs. */
+ * checkpoints but where they are changed, and that their overlay is called NAME.weightfs. */
 #pragma once
 
 #include <stdbool.h>

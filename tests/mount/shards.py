@@ -474,6 +474,56 @@ def check_missing(kind):
        f"{kind}: a broken shard stays where it is when its keys are removed", (r, left_over(s)))
 
 
+def check_read_only():
+    """The overlay stands beside the directory: where nothing can be made there, the mount is read-only and says why, whatever was named."""
+    if not FUSE:
+        skip("a directory beside which nothing can be made", "no /dev/fuse")
+        return
+    s = Set("safetensors")
+    parent = tempfile.mkdtemp(dir=TOP, prefix="parent-")
+    one = tempfile.mkdtemp(dir=TOP, prefix="one-")
+    flatfile.make(os.path.join(one, "model.safetensors"), content(0))
+    root = os.geteuid() == 0
+    if root and run("mount", "-t", "tmpfs", "none", parent).returncode:
+        skip("a directory beside which nothing can be made", "nothing can be mounted")
+        return
+    mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    at = {name: os.path.join(parent, name) for name in ("set", "one")}
+    try:
+        for name, path in (("set", s.dir), ("one", one)):
+            if root:
+                os.mkdir(at[name])
+                run("mount", "--bind", path, at[name])
+            else:
+                os.rename(path, at[name])
+        index_path = os.path.join(at["set"], os.path.basename(s.index))
+        variant = os.path.join(at["set"], "model.v2.safetensors.index.json")
+        shutil.copy(index_path, variant)
+        if root:
+            run("mount", "-o", "remount,ro", parent)
+        else:
+            os.chmod(parent, 0o555)
+        for what, path in (("the directory", at["set"]), ("its index", index_path)):
+            r = run(WEIGHTFS, path, mnt)
+            ok(r.returncode == 0 and r.stderr.count("\n") == 1 and f"read-only: {parent} cannot be written" in r.stderr and
+               not os.access(mnt, os.W_OK), f"nothing can be made beside it, {what} is named: mounted read-only, and why", r)
+            run("fusermount3", "-u", mnt)
+            r = run(WEIGHTFS, "-o", "rw", path, mnt)
+            ok(r.returncode == 1 and f"{parent} cannot be written" in r.stderr, f"and -o rw is refused: {what}", r)
+        for what, path, key in (("another index, whose edits stand beside itself", variant, "step.2"),
+                                ("the directory of one file, likewise", at["one"], "step.0")):
+            r = run(WEIGHTFS, path, mnt)
+            ok(r.returncode == 0 and not r.stderr, f"{what}: mounts", r)
+            os.rename(f"{mnt}/{key}", f"{mnt}/moved")
+            r = wfctl("umount", mnt)
+            same((r.returncode, "moved" in keys(path)), (0, True), f"{what}: is edited")
+    finally:
+        run("umount", "-l", mnt)
+        for path in (*at.values(), parent) if root else ():
+            run("umount", "-l", path)
+        os.chmod(parent, 0o755)
+
+
 # ---- killed ----
 
 EDITS = {
@@ -582,6 +632,7 @@ def main():
         check_touched(kind)
         check_missing(kind)
     check_names()
+    check_read_only()
     check_refusals()
 
 
