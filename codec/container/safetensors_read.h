@@ -7,8 +7,8 @@
  *	...
  *	wf_safetensors_header_free(&h);
  *
- * The header knows bytes, names and numbers; what a graph and a container get of it is made below. The text is read once through a window: what is held is the names, and
- * WF_SAFETENSORS_JSON_MAX bounds them. Threads: one owner.
+ * The header knows bytes, names and numbers; what a graph and a container get of it is made below. The text is read once through a window:
+ * what is held is the names, and WF_SAFETENSORS_JSON_MAX bounds them. Threads: one owner.
  */
 #pragma once
 
@@ -18,6 +18,7 @@
 #include "codec/bytes/source.h"
 #include "codec/container/container.h"
 #include "codec/container/safetensors_head.h"
+#include "codec/container/tensor_maker.h"
 
 struct wf_safetensors_tensor {
 	size_t name;  /* offset in `text` */
@@ -52,13 +53,10 @@ void wf_safetensors_header_free(struct wf_safetensors_header *h);
 
 /* ---- objects and records of the tensors that a header tells of ---- */
 
-/* What all tensors share: what cannot be changed, and the hooks, of which no file of this format holds any. */
 struct wf_safetensors_maker {
 	struct wf_container *c;
-	struct wf_graph *g;
 	struct wf_error *err;
-	wf_ref storage, cpu, no, hooks, untyped, rebuild[2]; /* v2, v3 */
-	wf_ref classes[WF_DTYPE_COUNT], dtypes[WF_DTYPE_COUNT];
+	struct wf_tensor_maker tensors;
 };
 
 int wf_safetensors_maker_init(struct wf_safetensors_maker *l, struct wf_container *c, struct wf_graph *g,
