@@ -13,8 +13,6 @@
 #include "codec/bytes/map.h"
 #include "codec/bytes/util.h"
 
-/* So many dimensions have tensors of torch, and entries of a tree (tensor/tensor.h). */
-#define MAX_DIMENSIONS 64u
 #define MAX_TENSORS (1u << 24)
 #define HEAD 8u /* bytes before the text */
 /* Blanks before the brace that are looked through for it; a reader takes more, but nobody writes any. */
@@ -149,7 +147,7 @@ static int read_shape(struct header_reading *r, struct entry *e)
 			return k == WF_JSON_BROKEN ? broken(r) : bad(r, what);
 		e->huge |= v > INT64_MAX;
 		/* further ones are checked, counted and not kept */
-		if (n >= MAX_DIMENSIONS)
+		if (n >= WF_MAX_NDIM)
 			continue;
 		if (wf_array_reserve(&r->h->sizes, &r->h->size_capacity, (uint64_t)r->h->size_count + 1,
 				     sizeof *r->h->sizes, UINT32_MAX) < 0)
@@ -218,10 +216,10 @@ static int check_size(struct header_reading *r, struct entry *e)
 {
 	struct wf_safetensors_tensor *t = &e->t;
 	uint64_t product = 1, bits;
-	for (uint32_t i = 0; i < WF_MIN(t->ndim, MAX_DIMENSIONS); i++)
+	for (uint32_t i = 0; i < WF_MIN(t->ndim, (uint32_t)WF_MAX_NDIM); i++)
 		if (wf_mul_u64(product, (uint64_t)r->h->sizes[t->shape + i], &product))
 			return wrong(r, t, -EUCLEAN, "the product of its dimensions passes 2^64");
-	if (e->huge || t->ndim > MAX_DIMENSIONS)
+	if (e->huge || t->ndim > WF_MAX_NDIM)
 		return wrong(r, t, -EOPNOTSUPP,
 			     e->huge ? "a dimension of 2^63 or more, which torch does not have"
 				     : "more than 64 dimensions, which torch does not have");

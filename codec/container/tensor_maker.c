@@ -6,8 +6,6 @@
 
 #include "codec/bytes/util.h"
 
-#define MAX_DIMENSIONS 64u
-
 int wf_tensor_maker_full(const struct wf_graph *g, struct wf_error *err)
 {
 	int r = wf_graph_failed(g);
@@ -55,7 +53,7 @@ static wf_ref make_storage(struct wf_tensor_maker *m, enum wf_dtype dtype, const
 static int make_shape(struct wf_tensor_maker *m, const int64_t *sizes, uint32_t ndim, const char *name,
 		      wf_ref *ret_size, wf_ref *ret_stride, struct wf_error *err)
 {
-	wf_ref size[MAX_DIMENSIONS], stride[MAX_DIMENSIONS];
+	wf_ref size[WF_MAX_NDIM], stride[WF_MAX_NDIM];
 	int64_t step = 1;
 	for (uint32_t i = ndim; i-- > 0;) {
 		size[i] = wf_int(m->g, sizes[i]);

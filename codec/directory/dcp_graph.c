@@ -83,7 +83,7 @@ static wf_ref leaf(void *ctx, uint32_t entry)
 {
 	struct maker *m = ctx;
 	const struct wf_dcp_entry *e = &m->d->md.entries[entry];
-	int64_t sizes[WF_DCP_MAX_DIMENSIONS];
+	int64_t sizes[WF_MAX_NDIM];
 	if (!e->tensor)
 		return note(m, entry, value(m, entry));
 	for (uint32_t i = 0; i < e->ndim; i++)

@@ -55,7 +55,7 @@ static int add_chunk(struct dcp_reader *r, uint32_t entry, const uint64_t *box, 
 /* Adds the chunks, or gives the entry a problem and adds those before it. */
 static int read_chunks(struct dcp_reader *r, wf_ref list, uint32_t entry)
 {
-	uint64_t box[2 * WF_DCP_MAX_DIMENSIONS];
+	uint64_t box[2 * WF_MAX_NDIM];
 	struct wf_dcp_entry *e = &r->m->entries[entry];
 	uint32_t n = 0, ndim = e->ndim;
 	if (!wf_is(r->d.g, list, WF_LIST) && !wf_is(r->d.g, list, WF_TUPLE))
@@ -103,9 +103,9 @@ static int read_dtype(struct dcp_reader *r, wf_ref properties, struct wf_dcp_ent
 
 static int read_tensor(struct dcp_reader *r, wf_ref object, uint32_t entry, bool known)
 {
-	uint64_t sizes[WF_DCP_MAX_DIMENSIONS];
+	uint64_t sizes[WF_MAX_NDIM];
 	struct wf_dcp_entry *e = &r->m->entries[entry], was = *e;
-	int n = wf_dcp_size(&r->d, wf_dcp_attribute(&r->d, object, WF_DCP_SIZE), sizes, WF_DCP_MAX_DIMENSIONS);
+	int n = wf_dcp_size(&r->d, wf_dcp_attribute(&r->d, object, WF_DCP_SIZE), sizes, WF_MAX_NDIM);
 	int code = read_dtype(r, wf_dcp_attribute(&r->d, object, WF_DCP_PROPERTIES), e);
 	if (code < 0)
 		return no_memory(r);
@@ -224,7 +224,7 @@ static int read_info(struct dcp_reader *r, wf_ref info, struct wf_dcp_chunk *chu
 
 static int read_slice(struct dcp_reader *r, wf_ref index, wf_ref info)
 {
-	uint64_t offsets[WF_DCP_MAX_DIMENSIONS];
+	uint64_t offsets[WF_MAX_NDIM];
 	uint32_t entry = entry_of(r, wf_dcp_attribute(&r->d, index, WF_DCP_FQN)), i;
 	if (entry == UINT32_MAX)
 		return 0;

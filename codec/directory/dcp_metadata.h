@@ -28,7 +28,6 @@
 #define WF_DCP_MAX_METADATA_BYTES (1ull << 32)
 #define WF_DCP_MAX_ENTRIES (1u << 24)
 #define WF_DCP_MAX_CHUNKS (1u << 28)
-#define WF_DCP_MAX_DIMENSIONS 64u
 
 struct wf_dcp_chunk {
 	uint64_t offset, length; /* the slice; length 0: no slice is known */

@@ -21,7 +21,7 @@
 #define MAX_FILES (1u << 17)
 
 struct offsets {
-	uint64_t at[WF_DCP_MAX_DIMENSIONS];
+	uint64_t at[WF_MAX_NDIM];
 	uint32_t n;
 };
 
@@ -36,7 +36,7 @@ static bool read_numbers(struct wf_json *j, struct offsets *ret)
 	while ((kind = wf_json_next(j)) == WF_JSON_NUMBER) {
 		char *end;
 		errno = 0;
-		if (ret->n == WF_DCP_MAX_DIMENSIONS || j->text[0] == '-')
+		if (ret->n == WF_MAX_NDIM || j->text[0] == '-')
 			return false;
 		ret->at[ret->n++] = strtoull(j->text, &end, 10);
 		if (*end || errno)
@@ -96,7 +96,7 @@ static int add_part(struct file *f, const struct wf_safetensors_tensor *t, const
 {
 	struct wf_dcp_metadata *m = f->m;
 	const char *name = f->h->text.data + t->name;
-	uint64_t box[2 * WF_DCP_MAX_DIMENSIONS];
+	uint64_t box[2 * WF_MAX_NDIM];
 	uint32_t entry = wf_dcp_find(m, name, t->name_len), chunk;
 	int r = 0;
 	for (uint32_t i = 0; i < t->ndim; i++) {
@@ -104,7 +104,7 @@ static int add_part(struct file *f, const struct wf_safetensors_tensor *t, const
 		box[t->ndim + i] = (uint64_t)f->h->sizes[t->shape + i];
 	}
 	if (entry == UINT32_MAX) {
-		uint64_t zeroes[WF_DCP_MAX_DIMENSIONS] = {0};
+		uint64_t zeroes[WF_MAX_NDIM] = {0};
 		r = wf_dcp_add_entry(m, name, t->name_len, &entry, f->err);
 		if (r == 0 && wf_dcp_add_numbers(m, zeroes, t->ndim, &m->entries[entry].sizes) < 0)
 			r = wf_fail(f->err, -ENOMEM, "out of memory");

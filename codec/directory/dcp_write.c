@@ -111,7 +111,7 @@ bool wf_dcp_writer_is_nested(const struct wf_dcp_writer *w)
 bool wf_dcp_writer_has(struct wf_dcp_writer *w, const char *name, size_t len, enum wf_dtype dtype, const int64_t *sizes,
 		       uint32_t ndim)
 {
-	uint64_t was[64];
+	uint64_t was[WF_MAX_NDIM];
 	uint32_t n;
 	const uint64_t *at = wf_key_map_get(&w->names, name, len);
 	if (!at)
@@ -169,7 +169,7 @@ static wf_ref new_state(struct wf_dcp_writer *w, const struct dcp_member *member
 
 static wf_ref int_tuple(struct wf_graph *g, const int64_t *v, uint32_t n)
 {
-	wf_ref items[64];
+	wf_ref items[WF_MAX_NDIM];
 	for (uint32_t i = 0; i < n; i++)
 		if ((items[i] = wf_int(g, v[i])) == WF_NIL)
 			return WF_NIL;
@@ -185,7 +185,7 @@ static wf_ref new_size(struct wf_dcp_writer *w, const int64_t *sizes, uint32_t n
 
 static wf_ref strides_of(struct wf_graph *g, const int64_t *sizes, uint32_t ndim)
 {
-	int64_t strides[64], step = 1;
+	int64_t strides[WF_MAX_NDIM], step = 1;
 	for (uint32_t i = ndim; i-- > 0;) {
 		strides[i] = step;
 		step *= WF_MAX(sizes[i], 1);
@@ -244,9 +244,9 @@ static wf_ref new_entry(struct wf_dcp_writer *w, const struct wf_dcp_content *c,
 static wf_ref new_index(struct wf_dcp_writer *w, wf_ref fqn, wf_ref offset, wf_ref number)
 {
 	struct wf_graph *g = w->d.g;
-	wf_ref state = wf_dict(g), key = wf_str(g, "index");
+	wf_ref key = wf_str(g, "index");
 	const struct dcp_member members[] = {{WF_DCP_FQN, fqn}, {WF_DCP_OFFSET, offset}};
-	state = new_state(w, members, WF_ARRAY_SIZE(members));
+	wf_ref state = new_state(w, members, WF_ARRAY_SIZE(members));
 	if (state == WF_NIL || key == WF_NIL || number == WF_NIL || wf_dict_append(g, state, key, number) < 0)
 		return WF_NIL;
 	return new_object(w, module_of(w, false), "MetadataIndex", state);
@@ -308,7 +308,7 @@ int wf_dcp_writer_keep(struct wf_dcp_writer *w, const char *old_name, size_t len
 int wf_dcp_writer_add(struct wf_dcp_writer *w, const struct wf_dcp_place *place, const struct wf_dcp_content *c,
 		      struct wf_error *err)
 {
-	static const int64_t zeroes[64];
+	static const int64_t zeroes[WF_MAX_NDIM];
 	struct wf_graph *g = w->d.g;
 	wf_ref name = wf_string(g, WF_STR, place->name, place->name_len), none = wf_none(g);
 	wf_ref offset = c->tensor ? new_size(w, zeroes, c->ndim) : none,

@@ -10,8 +10,8 @@
 
 #include "codec/bytes/util.h"
 #include "codec/directory/space_inner.h"
+#include "codec/object/dtype.h"
 
-#define MAX_NDIM 64u
 /* Cells that the edges of all tiles cut the whole into. Real plans have as many as tiles. */
 #define MAX_CELLS (UINT64_C(1) << 26)
 
@@ -167,8 +167,8 @@ static uint64_t edge_number(const uint64_t *edges, uint32_t n, uint64_t value)
 /* The cells between the edges of all tiles. Each is marked once at most, so that the work is bounded by their number. */
 struct grid {
 	const struct space_tiling *t;
-	uint64_t *edges[MAX_NDIM];
-	uint32_t edge_count[MAX_NDIM];
+	uint64_t *edges[WF_MAX_NDIM];
+	uint32_t edge_count[WF_MAX_NDIM];
 	uint64_t cells;
 	unsigned char *marked; /* a bit each */
 };
@@ -177,7 +177,7 @@ static int mark(struct grid *g, const struct space_tile *tile, struct wf_error *
 {
 	const uint64_t *box = box_of(g->t, tile);
 	uint32_t ndim = g->t->ndim;
-	uint64_t from[MAX_NDIM], to[MAX_NDIM], i[MAX_NDIM];
+	uint64_t from[WF_MAX_NDIM], to[WF_MAX_NDIM], i[WF_MAX_NDIM];
 	for (uint32_t d = 0; d < ndim; d++) {
 		from[d] = i[d] = edge_number(g->edges[d], g->edge_count[d], box[d]);
 		to[d] = edge_number(g->edges[d], g->edge_count[d], box[d] + box[ndim + d]);
@@ -291,8 +291,8 @@ static int make(const struct wf_tiling *from, struct space_tiling *t, struct wf_
 {
 	uint64_t elements = 0;
 	size_t numbers = from->ndim * ((size_t)from->tile_count * 2 + 1);
-	if (from->ndim > MAX_NDIM || from->element_bytes == 0)
-		return wf_fail(err, -EUCLEAN, "it has more than %u dimensions, or elements of no size", MAX_NDIM);
+	if (from->ndim > WF_MAX_NDIM || from->element_bytes == 0)
+		return wf_fail(err, -EUCLEAN, "it has more than %d dimensions, or elements of no size", WF_MAX_NDIM);
 	*t = (struct space_tiling){.ndim = from->ndim, .element_bytes = from->element_bytes, .runs = true};
 	int r = measure(from, &elements, &t->size_bytes, err);
 	if (r < 0)

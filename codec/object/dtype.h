@@ -8,6 +8,8 @@
 
 #include "codec/object/object.h"
 
+#define WF_MAX_NDIM 64 /* of a tensor: torch's own limit */
+
 /* The numbers stand in the logs of edits (codec/overlay/format.h): append only, each keeps its meaning for ever. */
 enum wf_dtype {
 	WF_DTYPE_INVALID = 0,

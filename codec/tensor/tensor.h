@@ -16,8 +16,6 @@
 #include "codec/object/object.h"
 #include "codec/tensor/storage.h"
 
-#define WF_MAX_NDIM 64 /* torch's own limit */
-
 enum wf_tensor_kind {
 	WF_TENSOR_DENSE,   /* a strided view of a storage */
 	WF_TENSOR_META,    /* no bytes: reads give -ENODATA */
