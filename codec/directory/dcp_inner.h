@@ -11,6 +11,7 @@
 #include "codec/container/tensor_maker.h"
 #include "codec/directory/dcp_metadata.h"
 #include "codec/directory/dcp_slice.h"
+#include "codec/directory/problems.h"
 #include "codec/directory/space.h"
 
 #define DCP_NOWHERE UINT64_MAX
@@ -30,11 +31,7 @@ struct dcp {
 	uint64_t metadata_bytes; /* of the main file, with which the space begins */
 	bool raw;                /* slices are the data itself */
 	bool loaded;
-	struct dcp_problem {
-		uint32_t record;
-		char *text;
-	} * problems; /* of records behind those of the entries */
-	uint32_t problem_count, problem_room;
+	struct wf_problems problems; /* of records behind those of the entries */
 };
 
 /* Loads what stands in a slice of a member into g, gives its storages keys and records of their own, NAME.KEY, and returns its object; WF_NIL

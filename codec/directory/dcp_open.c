@@ -243,11 +243,8 @@ static int explain(const struct wf_container *c, const struct wf_record *record,
 	if (i < d->md.entry_count)
 		return wf_fail_at(err, record->bad, wf_dcp_text(&d->md, d->md.entries[i].name), WF_ERROR_NO_OFFSET,
 				  "%s", wf_dcp_text(&d->md, d->md.entries[i].problem));
-	for (uint32_t k = 0; k < d->problem_count; k++)
-		if (d->problems[k].record == i)
-			return wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET, "%s",
-					  d->problems[k].text);
-	return record->bad;
+	const char *text = wf_problems_get(&d->problems, i);
+	return text ? wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET, "%s", text) : record->bad;
 }
 
 static const char *shard(const struct wf_container *c, uint32_t i, uint32_t k)
@@ -270,9 +267,7 @@ static void free_dcp(struct wf_container *c)
 	free(d->starts);
 	free(d->sums);
 	wf_map_free(&d->by_object);
-	for (uint32_t i = 0; i < d->problem_count; i++)
-		free(d->problems[i].text);
-	free(d->problems);
+	wf_problems_free(&d->problems);
 }
 
 static const struct wf_container_ops ops = {

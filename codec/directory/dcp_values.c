@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 
 struct dcp_value {
@@ -27,13 +26,8 @@ static int no_memory(const struct dcp_value *v)
 static int note_problem(struct dcp_value *v, struct wf_record *record, const char *text)
 {
 	struct dcp *d = v->d;
-	int r = wf_array_reserve(&d->problems, &d->problem_room, (uint64_t)d->problem_count + 1, sizeof *d->problems,
-				 UINT32_MAX - 1);
-	char *copy = r < 0 ? NULL : strdup(text);
-	if (!copy)
+	if (wf_problems_add(&d->problems, (uint32_t)(record - d->base.records), text) < 0)
 		return no_memory(v);
-	d->problems[d->problem_count++] =
-		(struct dcp_problem){.record = (uint32_t)(record - d->base.records), .text = copy};
 	record->bad = -EIO;
 	return 0;
 }

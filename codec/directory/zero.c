@@ -180,16 +180,8 @@ static int load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_ro
 static int explain(const struct wf_container *c, const struct wf_record *record, struct wf_error *err)
 {
 	const struct zero *z = (const struct zero *)c;
-	uint32_t at = (uint32_t)(record - c->records), low = 0, high = z->problem_count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (z->problems[middle].record < at)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	const char *text = low < z->problem_count && z->problems[low].record == at ? z->problems[low].text : "broken";
-	return wf_fail(err, record->bad, "%s", text);
+	const char *text = wf_problems_get(&z->problems, (uint32_t)(record - c->records));
+	return wf_fail(err, record->bad, "%s", text ? text : "broken");
 }
 
 static const char *shard(const struct wf_container *c, uint32_t i, uint32_t k)
@@ -207,9 +199,7 @@ static void free_zero(struct wf_container *c)
 	struct zero *z = (struct zero *)c;
 	if (!z->space_taken)
 		wf_space_free(z->space);
-	for (uint32_t i = 0; i < z->problem_count; i++)
-		free(z->problems[i].text);
-	free(z->problems);
+	wf_problems_free(&z->problems);
 	zero_listing_free(&z->list);
 }
 

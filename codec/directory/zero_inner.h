@@ -16,6 +16,7 @@
 
 #include "codec/bytes/key_map.h"
 #include "codec/container/records.h"
+#include "codec/directory/problems.h"
 #include "codec/directory/space.h"
 #include "codec/tensor/tensor.h"
 
@@ -54,17 +55,11 @@ void zero_listing_free(struct zero_listing *l);
 
 /* ---- the container; zero_load.c ---- */
 
-struct zero_problem {
-	uint32_t record;
-	char *text;
-};
-
 struct zero {
 	struct wf_container base;
 	struct wf_space *space; /* lives as long as base.file */
 	struct zero_listing list;
-	struct zero_problem *problems; /* of records, by number */
-	uint32_t problem_count, problem_capacity;
+	struct wf_problems problems;
 	uint32_t made;    /* tensors that were put together */
 	bool space_taken; /* by base.file */
 	bool loaded;

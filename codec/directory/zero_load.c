@@ -29,14 +29,11 @@ int zero_leave(struct zero_load *l, const char *fmt, ...)
 
 int zero_record_is_bad(struct zero *z, int code, const char *text)
 {
-	int r = wf_array_reserve(&z->problems, &z->problem_capacity, z->problem_count + 1, sizeof *z->problems,
-				 UINT32_MAX);
-	char *copy = r == 0 ? strdup(text && text[0] ? text : strerror(-code)) : NULL;
-	if (!copy)
-		return -ENOMEM;
-	z->problems[z->problem_count++] = (struct zero_problem){z->base.count - 1, copy};
-	z->base.records[z->base.count - 1].bad = code;
-	return 0;
+	uint32_t record = z->base.count - 1;
+	int r = wf_problems_add(&z->problems, record, text && text[0] ? text : strerror(-code));
+	if (r == 0)
+		z->base.records[record].bad = code;
+	return r;
 }
 
 bool zero_text(const struct wf_graph *g, wf_ref r, const char **ret, size_t *ret_len)
