@@ -11,6 +11,8 @@
  * - commit/strategy.c: which of them. commit/file.c: the temporary file.
  * - commit/commit.c: the overlay's protocol and the new base; it has the invariants and the states. commit/itself.c: the same in the
  *   checkpoint itself. commit/steps.c: what both share.
+ * - commit/shards.c and commit/shards_write.c: a plan for each shard of a Hugging Face checkpoint, and the index. commit/dcp.c,
+ *   commit/dcp_leaves.c and commit/directory.c: a slice file and the metadata of a distributed one.
  *
  * Unchanged bytes are never decoded. A part of the graph changes before the commit is known to succeed (strings that
  * hold array data, ids); wf_plan_undo takes that back.

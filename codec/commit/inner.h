@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files that make a plan share: commit/plan.c, commit/names.c, commit/arrays.c, commit/inline.c, commit/layout.c,
- * commit/safetensors.c and commit/parts.c. Nobody else includes it. */
+ * commit/parts.c, commit/patch.c, commit/safetensors.c, commit/stay.c and commit/in_place.c. Nobody else includes it. */
 #pragma once
 
 #include "codec/commit/commit.h"

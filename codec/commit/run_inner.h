@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One run of a commit, for commit/commit.c, which drives it, commit/strategy.c, commit/steps.c and commit/itself.c. Nobody else includes
- * it. */
+/* One run of a commit, for commit/commit.c, which drives it, commit/strategy.c, commit/steps.c, commit/itself.c, commit/directory.c, and
+ * through commit/shards_inner.h commit/shards.c and commit/shards_write.c. Nobody else includes it. */
 #pragma once
 
 #include "codec/bytes/buffer.h"

@@ -63,18 +63,17 @@ int wf_container_open(struct wf_source *file, struct wf_container **ret, struct 
 void wf_container_free(struct wf_container *c);
 
 enum wf_container_kind wf_container_kind_of(const struct wf_container *c);
-const char *wf_container_kind_name(
-	const struct wf_container
-		*c); /* "zip", "torchscript", "legacy", "tar", "pickle", "safetensors", "huggingface", "dcp", "zero" */
+/* "zip", "torchscript", "legacy", "tar", "pickle", "safetensors", "huggingface", "dcp", "zero". */
+const char *wf_container_kind_name(const struct wf_container *c);
 /* Whether it is in several files. Its file (wf_container_file) is then a space of offsets that they are laid out in. */
 bool wf_container_is_directory(const struct wf_container *c);
 /* Whether it holds a flat mapping of plain tensors and can hold nothing else: safetensors, and a directory of such files. */
 bool wf_container_is_flat(const struct wf_container *c);
-/* Of those: the name, below the directory, of the k-th member file that holds bytes of record i, in the order of the bytes; NULL past
- * the last one, and in every other container. Valid as long as c is. */
+/* Of one in several files: the name, below the directory, of the k-th member file that holds bytes of record i, in the order of the bytes;
+ * NULL past the last one, and in every other container. Valid as long as c is. */
 const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_t k);
-/* Of those, once the graph is loaded: what of the directory is not shown, in one line without a final newline; NULL. *ret_fault: because
- * something is wrong with it, and not because it is of a kind that is not put together. */
+/* Of one in several files, once the graph is loaded: what of the directory is not shown, in one line without a final newline; NULL.
+ * *ret_fault: because something is wrong with it, and not because it is of a kind that is not put together. */
 const char *wf_container_note(const struct wf_container *c, bool *ret_fault);
 struct wf_source *wf_container_file(const struct wf_container *c); /* borrowed */
 const char *wf_container_prefix(const struct wf_container *c);     /* zip: without the slash; "" otherwise */

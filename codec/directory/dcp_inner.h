@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A torch.distributed.checkpoint directory as a container, between the files that make it: directory/dcp_open.c finds and lays out its
- * files, directory/dcp_graph.c makes the graph, directory/dcp_values.c loads what is no tensor. Nobody else includes it.
+ * files, directory/dcp_graph.c makes the graph, directory/dcp_values.c loads what is no tensor, directory/dcp_entries.c tells a commit of both.
+ * Nobody else includes it.
  *
  * Record i, storage/I, is entry i of the metadata: the bytes of a tensor, or the slice that a value stands in. Storages of tensors inside
  * values follow, storage/I.KEY, and those of the files beside (meta.pt, common.pt), storage/NAME.KEY.
