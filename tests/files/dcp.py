@@ -21,7 +21,7 @@ sys.path[:0] = [HERE, os.path.dirname(HERE)]
 import craft  # noqa: E402
 import dcpkit  # noqa: E402
 from compare import compare  # noqa: E402
-from tap import done, ok, same  # noqa: E402
+from tap import done, ok  # noqa: E402
 
 BUILD = os.path.abspath(sys.argv[1])
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 32)

@@ -10,7 +10,6 @@ Several processes write one checkpoint as the ranks of a job do. What it holds i
 """
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys

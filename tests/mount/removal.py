@@ -8,12 +8,11 @@ Usage: removal.py BUILD_DIRECTORY. Prints TAP.
 import errno
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections import OrderedDict
 
-from kit import World, done, floats, need_fuse, ok, read, run, same, skip, write
+from kit import World, done, floats, need_fuse, ok, read, run, same, write
 from minicheckpoint import Tensor, save
 
 need_fuse()

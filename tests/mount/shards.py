@@ -544,17 +544,16 @@ def wfctl_on(s, words, plan=None):
     return wfctl(*words, env=env)
 
 
-def check_killed(kind, words, failure):
-    """At every call that changes a file: the old set or the new one, never something between, and the next edit cleans up."""
-    base = Set(kind)
-    old = load(base)
+def uninterrupted(base, words):
+    """On a copy: the copy, the run, and how many calls that change a file it made."""
     s = base.copy()
     r = wfctl_on(s, words, "count")
     with open(os.path.join(TOP, "plan.count")) as f:
-        calls = int(f.read())
-    new, what = load(s), f"{kind}: {words[0]}: {failure}"
-    ok(r.returncode == 0 and new != old and calls > 10, f"{what}: {calls} calls that change files", r)
-    wrong = []
+        return s, r, int(f.read())
+
+
+def at_each_call(base, words, calls, failure, either, wrong):
+    """Yields for each call that fails the number, the copy, the run and what is there then, which has to be one of `either`."""
     for i in range(1, calls + 1):
         s = base.copy()
         r = wfctl_on(s, words, f"{i} {failure}")
@@ -563,8 +562,22 @@ def check_killed(kind, words, failure):
         except (AssertionError, OSError, KeyError) as e:
             wrong.append(f"call {i}: torn: {e!r}")
             continue
-        if state not in (old, new):
+        if state not in either:
             wrong.append(f"call {i}: neither old nor new: {list(state)}")
+        yield i, s, r, state
+        shutil.rmtree(s.dir)
+        shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
+
+
+def check_killed(kind, words, failure):
+    """At every call that changes a file: the old set or the new one, never something between, and the next edit cleans up."""
+    base = Set(kind)
+    old = load(base)
+    s, r, calls = uninterrupted(base, words)
+    new, what = load(s), f"{kind}: {words[0]}: {failure}"
+    ok(r.returncode == 0 and new != old and calls > 10, f"{what}: {calls} calls that change files", r)
+    wrong = []
+    for i, s, r, state in at_each_call(base, words, calls, failure, (old, new), wrong):
         if failure != "kill" and (r.returncode == 0) != (state == new):
             wrong.append(f"call {i}: exit {r.returncode} with {'new' if state == new else 'old'}: {r.stderr.decode()}")
         if failure != "kill" and set(left_over(s)) - {s.dir + ".weightfs"} and "any more" not in r.stderr.decode():
@@ -572,8 +585,6 @@ def check_killed(kind, words, failure):
         again = wfctl("mv", s.dir, "layer.0.weight" if "layer.0.weight" in state else "m.0.weight", "first")
         if again.returncode or [v for k, v in load(s).items()] != list(state.values()) or left_over(s):
             wrong.append(f"call {i}: then {again.stderr.decode()} {left_over(s)}")
-        shutil.rmtree(s.dir)
-        shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
     ok(not wrong, f"{what} at each of them: old or new, and nothing stays behind the next edit", "\n".join(wrong))
 
 
@@ -596,31 +607,17 @@ def check_killed_pending(kind):
     os.kill(pid, 9)
     select.select([fd], [], [], 30)
     run("umount", "-l", mnt)
-    s = base.copy()
-    r = wfctl_on(s, ["commit"], "count")
-    with open(os.path.join(TOP, "plan.count")) as f:
-        calls = int(f.read())
+    s, r, calls = uninterrupted(base, ["commit"])
     new = load(s)
     ok(r.returncode == 0 and new != old and not left_over(s), f"{kind}: what waits is committed, {calls} calls", r)
     wrong = []
-    for i in range(1, calls + 1):
-        s = base.copy()
-        wfctl_on(s, ["commit"], f"{i} kill")
-        try:
-            state = load(s)
-        except (AssertionError, OSError, KeyError) as e:
-            wrong.append(f"call {i}: torn: {e!r}")
-            continue
-        if state not in (old, new):
-            wrong.append(f"call {i}: neither old nor new")
+    for i, s, _, state in at_each_call(base, ["commit"], calls, "kill", (old, new), wrong):
         r = wfctl("commit", s.dir)
         if state == old and r.returncode or load(s) != new:
             wrong.append(f"call {i}: then {r.stderr.decode()} {list(load(s))}")
         r = wfctl("mv", s.dir, "zero", "again")
         if r.returncode or left_over(s):
             wrong.append(f"call {i}: at last {r.stderr.decode()} {left_over(s)}")
-        shutil.rmtree(s.dir)
-        shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
     ok(not wrong, f"{kind}: killed at each of them: no edit is lost, and nothing stays", "\n".join(wrong))
 
 

@@ -7,7 +7,6 @@ are installed. What cannot be written there is refused when it is tried.
 Usage: test_inside_pickle.py BUILD_DIRECTORY. Prints TAP; skips itself where /dev/fuse is missing.
 """
 import codecs
-import io
 import os
 import pickle
 import pickletools

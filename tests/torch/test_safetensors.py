@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from safetensorskit import BUILD, DTYPES, FIRST, FUSE, ROUNDS
-from kit import World, done, ok, read, run, same, skip, write
+from kit import World, done, ok, read, run, same, write
 
 # a backslash is a pattern to wfctl; the header of names with one is in the unit tests
 LETTERS = ["a", "b", ".", "é", "日", "\0", "\1", "\n", '"', "/", "\x7f", "😀", " ", "%", "~"]
