@@ -6,7 +6,7 @@ A session is a block whose commands stand behind `$ `; below each is what it pri
 may differ. A block of `wfctl rename` lines is one, too: each takes away a prefix that all keys had.
 
 Usage: readme_sessions.py SOURCE_DIR [LABEL]. Replays them in the working directory with the programs and the python3 of PATH; files of
-tests/files/torch stand for the reader's own. Prints TAP. A command that needs torch is skipped where torch is missing.
+tests/files stand for the reader's own. Prints TAP. A command that needs torch is skipped where torch is missing.
 """
 import os
 import re
@@ -55,6 +55,7 @@ def _files(source):
         shutil.copyfile(os.path.join(files, "good-tutorial.pt"), name)
     for name in ("checkpoint.pt", "last.ckpt"):
         shutil.copyfile(os.path.join(files, "good-general.pt"), name)
+    shutil.copytree(os.path.join(source, "tests", "files", "zero", "stage3-bf16"), "outputs/checkpoint-500")
     for command in ("wfctl set checkpoint.pt epoch 10", "wfctl mv last.ckpt model_state_dict state_dict"):
         code, printed = shell(command)
         assert code == 0, f"{command}: {printed}"

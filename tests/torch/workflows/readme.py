@@ -5,6 +5,7 @@
 tests/packages/readme_sessions.py replays the same where no torch is installed.
 """
 import os
+import shutil
 import sys
 
 from common import HERE, Net, Workflow, done, fill, ok, other, sgd, train
@@ -25,6 +26,7 @@ def prepare(w):
     w.save({"epoch": 10, "model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict(), "loss": loss},
            "checkpoint.pt")
     w.save({"state_dict": model.state_dict()}, "last.ckpt")
+    shutil.copytree(os.path.join(SOURCE, "tests", "files", "zero", "stage3-bf16"), w.path("outputs/checkpoint-500"))
     w.sh("mkdir donor bin")
     with open(w.path("bin/python3"), "w") as f:
         f.write(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
