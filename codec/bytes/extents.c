@@ -2,6 +2,7 @@
 /* Keeps byte ranges sorted and merged. */
 #include "codec/bytes/extents.h"
 #include "codec/bytes/array.h"
+#include "codec/bytes/util.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,15 +32,7 @@ void wf_extents_free(struct wf_extents *x)
 /* The first extent that ends after `at`. */
 static uint32_t first_ending_after(const struct wf_extents *x, uint64_t at)
 {
-	uint32_t low = 0, high = x->count;
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-		if (x->all[mid].end > at)
-			high = mid;
-		else
-			low = mid + 1;
-	}
-	return low;
+	return wf_first_not(i, x->count, x->all[i].end <= at);
 }
 
 int wf_extents_add(struct wf_extents *x, uint64_t start, uint64_t end)

@@ -42,6 +42,27 @@ static inline int steal_fd(int *fd)
 #define WF_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define WF_MAX(a, b) ((a) > (b) ? (a) : (b))
 
+/* The first i below n that is not `before`: a condition in i that holds up to some place and from there on no more. n: it holds everywhere. */
+#define wf_first_not(i, n, before)                                         \
+	({                                                                 \
+		__typeof__((n) + 0) low_ = 0, high_ = (n);                 \
+		while (low_ < high_) {                                     \
+			__typeof__((n) + 0) i = low_ + (high_ - low_) / 2; \
+			if (before)                                        \
+				low_ = i + 1;                              \
+			else                                               \
+				high_ = i;                                 \
+		}                                                          \
+		low_;                                                      \
+	})
+
+/* How many bytes of s stand before this end; -1: s has another one. */
+static inline ssize_t wf_before_end(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+	return n >= m && strcmp(s + n - m, end) == 0 ? (ssize_t)(n - m) : -1;
+}
+
 /* true when the result overflowed; *ret is then unspecified */
 static inline bool wf_add_u64(uint64_t a, uint64_t b, uint64_t *ret)
 {

@@ -281,12 +281,6 @@ static int look_at_base(struct wf_commit_run *c)
 
 /* ---- names and plans ---- */
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), m = strlen(end);
-	return n > m && strcmp(s + n - m, end) == 0;
-}
-
 /* STEM.wN.EXT, the first that no file has. A name that has such a number already gets another. */
 static char *new_name(const char *directory, const char *old)
 {
@@ -336,7 +330,7 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 {
 	struct wf_checkpoint *ck = c->ck;
 	const char *index = strrchr(ck->place.main, '/') + 1;
-	bool safetensors = p->old ? p->old->safetensors : ends_with(index, ".safetensors.index.json");
+	bool safetensors = p->old ? p->old->safetensors : wf_before_end(index, ".safetensors.index.json") > 0;
 	struct wf_commit_input in = {.graph = ck->graph,
 				     .storages = ck->storages,
 				     .container = ck->container,

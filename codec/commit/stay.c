@@ -104,18 +104,11 @@ static int find_gaps(struct layout *l)
 /* The first free gap of that size in which the tensor is aligned. */
 static struct gap *gap_for(const struct layout *l, uint32_t i)
 {
-	uint32_t low = 0, high = l->gap_count;
 	uint64_t len = l->p->items[i].size_bytes;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (l->gaps[middle].len < len)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (; low < l->gap_count && l->gaps[low].len == len; low++)
-		if (!l->gaps[low].used && is_aligned(l->p, i, l->gaps[low].begin))
-			return &l->gaps[low];
+	for (uint32_t k = wf_first_not(at, l->gap_count, l->gaps[at].len < len);
+	     k < l->gap_count && l->gaps[k].len == len; k++)
+		if (!l->gaps[k].used && is_aligned(l->p, i, l->gaps[k].begin))
+			return &l->gaps[k];
 	return NULL;
 }
 

@@ -257,15 +257,8 @@ static int read_piece(struct wf_checkpoint *ck, const struct wf_composed *c, siz
 /* The piece that holds the byte. */
 static size_t find(const struct wf_composed *c, uint64_t offset)
 {
-	size_t low = 0, high = c->count;
-	while (high - low > 1) {
-		size_t middle = low + (high - low) / 2;
-		if (c->pieces[middle].start <= offset)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
+	size_t behind = wf_first_not(i, c->count, c->pieces[i].start <= offset);
+	return behind ? behind - 1 : 0;
 }
 
 ssize_t wf_composed_read_locked(struct wf_checkpoint *ck, const struct wf_composed *c, uint64_t offset, void *buf,

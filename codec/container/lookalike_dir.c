@@ -21,17 +21,11 @@ struct folder {
 	unsigned int files;
 };
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), m = strlen(end);
-	return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 static bool is_checkpoint_name(const char *name)
 {
 	static const char *const ends[] = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pt2", ".safetensors", ".tar"};
 	for (size_t i = 0; i < WF_ARRAY_SIZE(ends); i++)
-		if (ends_with(name, ends[i]))
+		if (wf_before_end(name, ends[i]) >= 0)
 			return true;
 	return false;
 }
@@ -39,14 +33,15 @@ static bool is_checkpoint_name(const char *name)
 static void look_at(struct folder *f, const struct dirent *e)
 {
 	f->entries++;
-	f->distcp |= ends_with(e->d_name, ".distcp");
+	f->distcp |= wf_before_end(e->d_name, ".distcp") >= 0;
 	f->data_pkl |= strcmp(e->d_name, "data.pkl") == 0;
 	f->constants_pkl |= strcmp(e->d_name, "constants.pkl") == 0;
 	f->version |= strcmp(e->d_name, "version") == 0;
-	f->index |= ends_with(e->d_name, ".index.json");
+	f->index |= wf_before_end(e->d_name, ".index.json") >= 0;
 	f->saved_model |= strcmp(e->d_name, "saved_model.pb") == 0;
 	f->latest |= strcmp(e->d_name, "latest") == 0;
-	f->deepspeed |= ends_with(e->d_name, "_model_states.pt") || ends_with(e->d_name, "_optim_states.pt");
+	f->deepspeed |=
+		wf_before_end(e->d_name, "_model_states.pt") >= 0 || wf_before_end(e->d_name, "_optim_states.pt") >= 0;
 	if (e->d_type == DT_DIR && f->folders++ == 0)
 		snprintf(f->inner, sizeof f->inner, "%s", e->d_name);
 	if (e->d_type != DT_DIR && is_checkpoint_name(e->d_name) && f->files++ == 0)

@@ -36,15 +36,8 @@ static int check_chunk(const struct wf_tensor *t, const struct wf_space_slice *s
 /* The dtype of the tensor that begins there: of the last entry that does not begin behind. */
 static enum wf_dtype dtype_at(const struct dcp *d, uint64_t whole)
 {
-	uint32_t low = 0, high = d->md.entry_count;
-	while (high - low > 1) {
-		uint32_t middle = low + (high - low) / 2;
-		if (d->starts[middle] <= whole)
-			low = middle;
-		else
-			high = middle;
-	}
-	return d->md.entries[low].dtype;
+	uint32_t behind = wf_first_not(i, d->md.entry_count, d->starts[i] <= whole);
+	return d->md.entries[behind ? behind - 1 : 0].dtype;
 }
 
 static int resolve(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t *ret_at,

@@ -19,12 +19,6 @@
 
 /* ---- finding ---- */
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), m = strlen(end);
-	return n > m && strcmp(s + n - m, end) == 0;
-}
-
 /* The one that transformers and diffusers would take. */
 static const char *const plain[] = {
 	"model.safetensors" SUFFIX,
@@ -41,7 +35,8 @@ struct hf_candidates {
 /* Indices of TensorFlow and Flax stand in the same directories. */
 static bool is_index_name(const char *name)
 {
-	return ends_with(name, SUFFIX) && !ends_with(name, ".h5" SUFFIX) && !ends_with(name, ".msgpack" SUFFIX);
+	return wf_before_end(name, SUFFIX) > 0 && wf_before_end(name, ".h5" SUFFIX) <= 0 &&
+	       wf_before_end(name, ".msgpack" SUFFIX) <= 0;
 }
 
 static int by_name(const void *a, const void *b)
@@ -117,9 +112,10 @@ static int index_of(const char *path, char **ret, struct wf_error *err)
 static bool looks_like_index(const char *path)
 {
 	char head[4096];
-	if (ends_with(path, SUFFIX))
+	if (wf_before_end(path, SUFFIX) > 0)
 		return true;
-	cleanup_fd int fd = ends_with(path, ".json") ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+	cleanup_fd int fd =
+		wf_before_end(path, ".json") > 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
 	ssize_t n = fd < 0 ? -1 : pread(fd, head, sizeof head, 0);
 	return n > 0 && memmem(head, (size_t)n, "\"weight_map\"", strlen("\"weight_map\"")) != NULL;
 }
@@ -210,7 +206,7 @@ static int read_index(struct hf_container *hf, const struct wf_directory *d, str
 	if (r == 0)
 		r = wf_index_read(main, hf->members, &hf->index, err);
 	if (r == 0) {
-		hf->base.flat = ends_with(d->main, ".safetensors" SUFFIX);
+		hf->base.flat = wf_before_end(d->main, ".safetensors" SUFFIX) > 0;
 		hf->shards = calloc(wf_members_count(hf->members), sizeof *hf->shards);
 		r = hf->shards ? 0 : no_memory(err);
 	}

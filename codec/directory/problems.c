@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "codec/bytes/array.h"
+#include "codec/bytes/util.h"
 
 struct wf_problem {
 	uint32_t record;
@@ -25,15 +26,8 @@ int wf_problems_add(struct wf_problems *p, uint32_t record, const char *text)
 
 const char *wf_problems_get(const struct wf_problems *p, uint32_t record)
 {
-	uint32_t low = 0, high = p->count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (p->list[middle].record < record)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < p->count && p->list[low].record == record ? p->list[low].text : NULL;
+	uint32_t at = wf_first_not(i, p->count, p->list[i].record < record);
+	return at < p->count && p->list[at].record == record ? p->list[at].text : NULL;
 }
 
 void wf_problems_free(struct wf_problems *p)

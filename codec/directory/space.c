@@ -134,15 +134,8 @@ int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *
 /* The piece that the byte at `at` is in; there is one. Pieces without bytes are passed over. */
 static uint32_t find_piece(const struct wf_space *s, uint64_t at)
 {
-	uint32_t low = 0, high = s->count;
-	while (high - low > 1) {
-		uint32_t middle = low + (high - low) / 2;
-		if (s->pieces[middle].start <= at)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
+	uint32_t behind = wf_first_not(i, s->count, s->pieces[i].start <= at);
+	return behind ? behind - 1 : 0;
 }
 
 uint32_t wf_space_member_of(const struct wf_space *s, uint64_t start, uint64_t len, uint32_t k)

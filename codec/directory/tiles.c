@@ -95,17 +95,10 @@ static bool has_byte(const struct space_tiling *t, const struct space_tile *tile
 
 struct space_tile *space_tiling_find(const struct space_tiling *t, uint64_t at)
 {
-	uint32_t low = 0, high = t->tile_count;
-	while (low < high) { /* the last one that begins at `at` or before */
-		uint32_t middle = low + (high - low) / 2;
-		if (t->tiles[middle].first <= at)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	while (low-- > 0)
-		if (t->runs || has_byte(t, &t->tiles[low], at))
-			return &t->tiles[low];
+	uint32_t k = wf_first_not(i, t->tile_count, t->tiles[i].first <= at);
+	while (k-- > 0) /* from the last one that begins at `at` or before */
+		if (t->runs || has_byte(t, &t->tiles[k], at))
+			return &t->tiles[k];
 	return NULL;
 }
 

@@ -14,17 +14,10 @@
 /* The file that an address of the space is in: their starts go up. */
 static uint32_t file_at(const struct zero *z, uint64_t address)
 {
-	uint32_t low = 0, high = z->list.count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (z->list.files[middle].start <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == 0 || address - z->list.files[low - 1].start >= z->list.files[low - 1].size_bytes)
+	uint32_t behind = wf_first_not(i, z->list.count, z->list.files[i].start <= address);
+	if (behind == 0 || address - z->list.files[behind - 1].start >= z->list.files[behind - 1].size_bytes)
 		return UINT32_MAX;
-	return low - 1;
+	return behind - 1;
 }
 
 bool zero_piece_of(const struct zero_load *l, wf_ref tensor, struct zero_piece *ret, enum wf_dtype *ret_dtype,
@@ -104,15 +97,7 @@ void zero_vector_free(struct zero_vector *v)
 /* The first piece that ends behind an element. */
 static uint32_t piece_at(const struct zero_vector *v, uint64_t element)
 {
-	uint32_t low = 0, high = v->count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (v->ends[middle] > element)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low;
+	return wf_first_not(i, v->count, v->ends[i] <= element);
 }
 
 int zero_vector_cut(struct zero_vector *to, const struct zero_vector *v, uint64_t from, uint64_t numel)

@@ -247,15 +247,7 @@ static int read_undo(struct wf_overlay *ov, struct undo *u, const struct wf_over
 /* The piece that holds that byte of the base, or else the first behind it; count: none. */
 static uint32_t piece_at(const struct undo *u, uint64_t offset)
 {
-	uint32_t low = 0, high = u->count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (u->pieces[middle].offset + u->pieces[middle].len > offset)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low;
+	return wf_first_not(i, u->count, u->pieces[i].offset + u->pieces[i].len <= offset);
 }
 
 /* As far as the bytes of the base from offset on stand together in the target, and where. */

@@ -5,20 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/util.h"
 #include "codec/tree/inner.h"
 #include "codec/value/names.h"
 
 static uint32_t odd_slot(const struct wf_dir *d, wf_ref key)
 {
-	uint32_t low = 0, high = d->odd_count;
-	while (low < high) {
-		uint32_t mid = low + (high - low) / 2;
-		if (d->odd[mid].key < key)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
+	return wf_first_not(i, d->odd_count, d->odd[i].key < key);
 }
 
 uint32_t wf_tree_odd_name(const struct wf_dir *d, wf_ref key)

@@ -161,19 +161,12 @@ static const struct script_class *class_of(const struct wf_torchscript *s, wf_re
 {
 	wf_ref func = wf_call_func(s->g, object);
 	cleanup_free char *qualified = NULL;
-	size_t low = 0, high = s->count;
 	if (asprintf(&qualified, "%s.%s", wf_global_module(s->g, func), wf_global_name(s->g, func)) < 0) {
 		qualified = NULL;
 		return NULL;
 	}
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		if (strcmp(s->classes[mid].qualified, qualified) < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < s->count && !strcmp(s->classes[low].qualified, qualified) ? &s->classes[low] : NULL;
+	size_t at = wf_first_not(i, s->count, strcmp(s->classes[i].qualified, qualified) < 0);
+	return at < s->count && !strcmp(s->classes[at].qualified, qualified) ? &s->classes[at] : NULL;
 }
 
 /* Gives what the names of one list stand for, as they stand there: "weight", "bias", */
