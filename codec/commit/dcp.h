@@ -19,6 +19,9 @@ struct wf_dcp_plan;
 
 /* live: by storage, filled in. Returns 0; -EOPNOTSUPP what such a directory cannot hold, and other errors. */
 int wf_dcp_plan_make(const struct wf_commit_input *in, bool *live, struct wf_dcp_plan **ret, struct wf_error *err);
+/* How many names share the bytes of another one and get their own: such a directory has no ties. The first of them, and the one it shares with;
+ * borrowed. */
+uint32_t wf_dcp_plan_ties(const struct wf_dcp_plan *p, const char **ret_name, const char **ret_with);
 /* fd: of the new metadata, empty. All is on disk on return. */
 int wf_dcp_plan_write(struct wf_dcp_plan *p, int fd, _Atomic uint64_t *done_bytes, struct wf_error *err);
 int wf_dcp_plan_check(struct wf_dcp_plan *p, int fd, struct wf_error *err);

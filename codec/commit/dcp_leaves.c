@@ -9,9 +9,7 @@
 
 #include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
-#include "codec/container/tensor_maker.h"
 #include "codec/directory/dcp_entries.h"
-#include "codec/tensor/tensor.h"
 
 #define MAX_DEPTH 1000u
 #define MAX_PLACES (1u << 24)
@@ -32,7 +30,9 @@ struct dcp_walk {
 	struct dcp_way *ways;  /* the way to it; texts in `path` */
 	uint32_t way_count, way_room;
 	uint32_t places;
-	struct wf_key_map names; /* of leaves */
+	struct wf_key_map names;  /* of leaves */
+	struct wf_map of_object;  /* of tensors: the first leaf that is this object */
+	struct wf_map of_storage; /* ... that has this storage */
 };
 
 static int no_memory(const struct dcp_walk *w)
@@ -157,7 +157,7 @@ static int write_value(struct namer *n)
 	r = wf_pickle_write_buffer(p->in.graph, n->leaf->object, numbered_id, n, &n->leaf->pickle, p->err);
 	if (r < 0)
 		wf_error_where(p->err, p->names.data + n->leaf->name);
-	return r;
+	return r < 0 ? r : dcp_add_slice(p, n->leaf);
 }
 
 /* A value that stays: where its tensors stand is looked up again when the new metadata were read. */
@@ -198,21 +198,14 @@ static bool is_plain(const struct wf_tensor *t)
 	       wf_dtype_info(t->dtype)->values_per_byte == 1;
 }
 
-static int make_tensor_pickle(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struct wf_tensor *t)
+/* The bytes that the entry has are those of the tensor's storage, but for what was written since. */
+static bool is_of_entry(const struct wf_dcp_plan *p, const struct wf_tensor *t, uint32_t entry)
 {
-	struct wf_graph *g = NULL;
-	struct wf_tensor_maker maker;
-	wf_ref made = WF_NIL;
-	int r = wf_graph_new(&g) < 0 ? wf_fail(p->err, -ENOMEM, "out of memory") : 0;
-	if (r == 0)
-		r = wf_tensor_maker_init(&maker, g, p->err);
-	if (r == 0)
-		r = wf_tensor_maker_make(&maker, t->dtype, "0", t->shape, t->ndim, t->size_bytes,
-					 p->names.data + leaf->name, &made, p->err);
-	if (r == 0)
-		r = wf_pickle_write_buffer(g, made, NULL, NULL, &leaf->pickle, p->err);
-	wf_graph_free(g);
-	return r;
+	const struct wf_storage *s = wf_storage_get(p->in.storages, t->storage);
+	uint64_t other = wf_dcp_entry_sum(p->in.container, entry);
+	uint32_t record = other ? (uint32_t)(other - 1) : entry;
+	return s && !s->bad && !s->resized && s->record == record && t->contiguous && t->offset_elems == 0 &&
+	       t->size_bytes == s->size_bytes;
 }
 
 /* A value that is a tensor, or is shown as one of the bytes of its slice because it could not be read: it stays a value while nobody changes
@@ -237,7 +230,7 @@ static bool keep_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struc
 	return true;
 }
 
-/* true: it is an entry as a tensor, which stays or is new. */
+/* *ret_tensor: it is an entry as a tensor, which stays or is new. */
 static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_tensor)
 {
 	const struct wf_container *c = p->in.container;
@@ -251,21 +244,62 @@ static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_t
 		return *ret_tensor ? r : 0;
 	const char *old = entry == UINT32_MAX ? NULL : wf_dcp_entry_name(c, entry, &len);
 	/* what cannot be read is told of in the metadata as before, wherever it goes */
-	bool same =
-		old && wf_dcp_entry_is_tensor(c, entry) &&
-		(r < 0 || (is_clean(p, t.storage) && wf_dcp_writer_has(p->writer, old, len, t.dtype, t.shape, t.ndim)));
+	bool same = old && wf_dcp_entry_is_tensor(c, entry) &&
+		    (r < 0 ||
+		     (is_of_entry(p, &t, entry) && wf_dcp_writer_has(p->writer, old, len, t.dtype, t.shape, t.ndim)));
 	leaf->tensor = true;
 	if (r == 0)
 		p->live[t.storage] = true;
 	if (same) {
 		leaf->entry = entry;
-		return 0;
+		return r == 0 && !is_clean(p, t.storage) ? dcp_find_changed_chunks(p, leaf, &t) : 0;
 	}
 	if (r < 0) {
 		wf_error_where(p->err, p->names.data + leaf->name);
 		return r;
 	}
-	return make_tensor_pickle(p, leaf, &t);
+	return dcp_add_slice(p, leaf);
+}
+
+/* A name whose bytes another one has, too, and which has none by itself so far. */
+static void count_tie(struct dcp_walk *w, uint32_t other)
+{
+	struct wf_dcp_plan *p = w->p;
+	if (wf_dcp_writer_knows(p->writer, w->path.data, w->path.len))
+		return;
+	if (p->ties++ == 0) {
+		p->tied = p->count;
+		p->tied_first = other;
+	}
+}
+
+/* One that has other names: the first of them has it already. */
+static int take_any_tensor(struct dcp_walk *w, struct dcp_leaf *leaf, bool *ret_tensor)
+{
+	struct wf_dcp_plan *p = w->p;
+	struct wf_tensor t;
+	uint32_t other;
+	if (wf_map_get(&w->of_object, leaf->object, &other)) {
+		const struct dcp_leaf *first = &p->leaves[other];
+		leaf->entry = first->entry;
+		leaf->slices = first->slices;
+		leaf->slice_count = first->slice_count;
+		leaf->tensor = *ret_tensor = true;
+		count_tie(w, other);
+		return 0;
+	}
+	int r = take_tensor(p, leaf, ret_tensor);
+	if (r < 0 || !leaf->tensor)
+		return r;
+	if (wf_map_set(&w->of_object, leaf->object, p->count) < 0)
+		return no_memory(w);
+	if (wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, NULL) < 0)
+		return 0;
+	if (wf_map_get(&w->of_storage, t.storage, &other))
+		count_tie(w, other);
+	else if (wf_map_set(&w->of_storage, t.storage, p->count) < 0)
+		return no_memory(w);
+	return 0;
 }
 
 /* ---- the walk ---- */
@@ -298,7 +332,7 @@ static int add_leaf(struct dcp_walk *w, wf_ref object)
 	if (wf_buffer_status(&p->names) < 0)
 		return no_memory(w);
 	bool tensor = false;
-	int r = wf_is_tensor(p->in.graph, object) ? take_tensor(p, &leaf, &tensor) : 0;
+	int r = wf_is_tensor(p->in.graph, object) ? take_any_tensor(w, &leaf, &tensor) : 0;
 	if (r == 0 && !tensor)
 		r = take_value(p, &leaf);
 	if (r < 0) {
@@ -408,5 +442,7 @@ int dcp_find_leaves(struct wf_dcp_plan *p)
 	free(w.ways);
 	wf_buffer_free(&w.path);
 	wf_key_map_free(&w.names);
+	wf_map_free(&w.of_object);
+	wf_map_free(&w.of_storage);
 	return r;
 }

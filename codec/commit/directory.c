@@ -9,6 +9,19 @@
 
 #include "codec/bytes/util.h"
 
+static void say_ties(struct wf_commit_run *c)
+{
+	const char *name, *with;
+	uint32_t n = wf_dcp_plan_ties(c->dcp, &name, &with);
+	if (n > 0)
+		wf_log_line(
+			&c->ck->log,
+			"%.200s shares its bytes with %.200s%s: a distributed checkpoint has no ties, and whoever opens it "
+			"next finds %s",
+			name, with, n > 1 ? ", and so do other names" : "",
+			n > 1 ? "tensors by themselves" : "two tensors");
+}
+
 int wf_commit_plan_directory(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
@@ -24,7 +37,11 @@ int wf_commit_plan_directory(struct wf_commit_run *c)
 	if (!c->plan.live)
 		return wf_fail(c->err, -ENOMEM, "out of memory");
 	int r = wf_plan_move_bytes(&c->plan, c->err);
-	return r < 0 ? r : wf_dcp_plan_make(&c->plan.in, c->plan.live, &c->dcp, c->err);
+	if (r == 0)
+		r = wf_dcp_plan_make(&c->plan.in, c->plan.live, &c->dcp, c->err);
+	if (r == 0)
+		say_ties(c);
+	return r;
 }
 
 int wf_commit_write_directory(struct wf_commit_run *c)

@@ -19,7 +19,8 @@ bool wf_dcp_entry_is_tensor(const struct wf_container *c, uint32_t entry);
 /* The sum of a value; 0: it cannot be written. Equal objects have equal sums. */
 uint64_t wf_dcp_value_sum(const struct wf_graph *g, wf_ref value);
 uint64_t wf_dcp_entry_sum(const struct wf_container *c, uint32_t entry);
-/* Another container's entry is this object from now on. -ENOMEM. */
+/* Another container's entry is this object from now on. sum: of a value as above; of a tensor 0, or the record + 1 that has its bytes where that is
+ * another entry's, of which it is a copy: names of one storage become entries by themselves. -ENOMEM. */
 int wf_dcp_adopt(struct wf_container *c, uint32_t entry, wf_ref object, uint64_t sum);
 /* Which record of the container that was written is `record` of the one before it, of a value that is `entry` there now. -ENOMEM. */
 int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const struct wf_container *written,

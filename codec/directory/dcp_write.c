@@ -26,6 +26,11 @@ static int full(const struct wf_dcp_writer *w, struct wf_error *err)
 		       WF_GRAPH_MAX_BYTES);
 }
 
+static int no_entry(const char *name, size_t len, struct wf_error *err)
+{
+	return wf_fail(err, -ENOENT, "the metadata do not have %.*s any more", (int)len, name);
+}
+
 /* ---- the old file ---- */
 
 static int index_entries(struct wf_dcp_writer *w)
@@ -108,6 +113,11 @@ bool wf_dcp_writer_is_nested(const struct wf_dcp_writer *w)
 	return w->places != WF_NIL;
 }
 
+bool wf_dcp_writer_knows(const struct wf_dcp_writer *w, const char *name, size_t len)
+{
+	return wf_key_map_get(&w->names, name, len) != NULL;
+}
+
 bool wf_dcp_writer_has(struct wf_dcp_writer *w, const char *name, size_t len, enum wf_dtype dtype, const int64_t *sizes,
 		       uint32_t ndim)
 {
@@ -125,6 +135,68 @@ bool wf_dcp_writer_has(struct wf_dcp_writer *w, const char *name, size_t len, en
 		if (was[i] != (uint64_t)sizes[i])
 			return false;
 	return true;
+}
+
+/* ---- boxes ---- */
+
+/* By the offsets of each chunk that has elements: its number. */
+static int index_chunks(struct wf_dcp_writer *w, wf_ref chunks, uint32_t ndim, struct wf_key_map *ret)
+{
+	uint64_t at[WF_MAX_NDIM], sizes[WF_MAX_NDIM];
+	uint32_t n = 0;
+	wf_elements(w->d.g, chunks, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		wf_ref chunk = wf_element(w->d.g, chunks, i);
+		if (wf_dcp_size(&w->d, wf_dcp_attribute(&w->d, chunk, WF_DCP_OFFSETS), at, ndim) != (int)ndim ||
+		    wf_dcp_size(&w->d, wf_dcp_attribute(&w->d, chunk, WF_DCP_SIZES), sizes, ndim) != (int)ndim)
+			continue;
+		bool empty = false;
+		for (uint32_t d = 0; d < ndim; d++)
+			empty |= sizes[d] == 0;
+		if (!empty && wf_key_map_put(ret, at, ndim * sizeof *at, i) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The chunk that a slice says it holds, by its offset. */
+static void find_box(struct wf_dcp_writer *w, uint32_t slice, wf_ref chunks, const struct wf_key_map *by_offset,
+		     uint32_t ndim, uint64_t *box)
+{
+	uint32_t n;
+	wf_ref index = wf_items(w->d.g, w->old_slices, &n)[slice].key;
+	const uint64_t *chunk = NULL;
+	if (wf_dcp_size(&w->d, wf_dcp_attribute(&w->d, index, WF_DCP_OFFSET), box, ndim) == (int)ndim)
+		chunk = wf_key_map_get(by_offset, box, ndim * sizeof *box);
+	memset(box + ndim, 0, ndim * sizeof *box);
+	if (chunk) /* their number was asked for before */
+		wf_dcp_size(&w->d, wf_dcp_attribute(&w->d, wf_element(w->d.g, chunks, (uint32_t)*chunk), WF_DCP_SIZES),
+			    box + ndim, ndim);
+}
+
+int wf_dcp_writer_boxes(struct wf_dcp_writer *w, const char *name, size_t len, uint32_t ndim, uint64_t **ret,
+			uint32_t *ret_count, struct wf_error *err)
+{
+	struct wf_key_map by_offset = {0};
+	const uint64_t *at = wf_key_map_get(&w->names, name, len);
+	uint32_t count = 0, n;
+	if (!at)
+		return no_entry(name, len, err);
+	wf_ref entry = wf_items(w->d.g, w->old_entries, &n)[*at].value;
+	wf_ref chunks = wf_dcp_attribute(&w->d, entry, WF_DCP_CHUNKS);
+	for (uint32_t i = w->first_slice[*at]; i > 0; i = w->next_slice[i - 1])
+		count++;
+	cleanup_free uint64_t *boxes = calloc((size_t)count * 2 * ndim + 1, sizeof *boxes);
+	int r = boxes ? index_chunks(w, chunks, ndim, &by_offset) : -ENOMEM;
+	uint64_t *box = boxes;
+	for (uint32_t i = w->first_slice[*at]; i > 0 && r == 0; i = w->next_slice[i - 1], box += 2 * (size_t)ndim)
+		find_box(w, i - 1, chunks, &by_offset, ndim, box);
+	wf_key_map_free(&by_offset);
+	if (r < 0)
+		return wf_fail(err, r, "out of memory");
+	*ret = steal_pointer(&boxes);
+	*ret_count = count;
+	return 0;
 }
 
 /* ---- objects ---- */
@@ -252,12 +324,20 @@ static wf_ref new_index(struct wf_dcp_writer *w, wf_ref fqn, wf_ref offset, wf_r
 	return new_object(w, module_of(w, false), "MetadataIndex", state);
 }
 
-static wf_ref new_info(struct wf_dcp_writer *w, const struct wf_dcp_content *c)
+static wf_ref renamed_index(struct wf_dcp_writer *w, wf_ref fqn, wf_ref old)
 {
 	struct wf_graph *g = w->d.g;
-	const struct dcp_member members[] = {{WF_DCP_RELATIVE_PATH, wf_str(g, c->file)},
-					     {WF_DCP_OFFSET, wf_int(g, (int64_t)c->offset)},
-					     {WF_DCP_LENGTH, wf_int(g, (int64_t)c->length)}};
+	wf_ref offset = wf_dcp_attribute(&w->d, old, WF_DCP_OFFSET);
+	wf_ref number = wf_dict_get(g, wf_call_state(g, old), "index");
+	return new_index(w, fqn, offset == WF_NIL ? wf_none(g) : offset, number == WF_NIL ? wf_none(g) : number);
+}
+
+static wf_ref new_info(struct wf_dcp_writer *w, const char *file, uint64_t offset, uint64_t length)
+{
+	struct wf_graph *g = w->d.g;
+	const struct dcp_member members[] = {{WF_DCP_RELATIVE_PATH, wf_str(g, file)},
+					     {WF_DCP_OFFSET, wf_int(g, (int64_t)offset)},
+					     {WF_DCP_LENGTH, wf_int(g, (int64_t)length)}};
 	return new_object(w, module_of(w, true), "_StorageInfo", new_state(w, members, WF_ARRAY_SIZE(members)));
 }
 
@@ -280,26 +360,26 @@ static bool add_place(struct wf_dcp_writer *w, wf_ref name, const struct wf_dcp_
 }
 
 int wf_dcp_writer_keep(struct wf_dcp_writer *w, const char *old_name, size_t len, const struct wf_dcp_place *place,
-		       struct wf_error *err)
+		       const struct wf_dcp_news *news, uint32_t count, struct wf_error *err)
 {
 	struct wf_graph *g = w->d.g;
-	uint32_t n;
+	uint32_t n, at_news = 0, number = 0;
 	const uint64_t *at = wf_key_map_get(&w->names, old_name, len);
 	if (!at)
-		return wf_fail(err, -ENOENT, "the metadata do not have %.*s any more", (int)len, old_name);
+		return no_entry(old_name, len, err);
 	const struct wf_item entry = wf_items(g, w->old_entries, &n)[*at];
 	bool renamed = len != place->name_len || memcmp(old_name, place->name, len) != 0;
 	wf_ref name = renamed ? wf_string(g, WF_STR, place->name, place->name_len) : entry.key;
 	if (name == WF_NIL || wf_dict_append(g, w->entries, name, entry.value) < 0 || !add_place(w, name, place))
 		return full(w, err);
-	for (uint32_t i = w->first_slice[*at]; i > 0; i = w->next_slice[i - 1]) {
+	for (uint32_t i = w->first_slice[*at]; i > 0; i = w->next_slice[i - 1], number++) {
 		const struct wf_item slice = wf_items(g, w->old_slices, &n)[i - 1];
-		wf_ref key = slice.key, offset = wf_dcp_attribute(&w->d, key, WF_DCP_OFFSET);
-		wf_ref number = wf_dict_get(g, wf_call_state(g, key), "index");
-		if (renamed)
-			key = new_index(w, name, offset == WF_NIL ? wf_none(g) : offset,
-					number == WF_NIL ? wf_none(g) : number);
-		if (key == WF_NIL || wf_dict_append(g, w->slices, key, slice.value) < 0)
+		wf_ref key = renamed ? renamed_index(w, name, slice.key) : slice.key, info = slice.value;
+		if (at_news < count && news[at_news].old == number) {
+			info = new_info(w, news[at_news].file, news[at_news].offset, news[at_news].length);
+			at_news++;
+		}
+		if (key == WF_NIL || info == WF_NIL || wf_dict_append(g, w->slices, key, info) < 0)
 			return full(w, err);
 	}
 	return 0;
@@ -316,7 +396,8 @@ int wf_dcp_writer_add(struct wf_dcp_writer *w, const struct wf_dcp_place *place,
 	if (name == WF_NIL || offset == WF_NIL || size == WF_NIL)
 		return full(w, err);
 	wf_ref entry = new_entry(w, c, offset, size),
-	       index = new_index(w, name, offset, c->tensor ? wf_int(g, 0) : none), info = new_info(w, c);
+	       index = new_index(w, name, offset, c->tensor ? wf_int(g, 0) : none),
+	       info = new_info(w, c->file, c->offset, c->length);
 	if (entry == WF_NIL || index == WF_NIL || info == WF_NIL || wf_dict_append(g, w->entries, name, entry) < 0 ||
 	    wf_dict_append(g, w->slices, index, info) < 0 || !add_place(w, name, place))
 		return full(w, err);

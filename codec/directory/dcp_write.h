@@ -41,17 +41,30 @@ struct wf_dcp_content {
 	uint64_t offset, length;
 };
 
+/* A slice that stands for another one of the same entry: the old-th of wf_dcp_writer_boxes. */
+struct wf_dcp_news {
+	uint32_t old;
+	const char *file;
+	uint64_t offset, length;
+};
+
 /* file: of the old metadata. */
 int wf_dcp_writer_open(struct wf_source *file, struct wf_dcp_writer **ret, struct wf_error *err);
 void wf_dcp_writer_free(struct wf_dcp_writer *w); /* accepts NULL */
 /* Whether names are ways of several steps: the file has planner data. Else each entry stands in the root. */
 bool wf_dcp_writer_is_nested(const struct wf_dcp_writer *w);
-/* Whether the old file has a tensor of that name, dtype and shape. */
+/* Whether the old file has an entry of that name; a tensor of that name, dtype and shape. */
+bool wf_dcp_writer_knows(const struct wf_dcp_writer *w, const char *name, size_t len);
 bool wf_dcp_writer_has(struct wf_dcp_writer *w, const char *name, size_t len, enum wf_dtype dtype, const int64_t *sizes,
 		       uint32_t ndim);
-/* An entry of the old file, by its name there. -ENOENT: there is none. */
+/* The boxes of a tensor's chunks that have a slice, one for each slice: ndim offsets, then ndim sizes. A slice that no chunk asks for has sizes
+ * of 0. *ret: for free(). */
+int wf_dcp_writer_boxes(struct wf_dcp_writer *w, const char *name, size_t len, uint32_t ndim, uint64_t **ret,
+			uint32_t *ret_count, struct wf_error *err);
+/* An entry of the old file, by its name there. news: count slices that stand for old ones, in the order of those. -ENOENT: there is no such
+ * entry. */
 int wf_dcp_writer_keep(struct wf_dcp_writer *w, const char *old_name, size_t len, const struct wf_dcp_place *place,
-		       struct wf_error *err);
+		       const struct wf_dcp_news *news, uint32_t count, struct wf_error *err);
 int wf_dcp_writer_add(struct wf_dcp_writer *w, const struct wf_dcp_place *place, const struct wf_dcp_content *content,
 		      struct wf_error *err);
 /* In the old file's protocol. */

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The geometry of a tensor in tiles: whether they cover it, and which byte of a tile is which of the whole.
- *
- * Row by row, the bytes of a tile come in the same order as in the whole. So what a range of the whole needs of a tile is a range of
- * the tile, whatever the number of dimensions.
- */
+/* The geometry of a tensor in tiles: whether they cover it, and which byte of a tile is which of the whole. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 
 #include "codec/bytes/util.h"
+#include "codec/directory/box.h"
 #include "codec/directory/space_inner.h"
 #include "codec/object/dtype.h"
 
@@ -20,17 +17,24 @@ static const uint64_t *box_of(const struct space_tiling *t, const struct space_t
 	return t->sizes + t->ndim + (size_t)tile->box * 2 * t->ndim;
 }
 
+static struct wf_box box_at(const struct space_tiling *t, const struct space_tile *tile)
+{
+	const uint64_t *offsets = box_of(t, tile);
+	return (struct wf_box){.ndim = t->ndim,
+			       .element_bytes = t->element_bytes,
+			       .whole = t->sizes,
+			       .offsets = offsets,
+			       .sizes = offsets + t->ndim};
+}
+
 /* ---- from the whole to a tile, and back ---- */
 
 uint64_t space_tile_bytes(const struct space_tiling *t, const struct space_tile *tile)
 {
 	if (t->runs)
 		return tile->last - tile->first;
-	const uint64_t *sizes = box_of(t, tile) + t->ndim;
-	uint64_t bytes = t->element_bytes;
-	for (uint32_t d = 0; d < t->ndim; d++)
-		bytes *= sizes[d];
-	return bytes;
+	const struct wf_box box = box_at(t, tile);
+	return wf_box_bytes(&box);
 }
 
 uint64_t space_tile_before(const struct space_tiling *t, const struct space_tile *tile, uint64_t at)
@@ -41,24 +45,8 @@ uint64_t space_tile_before(const struct space_tiling *t, const struct space_tile
 		return space_tile_bytes(t, tile);
 	if (t->runs)
 		return at - tile->first;
-	const uint64_t *offsets = box_of(t, tile), *sizes = offsets + t->ndim;
-	uint64_t rest = at / t->element_bytes, skip = at % t->element_bytes, before = 0, step = 1, local_step = 1;
-	for (uint32_t d = 0; d < t->ndim; d++) {
-		step *= t->sizes[d];
-		local_step *= sizes[d];
-	}
-	for (uint32_t d = 0; d < t->ndim; d++) {
-		step /= t->sizes[d];
-		local_step /= sizes[d];
-		uint64_t i = rest / step;
-		rest %= step;
-		if (i < offsets[d])
-			return before * t->element_bytes;
-		if (i - offsets[d] >= sizes[d])
-			return (before + sizes[d] * local_step) * t->element_bytes;
-		before += (i - offsets[d]) * local_step;
-	}
-	return before * t->element_bytes + skip;
+	const struct wf_box box = box_at(t, tile);
+	return wf_box_before(&box, at);
 }
 
 uint64_t space_tile_place(const struct space_tiling *t, const struct space_tile *tile, uint64_t local,
@@ -68,20 +56,8 @@ uint64_t space_tile_place(const struct space_tiling *t, const struct space_tile 
 		*ret_run = tile->last - tile->first - local;
 		return tile->first + local;
 	}
-	const uint64_t *offsets = box_of(t, tile), *sizes = offsets + t->ndim;
-	uint64_t rest = local / t->element_bytes, place = 0, step = 1, run = 1;
-	bool whole = true; /* the dimensions behind d are */
-	for (uint32_t d = t->ndim; d-- > 0;) {
-		place += (offsets[d] + rest % sizes[d]) * step;
-		rest /= sizes[d];
-		step *= t->sizes[d];
-		if (whole)
-			run *= sizes[d];
-		whole &= sizes[d] == t->sizes[d];
-	}
-	run *= t->element_bytes;
-	*ret_run = run - local % run;
-	return place * t->element_bytes + local % t->element_bytes;
+	const struct wf_box box = box_at(t, tile);
+	return wf_box_place(&box, local, ret_run);
 }
 
 static bool has_byte(const struct space_tiling *t, const struct space_tile *tile, uint64_t at)

@@ -269,6 +269,36 @@ def check_commits(work):
         same_in(w.file, state, "torch finds all of it")
 
 
+def check_chunks(name, ranks):
+    """An element of each tensor that torch has sharded: its chunk is written, and the others stay; torch loads them on other ranks."""
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
+    from kit import World
+    with World(sys.argv[1], lambda path: shutil.copytree(os.path.join(FIXTURES, name), path)) as w:
+        state, before = flat(converted(w.file)), dcp.FileSystemReader(w.file).read_metadata()
+        w.mount()
+        for way, t in state.items():
+            if isinstance(t, torch.Tensor) and t.numel():
+                at = (t.numel() - 1) * t.element_size()
+                with open(os.path.join(w.mnt, *map(str, way)), "r+b") as f:
+                    f.seek(at)
+                    f.write(bytes(t.element_size()))
+                t.reshape(-1)[-1] = 0
+        r = wfctl("umount", w.mnt)
+        after = dcp.FileSystemReader(w.file).read_metadata()
+        ok(r.returncode == 0 and same_values(flat(converted(w.file)), state), f"{name}: an element of each tensor", r.stderr.decode())
+        wrong = []
+        for key, entry in before.state_dict_metadata.items():
+            if not hasattr(entry, "chunks") or 0 in entry.size:
+                continue
+            moved = [i.offset for i in after.storage_data if i.fqn == key and after.storage_data[i] != before.storage_data[i]]
+            last = [c.offsets for c in entry.chunks if all(o + s == n for o, s, n in zip(c.offsets, c.sizes, entry.size)) and 0 not in c.sizes]
+            if moved != last or after.state_dict_metadata[key].chunks != entry.chunks:
+                wrong.append(f"{key}: {moved} {last}")
+        ok(not wrong, f"{name}: the last chunk of each is written, and no other", "\n".join(wrong))
+        if ranks:
+            check_ranks(w.file, state, w.dir, name)
+
+
 def check_values():
     with tempfile.TemporaryDirectory() as work:
         check_arrays(work)
@@ -279,8 +309,10 @@ def check_values():
         ok(r.returncode == 1 and b"without its .metadata" in r.stderr and r.stderr.count(b"\n") == 1, "a save that did not finish is called so", r.stderr)
         if os.path.exists("/dev/fuse"):
             check_commits(work)
+            for name in ("dtensor-2", "dtensor-4", "fsdp-3"):
+                check_chunks(name, name == "dtensor-4")
         else:
-            tap.skip("commits of a mount", "there is no /dev/fuse")
+            tap.skip("commits of a mount, and which chunks they write", "there is no /dev/fuse")
 
 
 if __name__ == "__main__":
