@@ -330,7 +330,7 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 {
 	struct wf_checkpoint *ck = c->ck;
 	const char *index = strrchr(ck->place.main, '/') + 1;
-	bool safetensors = p->old ? p->old->safetensors : wf_before_end(index, ".safetensors.index.json") > 0;
+	bool safetensors = p->old ? p->old->safetensors : wf_index_is_safetensors_name(index);
 	struct wf_commit_input in = {.graph = ck->graph,
 				     .storages = ck->storages,
 				     .container = ck->container,

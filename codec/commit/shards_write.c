@@ -296,13 +296,6 @@ void wf_shards_adopted(struct wf_commit_run *c)
 
 /* ---- leftovers ---- */
 
-static bool is_index(const char *name)
-{
-	static const char end[] = ".index.json";
-	size_t n = strlen(name);
-	return n > strlen(end) && strcmp(name + n - strlen(end), end) == 0;
-}
-
 /* The texts of the other indices in the directory, which may name the same files. -EFBIG: more than is looked through. */
 static int read_others(int home, const char *own, struct wf_buffer *ret)
 {
@@ -313,7 +306,7 @@ static int read_others(int home, const char *own, struct wf_buffer *ret)
 		close(list);
 	for (const struct dirent *e; r == 0 && (e = readdir(d));) {
 		struct stat st;
-		if (!is_index(e->d_name) || e->d_name[0] == '.' || !strcmp(e->d_name, own))
+		if (!wf_index_is_name(e->d_name) || e->d_name[0] == '.' || !strcmp(e->d_name, own))
 			continue;
 		cleanup_fd int fd = openat(home, e->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))

@@ -13,7 +13,6 @@
 #include "codec/directory/directory.h"
 #include "codec/directory/huggingface_inner.h"
 
-#define SUFFIX ".index.json"
 #define MAX_ENTRIES 100000u
 #define MAX_CANDIDATES 64u
 
@@ -21,10 +20,10 @@
 
 /* The one that transformers and diffusers would take. */
 static const char *const plain[] = {
-	"model.safetensors" SUFFIX,
-	"pytorch_model.bin" SUFFIX,
-	"diffusion_pytorch_model.safetensors" SUFFIX,
-	"diffusion_pytorch_model.bin" SUFFIX,
+	"model.safetensors.index.json",
+	"pytorch_model.bin.index.json",
+	"diffusion_pytorch_model.safetensors.index.json",
+	"diffusion_pytorch_model.bin.index.json",
 };
 
 struct hf_candidates {
@@ -33,10 +32,9 @@ struct hf_candidates {
 };
 
 /* Indices of TensorFlow and Flax stand in the same directories. */
-static bool is_index_name(const char *name)
+static bool is_own_name(const char *name)
 {
-	return wf_before_end(name, SUFFIX) > 0 && wf_before_end(name, ".h5" SUFFIX) <= 0 &&
-	       wf_before_end(name, ".msgpack" SUFFIX) <= 0;
+	return wf_index_is_name(name) && !strstr(name, ".h5.index.") && !strstr(name, ".msgpack.index.");
 }
 
 static int by_name(const void *a, const void *b)
@@ -50,7 +48,7 @@ static int list(const char *path, struct hf_candidates *c)
 	uint32_t entries = 0;
 	int r = 0;
 	for (const struct dirent *e = d ? readdir(d) : NULL; e && r == 0 && entries++ < MAX_ENTRIES; e = readdir(d)) {
-		if (!is_index_name(e->d_name) || e->d_name[0] == '.' || c->count == MAX_CANDIDATES)
+		if (!is_own_name(e->d_name) || e->d_name[0] == '.' || c->count == MAX_CANDIDATES)
 			continue;
 		c->names[c->count] = strdup(e->d_name);
 		r = c->names[c->count] ? 0 : -ENOMEM;
@@ -112,7 +110,7 @@ static int index_of(const char *path, char **ret, struct wf_error *err)
 static bool looks_like_index(const char *path)
 {
 	char head[4096];
-	if (wf_before_end(path, SUFFIX) > 0)
+	if (wf_index_is_name(strrchr(path, '/') + 1))
 		return true;
 	cleanup_fd int fd =
 		wf_before_end(path, ".json") > 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
@@ -206,7 +204,7 @@ static int read_index(struct hf_container *hf, const struct wf_directory *d, str
 	if (r == 0)
 		r = wf_index_read(main, hf->members, &hf->index, err);
 	if (r == 0) {
-		hf->base.flat = wf_before_end(d->main, ".safetensors" SUFFIX) > 0;
+		hf->base.flat = wf_index_is_safetensors_name(slash + 1);
 		hf->shards = calloc(wf_members_count(hf->members), sizeof *hf->shards);
 		r = hf->shards ? 0 : no_memory(err);
 	}

@@ -8,6 +8,26 @@
 #include "codec/bytes/json.h"
 #include "codec/bytes/util.h"
 
+/* From .index. on; NULL: no index is called so. */
+static const char *ending(const char *name)
+{
+	const char *end = strstr(name, ".index.");
+	return end && end > name && wf_before_end(end, ".json") >= (ssize_t)strlen(".index") ? end : NULL;
+}
+
+bool wf_index_is_name(const char *name)
+{
+	return ending(name) != NULL;
+}
+
+bool wf_index_is_safetensors_name(const char *name)
+{
+	static const char format[] = ".safetensors";
+	const char *end = ending(name);
+	size_t before = end ? (size_t)(end - name) : 0;
+	return before > strlen(format) && memcmp(end - strlen(format), format, strlen(format)) == 0;
+}
+
 struct index_reading {
 	struct wf_index *index;
 	struct wf_members *members;

@@ -21,6 +21,11 @@ struct wf_index {
 	struct wf_buffer others;   /* of the whole, but for metadata and weight_map */
 };
 
+/* Whether a file is called as an index: NAME.index.json, or NAME.index.VARIANT.json, as transformers and diffusers call that of a variant;
+ * and as one of safetensors files. */
+bool wf_index_is_name(const char *name);
+bool wf_index_is_safetensors_name(const char *name);
+
 /* Reads the index and adds its files to m. Returns 0; -E2BIG it is larger than WF_INDEX_MAX_BYTES; -EUCLEAN no JSON, no weight_map, a key
  * twice, a file name that has '/' or is no plain name; or the error of reading. On failure, too, wf_index_free. */
 int wf_index_read(struct wf_source *file, struct wf_members *m, struct wf_index *ret, struct wf_error *err);

@@ -172,6 +172,29 @@ def check_reading(kind):
        f"{kind}: what a missing shard holds is not renamed", r)
 
 
+def check_variants():
+    """transformers and diffusers put the name of a variant before the suffix of the index, and before the number of the shard."""
+    for kind in ("safetensors", "bin"):
+        s = Set(kind)
+        base, suffix = os.path.basename(s.index).split(".")[:2]
+        variant = os.path.join(s.dir, f"{base}.{suffix}.index.fp16.json")
+        for file in set(s.map().values()):
+            os.rename(os.path.join(s.dir, file), os.path.join(s.dir, file.replace("model-", "model.fp16-")))
+        index = read(s.index).replace(b"model-", b"model.fp16-")
+        os.unlink(s.index)
+        write(os.path.join(s.dir, "tf_model.h5.index.fp16.json"), b"{}")
+        write(variant, index)
+        same(keys(s.dir), list(s.want), f"{kind}: a variant's index is the one of its directory")
+        write(os.path.join(s.dir, f"{base}.{suffix}.index.non_ema.v2.json"), index)
+        text = keys(s.dir)
+        ok("index.fp16.json" in text and "index.non_ema.v2.json" in text and text.count("\n") == 1, f"{kind}: of two variants none is", text)
+        r = wfctl("mv", variant, "step.0", "moved")
+        ok(r.returncode == 0 and "moved" in json.loads(read(variant))["weight_map"], f"{kind}: each can be edited by its name", r)
+        same(keys(os.path.join(s.dir, f"{base}.{suffix}.index.non_ema.v2.json")), list(s.want), f"{kind}: and the shards of the other stay")
+        r = wfctl("mkdir", variant, "sub")
+        ok((r.returncode == 0) == (kind == "bin"), f"{kind}: by its name it is flat, or is not", r)
+
+
 def check_names():
     """Which index a directory is."""
     s = Set("safetensors")
@@ -188,6 +211,7 @@ def check_names():
     r = wfctl("mv", variant, "step.0", "moved")
     ok(r.returncode == 0 and "moved" in json.loads(read(variant))["weight_map"], "and edited", r)
     same(keys(os.path.join(s.dir, "other.safetensors.index.json")), list(s.want), "shards that another index names stay")
+    check_variants()
     os.rename(variant, os.path.join(s.dir, "tf_model.h5.index.json"))
     os.rename(os.path.join(s.dir, "other.safetensors.index.json"), os.path.join(s.dir, "diffusion_pytorch_model.safetensors.index.json"))
     ok("step.1" in keys(s.dir), "diffusers' name, beside TensorFlow's")
