@@ -6,6 +6,7 @@
 
 #include "codec/container/safetensors_head.h"
 #include "codec/edit/inner.h"
+#include "codec/tensor/storage_nested.h"
 #include "codec/value/names.h"
 #include "codec/value/text.h"
 
@@ -73,34 +74,59 @@ int wf_edit_check_type(struct wf_checkpoint *ck, const struct wf_tensor *t)
 	return why ? wf_refuse(ck, -EINVAL, "%s (%s)", why, wf_dtype_info(t->dtype)->name) : 0;
 }
 
+/* What is there already; the attributes of content that is to come are narrowed to what the format says. */
+static bool is_there(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return !f || (!f->is_new && f->pending == PENDING_NOT);
+}
+
+/* A format whose tensors are no more than elements. NULL: it is another. Of a plain pickle the whole graph tells. */
+static const char *plain_format(const struct wf_checkpoint *ck)
+{
+	enum wf_container_kind kind = wf_container_kind_of(ck->container);
+	return wf_edit_is_flat(ck)                                                  ? "safetensors file"
+	       : kind == WF_CONTAINER_DCP                                           ? "distributed checkpoint"
+	       : kind == WF_CONTAINER_PICKLE && !wf_holds_nested_storage(ck->graph) ? "pickle of NumPy arrays"
+										    : NULL;
+}
+
+/* What it is that such a format does not say. NULL: it may say that. */
+static const char *unsaid(const struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
+{
+	if (!strcmp(name, "user.torch.requires_grad") && !strcmp(value, "true"))
+		return "which tensors require gradients";
+	if (!strcmp(name, "user.torch.location") && strcmp(value, "cpu") != 0)
+		return "where a tensor was";
+	if (!strcmp(name, "user.torch.class") && !strncmp(value, "torch.nn.parameter.", 19) && is_there(ck, ino))
+		return "which tensors are Parameters";
+	return NULL;
+}
+
 int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_place p;
-	if (wf_container_kind_of(ck->container) == WF_CONTAINER_DCP &&
-	    ((!strcmp(name, "user.torch.requires_grad") && !strcmp(value, "true")) ||
-	     (!strcmp(name, "user.torch.location") && strcmp(value, "cpu") != 0)))
-		return wf_refuse(
-			ck, -EINVAL,
-			"a distributed checkpoint does not say of a tensor where it was, nor whether it requires gradients");
-	if (!wf_edit_is_flat(ck) || wf_edit_place_of(ck, ino, &p) < 0 || is_free(ck, p.dir))
+	if (wf_edit_place_of(ck, ino, &p) < 0 || ck->edits->replaying || wf_edit_is_scratch(ck, p.dir))
 		return 0;
-	wf_ref example = strcmp(name, "user.torch.class") ? WF_NIL : wf_class_example(ck->graph, value);
+	wf_ref example =
+		!wf_edit_is_flat(ck) || strcmp(name, "user.torch.class") ? WF_NIL : wf_class_example(ck->graph, value);
 	if (example != WF_NIL)
 		return wf_edit_check_object(ck, p.dir, example);
-	if (!strcmp(name, "user.torch.requires_grad") && !strcmp(value, "true"))
-		return wf_refuse(ck, -EINVAL, "a safetensors file does not say which tensors require gradients");
-	if (!strcmp(name, "user.torch.location") && strcmp(value, "cpu") != 0)
-		return wf_refuse(ck, -EINVAL, "a safetensors file does not say where a tensor was");
-	return 0;
+	const char *what = unsaid(ck, ino, name, value), *format = what ? plain_format(ck) : NULL;
+	return format ? wf_refuse(ck, -EINVAL, "a %s does not say %s", format, what) : 0;
 }
 
 void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w)
 {
-	if (!wf_edit_is_flat(ck))
-		return;
-	w->array = w->bare = w->parameter = w->requires_grad = false;
-	w->record = w->quantizer = WF_NIL;
-	w->location = NULL;
+	bool more = w->parameter || w->requires_grad || (w->location && strcmp(w->location, "cpu") != 0);
+	if (more && plain_format(ck)) {
+		w->parameter = w->requires_grad = false;
+		w->location = NULL;
+	}
+	if (wf_edit_is_flat(ck)) {
+		w->array = w->bare = false;
+		w->record = w->quantizer = WF_NIL;
+	}
 }
 
 size_t wf_edit_metadata_size(struct wf_checkpoint *ck, wf_ino ino, wf_ref old, const char *text, size_t size)

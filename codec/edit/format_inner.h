@@ -17,7 +17,7 @@ int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *na
 /* How much of a text that is written into the metadata is the value: a line ends before its newline, unless the old value had one, too.
  * Of any other file: all of it. */
 size_t wf_edit_metadata_size(struct wf_checkpoint *ck, wf_ino ino, wf_ref old, const char *text, size_t size);
-void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w); /* to a plain tensor */
+void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w); /* to what its tensors can be */
 bool wf_edit_takes_line(struct wf_checkpoint *ck, wf_ino ino);            /* a line of text may be new content there */
 
 /* edit/copy.c */

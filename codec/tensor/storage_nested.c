@@ -39,12 +39,12 @@ bool wf_container_holds(const struct wf_container *c, const struct wf_graph *g, 
 {
 	const struct wf_dtype_info *info = wf_dtype_info(dtype);
 	enum wf_container_kind kind = wf_container_kind_of(c);
-	if (kind == WF_CONTAINER_SAFETENSORS)
+	if (wf_container_is_flat(c))
 		return dtype == WF_DTYPE_INVALID || !wf_safetensors_refuses(dtype, (const int64_t[]){0}, 1);
 	if (dtype == WF_DTYPE_INVALID || (kind != WF_CONTAINER_LEGACY && kind != WF_CONTAINER_PICKLE))
 		return true;
 	bool torch = kind == WF_CONTAINER_LEGACY || wf_holds_nested_storage(g);
-	return torch ? info->storage_class != NULL : info->numpy_descr != NULL;
+	return torch ? info->storage_class != NULL : info->numpy_descr != NULL && !info->quantised;
 }
 
 /* ---- reading ---- */

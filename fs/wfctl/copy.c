@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "fs/wfctl/call.h"
-#include "fs/wfctl/dtypes.h"
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/keys.h"
 
@@ -53,14 +52,7 @@ static int note_copy(struct wfctl_copying *c, uint64_t ino, const char *to)
 
 void wfctl_copying_end(struct wfctl_copying *c)
 {
-	char line[512];
-	if (c->less > 0 && !c->said) {
-		snprintf(line, sizeof line,
-			 "copied without requires_grad or location, which a safetensors file does not say: %.300s%s",
-			 c->first_less ? c->first_less : "?", c->less > 1 ? " and others" : "");
-		wfctl_note(NULL, line);
-	}
-	free(c->first_less);
+	wfctl_copy_tell_less(c);
 	for (uint32_t i = 0; i < c->tie_count; i++)
 		free(c->ties[i].to);
 	free(c->ties);
@@ -123,64 +115,24 @@ static int copy_bytes(struct wfctl_copying *c, const char *path, struct wfctl_fi
 	return r;
 }
 
-/* ---- attributes ---- */
+/* ---- content ---- */
 
-/* What an attribute of the source says and the copy is not told: where its bytes are. */
-static bool is_told(const char *name)
+/* What was begun and cannot be ended is not left behind; why it cannot is what is told, and not what its removal says. */
+static int close_copy(struct wfctl_copying *c, struct wfctl_file *out, const char *to, bool failed)
 {
-	static const char *const told[] = {"class",   "dtype", "shape",      "location", "requires_grad",
-					   "qscheme", "scale", "zero_point", "key"};
-	if (strncmp(name, "user.torch.", 11) != 0)
-		return false;
-	for (size_t i = 0; i < sizeof told / sizeof *told; i++)
-		if (!strcmp(name + 11, told[i]))
-			return true;
-	return false;
-}
-
-static int collect(void *ctx, const char *name)
-{
-	return is_told(name) || !strcmp(name, "user.numpy.descr") ? wfctl_keys_add(ctx, name) : 0;
-}
-
-/* A flat format holds the tensor without it, as wfctl export and torch's own writer of that format do: the end of the copying tells. */
-static bool goes_without(struct wfctl_copying *c, const char *to, const char *name)
-{
-	struct wfctl_entry e;
-	if ((strcmp(name, "user.torch.requires_grad") != 0 && strcmp(name, "user.torch.location") != 0) ||
-	    c->to->calls->stat(c->to, WF_METADATA_NAME, false, &e) < 0)
-		return false;
-	c->less++;
-	if (!c->first_less)
-		c->first_less = strdup(to);
-	return true;
-}
-
-static int copy_attributes(struct wfctl_copying *c, const char *from, const char *to)
-{
-	struct wfctl_keys names = {0};
-	struct wf_buffer value = WF_BUFFER_INIT;
-	int r = c->from->calls->names(c->from, from, collect, &names);
-	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		value.len = 0;
-		wf_buffer_puts(&value, "");
-		r = wfctl_store_get(c->from, from, names.key[i], &value);
-		/* of texts, dates and records NumPy's description says what torch has no name for */
-		if (r == 0 && !strcmp(names.key[i], "user.torch.dtype") && !wfctl_dtype_of_name(value.data))
-			continue;
-		if (r == 0 && !strcmp(names.key[i], "user.numpy.descr") && wfctl_dtype_of_descr(value.data))
-			continue;
-		if (r == 0)
-			r = c->to->calls->set(c->to, to, names.key[i], value.data);
-		if (r == -EINVAL && goes_without(c, to, names.key[i]))
-			r = 0;
+	struct wfctl_store *s = c->to;
+	char reason[sizeof s->reason];
+	int code = s->reason_code;
+	snprintf(reason, sizeof reason, "%s", s->reason);
+	if (failed)
+		s->calls->unlink(s, to);
+	int r = s->calls->close(out);
+	if (failed) {
+		snprintf(s->reason, sizeof s->reason, "%s", reason);
+		s->reason_code = code;
 	}
-	wf_buffer_free(&value);
-	wfctl_keys_free(&names);
 	return r;
 }
-
-/* ---- content ---- */
 
 static int copy_content(struct wfctl_copying *c, const char *from, const char *to, bool there, uint64_t bytes)
 {
@@ -190,15 +142,19 @@ static int copy_content(struct wfctl_copying *c, const char *from, const char *t
 		r = c->to->calls->open(c->to, to, WFCTL_WRITE | (there ? WFCTL_EMPTY : WFCTL_NEW), &out);
 	/* what stood there, and was emptied, may take no such line before it is told what comes; a new one takes anything */
 	if (r == 0 && there)
-		r = copy_attributes(c, from, to);
+		r = wfctl_copy_attributes(c, from, to);
 	if (r == 0)
 		r = copy_bytes(c, from, in, out, bytes);
 	if (r == 0 && !there)
-		r = copy_attributes(c, from, to);
-	int closed = out ? c->to->calls->close(out) : 0;
+		r = wfctl_copy_attributes(c, from, to);
+	int closed = out ? close_copy(c, out, to, r < 0 && !there) : 0;
 	if (in)
 		c->from->calls->close(in);
-	return r < 0 ? r : closed;
+	if (r == -ENODATA)
+		wfctl_copy_note(c->from, r, "a meta tensor has no bytes");
+	if (r == 0)
+		r = closed;
+	return r < 0 ? r : wfctl_copy_compare(c, from, to);
 }
 
 /* ---- keys that are no texts ---- */
@@ -370,7 +326,7 @@ static int copy_directory(struct wfctl_copying *c, const char *from, const char 
 	}
 	wfctl_keys_free(&names);
 	if (r == 0 && !there && *to)
-		r = copy_attributes(c, from, to);
+		r = wfctl_copy_attributes(c, from, to);
 	if (r == -EPERM && same_class(c, from, to))
 		r = 0;
 	return r == 0 && !there && *to && !same_class(c, from, to) ? -EINVAL : r;

@@ -111,7 +111,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.summary = "copy keys, also between checkpoints",
 		.text = "Copies tensors, values and whole mappings, with their types and with the ties among what is copied. PATH:KEY is split\n"
 			"at the first colon behind which a file or directory ends. A KEY that ends in /. is what is in that mapping. An object, whose\n"
-			"copy would be a mapping, is copied so into one.",
+			"copy would be a mapping, is copied so into one. What the other format does not say of a tensor (requires_grad, location, class)\n"
+			"the copy goes without, and a line says so.",
 		.options = {{0, "from", "PATH", "where KEYs are, so that no colon is looked for"},
 			    {0, "to", "PATH", "where TARGET is"},
 			    {'r', "recursive", NULL, "as without it: mappings are copied whole"},
