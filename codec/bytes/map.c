@@ -55,13 +55,13 @@ uint32_t wf_map_hash(const struct wf_map *m, const void *key, size_t len)
 
 static void put(struct wf_map *m, struct wf_map_slot s)
 {
-	uint32_t at = s.hash >> m->shift;
+	uint32_t at = wf_map_slot_of(m, s.hash);
 	while (m->slots[at].value != 0)
-		at = (at + 1) & (m->size - 1);
+		at = wf_map_slot_after(m, at);
 	m->slots[at] = s;
 }
 
-/* Into a table of that size, a power of two, with each hash multiplied. */
+/* Into a table of that size, with each hash multiplied. */
 static int rebuild(struct wf_map *m, uint32_t size, uint32_t factor)
 {
 	struct wf_map old = *m;
@@ -70,13 +70,12 @@ static int rebuild(struct wf_map *m, uint32_t size, uint32_t factor)
 		return -ENOMEM;
 	m->slots = slots;
 	m->size = size;
-	m->shift = (uint32_t)__builtin_clz(size) + 1;
 	/* from a free slot on, so that those of one hash keep their order */
 	uint32_t first = 0;
 	while (first < old.size && old.slots[first].value != 0)
 		first++;
-	for (uint32_t i = 0; i < old.size; i++) {
-		struct wf_map_slot s = old.slots[(first + i) & (old.size - 1)];
+	for (uint32_t i = 0, at = first; i < old.size; i++, at = wf_map_slot_after(&old, at)) {
+		struct wf_map_slot s = old.slots[at];
 		s.hash *= factor;
 		if (s.value != 0)
 			put(m, s);
@@ -87,11 +86,11 @@ static int rebuild(struct wf_map *m, uint32_t size, uint32_t factor)
 
 int wf_map_reserve(struct wf_map *m, uint32_t n)
 {
-	if ((uint64_t)m->count + n <= (uint64_t)m->size / 4 * 3)
+	uint64_t need = (uint64_t)m->count + n;
+	if (need <= (uint64_t)m->size / 4 * 3)
 		return 0;
-	uint64_t size = WF_MAX(FIRST_SIZE, m->size);
-	while (size / 4 * 3 < (uint64_t)m->count + n)
-		size *= 2;
+	/* one by one it doubles */
+	uint64_t size = WF_MAX((need + 2) / 3 * 4, m->count ? 2 * (uint64_t)m->size : FIRST_SIZE);
 	if (size > MAX_SIZE)
 		return -E2BIG;
 	if (m->size == 0)
@@ -120,9 +119,9 @@ int wf_map_set(struct wf_map *m, uint32_t key, uint32_t value)
 	int r = wf_map_reserve(m, 1);
 	if (r < 0)
 		return r;
-	uint32_t hash = wf_map_hash_u32(m, key), at = hash >> m->shift, run = 0;
+	uint32_t hash = wf_map_hash_u32(m, key), at = wf_map_slot_of(m, hash), run = 0;
 	for (; m->slots[at].value != 0 && m->slots[at].hash != hash; run++)
-		at = (at + 1) & (m->size - 1);
+		at = wf_map_slot_after(m, at);
 	m->count += m->slots[at].value == 0;
 	m->slots[at] = (struct wf_map_slot){hash, value + 1};
 	if (run > LONG_RUN && m->count >= m->scramble_at)

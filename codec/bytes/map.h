@@ -11,8 +11,8 @@
  * Where the key is a number of 32 bits, its hash is as good as itself (no two have the same), and nothing is left to
  * compare: wf_map_get and wf_map_set.
  *
- * Open addressing in a table of a power of two that is at most three quarters full: 8 bytes a slot, and the first bits of
- * a hash are its slot. Each map has a random secret, so that nobody can choose keys that all fall together. An all-zero
+ * Open addressing in a table that is at most three quarters full: 8 bytes a slot, and a hash as a part of 2^32 is its slot as a part
+ * of the table, which has any size: a map whose numbers are counted beforehand takes what it needs. Each map has a random secret, so that nobody can choose keys that all fall together. An all-zero
  * struct is an empty map. One number may stand under several hashes, and several numbers under one; the number that was
  * added first is offered first.
  *
@@ -31,9 +31,8 @@ struct wf_map_slot {
 
 struct wf_map {
 	struct wf_map_slot *slots;
-	uint32_t size; /* a power of two; 0: no slots and no secret yet */
+	uint32_t size; /* 0: no slots and no secret yet */
 	uint32_t count;
-	uint32_t shift;        /* of a hash, to its slot */
 	uint32_t scramble_at;  /* from this count on another factor may be tried (wf_map_set) */
 	uint64_t seed, factor; /* secret; factor is odd */
 };
@@ -63,6 +62,16 @@ static inline uint32_t wf_map_hash_u64(const struct wf_map *m, uint64_t key)
 
 uint32_t wf_map_hash(const struct wf_map *m, const void *key, size_t len);
 
+static inline uint32_t wf_map_slot_of(const struct wf_map *m, uint32_t hash)
+{
+	return (uint32_t)((uint64_t)hash * m->size >> 32);
+}
+
+static inline uint32_t wf_map_slot_after(const struct wf_map *m, uint32_t at)
+{
+	return at + 1 < m->size ? at + 1 : 0;
+}
+
 struct wf_map_probe {
 	const struct wf_map *map;
 	uint32_t hash, at;
@@ -70,7 +79,7 @@ struct wf_map_probe {
 
 static inline struct wf_map_probe wf_map_probe(const struct wf_map *m, uint32_t hash)
 {
-	return (struct wf_map_probe){.map = m, .hash = hash, .at = hash >> m->shift};
+	return (struct wf_map_probe){.map = m, .hash = hash, .at = wf_map_slot_of(m, hash)};
 }
 
 /* The next number with that hash; false when there is none. Nothing may be added in between. */
@@ -80,7 +89,8 @@ static inline bool wf_map_next(struct wf_map_probe *p, uint32_t *ret_value)
 	if (m->size == 0)
 		return false;
 	for (;;) {
-		const struct wf_map_slot *s = &m->slots[p->at++ & (m->size - 1)];
+		const struct wf_map_slot *s = &m->slots[p->at];
+		p->at = wf_map_slot_after(m, p->at);
 		if (s->value == 0)
 			return false;
 		if (s->hash == p->hash) {

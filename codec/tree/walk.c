@@ -392,7 +392,13 @@ int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container 
 	struct wf_tree *t = wf_tree_blank(g, ss, c, root);
 	if (t && c)
 		find_companions(t, c);
-	int r = t ? wf_tree_make_nodes(t, after) : -ENOMEM;
+	/* as a rule there is a tensor for each storage */
+	uint32_t tensors = ss ? wf_storages_count(ss) : 0;
+	int r = t ? wf_map_reserve(&t->by_object, tensors + 1) : -ENOMEM;
+	if (r == 0)
+		r = wf_map_reserve(&t->ties, tensors + 1);
+	if (r == 0)
+		r = wf_tree_make_nodes(t, after);
 	if (r < 0) {
 		wf_tree_free(t);
 		return wf_fail(err, r, "the tree of names: %s", strerror(-r));
