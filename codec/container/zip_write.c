@@ -15,6 +15,10 @@
  *
  * torch's values: needed, made by, time and date 0; flags UTF-8 and descriptor (0x0808), 0x0800 for an empty record; in
  * the local header crc and sizes 0, and in its ZIP64 field stored 0 and, where it overflows, the header's own offset.
+ *
+ * In memory a directory entry is its length and then, until that is reached, pairs of lengths (u8, u8): bytes that are those of the entry
+ * before, and bytes that follow in the memory.
+ *
  * Records of other writers, which have no descriptor flag, keep that form: sizes and crc in the local header.
  */
 #include "codec/container/zip_write.h"
@@ -25,6 +29,7 @@
 
 #define LOCAL_BYTES 30u
 #define PAD_FIELD_BYTES 4u
+#define ENTRY_MAX (WF_ZIP_ENTRY_BYTES + 3u * UINT16_MAX) /* with name, extra fields and comment */
 #define OVERFLOWS(v) ((v) >= UINT32_MAX)
 
 static unsigned char *put16(unsigned char *p, uint16_t v)
@@ -141,6 +146,7 @@ void wf_zip_writer_init(struct wf_zip_writer *w, struct wf_out *out, uint32_t al
 void wf_zip_writer_free(struct wf_zip_writer *w)
 {
 	wf_buffer_free(&w->directory);
+	wf_buffer_free(&w->last);
 }
 
 int wf_zip_begin(struct wf_zip_writer *w, struct wf_zip_entry *e, uint64_t block, uint64_t congruent)
@@ -163,6 +169,62 @@ int wf_zip_begin(struct wf_zip_writer *w, struct wf_zip_entry *e, uint64_t block
 uint64_t wf_zip_id_combine(uint64_t id, uint32_t crc32)
 {
 	return id ^ ((uint64_t)crc32 + 0x9e3779b9u + (id << 6) + (id >> 2));
+}
+
+/* ---- the directory ---- */
+
+static size_t count_equal(const unsigned char *a, const unsigned char *b, size_t n)
+{
+	size_t i = 0;
+	while (i < n && a[i] == b[i])
+		i++;
+	return i;
+}
+
+/* The next one: `last` behind its first `before` bytes, which are the entry before it. */
+static int keep_entry(struct wf_zip_writer *w, size_t before)
+{
+	int r = wf_buffer_status(&w->last);
+	if (r < 0)
+		return r;
+	const unsigned char *old = (unsigned char *)w->last.data, *new = old + before;
+	uint32_t len = (uint32_t)(w->last.len - before);
+	wf_buffer_append(&w->directory, &len, sizeof len);
+	for (size_t at = 0; at < len;) {
+		size_t both = at < before ? WF_MIN(len, before) - at : 0;
+		size_t same = count_equal(old + at, new + at, WF_MIN(both, (size_t)UINT8_MAX)), other = 0;
+		at += same;
+		while (at + other < len && other < UINT8_MAX &&
+		       (at + other >= before || old[at + other] != new[at + other]))
+			other++;
+		wf_buffer_append(&w->directory, (unsigned char[]){(unsigned char)same, (unsigned char)other}, 2);
+		wf_buffer_append(&w->directory, new + at, other);
+		at += other;
+	}
+	memmove(w->last.data, w->last.data + before, len);
+	w->last.len = len;
+	w->directory_bytes += len;
+	w->entries++;
+	return wf_buffer_status(&w->directory);
+}
+
+static int write_directory(struct wf_zip_writer *w)
+{
+	const unsigned char *p = (unsigned char *)w->directory.data, *end = p + w->directory.len;
+	cleanup_free unsigned char *entry = malloc(ENTRY_MAX);
+	uint32_t len;
+	int r = entry ? wf_buffer_status(&w->directory) : -ENOMEM;
+	while (r == 0 && p < end) {
+		memcpy(&len, p, sizeof len);
+		p += sizeof len;
+		for (size_t at = 0; at < len; p += p[1] + 2) {
+			at += p[0];
+			memcpy(entry + at, p + 2, p[1]);
+			at += p[1];
+		}
+		r = wf_out_write(w->out, entry, len);
+	}
+	return r;
 }
 
 /* The entry itself; its name has 16 bits and there is no comment. */
@@ -199,13 +261,13 @@ static int enter(struct wf_zip_writer *w, const struct wf_zip_entry *e)
 	p = put16(p, e->internal);
 	p = put32(p, e->external);
 	put32(p, OVERFLOWS(e->header_offset) ? UINT32_MAX : (uint32_t)e->header_offset);
-	wf_buffer_append(&w->directory, fixed, sizeof fixed);
-	wf_buffer_append(&w->directory, e->name, e->name_len);
-	wf_buffer_append(&w->directory, extra, extra_len);
-	w->entries++;
+	size_t before = w->last.len;
+	wf_buffer_append(&w->last, fixed, sizeof fixed);
+	wf_buffer_append(&w->last, e->name, e->name_len);
+	wf_buffer_append(&w->last, extra, extra_len);
 	if (e->stored_bytes > 0)
 		w->id = wf_zip_id_combine(w->id, e->crc32);
-	return wf_buffer_status(&w->directory);
+	return keep_entry(w, before);
 }
 
 int wf_zip_end(struct wf_zip_writer *w, const struct wf_zip_entry *e)
@@ -235,21 +297,19 @@ int wf_zip_keep(struct wf_zip_writer *w, const struct wf_zip_entry *e)
 
 int wf_zip_keep_raw(struct wf_zip_writer *w, const struct wf_zip_entry *e, const unsigned char *raw, size_t len)
 {
-	wf_buffer_append(&w->directory, raw, len);
-	w->entries++;
+	size_t before = w->last.len;
+	wf_buffer_append(&w->last, raw, len);
 	if (e->stored_bytes > 0)
 		w->id = wf_zip_id_combine(w->id, e->crc32);
-	return wf_buffer_status(&w->directory);
+	return keep_entry(w, before);
 }
 
 int wf_zip_finish(struct wf_zip_writer *w)
 {
 	unsigned char end[WF_ZIP_END_BYTES];
-	uint64_t directory = archive_at(w), size = w->directory.len, end64 = directory + size;
+	uint64_t directory = archive_at(w), size = w->directory_bytes, end64 = directory + size;
 	uint16_t entries16 = (uint16_t)WF_MIN(w->entries, (uint64_t)UINT16_MAX);
-	int r = wf_buffer_status(&w->directory);
-	if (r == 0)
-		r = wf_out_write(w->out, w->directory.data, w->directory.len);
+	int r = write_directory(w);
 	if (r < 0)
 		return r;
 	unsigned char *p = put32(end, 0x06064b50);

@@ -31,7 +31,9 @@ struct wf_zip_layout {
 struct wf_zip_writer {
 	struct wf_out *out;
 	uint32_t alignment;
-	struct wf_buffer directory;
+	/* Of each entry what differs from the one before (container/zip_write.c), and that one: those of 100,000 records are alike. */
+	struct wf_buffer directory, last;
+	uint64_t directory_bytes; /* of all entries, whole */
 	uint64_t entries;
 	uint64_t origin; /* of the archive in the file; set by the caller where it is not the start */
 	uint64_t id;     /* right half of .data/serialization_id over the records so far */

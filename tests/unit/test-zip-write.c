@@ -224,6 +224,83 @@ static void test_zip64(void **state)
 	}
 }
 
+/* Entries that are alike in all ways and none, of all lengths: what the directory says is what was entered. */
+static void test_directory(void **state)
+{
+	enum { N = 400 };
+	static char names[UINT16_MAX + 1];
+	static unsigned char raw[46 + 2 * UINT16_MAX];
+	int fd = scratch_fd("directory.pt");
+	struct wf_buffer want = WF_BUFFER_INIT;
+	struct wf_out o;
+	struct wf_zip_writer w;
+	srand(3);
+	assert_int_equal(wf_out_init(&o, fd, 0, NULL), 0);
+	wf_zip_writer_init(&w, &o, 64);
+	for (int i = 0; i < N; i++) {
+		/* a raw entry as another writer's, with a comment; its bytes are few kinds, so that runs are long */
+		size_t name = (size_t)(i % 50 == 7 ? UINT16_MAX : rand() % 700),
+		       comment = i % 90 == 8 ? UINT16_MAX : (size_t)(rand() % 3);
+		size_t len = 46 + name + comment;
+		for (size_t k = 0; k < len && i % 4; k++)
+			raw[k] = rand() % 300 ? raw[k] : (unsigned char)rand();
+		memcpy(raw, "PK\1\2", 4);
+		for (int k = 0; k < 2; k++) {
+			raw[28 + k] = (unsigned char)(name >> 8 * k);
+			raw[30 + k] = 0;
+			raw[32 + k] = (unsigned char)(comment >> 8 * k);
+		}
+		struct wf_zip_entry e = {.stored_bytes = (uint64_t)i};
+		assert_int_equal(wf_zip_keep_raw(&w, &e, raw, len), 0);
+		wf_buffer_append(&want, raw, len);
+		if (i % 9 != 0)
+			continue;
+		memset(names, 'a' + i % 2, name);
+		wf_zip_entry_init(&e, names, name, (uint64_t)i);
+		e.header_offset = i % 2 ? 1ull << 40 : 77;
+		assert_int_equal(wf_zip_keep(&w, &e), 0);
+		size_t extra = i % 2 ? 12 : 0;
+		struct wf_zip_entry got;
+		uint64_t at = w.directory_bytes - 46 - name - extra;
+		assert_int_equal(at, want.len);
+		assert_int_equal(w.last.len, 46 + name + extra);
+		assert_int_equal(wf_zip_entry_parse(&got, (unsigned char *)w.last.data, w.last.len), w.last.len);
+		assert_int_equal(got.header_offset, e.header_offset);
+		wf_buffer_append(&want, w.last.data, w.last.len);
+	}
+	assert_int_equal(wf_zip_finish(&w), 0);
+	assert_int_equal(wf_out_finish(&o), 0);
+	assert_int_equal(file_size(fd), want.len + WF_ZIP_END_BYTES);
+	char *got = malloc(want.len);
+	assert_int_equal(wf_pread_all(fd, got, want.len, 0), 0);
+	assert_memory_equal(got, want.data, want.len);
+	free(got);
+	wf_buffer_free(&want);
+	wf_zip_writer_free(&w);
+	wf_out_free(&o);
+	close(fd);
+}
+
+/* Of the records of a checkpoint little is kept. */
+static void test_directory_is_small(void **state)
+{
+	struct wf_zip_writer w;
+	wf_zip_writer_init(&w, NULL, 64);
+	srand(4);
+	for (uint32_t i = 0; i < 10000; i++) {
+		char name[64];
+		struct wf_zip_entry e;
+		int len = snprintf(name, sizeof name, "checkpoint/data/%u", i);
+		wf_zip_entry_init(&e, name, (size_t)len, 16384);
+		e.crc32 = (uint32_t)rand();
+		e.header_offset = (uint64_t)i * 16640;
+		assert_int_equal(wf_zip_keep(&w, &e), 0);
+	}
+	assert_in_range(w.directory.len, 10000 * 12, 10000 * 26);
+	assert_in_range(w.directory_bytes, 10000 * 60, 10000 * 70);
+	wf_zip_writer_free(&w);
+}
+
 /* A part of a record changes, wherever it lies: the patched sum is the sum of the new bytes. */
 static void test_crc_patch(void **state)
 {
@@ -357,10 +434,16 @@ int main(int argc, char **argv)
 		return puts("the same") < 0;
 	}
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_torch_files),   cmocka_unit_test(test_serialization_id),
-		cmocka_unit_test(test_zip64),         cmocka_unit_test(test_crc_patch),
-		cmocka_unit_test(test_crc_patch_far), cmocka_unit_test(test_copy),
-		cmocka_unit_test(test_reserve),       cmocka_unit_test(test_congruent),
+		cmocka_unit_test(test_torch_files),
+		cmocka_unit_test(test_serialization_id),
+		cmocka_unit_test(test_zip64),
+		cmocka_unit_test(test_directory),
+		cmocka_unit_test(test_directory_is_small),
+		cmocka_unit_test(test_crc_patch),
+		cmocka_unit_test(test_crc_patch_far),
+		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_congruent),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
