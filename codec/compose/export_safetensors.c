@@ -73,9 +73,10 @@ static int put(void *ctx, const void *data, size_t len)
 static int write_all(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_safetensors_plan *p,
 		     uint64_t head_bytes, struct wf_out *out)
 {
-	int r = wf_safetensors_head_put(p->items, p->count, p->notes, p->note_count, head_bytes, put, out);
+	struct wf_safetensors_items items = wf_safetensors_plan_items(p);
+	int r = wf_safetensors_head_put(&items, p->notes, p->note_count, head_bytes, put, out);
 	for (size_t i = 0; i < p->count && r == 0; i++)
-		r = wf_composed_copy_tensor(ck, f->tensors[p->items[i].id].ino, p->items[i].size_bytes, out);
+		r = wf_composed_copy_tensor(ck, f->tensors[p->ids[i]].ino, f->tensors[p->ids[i]].size_bytes, out);
 	return r;
 }
 
@@ -101,8 +102,9 @@ static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, 
 	struct wf_safetensors_plan p;
 	uint64_t head_bytes;
 	int r = wf_safetensors_plan(f, s ? s->file_of : NULL, file, &p);
+	struct wf_safetensors_items items = wf_safetensors_plan_items(&p);
 	if (r == 0)
-		r = wf_safetensors_head_bytes(p.items, p.count, p.notes, p.note_count, &head_bytes);
+		r = wf_safetensors_head_bytes(&items, p.notes, p.note_count, &head_bytes);
 	if (r < 0)
 		wf_fail(err, r, "%s",
 			r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));

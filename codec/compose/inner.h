@@ -26,7 +26,8 @@ struct wf_composed {
 
 /* What is in a safetensors file, in its order; names and shapes are borrowed from the flat dictionary. */
 struct wf_safetensors_plan {
-	struct wf_safetensors_item *items;
+	const struct wf_flat *flat;
+	uint32_t *ids; /* of tensors of the dictionary */
 	size_t count;
 	struct wf_safetensors_note *notes;
 	size_t note_count;
@@ -35,6 +36,7 @@ struct wf_safetensors_plan {
 /* Of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG; wf_safetensors_plan_free in any case. */
 int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32_t file,
 			struct wf_safetensors_plan *ret);
+struct wf_safetensors_items wf_safetensors_plan_items(const struct wf_safetensors_plan *p);
 void wf_safetensors_plan_free(struct wf_safetensors_plan *p);
 /* One safetensors file of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG. */
 int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret);

@@ -20,13 +20,7 @@ static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file
 			h->notes[h->note_count++] = (struct wf_safetensors_note){
 				f->names.data + t->name, f->names.data + first->name, t->name_len, first->name_len};
 		else
-			h->items[h->count++] = (struct wf_safetensors_item){.name = f->names.data + t->name,
-									    .name_len = t->name_len,
-									    .dtype = t->dtype,
-									    .ndim = t->ndim,
-									    .shape = f->sizes + t->shape,
-									    .size_bytes = t->size_bytes,
-									    .id = id};
+			h->ids[h->count++] = id;
 	}
 }
 
@@ -74,16 +68,52 @@ static int add_own(const struct wf_flat *f, struct wf_safetensors_plan *h)
 
 void wf_safetensors_plan_free(struct wf_safetensors_plan *p)
 {
-	free(p->items);
+	free(p->ids);
 	free(p->notes);
+}
+
+static void get_item(const void *ctx, size_t i, struct wf_safetensors_item *ret)
+{
+	const struct wf_safetensors_plan *p = ctx;
+	const struct wf_flat_tensor *t = &p->flat->tensors[p->ids[i]];
+	*ret = (struct wf_safetensors_item){.name = p->flat->names.data + t->name,
+					    .name_len = t->name_len,
+					    .dtype = t->dtype,
+					    .ndim = t->ndim,
+					    .shape = p->flat->sizes + t->shape,
+					    .size_bytes = t->size_bytes,
+					    .id = p->ids[i]};
+}
+
+struct wf_safetensors_items wf_safetensors_plan_items(const struct wf_safetensors_plan *p)
+{
+	return (struct wf_safetensors_items){p->count, get_item, p};
+}
+
+/* From the order of names to that of the file. */
+static int place(struct wf_safetensors_plan *p)
+{
+	struct wf_safetensors_items items = wf_safetensors_plan_items(p);
+	uint32_t *order = reallocarray(NULL, p->count + 1, sizeof *order);
+	int r = order ? wf_safetensors_order(&items, order, &p->data_bytes) : -ENOMEM;
+	for (size_t i = 0; i < p->count && r == 0; i++)
+		order[i] = p->ids[order[i]];
+	if (r < 0) {
+		free(order);
+		return r;
+	}
+	free(p->ids);
+	p->ids = order;
+	return 0;
 }
 
 int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32_t file,
 			struct wf_safetensors_plan *ret)
 {
-	*ret = (struct wf_safetensors_plan){.items = calloc((size_t)f->count + 1, sizeof *ret->items),
+	*ret = (struct wf_safetensors_plan){.flat = f,
+					    .ids = calloc((size_t)f->count + 1, sizeof *ret->ids),
 					    .notes = calloc((size_t)f->count + 1, sizeof *ret->notes)};
-	if (!ret->items || !ret->notes)
+	if (!ret->ids || !ret->notes)
 		return -ENOMEM;
 	fill(f, file_of, file, ret);
 	int r = 0;
@@ -95,16 +125,18 @@ int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32
 		free(ret->notes);
 		ret->notes = NULL; /* no __metadata__ at all, rather than an empty one */
 	}
-	return r < 0 ? r : wf_safetensors_place(ret->items, ret->count, &ret->data_bytes);
+	return r < 0 ? r : place(ret);
 }
 
 static int compose(const struct wf_flat *f, const struct wf_safetensors_plan *p, struct wf_composed *c)
 {
-	int r = wf_safetensors_head(p->items, p->count, p->notes, p->note_count, wf_composed_text(c));
+	struct wf_safetensors_items items = wf_safetensors_plan_items(p);
+	int r = wf_safetensors_head_of(&items, p->notes, p->note_count, wf_composed_text(c));
 	if (r == 0)
 		r = wf_composed_reserve(c, p->count + 1);
 	for (size_t i = 0; i < p->count && r == 0; i++)
-		r = wf_composed_tensor(c, f->tensors[p->items[i].id].ino, WF_PIECE_AS_SHOWN, p->items[i].size_bytes);
+		r = wf_composed_tensor(c, f->tensors[p->ids[i]].ino, WF_PIECE_AS_SHOWN,
+				       f->tensors[p->ids[i]].size_bytes);
 	return r < 0 ? r : wf_composed_finish(c);
 }
 

@@ -158,29 +158,48 @@ int wf_safetensors_align(struct wf_safetensors_item *items, size_t n, uint64_t *
 	return 0;
 }
 
-int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes)
+int wf_safetensors_order(const struct wf_safetensors_items *items, uint32_t *ret_order, uint64_t *ret_bytes)
 {
+	struct wf_safetensors_item item;
 	size_t start[DTYPES + 2] = {0}, next = 0;
 	uint64_t at = 0;
-	cleanup_free uint32_t *order = n < UINT32_MAX ? reallocarray(NULL, n + 1, sizeof *order) : NULL;
-	if (!order)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		start[rank_of(items[i].dtype)]++;
+	for (size_t i = 0; i < items->count; i++) {
+		items->get(items->ctx, i, &item);
+		start[rank_of(item.dtype)]++;
+		if (!move_on(&at, item.size_bytes))
+			return -EFBIG;
+	}
 	for (size_t rank = DTYPES + 1; rank-- > 0;) { /* the last dtype of the list comes first */
 		size_t count = start[rank];
 		start[rank] = next;
 		next += count;
 	}
-	for (uint32_t i = 0; i < n; i++)
-		order[start[rank_of(items[i].dtype)]++] = i;
+	for (uint32_t i = 0; i < items->count; i++) {
+		items->get(items->ctx, i, &item);
+		ret_order[start[rank_of(item.dtype)]++] = i;
+	}
+	*ret_bytes = at;
+	return 0;
+}
+
+static void get_from_array(const void *ctx, size_t i, struct wf_safetensors_item *ret)
+{
+	*ret = ((const struct wf_safetensors_item *)ctx)[i];
+}
+
+int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes)
+{
+	uint64_t at = 0;
+	cleanup_free uint32_t *order = n < UINT32_MAX ? reallocarray(NULL, n + 1, sizeof *order) : NULL;
+	int r = order ? wf_safetensors_order(&(struct wf_safetensors_items){n, get_from_array, items}, order, ret_bytes)
+		      : -ENOMEM;
+	if (r < 0)
+		return r;
 	put_in_order(items, order, n);
 	for (size_t i = 0; i < n; i++) {
 		items[i].begin = at;
-		if (!move_on(&at, items[i].size_bytes))
-			return -EFBIG;
+		at += items[i].size_bytes;
 	}
-	*ret_bytes = at;
 	return 0;
 }
 
@@ -231,6 +250,7 @@ static void put_item(struct wf_buffer *out, const struct wf_safetensors_item *it
 
 /* A head under way: kept whole in text, or given on when there is much. */
 struct head_text {
+	bool placed; /* the items know where they begin; else each begins where the one before ends */
 	struct wf_buffer *text;
 	size_t start;                                        /* of the head in text */
 	uint64_t given;                                      /* bytes given on before it */
@@ -255,7 +275,24 @@ static int give(struct head_text *h, size_t least)
 	return r;
 }
 
-static int put_head(struct head_text *h, const struct wf_safetensors_item *items, size_t n,
+static int put_items(struct head_text *h, const struct wf_safetensors_items *items, const char *comma)
+{
+	struct wf_safetensors_item item;
+	uint64_t at = 0;
+	int r = 0;
+	for (size_t i = 0; i < items->count && r == 0; i++, comma = ",") {
+		items->get(items->ctx, i, &item);
+		if (!h->placed)
+			item.begin = at;
+		at = item.begin + item.size_bytes;
+		wf_buffer_puts(h->text, comma);
+		put_item(h->text, &item);
+		r = length_of(h) > WF_SAFETENSORS_JSON_MAX ? -EFBIG : give(h, GIVE_BYTES);
+	}
+	return r;
+}
+
+static int put_head(struct head_text *h, const struct wf_safetensors_items *items,
 		    const struct wf_safetensors_note *notes, size_t note_count, uint64_t json)
 {
 	struct wf_buffer *out = h->text;
@@ -271,12 +308,8 @@ static int put_head(struct head_text *h, const struct wf_safetensors_item *items
 		r = give(h, GIVE_BYTES);
 	}
 	wf_buffer_puts(out, notes ? "}" : "");
-	for (size_t i = 0; i < n && r == 0; i++) {
-		if (i > 0 || notes)
-			wf_buffer_putc(out, ',');
-		put_item(out, &items[i]);
-		r = length_of(h) > WF_SAFETENSORS_JSON_MAX ? -EFBIG : give(h, GIVE_BYTES);
-	}
+	if (r == 0)
+		r = put_items(h, items, notes ? "," : "");
 	wf_buffer_putc(out, '}');
 	while (length_of(h) % 8 != 0)
 		wf_buffer_putc(out, ' ');
@@ -285,15 +318,28 @@ static int put_head(struct head_text *h, const struct wf_safetensors_item *items
 	return r == 0 && length_of(h) - 8 > WF_SAFETENSORS_JSON_MAX ? -EFBIG : r;
 }
 
+static int keep_head(struct head_text *h, const struct wf_safetensors_items *items,
+		     const struct wf_safetensors_note *notes, size_t note_count)
+{
+	int r = put_head(h, items, notes, note_count, 0);
+	uint64_t json = length_of(h) - 8;
+	if (r == 0)
+		memcpy(h->text->data + h->start, &json, sizeof json);
+	return r;
+}
+
 int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
 			size_t note_count, struct wf_buffer *out)
 {
+	struct head_text h = {.text = out, .start = out->len, .placed = true};
+	return keep_head(&h, &(struct wf_safetensors_items){n, get_from_array, items}, notes, note_count);
+}
+
+int wf_safetensors_head_of(const struct wf_safetensors_items *items, const struct wf_safetensors_note *notes,
+			   size_t note_count, struct wf_buffer *out)
+{
 	struct head_text h = {.text = out, .start = out->len};
-	int r = put_head(&h, items, n, notes, note_count, 0);
-	uint64_t json = length_of(&h) - 8;
-	if (r == 0)
-		memcpy(out->data + h.start, &json, sizeof json);
-	return r;
+	return keep_head(&h, items, notes, note_count);
 }
 
 static int put_nowhere(void *ctx, const void *data, size_t len)
@@ -301,24 +347,24 @@ static int put_nowhere(void *ctx, const void *data, size_t len)
 	return 0;
 }
 
-int wf_safetensors_head_bytes(const struct wf_safetensors_item *items, size_t n,
-			      const struct wf_safetensors_note *notes, size_t note_count, uint64_t *ret)
+int wf_safetensors_head_bytes(const struct wf_safetensors_items *items, const struct wf_safetensors_note *notes,
+			      size_t note_count, uint64_t *ret)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	struct head_text h = {.text = &text, .put = put_nowhere};
-	int r = put_head(&h, items, n, notes, note_count, 0);
+	int r = put_head(&h, items, notes, note_count, 0);
 	*ret = length_of(&h);
 	wf_buffer_free(&text);
 	return r;
 }
 
-int wf_safetensors_head_put(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+int wf_safetensors_head_put(const struct wf_safetensors_items *items, const struct wf_safetensors_note *notes,
 			    size_t note_count, uint64_t head_bytes, int (*put)(void *ctx, const void *data, size_t len),
 			    void *ctx)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	struct head_text h = {.text = &text, .put = put, .ctx = ctx};
-	int r = put_head(&h, items, n, notes, note_count, head_bytes - 8);
+	int r = put_head(&h, items, notes, note_count, head_bytes - 8);
 	if (r == 0)
 		r = give(&h, 0);
 	wf_buffer_free(&text);

@@ -31,6 +31,13 @@ struct wf_safetensors_item {
 	uint64_t begin;      /* of the data, behind the head; set by wf_safetensors_place */
 };
 
+/* Items that are made when they are asked for, all but `begin`: a list of 100,000 of them is 5 MB. */
+struct wf_safetensors_items {
+	size_t count;
+	void (*get)(const void *ctx, size_t i, struct wf_safetensors_item *ret);
+	const void *ctx;
+};
+
 /* A line of __metadata__, both UTF-8. */
 struct wf_safetensors_note {
 	const char *key, *value;
@@ -49,15 +56,20 @@ const char *wf_safetensors_refuses_name(const char *name, size_t len);
 int wf_safetensors_sort(struct wf_safetensors_item *items, size_t n); /* 0, -ENOMEM */
 /* From the order of names to that of the file, with `begin` of each. Returns the bytes of all data in *ret_bytes. */
 int wf_safetensors_place(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -ENOMEM, -EFBIG */
+/* The same, as the numbers of the items in the order of the file. */
+int wf_safetensors_order(const struct wf_safetensors_items *items, uint32_t *ret_order, uint64_t *ret_bytes);
 /* Sets `begin` of each and leaves the order: those of the largest elements come first, so that all of them are aligned. */
 int wf_safetensors_align(struct wf_safetensors_item *items, size_t n, uint64_t *ret_bytes); /* 0, -EFBIG */
 /* Appends the head of placed items. Notes are written in the order given; NULL: there is no __metadata__, which {} is not. 0; -ENOMEM; -EFBIG: more JSON than a reader takes. */
 int wf_safetensors_head(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
 			size_t note_count, struct wf_buffer *out);
+/* The same of items that stand one behind the other, in the order given. */
+int wf_safetensors_head_of(const struct wf_safetensors_items *items, const struct wf_safetensors_note *notes,
+			   size_t note_count, struct wf_buffer *out);
 /* The same in two passes, without the whole of it in memory: its bytes, and then the head piece by piece. head_bytes: what the first
  * returned for the same items. Returns what put() does when that fails. */
-int wf_safetensors_head_bytes(const struct wf_safetensors_item *items, size_t n,
-			      const struct wf_safetensors_note *notes, size_t note_count, uint64_t *ret);
-int wf_safetensors_head_put(const struct wf_safetensors_item *items, size_t n, const struct wf_safetensors_note *notes,
+int wf_safetensors_head_bytes(const struct wf_safetensors_items *items, const struct wf_safetensors_note *notes,
+			      size_t note_count, uint64_t *ret);
+int wf_safetensors_head_put(const struct wf_safetensors_items *items, const struct wf_safetensors_note *notes,
 			    size_t note_count, uint64_t head_bytes, int (*put)(void *ctx, const void *data, size_t len),
 			    void *ctx);
