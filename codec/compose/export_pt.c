@@ -4,6 +4,10 @@
  * Tensors that lie in one storage share its record as torch.save would have it, with their strides, as long as they use at least half
  * of it; a few rows of a large storage are no reason to write all of that, and have records of their own. So have arrays, and views of
  * which the logical values are not the bytes (conjugate, negative). Tied tensors are one object.
+ *
+ * The objects of a tensor are made when the pickle comes to it, and are gone with the next one, but for what is met again: those of
+ * 100,000 tensors, and what the writer knows of each, were more memory than all the rest. It is done twice, since the size and the
+ * sum of the pickle stand before it: the first time writes to nowhere.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,17 +29,24 @@ struct record {
 	uint64_t size_bytes;
 };
 
+/* A storage, by the views of it that are written. */
+struct shared {
+	uint64_t used_bytes;
+	uint32_t views;
+	wf_ref persid;
+};
+#define NOT_KEPT UINT32_MAX
+
 struct pt {
 	struct wf_checkpoint *ck;
 	const struct wf_flat *flat;
-	struct wf_graph *graph;
 	struct record *records;
 	uint32_t record_count;
-	uint64_t *used_bytes; /* of each storage, by the views of it that are written */
-	wf_ref *persids;      /* of each storage that is shared */
-	wf_ref *made;         /* of each tensor of the dictionary */
-	wf_ref root;
-	/* of the pickle, which is written twice, since its size and sum stand before it: once to nowhere */
+	struct shared *shared; /* of each storage */
+	wf_ref *made;          /* of each tensor of the dictionary that has another name, too; else NOT_KEPT */
+	struct wf_graph *graph;
+	uint32_t kept; /* limit of the graph without what was made for the last tensor alone */
+	uint32_t next; /* tensor of the dictionary */
 	uint64_t pickle_bytes;
 	uint32_t pickle_crc32;
 	struct wf_out *out; /* NULL: nowhere */
@@ -68,15 +79,23 @@ static bool can_share(const struct wf_tensor *t)
 	return (t->kind == WF_TENSOR_DENSE || t->kind == WF_TENSOR_STORAGE) && !t->conj && !t->neg && !t->swap;
 }
 
+/* Which storages are used how much, and what is met again. */
 static int count_use(struct pt *p)
 {
 	struct wf_tensor t;
 	for (uint32_t i = 0; i < p->flat->count; i++) {
+		const struct wf_flat_tensor *f = &p->flat->tensors[i];
+		if (!f->is_double && f->tie != i)
+			p->made[f->tie] = WF_NIL;
 		int r = is_written(p->flat, i) ? decode(p, i, &t) : 0;
 		if (r < 0)
 			return r;
-		if (is_written(p->flat, i) && can_share(&t) && p->used_bytes[t.storage] < UINT64_MAX / 2)
-			p->used_bytes[t.storage] += t.size_bytes;
+		if (!is_written(p->flat, i) || !can_share(&t))
+			continue;
+		struct shared *s = &p->shared[t.storage];
+		s->views++;
+		if (s->used_bytes < UINT64_MAX / 2)
+			s->used_bytes += t.size_bytes;
 	}
 	return 0;
 }
@@ -94,17 +113,18 @@ static int new_record(struct pt *p, struct record record, enum wf_dtype dtype, c
 static int share_storage(struct pt *p, const struct wf_tensor *t, wf_ref *ret)
 {
 	const struct wf_storage *s = wf_storage_get(p->ck->storages, t->storage);
-	if (p->persids[t->storage] == WF_NIL) {
+	wf_ref *persid = &p->shared[t->storage].persid;
+	if (*persid == WF_NIL) {
 		/* an untyped one is written by the dtype of its first view, where its size is a multiple */
 		enum wf_dtype dtype = s->untyped ? t->dtype : (enum wf_dtype)s->dtype;
 		if (s->size_bytes % wf_dtype_info(dtype)->size_bytes != 0)
 			dtype = WF_UINT8;
 		int r = new_record(p, (struct record){.storage = t->storage, .size_bytes = s->size_bytes}, dtype,
-				   wf_storage_location(p->ck->storages, t->storage), &p->persids[t->storage]);
+				   wf_storage_location(p->ck->storages, t->storage), persid);
 		if (r < 0)
 			return r;
 	}
-	*ret = p->persids[t->storage];
+	*ret = *persid;
 	return 0;
 }
 
@@ -149,7 +169,8 @@ static int make_view(struct pt *p, struct wf_tensor *t, wf_ref persid, wf_ref *r
 	return r < 0 || t->contiguous ? r : wf_tensor_update(p->graph, t, persid);
 }
 
-static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret)
+/* *ret_kept: another tensor needs what was made, too. */
+static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret, bool *ret_kept)
 {
 	struct wf_tensor t;
 	wf_ref persid;
@@ -157,7 +178,8 @@ static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret)
 	if (r < 0)
 		return r;
 	const struct wf_storage *s = wf_storage_get(p->ck->storages, t.storage);
-	if (can_share(&t) && s && p->used_bytes[t.storage] >= s->size_bytes / 2) {
+	if (can_share(&t) && s && p->shared[t.storage].used_bytes >= s->size_bytes / 2) {
+		*ret_kept |= p->shared[t.storage].views > 1;
 		r = share_storage(p, &t, &persid);
 	} else {
 		const char *location = can_share(&t) ? wf_storage_location(p->ck->storages, t.storage) : "cpu";
@@ -168,22 +190,29 @@ static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret)
 	return r < 0 ? r : make_view(p, &t, persid, ret);
 }
 
-static int fill_dict(struct pt *p, wf_ref dict)
+/* The next entry of the dictionary. */
+static int make_item(void *ctx, uint32_t i, struct wf_item *ret, uint32_t *ret_kept, struct wf_error *err)
 {
+	struct pt *p = ctx;
 	const struct wf_flat *f = p->flat;
-	int r = 0;
-	for (uint32_t i = 0; i < f->count && r == 0; i++) {
-		const struct wf_flat_tensor *t = &f->tensors[i];
-		wf_ref *made = &p->made[t->tie];
-		if (t->is_double)
-			continue;
-		if (*made == WF_NIL)
-			r = make_tensor(p, t->tie, made);
-		wf_ref key = r == 0 ? wf_string(p->graph, WF_STR, f->names.data + t->name, t->name_len) : WF_NIL;
-		if (r == 0)
-			r = key == WF_NIL ? -ENOMEM : wf_dict_append(p->graph, dict, key, *made);
-	}
-	return r;
+	p->kept = *ret_kept = wf_graph_rewind(p->graph, p->kept);
+	while (f->tensors[p->next].is_double)
+		p->next++;
+	const struct wf_flat_tensor *t = &f->tensors[p->next++];
+	bool again = p->made[t->tie] != NOT_KEPT, kept = again;
+	ret->key = wf_string(p->graph, WF_STR, f->names.data + t->name, t->name_len);
+	int r = ret->key == WF_NIL ? -ENOMEM : 0;
+	if (r == 0 && again && p->made[t->tie] != WF_NIL)
+		ret->value = p->made[t->tie];
+	else if (r == 0)
+		r = make_tensor(p, t->tie, &ret->value, &kept);
+	if (r < 0)
+		return err && err->code ? r : wf_fail(err, r, "cannot make the pickle: %s", strerror(-r));
+	if (again)
+		p->made[t->tie] = ret->value;
+	if (kept)
+		p->kept = wf_graph_limit(p->graph);
+	return 0;
 }
 
 static int take_pickle(void *ctx, const void *data, size_t len)
@@ -196,24 +225,36 @@ static int take_pickle(void *ctx, const void *data, size_t len)
 	return 0;
 }
 
-static int write_pickle(struct pt *p, struct wf_out *out)
+/* As at the beginning: nothing is made. *ret_dict: where the items go. */
+static int make_root(struct pt *p, wf_ref *ret_root, wf_ref *ret_dict)
 {
-	const struct wf_pickle_writer hooks = {.write = take_pickle, .ctx = p};
-	p->out = out;
-	return wf_pickle_write(p->graph, p->root, &hooks, p->err);
+	wf_graph_free(p->graph);
+	p->graph = NULL;
+	p->record_count = p->next = 0;
+	for (uint32_t i = 0; i < wf_storages_count(p->ck->storages); i++)
+		p->shared[i].persid = WF_NIL;
+	for (uint32_t i = 0; i < p->flat->count; i++)
+		if (p->made[i] != NOT_KEPT)
+			p->made[i] = WF_NIL;
+	if (wf_graph_new(&p->graph) < 0)
+		return no_memory(p);
+	wf_graph_share_constants(p->graph);
+	wf_ref class = wf_global_named(p->graph, "collections", "OrderedDict"), none = wf_tuple(p->graph, NULL, 0);
+	*ret_root = class == WF_NIL ? WF_NIL : wf_call(p->graph, WF_CALL_REDUCE, class, none, WF_NIL);
+	*ret_dict = *ret_root == WF_NIL ? WF_NIL : wf_dict_target(p->graph, *ret_root);
+	p->kept = wf_graph_limit(p->graph);
+	return *ret_dict == WF_NIL ? no_memory(p) : 0;
 }
 
-static int make_pickle(struct pt *p)
+static int write_pickle(struct pt *p, struct wf_out *out)
 {
-	struct wf_graph *g = p->graph;
-	wf_ref class = wf_global_named(g, "collections", "OrderedDict"), none = wf_tuple(g, NULL, 0);
-	wf_ref root = class == WF_NIL ? WF_NIL : wf_call(g, WF_CALL_REDUCE, class, none, WF_NIL);
-	wf_ref dict = root == WF_NIL ? WF_NIL : wf_dict_target(g, root);
-	int r = dict == WF_NIL ? -ENOMEM : fill_dict(p, dict);
-	if (r < 0)
-		return p->err && p->err->code ? r : wf_fail(p->err, r, "cannot make the pickle: %s", strerror(-r));
-	p->root = root;
-	return write_pickle(p, NULL);
+	struct wf_pickle_writer hooks = {.write = take_pickle, .ctx = p, .made.item = make_item};
+	wf_ref root;
+	int r = make_root(p, &root, &hooks.made.dict);
+	for (uint32_t i = 0; i < p->flat->count; i++)
+		hooks.made.count += !p->flat->tensors[i].is_double;
+	p->out = out;
+	return r < 0 ? r : wf_pickle_write(p->graph, root, &hooks, p->err);
 }
 
 /* ---- the file ---- */
@@ -320,27 +361,21 @@ static int make_all(struct pt *p)
 {
 	uint32_t storages = wf_storages_count(p->ck->storages), count = p->flat->count;
 	p->records = calloc((size_t)count + 1, sizeof *p->records);
-	p->used_bytes = calloc((size_t)storages + 1, sizeof *p->used_bytes);
-	p->persids = calloc((size_t)storages + 1, sizeof *p->persids);
+	p->shared = calloc((size_t)storages + 1, sizeof *p->shared);
 	p->made = calloc((size_t)count + 1, sizeof *p->made);
-	int r = p->records && p->used_bytes && p->persids && p->made && wf_graph_new(&p->graph) == 0 ? 0 : no_memory(p);
-	if (r == 0)
-		wf_graph_share_constants(p->graph);
-	for (uint32_t i = 0; r == 0 && i < storages; i++)
-		p->persids[i] = WF_NIL;
+	int r = p->records && p->shared && p->made ? 0 : no_memory(p);
 	for (uint32_t i = 0; r == 0 && i < count; i++)
-		p->made[i] = WF_NIL;
+		p->made[i] = NOT_KEPT;
 	if (r == 0)
 		r = count_use(p);
-	return r < 0 ? r : make_pickle(p);
+	return r < 0 ? r : write_pickle(p, NULL);
 }
 
 static void free_all(struct pt *p)
 {
 	wf_graph_free(p->graph);
 	free(p->records);
-	free(p->used_bytes);
-	free(p->persids);
+	free(p->shared);
 	free(p->made);
 }
 

@@ -178,6 +178,35 @@ void wf_graph_free(struct wf_graph *g)
 	free(g);
 }
 
+/* Whether one of the objects from unit u on owns memory, or is given again to who asks for the same. */
+static bool must_stay(const struct wf_graph *g, uint32_t u)
+{
+	if (g->nshared > 0 && g->shared[g->nshared - 1] >= u)
+		return true;
+	for (; u < g->next; u += (uint32_t)object_units(wf_object_at(g, u))) {
+		unsigned kind = wf_object_at(g, u)->kind;
+		if (kind == WF_LIST || kind == WF_DICT || kind == WF_SET || kind == WF_KIND_EFFECTS)
+			return true;
+	}
+	return false;
+}
+
+uint32_t wf_graph_rewind(struct wf_graph *g, uint32_t limit)
+{
+	uint32_t chunks = (limit + CHUNK_UNITS - 1) / CHUNK_UNITS;
+	if (limit < FIRST_REF || limit >= g->next || must_stay(g, limit))
+		return g->next;
+	while (g->nchunks > chunks) {
+		/* none goes on in a chunk that stays: what began before the limit ends before it */
+		if (g->chunks[--g->nchunks].owner)
+			free(g->chunks[g->nchunks].base);
+		g->bytes -= CHUNK_BYTES;
+	}
+	g->next = limit;
+	g->end = chunks * CHUNK_UNITS;
+	return limit;
+}
+
 int wf_graph_failed(const struct wf_graph *g)
 {
 	return g->failed;

@@ -115,6 +115,9 @@ wf_ref wf_global_named(struct wf_graph *g, const char *module, const char *name)
  * in what Python pickles, where a class is one object: of 100,000 tensors the globals would be two thirds of the memory. */
 void wf_graph_share_constants(struct wf_graph *g);
 wf_ref wf_shared_str(struct wf_graph *g, const char *s); /* wf_str in all other graphs */
+/* For such a graph that is written part by part: forgets what was made since wf_graph_limit was `limit`, to which nothing that is left may
+ * refer; all of it stays where a constant to be shared, or anything that grows, is among it. Returns the limit that there is then. */
+uint32_t wf_graph_rewind(struct wf_graph *g, uint32_t limit);
 /* kwargs only for WF_CALL_NEWOBJ_EX, else WF_NIL */
 wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref args, wf_ref kwargs);
 wf_ref wf_persid(struct wf_graph *g, wf_ref id);

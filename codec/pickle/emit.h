@@ -28,7 +28,8 @@ struct pickle_out {
 	size_t len;
 	uint8_t protocol;
 	int failed;     /* the first failure; nothing is written after it */
-	uint32_t *memo; /* by ref: memo index + 1 */
+	uint32_t *memo; /* by ref below the limit: memo index + 1 */
+	uint32_t limit; /* of the graph */
 	uint32_t next_memo;
 	uint32_t helpers[HELPER_COUNT]; /* memo index + 1 */
 };

@@ -66,6 +66,14 @@ struct wf_pickle_writer {
 	/* Takes the next bytes. Returns 0 or a negative errno, which ends the writing. */
 	int (*write)(void *ctx, const void *data, size_t len);
 	void *ctx;
+	/* NULL, or makes the items of one empty dict of the graph when they come to be written: item number i of `count`, in their order. What
+	 * objects were made for the one before may be gone by then (wf_graph_rewind), from *ret_kept on. Returns 0, or fills err and
+	 * returns its code. */
+	struct {
+		int (*item)(void *ctx, uint32_t i, struct wf_item *ret, uint32_t *ret_kept, struct wf_error *err);
+		wf_ref dict;
+		uint32_t count;
+	} made;
 	bool marks; /* MARK ... SETITEMS for a single item, too, as C++ writes: torch.jit.load of 1.13 knows no SETITEM */
 	bool as_read; /* in the protocol of the pickle that the graph was read from; else in protocol 2 */
 };

@@ -189,14 +189,17 @@ static int save_part(struct pickle_writer *w, struct pickle_frame *f)
 		f->done++;
 		return save(w, wf_element(g, f->ref, f->at++));
 	}
+	bool made = wf_pickle_is_made(w, f->ref), is_key = f->at % 2 == 0; /* at counts keys and values here */
 	const struct wf_item *items = wf_items(g, f->ref, &n);
-	if (f->at % 2) { /* a value: at counts keys and values here */
-		f->done++;
-		return save(w, items[f->at++ / 2].value);
-	}
-	while (!items[f->at / 2].key)
+	while (!made && is_key && !items[f->at / 2].key)
 		f->at += 2;
-	return save(w, items[f->at++ / 2].key);
+	int rc = made && is_key ? wf_pickle_make_item(w, f->at / 2) : 0;
+	if (rc < 0)
+		return rc;
+	const struct wf_item *item = made ? &w->item : &items[f->at / 2];
+	f->at++;
+	f->done += !is_key;
+	return save(w, is_key ? item->key : item->value);
 }
 
 static int step_batch(struct pickle_writer *w, struct pickle_frame *f)
@@ -390,17 +393,15 @@ static int step(struct pickle_writer *w)
 
 int wf_pickle_write_all(struct pickle_writer *w, wf_ref root)
 {
-	uint32_t limit = wf_graph_limit(w->out.g);
-
 	w->out.protocol = w->out.hooks->as_read ? wf_graph_protocol(w->out.g) : 2;
-	w->out.memo = calloc(limit, sizeof *w->out.memo);
-	w->entered = calloc(limit / 8 + 1, 1);
 	w->out.buf = malloc(PICKLE_OUT_BYTES);
-	if (!w->out.memo || !w->entered || !w->out.buf)
+	if (!w->out.buf)
 		return wf_fail(w->out.err, -ENOMEM, "out of memory");
+	int rc = wf_pickle_make_room(w);
 	if (w->out.protocol >= 2)
 		wf_emit_u8(&w->out, OP_PROTO, w->out.protocol);
-	int rc = save(w, root);
+	if (rc == 0)
+		rc = save(w, root);
 	while (rc == 0 && w->depth && w->looked_for < PICKLE_MAX_LOOKED_FOR)
 		rc = step(w);
 	if (rc < 0)

@@ -72,6 +72,48 @@ bool wf_pickle_is_filled(const struct pickle_writer *w, wf_ref r)
 	return wf_is(w->out.g, r, WF_LIST) || wf_is(w->out.g, r, WF_DICT);
 }
 
+int wf_pickle_make_room(struct pickle_writer *w)
+{
+	uint32_t had = w->out.limit, limit = wf_graph_limit(w->out.g);
+	if (limit <= had)
+		return 0;
+	limit += had ? limit / 2 : 0; /* more may come */
+	uint32_t *memo = calloc(limit, sizeof *memo);
+	unsigned char *entered = calloc(limit / 8 + 1, 1);
+	if (!memo || !entered) {
+		free(memo);
+		free(entered);
+		return wf_fail(w->out.err, -ENOMEM, "out of memory");
+	}
+	if (had) {
+		memcpy(memo, w->out.memo, had * sizeof *memo);
+		memcpy(entered, w->entered, had / 8 + 1);
+	}
+	free(w->out.memo);
+	free(w->entered);
+	w->out.memo = memo;
+	w->out.limit = limit;
+	w->entered = entered;
+	return 0;
+}
+
+bool wf_pickle_is_made(const struct pickle_writer *w, wf_ref dict)
+{
+	return w->out.hooks->made.item && w->out.hooks->made.dict == dict;
+}
+
+int wf_pickle_make_item(struct pickle_writer *w, uint32_t i)
+{
+	const struct wf_pickle_writer *hooks = w->out.hooks;
+	uint32_t limit = wf_graph_limit(w->out.g), kept;
+	int rc = hooks->made.item(hooks->ctx, i, &w->item, &kept, w->out.err);
+	for (uint32_t r = kept; rc == 0 && r < limit; r++) {
+		w->out.memo[r] = 0;
+		w->entered[r >> 3] &= (unsigned char)~(1u << (r & 7));
+	}
+	return rc < 0 ? rc : wf_pickle_make_room(w);
+}
+
 static int enter_batch(struct pickle_writer *w, struct pickle_frame f)
 {
 	if (wf_pickle_is_filled(w, f.ref)) {
@@ -90,7 +132,11 @@ int wf_pickle_leave_batch(struct pickle_writer *w, const struct pickle_frame *f)
 
 int wf_pickle_push_batch(struct pickle_writer *w, wf_ref container, bool own)
 {
-	uint32_t total = container ? wf_pickle_count_live(w->out.g, container) : 0;
+	uint32_t total = 0;
+
+	if (container)
+		total = wf_pickle_is_made(w, container) ? w->out.hooks->made.count
+							: wf_pickle_count_live(w->out.g, container);
 
 	if (total == 0)
 		return 0;

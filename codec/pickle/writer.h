@@ -48,6 +48,7 @@ struct pickle_writer {
 	bool traced;
 	uint64_t trace;
 	uint64_t looked_for;    /* frames, for the trace */
+	struct wf_item item;    /* of the dict whose items are made, the last one */
 	unsigned char *entered; /* by ref, a bit: writing has begun; for lists and dicts: and has not ended */
 };
 
@@ -64,8 +65,13 @@ int wf_pickle_enter(struct pickle_writer *w, struct pickle_frame f, uint32_t par
 bool wf_pickle_is_entered(const struct pickle_writer *w, wf_ref r);
 /* A list or a dict, which is memoised before it is filled. */
 bool wf_pickle_is_filled(const struct pickle_writer *w, wf_ref r);
-/* Elements or items to be written: a removed item of a dict is none. */
+/* Elements or items that are there: a removed item of a dict is none. */
 uint32_t wf_pickle_count_live(const struct wf_graph *g, wf_ref r);
+/* Room for what is known of each object, nothing at first: again when the graph has grown. -ENOMEM. */
+int wf_pickle_make_room(struct pickle_writer *w);
+/* Whether the items of the dict are made as they are written; and makes the next one into w->item. */
+bool wf_pickle_is_made(const struct pickle_writer *w, wf_ref dict);
+int wf_pickle_make_item(struct pickle_writer *w, uint32_t i);
 /* A frame for what a container holds, unless that is nothing; container may be WF_NIL. */
 int wf_pickle_push_batch(struct pickle_writer *w, wf_ref container, bool own);
 int wf_pickle_leave_batch(struct pickle_writer *w, const struct pickle_frame *f);

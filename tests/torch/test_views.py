@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import sys
 import zipfile
 
 import numpy as np
@@ -204,6 +205,32 @@ def check_npz(w):
     ok(zipfile.ZipFile(out).read("n.npy") == buffer.getvalue() and zipfile.ZipFile(out).testzip() is None, "  each as np.save writes it")
 
 
+def peak(*words):
+    """The most memory that a program held, in bytes. A child of this one would be charged what this one holds."""
+    p = run(sys.executable, "-ISc", "import os, sys; p = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]); w = os.wait4(p, 0)\n"
+            "print('\\n', 1 << 40 if w[1] else w[2].ru_maxrss * 1024)", *words)
+    return int(p.stdout.split()[-1])
+
+
+def check_memory(w):
+    """What an export holds of each tensor, beside what an opening holds anyway."""
+    n = 20000
+    d = {f"model.layers.{i // 10}.block.{i % 10}.weight": torch.full((4,), i % 100, dtype=torch.int8) for i in range(n)}
+    tie = "model.layers.0.block.0.weight"
+    d.update({"tie": d[tie], "view": d["model.layers.7.block.7.weight"][1:]})
+    torch.save(d, w.file)
+    opened = peak(w.wfctl, "cat", w.file, tie)
+    for kind, most in {"safetensors": 160, "pt": 190, "npz": 130}.items():
+        out = os.path.join(w.dir, "many." + kind)
+        more = peak(w.wfctl, "export", f"--format={kind}", w.file, out) - opened
+        ok(more < (1 << 20) + most * n, f"an export of {n} tensors to {kind} holds less than {most} bytes of each", more)
+    got = torch.load(os.path.join(w.dir, "many.pt"), weights_only=True)
+    ok(list(got) == list(d) and all(torch.equal(got[k], d[k]) for k in d), "  and each of them is there")
+    ok(got["tie"] is got[tie] and got["view"].untyped_storage().data_ptr() == got["model.layers.7.block.7.weight"].data_ptr(),
+       "  tied as it was, and sharing what it shared")
+    ok(zipfile.ZipFile(os.path.join(w.dir, "many.npz")).testzip() is None, "  as in the .npz")
+
+
 def check_shards(w):
     """Split as huggingface_hub does it: in order, full when the next would pass the limit, larger ones alone, ties with the first."""
     d = {f"l{i}.w": torch.full((250,), float(i)) for i in range(10)}
@@ -389,7 +416,7 @@ def check_state_dict_output(w):
 
 
 with World(BUILD) as world:
-    for check in (check_skipped, check_modules, check_sharing, check_npz, check_shards, check_words, check_hostile):
+    for check in (check_skipped, check_modules, check_sharing, check_npz, check_memory, check_shards, check_words, check_hostile):
         check(world)
     for check in (check_npy, check_edits, check_output, check_pickle_output, check_state_dict_output):
         if FUSE:

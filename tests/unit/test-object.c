@@ -533,6 +533,41 @@ static void test_compact(void **state)
 	assert_in_range((wf_graph_bytes(g) - before) / TENSORS, 100, 200);
 }
 
+/* Parts are made and forgotten, over the borders of chunks; what stays, stays as it was. */
+static void test_rewind(void **state)
+{
+	struct wf_graph *g = *state;
+	static char large[3 << 20];
+	wf_graph_share_constants(g);
+	wf_ref first = wf_str(g, "first");
+	uint32_t limit = wf_graph_limit(g);
+	uint64_t bytes = wf_graph_bytes(g);
+	for (int i = 0; i < 200; i++) {
+		const size_t sizes[] = {0, 10, 70000, (1u << 20) - 8, sizeof large};
+		size_t n = sizes[i % 5];
+		memset(large, i, n);
+		wf_ref s = wf_string(g, WF_BYTES, large, n), t = wf_tuple(g, &s, 1);
+		assert_int_equal(wf_element(g, t, 0), s);
+		assert_memory_equal(wf_bytes(g, s, NULL), large, n);
+		assert_int_equal(wf_graph_rewind(g, limit), limit);
+		assert_int_equal(wf_graph_limit(g), limit);
+		assert_int_equal(wf_graph_bytes(g), bytes);
+		assert_int_equal(wf_graph_since(g, limit), WF_NIL);
+	}
+	assert_true(wf_str_equal(g, first, "first"));
+
+	/* a constant, and what grows, keep what came with them */
+	wf_ref shared = wf_global_named(g, "torch", "FloatStorage");
+	uint32_t more = wf_graph_rewind(g, limit);
+	assert_true(more > shared);
+	assert_int_equal(wf_global_named(g, "torch", "FloatStorage"), shared);
+	assert_int_equal(wf_graph_rewind(g, more), more);
+	wf_ref list = wf_list(g);
+	assert_int_equal(wf_list_append(g, list, first), 0);
+	assert_true(wf_graph_rewind(g, more) > list);
+	assert_int_equal(wf_element(g, list, 0), first);
+}
+
 static void test_limit(void **state)
 {
 	struct wf_graph *g = *state;
@@ -567,6 +602,7 @@ int main(void)
 		TEST(test_dedup),
 		TEST(test_walk),
 		TEST(test_compact),
+		TEST(test_rewind),
 		TEST(test_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -469,6 +469,88 @@ static void test_faithful(void **state)
 	}
 }
 
+/* Items that are made as they are written, against the same in a dict: keys, and tuples of which every seventh is one that was there. */
+struct making {
+	struct wf_graph *g;
+	struct wf_buffer *out;
+	uint32_t kept;
+	wf_ref again;
+};
+
+static wf_ref made_key(struct wf_graph *g, uint32_t i)
+{
+	char key[16];
+	snprintf(key, sizeof key, "key %u", i);
+	return wf_str(g, key);
+}
+
+static wf_ref made_value(struct wf_graph *g, uint32_t i)
+{
+	wf_ref items[] = {wf_global_named(g, "torch", i % 2 ? "FloatStorage" : "HalfStorage"), wf_int(g, i)};
+	return wf_tuple(g, items, 2);
+}
+
+static int make_item(void *ctx, uint32_t i, struct wf_item *ret, uint32_t *ret_kept, struct wf_error *err)
+{
+	struct making *m = ctx;
+	m->kept = *ret_kept = wf_graph_rewind(m->g, m->kept);
+	ret->key = made_key(m->g, i);
+	bool again = i % 7 == 0 && m->again != WF_NIL;
+	ret->value = again ? m->again : made_value(m->g, i);
+	if (i % 7 == 0 && !again) {
+		m->again = ret->value;
+		m->kept = wf_graph_limit(m->g);
+	}
+	return i == 70000 ? wf_fail(err, -EIO, "no more") : 0;
+}
+
+static int keep_bytes(void *ctx, const void *data, size_t len)
+{
+	wf_buffer_append(((struct making *)ctx)->out, data, len);
+	return 0;
+}
+
+static void test_made_items(void **state)
+{
+	const uint32_t counts[] = {0, 1, 2, 999, 1000, 1001, 2000, 50000, 70001};
+	for (size_t k = 0; k < COUNT(counts); k++) {
+		struct wf_buffer out = WF_BUFFER_INIT, want = WF_BUFFER_INIT;
+		struct wf_error err = {0};
+		struct wf_graph *g[2];
+		wf_ref root[2], dict[2], again = WF_NIL;
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(wf_graph_new(&g[i]), 0);
+			wf_graph_share_constants(g[i]);
+			wf_ref class = wf_global_named(g[i], "collections", "OrderedDict");
+			root[i] = wf_call(g[i], WF_CALL_REDUCE, class, wf_tuple(g[i], NULL, 0), WF_NIL);
+			dict[i] = wf_dict_target(g[i], root[i]);
+		}
+		for (uint32_t i = 0; i < counts[k]; i++) {
+			wf_ref key = made_key(g[0], i), value = again;
+			if (i % 7 || again == WF_NIL)
+				value = made_value(g[0], i);
+			again = i % 7 ? again : value;
+			assert_int_equal(wf_dict_append(g[0], dict[0], key, value), 0);
+		}
+		struct making m = {.g = g[1], .out = &out, .kept = wf_graph_limit(g[1])};
+		const struct wf_pickle_writer writer = {
+			.write = keep_bytes, .ctx = &m, .made = {make_item, dict[1], counts[k]}};
+		uint64_t bytes = wf_graph_bytes(g[1]);
+		int r = wf_pickle_write(g[1], root[1], &writer, &err);
+		assert_int_equal(r, counts[k] > 70000 ? -EIO : 0);
+		assert_int_equal(wf_graph_bytes(g[1]), bytes);
+		assert_int_equal(wf_pickle_write_buffer(g[0], root[0], NULL, NULL, &want, NULL), 0);
+		if (r == 0) {
+			assert_int_equal(out.len, want.len);
+			assert_memory_equal(out.data, want.data, want.len);
+		}
+		wf_graph_free(g[0]);
+		wf_graph_free(g[1]);
+		wf_buffer_free(&out);
+		wf_buffer_free(&want);
+	}
+}
+
 static void test_lossy(void **state)
 {
 	struct wf_buffer out = WF_BUFFER_INIT;
@@ -488,7 +570,7 @@ int main(void)
 		cmocka_unit_test(test_repeats),         cmocka_unit_test(test_deep),
 		cmocka_unit_test(test_doubling),        cmocka_unit_test(test_long_strings),
 		cmocka_unit_test(test_edited),          cmocka_unit_test(test_lossy),
-		cmocka_unit_test(test_faithful),
+		cmocka_unit_test(test_faithful),        cmocka_unit_test(test_made_items),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
