@@ -21,7 +21,8 @@ void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w); /* to 
 bool wf_edit_takes_line(struct wf_checkpoint *ck, wf_ino ino);            /* a line of text may be new content there */
 
 /* edit/copy.c */
-/* A new file with the content of another. -EBUSY while that is written. */
+/* A new file with the content of another. -EBUSY while that is written. `lock` is let go while bytes are copied: for nothing is changed
+ * before, and commit_lock keeps edits away. */
 int wf_edit_copy(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *name, wf_ino *ret);
 
 /* edit/make.c: what a link and the replay of its record do, where there are ties */
