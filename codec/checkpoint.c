@@ -17,8 +17,6 @@
 #include "codec/bytes/hold.h"
 #include "codec/bytes/util.h"
 
-#define BAD_TENSORS_LOGGED 20 /* lines in the log at open; the rest is counted */
-
 /* ---- opening ---- */
 
 /* Before anything opens it, which would wait for somebody at the other end. */
@@ -141,9 +139,11 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 	return r;
 }
 
-/* Tells the log which tensors cannot be read: their names stay, their reads fail. */
+/* Tells the log that tensors cannot be read, in one line: their names stay, their reads fail, each with its reason. */
 static void log_bad_tensors(struct wf_checkpoint *ck)
 {
+	struct wf_buffer first = WF_BUFFER_INIT;
+	char why[512] = "";
 	uint32_t bad = 0;
 	struct wf_tensor t;
 	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
@@ -152,17 +152,17 @@ static void log_bad_tensors(struct wf_checkpoint *ck)
 		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR ||
 		    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) == 0)
 			continue;
-		if (++bad > BAD_TENSORS_LOGGED)
+		if (++bad > 1)
 			continue;
-		struct wf_buffer path = WF_BUFFER_INIT;
-		char text[512];
-		wf_tree_path(ck->tree, ino, &path);
-		wf_log_line(&ck->log, "%s cannot be read: %s", path.data ? path.data : "?",
-			    wf_error_format(&err, text, sizeof text));
-		wf_buffer_free(&path);
+		wf_tree_path(ck->tree, ino, &first);
+		wf_error_format(&err, why, sizeof why);
 	}
-	if (bad > BAD_TENSORS_LOGGED)
-		wf_log_line(&ck->log, "%u more tensors cannot be read", bad - BAD_TENSORS_LOGGED);
+	if (bad == 1)
+		wf_log_line(&ck->log, "%s cannot be read: %s", first.data ? first.data : "?", why);
+	else if (bad > 1)
+		wf_log_line(&ck->log, "%u tensors cannot be read (%s: %s; and so on): wfctl verify lists them", bad,
+			    first.data ? first.data : "?", why);
+	wf_buffer_free(&first);
 }
 
 /* Pickles beside the object's that cannot be read: what they hold is shown nowhere. */
@@ -434,4 +434,18 @@ ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *b
 	ssize_t r = wf_checkpoint_read(ck, ino, offset, buf, len);
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
+}
+
+int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
+{
+	struct wf_error err = {0};
+	struct wf_tensor t;
+	char text[512];
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	int r = n && n->type == WF_NODE_TENSOR ? wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) : 0;
+	pthread_rwlock_unlock(&ck->lock);
+	if (r < 0 && err.code)
+		wf_buffer_puts(ret, wf_error_format(&err, text, sizeof text));
+	return r == 0 || !err.code ? -ENODATA : wf_buffer_status(ret);
 }

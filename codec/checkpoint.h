@@ -107,6 +107,9 @@ int wf_metadata(struct wf_checkpoint *ck, uint32_t *ret);
 /* Returns the bytes read, fewer than len at the end of the file only; -EISDIR; -EINVAL for a link; -ENODATA for a meta tensor, which
  * has no bytes. */
 ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len);
+/* Appends why the bytes of a tensor cannot be read, as far as that was known when it was opened: a file that is missing, a storage of another
+ * size. -ENODATA: nothing is known against it. */
+int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 
 /* ---- sharing: a tensor on a device that other processes can map ---- */
 /* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. false for every other node. */

@@ -20,6 +20,7 @@ struct verify {
 	void *ctx;
 	uint64_t done, total;
 	uint32_t faults;
+	uint32_t untold, bad_tensors; /* bad records of a directory, of which its tensors tell, and how many did */
 	unsigned char *chunk;
 };
 
@@ -95,6 +96,7 @@ static void check_record(struct verify *v, uint32_t i)
 static int check_tensor(void *ctx, const struct wf_tensor_row *row)
 {
 	struct verify *v = ctx;
+	v->bad_tensors += row->error != 0;
 	if (row->error)
 		report(v, true, "%s: %s", row->path, row->error_text);
 	return 0;
@@ -115,6 +117,12 @@ static void second_opinion(struct verify *v)
 	zip_error_fini(&error);
 }
 
+/* A file that is missing costs all its tensors: each has one line, with its key and the file. */
+static bool is_told_later(const struct wf_container *c, uint32_t record)
+{
+	return wf_container_is_directory(c) && wf_container_record(c, record)->bad != 0;
+}
+
 int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, const char *line),
 	      void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes), void *ctx)
 {
@@ -126,10 +134,13 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 	for (uint32_t i = 0; i < n; i++)
 		v.total += wf_container_record(ck->container, i)->size_bytes;
 	for (uint32_t i = 0; i < n; i++)
-		check_record(&v, i);
+		if (is_told_later(ck->container, i))
+			v.untold++;
+		else
+			check_record(&v, i);
 	for (uint32_t i = 0; i < wf_storages_count(ck->storages); i++) {
 		const struct wf_storage *s = wf_storage_get(ck->storages, i);
-		if (s->bad)
+		if (s->bad && (s->record == WF_NO_RECORD || !is_told_later(ck->container, s->record)))
 			report(&v, true, "storage %s: %s", wf_storage_key(ck->storages, i),
 			       wf_storage_problem(ck->storages, i));
 	}
@@ -145,6 +156,9 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 		second_opinion(&v);
 	pthread_rwlock_unlock(&ck->lock);
 	wf_each_tensor(ck, check_tensor, &v);
+	for (uint32_t i = 0; v.untold > v.bad_tensors && i < n; i++)
+		if (is_told_later(ck->container, i))
+			check_record(&v, i);
 	free(v.chunk);
 	return v.faults ? -EUCLEAN : 0;
 }

@@ -29,12 +29,15 @@ static void path_of(struct fs *fs, fuse_ino_t ino, struct wf_buffer *path)
 
 static void tell(struct fs *fs, fuse_ino_t ino, int error)
 {
-	struct wf_buffer path = WF_BUFFER_INIT;
+	struct wf_buffer path = WF_BUFFER_INIT, why = WF_BUFFER_INIT;
 	if (!is_news(fs, ino, error))
 		return;
 	path_of(fs, ino, &path);
-	fs_log(fs, LOG_WARNING, "%s: %s", path.len ? path.data : "/", strerror(-error));
+	bool known = !fs_is_control(ino) && wf_why_unread(fs->checkpoint, (uint32_t)ino, &why) == 0;
+	fs_log(fs, LOG_WARNING, "%s: %s%s%s", path.len ? path.data : "/", strerror(-error), known ? ": " : "",
+	       known ? why.data : "");
 	wf_buffer_free(&path);
+	wf_buffer_free(&why);
 }
 
 int fs_errno(struct fs *fs, fuse_ino_t ino, int error)

@@ -217,9 +217,9 @@ static int check_unread(const struct wf_shard_plan *p, struct wf_error *err)
 		return 0;
 	return wf_fail(
 		err, -EIO,
-		"%.200s cannot be read (%s), and would have to be written again: what it holds is not renamed, changed, or "
-		"removed but for all of it at once",
-		p->old->name, strerror(-p->old->bad));
+		"%.250s, and would have to be written again: what it holds is not renamed or changed, and removed only if "
+		"all of it is, for the index names everything in a shard",
+		p->old->why);
 }
 
 /* The keys of each shard as the index and the files have them now. */

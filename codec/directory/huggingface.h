@@ -24,7 +24,8 @@ struct wf_shard {
 	uint64_t start;        /* in the space */
 	uint32_t first_record; /* of its records, which follow each other */
 	uint32_t record_count;
-	int bad; /* why it could not be read: a negative errno */
+	int bad;         /* it could not be read: a negative errno */
+	const char *why; /* then: a sentence with its name */
 	bool safetensors;
 	uint64_t header_bytes; /* of safetensors */
 	wf_ref root;           /* torch.save's: the mapping as it stands in the shard */

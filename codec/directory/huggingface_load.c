@@ -214,6 +214,7 @@ static int load_archive(struct hf_loading *l, struct wf_source *file, int *ret_b
 static void note_bad(struct hf_shard *s, int code, const struct wf_error *why)
 {
 	s->shown.bad = code;
+	s->shown.why = s->why;
 	if (code == -EIO && strstr(why->text, s->shown.name))
 		snprintf(s->why, sizeof s->why, "%s", why->text);
 	else

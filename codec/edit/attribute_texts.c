@@ -220,7 +220,12 @@ static int get_key(const struct subject *s, struct wf_buffer *out)
 
 static const struct {
 	const char *name;
-	enum { ANYTHING, TENSORS, ARRAYS } of; /* ARRAYS: of objects, too */
+	enum {
+		ANYTHING,
+		TENSORS,
+		ARRAYS,
+		STORED
+	} of; /* ARRAYS: of objects, too; STORED: of tensors that cannot be read, too */
 	int (*get)(const struct subject *s, struct wf_buffer *out);
 } attributes[] = {
 	{"user.torch.dtype", ARRAYS, get_dtype},
@@ -234,7 +239,7 @@ static const struct {
 	{"user.torch.class", ANYTHING, get_class},
 	{"user.torch.key", ANYTHING, get_key},
 	{"user.torch.file_offset", TENSORS, get_file_offset},
-	{"user.torch.shard", TENSORS, get_shard},
+	{"user.torch.shard", STORED, get_shard},
 	{"user.torch.qscheme", TENSORS, get_qscheme},
 	{"user.torch.scale", TENSORS, get_scale},
 	{"user.torch.zero_point", TENSORS, get_zero_point},
@@ -243,7 +248,8 @@ static const struct {
 
 static bool has(const struct subject *s, size_t i)
 {
-	return attributes[i].of == ANYTHING || s->is_tensor || (attributes[i].of == ARRAYS && s->is_objects);
+	return attributes[i].of == ANYTHING || s->is_tensor || (attributes[i].of == ARRAYS && s->is_objects) ||
+	       (attributes[i].of == STORED && s->node->type == WF_NODE_TENSOR);
 }
 
 static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
@@ -253,6 +259,7 @@ static int subject_of(struct wf_checkpoint *ck, wf_ino ino, struct subject *s)
 	s->node = wf_tree_node(ck->tree, ino);
 	if (!s->node)
 		return -ENOENT;
+	s->t.storage = WF_NO_STORAGE;
 	s->is_tensor = s->node->type == WF_NODE_TENSOR &&
 		       (wf_tensor_decode(ck->graph, ck->storages, s->node->object, &s->t, NULL) == 0 ||
 			(ck->edits && wf_edits_is_pending(ck, ino)));

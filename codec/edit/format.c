@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/container/safetensors_head.h"
+#include "codec/directory/huggingface.h"
 #include "codec/edit/inner.h"
 #include "codec/tensor/storage_nested.h"
 #include "codec/value/names.h"
@@ -49,10 +50,25 @@ int wf_edit_check_directory(struct wf_checkpoint *ck, wf_ino dir)
 					    "links (a name may have dots: encoder.weight)");
 }
 
+/* The shard that the object's bytes are in, where that cannot be read; else NULL. */
+static const struct wf_shard *lost_shard(const struct wf_checkpoint *ck, wf_ref object)
+{
+	struct wf_tensor t = {.storage = WF_NO_STORAGE};
+	if (wf_container_kind_of(ck->container) != WF_CONTAINER_HUGGINGFACE || !wf_is_tensor(ck->graph, object))
+		return NULL;
+	wf_tensor_decode(ck->graph, ck->storages, object, &t, NULL);
+	const struct wf_storage *s = wf_storage_get(ck->storages, t.storage);
+	if (!s || s->record == WF_NO_RECORD)
+		return NULL;
+	const struct wf_shard *shard =
+		wf_huggingface_shard(ck->container, wf_huggingface_shard_of(ck->container, s->record));
+	return shard->bad ? shard : NULL;
+}
+
 int wf_edit_check_object(struct wf_checkpoint *ck, wf_ino dir, wf_ref object)
 {
 	struct wf_tensor t;
-	if (is_free(ck, dir))
+	if (is_free(ck, dir) || lost_shard(ck, object)) /* such a tensor was one of this format's before */
 		return 0;
 	bool text = wf_is(ck->graph, object, WF_STR);
 	if (wf_edit_in_metadata(ck, dir))
@@ -114,6 +130,12 @@ int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *na
 		return wf_edit_check_object(ck, p.dir, example);
 	const char *what = unsaid(ck, ino, name, value), *format = what ? plain_format(ck) : NULL;
 	return format ? wf_refuse(ck, -EINVAL, "a %s does not say %s", format, what) : 0;
+}
+
+int wf_edit_check_shard(struct wf_checkpoint *ck, wf_ref object, wf_ino dir)
+{
+	const struct wf_shard *s = ck->edits->replaying || wf_edit_is_scratch(ck, dir) ? NULL : lost_shard(ck, object);
+	return s ? wf_refuse(ck, -EIO, "%s, and the names of what it holds stand in it, too", s->why) : 0;
 }
 
 void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w)

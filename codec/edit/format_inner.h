@@ -12,6 +12,8 @@ bool wf_edit_in_metadata(const struct wf_checkpoint *ck, wf_ino dir); /* it is t
 int wf_edit_check_key(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref *key); /* makes a text of it */
 int wf_edit_check_directory(struct wf_checkpoint *ck, wf_ino dir); /* a new directory, or a symbolic link, there */
 int wf_edit_check_object(struct wf_checkpoint *ck, wf_ino dir, wf_ref object);
+/* A tensor gets another name, or one more, in dir. -EIO: it is in a shard that cannot be read, and so cannot be written with that name. */
+int wf_edit_check_shard(struct wf_checkpoint *ck, wf_ref object, wf_ino dir);
 int wf_edit_check_type(struct wf_checkpoint *ck, const struct wf_tensor *t);
 int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
 /* How much of a text that is written into the metadata is the value: a line ends before its newline, unless the old value had one, too.

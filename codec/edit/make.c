@@ -134,6 +134,8 @@ int wf_apply_link(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = wf_edit_room_for(ck, dir, name, WF_NIL, &to, &key);
+	if (r == 0)
+		r = wf_edit_check_shard(ck, wf_tree_node(ck->tree, ino)->object, to);
 	if (r == 0 && !wf_edit_is_scratch(ck, to) && wf_edit_leads_away(ck, ino))
 		r = -EPERM;
 	struct wf_buffer *b = wf_edit_payload(ck);

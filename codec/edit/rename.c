@@ -252,6 +252,15 @@ static int check_kinds(struct wf_checkpoint *ck, const struct move *m, bool exch
 	return r == -EINVAL ? -EPERM : r; /* of rename(2) that is a directory that moves into itself */
 }
 
+/* What comes back from a scratch name has its old one again, as a rule. */
+static int check_shards(struct wf_checkpoint *ck, const struct move *m, bool exchanges)
+{
+	int r = m->is_dir || wf_edit_is_scratch(ck, m->from.dir)
+			? 0
+			: wf_edit_check_shard(ck, wf_edit_entry(ck, &m->from)->value, m->to);
+	return r == 0 && exchanges ? wf_edit_check_shard(ck, wf_edit_entry(ck, m->onto)->value, m->from.dir) : r;
+}
+
 /* heir: of a replay, whose file was judged; NULL: it is found out. */
 int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ino new_dir, const char *new_name,
 		    unsigned int flags, const bool *heir)
@@ -278,6 +287,8 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		r = destination(ck, &from, new_dir, &m);
 	if (r == 0)
 		r = check_kinds(ck, &m, exchanges);
+	if (r == 0)
+		r = check_shards(ck, &m, exchanges);
 	if (r == 0 && (wf_edit_pending_at(ck, from.dir) || wf_edit_pending_at(ck, m.to)))
 		r = wf_edit_check_names(ck);
 	if (r < 0)

@@ -113,6 +113,23 @@ static int reserve(struct wf_storages *ss)
 
 /* ---- building the table ---- */
 
+/* In a checkpoint of several files a record is called by a number: of the one file that it stands in the text has the name. */
+static void explain_record(struct wf_storages *ss, uint32_t i, const struct wf_record *record)
+{
+	const struct wf_container *c = ss->container;
+	struct wf_error why = {0};
+	uint64_t at;
+	wf_container_locate(c, ss->all[i].record, &at, &why);
+	const char *file = wf_container_shard(c, ss->all[i].record, 0);
+	bool one = file && !wf_container_shard(c, ss->all[i].record, 1);
+	if (!wf_container_is_directory(c))
+		wf_storage_problem_is(ss, i, record->bad, "record %.80s: %.160s", record->name, why.text);
+	else if (one && !strstr(why.text, file))
+		wf_storage_problem_is(ss, i, record->bad, "%.80s: %.160s", file, why.text);
+	else
+		wf_storage_problem_is(ss, i, record->bad, "%.250s", why.text);
+}
+
 /* Holds a storage against the record that should have its bytes. */
 static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, const char *key, size_t key_len)
 {
@@ -127,10 +144,7 @@ static void attach_record(struct wf_storages *ss, uint32_t i, uint32_t index, co
 	}
 	s->base_bytes = record->size_bytes;
 	if (record->bad) {
-		struct wf_error why = {0};
-		uint64_t at;
-		wf_container_locate(ss->container, s->record, &at, &why);
-		wf_storage_problem_is(ss, i, record->bad, "record %.80s: %.160s", record->name, why.text);
+		explain_record(ss, i, record);
 	} else if (record->size_bytes != s->size_bytes) {
 		wf_storage_problem_is(ss, i, -EUCLEAN, "record %.80s holds %" PRIu64 " bytes, its storage %" PRIu64,
 				      record->name, record->size_bytes, s->size_bytes);

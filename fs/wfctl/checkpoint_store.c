@@ -237,9 +237,22 @@ static int c_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 	return r;
 }
 
+static void explain_read(struct wfctl_store *s, uint32_t ino, int code)
+{
+	struct wf_buffer why = WF_BUFFER_INIT;
+	if (wf_why_unread(s->ck, ino, &why) == 0) {
+		snprintf(s->reason, sizeof s->reason, "%s", why.data);
+		s->reason_code = code;
+	}
+	wf_buffer_free(&why);
+}
+
 static ssize_t c_read(struct wfctl_file *f, uint64_t offset, void *buf, size_t len)
 {
-	return wf_read(f->store->ck, f->ino, offset, buf, len);
+	ssize_t n = wf_read(f->store->ck, f->ino, offset, buf, len);
+	if (n < 0)
+		explain_read(f->store, f->ino, (int)n);
+	return n;
 }
 
 static int c_write(struct wfctl_file *f, uint64_t offset, const void *buf, size_t len)

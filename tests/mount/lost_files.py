@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Files of a checkpoint in several that are not there, of every kind of such a checkpoint: the verbs that do not touch their tensors work, and say it in
+one line; the others name tensor and file.
+
+Usage: lost_files.py BUILD_DIR. Prints TAP; what needs /dev/fuse is skipped without it.
+"""
+import errno
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+import flatfile
+from kit import done, floats, ok, read, run, same, skip, write
+from minicheckpoint import Tensor, save
+
+BUILD = os.path.abspath(sys.argv[1])
+WEIGHTFS, WFCTL = (os.path.join(BUILD, "fs", name) for name in ("weightfs", "wfctl"))
+FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
+FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "files")
+TOP = tempfile.mkdtemp(prefix="weightfs-lost-")
+
+
+def wfctl(*words):
+    return run(WFCTL, *words)
+
+
+def shards(kind, count, gone):
+    """Two tensors a shard; those of the numbers in gone are not there."""
+    directory, weight_map = tempfile.mkdtemp(dir=TOP), {}
+    base = "model.safetensors" if kind == "safetensors" else "pytorch_model.bin"
+    for i in range(count):
+        name = base.replace(".", f"-{i:05d}.", 1)
+        weight_map.update({f"k{i}.a": name, f"k{i}.b": name})
+        if i in gone:
+            continue
+        if kind == "safetensors":
+            flatfile.make(f"{directory}/{name}", {f"k{i}.{c}": ("F32", [2], floats(2, i)) for c in "ab"}, {"format": "pt"})
+        else:
+            save(f"{directory}/{name}", {f"k{i}.{c}": Tensor("float32", (2,), floats(2, i)) for c in "ab"})
+    write(f"{directory}/{base}.index.json", json.dumps({"metadata": {"total_size": 16 * count}, "weight_map": weight_map}).encode())
+    return directory
+
+
+def fixture(name, gone):
+    directory = tempfile.mkdtemp(dir=TOP)
+    shutil.copytree(os.path.join(FIXTURES, name), directory, dirs_exist_ok=True)
+    os.unlink(os.path.join(directory, gone))
+    return directory
+
+
+# name: directory, a key that is there and one that is not, what the reason names
+KINDS = {
+    "safetensors": (shards("safetensors", 3, {1}), "k0.a", "k1.a", "model-00001.safetensors"),
+    "bin": (shards("bin", 3, {1}), "k0.a", "k1.a", "pytorch_model-00001.bin"),
+    "a thousand": (shards("safetensors", 1001, set(range(1, 1001))), "k0.a", "k7.a", "model-00007.safetensors"),
+    "distributed": (fixture("dcp/fsdp-3", "__2_0.distcp"), None, None, "__2_0.distcp"),
+    "DeepSpeed": (fixture("zero/stage2-bf16", "global_step3/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"), None, None, "rank 1"),
+}
+
+
+def check_verbs(kind, directory, good, bad, file):
+    rows = {row["path"]: row for row in map(json.loads, wfctl("ls", "--json", directory).stdout.splitlines())}
+    lost = [k for k, row in rows.items() if "error" in row]
+    bad, good = bad or lost[0], good or next(k for k in rows if k not in lost)
+    same((len(lost) > 1, file in rows[bad]["error"]), (True, True), f"{kind}: the rows of what is lost name the file")
+    read_only = kind == "DeepSpeed"
+    out = os.path.join(TOP, "out.safetensors")
+    note = re.compile(r"wfctl: [0-9]+ tensors cannot be read \(.*; and so on\): wfctl verify lists them")
+    for words, status, says in (
+            (("ls",), 1, "not every tensor can be read"), (("ls", good), 0, ""), (("ls", bad), 1, "not every tensor can be read"), (("status",), 0, ""),
+            (("cat", good), 0, ""), (("cat", bad), 1, f"{bad}: "), (("cat", "--raw", bad), 1, f"{bad}: "), (("attr", good, "shape"), 0, ""), (("attr", bad), 0, ""),
+            (("export", "--prefix=", out), 1, "have no place"), (("export", "--prefix=", "--skip", out), 0, "left out"),
+            (("cp", bad, "new"), 1, "read-only" if read_only else f"{bad}: not copied: "), (("set", bad, "--file", "/dev/null"), 1, "read-only" if read_only else f"{bad}: "),
+            (("cp", good, "new"), 1 if read_only else 0, "read-only" if read_only else ""), (("mv", good, "moved"), 1 if read_only else 0, "read-only" if read_only else "")):
+        copy = os.path.join(TOP, "copy")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(directory, copy)
+        if os.path.exists(out):
+            os.unlink(out)
+        r = wfctl(words[0], *(w for w in words[1:] if w.startswith("--prefix") or w == "--skip"), copy, *(w for w in words[1:] if not w.startswith("--prefix") and w != "--skip"))
+        lines = r.stderr.splitlines()
+        told = [line for line in lines if note.fullmatch(line)]
+        rest = [line for line in lines if line not in told]
+        good_words = not says or (rest and says in rest[-1] and (status == 0 or words[0] not in ("cat", "cp") or read_only or file in rest[-1]))
+        ok(r.returncode == status and len(told) <= 1 and len(rest) <= (1 if says else 0) and good_words, f"{kind}: {' '.join(words[:2])}: one line about all that is lost", r)
+    r = wfctl("verify", directory)
+    named = [line for line in r.stderr.splitlines() if any(f": {k}: " in line for k in lost)]
+    ok(r.returncode == 1 and len(named) == len(lost) and len(r.stderr.splitlines()) <= len(lost) + 2, f"{kind}: verify has one line for each tensor", r.stderr[-600:])
+
+
+def check_names(kind, directory, good, bad, file):
+    """The names of a shard stand in it: none of them changes without it. They can go, all at once."""
+    index = next(f for f in os.listdir(directory) if f.endswith(".index.json"))
+    before = read(os.path.join(directory, index))
+    r = wfctl("attr", directory, bad, "shard")
+    same((r.returncode, r.stdout.strip()), (0, file), f"{kind}: user.torch.shard names the file that is missing")
+    for words, says in ((("mv", bad, "new"), f"{bad}: not moved: the file {file} is missing"), (("mv", bad, bad[:-1] + "b"), "not moved: "),
+                        (("rename", f"s/^{bad[:-2]}/x/"), "not renamed: "), (("rm", bad), "removed only if all of it is"),
+                        *([(("ln", bad, "tie"), f"the file {file} is missing")] if kind == "bin" else [])):
+        r = wfctl(words[0], directory, *words[1:])
+        ok(r.returncode == 1 and says in r.stderr.splitlines()[-1] and read(os.path.join(directory, index)) == before and not os.path.exists(directory + ".weightfs"),
+           f"{kind}: {' '.join(words)} is refused with the file", r)
+    if FUSE:
+        mnt = tempfile.mkdtemp(dir=TOP)
+        r = run(WEIGHTFS, directory, mnt)
+        try:
+            codes = {}
+            for name, call in (("rename", lambda: os.rename(f"{mnt}/{bad}", f"{mnt}/new")), ("read", lambda: read(f"{mnt}/{bad}")),
+                               ("scratch", lambda: os.rename(f"{mnt}/{bad}", f"{mnt}/{bad}~")), ("back", lambda: os.rename(f"{mnt}/{bad}~", f"{mnt}/{bad}"))):
+                try:
+                    call()
+                    codes[name] = 0
+                except OSError as e:
+                    codes[name] = e.errno
+            same(codes, {"rename": errno.EIO, "read": errno.EIO, "scratch": 0, "back": 0}, f"{kind}: a rename on a mount is refused at once")
+            log = read(f"{mnt}/.weightfs/log").decode()
+            ok(f"{bad}: Input/output error: the file {file} is missing" in log and "the names of what it holds stand in it" in log, f"{kind}: .weightfs/log has the reasons", log)
+            r = wfctl("commit", mnt)
+            ok(r.returncode == 0, f"{kind}: what was moved away and back is no edit", r)
+        finally:
+            run("fusermount3", "-u", mnt)
+    r = wfctl("rm", directory, bad, bad[:-1] + "b")
+    left = json.loads(read(os.path.join(directory, index)))["weight_map"]
+    ok(r.returncode == 0 and bad not in left and file not in left.values(), f"{kind}: all that a missing shard holds can be removed", r)
+
+
+for name, what in KINDS.items():
+    check_verbs(name, *what)
+    if name in ("safetensors", "bin", "a thousand"):
+        check_names(name, *what)
+if not FUSE:
+    skip("mounts", "no /dev/fuse")
+shutil.rmtree(TOP)
+done()
