@@ -2,6 +2,7 @@
 """What the tests of the mount share: TAP lines, running programs, a mount that is gone at the end, checkpoints to mount."""
 import atexit
 import json
+import multiprocessing
 import os
 import select
 import shutil
@@ -42,6 +43,35 @@ def read(path):
 def write(path, content):
     with open(path, "wb") as f:
         f.write(content)
+
+
+def memory():
+    """A place for many small files whose durability nobody tests, where an fsync takes no time; None, the usual one, where there is none."""
+    try:
+        st = os.statvfs("/dev/shm")
+        return "/dev/shm" if st.f_bavail * st.f_frsize > 32 << 20 and os.access("/dev/shm", os.W_OK) else None
+    except OSError:
+        return None
+
+
+_work = None
+
+
+def _one(i):
+    call, items = _work
+    try:
+        return items[i], call(items[i]), None
+    except Exception as e:
+        return items[i], None, str(e) or repr(e)
+
+
+def side_by_side(call, items, processes=6):
+    """A list of (item, what the call returned, None or why it failed). In processes of their own, which wait for programs and for the disk
+    most of the time: with threads, a program that another thread starts holds this one's open files for a moment."""
+    global _work
+    _work = call, list(items)
+    with multiprocessing.get_context("fork").Pool(min(processes, len(_work[1]) or 1)) as pool:
+        return pool.map(_one, range(len(_work[1])), chunksize=1)
 
 
 def floats(n, start=0.0):
