@@ -240,12 +240,15 @@ static bool is_own_file(const char *name)
 	return digits > 0 && strcmp(name + 4 + digits, ".distcp") == 0;
 }
 
-void wf_dcp_remove_unused(const struct wf_container *written)
+int wf_dcp_remove_unused(const struct wf_container *written)
 {
 	DIR *directory = opendir(wf_dcp_directory(written));
+	int r = directory ? 0 : -errno;
 	for (const struct dirent *e = directory ? readdir(directory) : NULL; e; e = readdir(directory))
-		if (is_own_file(e->d_name) && !wf_dcp_has_file(written, e->d_name))
-			unlinkat(dirfd(directory), e->d_name, 0);
+		if (is_own_file(e->d_name) && !wf_dcp_has_file(written, e->d_name) &&
+		    unlinkat(dirfd(directory), e->d_name, 0) < 0)
+			r = -errno;
 	if (directory)
 		closedir(directory);
+	return r;
 }

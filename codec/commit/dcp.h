@@ -29,6 +29,7 @@ int wf_dcp_plan_check(struct wf_dcp_plan *p, int fd, struct wf_error *err);
 int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err);
 /* The name was taken: the slice file stays. */
 void wf_dcp_plan_keep_file(struct wf_dcp_plan *p);
-/* Removes slice files that earlier commits made, and of which the metadata name none any more. */
-void wf_dcp_remove_unused(const struct wf_container *written);
+/* Removes slice files that earlier commits made, and of which the metadata name none any more. 0, or the error of one that is still
+ * there: the next commit tries again. */
+int wf_dcp_remove_unused(const struct wf_container *written);
 void wf_dcp_plan_free(struct wf_dcp_plan *p); /* accepts NULL */

@@ -78,8 +78,13 @@ bool wf_commit_open_directory(struct wf_commit_run *c)
 		memset(c->records, 0xff, n * sizeof *c->records);
 		r = wf_dcp_plan_adopt(c->dcp, c->container, c->records, c->err);
 	}
-	if (r == 0)
-		wf_dcp_remove_unused(c->container);
+	int left = r == 0 ? wf_dcp_remove_unused(c->container) : 0;
+	if (left < 0)
+		wf_log_line(
+			&ck->log,
+			"a slice file is no part of the checkpoint any more and cannot be removed: %s; the next commit "
+			"tries again",
+			strerror(-left));
 	if (r < 0) {
 		ck->writable = false;
 		wf_log_line(
