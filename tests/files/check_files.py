@@ -13,10 +13,15 @@ import subprocess
 import sys
 import tempfile
 
-import crafted
-from compare import compare
-
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.dirname(HERE))
+
+import crafted  # noqa: E402
+from compare import compare  # noqa: E402
+from parallel import side_by_side  # noqa: E402
+
+with open(os.path.join(HERE, "torch", "manifest.json")) as _file:
+    MANIFEST = json.load(_file)
 BUILD, NAMES = sys.argv[1], sys.argv[2:]
 SECONDS = 20           # for one command on one file; most take a few milliseconds
 PEAK_BYTES = 300 << 20  # resident, for files that are bombs
@@ -199,24 +204,25 @@ def check_opens(file, case, mnt):
     return problems
 
 
-def main():
+def check(job):
+    """What is wrong with one file. job: the folder that it stands in, None of one that is made; and its name."""
+    folder, name = job
     with tempfile.TemporaryDirectory(prefix="weightfs-files-") as work:
-        mnt = os.path.join(work, "mnt")
+        mnt, file = os.path.join(work, "mnt"), os.path.join(work, name)
         os.mkdir(mnt)
-        with open(os.path.join(HERE, "torch", "manifest.json")) as f:
-            manifest = json.load(f)
-        for name, told in manifest.items():
-            if not NAMES or name in NAMES:
-                report(name, check_good(os.path.join(HERE, "torch"), name, told, mnt))
-        for name, case in crafted.CASES.items():
-            if NAMES and name not in NAMES:
-                continue
-            file = os.path.join(work, name)
-            with open(file, "wb") as f:
-                f.write(case.make())
-            check = {"good": check_opens, "damaged": check_damaged}.get(case.verdict)
-            report(name, check(file, case, mnt) if check else check_refused(file, case.words, mnt))
-            os.unlink(file)
+        if folder:
+            return check_good(folder, name, MANIFEST[name], mnt)
+        case = crafted.CASES[name]
+        with open(file, "wb") as f:
+            f.write(case.make())
+        by_verdict = {"good": check_opens, "damaged": check_damaged}.get(case.verdict)
+        return by_verdict(file, case, mnt) if by_verdict else check_refused(file, case.words, mnt)
+
+
+def main():
+    jobs = [(os.path.join(HERE, "torch"), name) for name in MANIFEST] + [(None, name) for name in crafted.CASES]
+    for (_, name), problems, error in side_by_side(check, [job for job in jobs if not NAMES or job[1] in NAMES], 4):
+        report(name, [error] if error else problems)
     print(f"1..{count}")
     sys.exit(1 if failures else 0)
 

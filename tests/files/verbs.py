@@ -24,6 +24,7 @@ build, die_at = map(os.path.abspath, sys.argv[1:3])
 WFCTL = os.path.join(build, "fs", "wfctl")
 
 sys.path.insert(0, os.path.join(HERE, ".."))
+from parallel import memory as in_memory, side_by_side  # noqa: E402
 from tap import done, ok, without_fuse  # noqa: E402
 
 without_fuse()
@@ -101,6 +102,11 @@ def told(top, name):
     return r.returncode, r.stdout, cat.stdout
 
 
+def at_each_call(call, calls):
+    """What is wrong, of all of them."""
+    return [line for i, wrong, error in side_by_side(call, range(1, calls + 1)) for line in ([f"call {i}: {error}"] if error else wrong)]
+
+
 def kill_everywhere(base, words):
     """Old or new, at each call; the next run finds nothing in its way."""
     top = os.path.join(base, "w")
@@ -112,10 +118,11 @@ def kill_everywhere(base, words):
         calls = int(f.read())
     new = told(top, name)
     ok(r.returncode == 0 and new != old and calls > 0, f"wfctl {' '.join(words)}: {calls} calls that change something", r.stderr)
-    wrong = []
-    for i in range(1, calls + 1):
+
+    def killed(i):
+        top = os.path.join(base, f"w{i}")
         prepare(top)
-        r = run_in(top, words, f"{i} kill")
+        r, wrong = run_in(top, words, f"{i} kill"), []
         status = run_in(top, ["status", name])
         state = told(top, name)
         again = run_in(top, ["set", "m.pt" if name == "new.pt" else name, "again", "1"])
@@ -124,20 +131,24 @@ def kill_everywhere(base, words):
             wrong.append(f"call {i}: exit {r.returncode}, {'old' if state == old else 'new' if state == new else state}, {again.stderr.decode()}")
         if name != "new.pt" and left:
             wrong.append(f"call {i}: left over after the next run: {left}")
+        return wrong
+    wrong = at_each_call(killed, calls)
     ok(not wrong, f"wfctl {' '.join(words)}: killed at each of them, old or new", "\n".join(wrong))
     if words[0] in ("-f", "new") or "--commit=append" in words:
-        failing(top, words, calls, name, old)
+        failing(base, words, calls, name, old)
 
 
-def failing(top, words, calls, name, old):
+def failing(base, words, calls, name, old):
     """A full disk at each call: exit 1 with the old state, or 0 with the new one."""
-    wrong = []
-    for i in range(1, calls + 1):
+    def failed(i):
+        top = os.path.join(base, f"w{i}")
         prepare(top)
         r = run_in(top, words, f"{i} ENOSPC")
         same = told(top, name) == old
         if r.returncode not in (0, 1) or (r.returncode == 1) != same or run_in(top, ["set", "m.pt", "again", "1"]).returncode != 0:
-            wrong.append(f"call {i}: exit {r.returncode}, {'old' if same else 'other'}: {r.stderr.decode()}")
+            return [f"call {i}: exit {r.returncode}, {'old' if same else 'other'}: {r.stderr.decode()}"]
+        return []
+    wrong = at_each_call(failed, calls)
     ok(not wrong, f"wfctl {' '.join(words)}: each of them fails, and it is all or nothing", "\n".join(wrong))
 
 
@@ -246,8 +257,9 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
         except OSError:
             usable = False
         ok(not usable, "nothing can be mounted here")
-    for words in RUNS:
-        kill_everywhere(base, words)
+    with tempfile.TemporaryDirectory(prefix="weightfs-verbs-", dir=in_memory()) as small:
+        for words in RUNS:
+            kill_everywhere(small, words)
     terminal(base)
     completion(base)
     completion_of_all(base)

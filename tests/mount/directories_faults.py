@@ -99,7 +99,7 @@ def at_each_call(kind, what, failure):
     d, r, calls = edited("0 count", 0)
     old, new = state(base), state(d)
     ok(r.returncode == 0 and new != old and "zero" in new and not directories.left_over(d), f"{kind}: {what}: {calls} calls change files", (r, new))
-    runs = side_by_side(at, range(1, calls + 1))
+    runs = list(side_by_side(at, range(1, calls + 1)))
     wrong = [line for i, result, error in runs for line in (result[0] if result else [f"call {i}: {error}"])]
     told = sum(bool(result and result[1]) for _, result, _ in runs)
     ok(not wrong, f"{kind}: {what}: {failure} at each of them, told {told} times", "\n".join(wrong))

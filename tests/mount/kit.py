@@ -2,7 +2,6 @@
 """What the tests of the mount share: TAP lines, running programs, a mount that is gone at the end, checkpoints to mount."""
 import atexit
 import json
-import multiprocessing
 import os
 import select
 import shutil
@@ -15,6 +14,7 @@ from collections import OrderedDict
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tap  # noqa: E402
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
+from parallel import memory, side_by_side  # noqa: E402, F401
 from tap import need_fuse, ok, same, skip  # noqa: E402, F401
 
 # a daemon in the background has no standard error: what a sanitizer finds goes to files, which done() looks at
@@ -45,35 +45,6 @@ def write(path, content):
         f.write(content)
 
 
-def memory():
-    """A place for many small files whose durability nobody tests, where an fsync takes no time; None, the usual one, where there is none."""
-    try:
-        st = os.statvfs("/dev/shm")
-        return "/dev/shm" if st.f_bavail * st.f_frsize > 32 << 20 and os.access("/dev/shm", os.W_OK) else None
-    except OSError:
-        return None
-
-
-_work = None
-
-
-def _one(i):
-    call, items = _work
-    try:
-        return items[i], call(items[i]), None
-    except Exception as e:
-        return items[i], None, str(e) or repr(e)
-
-
-def side_by_side(call, items, processes=6):
-    """A list of (item, what the call returned, None or why it failed). In processes of their own, which wait for programs and for the disk
-    most of the time: with threads, a program that another thread starts holds this one's open files for a moment."""
-    global _work
-    _work = call, list(items)
-    with multiprocessing.get_context("fork").Pool(min(processes, len(_work[1]) or 1)) as pool:
-        return pool.map(_one, range(len(_work[1])), chunksize=1)
-
-
 def floats(n, start=0.0):
     return struct.pack(f"<{n}f", *(start + i for i in range(n)))
 
@@ -90,12 +61,12 @@ def small_checkpoint(path):
 class World:
     """A private directory with a checkpoint m.pt and an empty mount point; everything is gone afterwards."""
 
-    def __init__(self, build, make=small_checkpoint):
+    def __init__(self, build, make=small_checkpoint, within=None):
         self.weightfs, self.wfctl = (os.path.join(build, "fs", name) for name in ("weightfs", "wfctl"))
-        self.make = make
+        self.make, self.within = make, within
 
     def __enter__(self):
-        self.dir = tempfile.mkdtemp(prefix="weightfs-test-")
+        self.dir = tempfile.mkdtemp(prefix="weightfs-test-", dir=self.within)
         self.file, self.mnt = os.path.join(self.dir, "m.pt"), os.path.join(self.dir, "mnt")
         os.mkdir(self.mnt)
         self.make(self.file)

@@ -9,7 +9,7 @@ import sys
 from collections import OrderedDict
 
 import kit
-from kit import done, floats, need_fuse, ok, read, run, same, write
+from kit import done, floats, memory, need_fuse, ok, read, run, same, side_by_side, write
 from minicheckpoint import Storage, Tensor, save
 
 BUILD = sys.argv[1]
@@ -33,7 +33,7 @@ def checkpoint(path, change=None):
 
 
 def World():
-    return kit.World(BUILD, checkpoint)
+    return kit.World(BUILD, checkpoint, within=memory())
 
 
 EDITS = {
@@ -87,7 +87,7 @@ def tree(mnt):
 
 def expected(change, edit):
     """The same edits made on the other file."""
-    with kit.World(BUILD, lambda path: checkpoint(path, change)) as w:
+    with kit.World(BUILD, lambda path: checkpoint(path, change), within=memory()) as w:
         w.mount()
         try:
             edit(w.mnt)
@@ -111,8 +111,8 @@ def leave(w, edit):
 
 
 def each_edit():
-    for what, (change, conflicts) in CHANGES.items():
-        wrong = []
+    def with_change(what):
+        (change, conflicts), wrong = CHANGES[what], []
         for name, edit in EDITS.items():
             with World() as w:
                 leave(w, edit)
@@ -134,7 +134,9 @@ def each_edit():
                 if tree(w.mnt) != expected(change, edit):
                     wrong.append((name, tree(w.mnt)))
                 w.umount()
-        same(wrong, [], f"{what}: each edit is applied, or none")
+        return wrong
+    for what, wrong, error in side_by_side(with_change, CHANGES):
+        same(error or wrong, [], f"{what}: each edit is applied, or none")
 
 
 def all_or_nothing():

@@ -20,13 +20,13 @@ import tempfile
 import zipfile
 
 import flatfile
-from kit import done, floats, ok, read, run, same, skip, write
+from kit import done, floats, memory, ok, read, run, same, side_by_side, skip, write
 from minicheckpoint import Tensor, save
 
 BUILD, DIE_AT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]) if sys.argv[2:] else None
 WEIGHTFS, WFCTL = (os.path.join(BUILD, "fs", name) for name in ("weightfs", "wfctl"))
 FUSE = os.access("/dev/fuse", os.R_OK | os.W_OK)
-TOP = tempfile.mkdtemp(prefix="weightfs-shards-")
+TOP = tempfile.mkdtemp(prefix="weightfs-shards-", dir=memory() if DIE_AT else None)
 DTYPES = {"F32": ("float32", 4), "I64": ("int64", 8), "U8": ("uint8", 1)}
 
 
@@ -558,13 +558,13 @@ SCRIPT = "mv SET step.0 zero\nrm SET layer.1.weight layer.1.bias step.1\nset SET
 
 
 def wfctl_on(s, words, plan=None):
-    script, env = os.path.join(TOP, "script"), dict(os.environ)
-    write(os.path.join(TOP, "data"), floats(3, 9))
-    write(script, SCRIPT.replace("SET", s.dir).replace("DATA", os.path.join(TOP, "data")).encode())
+    script, data, at, env = s.dir + ".script", s.dir + ".data", s.dir + ".plan", dict(os.environ)
+    write(data, floats(3, 9))
+    write(script, SCRIPT.replace("SET", s.dir).replace("DATA", data).encode())
     words = ["-f", script] if words[0] == "-f" else [words[0], s.dir, *words[1:]]
     if plan:
-        write(os.path.join(TOP, "plan"), plan.encode())
-        env.update(LD_PRELOAD=DIE_AT, DIE_AT=os.path.join(TOP, "plan"))
+        write(at, plan.encode())
+        env.update(LD_PRELOAD=DIE_AT, DIE_AT=at)
     return wfctl(*words, env=env)
 
 
@@ -572,25 +572,26 @@ def uninterrupted(base, words):
     """On a copy: the copy, the run, and how many calls that change a file it made."""
     s = base.copy()
     r = wfctl_on(s, words, "count")
-    with open(os.path.join(TOP, "plan.count")) as f:
+    with open(s.dir + ".plan.count") as f:
         return s, r, int(f.read())
 
 
-def at_each_call(base, words, calls, failure, either, wrong):
-    """Yields for each call that fails the number, the copy, the run and what is there then, which has to be one of `either`."""
-    for i in range(1, calls + 1):
+def at_each_call(base, words, calls, failure, either, check):
+    """What is wrong, of all calls that fail: what is there then has to be one of `either`, and check(number, copy, run, what is there) returns
+    more of it."""
+    def at(i):
         s = base.copy()
         r = wfctl_on(s, words, f"{i} {failure}")
         try:
             state = load(s)
+            wrong = [] if state in either else [f"call {i}: neither old nor new: {list(state)}"]
+            return wrong + check(i, s, r, state)
         except (AssertionError, OSError, KeyError) as e:
-            wrong.append(f"call {i}: torn: {e!r}")
-            continue
-        if state not in either:
-            wrong.append(f"call {i}: neither old nor new: {list(state)}")
-        yield i, s, r, state
-        shutil.rmtree(s.dir)
-        shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
+            return [f"call {i}: torn: {e!r}"]
+        finally:
+            shutil.rmtree(s.dir)
+            shutil.rmtree(s.dir + ".weightfs", ignore_errors=True)
+    return [line for i, lines, error in side_by_side(at, range(1, calls + 1)) for line in ([f"call {i}: {error}"] if error else lines)]
 
 
 def check_killed(kind, words, failure):
@@ -600,8 +601,9 @@ def check_killed(kind, words, failure):
     s, r, calls = uninterrupted(base, words)
     new, what = load(s), f"{kind}: {words[0]}: {failure}"
     ok(r.returncode == 0 and new != old and calls > 10, f"{what}: {calls} calls that change files", r)
-    wrong = []
-    for i, s, r, state in at_each_call(base, words, calls, failure, (old, new), wrong):
+
+    def check(i, s, r, state):
+        wrong = []
         if failure != "kill" and (r.returncode == 0) != (state == new):
             wrong.append(f"call {i}: exit {r.returncode} with {'new' if state == new else 'old'}: {r.stderr.decode()}")
         if failure != "kill" and set(left_over(s)) - {s.dir + ".weightfs"} and "any more" not in r.stderr.decode():
@@ -609,6 +611,8 @@ def check_killed(kind, words, failure):
         again = wfctl("mv", s.dir, "layer.0.weight" if "layer.0.weight" in state else "m.0.weight", "first")
         if again.returncode or [v for k, v in load(s).items()] != list(state.values()) or left_over(s):
             wrong.append(f"call {i}: then {again.stderr.decode()} {left_over(s)}")
+        return wrong
+    wrong = at_each_call(base, words, calls, failure, (old, new), check)
     ok(not wrong, f"{what} at each of them: old or new, and nothing stays behind the next edit", "\n".join(wrong))
 
 
@@ -634,14 +638,16 @@ def check_killed_pending(kind):
     s, r, calls = uninterrupted(base, ["commit"])
     new = load(s)
     ok(r.returncode == 0 and new != old and not left_over(s), f"{kind}: what waits is committed, {calls} calls", r)
-    wrong = []
-    for i, s, _, state in at_each_call(base, ["commit"], calls, "kill", (old, new), wrong):
-        r = wfctl("commit", s.dir)
+
+    def check(i, s, _, state):
+        r, wrong = wfctl("commit", s.dir), []
         if state == old and r.returncode or load(s) != new:
             wrong.append(f"call {i}: then {r.stderr.decode()} {list(load(s))}")
         r = wfctl("mv", s.dir, "zero", "again")
         if r.returncode or left_over(s):
             wrong.append(f"call {i}: at last {r.stderr.decode()} {left_over(s)}")
+        return wrong
+    wrong = at_each_call(base, ["commit"], calls, "kill", (old, new), check)
     ok(not wrong, f"{kind}: killed at each of them: no edit is lost, and nothing stays", "\n".join(wrong))
 
 

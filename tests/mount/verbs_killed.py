@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-from kit import World, done, floats, need_fuse, ok, run, write
+from kit import World, done, floats, memory, need_fuse, ok, run, side_by_side, write
 
 need_fuse()
 BUILD, DIE_AT = map(os.path.abspath, sys.argv[1:3])
@@ -80,8 +80,9 @@ def everywhere(words, failure):
     with open(os.path.join(top, "plan.count")) as f:
         calls = int(f.read())
     ok(r.returncode == 0 and old[1] and not new[1] and old[0] != new[0] and calls > 0, f"{name}: {calls} calls that change something", (r, old, new))
-    wrong = []
-    for i in range(1, calls + 1):
+
+    def at(i):
+        top = os.path.join(w.dir, f"killed-{i}")
         prepare(top)
         r = run_in(top, *words, plan=f"{i} {failure}")
         state = told(top)
@@ -89,11 +90,12 @@ def everywhere(words, failure):
         if failure == "kill" and r.returncode >= 0 and i < calls or failure != "kill" and (r.returncode, state) not in ((0, new), (1, old)):
             problems.append(f"exit {r.returncode} with {'old' if state == old else 'new'} {r.stderr.decode()}")
         problems += committed_after(top, state)
-        wrong += [f"call {i}: {p}" for p in problems]
+        return [f"call {i}: {p}" for p in problems]
+    wrong = [line for i, lines, error in side_by_side(at, range(1, calls + 1)) for line in ([f"call {i}: {error}"] if error else lines)]
     ok(not wrong, f"{name}: {failure} at each of them, all that waits or all that is done", "\n".join(wrong))
 
 
-with World(BUILD) as w:
+with World(BUILD, within=memory()) as w:
     w.mount()
     shutil.copy(f"{w.mnt}/fc.bias", os.path.join(w.dir, "bias"))
     run(w.wfctl, "umount", w.mnt)
