@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Why the bytes of an entry cannot be read, for whoever asks after a read has failed. */
+#include <errno.h>
+
+#include "codec/checkpoint.h"
+#include "codec/edit/state.h"
+
+int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
+{
+	struct wf_error err = {0};
+	struct wf_tensor t;
+	char text[512];
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	int r = n && n->type == WF_NODE_TENSOR ? wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) : 0;
+	pthread_rwlock_unlock(&ck->lock);
+	if (r < 0 && err.code)
+		wf_buffer_puts(ret, wf_error_format(&err, text, sizeof text));
+	return r == 0 || !err.code ? -ENODATA : wf_buffer_status(ret);
+}
