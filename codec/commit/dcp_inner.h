@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The plan of a commit of a distributed checkpoint, between commit/dcp.c, commit/dcp_leaves.c and commit/dcp_slices.c. Nobody else includes it. */
+/* The plan of a commit of a distributed checkpoint, between commit/dcp.c, commit/dcp_leaves.c, commit/dcp_tensors.c and commit/dcp_slices.c. Nobody else includes it. */
 #pragma once
 
 #include "codec/commit/dcp.h"
@@ -61,6 +61,21 @@ struct wf_dcp_plan {
 
 /* commit/dcp_leaves.c: the leaves of the tree in their order. */
 int dcp_find_leaves(struct wf_dcp_plan *p);
+
+/* commit/dcp_tensors.c */
+/* The leaves of tensors so far. */
+struct dcp_tensors {
+	struct wf_map of_object;  /* the first one that is this object */
+	struct wf_map of_storage; /* ... that has this storage */
+};
+
+/* A storage as it was read: nothing was written over it. */
+bool dcp_is_clean(const struct wf_dcp_plan *p, uint32_t storage);
+int dcp_add_storage(struct wf_dcp_plan *p, uint32_t storage);
+/* Fills in the leaf, which has a name, of an object that is a tensor. *ret_tensor: it is an entry as a tensor, or a value that stays; else it is
+ * a value, about which nothing was done. Of one that has other names the first has its slices already. */
+int dcp_take_tensor(struct wf_dcp_plan *p, struct dcp_tensors *known, struct dcp_leaf *leaf, bool *ret_tensor);
+void dcp_tensors_free(struct dcp_tensors *known);
 
 /* commit/dcp_slices.c */
 /* The slices of a tensor that stays and was written to: which of its chunks that is. */

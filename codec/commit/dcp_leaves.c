@@ -30,9 +30,8 @@ struct dcp_walk {
 	struct dcp_way *ways;  /* the way to it; texts in `path` */
 	uint32_t way_count, way_room;
 	uint32_t places;
-	struct wf_key_map names;  /* of leaves */
-	struct wf_map of_object;  /* of tensors: the first leaf that is this object */
-	struct wf_map of_storage; /* ... that has this storage */
+	struct wf_key_map names; /* of leaves */
+	struct dcp_tensors *tensors;
 };
 
 static int no_memory(const struct dcp_walk *w)
@@ -70,13 +69,6 @@ static bool is_walked(const struct wf_graph *g, wf_ref list, unsigned int depth)
 	return false;
 }
 
-/* A storage as it was read: nothing was written over it. */
-static bool is_clean(const struct wf_dcp_plan *p, uint32_t storage)
-{
-	const struct wf_storage *s = wf_storage_get(p->in.storages, storage);
-	return s && s->record != WF_NO_RECORD && !s->resized && wf_extents_bytes(s->dirty) == 0;
-}
-
 /* ---- values ---- */
 
 /* The storages that a value names. */
@@ -97,7 +89,7 @@ static wf_ref look_at_storage(void *ctx, wf_ref persid, wf_ref id)
 	if (i == WF_NO_STORAGE)
 		return id;
 	n->p->live[i] = true;
-	n->clean &= is_clean(n->p, i);
+	n->clean &= dcp_is_clean(n->p, i);
 	if (wf_array_reserve(&n->persids, &n->room, (uint64_t)n->count + 1, sizeof *n->persids, UINT32_MAX - 1) < 0)
 		n->failed = -ENOMEM;
 	else
@@ -110,15 +102,6 @@ static wf_ref numbered_id(void *ctx, wf_ref persid, wf_ref id)
 	struct namer *n = ctx;
 	uint32_t to;
 	return wf_map_get(&n->ids, persid, &to) ? (wf_ref)to : id;
-}
-
-static int add_storage(struct wf_dcp_plan *p, uint32_t storage)
-{
-	if (wf_array_reserve(&p->storages, &p->storage_room, (uint64_t)p->storage_count + 1, sizeof *p->storages,
-			     UINT32_MAX - 1) < 0)
-		return -ENOMEM;
-	p->storages[p->storage_count++] = storage;
-	return 0;
 }
 
 /* ('storage', class, key, location, numel) with a key that counts the storages of this value. */
@@ -134,7 +117,7 @@ static int number_storage(struct namer *n, wf_ref persid)
 	while (k < n->leaf->storage_count && p->storages[n->leaf->storages + k] != i)
 		k++;
 	if (k == n->leaf->storage_count) {
-		if (add_storage(p, i) < 0)
+		if (dcp_add_storage(p, i) < 0)
 			return -ENOMEM;
 		n->leaf->storage_count++;
 	}
@@ -167,7 +150,7 @@ static int keep_storages(struct namer *n)
 	int r = n->failed;
 	n->leaf->storages = p->storage_count;
 	for (uint32_t i = 0; i < n->count && r == 0; i++)
-		r = add_storage(p, wf_storage_of(p->in.storages, n->persids[i]));
+		r = dcp_add_storage(p, wf_storage_of(p->in.storages, n->persids[i]));
 	n->leaf->storage_count = p->storage_count - n->leaf->storages;
 	return r < 0 ? wf_fail(p->err, r, "out of memory") : 0;
 }
@@ -188,118 +171,6 @@ static int take_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf)
 	free(n.persids);
 	wf_map_free(&n.ids);
 	return r;
-}
-
-/* ---- tensors ---- */
-
-static bool is_plain(const struct wf_tensor *t)
-{
-	return t->kind == WF_TENSOR_DENSE && !t->conj && !t->neg && t->quantizer == WF_NIL &&
-	       wf_dtype_info(t->dtype)->values_per_byte == 1;
-}
-
-/* The bytes that the entry has are those of the tensor's storage, but for what was written since. */
-static bool is_of_entry(const struct wf_dcp_plan *p, const struct wf_tensor *t, uint32_t entry)
-{
-	const struct wf_storage *s = wf_storage_get(p->in.storages, t->storage);
-	uint64_t other = wf_dcp_entry_sum(p->in.container, entry);
-	uint32_t record = other ? (uint32_t)(other - 1) : entry;
-	return s && !s->bad && !s->resized && s->record == record && t->contiguous && t->offset_elems == 0 &&
-	       t->size_bytes == s->size_bytes;
-}
-
-/* A value that is a tensor, or is shown as one of the bytes of its slice because it could not be read: it stays a value while nobody changes
- * it, also where its file is missing. */
-static bool keep_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struct wf_tensor *t)
-{
-	const struct wf_container *c = p->in.container;
-	uint32_t entry = wf_dcp_entry_of(c, leaf->object);
-	if (entry == UINT32_MAX || wf_dcp_entry_is_tensor(c, entry) || (t && !is_clean(p, t->storage)))
-		return false;
-	leaf->sum = wf_dcp_value_sum(p->in.graph, leaf->object);
-	if (leaf->sum == 0 || wf_dcp_entry_sum(c, entry) != leaf->sum)
-		return false;
-	if (t) {
-		p->live[t->storage] = true;
-		leaf->storages = p->storage_count;
-		leaf->storage_count = 1;
-		if (add_storage(p, t->storage) < 0)
-			return false; /* it is written anew, or that fails, too */
-	}
-	leaf->entry = entry;
-	return true;
-}
-
-/* *ret_tensor: it is an entry as a tensor, which stays or is new. */
-static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_tensor)
-{
-	const struct wf_container *c = p->in.container;
-	struct wf_tensor t;
-	uint32_t entry = wf_dcp_entry_of(c, leaf->object), len;
-	int r = wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, p->err);
-	*ret_tensor = r < 0 || is_plain(&t);
-	if (*ret_tensor && r != -EINVAL && r != -ENOMEM && keep_value(p, leaf, r == 0 ? &t : NULL))
-		return 0;
-	if (r == -EINVAL || !*ret_tensor)
-		return *ret_tensor ? r : 0;
-	const char *old = entry == UINT32_MAX ? NULL : wf_dcp_entry_name(c, entry, &len);
-	/* what cannot be read is told of in the metadata as before, wherever it goes */
-	bool same = old && wf_dcp_entry_is_tensor(c, entry) &&
-		    (r < 0 ||
-		     (is_of_entry(p, &t, entry) && wf_dcp_writer_has(p->writer, old, len, t.dtype, t.shape, t.ndim)));
-	leaf->tensor = true;
-	if (r == 0)
-		p->live[t.storage] = true;
-	if (same) {
-		leaf->entry = entry;
-		return r == 0 && !is_clean(p, t.storage) ? dcp_find_changed_chunks(p, leaf, &t) : 0;
-	}
-	if (r < 0) {
-		wf_error_where(p->err, p->names.data + leaf->name);
-		return r;
-	}
-	return dcp_add_slice(p, leaf);
-}
-
-/* A name whose bytes another one has, too, and which has none by itself so far. */
-static void count_tie(struct dcp_walk *w, uint32_t other)
-{
-	struct wf_dcp_plan *p = w->p;
-	if (wf_dcp_writer_knows(p->writer, w->path.data, w->path.len))
-		return;
-	if (p->ties++ == 0) {
-		p->tied = p->count;
-		p->tied_first = other;
-	}
-}
-
-/* One that has other names: the first of them has it already. */
-static int take_any_tensor(struct dcp_walk *w, struct dcp_leaf *leaf, bool *ret_tensor)
-{
-	struct wf_dcp_plan *p = w->p;
-	struct wf_tensor t;
-	uint32_t other;
-	if (wf_map_get(&w->of_object, leaf->object, &other)) {
-		const struct dcp_leaf *first = &p->leaves[other];
-		leaf->entry = first->entry;
-		leaf->slices = first->slices;
-		leaf->slice_count = first->slice_count;
-		leaf->tensor = *ret_tensor = true;
-		count_tie(w, other);
-		return 0;
-	}
-	int r = take_tensor(p, leaf, ret_tensor);
-	if (r < 0 || !leaf->tensor)
-		return r;
-	if (wf_map_set(&w->of_object, leaf->object, p->count) < 0)
-		return no_memory(w);
-	if (wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, NULL) < 0)
-		return 0;
-	if (wf_map_get(&w->of_storage, t.storage, &other))
-		count_tie(w, other);
-	else if (wf_map_set(&w->of_storage, t.storage, p->count) < 0)
-		return no_memory(w);
-	return 0;
 }
 
 /* ---- the walk ---- */
@@ -332,7 +203,7 @@ static int add_leaf(struct dcp_walk *w, wf_ref object)
 	if (wf_buffer_status(&p->names) < 0)
 		return no_memory(w);
 	bool tensor = false;
-	int r = wf_is_tensor(p->in.graph, object) ? take_any_tensor(w, &leaf, &tensor) : 0;
+	int r = wf_is_tensor(p->in.graph, object) ? dcp_take_tensor(p, w->tensors, &leaf, &tensor) : 0;
 	if (r == 0 && !tensor)
 		r = take_value(p, &leaf);
 	if (r < 0) {
@@ -355,17 +226,27 @@ static int go_in(struct dcp_walk *w, wf_ref container)
 	return 0;
 }
 
-static int take(struct dcp_walk *w, wf_ref object)
+/* A mapping's keys have to be what they are when their texts are read again. */
+static int check_keys(struct dcp_walk *w, wf_ref dict, wf_ref own_key)
+{
+	const char *why = wf_dcp_refuses_keys(w->p->in.graph, dict, own_key);
+	return why ? wf_fail(w->p->err, -EOPNOTSUPP, "%.100s: %s", w->path.len > 0 ? w->path.data : "the root", why)
+		   : 0;
+}
+
+/* key: of the object in its mapping; WF_NIL in a list. */
+static int take(struct dcp_walk *w, wf_ref key, wf_ref object)
 {
 	const struct wf_graph *g = w->p->in.graph;
-	bool known = wf_dcp_entry_of(w->p->in.container, object) != UINT32_MAX;
 	wf_ref dict = mapping_of(g, object);
 	if (++w->places > MAX_PLACES)
 		return wf_fail(w->p->err, -E2BIG, "more than %u places", MAX_PLACES);
-	if (known || !wf_dcp_writer_is_nested(w->p->writer))
+	if (wf_dcp_is_value(w->p->in.container, object) || !wf_dcp_writer_is_nested(w->p->writer))
 		return add_leaf(w, object);
-	if (dict != WF_NIL && !is_empty(g, dict))
-		return go_in(w, dict);
+	if (dict != WF_NIL && !is_empty(g, dict)) {
+		int r = check_keys(w, dict, key);
+		return r < 0 ? r : go_in(w, dict);
+	}
 	if (wf_is(g, object, WF_LIST) && is_walked(g, object, 0))
 		return go_in(w, object);
 	return add_leaf(w, object);
@@ -388,12 +269,8 @@ static int step_to(struct dcp_walk *w, struct dcp_level *l, wf_ref key, uint32_t
 		wf_buffer_append(&w->path, text, len);
 	else if (key == WF_NIL)
 		wf_buffer_put_int(&w->path, position);
-	else if (wf_is(g, key, WF_INT) && wf_int_value(g, key, &number))
+	else if (wf_int_value(g, key, &number)) /* check_keys has seen to it */
 		wf_buffer_put_int(&w->path, number);
-	else
-		return wf_fail(w->p->err, -EOPNOTSUPP,
-			       "a key below %.100s is neither a text nor a number, which such a directory cannot hold",
-			       w->path.data ? w->path.data : "the root");
 	if (!way.position) {
 		way.text = start;
 		way.len = (uint32_t)(w->path.len - start);
@@ -423,7 +300,7 @@ static int walk_on(struct dcp_walk *w)
 		wf_ref object = list ? elements[i] : items[i].value;
 		int r = step_to(w, l, list ? WF_NIL : items[i].key, i);
 		if (r == 0)
-			r = take(w, object);
+			r = take(w, list ? WF_NIL : items[i].key, object);
 		if (r < 0)
 			return r;
 	}
@@ -432,17 +309,20 @@ static int walk_on(struct dcp_walk *w)
 
 int dcp_find_leaves(struct wf_dcp_plan *p)
 {
-	struct dcp_walk w = {.p = p};
+	struct dcp_tensors tensors = {0};
+	struct dcp_walk w = {.p = p, .tensors = &tensors};
 	wf_ref root = mapping_of(p->in.graph, p->in.root);
 	wf_buffer_puts(&w.path, "");
-	int r = root == WF_NIL ? wf_fail(p->err, -EOPNOTSUPP, "such a directory holds a mapping") : go_in(&w, root);
+	int r = root == WF_NIL ? wf_fail(p->err, -EOPNOTSUPP, "such a directory holds a mapping")
+			       : check_keys(&w, root, WF_NIL);
+	if (r == 0)
+		r = go_in(&w, root);
 	if (r == 0)
 		r = walk_on(&w);
 	free(w.levels);
 	free(w.ways);
 	wf_buffer_free(&w.path);
 	wf_key_map_free(&w.names);
-	wf_map_free(&w.of_object);
-	wf_map_free(&w.of_storage);
+	dcp_tensors_free(&tensors);
 	return r;
 }

@@ -22,6 +22,25 @@ uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object)
 	return wf_map_get(&dcp_of(c)->by_object, object, &entry) ? entry : UINT32_MAX;
 }
 
+/* In place of a sum; sums are odd. */
+#define EMPTY_MAPPING 2u
+
+static bool is_empty_mapping(const struct wf_graph *g, wf_ref value)
+{
+	uint32_t n = 0;
+	const struct wf_item *items = wf_items(g, value, &n);
+	for (uint32_t i = 0; i < n; i++)
+		if (items[i].key != WF_NIL)
+			return false;
+	return wf_is(g, value, WF_DICT);
+}
+
+bool wf_dcp_is_value(const struct wf_container *c, wf_ref object)
+{
+	uint32_t entry = wf_dcp_entry_of(c, object);
+	return entry != UINT32_MAX && !wf_dcp_entry_is_tensor(c, entry) && wf_dcp_entry_sum(c, entry) != EMPTY_MAPPING;
+}
+
 const char *wf_dcp_entry_name(const struct wf_container *c, uint32_t entry, uint32_t *ret_len)
 {
 	const struct dcp *d = dcp_of(c);
@@ -43,6 +62,8 @@ uint64_t wf_dcp_value_sum(const struct wf_graph *g, wf_ref value)
 {
 	struct wf_buffer pickle = WF_BUFFER_INIT;
 	uint64_t sum = 0;
+	if (is_empty_mapping(g, value))
+		return EMPTY_MAPPING;
 	int r = wf_pickle_write_buffer(g, value, NULL, NULL, &pickle, NULL);
 	if (r == 0)
 		sum = wf_hash_bytes(pickle.data, pickle.len, 0) | 1;
@@ -68,6 +89,50 @@ int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const str
 		return -ENOMEM;
 	*ret = wf_container_storage_record(written, now, (size_t)len);
 	return 0;
+}
+
+/* As the reader has it: directory/dcp_tree.c. */
+bool wf_dcp_is_number(const char *text, size_t len)
+{
+	if (len == 0 || len > 18 || (len > 1 && text[0] == '0'))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+	return true;
+}
+
+bool wf_dcp_has_numbers(const struct wf_graph *g, wf_ref own_key)
+{
+	return own_key != WF_NIL && wf_str_equal(g, own_key, "state");
+}
+
+const char *wf_dcp_refuses_keys(const struct wf_graph *g, wf_ref dict, wf_ref own_key)
+{
+	uint32_t n = 0;
+	bool ints = false, texts = false, others = false;
+	const struct wf_item *items = wf_items(g, dict, &n);
+	for (uint32_t i = 0; i < n; i++) {
+		int64_t number;
+		size_t len = 0;
+		const char *text = items[i].key != WF_NIL && wf_is(g, items[i].key, WF_STR)
+					   ? wf_bytes(g, items[i].key, &len)
+					   : NULL;
+		if (items[i].key == WF_NIL)
+			continue;
+		ints |= !text;
+		texts |= text && wf_dcp_is_number(text, len);
+		others |= text && !wf_dcp_is_number(text, len);
+		if (!text && (!wf_is(g, items[i].key, WF_INT) || !wf_int_value(g, items[i].key, &number)))
+			return "a key in it is neither a text nor a number, which a distributed checkpoint cannot hold";
+		others |= !text && number < 0;
+	}
+	bool numbers = wf_dcp_has_numbers(g, own_key) && !others;
+	if (ints && !numbers)
+		return "its keys are numbers, which a distributed checkpoint tells only of a mapping called \"state\" that has no others";
+	if (texts && numbers)
+		return "its keys are texts, and a distributed checkpoint has all digits for numbers in a mapping called \"state\"";
+	return NULL;
 }
 
 const char *wf_dcp_directory(const struct wf_container *c)

@@ -14,6 +14,9 @@
 
 /* The entry that an object was made for, or UINT32_MAX. The object of a constant (a small int, a text that is there anyway) is none. */
 uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object);
+/* Whether an object is an entry that is no tensor, with all that stands in it. An empty mapping is one only while it is empty: what comes into it
+ * are entries by themselves. */
+bool wf_dcp_is_value(const struct wf_container *c, wf_ref object);
 const char *wf_dcp_entry_name(const struct wf_container *c, uint32_t entry, uint32_t *ret_len);
 bool wf_dcp_entry_is_tensor(const struct wf_container *c, uint32_t entry);
 /* The sum of a value; 0: it cannot be written. Equal objects have equal sums. */
@@ -25,6 +28,12 @@ int wf_dcp_adopt(struct wf_container *c, uint32_t entry, wf_ref object, uint64_t
 /* Which record of the container that was written is `record` of the one before it, of a value that is `entry` there now. -ENOMEM. */
 int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const struct wf_container *written,
 			uint32_t entry, uint32_t *ret);
+/* ---- keys: a name is texts alone. Pure functions of the graph. ---- */
+/* Whether a text is a number as the reader makes one of it where all beside it are, and whether a mapping under that key is one of numbers. */
+bool wf_dcp_is_number(const char *text, size_t len);
+bool wf_dcp_has_numbers(const struct wf_graph *g, wf_ref own_key);
+/* Why a mapping whose own key is that (WF_NIL: it has none) would be read with other keys than it has; NULL: it would not. */
+const char *wf_dcp_refuses_keys(const struct wf_graph *g, wf_ref dict, wf_ref own_key);
 /* The directory that the files are in, and the bytes of the metadata. */
 const char *wf_dcp_directory(const struct wf_container *c);
 /* Whether the metadata name the file. */

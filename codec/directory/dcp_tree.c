@@ -8,6 +8,7 @@
 
 #include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
+#include "codec/directory/dcp_entries.h"
 
 #define ROOT 0u
 #define NONE UINT32_MAX
@@ -62,16 +63,6 @@ static uint32_t find(const struct nest *n, uint32_t parent, const struct wf_dcp_
 	return NONE;
 }
 
-static bool all_digits(const char *s, uint32_t len)
-{
-	if (len == 0 || len > 18 || (len > 1 && s[0] == '0'))
-		return false;
-	for (uint32_t i = 0; i < len; i++)
-		if (s[i] < '0' || s[i] > '9')
-			return false;
-	return true;
-}
-
 static int add(struct nest *n, uint32_t parent, const struct wf_dcp_step *s, uint32_t *ret)
 {
 	int r = wf_array_reserve(&n->places, &n->room, (uint64_t)n->count + 1, sizeof *n->places, UINT32_MAX - 1);
@@ -84,7 +75,7 @@ static int add(struct nest *n, uint32_t parent, const struct wf_dcp_step *s, uin
 	if (s->position)
 		up->last = WF_MAX(up->last, s->text);
 	else
-		up->other_texts |= !all_digits(text_of(n, s), s->len);
+		up->other_texts |= !wf_dcp_is_number(text_of(n, s), s->len);
 	n->places[n->count] = (struct nest_place){.step = *s, .parent = parent, .entry = NONE};
 	wf_map_add(&n->index, step_hash(n, parent, s), n->count);
 	*ret = n->count++;

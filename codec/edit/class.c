@@ -85,6 +85,11 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 	/* a mapping of another class is more than its entries */
 	bool plain =
 		wf_is(ck->graph, d->object, WF_DICT) || wf_class_is(ck->graph, d->object, "collections.OrderedDict");
+	if (!strcmp(klass, "collections.OrderedDict") && wf_edit_names_entries(ck, ino)) {
+		wf_log_line(&ck->log,
+			    "a distributed checkpoint has plain mappings: what was to be an OrderedDict is a dict");
+		return is_new ? 0 : -EPERM;
+	}
 	if ((plain || is_new) && (!strcmp(klass, "dict") || !strcmp(klass, "collections.OrderedDict")))
 		return make_mapping(ck, ino, strcmp(klass, "dict") != 0);
 	if (!is_new)
@@ -169,7 +174,7 @@ int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json)
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	wf_name_from_key(ck->graph, key, false, of_key);
-	if (strcmp(name, of_key) != 0 || has_equal(ck, d, name, key))
+	if (strcmp(name, of_key) != 0 || has_equal(ck, d, name, key) || !wf_edit_takes_key(ck, &p, key))
 		return 0;
 	return wf_tree_set_key(ck->tree, p.dir, p.position, key);
 }

@@ -31,7 +31,7 @@ int wf_edit_check_key(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf
 {
 	size_t len;
 	if (is_free(ck, dir))
-		return 0;
+		return wf_edit_check_entry_key(ck, dir, name, key);
 	if (!wf_is(ck->graph, *key, WF_STR)) {
 		int r = wf_key_from_name(ck->graph, name, false, key);
 		if (r < 0)

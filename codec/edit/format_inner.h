@@ -6,6 +6,7 @@
 #include "codec/edit/state.h"
 
 struct wf_wanted;
+struct wf_place;
 
 bool wf_edit_is_flat(const struct wf_checkpoint *ck);
 bool wf_edit_in_metadata(const struct wf_checkpoint *ck, wf_ino dir); /* it is the directory of the metadata */
@@ -21,6 +22,14 @@ int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *na
 size_t wf_edit_metadata_size(struct wf_checkpoint *ck, wf_ino ino, wf_ref old, const char *text, size_t size);
 void wf_edit_narrow(const struct wf_checkpoint *ck, struct wf_wanted *w); /* to what its tensors can be */
 bool wf_edit_takes_line(struct wf_checkpoint *ck, wf_ino ino);            /* a line of text may be new content there */
+
+/* edit/distributed.c: the same of names in a distributed checkpoint */
+bool wf_edit_names_entries(const struct wf_checkpoint *ck,
+			   wf_ino dir); /* names in the directory are entries by themselves, of such a one */
+int wf_edit_check_entry_key(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref *key);
+/* Whether an attribute can make that the key of an entry: of what becomes a list, whose elements are copied as those of a mapping first. */
+bool wf_edit_takes_key(struct wf_checkpoint *ck, const struct wf_place *p, wf_ref key);
+int wf_edit_check_moved_mapping(struct wf_checkpoint *ck, wf_ino ino, wf_ino to, wf_ref own_key);
 
 /* edit/copy.c */
 /* A new file with the content of another. -EBUSY while that is written. `lock` is let go while bytes are copied: for nothing is changed

@@ -159,6 +159,8 @@ int wf_apply_symlink(struct wf_checkpoint *ck, wf_ino target, wf_ino dir, const 
 		r = wf_edit_room_for(ck, dir, name, WF_NIL, &to, &key);
 	if (r == 0)
 		r = wf_edit_check_directory(ck, to);
+	if (r == 0 && !ck->edits->replaying && wf_edit_names_entries(ck, to))
+		r = wf_refuse(ck, -EPERM, "a distributed checkpoint has each mapping once, and no links to it");
 	if (r == 0 && (object == WF_NIL || (wf_edit_is_scratch(ck, target) && !wf_edit_is_scratch(ck, to))))
 		r = -EPERM; /* a commit would write what is not part of the checkpoint */
 	struct wf_buffer *b = wf_edit_payload(ck);

@@ -234,6 +234,12 @@ static int destination(struct wf_checkpoint *ck, const struct wf_place *from, wf
 /* What stands at the end of it, where the format holds not everything everywhere. */
 static int check_kinds(struct wf_checkpoint *ck, const struct move *m, bool exchanges)
 {
+	int moved = m->is_dir ? wf_edit_check_moved_mapping(ck, wf_edit_entry(ck, &m->from)->ino, m->to, m->key) : 0;
+	if (moved == 0 && exchanges)
+		moved = wf_edit_check_moved_mapping(ck, wf_edit_entry(ck, m->onto)->ino, m->from.dir,
+						    wf_edit_entry(ck, &m->from)->key);
+	if (moved < 0)
+		return moved;
 	if (m->from.dir == m->to)
 		return 0;
 	if (m->is_dir)

@@ -375,6 +375,69 @@ def random_plan(number, rng):
     ok(not problems and not status, f"a random plan of chunks (seed {SEED}, number {number})", "\n".join([*problems, err]))
 
 
+# ---- keys ----
+
+def optimizer(path):
+    """Numbers below state, digits that are texts beside it, a list, a value with numbers for keys."""
+    d, t = dcpkit.Directory(path), dcpkit.numbers("float32", (2,))
+    for way in (("optim", "state", "0", "exp"), ("optim", "state", "1", "exp"), ("optim", "plain", "0"), ("list", 0), ("list", 1), ("w",)):
+        d.tensor(".".join(map(str, way)), "float32", (2,), t, path=way)
+    d.value("epoch", craft.integer(3))
+    d.value("value", craft.dictionary((craft.integer(1), craft.integer(2))))
+    return d.write()
+
+
+NUMBERS = "keys beside it are numbers"
+OF_STATE = 'only of a mapping called "state"'
+# words; what is said when it is refused; else some keys and what they are then
+KEYS = [
+    ("set optim/state/more 1", NUMBERS),
+    ("set optim/state/007 1", NUMBERS),
+    ("mv w optim/state/w", NUMBERS),
+    ("mv optim/state/0 optim/state/first", NUMBERS),
+    ("mv optim/state optim/other", OF_STATE),
+    ("mv optim/plain state", "has all digits for numbers"),
+    ("ln -s optim linked", "no links"),
+    ("cp -r optim/state optim/copied", OF_STATE),
+    ("set optim/state/2 1", {"optim/state/2": 2, "optim/state/0": 0}),
+    ("mkdir optim/state/2", {"optim/state/2": 2, "optim/state/0": 0}),
+    ("mv optim/plain/0 optim/state/7", {"optim/state/7": 7, "optim/state/1": 1}),
+    ("mv optim/state/0 optim/plain/5", {"optim/plain/5": "5", "optim/plain/0": "0", "optim/state/1": 1}),
+    ("set optim/plain/4 1", {"optim/plain/4": "4"}),
+    ("mv optim/plain optim/x", {"optim/x/0": "0"}),
+    ("cp -r optim/state optim/plain/state", {"optim/plain/state/0": 0, "optim/plain/state/1": 1}),
+    ("mv optim moved", {"moved/state/0": 0, "moved/plain/0": "0"}),
+    ("rm list/0", {"list/0": 0}),
+    ("mv list optim/state/9", {"optim/state/9/1": 1, "optim/state/9": 9}),
+    ("set value/5 1", {"value/5": 5, "value/1": 1}),
+    ("mv value/1 value/3", {"value/3": 3}),
+]
+
+
+def check_keys(number, words, wanted):
+    path = optimizer(os.path.join(work, f"keys-{number}"))
+    before = rows(path)
+    verb, *rest = words.split()
+    options = [w for w in rest if w.startswith("-")]
+    status, _, err = wfctl(verb, *options, path, *(w for w in rest if w not in options))
+    if isinstance(wanted, str):
+        return ok(status == 1 and wanted in err and err.count("\n") == 1 and rows(path) == before, f"{words}: refused, and nothing changes", err)
+    got = {k: json.loads(wfctl("attr", path, k, "user.torch.key")[1] or b"null") for k in wanted}
+    return ok(status == 0 and got == wanted, f"{words}: keys keep their types", (err, got))
+
+
+def check_last_text():
+    """What is removed is no other key's concern until the commit: digits alone would be numbers."""
+    path = optimizer(os.path.join(work, "last-text"))
+    for words in (("mkdir", path, "state"), ("set", path, "state/a", "1"), ("set", path, "state/5", "1")):
+        status, _, err = wfctl(*words)
+        ok(status == 0, f"{words[0]} {words[2]}", err)
+    status, _, err = wfctl("rm", path, "state/a")
+    listed = wfctl("ls", "-a", path)[1].decode()
+    ok(status == 1 and "has all digits for numbers" in err and err.count("\n") == 1 and "state/a" in listed and "state/5" in listed,
+       "the last text beside digits that are texts is not removed", (err, listed))
+
+
 try:
     fixtures()
     for number, case in enumerate(CASES):
@@ -382,6 +445,9 @@ try:
     rng = random.Random(SEED)
     for number in range(12):
         random_plan(number, rng)
+    for number, (words, wanted) in enumerate(KEYS):
+        check_keys(number, words, wanted)
+    check_last_text()
 finally:
     shutil.rmtree(work, ignore_errors=True)
 done()
