@@ -240,6 +240,53 @@ def check_transformers():
     with open(index_of(home)) as f:
         x = json.load(f)
     ok(x["metadata"]["total_size"] == split.metadata["total_size"], "total_size is what huggingface_hub counts", x["metadata"])
+    check_variants(config)
+    check_exported(config)
+
+
+def loads(directory, wanted, **more):
+    """Whether from_pretrained, which reads the shards in several threads, finds exactly this."""
+    from transformers import AutoModelForCausalLM
+    got = AutoModelForCausalLM.from_pretrained(directory, **more).state_dict()
+    return got.keys() == wanted.keys() and all(torch.equal(got[k], wanted[k]) and got[k].dtype == wanted[k].dtype for k in wanted)
+
+
+def check_variants(config):
+    """save_pretrained(variant=), in one file and in several, beside the model itself, which is what the directory is."""
+    from transformers import AutoModelForCausalLM
+    for size in ("1GB", "40KB"):
+        home = tempfile.mkdtemp(dir=TOP)
+        model, half = AutoModelForCausalLM.from_config(config).float(), AutoModelForCausalLM.from_config(config).half()
+        model.save_pretrained(home, max_shard_size=size)
+        half.save_pretrained(home, variant="fp16", max_shard_size=size)
+        r = run(WFCTL, "ls", "--json", home)
+        ok({json.loads(line)["dtype"] for line in r.stdout.splitlines()} == {"float32"}, f"shards of {size}: the model goes before its variant", r)
+        variant = (glob.glob(f"{home}/*.index.fp16.json") or [f"{home}/model.fp16.safetensors"])[0]
+        wanted, name = dict(half.state_dict()), "model.norm.weight"
+        wanted[name] = torch.full_like(wanted[name], 2)
+        with open(f"{TOP}/data", "wb") as f:
+            f.write(wanted[name].numpy().tobytes())
+        r = [run(WFCTL, *words) for words in (("set", variant, name, "--file", f"{TOP}/data"), ("mv", variant, name, "other"), ("mv", variant, "other", name))]
+        ok(loads(home, wanted, variant="fp16", dtype=torch.float16), "  the variant is edited by its name", r)
+        ok(loads(home, dict(model.state_dict()), dtype=torch.float32), "  and the model is what it was")
+        for file in {*glob.glob(f"{home}/*.safetensors*")} - {*glob.glob(f"{home}/*fp16*")}:
+            os.unlink(file)
+        r = run(WFCTL, "set", home, name, "--file", f"{TOP}/data")
+        ok(r.returncode == 0 and loads(home, wanted, variant="fp16", dtype=torch.float16), "  alone it is what the directory is", r)
+
+
+def check_exported(config):
+    """export --max-shard-size of what transformers saved in one file, with tied weights and without, is what it loads."""
+    from transformers import AutoModelForCausalLM
+    for tied in (False, True):
+        config.tie_word_embeddings = tied
+        home, out = tempfile.mkdtemp(dir=TOP), tempfile.mkdtemp(dir=TOP)
+        model = AutoModelForCausalLM.from_config(config).float()
+        model.save_pretrained(home)
+        config.save_pretrained(out)
+        r = run(WFCTL, "export", "--max-shard-size=40KB", home, f"{out}/model.safetensors")
+        ok(r.returncode == 0 and len(glob.glob(f"{out}/*.safetensors")) > 3 and loads(out, dict(model.state_dict()), dtype=torch.float32),
+           f"from_pretrained of exported shards{', tied weights' if tied else ''}", r)
 
 
 try:
