@@ -184,6 +184,11 @@ int wf_commit_locate(const struct wf_plan *plan, uint32_t record, uint64_t at, s
 int wf_commit_copy(const struct wf_plan *plan, uint32_t record, uint64_t start, uint64_t end, struct wf_out *o,
 		   struct wf_error *err);
 
+/* Room for what the plan writes from o->at on, beside or in place of the old file: blocks where they are sure to be needed, all of them and
+ * no more where the size is known, since it costs milliseconds to give back one; else the room is only looked for. *ret_bytes: how much,
+ * also on failure. Returns 0 or the reason. */
+int wf_commit_reserve(const struct wf_plan *plan, bool replaces, int old_fd, struct wf_out *o, uint64_t *ret_bytes);
+
 /* Where a zip (an append that begins at `at`) will end, but for padding that makes cloning possible. */
 uint64_t wf_zip_end_of(const struct wf_plan *plan, bool append, uint64_t at);
 

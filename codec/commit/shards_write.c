@@ -12,9 +12,6 @@
 #include "codec/commit/leftovers.h"
 #include "codec/commit/shards_inner.h"
 
-/* Of a pickle and its texts, the directory of an archive, or a header. */
-#define SLACK_BYTES 4096u
-
 static int no_memory(struct wf_commit_run *c)
 {
 	return wf_fail(c->err, -ENOMEM, "out of memory");
@@ -57,14 +54,12 @@ static int make_file(struct wf_commit_run *c, struct wf_shard_plan *p, int like)
 static int put_shard(struct wf_commit_run *c, struct wf_shard_plan *p, int old_fd)
 {
 	struct wf_out o;
-	struct stat st;
+	uint64_t bytes;
 	int r = wf_out_init(&o, p->file.fd, 0, &c->ck->progress.done_bytes);
 	if (r < 0)
 		return no_memory(c);
 	wf_out_probe_clone(&o, old_fd);
-	uint64_t bytes = p->plan.new_bytes + SLACK_BYTES + (o.clone_block ? 0 : p->plan.kept_bytes);
-	bool sparse = fstat(old_fd, &st) == 0 && (uint64_t)st.st_blocks * 512 < (uint64_t)st.st_size / 8 * 7;
-	r = wf_out_reserve(&o, bytes, !sparse && o.clone_block == 0);
+	r = wf_commit_reserve(&p->plan, true, old_fd, &o, &bytes);
 	if (r < 0)
 		wf_fail(c->err, r, "there is no room for %s: %s", p->name, strerror(-r));
 	if (r == 0)

@@ -19,8 +19,6 @@
 #define ADVICE_RATIO 100u
 /* What a record may need beside its bytes, when dead bytes are estimated. */
 #define RECORD_SLACK_BYTES 512u
-/* A legacy key, its opcodes and its count; and what stands before the object. */
-#define LEGACY_SLACK_BYTES 256u
 
 /* ---- which way ---- */
 
@@ -142,23 +140,8 @@ static void advise(struct wf_commit_run *c, uint64_t copied)
 
 static int reserve(struct wf_commit_run *c, struct wf_out *o, int old_fd)
 {
-	const struct wf_plan *p = &c->plan;
-	struct stat st;
-	bool allocate = true;
-	uint64_t keys = p->legacy ? (uint64_t)p->count * LEGACY_SLACK_BYTES : 0;
-	uint64_t bytes = p->legacy || p->plain || p->safetensors
-				 ? p->new_bytes + p->kept_bytes + keys + LEGACY_SLACK_BYTES
-				 : wf_zip_end_of(p, c->strategy != WF_STRATEGY_REPLACE, o->at) - o->at;
-	if (c->strategy == WF_STRATEGY_REPLACE && fstat(old_fd, &st) == 0) {
-		uint64_t stored = (uint64_t)st.st_blocks * 512;
-		bool sparse = stored < (uint64_t)st.st_size - (uint64_t)st.st_size / 8;
-		allocate = !sparse && o->clone_block == 0;
-		if (o->clone_block != 0)
-			bytes -= p->kept_bytes;
-		else if (sparse)
-			bytes -= p->kept_bytes - WF_MIN(p->kept_bytes, stored);
-	}
-	int r = wf_out_reserve(o, bytes, allocate);
+	uint64_t bytes;
+	int r = wf_commit_reserve(&c->plan, c->strategy == WF_STRATEGY_REPLACE, old_fd, o, &bytes);
 	return r < 0 ? wf_fail(c->err, r, "there is no room for the %" PRIu64 " bytes of the commit: %s", bytes,
 			       strerror(-r))
 		     : 0;

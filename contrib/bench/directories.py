@@ -70,7 +70,7 @@ def rename(top):
         old = names.get(path, "model.layers.0.0.weight")
         names[path] = "renamed" if old != "renamed" else "model.layers.0.0.weight"
         return timed(WFCTL, "mv", path, old, names[path])
-    sides = alternate(3, eight=lambda: back_and_forth(directory), one=lambda: back_and_forth(f"{top}/one.safetensors"))
+    sides = alternate(9, eight=lambda: back_and_forth(directory), one=lambda: back_and_forth(f"{top}/one.safetensors"))
     report("a rename in 8 shards / in one file of that size", sides["eight"] / sides["one"], ceiling=1.2)
 
 
