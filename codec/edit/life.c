@@ -3,8 +3,13 @@
 #include "codec/edit/life.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "codec/bytes/util.h"
+#include "codec/directory/directory.h"
 #include "codec/edit/inner.h"
 
 struct wf_edits *wf_edits_new(void)
@@ -79,14 +84,33 @@ void wf_edits_close(struct wf_checkpoint *ck)
 
 /* ---- without a mount ---- */
 
+char *wf_edited_path(const char *path)
+{
+	struct wf_directory place;
+	char *found = NULL;
+	if (wf_directory_find(path, &place, NULL) == 0) {
+		found = steal_pointer(&place.path);
+		wf_directory_free(&place);
+		return found;
+	}
+	found = realpath(path, NULL); /* no checkpoint, or not there: edits for an output that was never written */
+	if (found || path[0] == '/')
+		return found ? found : strdup(path);
+	cleanup_free char *cwd = getcwd(NULL, 0);
+	return cwd && asprintf(&found, "%s/%s", cwd, path) >= 0 ? found : NULL;
+}
+
 int wf_discard(const char *path, struct wf_error *err)
 {
-	return wf_overlay_discard(path, err);
+	cleanup_free char *edited = wf_edited_path(path);
+	return edited ? wf_overlay_discard(edited, err) : wf_fail(err, -ENOMEM, "out of memory");
 }
 
 int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err)
 {
-	return wf_overlay_look(path, ret_edits, ret_failure, size, err);
+	cleanup_free char *edited = wf_edited_path(path);
+	return edited ? wf_overlay_look(edited, ret_edits, ret_failure, size, err)
+		      : wf_fail(err, -ENOMEM, "out of memory");
 }
 
 uint64_t wf_edits_edition(const struct wf_checkpoint *ck)

@@ -31,6 +31,10 @@ struct wf_stat;
 int wf_edits_open(struct wf_checkpoint *ck, struct wf_error *err);
 void wf_edits_close(struct wf_checkpoint *ck);
 
+/* What the edits of the checkpoint at path stand beside, absolute: of a file itself, links resolved; of an index or .metadata the
+ * directory that it is the main file of. Where there is no checkpoint, the path. For free(); NULL: out of memory. */
+char *wf_edited_path(const char *path);
+
 /* ---- hooks for reading ---- */
 /* Whether the content of ino stands here and not in the graph; wf_edits_pending_size may be called only then. */
 bool wf_edits_is_pending(const struct wf_checkpoint *ck, wf_ino ino);

@@ -23,7 +23,7 @@ struct wf_open_options {
 	bool at_once;
 	bool ignore_overlay; /* the tools' view of the plain file */
 	const char *output;  /* commits go there; NULL: the checkpoint itself. Borrowed during wf_open */
-	/* wf_commit_onto's: the edits that wait beside that path, instead of the file's own. NULL */
+	/* wf_commit_onto's: the edits that wait beside that path, absolute, instead of the file's own. NULL */
 	const char *edits_of;
 	enum wf_commit_mode commit_mode;
 	/* An inode's content or attributes changed by an edit to another one (a view of the same storage, a tie broken, a

@@ -32,7 +32,7 @@ static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 	if (!ov->checkpoint || !ov->target)
 		return -ENOMEM;
 	ov->elsewhere = strcmp(ov->checkpoint, ov->target) != 0;
-	cleanup_free char *beside = o->edits_of               ? absolute(o->edits_of)
+	cleanup_free char *beside = o->edits_of               ? strdup(o->edits_of)
 				    : o->beside && !o->output ? strdup(o->beside)
 							      : strdup(ov->target);
 	if (!beside || asprintf(&ov->directory, "%s.weightfs", beside) < 0) {
@@ -197,7 +197,8 @@ void wf_overlay_usage(const struct wf_overlay *ov, struct wf_overlay_usage *ret)
 
 /* ---- without a mount ---- */
 
-/* An overlay beside the file at path that is not opened with it. */
+/* An overlay beside the file at path that is not opened with it. An absolute path is taken as it is: a link, too, has edits of its own
+ * where it is the main file of a directory. */
 static int begin_without(struct wf_overlay *ov, const char *path, bool writable, struct wf_error *err)
 {
 	struct stat st;
@@ -209,7 +210,7 @@ static int begin_without(struct wf_overlay *ov, const char *path, bool writable,
 				  .log_fd = -1,
 				  .sequence = 1};
 	pthread_mutex_init(&ov->files_lock, NULL);
-	ov->target = absolute(path);
+	ov->target = path[0] == '/' ? strdup(path) : absolute(path);
 	ov->checkpoint = ov->target ? strdup(ov->target) : NULL;
 	if (!ov->checkpoint || asprintf(&ov->directory, "%s.weightfs", ov->target) < 0) {
 		ov->directory = NULL;

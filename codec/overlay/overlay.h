@@ -98,8 +98,9 @@ struct wf_overlay_options {
 	/* What the overlay stands beside where that is not the checkpoint: the directory that it is the main file of. The checkpoint is a
 	 * name in that one then, and is replaced where it is a link. NULL; of no meaning with an output. */
 	const char *beside;
-	const char *edits_of; /* the overlay beside that path, whose edits are for another state of the file; or NULL */
-	bool writable;        /* take the locks, repair; false: look only */
+	const char *
+		edits_of; /* absolute: the overlay beside that path, whose edits are for another state of the file; or NULL */
+	bool writable; /* take the locks, repair; false: look only */
 	/* Of a writer whose edits the next commit takes or nobody: no record reaches the disk, syncs do nothing, data files of earlier edits
 	 * stay as they are, and closing leaves everything as it was found. */
 	bool unlogged;
@@ -256,7 +257,7 @@ int wf_overlay_forget_noted(struct wf_overlay *ov);
 int wf_overlay_forget(struct wf_overlay *ov);
 
 /* ---- without a mount ---- */
-/* What waits beside the file at that path (which need not exist), whoever has it open: edits, and why the last commit failed
+/* What waits beside the file at that path (which need not exist, and in which no link is resolved where it is absolute), whoever has it open: edits, and why the last commit failed
  * (empty: it did not). Returns 0; -EPERM it is not ours; -EUCLEAN, -EOPNOTSUPP as wf_overlay_open; or the system's error. */
 int wf_overlay_look(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err);
 /* For who opens a file without the overlay beside it: whether its bytes are those of one state. 0 (also where nobody can tell); -EBUSY in
