@@ -251,8 +251,12 @@ static int abandon(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f)
 	if (wf_edit_tensor(ck, ino, &t) < 0 && t.storage == content)
 		return 0;
 	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_TENSOR || t.storage != content) {
-		wf_edit_drop_storage(ck, content);
-		return 0;
+		const struct wf_tensor *old = wf_edit_old_tensor(f);
+		if (!old || old->storage != content) {
+			wf_edit_drop_storage(ck, content);
+			return 0;
+		}
+		t = *old; /* it may come back */
 	}
 	/* it grew where it was: what came behind the judged part goes */
 	ck->edits->quiet = true;

@@ -240,6 +240,7 @@ static int replay_bytes(struct wf_checkpoint *ck, enum wf_edit_record type, stru
 		return -EINVAL;
 	if (type == EDIT_RESIZE)
 		return wf_storage_resize(ck->storages, storage, size);
+	wf_overlay_need_file(ck->overlay, number);
 	/* a write past the end makes a new file longer; one of the base never grows that way */
 	r = end > s->size_bytes ? (s->base_bytes ? -EINVAL : wf_storage_resize(ck->storages, storage, end)) : 0;
 	return r < 0 ? r : wf_storage_mark(ck->storages, storage, offset, size);

@@ -171,8 +171,17 @@ int wf_overlay_unnamed_file(struct wf_overlay *ov, int *ret_fd)
 	return fd < 0 ? -errno : 0;
 }
 
+void wf_overlay_need_file(struct wf_overlay *ov, uint32_t number)
+{
+	if (number >= ov->files_count || !ov->files[number].dropped)
+		return;
+	ov->files[number].dropped = false;
+	ov->dropped_count--;
+}
+
 void wf_overlay_touched(struct wf_overlay *ov, uint32_t number)
 {
+	wf_overlay_need_file(ov, number);
 	if (number >= ov->files_count || ov->files[number].touched)
 		return;
 	ov->files[number].touched = true;

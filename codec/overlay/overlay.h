@@ -174,6 +174,7 @@ const char *wf_overlay_failure(const struct wf_overlay *ov, int64_t *ret_time);
 int wf_overlay_file(struct wf_overlay *ov, uint32_t number, int *ret_fd);
 void wf_overlay_touched(struct wf_overlay *ov, uint32_t number);   /* written since the last sync */
 void wf_overlay_drop_file(struct wf_overlay *ov, uint32_t number); /* its bytes are no longer needed */
+void wf_overlay_need_file(struct wf_overlay *ov, uint32_t number); /* a later record says that they are */
 /* A file of no name, for bytes that go with the process; the caller's. */
 int wf_overlay_unnamed_file(struct wf_overlay *ov, int *ret_fd);
 uint32_t wf_overlay_new_number(struct wf_overlay *ov);          /* one that no file and no record has */

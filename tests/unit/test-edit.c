@@ -612,6 +612,27 @@ static void test_open_across_commit(void **state)
 	survives();
 }
 
+/* A second line that does not fit brings back the empty file of before the first; and what comes next into its data file stays. */
+static void test_written_after_refusal(void **state)
+{
+	struct wf_stat st;
+	struct wf_opening *o;
+	assert_int_equal(wf_create(ck, WF_ROOT, "n", &st), 0);
+	assert_int_equal(wf_open_file(ck, st.ino, WF_WRITES, &o), 0);
+	assert_int_equal(set("n", "class", "int"), 0);
+	assert_int_equal(wf_write(ck, st.ino, o, 0, "7\n", 2), 2);
+	assert_int_equal(wf_flush(ck, st.ino, o), 0);
+	assert_int_equal(wf_sync(ck), 0);
+	assert_int_equal(wf_write(ck, st.ino, o, 2, "x", 1), 1);
+	assert_int_equal(wf_flush(ck, st.ino, o), -EINVAL);
+	wf_release(ck, st.ino, o);
+	assert_int_equal(set("n", "class", "torch.Tensor"), 0);
+	assert_int_equal(put("n", "abc", 3), 0);
+	assert_int_equal(wf_sync(ck), 0);
+	expect_bytes("n", "abc", 3);
+	survives();
+}
+
 static void test_read_only(void **state)
 {
 	struct wf_checkpoint *writer = ck;
@@ -644,6 +665,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_scratch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphan, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_across_commit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_written_after_refusal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 	};
 	if (argc < 2)
