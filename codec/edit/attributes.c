@@ -155,8 +155,9 @@ static int set_requires_grad(struct wf_checkpoint *ck, wf_ino ino, const struct 
 		return -EINVAL; /* torch: only floating point and complex tensors can require gradients */
 	if (g.value == t->requires_grad)
 		return 0;
-	ck->edits->types_changed = true;
-	return wf_edit_each_entry(ck, ino, set_grad_entry, &g);
+	int r = wf_edit_each_entry(ck, ino, set_grad_entry, &g);
+	ck->edits->types_changed |= r == 0;
+	return r;
 }
 
 /* Those that only report: tools that copy attributes set them as well. */
@@ -250,7 +251,9 @@ static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 
 static int apply_and_record(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
-	int r = wf_apply_attribute(ck, ino, name, value);
+	int r = wf_edit_tell_old(ck, ino);
+	if (r == 0)
+		r = wf_apply_attribute(ck, ino, name, value);
 	return r < 0 ? r : wf_edit_record_setting(ck, EDIT_ATTRIBUTE, ino, name, value);
 }
 
@@ -273,11 +276,14 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 	 * what an entry that took its name's type is beside them waits for nothing, and its content would not bring it */
 	if (there && (f->declared_fits || !f->declared || (!f->is_new && !type)) &&
 	    apply_and_record(ck, ino, name, value) == 0)
-		return declare_as_it_is(ck, ino, name, value);
+		/* an old one that nobody writes has it, and waits for nothing */
+		return f->is_new || f->writers > 0 ? declare_as_it_is(ck, ino, name, value) : 0;
 	int r = wf_edit_declare(ck, ino, name, value);
 	f->declared_fits = false;
 	f->touched |= r == 0;
-	if (r < 0 || f->writers > 0)
+	if (r == 0)
+		r = wf_edit_tell_known(ck, ino);
+	if (r < 0 || f->writers > 0 || f->sized)
 		return r;
 	r = wf_edit_end_writing(ck, ino);
 	return r == -EINVAL ? 0 : r;
@@ -292,7 +298,7 @@ static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 		.kind = WANT_VALUE, .insists = true, .declared = true, .like = wf_class_example(ck->graph, value)};
 	int r = wf_edit_judge_as(ck, ino, &w);
 	wf_edit_notify_changed(ck, ino);
-	wf_edit_forget_old(ck, ino);
+	wf_edit_rest(ck, ino);
 	return r;
 }
 

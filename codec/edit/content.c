@@ -252,7 +252,7 @@ static int truncate_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_o
 	/* attributes that waited were of other content; those that came true are the entry's type */
 	if (size == 0 && !was_empty && !f->declared_fits)
 		wf_declared_clear(f);
-	return 0;
+	return wf_edit_tell_known(ck, ino);
 }
 
 int wf_truncate(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o, uint64_t size_bytes)

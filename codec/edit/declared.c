@@ -188,6 +188,7 @@ int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, co
 		return -ENOMEM;
 	free(f->declared->value[i]);
 	f->declared->value[i] = copy;
+	wf_edit_knows(f);
 	return 0;
 }
 
@@ -211,6 +212,16 @@ int wf_edit_declare_type(struct wf_checkpoint *ck, wf_ino ino)
 		r = wf_edit_declare(ck, ino, "user.torch.shape", shape.data);
 	wf_buffer_free(&shape);
 	wf_edit_known(ck, ino)->declared_fits = r == 0;
+	return r < 0 ? r : wf_edit_tell_known(ck, ino);
+}
+
+int wf_edit_log_declared(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	int r = 0;
+	for (int i = 0; r == 0 && i < DECLARED_COUNT; i++)
+		if (wf_declared(f, i))
+			r = wf_edit_record_setting(ck, EDIT_DECLARE, ino, names[i], wf_declared(f, i));
 	return r;
 }
 

@@ -124,10 +124,7 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 			return;
 	}
 	if (len == 0) { /* the size was set */
-		struct wf_buffer *b = wf_edit_payload(ck);
-		wf_put_u32(b, number);
-		wf_put_u64(b, offset);
-		wf_edit_record(ck, EDIT_RESIZE, wf_edit_pending(ck, e->writing));
+		wf_edit_record_size(ck, number, offset, wf_edit_pending(ck, e->writing));
 		return;
 	}
 	wf_edit_record_write(ck, number, offset, len, wf_edit_pending(ck, e->writing));

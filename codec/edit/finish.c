@@ -40,14 +40,19 @@ static bool shows_the_same(const struct wf_checkpoint *ck, wf_ino ino)
 	return same;
 }
 
+static bool is_unjudged(const struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f->is_new && !f->judged && wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR;
+}
+
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
 	bool failed = f->failed;
 	int r = 0;
 	/* an empty file that was made and never written is judged, too: it may be what a tensor without elements was */
-	bool never_written =
-		f->is_new && !f->judged && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR;
+	bool never_written = !f->refused && is_unjudged(ck, ino);
 	if ((f->touched || never_written) && !failed)
 		r = wf_edit_judge(ck, ino);
 	if (r == -EINVAL || r == -EFBIG || r == -EPERM)
@@ -61,12 +66,27 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 		if (!same)
 			wf_edit_notify_changed(ck, ino);
 	}
+	/* nothing is left of content that was refused: it is an empty entry, as one that was never written */
+	f->judged |= f->refused && is_unjudged(ck, ino) && !wf_edit_is_flat(ck);
 	wf_edit_forget_old(ck, ino);
 	wf_edit_free_undo(f);
 	f->anew = f->touched = f->sized = f->failed = f->refused = f->settled = false;
-	if (!f->is_new)
+	/* those of an entry that is empty wait for content, for which it need not be open yet */
+	bool wait = f->declared && !f->declared_fits && wf_edit_size(ck, ino) == 0;
+	if (!f->is_new && !wait)
 		wf_declared_clear(f);
-	return r;
+	int told = wf_edit_tell_known(ck, ino);
+	return r < 0 ? r : told;
+}
+
+void wf_edit_rest(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (f->writers > 0)
+		return;
+	wf_edit_forget_old(ck, ino);
+	wf_edit_free_undo(f);
+	f->refused = false;
 }
 
 /* ---- between the last close and the release ---- */

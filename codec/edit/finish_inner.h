@@ -19,6 +19,8 @@ struct wf_opening {
 
 /* Nobody writes any more: what was pending is judged if need be, and goes. */
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
+/* Content was judged for something else than the end of writing: where nobody writes, what a writer would go back to is forgotten. */
+void wf_edit_rest(struct wf_checkpoint *ck, wf_ino ino);
 /* Between the last close and the release. All that was written is judged: readers see the entry, and the writers' bytes stand aside. */
 void wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino);
 /* An edit of content begins, by that opening (NULL: by its path): a writer of this round goes on from its bytes, any other one from the

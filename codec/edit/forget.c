@@ -33,7 +33,7 @@ void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 	/* what was written into a storage that only this file viewed is not needed any more */
 	if (n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && wf_edit_sole_view(ck, &t) &&
 	    wf_storage_get(ck->storages, t.storage)->base_bytes == 0 &&
-	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) && !wf_past_holds(ck, n->object))
+	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) && !wf_past_holds(ck, n->object, t.storage))
 		wf_edit_drop_storage(ck, t.storage);
 	if (f) {
 		wf_edit_set_pending(ck, f, PENDING_NOT);

@@ -8,7 +8,7 @@
  *   state, base, locks, scratch_dirs      what is known of a file; the directories beside directories that hold scratch entries
  *   hide, places, times, refuse, format   where entries are, which are hidden, when they changed; what cannot be
  *   storages, objects, past, class        storages and their data files; objects of the graph and their types; what names remember
- *   payload, rewrite, touch, record       the log
+ *   payload, rewrite, touch, record, known    the log
  *   old, view, attribute_texts, home      what an entry was; what readers see of it (and report: what wf_status says)
  *   pending, declared, extents, undo, forget    content that waits to be judged; attributes that wait for content
  *   set, scratch, wanted                  what content is to become, and the object that it becomes
@@ -28,6 +28,7 @@
 
 #include "codec/edit/format_inner.h"
 #include "codec/edit/hide_inner.h"
+#include "codec/edit/known_inner.h"
 #include "codec/edit/record_inner.h"
 #include "codec/edit/state.h"
 #include "codec/edit/times_inner.h"
@@ -52,6 +53,7 @@ struct wf_old {
 	bool is_tensor;
 	bool was_new, was_judged;
 	bool shared; /* with the backup in whose place it stands */
+	bool told;   /* a replay of the log remembers it, too */
 	struct wf_tensor t;
 	uint8_t element[16];
 	uint32_t element_bytes; /* 0: the element of a 0-d tensor was not overwritten */
@@ -83,6 +85,7 @@ struct wf_file {
 	_Atomic bool seen;  /* readers were shown the entry while what is pending stood aside */
 	uint32_t
 		round; /* of writing: another one begins with the first edit by somebody else after content was settled */
+	uint8_t known;         /* enum wf_known: as the log has it (edit/known.c) */
 	bool stand_in;         /* in place of a backup, with the backup's object until its own content fits */
 	int64_t due;           /* CLOCK_MONOTONIC, in ms */
 	uint32_t storage;      /* of PENDING_BYTES */
@@ -225,6 +228,7 @@ bool wf_edit_leads_away(const struct wf_checkpoint *ck, wf_ino ino);
 /* The names of the inode stand for it though no edit named them. */
 void wf_edit_notify_renamed(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino); /* whether a commit would write what is done to the file */
+bool wf_edit_is_scratch_file(struct wf_checkpoint *ck, wf_ino ino); /* it has names, and all of them are scratch */
 /* A guess for the next wf_edit_place_of. */
 void wf_edit_note_place(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, uint32_t position);
 
@@ -315,6 +319,8 @@ void wf_edit_free_undo(struct wf_file *f); /* it stays as it is */
 /* edit/old.c */
 /* Remembers what stands, once until wf_edit_forget_old. */
 int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino);
+/* What stands now is it, whatever was remembered before. */
+int wf_edit_replay_old(struct wf_checkpoint *ck, wf_ino ino);
 void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino);         /* it is not needed any more */
 const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f);   /* NULL: it was none */
 wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino); /* what stood before the openings that go on */
@@ -354,6 +360,7 @@ struct wf_past {
 	wf_ref key, object; /* what stood there; key: WF_NIL in a list */
 	/* of a tensor, which others may have changed since; no longer than its shape. NULL: none */
 	struct wf_tensor_type *type;
+	uint32_t storage;  /* of a tensor, or WF_NO_STORAGE */
 	uint32_t position; /* in the order of the mapping, or the list */
 	wf_ino ino;        /* the file, which may come back */
 	bool scratch;      /* it was moved to a scratch name, as a backup: what comes next replaces it */
@@ -363,8 +370,8 @@ struct wf_past *wf_past_of(const struct wf_checkpoint *ck, wf_ino dir, const cha
 void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir); /* the order of its entries is another: no place is known */
 void wf_past_forget(struct wf_checkpoint *ck, wf_ino dir, const char *name); /* another entry has it */
 void wf_pasts_clear(struct wf_edits *e);
-bool wf_past_holds(const struct wf_checkpoint *ck,
-		   wf_ref object); /* of a backup, which a file in its place may show, too */
+/* Whether a file in place of a backup may show the object, or another one over the storage. */
+bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object, uint32_t storage);
 
 /* edit/declared.c: attributes for content that is still to come */
 enum wf_declared_name {
@@ -391,6 +398,8 @@ int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);
 bool wf_is_location(const char *s);
 /* A value of the class that user.torch.class names, for wf_value_parse; WF_NIL for one that no text stands for. */
 wf_ref wf_class_example(struct wf_graph *g, const char *klass);
+
+int wf_edit_log_declared(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
 
 /* edit/wanted.c: what content is to become, in the order in which it is asked: attributes, what it is renamed over, what stood
  * there before, what its name remembers */

@@ -315,7 +315,7 @@ static bool refused(int r)
 	return r == -EINVAL || r == -EROFS || r == -EPERM || r == -EFBIG;
 }
 
-int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
+static int judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
 	bool empty = wf_edit_size(ck, ino) == 0;
@@ -330,7 +330,7 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 		f->judged |= r == 0;
 		f->stand_in &= r < 0;
 		f->refused &= r < 0;
-		f->declared_fits |= r == 0 && w->declared;
+		f->declared_fits |= r == 0 && w->declared && f->declared;
 		return r;
 	}
 	struct wf_wanted plain = {.kind = WANT_NEW, .free_dim = -1, .location = w->location};
@@ -343,6 +343,12 @@ int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 	int back = wf_edit_restore(ck, ino);
 	f->refused = true;
 	return back < 0 ? back : empty ? 0 : r == -EFBIG || r == -EPERM ? r : -EINVAL;
+}
+
+int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
+{
+	int r = judge_as(ck, ino, w), told = wf_edit_tell_known(ck, ino);
+	return r < 0 ? r : told;
 }
 
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino)

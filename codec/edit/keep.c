@@ -136,12 +136,6 @@ static wf_ref note_kept(void *ctx, wf_ref persid, wf_ref id)
 	return id;
 }
 
-static bool is_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
-{
-	struct wf_place p;
-	return ck->edits->scratch_dir_count > 0 && wf_edit_place_of(ck, ino, &p) == 0 && wf_edit_is_scratch(ck, p.dir);
-}
-
 /* Files without a name, and content that goes on. */
 static void note_files(struct wf_checkpoint *ck)
 {
@@ -151,7 +145,7 @@ static void note_files(struct wf_checkpoint *ck)
 		const struct wf_file *f = e->files[k];
 		const struct wf_node *n = f ? wf_tree_node(ck->tree, k + 1) : NULL;
 		if (n && f->pending == PENDING_BYTES && f->storage < e->kept_count &&
-		    (f->writers > 0 || is_scratch_file(ck, k + 1)))
+		    (f->writers > 0 || wf_edit_is_scratch_file(ck, k + 1)))
 			e->kept[f->storage] = true;
 		if (!n || n->type != WF_NODE_TENSOR)
 			continue;
@@ -255,13 +249,16 @@ bool wf_edits_types_changed(const struct wf_checkpoint *ck)
 static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f || f->aside || is_scratch_file(ck, ino))
+	if (!f || f->aside)
 		return;
 	free(f->was);
 	f->was = NULL;
+	if (wf_edit_is_scratch_file(ck, ino))
+		return;
 	f->is_new = f->judged = f->stand_in = false;
 	wf_declared_clear(f);
-	free(f->old); /* what it names may be gone */
+	wf_edit_knows(f); /* the log that begins has nothing of it */
+	free(f->old);     /* what it names may be gone */
 	f->old = NULL;
 	wf_edit_free_undo(f);
 	if (f->pending == PENDING_NOT)

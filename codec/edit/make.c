@@ -32,6 +32,7 @@ static int mark_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place 
 	if (!f)
 		return -ENOMEM;
 	f->is_new = true;
+	wf_edit_knows(f);
 	wf_edit_note_place(ck, ino, at->dir, at->position);
 	return 0;
 }
@@ -81,7 +82,10 @@ static int stand_for(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, wf_
 	f->stand_in = f->anew = true;
 	wf_edit_set_pending(ck, f, PENDING_BYTES);
 	int r = wf_edit_set_object(ck, ino, object);
-	return r < 0 ? r : wf_edit_take_place(ck, ino);
+	if (r == 0)
+		r = wf_edit_take_place(ck, ino);
+	wf_edit_knows(f);
+	return r;
 }
 
 int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint32_t number, wf_ino *ret)

@@ -50,8 +50,9 @@ void wf_edit_keep_element(struct wf_file *f, const void *bytes, size_t len)
 }
 
 /* A storage that nothing of the file needs any more and that no base has. */
-static void drop_unused(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
+static void drop_unused(struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old)
 {
+	uint32_t storage = old->t.storage;
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
 	struct wf_tensor t;
@@ -60,7 +61,8 @@ static void drop_unused(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 	if ((f->pending == PENDING_BYTES && f->storage == storage) ||
 	    (wf_edit_tensor(ck, ino, &t) == 0 && t.storage == storage))
 		return;
-	wf_edit_drop_storage(ck, storage);
+	if (!wf_past_holds(ck, old->object, storage))
+		wf_edit_drop_storage(ck, storage);
 }
 
 void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino)
@@ -70,7 +72,7 @@ void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino)
 		return;
 	struct wf_old *old = steal_pointer(&f->old);
 	if (old->is_tensor && !old->shared && old->t.kind == WF_TENSOR_DENSE && wf_tree_node(ck->tree, ino))
-		drop_unused(ck, ino, old->t.storage);
+		drop_unused(ck, ino, old);
 	free(old);
 }
 
@@ -89,6 +91,12 @@ int wf_edit_restore_object(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 	    !memcmp(now.stride, t.stride, t.ndim * sizeof *t.stride))
 		return 0;
 	return wf_edit_change_type(ck, ino, &t);
+}
+
+int wf_edit_replay_old(struct wf_checkpoint *ck, wf_ino ino)
+{
+	wf_edit_forget_old(ck, ino);
+	return wf_edit_keep_old(ck, ino);
 }
 
 bool wf_edit_is_old(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_old *old)

@@ -135,8 +135,8 @@ static bool ends_something(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->undo || f->declared ||
-			  (f->is_new && !f->judged));
+	bool ends = f && (f->pending != PENDING_NOT || f->touched || f->old || f->undo || f->declared || f->settled ||
+			  f->refused || f->anew || (f->is_new && !f->judged));
 	pthread_rwlock_unlock(&ck->lock);
 	return ends;
 }
@@ -195,7 +195,7 @@ void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 		f->openers -= f->openers > 0;
 		f->writers -= counts && f->writers > 0;
 		f->newcomers -= o && o->round == f->round + 1 && f->newcomers > 0;
-		f->failed |= counts && o->failed && f->writers == 0 && !f->touched;
+		f->failed |= edits && counts && o->failed && f->writers == 0 && !f->touched;
 		if (edits && counts && f->writers == 0)
 			end_last(ck, ino);
 		wf_edit_forget(ck, ino);

@@ -77,10 +77,12 @@ int wf_past_keep(struct wf_checkpoint *ck, const struct wf_place *p, const char 
 	*past = (struct wf_past){.key = wf_edit_entry(ck, p)->key,
 				 .object = n->object,
 				 .position = p->position,
+				 .storage = WF_NO_STORAGE,
 				 .scratch = scratch,
 				 .ino = wf_edit_entry(ck, p)->ino};
 	if (n->type != WF_NODE_TENSOR || (wf_edit_tensor(ck, wf_edit_entry(ck, p)->ino, &t) < 0 && t.rebuild == WF_NIL))
 		return 0;
+	past->storage = t.storage;
 	/* no longer than it need be: a script may remove a million of them */
 	size_t size = offsetof(struct wf_tensor_type, shape) + t.ndim * sizeof *t.shape;
 	past->type = malloc(size);
@@ -122,11 +124,11 @@ void wf_pasts_moved(struct wf_checkpoint *ck, wf_ino dir)
 	}
 }
 
-bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object)
+bool wf_past_holds(const struct wf_checkpoint *ck, wf_ref object, uint32_t storage)
 {
 	const struct wf_pasts *pasts = ck->edits->pasts;
 	for (uint32_t i = 0; pasts && i < pasts->count; i++)
-		if (pasts->all[i].scratch && pasts->all[i].object == object)
+		if (pasts->all[i].scratch && (pasts->all[i].object == object || pasts->all[i].storage == storage))
 			return true;
 	return false;
 }

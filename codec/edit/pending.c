@@ -35,6 +35,8 @@ static int record_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, u
 	if (r == -ENOENT) { /* an orphan: nothing to log */
 		ck->edits->unnamed[storage] |= !(flags & HOLD_IN_PLACE);
 		r = 0;
+	} else if (r == 0 && flags & HOLD_FIRST) {
+		wf_edit_told_old(wf_edit_known(ck, ino));
 	}
 	return r;
 }
@@ -89,6 +91,9 @@ int wf_edit_log_pending(struct wf_checkpoint *ck, wf_ino ino)
 	const struct wf_extent *all = wf_extents_all(wf_storage_get(ck->storages, storage)->dirty, &n);
 	for (uint32_t i = 0; r == 0 && i < n; i++)
 		r = wf_edit_record_write(ck, number, all[i].start, all[i].end - all[i].start, false);
+	uint64_t size = wf_storage_get(ck->storages, storage)->size_bytes;
+	if (r == 0 && size != (n > 0 ? all[n - 1].end : 0)) /* zeroes behind what was written */
+		r = wf_edit_record_size(ck, number, size, false);
 	if (r == 0)
 		ck->edits->unnamed[storage] = false;
 	return r;
@@ -109,7 +114,7 @@ static int copy_in(struct wf_checkpoint *ck, const struct wf_tensor *t, uint32_t
 
 static uint8_t hold_flags(const struct wf_file *f)
 {
-	return (uint8_t)((f->old ? 0 : HOLD_FIRST) | (f->sized ? HOLD_SIZED : 0));
+	return (uint8_t)((f->old && f->old->told ? 0 : HOLD_FIRST) | (f->sized ? HOLD_SIZED : 0));
 }
 
 /* Content of bytes for a value, in a data file of its own. */
@@ -144,15 +149,26 @@ static int hold_anew(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 	return r < 0 ? r : hold_as_bytes(ck, ino, flags, bytes, size);
 }
 
+/* The text of a value in memory, which the log need not hear of; that of a new one, and of None, which becomes one, stays as it was typed,
+ * after a replay, too. */
 static int hold_text(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
-	int r = wf_edit_keep_old(ck, ino);
+	wf_ref object = wf_tree_node(ck->tree, ino)->object;
+	bool stays = f->is_new || wf_is(ck->graph, object, WF_NONE);
+	uint8_t flags = hold_flags(f);
+	int r = stays ? 0 : wf_edit_keep_old(ck, ino);
 	wf_buffer_free(&f->text);
 	if (r == 0 && keep > 0)
-		r = wf_value_text(ck->graph, wf_tree_node(ck->tree, ino)->object, &f->text);
-	if (r == 0)
+		r = wf_value_text(ck->graph, object, &f->text);
+	if (r == 0 && stays) {
+		struct wf_buffer text = f->text;
+		f->text = (struct wf_buffer)WF_BUFFER_INIT;
+		r = hold_as_bytes(ck, ino, flags, text.data, text.len);
+		wf_buffer_free(&text);
+	} else if (r == 0) {
 		wf_edit_set_pending(ck, f, PENDING_TEXT);
+	}
 	return r;
 }
 
@@ -268,16 +284,21 @@ static int abandon(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f)
 int wf_apply_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
+	int r;
 	if (how == SETTLE_RESTORE) {
 		if (!f || !f->old)
 			return -EINVAL;
 		f->is_new = f->old->was_new;
 		f->judged = f->old->was_judged;
-		return wf_edit_restore_object(ck, ino, f->old);
-	}
-	if (!f || f->pending != PENDING_BYTES)
+		r = wf_edit_restore_object(ck, ino, f->old);
+	} else if (!f || f->pending != PENDING_BYTES) {
 		return -EINVAL;
-	return how == SETTLE_SWITCH ? switch_storage(ck, ino, f, type) : abandon(ck, ino, f);
+	} else {
+		r = how == SETTLE_SWITCH ? switch_storage(ck, ino, f, type) : abandon(ck, ino, f);
+		f->sized = false;
+	}
+	wf_edit_knows(f);
+	return r;
 }
 
 static int record_settle(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how, const struct wf_tensor_type *type)

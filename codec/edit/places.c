@@ -182,3 +182,11 @@ bool wf_edit_pending(struct wf_checkpoint *ck, wf_ino ino)
 	return ck->edits->scratch_dir_count == 0 || !n || n->nlink == 0 ||
 	       wf_edit_each_entry(ck, ino, in_checkpoint, ck) == 1;
 }
+
+bool wf_edit_is_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	struct wf_place p;
+	return ck->edits->scratch_dir_count > 0 && wf_edit_place_of(ck, ino, &p) == 0 &&
+	       wf_edit_is_scratch(ck, p.dir) && (n->nlink == 1 || !wf_edit_pending(ck, ino));
+}

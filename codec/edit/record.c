@@ -117,6 +117,14 @@ int wf_edit_record_setting(struct wf_checkpoint *ck, enum wf_edit_record type, w
 	return r == -ENOENT ? 0 : r;
 }
 
+int wf_edit_record_size(struct wf_checkpoint *ck, uint32_t number, uint64_t size, bool pending)
+{
+	struct wf_buffer *b = wf_edit_payload(ck);
+	wf_put_u32(b, number);
+	wf_put_u64(b, size);
+	return wf_edit_record(ck, EDIT_RESIZE, pending);
+}
+
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending)
 {
 	struct wf_buffer *b = wf_edit_payload(ck);

@@ -43,6 +43,7 @@
 	X(DECLARE,    content, false) /* path, text name, text value: an attribute for content that is to come */       \
 	X(HEIR,       names,   true)  /* as RENAME, of a file that was judged by what stands or stood at the new name */ \
 	X(SYMLINK_TO, names,   true)  /* path, text target: a link to anywhere, which only a scratch name can be */     \
+	X(KNOWN,      content, false) /* path, u8 enum wf_known: what the records so far do not tell of the file (edit/known.c) */ \
 	X(TOUCH,      touch,   false) /* path, text: what stood there, before the first edit that names it */
 /* clang-format on */
 
@@ -73,6 +74,7 @@ int wf_edit_record(struct wf_checkpoint *ck, enum wf_edit_record type, bool pend
 /* Of an attribute, set or declared. Nothing for an orphan, which no log could name. */
 int wf_edit_record_setting(struct wf_checkpoint *ck, enum wf_edit_record type, wf_ino ino, const char *name,
 			   const char *value);
+int wf_edit_record_size(struct wf_checkpoint *ck, uint32_t number, uint64_t size, bool pending);
 int wf_edit_record_write(struct wf_checkpoint *ck, uint32_t number, uint64_t offset, uint64_t len, bool pending);
 /* Names are going to change: -EPERM where the pickle is kept as it is (edit/rewrite.c). */
 int wf_edit_check_names(struct wf_checkpoint *ck);

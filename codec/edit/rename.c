@@ -49,7 +49,7 @@ static int check_replace(const struct wf_checkpoint *ck, const struct wf_place *
 	return wf_edit_is_empty(ck, wf_edit_entry(ck, onto)->ino) ? 0 : -ENOTEMPTY;
 }
 
-static int exchange(struct wf_checkpoint *ck, const struct wf_place *a, const struct wf_place *b)
+static int exchange_entries(struct wf_checkpoint *ck, const struct wf_place *a, const struct wf_place *b)
 {
 	struct wf_entry x = *wf_edit_entry(ck, a), y = *wf_edit_entry(ck, b);
 	if (!wf_edit_removable(ck, a) || !wf_edit_removable(ck, b) ||
@@ -119,6 +119,17 @@ struct move {
 	bool is_dir, is_new;
 	bool heir; /* a new file that was judged by what stands or stood at the name */
 };
+
+static int exchange(struct wf_checkpoint *ck, const struct move *m)
+{
+	int r = exchange_entries(ck, &m->from, m->onto);
+	if (r < 0)
+		return r;
+	/* each name has an entry again, and no new one: what it remembers is of nothing that is to come */
+	wf_past_forget(ck, m->from.dir, m->name);
+	wf_past_forget(ck, m->onto->dir, m->new_name);
+	return 0;
+}
 
 /* A new file takes the type and the place of what it replaces, as sed -i and editors expect. */
 static int rename_onto(struct wf_checkpoint *ck, const struct move *m)
@@ -190,6 +201,8 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 	r = wf_edit_judge_as(ck, ino, &w);
 	if (r == 0 && wf_edit_size(ck, ino) == 0 && !w.declared)
 		r = wf_edit_is_judged(ck, ino, &w) ? 0 : -EINVAL;
+	if (r < 0)
+		wf_edit_rest(ck, ino);
 	*ret = r == 0;
 	return r == -EINVAL && !insisted ? 0 : r;
 }
@@ -315,18 +328,15 @@ int wf_apply_rename(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_i
 		r = -EPERM;
 	if (r < 0)
 		return r;
-	if (exchanges) {
-		r = exchange(ck, &from, &onto);
-		/* each name has an entry again, and no new one: what it remembers is of nothing that is to come */
-		wf_past_forget(ck, from.dir, name);
-		wf_past_forget(ck, onto.dir, new_name);
-		return r;
-	}
+	if (exchanges)
+		return exchange(ck, &m);
 	r = rename_checked(ck, &m);
+	wf_edit_knows(wf_edit_known(ck, ino));
 	if (r == 0)
 		r = wf_edit_moved(ck, ino, &from, name, m.to, new_name);
-	if (r == 0 && m.heir && f->writers == 0)
-		wf_edit_forget_old(ck, ino);
+	/* what it took over is its type from now on, as of any other entry */
+	if (r == 0 && m.heir && f->writers == 0 && !ck->edits->replaying)
+		r = wf_edit_end_writing(ck, ino);
 	/* under a name that says nothing it is new content */
 	return r < 0 || !judges || m.heir ? r : wf_edit_judge_again(ck, ino);
 }

@@ -260,11 +260,30 @@ static int replay_value(struct wf_checkpoint *ck, wf_ino ino, const char *text, 
 static int replay_set(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)
 {
 	wf_ref object;
-	bool place = take_u8(in);
+	uint8_t flags = take_u8(in);
 	if (in->failed)
 		return -EINVAL;
-	int r = wf_replay_pickle(ck, wf_edit_set_id, in->p, in->left, &object);
-	return r < 0 ? r : wf_apply_set(ck, ino, object, place);
+	int r = flags & SET_FIRST ? wf_edit_replay_old(ck, ino) : 0;
+	if (r == 0)
+		r = wf_replay_pickle(ck, wf_edit_set_id, in->p, in->left, &object);
+	return r < 0 ? r : wf_apply_set(ck, ino, object, flags & SET_PLACE);
+}
+
+static int replay_known(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)
+{
+	uint8_t known = take_u8(in);
+	struct wf_file *f = wf_edit_file(ck, ino);
+	if (in->failed || in->left || !f)
+		return f ? -EINVAL : -ENOMEM;
+	int r = known & KNOWN_FIRST ? wf_edit_replay_old(ck, ino) : 0;
+	f->is_new = known & KNOWN_NEW;
+	f->judged = known & KNOWN_JUDGED;
+	f->stand_in = known & KNOWN_STANDS_IN;
+	if (!(known & KNOWN_DECLARED))
+		wf_declared_clear(f);
+	f->declared_fits = known & KNOWN_CAME_TRUE;
+	wf_edit_knows(f);
+	return r;
 }
 
 static int replay_content(struct wf_checkpoint *ck, enum wf_edit_record type, struct reader *in)
@@ -274,12 +293,17 @@ static int replay_content(struct wf_checkpoint *ck, enum wf_edit_record type, st
 	int r = take_file(ck, in, &ino);
 	if (r < 0)
 		return r;
-	wf_edit_stamp(ck, ino, true);
+	if (type != EDIT_KNOWN)
+		wf_edit_stamp(ck, ino, true);
+	if (type == EDIT_SET || type == EDIT_ATTRIBUTE || type == EDIT_VALUE)
+		wf_edit_record(ck, type, wf_edit_pending(ck, ino)); /* a commit writes a new pickle */
 	if (type == EDIT_HOLD) {
 		uint32_t number = take_u32(in);
 		uint8_t flags = take_u8(in);
 		return in->failed ? -EINVAL : wf_apply_hold(ck, ino, number, flags);
 	}
+	if (type == EDIT_KNOWN)
+		return replay_known(ck, ino, in);
 	if (type == EDIT_SET)
 		return replay_set(ck, ino, in);
 	if (type == EDIT_SETTLE) {
@@ -368,7 +392,7 @@ static int replay_record(void *ctx, uint8_t type, const void *payload, size_t le
 	}
 }
 
-/* A new file whose content became an object of its own was judged, which the log says of other kinds of content only. One
+/* Of a log of an older program: a new file whose content became an object of its own was judged, which the log says of other kinds of content only. One
  * that stands in for a backup shows the backup's object. */
 static void note_judged(struct wf_checkpoint *ck)
 {
@@ -384,6 +408,7 @@ static void note_judged(struct wf_checkpoint *ck)
 int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_edits *e = ck->edits;
+	const bool infers = !wf_edit_log_tells_known(ck);
 	e->replaying = true;
 	e->replay_error = err;
 	wf_edit_replay_time(ck);
@@ -401,13 +426,15 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 		const struct wf_node *n = wf_tree_node(ck->tree, ino);
 		if (!f || !n || n->nlink == 0)
 			continue;
-		f->declared_fits = wf_edit_fits_declared(ck, ino);
+		if (infers)
+			f->declared_fits = wf_edit_fits_declared(ck, ino);
 		f->touched = f->pending != PENDING_NOT && (f->sized || (f->is_new && !f->judged));
 		r = wf_edit_end_writing(ck, ino);
 		if (r == -EINVAL || r == -EFBIG)
 			r = 0;
 	}
-	note_judged(ck);
+	if (infers)
+		note_judged(ck);
 	e->replaying = false;
 	return r < 0 ? wf_fail(err, r, "the edits that wait for a commit: %s", strerror(-r)) : 0;
 }

@@ -230,9 +230,24 @@ static int log_waiting(struct wf_checkpoint *ck, wf_ino ino)
 		r = wf_edit_record(ck, EDIT_CREATE, true);
 	if (r == 0)
 		ck->edits->unnamed[t.storage] = false;
-	if (r < 0 || f->pending != PENDING_BYTES)
-		return r;
-	return wf_edit_log_pending(ck, ino);
+	if (r == 0)
+		r = wf_edit_log_declared(ck, ino);
+	if (r == 0)
+		r = wf_edit_log_known(ck, ino, true);
+	return r < 0 || f->pending != PENDING_BYTES ? r : wf_edit_log_pending(ck, ino);
+}
+
+/* What an entry is beside its object: that it is new, what attributes declare, and its text as it was typed. */
+static int log_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	const struct wf_node *n = f ? wf_tree_node(ck->tree, ino) : NULL;
+	if (!n || f->aside || n->type == WF_NODE_LINK || !wf_edit_is_scratch_file(ck, ino))
+		return 0;
+	int r = wf_edit_log_declared(ck, ino);
+	if (r == 0)
+		r = wf_edit_log_known(ck, ino, false);
+	return r < 0 || f->pending != PENDING_BYTES ? r : wf_edit_log_pending(ck, ino);
 }
 
 static bool has_entries(const struct wf_checkpoint *ck)
@@ -266,6 +281,8 @@ static int log_all(struct relog *l)
 		r = log_scratch_dirs(l, true);
 	for (wf_ino ino = 1; r == 0 && ino <= e->files_count; ino++)
 		r = log_waiting(ck, ino);
+	for (wf_ino ino = 1; r == 0 && ino <= e->files_count && e->scratch_dir_count > 0; ino++)
+		r = log_scratch_file(ck, ino);
 	for (uint32_t i = 0; r == 0 && i < e->kept_count; i++)
 		if (e->kept[i] && wf_edit_number(ck, i) != WF_NO_NUMBER && !e->unnamed[i])
 			r = log_bytes(ck, i);

@@ -46,7 +46,8 @@ static int record_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool 
 {
 	struct set_id id;
 	struct wf_buffer pickle = WF_BUFFER_INIT;
-	const struct wf_file *f = wf_edit_known(ck, ino);
+	struct wf_file *f = wf_edit_known(ck, ino);
+	bool first = wf_edit_has_untold(ck, ino);
 	int r = 0;
 	if (f && f->pending == PENDING_BYTES && ck->edits->unnamed[f->storage])
 		r = wf_edit_log_pending(ck, ino);
@@ -57,10 +58,14 @@ static int record_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool 
 	struct wf_buffer *b = wf_edit_payload(ck);
 	if (r == 0)
 		r = wf_put_file(ck, b, ino);
-	wf_put_u8(b, place);
+	wf_put_u8(b, (uint8_t)((place ? SET_PLACE : 0) | (first ? SET_FIRST : 0)));
 	wf_buffer_append(b, pickle.data, pickle.len);
 	wf_buffer_free(&pickle);
-	return r < 0 ? r : wf_edit_record(ck, EDIT_SET, wf_edit_pending(ck, ino));
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_SET, wf_edit_pending(ck, ino));
+	if (r == 0 && first)
+		wf_edit_told_old(f);
+	return r;
 }
 
 /* Where the name's old entry stood in the order: what stands there now, the old entry under its new name, goes to the end. */
@@ -109,8 +114,10 @@ int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place
 		return r;
 	f->is_new |= was_none && !wf_is(ck->graph, object, WF_NONE);
 	f->judged = true;
+	f->stand_in = f->sized = false;
 	if (f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage)
 		wf_edit_set_pending(ck, f, PENDING_NOT);
+	wf_edit_knows(f);
 	return 0;
 }
 
@@ -172,7 +179,9 @@ static int restore_object(struct wf_checkpoint *ck, wf_ino ino)
 		f->judged = was_judged;
 		return set;
 	}
-	int r = wf_edit_settle_as(ck, ino, SETTLE_RESTORE, &none);
+	/* what no record changed needs none to come back */
+	int r = f->old->told ? wf_edit_settle_as(ck, ino, SETTLE_RESTORE, &none)
+			     : wf_apply_settle(ck, ino, SETTLE_RESTORE, &none);
 	if (r == 0 && f->old->element_bytes) {
 		ck->edits->writing = ino;
 		r = wf_tensor_write(ck->storages, &f->old->t, 0, f->old->element, f->old->element_bytes);
@@ -184,5 +193,6 @@ static int restore_object(struct wf_checkpoint *ck, wf_ino ino)
 int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino)
 {
 	int r = restore_object(ck, ino), undone = wf_edit_undo(ck, ino);
-	return r < 0 ? r : undone;
+	r = r < 0 ? r : undone;
+	return r < 0 ? r : wf_edit_tell_known(ck, ino);
 }

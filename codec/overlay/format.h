@@ -28,7 +28,7 @@
  *   92   4  CRC-32 of bytes 0 to 91
  */
 #define WF_LOG_MAGIC "weightfs edits\r\n" /* without a zero at its end */
-#define WF_LOG_VERSION 2u
+#define WF_LOG_VERSION 3u
 #define WF_LOG_VERSION_OLDEST 1u /* that is read */
 #define WF_NAMES_VERSION 1u
 
@@ -89,6 +89,7 @@ enum wf_edit_record {
 	EDIT_DECLARE = 20,
 	EDIT_HEIR = 21,
 	EDIT_SYMLINK_TO = 22,
+	EDIT_KNOWN = 23, /* since version 3 */
 	EDIT_TOUCH = 40,
 	/* 41 is WF_RECORD_FAILURE */
 };
@@ -109,6 +110,22 @@ enum wf_settle {
 	SETTLE_WRITE_BACK = 1, /* no longer written; as 2 */
 	SETTLE_ABANDON = 2,    /* the content is given up */
 	SETTLE_RESTORE = 3,    /* the old object comes back */
+};
+
+/* The second field of SET. */
+enum wf_set {
+	SET_PLACE = 1, /* it takes the place that its name remembers */
+	SET_FIRST = 2, /* as HOLD_FIRST; since version 3 */
+};
+
+/* What is known of a file beside its object, its content and its name: the second field of KNOWN. */
+enum wf_known {
+	KNOWN_NEW = 1,        /* made since the last commit */
+	KNOWN_JUDGED = 2,     /* of a new one: its content was judged */
+	KNOWN_STANDS_IN = 4,  /* it shows the object of a backup until its own content fits */
+	KNOWN_DECLARED = 8,   /* attributes that were declared count; without this they are of earlier content */
+	KNOWN_CAME_TRUE = 16, /* the content has been what they declare */
+	KNOWN_FIRST = 32,     /* as HOLD_FIRST */
 };
 
 /* In place of "storage" in the storage ids of the pickles of SET and OBJECT. */

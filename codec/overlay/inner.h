@@ -32,7 +32,7 @@ struct wf_data_file {
 struct wf_log_state {
 	int fd;
 	bool failed;
-	uint32_t named_below;
+	uint32_t version, named_below;
 	uint64_t bytes, reserved, sequence, edits, unsynced, pending;
 	struct wf_buffer buffer;
 };
@@ -49,6 +49,7 @@ struct wf_overlay {
 	bool elsewhere; /* target is not the checkpoint */
 	bool apart;     /* the directory does not stand beside the target */
 	bool onto;      /* the edits were made on another file */
+	/* of the log, or of the one that the next record makes */
 	uint32_t log_version;
 	bool writable;
 	bool unlogged;

@@ -85,12 +85,18 @@ int wf_overlay_read_header(struct wf_overlay *ov, const char *name, struct wf_ov
 	return 0;
 }
 
+uint32_t wf_overlay_log_version(const struct wf_overlay *ov)
+{
+	return ov->log_version;
+}
+
 void wf_overlay_forget_log(struct wf_overlay *ov)
 {
 	if (ov->log_fd >= 0)
 		close(ov->log_fd);
 	ov->log_fd = -1;
 	ov->log_bytes = 0;
+	ov->log_version = WF_LOG_VERSION; /* of the next one */
 	ov->sequence = 1;
 	ov->log_reserved = 0;
 	ov->log_failed = false;
@@ -121,8 +127,10 @@ static int make_log(struct wf_overlay *ov)
 		return 0;
 	wf_overlay_know_content(ov);
 	int r = wf_overlay_write_header(ov->log_fd, &ov->base);
-	if (r == 0)
+	if (r == 0) {
 		ov->log_bytes = WF_LOG_HEADER_BYTES;
+		ov->log_version = WF_LOG_VERSION;
+	}
 	return r;
 }
 

@@ -12,6 +12,7 @@ static struct wf_log_state take_state(struct wf_overlay *ov)
 {
 	struct wf_log_state s = {.fd = ov->log_fd,
 				 .failed = ov->log_failed,
+				 .version = ov->log_version,
 				 .named_below = ov->named_below,
 				 .bytes = ov->log_bytes,
 				 .reserved = ov->log_reserved,
@@ -29,6 +30,7 @@ static void set_state(struct wf_overlay *ov, const struct wf_log_state *s)
 {
 	ov->log_fd = s->fd;
 	ov->log_failed = s->failed;
+	ov->log_version = s->version;
 	ov->named_below = s->named_below;
 	ov->log_bytes = s->bytes;
 	ov->log_reserved = s->reserved;
@@ -71,6 +73,7 @@ int wf_overlay_begin_next(struct wf_overlay *ov, const struct wf_overlay_base *t
 	}
 	ov->next = take_state(ov);
 	set_state(ov, &(struct wf_log_state){.fd = fd,
+					     .version = WF_LOG_VERSION,
 					     .named_below = ov->files_count,
 					     .bytes = WF_LOG_HEADER_BYTES,
 					     .sequence = 1,

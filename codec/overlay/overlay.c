@@ -89,6 +89,7 @@ int wf_overlay_open(const struct wf_overlay_options *options, struct wf_overlay 
 	ov->unlogged = options->unlogged;
 	ov->log = options->log;
 	ov->file_fd = ov->dir_fd = ov->data_fd = ov->lock_fd = ov->log_fd = -1;
+	ov->log_version = WF_LOG_VERSION;
 	ov->sequence = 1;
 	pthread_mutex_init(&ov->files_lock, NULL);
 	int r = make_paths(ov, options);

@@ -151,6 +151,8 @@ int wf_overlay_prepare_removal(struct wf_overlay *ov);
  * it changes the checkpoint, so that there is something to commit (scratch files do not). Returns 0, -ENOMEM, -E2BIG,
  * or -EINVAL without wf_overlay_prepare. */
 int wf_overlay_record(struct wf_overlay *ov, uint8_t type, const void *payload, size_t len, bool pending);
+/* Of the log that records go to: one that an older program began goes on in its version until a commit, so that the program can read it. */
+uint32_t wf_overlay_log_version(const struct wf_overlay *ov);
 /* The long part of wf_overlay_sync, for a caller that does the waiting without a lock. Finds a data file from *number (0 at first) on
  * that was written since the last sync: *ret_fd is the caller's to fdatasync and close, *number one more than the file's. Returns
  * false after the last. */

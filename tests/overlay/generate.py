@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """An overlay with every record of the log in it, byte by byte, for tests/unit/test-overlay-replay.c.
 
-    generate.py DIRECTORY          writes model.pt, log.v1, log.v2 and data.N there
+    generate.py DIRECTORY          writes model.pt, log.v1, log.v2, log.v3 and data.N there
     generate.py --check DIRECTORY  TAP: whether what is there is what this makes
 
 What it makes is kept in this folder: it stands for the files of users. So the numbers are written out here, and nothing is taken from the
@@ -20,9 +20,11 @@ from craft import (array, call, checkpoint, dictionary, glob, integer, ints, ord
 MTIME = 1700000000, 123456789  # of model.pt: what a log of version 1 knows it by
 
 NUMBERS = dict(RENAME=1, UNLINK=2, RMDIR=3, MKDIR=4, CREATE=5, LINK=6, SYMLINK=7, BIND=8, WRITE=9, RESIZE=10, HOLD=11, SETTLE=12, VALUE=13,
-               ATTRIBUTE=14, COMPACT=15, SCRATCH=16, PIECE=17, OBJECT=18, SET=19, SAID=20, HEIR=21, SYMLINK_TO=22, TOUCH=40, FAILURE=41)
+               ATTRIBUTE=14, COMPACT=15, SCRATCH=16, PIECE=17, OBJECT=18, SET=19, DECLARE=20, HEIR=21, SYMLINK_TO=22, KNOWN=23, TOUCH=40, FAILURE=41)
 SWITCH, WRITE_BACK, ABANDON, RESTORE = 0, 1, 2, 3
 IN_PLACE, FIRST, SIZED = 1, 2, 4
+NEW, JUDGED, STANDS_IN, DECLARED, CAME_TRUE, KNOWN_FIRST = 1, 2, 4, 8, 16, 32
+PLACE, SET_FIRST = 1, 2
 FLOAT32, FLOAT64, INT32, INT16, UINT8, BFLOAT16 = 1, 2, 6, 7, 9, 4
 EXCHANGE = 2
 
@@ -65,7 +67,7 @@ def logged(number, cls, numel):
 
 
 def records():
-    """[(name, payload, whether a commit writes it)] and {number: bytes of its data file}."""
+    """[(name, payload, whether a commit writes it)], how many of them a log of version 1 or 2 has, and {number: bytes of its data file}."""
     made, data = [], {}
 
     def record(name, payload=b"", pending=True):
@@ -106,8 +108,8 @@ def records():
     write(2, struct.pack("<3h", 1, 2, -3))
     settle("new", SWITCH, INT16, [3])
     record("CREATE", string("m/said") + u32(3))
-    record("SAID", string("m/said") + string("user.torch.dtype") + string("float64"))
-    record("SAID", string("m/said") + string("user.torch.shape") + string("[1, 2]"))
+    record("DECLARE", string("m/said") + string("user.torch.dtype") + string("float64"))
+    record("DECLARE", string("m/said") + string("user.torch.shape") + string("[1, 2]"))
     record("HOLD", string("m/said") + u32(3) + u8(IN_PLACE | FIRST))
     write(3, struct.pack("<2d", 1.5, -2.5))
     settle("m/said", SWITCH, FLOAT64, [1, 2])
@@ -137,8 +139,32 @@ def records():
     record("UNLINK", string("l/0"))
     record("COMPACT", pending=False)
     record("FAILURE", struct.pack("<q", 1700000001) + b"no space left", False)
+    before_version_3 = len(made)
+    # an int that was declared and came true, and then was given a point: it is a float, and takes nothing but numbers
+    record("CREATE", string("told") + u32(9))
+    record("DECLARE", string("told") + string("user.torch.class") + string("int"))
+    record("HOLD", string("told") + u32(9) + u8(IN_PLACE | FIRST))
+    write(9, b"7\n")
+    record("SET", string("told") + u8(0) + pickle(integer(7)))
+    record("KNOWN", string("told") + u8(NEW | JUDGED | DECLARED | CAME_TRUE), False)
+    settle("told", ABANDON, UINT8, [])
+    record("SET", string("told") + u8(0) + pickle(real(0.5)))
+    # what was declared of earlier content counts no more
+    record("DECLARE", string("told") + string("user.torch.shape") + string("[3]"))
+    record("KNOWN", string("told") + u8(NEW | JUDGED), False)
+    record("DECLARE", string("told") + string("user.torch.class") + string("float"))
+    record("KNOWN", string("told") + u8(NEW | JUDGED | DECLARED | CAME_TRUE), False)
+    # what comes back is what stood before the SET, or the ATTRIBUTE, that says so
+    record("CREATE", string("back") + u32(10))
+    write(10, b"\x05\0\x06\0")
+    record("SET", string("back") + u8(0) + pickle(logged(10, "Short", 2)))
+    record("KNOWN", string("back") + u8(NEW | JUDGED | KNOWN_FIRST), False)
+    record("ATTRIBUTE", string("back") + string("user.torch.shape") + string("[1, 2]"))
+    settle("back", RESTORE, UINT8, [])
+    record("SET", string("back") + u8(SET_FIRST) + pickle(integer(1)))
+    settle("back", RESTORE, UINT8, [])
     assert {name for name, _, _ in made} == set(NUMBERS), "every record"
-    return made, data
+    return made, before_version_3, data
 
 
 # ---- files ----
@@ -166,9 +192,11 @@ def log(file, version, made):
 
 def files():
     file = model()
-    made, data = records()
+    made, before_version_3, data = records()
+    old = made[:before_version_3]
     assert len(file) <= 65536
-    return {"model.pt": file, "log.v1": log(file, 1, made), "log.v2": log(file, 2, made), **{f"data.{n}": raw for n, raw in data.items()}}
+    return {"model.pt": file, "log.v1": log(file, 1, old), "log.v2": log(file, 2, old), "log.v3": log(file, 3, made),
+            **{f"data.{n}": raw for n, raw in data.items()}}
 
 
 def main():

@@ -633,6 +633,21 @@ static void test_written_after_refusal(void **state)
 	survives();
 }
 
+/* Attributes of an entry that is empty, or that was just emptied by its path, are of the content that comes. */
+static void test_attributes_before_content(void **state)
+{
+	assert_int_equal(set("none", "shape", "[2, 1]"), 0);
+	assert_int_equal(put("none", "12345678", 8), 0);
+	expect("none", "shape", "[2, 1]");
+	assert_int_equal(wf_truncate(ck, ino_of("k1"), NULL, 0), 0);
+	assert_int_equal(set("k1", "dtype", "int16"), 0);
+	assert_int_equal(set("k1", "shape", "[1, 2]"), 0);
+	assert_int_equal(put("k1", "1234", 4), 0);
+	expect("k1", "dtype", "int16");
+	expect("k1", "shape", "[1, 2]");
+	survives();
+}
+
 static void test_read_only(void **state)
 {
 	struct wf_checkpoint *writer = ck;
@@ -666,6 +681,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_orphan, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_across_commit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_written_after_refusal, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_attributes_before_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 	};
 	if (argc < 2)

@@ -18,14 +18,15 @@
 #include "codec/bytes/util.h"
 #include "codec/checkpoint.h"
 
-#define DATA_FILES 9
+#define DATA_FILES 11
 
 static const char *files;
 static char dir[64], file[96];
 
 #define BYTES(...) (const char[]){__VA_ARGS__}, sizeof((const char[]){__VA_ARGS__})
 
-enum lives { STAYS, SCRATCH }; /* in the file that a commit writes, or until the end of the mount */
+/* In the file that a commit writes; until the end of the mount; as STAYS, in a log of version 3. */
+enum lives { STAYS, SCRATCH, SINCE_3 };
 
 static const struct {
 	const char *path, *content;
@@ -49,6 +50,8 @@ static const struct {
 	{"g", "2.5\n", 4, NULL, NULL, STAYS},                        /* SET of a value */
 	{"lr", "0.125\n", 6, NULL, NULL, STAYS},                     /* HEIR */
 	{"typed", BYTES(-128, 63, 0, 64), "bfloat16", "[2]", STAYS}, /* SET of a tensor */
+	{"told", "0.5\n", 4, NULL, NULL, SINCE_3},                   /* KNOWN */
+	{"back", BYTES(5, 0, 6, 0), "int16", "[2]", SINCE_3},        /* KNOWN and SET that say what comes back */
 	{".bin.swp", "scratch!", 8, "uint8", "[8]", SCRATCH},        /* PIECE, OBJECT */
 };
 
@@ -155,13 +158,13 @@ static void expect_link(struct wf_checkpoint *ck, const char *path, const char *
 	wf_buffer_free(&b);
 }
 
-static void expect_all(struct wf_checkpoint *ck, const char *when, bool scratch)
+static void expect_all(struct wf_checkpoint *ck, const char *when, bool scratch, bool known)
 {
 	char bytes[64];
 	struct wf_stat st, other;
 	for (size_t i = 0; i < WF_ARRAY_SIZE(expected); i++) {
 		bool there = find(ck, expected[i].path, &st) == 0;
-		if (there != (expected[i].lives == STAYS || scratch))
+		if (there != (expected[i].lives == STAYS || (expected[i].lives == SCRATCH ? scratch : known)))
 			fail_msg("%s: %s is%s there", when, expected[i].path, there ? "" : " not");
 		if (!there)
 			continue;
@@ -198,28 +201,49 @@ static void expect_failure(struct wf_checkpoint *ck)
 	wf_buffer_free(&b);
 }
 
+/* What was declared came true, and is the entry's type. */
+static void expect_typed(struct wf_checkpoint *ck, const char *path)
+{
+	struct wf_opening *o;
+	struct wf_stat st;
+	assert_int_equal(find(ck, path, &st), 0);
+	assert_int_equal(wf_open_file(ck, st.ino, WF_WRITES, &o), 0);
+	assert_int_equal(wf_truncate(ck, st.ino, o, 0), 0);
+	assert_int_equal(wf_write(ck, st.ino, o, 0, "0.25!x", 6), 6);
+	assert_int_equal(wf_flush(ck, st.ino, o), -EINVAL);
+	wf_release(ck, st.ino, o);
+}
+
 static void replay(const char *log)
 {
 	struct wf_error err = {0};
+	bool known = !strcmp(log, "log.v3");
 	lay_out(log);
 	struct wf_checkpoint *ck = open_it(false);
-	expect_all(ck, "a reader", true);
+	expect_all(ck, "a reader", true, known);
 	expect_failure(ck);
 	wf_close(ck);
 	ck = open_it(true);
-	expect_all(ck, "a writer", true);
+	expect_all(ck, "a writer", true, known);
 	expect_failure(ck);
+	if (known)
+		expect_typed(ck, "told");
 	int r = wf_commit(ck, &err);
 	if (r < 0)
 		fail_msg("%d: %s", r, err.text);
-	expect_all(ck, "after the commit", true);
+	expect_all(ck, "after the commit", true, known);
 	wf_close(ck);
 	ck = open_it(false);
-	expect_all(ck, "what was committed", false);
+	expect_all(ck, "what was committed", false, known);
 	wf_close(ck);
 }
 
 static void test_this_version(void **state)
+{
+	replay("log.v3");
+}
+
+static void test_version_2(void **state)
 {
 	replay("log.v2");
 }
@@ -233,6 +257,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_this_version, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_version_2, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_version_1, set_up, tear_down),
 	};
 	files = argc > 1 ? argv[1] : ".";

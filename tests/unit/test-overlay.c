@@ -283,7 +283,7 @@ static void test_other_file_and_version(void **state)
 	snprintf(log, sizeof log, "%s/log", overlay);
 	char *whole = slurp(log, &len);
 	int fd = open(log, O_RDWR);
-	assert_int_equal(pwrite(fd, "\3\0\0\0", 4, 16), 4);
+	assert_int_equal(pwrite(fd, "\4\0\0\0", 4, 16), 4);
 	assert_int_equal(try_open(true, &ov, &err), -EOPNOTSUPP);
 	expect_unused("another version");
 	assert_int_equal(pwrite(fd, "?", 1, 0), 1);
