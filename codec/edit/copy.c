@@ -61,11 +61,13 @@ static int copy_aside(struct wf_checkpoint *ck, const struct wf_tensor *from, ui
 static int become_tensor(struct wf_checkpoint *ck, const struct wf_tensor *from, wf_ino to)
 {
 	wf_ref object;
+	const struct wf_file *f = wf_edit_known(ck, to);
 	struct wf_tensor t = {.kind = WF_TENSOR_DENSE};
 	int r = wf_edit_tensor(ck, to, &t);
 	if (r < 0)
 		return r;
-	uint32_t storage = t.storage;
+	/* where it stands in for a backup, it shows that one's storage */
+	uint32_t storage = f->pending == PENDING_BYTES ? f->storage : t.storage;
 	const struct wf_tensor_type type = wf_tensor_type_of(from);
 	ck->edits->writing = to;
 	r = wf_storage_resize(ck->storages, storage, from->size_bytes);
@@ -79,7 +81,7 @@ static int become_tensor(struct wf_checkpoint *ck, const struct wf_tensor *from,
 	if (r == 0)
 		r = wf_edit_become(ck, to, object, false);
 	/* it has the type that it was copied with, whatever is written into it next */
-	return r < 0 ? r : wf_edit_declare_type(ck, to);
+	return r < 0 || !f->is_new ? r : wf_edit_declare_type(ck, to);
 }
 
 /* Before gigabytes are copied. */

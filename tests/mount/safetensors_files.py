@@ -94,6 +94,11 @@ def editing(w, options):
     os.unlink(f"{w.mnt}/.weightfs/metadata/again")
     same((os.stat(f"{w.mnt}/n").st_nlink, read(f"{w.mnt}/n")), (1, struct.pack("<q", 41)), "a link is a copy")
     ok("copy of n" in read(f"{w.mnt}/.weightfs/log").decode(), "and the log says so")
+    os.rename(f"{w.mnt}/raw", f"{w.mnt}/raw~")
+    os.link(f"{w.mnt}/n", f"{w.mnt}/raw")
+    same((read(f"{w.mnt}/raw"), xattr(f"{w.mnt}/raw", "dtype"), read(f"{w.mnt}/raw~"), xattr(f"{w.mnt}/raw~", "dtype")),
+         (struct.pack("<q", 41), "int64", b"\1\2\3", "int8"), "a copy in place of a backup leaves the backup as it is")
+    os.rename(f"{w.mnt}/raw~", f"{w.mnt}/raw")
     before = read(w.file)
     run("sync", w.mnt)
     w.crash(*options)
