@@ -67,7 +67,8 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 			wf_edit_notify_changed(ck, ino);
 	}
 	/* nothing is left of content that was refused: it is an empty entry, as one that was never written */
-	f->judged |= f->refused && is_unjudged(ck, ino) && !wf_edit_is_flat(ck);
+	if (f->refused && is_unjudged(ck, ino) && (!wf_edit_is_flat(ck) || wf_edit_is_scratch_file(ck, ino)))
+		f->judged = true;
 	wf_edit_forget_old(ck, ino);
 	wf_edit_free_undo(f);
 	f->anew = f->touched = f->sized = f->failed = f->refused = f->settled = false;
