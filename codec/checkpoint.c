@@ -52,21 +52,7 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 	ck->path = ck->place.path;
 	if (o->writable && !o->output && ck->place.reader && ck->place.reader->read_only)
 		return wf_fail(err, -EPERM, "%s", ck->place.reader->read_only);
-	if (o->output) {
-		/* the output need not exist yet; a link that does is followed, so that a commit replaces what it points
-		 * to */
-		ck->output = realpath(o->output, NULL);
-		if (!ck->output && o->output[0] != '/') {
-			char cwd[PATH_MAX];
-			if (!getcwd(cwd, sizeof cwd) || asprintf(&ck->output, "%s/%s", cwd, o->output) < 0)
-				return wf_fail(err, -ENOMEM, "out of memory");
-		} else if (!ck->output) {
-			ck->output = strdup(o->output);
-		}
-		if (!ck->output)
-			return wf_fail(err, -ENOMEM, "out of memory");
-	}
-	return 0;
+	return o->output ? wf_output_find(ck, o->output, err) : 0;
 }
 
 /* The file, or the part of it that counts: a crash in the middle of an append leaves bytes behind the base. */
@@ -99,8 +85,10 @@ static int open_source(struct wf_checkpoint *ck, struct wf_error *err)
 static int open_overlay(struct wf_checkpoint *ck, const struct wf_open_options *options, struct wf_error *err)
 {
 	struct wf_overlay_options o = {.checkpoint = ck->place.main,
-				       .beside = ck->place.reader ? ck->path : NULL,
-				       .output = ck->output,
+				       .beside = ck->output         ? ck->output_set.path
+						 : ck->place.reader ? ck->path
+								    : NULL,
+				       .output = ck->output_set.main ? ck->output_set.main : ck->output,
 				       .edits_of = options->edits_of,
 				       .writable = ck->writable,
 				       .unlogged = options->at_once,
@@ -270,10 +258,12 @@ void wf_close(struct wf_checkpoint *ck)
 	wf_base_swap(ck, &base);
 	wf_base_free(&base);
 	wf_source_unref(ck->file);
+	wf_output_end(ck);
 	wf_overlay_close(ck->overlay);
 	wf_archive_free(ck->archive);
 	wf_checkpoint_free_locks(ck);
 	free(ck->output);
+	wf_directory_free(&ck->output_set);
 	wf_directory_free(&ck->place);
 	free(ck);
 }

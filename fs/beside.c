@@ -77,9 +77,17 @@ int fs_beside_open(const char *checkpoint, const char *output, int *ret_director
 	*ret_why = NULL;
 	if (!output && faccessat(AT_FDCWD, checkpoint, W_OK, AT_EACCESS) < 0)
 		return cannot(ret_why, "it", -errno);
-	if (output && stat(output, &st) == 0 && !S_ISREG(st.st_mode))
-		return cannot(ret_why, output, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
 	struct wf_error ignored;
+	if (output && stat(output, &st) == 0 && !S_ISREG(st.st_mode)) {
+		/* a checkpoint in several files has other ones, and may be written into a directory */
+		bool several = S_ISDIR(st.st_mode) && wf_places(checkpoint, &path, &main, &ignored) == 0 &&
+			       strcmp(path, main) != 0;
+		free(path);
+		free(main);
+		path = main = NULL;
+		if (!several)
+			return cannot(ret_why, output, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
+	}
 	int fd = -1, r;
 	/* the new file and the overlay are made beside it; what is no checkpoint is told by who opens it */
 	if (output || wf_places(checkpoint, &path, &main, &ignored) < 0) {

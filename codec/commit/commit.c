@@ -56,6 +56,7 @@
 #include <sys/stat.h>
 
 #include "codec/bytes/util.h"
+#include "codec/commit/output_set.h"
 #include "codec/commit/run_inner.h"
 #include "codec/commit/shards_inner.h"
 
@@ -210,13 +211,14 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 		r = wf_fail(c->err, -EPERM, "not without the objects that hold them: %s", c->returned_names.data);
 	if (r == 0)
 		r = wf_edits_before_commit(ck, c->err);
-	bool other = ck->write_other != NULL; /* it has no locations */
+	/* an output that is no base has no locations, and the log goes on */
+	bool other = ck->write_other || ck->output_set.main;
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && (other || !ck->relocated);
 	if (r == 0 && !*ret_nothing)
 		r = wf_commit_choose(c, mode);
 	if (r == 0 && trim)
 		r = wf_trim(ck->graph, ck->storages, &c->windows, c->err);
-	if (r == 0 && !*ret_nothing && !other)
+	if (r == 0 && !*ret_nothing && !ck->write_other)
 		r = plan(c);
 	/* after a trim the checkpoint is closed, and scratch entries go with it */
 	if (r == 0 && !*ret_nothing && !trim && !other)
@@ -234,9 +236,10 @@ static void finish(struct wf_commit_run *c, int r)
 	struct wf_checkpoint *ck = c->ck;
 	pthread_rwlock_wrlock(&ck->lock);
 	wf_edits_end_commit(ck);
+	bool undo = r < 0 || ck->output_set.main;
+	if (undo && c->planned)
+		wf_plan_undo(&c->plan);
 	if (r < 0) {
-		if (c->planned)
-			wf_plan_undo(&c->plan);
 		char text[sizeof ck->last_error];
 		snprintf(ck->last_error, sizeof ck->last_error, "%s",
 			 c->err ? wf_error_format(c->err, text, sizeof text) : strerror(-r));
@@ -251,7 +254,7 @@ static void finish(struct wf_commit_run *c, int r)
 	if (c->planned)
 		wf_plan_free(&c->plan);
 	if (c->set)
-		wf_shards_free(c, r < 0);
+		wf_shards_free(c, undo);
 	wf_dcp_plan_free(c->dcp);
 	wf_container_free(c->container);
 	wf_source_unref(c->source);
@@ -291,6 +294,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool whole, b
 		  : prepare(&c, mode, whole, trim, &nothing);
 	if (r == 0 && !nothing)
 		r = ck->write_other                      ? commit_to_other_format(&c)
+		    : ck->output_set.main                ? wf_commit_to_output_set(&c, put_in_place)
 		    : c.strategy == WF_STRATEGY_APPEND   ? wf_commit_append(&c)
 		    : c.strategy == WF_STRATEGY_IN_PLACE ? wf_commit_in_place(&c)
 							 : commit_to_new_file(&c);

@@ -22,15 +22,18 @@ static int open_writer(struct wf_dcp_plan *p)
 		     : wf_dcp_writer_open(old, &p->writer, p->err);
 }
 
-int wf_dcp_plan_make(const struct wf_commit_input *in, bool *live, struct wf_dcp_plan **ret, struct wf_error *err)
+int wf_dcp_plan_make(const struct wf_commit_input *in, const char *home, bool *live, struct wf_dcp_plan **ret,
+		     struct wf_error *err)
 {
 	struct wf_dcp_plan *p = calloc(1, sizeof *p);
 	if (!p)
 		return wf_fail(err, -ENOMEM, "out of memory");
-	*p = (struct wf_dcp_plan){.in = *in, .live = live, .fd = -1, .err = err};
-	int r = open_writer(p);
+	*p = (struct wf_dcp_plan){.in = *in, .live = live, .home = strdup(home), .fd = -1, .err = err};
+	int r = p->home ? open_writer(p) : wf_fail(err, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = dcp_find_leaves(p);
+	if (r == 0)
+		r = dcp_name_file(p);
 	p->live = NULL;
 	if (r < 0)
 		wf_dcp_plan_free(p);
@@ -48,6 +51,18 @@ uint32_t wf_dcp_plan_ties(const struct wf_dcp_plan *p, const char **ret_name, co
 	return p->ties;
 }
 
+const char *wf_dcp_plan_new_file(const struct wf_dcp_plan *p)
+{
+	return p->file;
+}
+
+const char *wf_dcp_plan_old_file(const struct wf_dcp_plan *p, uint32_t k, bool *ret_needed)
+{
+	const char *name = wf_dcp_file(p->in.container, k);
+	*ret_needed = name && wf_key_map_get(&p->files, name, strlen(name));
+	return name;
+}
+
 void wf_dcp_plan_keep_file(struct wf_dcp_plan *p)
 {
 	p->kept = true;
@@ -57,10 +72,11 @@ void wf_dcp_plan_free(struct wf_dcp_plan *p)
 {
 	if (!p)
 		return;
-	if (p->fd >= 0)
+	if (p->fd >= 0) {
 		close(p->fd);
-	if (p->path && !p->kept)
-		unlink(p->path);
+		if (!p->kept)
+			unlink(p->path);
+	}
 	for (uint32_t i = 0; i < p->count; i++)
 		wf_buffer_free(&p->leaves[i].pickle);
 	free(p->leaves);
@@ -70,6 +86,8 @@ void wf_dcp_plan_free(struct wf_dcp_plan *p)
 	free(p->numbers);
 	wf_buffer_free(&p->names);
 	wf_dcp_writer_free(p->writer);
+	wf_key_map_free(&p->files);
+	free(p->home);
 	free(p->file);
 	free(p->path);
 	free(p);
@@ -176,6 +194,8 @@ int wf_dcp_plan_check(struct wf_dcp_plan *p, int raw_fd, struct wf_error *err)
 		       (p->leaves[i].slice_count == 0 || !m.entries[i].problem);
 	if (r == 0 && !good)
 		r = wf_fail(err, -EUCLEAN, "the file just written is wrong: it does not tell what was to be written");
+	p->files = m.files;
+	m.files = (struct wf_key_map){0};
 	wf_dcp_metadata_free(&m);
 	return r < 0 ? r : dcp_check_slices(p);
 }

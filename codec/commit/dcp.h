@@ -18,7 +18,13 @@
 struct wf_dcp_plan;
 
 /* live: by storage, filled in. Returns 0; -EOPNOTSUPP what such a directory cannot hold, and other errors. */
-int wf_dcp_plan_make(const struct wf_commit_input *in, bool *live, struct wf_dcp_plan **ret, struct wf_error *err);
+/* home: the directory that is written to, the checkpoint's own or another. */
+int wf_dcp_plan_make(const struct wf_commit_input *in, const char *home, bool *live, struct wf_dcp_plan **ret,
+		     struct wf_error *err);
+/* For another: the name of the file that is going to be written, NULL: none; and the k-th file of the checkpoint beside its metadata, NULL: no
+ * more, and after wf_dcp_plan_check whether the new metadata name it. */
+const char *wf_dcp_plan_new_file(const struct wf_dcp_plan *p);
+const char *wf_dcp_plan_old_file(const struct wf_dcp_plan *p, uint32_t k, bool *ret_needed);
 /* How many names share the bytes of another one and get their own: such a directory has no ties. The first of them, and the one it shares with;
  * borrowed. */
 uint32_t wf_dcp_plan_ties(const struct wf_dcp_plan *p, const char **ret_name, const char **ret_with);

@@ -52,9 +52,11 @@ struct wf_dcp_plan {
 	uint32_t tied, tied_first; /* ... the first of them, and the one that it shared them with */
 	struct wf_buffer names;
 	struct wf_dcp_writer *writer;
+	char *home;
 	char *file; /* the name of the slice file; NULL: there is nothing new */
 	char *path;
-	int fd;
+	int fd;                  /* of that; -1: it was not made yet */
+	struct wf_key_map files; /* that the new metadata name, once they were read */
 	bool kept;
 	struct wf_error *err;
 };
@@ -82,6 +84,8 @@ void dcp_tensors_free(struct dcp_tensors *known);
 int dcp_find_changed_chunks(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struct wf_tensor *t);
 /* The one slice of a new entry. */
 int dcp_add_slice(struct wf_dcp_plan *p, struct dcp_leaf *leaf);
+/* Gives the new file a name, where there is something to write. */
+int dcp_name_file(struct wf_dcp_plan *p);
 /* Writes all of them into a new file, durable on return. */
 int dcp_write_slices(struct wf_dcp_plan *p, _Atomic uint64_t *done_bytes);
 /* Reads them again. */

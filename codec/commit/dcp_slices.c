@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "codec/bytes/array.h"
 #include "codec/bytes/crc32.h"
@@ -262,37 +263,39 @@ static int put_slice(struct slicer *s, const struct dcp_leaf *leaf, struct dcp_s
 
 /* ---- the file ---- */
 
-/* The first number that no file has. */
+/* The first number that no file has, neither here nor among those of the checkpoint. */
+int dcp_name_file(struct wf_dcp_plan *p)
+{
+	struct stat st;
+	bool own = strcmp(p->home, wf_dcp_directory(p->in.container)) == 0;
+	for (uint32_t n = 0; p->slice_count > 0 && n < MAX_FILES; n++) {
+		free(p->path);
+		if (asprintf(&p->path, "%s/__w_%" PRIu32 ".distcp", p->home, n) < 0) {
+			p->path = NULL;
+			break;
+		}
+		const char *name = strrchr(p->path, '/') + 1;
+		if (wf_dcp_has_file(p->in.container, name))
+			continue;
+		/* what a crash left over; nobody else commits here now */
+		if (lstat(p->path, &st) == 0 && (!own || unlink(p->path) < 0))
+			continue;
+		p->file = strdup(name);
+		break;
+	}
+	return p->slice_count == 0 || p->file ? 0
+					      : wf_fail(p->err, -ENOMEM, "there is no name for a file of what is new");
+}
+
 static int make_file(struct wf_dcp_plan *p)
 {
-	const char *directory = wf_dcp_directory(p->in.container);
-	for (uint32_t n = 0; n < MAX_FILES; n++) {
-		free(p->path);
-		p->path = NULL;
-		if (asprintf(&p->path, "%s/__w_%" PRIu32 ".distcp", directory, n) < 0) {
-			p->path = NULL;
-			return -ENOMEM;
-		}
-		p->fd = open(p->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-		if (p->fd >= 0) {
-			p->file = strdup(strrchr(p->path, '/') + 1);
-			return p->file ? 0 : -ENOMEM;
-		}
-		if (errno != EEXIST)
-			break;
-		/* what a crash left over; nobody else commits here now */
-		if (!wf_dcp_has_file(p->in.container, strrchr(p->path, '/') + 1) && unlink(p->path) == 0)
-			n--;
-	}
-	int r = -errno;
-	free(p->path);
-	p->path = NULL;
-	return r;
+	p->fd = open(p->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return p->fd < 0 ? -errno : 0;
 }
 
 static int sync_home(const struct wf_dcp_plan *p)
 {
-	cleanup_fd int home = open(wf_dcp_directory(p->in.container), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int home = open(p->home, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return home < 0 ? -errno : wf_sync_directory(home);
 }
 
@@ -349,7 +352,7 @@ static int check_slice(struct wf_dcp_plan *p, struct wf_source *file, const stru
 int dcp_check_slices(struct wf_dcp_plan *p)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
-	int r = p->path ? wf_source_open_file(p->path, &file, p->err) : 0;
+	int r = p->file ? wf_source_open_file(p->path, &file, p->err) : 0;
 	for (uint32_t i = 0; i < p->slice_count && r == 0; i++)
 		r = check_slice(p, file, &p->leaves[p->slices[i].leaf], &p->slices[i]);
 	return r;

@@ -36,9 +36,11 @@ int wf_commit_plan_directory(struct wf_commit_run *c)
 	c->planned = true;
 	if (!c->plan.live)
 		return wf_fail(c->err, -ENOMEM, "out of memory");
-	int r = wf_plan_move_bytes(&c->plan, c->err);
+	const char *to = wf_commit_place(ck)->main;
+	cleanup_free char *home = strndup(to, (size_t)(strrchr(to, '/') - to));
+	int r = home ? wf_plan_move_bytes(&c->plan, c->err) : wf_fail(c->err, -ENOMEM, "out of memory");
 	if (r == 0)
-		r = wf_dcp_plan_make(&c->plan.in, c->plan.live, &c->dcp, c->err);
+		r = wf_dcp_plan_make(&c->plan.in, home, c->plan.live, &c->dcp, c->err);
 	if (r == 0)
 		say_ties(c);
 	return r;

@@ -55,6 +55,12 @@ int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at);
 /* Opens what was written with the ordinary reader and holds it against the plan. fd: for reading, taken over; or a negative errno. */
 int wf_commit_reopen(struct wf_commit_run *c, int fd);
 
+/* Where a checkpoint in several files is written. */
+static inline const struct wf_directory *wf_commit_place(const struct wf_checkpoint *ck)
+{
+	return ck->output_set.main ? &ck->output_set : &ck->place;
+}
+
 /* Around what a commit does with the overlay while reads go on: nobody edits, but others want its numbers. */
 static inline void wf_commit_take_overlay(struct wf_checkpoint *ck)
 {

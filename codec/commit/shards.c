@@ -282,7 +282,7 @@ static int look_at_base(struct wf_commit_run *c)
 /* ---- names and plans ---- */
 
 /* STEM.wN.EXT, the first that no file has. A name that has such a number already gets another. */
-static char *new_name(const char *directory, const char *old)
+static char *new_name(const struct wf_container *c, const char *directory, const char *old)
 {
 	const char *dot = strrchr(old, '.');
 	size_t stem = dot ? (size_t)(dot - old) : strlen(old), digits = stem;
@@ -295,7 +295,8 @@ static char *new_name(const char *directory, const char *old)
 		cleanup_free char *path = NULL;
 		if (asprintf(&name, "%.*s.w%u%s", (int)stem, old, n, dot ? dot : "") < 0)
 			return NULL;
-		if (asprintf(&path, "%s/%s", directory, name) >= 0 && access(path, F_OK) < 0 && errno == ENOENT)
+		if (wf_huggingface_shard_named(c, name) == WF_NO_RECORD &&
+		    asprintf(&path, "%s/%s", directory, name) >= 0 && access(path, F_OK) < 0 && errno == ENOENT)
 			return name;
 		free(name);
 	}
@@ -341,9 +342,10 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 				     .types_changed = true};
 	if (in.root == WF_NIL)
 		return no_memory(c);
-	p->name = new_name(c->set->home, p->old        ? p->old->name
-					 : safetensors ? "model.safetensors"
-						       : "pytorch_model.bin");
+	p->name = new_name(ck->container, c->set->home,
+			   p->old        ? p->old->name
+			   : safetensors ? "model.safetensors"
+					 : "pytorch_model.bin");
 	if (!p->name)
 		return no_memory(c);
 	int r = wf_plan_make(&p->plan, &in, false, c->err);
@@ -369,7 +371,8 @@ static int make_set(struct wf_commit_run *c)
 	c->set->home_fd = -1;
 	c->set->all = calloc((size_t)shards + 1, sizeof *c->set->all);
 	c->set->live = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *c->set->live);
-	c->set->home = strndup(ck->place.main, (size_t)(strrchr(ck->place.main, '/') - ck->place.main));
+	const char *to = wf_commit_place(ck)->main;
+	c->set->home = strndup(to, (size_t)(strrchr(to, '/') - to));
 	if (!c->set->all || !c->set->live || !c->set->home)
 		return no_memory(c);
 	c->set->count = shards + 1;

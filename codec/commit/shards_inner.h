@@ -52,5 +52,7 @@ void wf_shards_adopt(struct wf_commit_run *c);
 void wf_shards_adopted(struct wf_commit_run *c);
 /* After the overlay was cleared: removes the files that the new index does not name. */
 void wf_shards_clear(struct wf_commit_run *c);
+/* The files stay, where the checkpoint does not go on from them. */
+void wf_shards_stay(struct wf_commit_run *c);
 /* Takes back what was planned, and removes what was written, when the commit failed; frees it in any case. */
 void wf_shards_free(struct wf_commit_run *c, bool failed);

@@ -144,7 +144,7 @@ int wf_shards_write(struct wf_commit_run *c, int fd)
 	c->set->home_fd = wf_overlay_open_home(c->ck->overlay);
 	if (c->set->home_fd < 0)
 		return wf_fail(c->err, c->set->home_fd, "%s: %s", c->set->home, strerror(-c->set->home_fd));
-	int r = note_files(c);
+	int r = c->ck->output_set.main ? 0 : note_files(c);
 	for (uint32_t i = 0; i < c->set->count && r == 0; i++)
 		if (c->set->all[i].planned)
 			r = write_shard(c, &c->set->all[i], scratch);
@@ -158,7 +158,7 @@ static int open_whole(struct wf_commit_run *c)
 {
 	struct wf_graph *g = NULL;
 	wf_ref root;
-	int r = wf_directory_open(&c->ck->place, c->source, &c->container, c->err);
+	int r = wf_directory_open(wf_commit_place(c->ck), c->source, &c->container, c->err);
 	if (r == 0 && (r = wf_graph_new(&g)) < 0)
 		no_memory(c);
 	if (r == 0)
@@ -284,7 +284,11 @@ void wf_shards_adopted(struct wf_commit_run *c)
 		if (id != WF_NIL) /* without memory an attribute shows the old key */
 			wf_persid_set_id(g, s->persid, id);
 	}
-	/* the files stay from here on */
+	wf_shards_stay(c);
+}
+
+void wf_shards_stay(struct wf_commit_run *c)
+{
 	for (uint32_t k = 0; k < c->set->count; k++)
 		wf_new_file_stay(&c->set->all[k].file);
 }

@@ -4,14 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
+#include "codec/commit/output_set.h"
 #include "codec/compose/inner.h"
 #include "codec/compose/target.h"
 
@@ -267,13 +270,79 @@ static bool is_torch_name(const char *path)
 	return ends_in(path, ".pt") || ends_in(path, ".pth") || ends_in(path, ".ckpt") || ends_in(path, ".bin");
 }
 
+static bool is_directory(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Absolute; of what is there, the path that it leads to, so that a commit replaces what a link points to. */
+static char *absolute(const char *path)
+{
+	char cwd[PATH_MAX], *ret = realpath(path, NULL);
+	if (ret || path[0] == '/')
+		return ret ? ret : strdup(path);
+	return getcwd(cwd, sizeof cwd) && asprintf(&ret, "%s/%s", cwd, path) >= 0 ? ret : NULL;
+}
+
+static int make_directory(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	if (!ck->writable || is_directory(ck->output))
+		return 0;
+	if (mkdir(ck->output, 0777) < 0)
+		return wf_fail(
+			err, errno == EEXIST ? -ENOTDIR : -errno, "output=%s: %s", ck->output,
+			errno == EEXIST
+				? "this is a file, and a checkpoint in several files is written into a directory (or as "
+				  "one .safetensors or .pt file)"
+				: strerror(errno));
+	ck->made_output = true;
+	return 0;
+}
+
+/* The set goes where its main file is called as that of the checkpoint is. */
+static int find_set(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	struct wf_directory *set = &ck->output_set;
+	size_t len = strlen(ck->output);
+	while (len > 1 && ck->output[len - 1] == '/')
+		ck->output[--len] = '\0';
+	if (ck->place.reader->read_only)
+		return wf_fail(err, -EOPNOTSUPP,
+			       "output=%s: this checkpoint is written as one .safetensors or .pt file", ck->output);
+	set->reader = ck->place.reader;
+	set->path = strdup(ck->output);
+	if (!set->path || asprintf(&set->main, "%s/%s", ck->output, strrchr(ck->place.main, '/') + 1) < 0) {
+		set->main = NULL;
+		return wf_fail(err, -ENOMEM, "out of memory");
+	}
+	return make_directory(ck, err);
+}
+
+int wf_output_find(struct wf_checkpoint *ck, const char *output, struct wf_error *err)
+{
+	ck->output = absolute(output);
+	if (!ck->output)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	bool one_file =
+		ends_in(ck->output, ".safetensors") || is_torch_name(ck->output) || unwritten_suffix(ck->output);
+	return ck->place.reader && (!one_file || is_directory(ck->output)) ? find_set(ck, err) : 0;
+}
+
+void wf_output_end(struct wf_checkpoint *ck)
+{
+	if (ck->output_set.main && ck->writable)
+		wf_output_set_leave(ck);
+}
+
 /* Who makes such a mount hears at once what has to go before a commit. */
-static int tell(struct wf_checkpoint *ck, struct wf_error *err)
+static int tell(struct wf_checkpoint *ck, const char *(*refuses)(const struct wf_named *n), struct wf_error *err)
 {
 	struct wf_flat flat;
 	struct wf_skipped skipped = {0};
 	struct wf_buffer list = WF_BUFFER_INIT;
-	int r = read_all(ck, wf_safetensors_refuses_tensor, &flat, &skipped, err);
+	struct wf_error why = {0};
+	int r = read_all(ck, refuses, &flat, &skipped, err);
 	if (r == 0 && skipped.lost > 0) {
 		print_list(&skipped, 3, &list);
 		wf_log_line(
@@ -282,35 +351,39 @@ static int tell(struct wf_checkpoint *ck, struct wf_error *err)
 			"model.skipped lists all)",
 			ck->output, list.data ? list.data : "?");
 	}
+	if (r == 0 && refuses == wf_pt_refuses && refuse_metadata(&flat, ck->output, &why) < 0)
+		wf_log_line(&ck->log, "a commit is refused as things are: %s", why.text);
 	wf_buffer_free(&list);
 	wf_buffer_free(&skipped.text);
 	wf_flat_free(&flat);
 	return r == -EFBIG ? 0 : r;
 }
 
+static int choose_pt(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	ck->write_other = write_pt;
+	return tell(ck, wf_pt_refuses, err);
+}
+
 int wf_output_choose(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	if (!ck->output || !ck->writable)
 		return 0;
+	if (ck->output_set.main)
+		return wf_output_set_settle(ck, err);
 	const char *suffix = unwritten_suffix(ck->output);
 	if (suffix)
 		return wf_fail(err, -EOPNOTSUPP, "output=%s: a commit writes no %s file (wfctl export may)", ck->output,
 			       suffix);
-	if (wf_container_kind_of(ck->container) == WF_CONTAINER_SAFETENSORS) {
-		ck->write_other = is_torch_name(ck->output) ? write_pt : NULL;
+	bool torch_name = is_torch_name(ck->output);
+	if (torch_name && (wf_container_kind_of(ck->container) == WF_CONTAINER_SAFETENSORS ||
+			   wf_container_is_directory(ck->container)))
+		return choose_pt(ck, err);
+	if (wf_container_kind_of(ck->container) == WF_CONTAINER_SAFETENSORS)
 		return 0;
-	}
-	if (wf_container_is_directory(ck->container) && is_torch_name(ck->output)) {
-		ck->write_other = write_pt;
-		return 0;
-	}
-	if (wf_container_is_directory(ck->container) && !ends_in(ck->output, ".safetensors"))
-		return wf_fail(err, -EOPNOTSUPP,
-			       "output=%s: a checkpoint in several files is written as one .safetensors or .pt file",
-			       ck->output);
-	ck->output_as_zip = is_torch_name(ck->output);
+	ck->output_as_zip = torch_name;
 	if (!ends_in(ck->output, ".safetensors"))
 		return 0;
 	ck->write_other = write_safetensors;
-	return tell(ck, err);
+	return tell(ck, wf_safetensors_refuses_tensor, err);
 }

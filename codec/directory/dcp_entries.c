@@ -140,6 +140,18 @@ const char *wf_dcp_directory(const struct wf_container *c)
 	return wf_members_directory(wf_space_members(dcp_of(c)->space));
 }
 
+/* The first member is the metadata themselves. */
+const char *wf_dcp_file(const struct wf_container *c, uint32_t k)
+{
+	return wf_members_name(wf_space_members(dcp_of(c)->space), k + 1);
+}
+
+int wf_dcp_open_file(const struct wf_container *c, const char *name, struct wf_source **ret, struct wf_error *err)
+{
+	struct wf_members *m = wf_space_members(dcp_of(c)->space);
+	return wf_members_open(m, wf_members_find(m, name, strlen(name)), ret, err);
+}
+
 bool wf_dcp_has_file(const struct wf_container *c, const char *name)
 {
 	const struct wf_members *m = wf_space_members(dcp_of(c)->space);

@@ -36,6 +36,9 @@ bool wf_dcp_has_numbers(const struct wf_graph *g, wf_ref own_key);
 const char *wf_dcp_refuses_keys(const struct wf_graph *g, wf_ref dict, wf_ref own_key);
 /* The directory that the files are in, and the bytes of the metadata. */
 const char *wf_dcp_directory(const struct wf_container *c);
+/* The k-th file that the metadata name, NULL: no more; and as it was when it was read: a reference. Errors as wf_members_open. */
+const char *wf_dcp_file(const struct wf_container *c, uint32_t k);
+int wf_dcp_open_file(const struct wf_container *c, const char *name, struct wf_source **ret, struct wf_error *err);
 /* Whether the metadata name the file. */
 bool wf_dcp_has_file(const struct wf_container *c, const char *name);
 int wf_dcp_metadata_source(const struct wf_container *c, struct wf_source **ret);

@@ -48,6 +48,9 @@ struct wf_checkpoint {
 	struct wf_directory place; /* which file, or directory, it is */
 	const char *path;          /* place.path */
 	char *output;              /* where commits go, absolute; NULL: path */
+	struct wf_directory
+		output_set; /* of several files, where commits go to a directory of their own: that one; else empty */
+	bool made_output;   /* ... which was made for them */
 	/* Commits write another format than the container's: this makes the whole file, durable, in fd (target: its name to be). The commit
 	 * keeps edits away. NULL: they write the container's own. */
 	int (*write_other)(struct wf_checkpoint *ck, const char *target, int fd, struct wf_error *err);

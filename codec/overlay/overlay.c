@@ -32,15 +32,13 @@ static int make_paths(struct wf_overlay *ov, const struct wf_overlay_options *o)
 	if (!ov->checkpoint || !ov->target)
 		return -ENOMEM;
 	ov->elsewhere = strcmp(ov->checkpoint, ov->target) != 0;
-	cleanup_free char *beside = o->edits_of               ? strdup(o->edits_of)
-				    : o->beside && !o->output ? strdup(o->beside)
-							      : strdup(ov->target);
+	cleanup_free char *beside = strdup(o->edits_of ? o->edits_of : o->beside ? o->beside : ov->target);
 	if (!beside || asprintf(&ov->directory, "%s.weightfs", beside) < 0) {
 		ov->directory = NULL;
 		return -ENOMEM;
 	}
 	ov->onto = o->edits_of != NULL;
-	ov->apart = ov->onto || (o->beside && !o->output);
+	ov->apart = ov->onto || o->beside;
 	return 0;
 }
 

@@ -95,8 +95,8 @@ struct wf_overlay;
 struct wf_overlay_options {
 	const char *checkpoint; /* resolved path of the file that is opened */
 	const char *output;     /* where commits go, or NULL for the checkpoint itself; made absolute, links resolved */
-	/* What the overlay stands beside where that is not the checkpoint: the directory that it is the main file of. The checkpoint is a
-	 * name in that one then, and is replaced where it is a link. NULL; of no meaning with an output. */
+	/* What the overlay stands beside where that is not the file that commits go to: the directory that this is the main file of. It is a
+	 * name in that one then, and is replaced where it is a link. NULL. */
 	const char *beside;
 	const char *
 		edits_of; /* absolute: the overlay beside that path, whose edits are for another state of the file; or NULL */

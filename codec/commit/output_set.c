@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/* A commit of a checkpoint in several files to a directory of its own (output=DIRECTORY): what stays is copied there, or cloned, what changed
+ * is written beside it under new names, and the main file, which names all of them, takes its name last. Until then the directory is no
+ * checkpoint, or the one of the commit before.
+ *
+ * It is no base: the log goes on from the checkpoint that was opened, as with an output of another format. The overlay beside the directory
+ * has a list of the files that are ours there (wf_overlay_note_files), durable before the first of them is made, by which a later opening
+ * knows them from other people's, and what nobody names is removed.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "codec/bytes/io.h"
+#include "codec/bytes/util.h"
+#include "codec/commit/output_set.h"
+#include "codec/commit/shards_inner.h"
+#include "codec/directory/dcp_entries.h"
+
+static const char *main_name(const struct wf_checkpoint *ck)
+{
+	return strrchr(ck->output_set.main, '/') + 1;
+}
+
+static bool is_huggingface(const struct wf_container *c)
+{
+	return wf_container_kind_of(c) == WF_CONTAINER_HUGGINGFACE;
+}
+
+/* ---- the files that are there, and whose they are ---- */
+
+static bool is_in(const struct wf_key_map *names, const char *name)
+{
+	return wf_key_map_get(names, name, strlen(name)) != NULL;
+}
+
+static int read_noted(const struct wf_checkpoint *ck, struct wf_key_map *ret)
+{
+	struct wf_buffer text = WF_BUFFER_INIT;
+	int r = wf_overlay_noted_files(ck->overlay, &text);
+	for (const char *n = text.data; r == 0 && n && n < text.data + text.len; n += strlen(n) + 1)
+		r = wf_key_map_put(ret, n, strlen(n), 0);
+	wf_buffer_free(&text);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* What a crash leaves of a file on its way to another name: of the main file, which is begun before the list is there, or one of the list. */
+static bool is_passing(const struct wf_key_map *noted, const char *main, const char *name)
+{
+	size_t len = strlen(main);
+	if (name[0] != '.' || !strstr(name, ".weightfs-"))
+		return false;
+	return noted->count > 0 || (!strncmp(name + 1, main, len) && !strncmp(name + 1 + len, ".weightfs-", 10));
+}
+
+/* Calls with each name in the directory until one answers something else than 0. */
+static int each_name(const struct wf_checkpoint *ck, int (*take)(void *ctx, int directory, const char *name), void *ctx)
+{
+	DIR *d = opendir(ck->output_set.path);
+	int r = d ? 0 : -errno;
+	for (const struct dirent *e; r == 0 && (e = readdir(d));)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			r = take(ctx, dirfd(d), e->d_name);
+	if (d)
+		closedir(d);
+	return r;
+}
+
+struct in_directory {
+	const struct wf_key_map *noted;
+	const struct wf_container *set; /* what the main file there says; NULL: there is none */
+	const char *main;
+	char stranger[NAME_MAX + 1];
+	int left;
+};
+
+static int find_stranger(void *ctx, int directory, const char *name)
+{
+	struct in_directory *l = ctx;
+	if (is_in(l->noted, name) || is_passing(l->noted, l->main, name))
+		return 0;
+	snprintf(l->stranger, sizeof l->stranger, "%s", name);
+	return 1;
+}
+
+static bool is_named(const struct in_directory *l, const char *name)
+{
+	if (!l->set)
+		return false;
+	return !strcmp(name, l->main) ||
+	       (is_huggingface(l->set) ? wf_huggingface_shard_named(l->set, name) != WF_NO_RECORD
+				       : wf_dcp_has_file(l->set, name));
+}
+
+static int remove_unnamed(void *ctx, int directory, const char *name)
+{
+	struct in_directory *l = ctx;
+	bool ours = is_in(l->noted, name) || is_passing(l->noted, l->main, name);
+	if (ours && !is_named(l, name) && unlinkat(directory, name, 0) < 0 && errno != ENOENT)
+		l->left = -errno;
+	return 0;
+}
+
+/* The set that is there; *ret NULL: none. */
+static int open_set(const struct wf_checkpoint *ck, struct wf_container **ret, struct wf_error *err)
+{
+	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	struct wf_graph *g = NULL;
+	wf_ref root;
+	struct stat st;
+	*ret = NULL;
+	if (stat(ck->output_set.main, &st) < 0)
+		return errno == ENOENT ? 0 : wf_fail(err, -errno, "%s: %s", ck->output_set.main, strerror(errno));
+	int r = wf_source_open_file(ck->output_set.main, &file, err);
+	if (r == 0)
+		r = wf_directory_open(&ck->output_set, file, ret, err);
+	if (r == 0 && wf_graph_new(&g) < 0)
+		r = wf_fail(err, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = wf_container_load_graph(*ret, g, &root, err);
+	wf_graph_free(g);
+	return r;
+}
+
+static int tidy(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	struct wf_key_map noted = {0};
+	struct wf_container *set = NULL;
+	int r = read_noted(ck, &noted);
+	if (r < 0)
+		wf_fail(err, r, "%s: %s", wf_overlay_directory(ck->overlay), strerror(-r));
+	if (r == 0)
+		r = open_set(ck, &set, err);
+	struct in_directory l = {.noted = &noted, .set = set, .main = main_name(ck)};
+	if (r == 0)
+		r = each_name(ck, remove_unnamed, &l);
+	r = r < 0 ? r : l.left;
+	wf_container_free(set);
+	wf_key_map_free(&noted);
+	return r;
+}
+
+static int refuse_folders(const struct wf_checkpoint *ck, struct wf_error *err)
+{
+	const char *name;
+	for (uint32_t k = 0; !is_huggingface(ck->container) && (name = wf_dcp_file(ck->container, k)); k++)
+		if (strchr(name, '/'))
+			return wf_fail(
+				err, -EOPNOTSUPP,
+				"output=%s: %.200s stands in a folder of the checkpoint, and only files beside its "
+				".metadata are copied",
+				ck->output_set.path, name);
+	return 0;
+}
+
+int wf_output_set_settle(struct wf_checkpoint *ck, struct wf_error *err)
+{
+	struct wf_key_map noted = {0};
+	int r = read_noted(ck, &noted);
+	struct in_directory l = {.noted = &noted, .main = main_name(ck)};
+	if (r < 0)
+		wf_fail(err, r, "%s: %s", wf_overlay_directory(ck->overlay), strerror(-r));
+	else if ((r = each_name(ck, find_stranger, &l)) < 0)
+		wf_fail(err, r, "%s: %s", ck->output_set.path, strerror(-r));
+	else if (r > 0)
+		r = wf_fail(
+			err, -ENOTEMPTY,
+			"output=%s: it is not empty (%s is in it): a checkpoint in several files is written into a new directory",
+			ck->output_set.path, l.stranger);
+	else
+		r = tidy(ck, err);
+	wf_key_map_free(&noted);
+	return r < 0 ? r : refuse_folders(ck, err);
+}
+
+void wf_output_set_leave(struct wf_checkpoint *ck)
+{
+	struct wf_error ignored;
+	if (!ck->overlay || !wf_overlay_is_dirty(ck->overlay)) {
+		int r = ck->overlay ? tidy(ck, &ignored) : 0;
+		if (r == 0 && ck->overlay)
+			wf_overlay_forget_noted(ck->overlay);
+	}
+	if (ck->made_output)
+		rmdir(ck->output_set.path); /* where nothing came of it: an empty one alone goes */
+}
+
+/* ---- the commit ---- */
+
+/* The k-th file that the checkpoint has and the new set needs, as it is; NULL: no more. *ret_needed: it is. */
+static const char *old_file(const struct wf_commit_run *c, uint32_t k, bool *ret_needed)
+{
+	if (c->dcp)
+		return wf_dcp_plan_old_file(c->dcp, k, ret_needed);
+	uint32_t at = 0;
+	for (uint32_t i = 0; i < c->set->count; i++) {
+		const struct wf_shard_plan *p = &c->set->all[i];
+		if (!p->old || at++ != k)
+			continue;
+		*ret_needed = p->keys != WF_NIL && !p->name;
+		return p->old->name;
+	}
+	return NULL;
+}
+
+static int put_name(struct wf_key_map *names, const char *name)
+{
+	return name ? wf_key_map_put(names, name, strlen(name), 0) : 0;
+}
+
+/* All that are in the directory, or are going to be. */
+static int list_files(const struct wf_commit_run *c, struct wf_key_map *names)
+{
+	const char *name;
+	bool needed;
+	int r = read_noted(c->ck, names);
+	if (r == 0)
+		r = put_name(names, main_name(c->ck));
+	for (uint32_t k = 0; r == 0 && (name = old_file(c, k, &needed)); k++)
+		r = put_name(names, name);
+	for (uint32_t i = 0; r == 0 && c->set && i < c->set->count; i++)
+		r = put_name(names, c->set->all[i].name);
+	return r == 0 && c->dcp ? put_name(names, wf_dcp_plan_new_file(c->dcp)) : r;
+}
+
+static int note(struct wf_commit_run *c)
+{
+	struct wf_key_map names = {0};
+	struct wf_buffer text = WF_BUFFER_INIT;
+	wf_commit_take_overlay(c->ck);
+	int r = list_files(c, &names);
+	for (uint32_t i = 0; i < names.count; i++)
+		wf_buffer_append(&text, names.keys[i].bytes, names.keys[i].len + 1u);
+	if (r == 0)
+		r = wf_buffer_status(&text);
+	if (r == 0)
+		r = wf_overlay_note_files(c->ck->overlay, text.data, text.len);
+	wf_commit_leave_overlay(c->ck);
+	wf_key_map_free(&names);
+	wf_buffer_free(&text);
+	return r < 0 ? wf_fail(c->err, r, "%s: %s", wf_overlay_directory(c->ck->overlay), strerror(-r)) : 0;
+}
+
+/* The file as it was read: one that somebody changed is none of the checkpoint. */
+static int open_old(struct wf_commit_run *c, const char *name, struct wf_file_run *ret)
+{
+	const struct wf_container *old = c->ck->container;
+	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
+	bool found = false;
+	int r = 0;
+	if (c->dcp) {
+		r = wf_dcp_open_file(old, name, &file, c->err);
+		found = r == 0 && wf_source_locate(file, 0, ret);
+	} else {
+		const struct wf_shard *shard = wf_huggingface_shard(old, wf_huggingface_shard_named(old, name));
+		if (shard->bad)
+			return wf_fail(c->err, shard->bad, "%s; all files of the checkpoint are copied to the output",
+				       shard->why);
+		found = wf_source_locate(wf_container_file(old), shard->start, ret);
+	}
+	return r < 0 || found ? r : wf_fail(c->err, -EIO, "%s cannot be opened", name);
+}
+
+static int copy_bytes(struct wf_commit_run *c, const struct wf_new_file *f, int from, uint64_t size)
+{
+	struct wf_out o;
+	int r = wf_out_init(&o, f->fd, 0, &c->ck->progress.done_bytes);
+	if (r < 0)
+		return r;
+	wf_out_probe_clone(&o, from);
+	if (o.clone_block == 0)
+		r = wf_out_reserve(&o, size, false);
+	if (r == 0)
+		r = wf_out_copy(&o, from, 0, size);
+	if (r == 0)
+		r = wf_out_finish(&o);
+	wf_out_free(&o);
+	return r == 0 && fsync(f->fd) < 0 ? -errno : r;
+}
+
+/* What has the name is whole, and the same: it was made under another one. */
+static int copy_old(struct wf_commit_run *c, int directory, const char *name)
+{
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
+	cleanup_free char *target = NULL;
+	struct wf_new_file f;
+	struct stat st;
+	bool renamed;
+	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	int home = openat(directory, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (home < 0 || asprintf(&target, "%s/%s", c->ck->output_set.path, name) < 0) {
+		target = NULL;
+		return wf_fail(c->err, -ENOMEM, "out of memory");
+	}
+	int r = wf_new_file_open(&f, target, home, c->err);
+	if (r < 0)
+		return r;
+	r = open_old(c, name, &old);
+	if (r == 0 && fstat(old.fd, &st) < 0)
+		r = wf_fail(c->err, -errno, "%s: %s", name, strerror(errno));
+	if (r == 0 && (r = copy_bytes(c, &f, old.fd, (uint64_t)st.st_size)) < 0)
+		wf_fail(c->err, r, "%s cannot be copied to %s: %s", name, c->ck->output_set.path, strerror(-r));
+	if (r == 0)
+		r = wf_new_file_dress(&f, old.fd, c->err);
+	if (r == 0)
+		r = wf_new_file_rename(&f, &renamed, c->err);
+	wf_new_file_free(&f);
+	return r;
+}
+
+static int copy_all(struct wf_commit_run *c)
+{
+	bool needed;
+	const char *name;
+	cleanup_fd int directory = wf_overlay_open_home(c->ck->overlay);
+	int r = directory < 0 ? wf_fail(c->err, directory, "%s: %s", c->ck->output_set.path, strerror(-directory)) : 0;
+	for (uint32_t k = 0; r == 0 && (name = old_file(c, k, &needed)); k++)
+		if (needed)
+			r = copy_old(c, directory, name);
+	return r;
+}
+
+static int write_set(struct wf_commit_run *c)
+{
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
+	int r = note(c);
+	if (r == 0 && wf_source_locate(wf_container_file(c->ck->container), 0, &old))
+		r = wf_new_file_dress(&c->file, old.fd, c->err);
+	if (r < 0)
+		return r;
+	if (c->dcp) {
+		r = wf_commit_write_directory(c);
+		return r < 0 ? r : copy_all(c);
+	}
+	r = copy_all(c);
+	if (r == 0)
+		r = wf_commit_write(c, c->file.fd, 0);
+	return r < 0 ? r : wf_commit_reopen(c, wf_new_file_reopen(&c->file));
+}
+
+int wf_commit_to_output_set(struct wf_commit_run *c, int (*put_in_place)(struct wf_commit_run *c))
+{
+	struct wf_checkpoint *ck = c->ck;
+	struct wf_error why = {0};
+	int r = wf_overlay_check_base(ck->overlay, c->err);
+	if (r == 0)
+		r = write_set(c);
+	if (r == 0)
+		r = wf_commit_look_at(c, c->file.fd);
+	if (r == 0) {
+		wf_commit_take_overlay(ck);
+		r = put_in_place(c);
+		if (r == 0)
+			wf_overlay_written(ck->overlay);
+		wf_commit_leave_overlay(ck);
+	}
+	if (r == 0 && c->dcp)
+		wf_dcp_plan_keep_file(c->dcp);
+	if (r == 0 && c->set)
+		wf_shards_stay(c);
+	if (r == 0 && tidy(ck, &why) < 0)
+		wf_log_line(&ck->log, "files that the new checkpoint does not name may be left in %s: %s",
+			    ck->output_set.path, why.text);
+	return r;
+}

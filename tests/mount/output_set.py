@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: MIT
+"""-o output=DIRECTORY: the edits of a checkpoint in several files are committed to a directory of its own. What stays is copied, the main file
+comes last, and the checkpoint is never touched; a directory that has something of others is refused.
+
+Usage: output_set.py BUILD_DIR [DIE_AT]. With the library that kills, the daemon is killed and fails at each call of such commits, and
+nothing else is tried. Prints TAP.
+"""
+import os
+import shutil
+import sys
+import tempfile
+
+import directories
+import kit
+from kit import done, floats, memory, need_fuse, ok, read, run, same, side_by_side, write
+from minicheckpoint import Tensor, save
+
+BUILD, DIE_AT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]) if sys.argv[2:] else None
+WEIGHTFS, WFCTL = (os.path.join(BUILD, "fs", name) for name in ("weightfs", "wfctl"))
+TOP = tempfile.mkdtemp(prefix="weightfs-output-", dir=memory())
+
+
+def everything(path):
+    return {os.path.relpath(os.path.join(where, n), path): read(os.path.join(where, n)) for where, _, names in os.walk(path) for n in names}
+
+
+class Work:
+    """A set, the directory that it is written to, and a mount point."""
+
+    def __init__(self, kind, name, fault=None):
+        self.top = os.path.join(TOP, f"{kind}-{name}")
+        self.set = directories.make(kind, os.path.join(self.top, "set"))
+        self.out = self.set.copy(os.path.join(self.top, "out"))
+        self.mnt, self.plan = os.path.join(self.top, "mnt"), os.path.join(self.top, "plan")
+        os.mkdir(self.mnt)
+        self.want, self.source = dict(self.set.want), everything(self.set.path)
+        self.fault = fault
+
+    def say(self, text):
+        write(self.plan + ".new", text.encode())
+        os.rename(self.plan + ".new", self.plan)
+
+    def mount(self, *more, faults=False):
+        env = {**os.environ, "LD_PRELOAD": DIE_AT, "DIE_AT": self.plan} if faults else None
+        return run(WEIGHTFS, "-o", ",".join([f"output={self.out.path}", *more]), self.set.path, self.mnt, env=env)
+
+    def mount_again(self):
+        """What was killed may hold its lock for a moment longer."""
+        for _ in range(50):
+            r = self.mount()
+            if r.returncode == 0:
+                break
+        return r
+
+    def edit(self, n):
+        """One more of each kind; `want` is what the tree has then."""
+        old = next(k for k in self.want if k.startswith("layer.0.0") or k.startswith("zero"))
+        os.rename(f"{self.mnt}/{old}", f"{self.mnt}/zero.{n}")
+        self.want = {(f"zero.{n}" if k == old else k): v for k, v in self.want.items()}
+        with open(f"{self.mnt}/layer.1.1", "r+b") as f:
+            f.write(floats(1, n + 50))
+        self.want["layer.1.1"] = floats(1, n + 50) + self.want["layer.1.1"][4:]
+        write(f"{self.mnt}/new.{n}", floats(3, n))
+        os.setxattr(f"{self.mnt}/new.{n}", "user.torch.dtype", b"float32")
+        self.want[f"new.{n}"] = floats(3, n)
+
+    def commit(self):
+        return run(WFCTL, "commit", self.mnt)
+
+    def umount(self):
+        return run(WFCTL, "umount", self.mnt)
+
+    def end(self):
+        run("umount", "-l", self.mnt)
+        shutil.rmtree(self.top, ignore_errors=True)
+
+    def written(self):
+        """None: there is no checkpoint in the directory; its tensors; or what is wrong with it."""
+        if not os.path.exists(self.out.main):
+            return None
+        try:
+            return directories.load(self.out)
+        except (AssertionError, OSError, KeyError, AttributeError) as e:
+            return f"torn: {e!r}"
+
+    def left(self):
+        """What is nobody's, and the overlay; slices of others that the new metadata do not name are not even copied."""
+        named = (directories.load_distributed if self.out.kind == "dcp" else directories.load_shards)(self.out)[1]
+        there = set(os.listdir(self.out.path)) - named - {os.path.basename(self.out.main)}
+        return sorted(there) + ([self.out.path + ".weightfs"] if os.path.exists(self.out.path + ".weightfs") else [])
+
+
+def check_commits(kind):
+    w = Work(kind, "commits")
+    try:
+        r = w.mount()
+        ok(r.returncode == 0 and not r.stderr, f"{kind}: mounts", r)
+        same((os.listdir(w.out.path), w.commit().returncode), ([], 0), f"{kind}: nothing is written before an edit")
+        w.edit(1)
+        r = w.commit()
+        ok(r.returncode == 0 and w.written() == w.want, f"{kind}: a commit is the whole set", (r, w.written()))
+        status = json_status(w)
+        same((status["pending"]["edits"], status["dirty"], status["last_error"]), (0, False, None), f"{kind}: nothing waits")
+        same(set(w.left()) - {w.out.path + ".weightfs"}, set(), f"{kind}: and there is nothing else")
+        kept = {n: os.stat(os.path.join(w.out.path, n)).st_ino for n in os.listdir(w.out.path) if n in w.source and n != os.path.basename(w.out.main)}
+        same({n: read(os.path.join(w.out.path, n)) for n in kept}, {n: w.source[n] for n in kept}, f"{kind}: {len(kept)} files are as they were")
+        w.edit(2)
+        r = w.commit()
+        ok(r.returncode == 0 and w.written() == w.want, f"{kind}: a second commit of the same mount", r)
+        same({n: os.stat(os.path.join(w.out.path, n)).st_ino for n in kept}, kept, f"{kind}: does not copy again")
+        for name in [k for k in w.want if k.startswith("layer.2")]:
+            os.unlink(f"{w.mnt}/{name}")
+            del w.want[name]
+        r = w.umount()
+        ok(r.returncode == 0 and w.written() == w.want and w.left() == [], f"{kind}: unmounting commits, and leaves the set alone", (r, w.left()))
+        same(everything(w.set.path), w.source, f"{kind}: the checkpoint is never touched")
+        same(sorted(os.listdir(w.top)), ["mnt", "out", "set"], f"{kind}: nothing is beside it")
+        r = run(WFCTL, "verify", w.out.path)
+        ok(r.returncode == 0, f"{kind}: verify", r)
+        r = run(WEIGHTFS, w.out.path, w.mnt)
+        os.rename(f"{w.mnt}/layer.1.0", f"{w.mnt}/again")
+        u = w.umount()
+        ok(r.returncode == 0 and u.returncode == 0 and "again" in w.written() and w.left() == [], f"{kind}: it is a checkpoint as any other", (r, u))
+        before = everything(w.out.path)
+        r = w.mount()
+        ok(r.returncode == 1 and "is not empty" in r.stderr and r.stderr.count("\n") == 1 and everything(w.out.path) == before,
+           f"{kind}: a directory with a checkpoint is refused", r)
+    finally:
+        w.end()
+
+
+def json_status(w):
+    import json
+    return json.loads(read(f"{w.mnt}/.weightfs/status"))
+
+
+def check_directory(kind):
+    """Which directories are taken, and what becomes of them."""
+    w = Work(kind, "directory")
+    try:
+        w.mount()
+        r = w.umount()
+        ok(r.returncode == 0 and not os.path.exists(w.out.path), f"{kind}: nothing was edited: no directory is left", r)
+        os.mkdir(w.out.path)
+        w.mount()
+        w.umount()
+        ok(os.path.isdir(w.out.path), f"{kind}: one that was there stays")
+        write(os.path.join(w.out.path, "notes"), b"mine")
+        r = w.mount()
+        ok(r.returncode == 1 and "(notes is in it)" in r.stderr and read(os.path.join(w.out.path, "notes")) == b"mine", f"{kind}: one with a file is refused", r)
+        os.unlink(os.path.join(w.out.path, "notes"))
+        os.rmdir(w.out.path)
+        write(w.out.path, b"mine")
+        r = w.mount()
+        ok(r.returncode == 1 and "this is a file" in r.stderr and read(w.out.path) == b"mine", f"{kind}: a file is refused", r)
+        os.unlink(w.out.path)
+        for name in ("o.npz", "missing/out"):
+            r = run(WEIGHTFS, "-o", f"output={w.top}/{name}", w.set.path, w.mnt)
+            ok(r.returncode == 1 and r.stderr.count("\n") == 1, f"{kind}: {name} is refused", r)
+        r = run(WEIGHTFS, "-o", f"output={w.set.path}", w.set.path, w.mnt)
+        ok(r.returncode == 1 and everything(w.set.path) == w.source, f"{kind}: its own directory is refused", r)
+        # edits that nobody committed: dropped, or lost with the directory
+        w.mount()
+        w.edit(1)
+        r = run(WFCTL, "discard", w.mnt)
+        u = w.umount()
+        ok((r.returncode, u.returncode) == (0, 0) and not os.path.exists(w.out.path), f"{kind}: edits are discarded", (r, u, os.listdir(w.top)))
+        # somebody else's file comes meanwhile, and stays
+        w.mount()
+        w.want = dict(w.set.want)
+        w.edit(3)
+        write(os.path.join(w.out.path, "README.md"), b"mine")
+        r = w.umount()
+        ok(r.returncode == 0 and w.written() == w.want and w.left() == ["README.md"], f"{kind}: a file that comes meanwhile stays", r)
+        shutil.rmtree(w.out.path)
+        # a member that somebody changed, and one that is missing
+        member = w.set.file_of("layer.2.0")[0]
+        os.rename(member, member + ".away")
+        w.mount()
+        os.rename(f"{w.mnt}/layer.0.0", f"{w.mnt}/zero.4")
+        w.want = {("zero.4" if k == "layer.0.0" else k): v for k, v in w.set.want.items()}
+        r = w.commit()
+        ok(r.returncode == 1 and os.path.basename(member) in r.stderr and w.written() is None, f"{kind}: a missing file is told, and nothing is half there", r)
+        os.rename(member + ".away", member)
+        r = w.umount()
+        if r.returncode:  # what could not be read at the opening is so for this mount
+            daemon = kit.Daemon(json_status(w)["pid"])
+            run("umount", w.mnt)
+            daemon.wait()
+            w.mount_again()
+            r = w.umount()
+        ok(r.returncode == 0 and w.written() == w.want and w.left() == [], f"{kind}: with it back the edits are committed", (r, w.written()))
+    finally:
+        w.end()
+
+
+def check_told():
+    """What an output's format has no place for is told when it is mounted."""
+    import dcpkit
+    sys.path.append(os.path.dirname(dcpkit.__file__))
+    import craft
+    top = os.path.join(TOP, "told")
+    os.makedirs(top + "/mnt")
+    d = dcpkit.Directory(top + "/dcp")
+    d.tensor("w", "float32", (4,), floats(4))
+    d.value("epoch", craft.integer(3))
+    d.write()
+    directories.make("zero", top + "/zero")
+    save(top + "/one.pt", {"w": Tensor("float32", (2,), floats(2))})
+    os.mkdir(top + "/dir")
+    for source, output, said, refused in (("dcp", "x.safetensors", "epoch", False), ("dcp", "x.pt", "epoch", False), ("dcp", "x.ckpt", "epoch", False),
+                                          ("zero", "x.safetensors", "", False), ("zero", "x.pt", "", False), ("zero", "new", "one .safetensors or .pt", True),
+                                          ("one.pt", "dir", "irectory", True)):
+        r = run(WEIGHTFS, "-o", f"output={top}/{output}", f"{top}/{source}", f"{top}/mnt")
+        ok((r.returncode == 1) == refused and said in r.stderr and r.stderr.count("\n") == bool(said), f"{source} with output={output}", r)
+        if r.returncode == 0 and source == "dcp":
+            os.rename(f"{top}/mnt/w", f"{top}/mnt/v")
+            r = run(WFCTL, "commit", f"{top}/mnt")
+            ok(r.returncode == 1 and said in r.stderr and not os.path.exists(f"{top}/{output}"), f"{source} with output={output}: and so by the commit", r)
+            os.unlink(f"{top}/mnt/epoch")
+            r = run(WFCTL, "commit", f"{top}/mnt")
+            ok(r.returncode == 0 and os.path.isfile(f"{top}/{output}"), f"{source} with output={output}: without it, it is written", r)
+        if not refused:
+            run(WFCTL, "umount", f"{top}/mnt")
+        run("umount", "-l", f"{top}/mnt")
+        same(os.path.exists(top + "/new"), False, "no directory is made for nothing") if refused else None
+
+
+# ---- killed ----
+
+def begin(w, second):
+    w.say("0 setup")
+    r = w.mount(faults=True)
+    assert r.returncode == 0, r
+    if second:
+        w.edit(1)
+        assert w.commit().returncode == 0
+    w.edit(2)
+    run("sync", w.mnt)
+
+
+def at_call(kind, second, failure, i):
+    """What is wrong, and how many calls the commit made."""
+    w, wrong = Work(kind, f"{'second' if second else 'first'}-{failure}-{i}"), []
+    try:
+        begin(w, second)
+        old = w.written()
+        w.say(f"{i} {failure}")
+        r = w.commit()
+        calls = int(read(w.plan + ".count"))
+        now = w.written()
+        if now not in (old, w.want):
+            wrong.append(f"call {i}: neither old nor new: {now}")
+        if failure == "kill" and i:
+            run("umount", "-l", w.mnt)
+            m = w.mount_again()
+            if m.returncode or {k: read(f"{w.mnt}/{k}") for k in os.listdir(w.mnt)} != w.want:
+                wrong.append(f"call {i}: the next mount: {m.stderr}")
+        elif i:
+            w.say("0 again")
+            if (r.returncode == 0) != (now == w.want) or r.stderr.count("\n") != (r.returncode != 0):
+                wrong.append(f"call {i}: {r}")
+            r = w.commit()
+            if r.returncode or w.written() != w.want:
+                wrong.append(f"call {i}: then {r.stderr}")
+        r = w.umount()
+        if r.returncode or w.written() != w.want or w.left() or everything(w.set.path) != w.source:
+            wrong.append(f"call {i}: at last {r.stderr} {w.written()} {w.left()}")
+    except Exception as e:  # noqa: BLE001
+        wrong.append(f"call {i}: {e!r}")
+        calls = 0
+    finally:
+        w.end()
+    return wrong, calls
+
+
+def check_killed(kind, second, failure, every):
+    what = f"{kind}: {'a second commit' if second else 'the first commit'}"
+    wrong, calls = at_call(kind, second, failure, 0)
+    ok(not wrong and calls > 20, f"{what}: {calls} calls change files", "\n".join(wrong))
+    runs = list(side_by_side(lambda i: at_call(kind, second, failure, i), range(1, calls + 1, every)))
+    wrong = [line for i, result, error in runs for line in (result[0] if result else [f"call {i}: {error}"])]
+    ok(not wrong, f"{what}: {failure} at {len(runs)} of them", "\n".join(wrong))
+
+
+need_fuse()
+try:
+    if DIE_AT:
+        check_killed("safetensors", False, "kill", 1)
+        check_killed("dcp", False, "kill", 1)
+        check_killed("bin", True, "kill", 2)
+        check_killed("dcp", True, "kill", 2)
+        check_killed("safetensors", False, "ENOSPC", 2)
+        check_killed("dcp", False, "EIO", 2)
+    else:
+        for each in directories.EDITED:
+            check_commits(each)
+            check_directory(each)
+        check_told()
+finally:
+    shutil.rmtree(TOP, ignore_errors=True)
+done()
