@@ -249,7 +249,7 @@ static int make_root(struct pt *p, wf_ref *ret_root, wf_ref *ret_dict)
 static int write_pickle(struct pt *p, struct wf_out *out)
 {
 	struct wf_pickle_writer hooks = {.write = take_pickle, .ctx = p, .made.item = make_item};
-	wf_ref root;
+	wf_ref root = WF_NIL;
 	int r = make_root(p, &root, &hooks.made.dict);
 	for (uint32_t i = 0; i < p->flat->count; i++)
 		hooks.made.count += !p->flat->tensors[i].is_double;

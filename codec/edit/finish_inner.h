@@ -10,7 +10,8 @@
 
 /* An opening for writing. */
 struct wf_opening {
-	bool flushed; /* a copy of its descriptor was closed: so shells redirect, who then hear no error of the last close */
+	/* A copy of its descriptor was closed: so shells redirect, who then hear no error of the last close. Noted without the lock. */
+	_Atomic bool flushed;
 	bool appends; /* O_APPEND */
 	int failed;   /* what the last write that failed gave, or 0 */
 	uint32_t
