@@ -253,19 +253,13 @@ int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint3
 	return r < 0 ? wf_fail(err, -ENOMEM, "out of memory") : 0;
 }
 
-/* The number in __w_N.distcp is not looked at: the name is no one else's. */
-static bool is_own_file(const char *name)
-{
-	size_t digits = strncmp(name, "__w_", 4) == 0 ? strspn(name + 4, "0123456789") : 0;
-	return digits > 0 && strcmp(name + 4 + digits, ".distcp") == 0;
-}
-
 int wf_dcp_remove_unused(const struct wf_container *written)
 {
 	DIR *directory = opendir(wf_dcp_directory(written));
 	int r = directory ? 0 : -errno;
+	uint64_t number;
 	for (const struct dirent *e = directory ? readdir(directory) : NULL; e; e = readdir(directory))
-		if (is_own_file(e->d_name) && !wf_dcp_has_file(written, e->d_name) &&
+		if (dcp_is_own_file(e->d_name, &number) && !wf_dcp_has_file(written, e->d_name) &&
 		    unlinkat(dirfd(directory), e->d_name, 0) < 0)
 			r = -errno;
 	if (directory)

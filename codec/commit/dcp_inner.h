@@ -86,6 +86,8 @@ int dcp_find_changed_chunks(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const 
 int dcp_add_slice(struct wf_dcp_plan *p, struct dcp_leaf *leaf);
 /* Gives the new file a name, where there is something to write. */
 int dcp_name_file(struct wf_dcp_plan *p);
+/* Whether the name is one that a commit gives a slice file, which is no one else's, and the number in it. */
+bool dcp_is_own_file(const char *name, uint64_t *ret_number);
 /* Writes all of them into a new file, durable on return. */
 int dcp_write_slices(struct wf_dcp_plan *p, _Atomic uint64_t *done_bytes);
 /* Reads them again. */

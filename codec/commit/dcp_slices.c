@@ -5,9 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "codec/bytes/array.h"
 #include "codec/bytes/crc32.h"
@@ -20,6 +20,7 @@
 
 #define PIECE_BYTES (1u << 20)
 #define MAX_FILES 100000u
+#define MAX_NUMBER UINT64_C(1000000000000)
 /* Runs of a chunk that are this near to each other in the whole are read as one: cheaper than a call for each. */
 #define NEAR_BYTES 8192u
 
@@ -263,22 +264,39 @@ static int put_slice(struct slicer *s, const struct dcp_leaf *leaf, struct dcp_s
 
 /* ---- the file ---- */
 
-/* The first number that no file has, neither here nor among those of the checkpoint. */
+bool dcp_is_own_file(const char *name, uint64_t *ret_number)
+{
+	size_t digits = strncmp(name, "__w_", 4) == 0 ? strspn(name + 4, "0123456789") : 0;
+	*ret_number = digits > 0 ? strtoull(name + 4, NULL, 10) : 0;
+	return digits > 0 && strcmp(name + 4 + digits, ".distcp") == 0;
+}
+
+/* One more than any file has that is there, so that who reads the old metadata meanwhile never meets another file under a name in it. What a
+ * crash left over is removed after the commit. */
+static uint64_t next_number(const char *path)
+{
+	DIR *directory = opendir(path);
+	uint64_t next = 0, number;
+	for (const struct dirent *e = directory ? readdir(directory) : NULL; e; e = readdir(directory))
+		if (dcp_is_own_file(e->d_name, &number) && number < MAX_NUMBER)
+			next = WF_MAX(next, number + 1);
+	if (directory)
+		closedir(directory);
+	return next;
+}
+
+/* None that a file here has, or one of the checkpoint's, which may stand elsewhere. */
 int dcp_name_file(struct wf_dcp_plan *p)
 {
-	struct stat st;
-	bool own = strcmp(p->home, wf_dcp_directory(p->in.container)) == 0;
-	for (uint32_t n = 0; p->slice_count > 0 && n < MAX_FILES; n++) {
+	uint64_t first = p->slice_count > 0 ? next_number(p->home) : 0;
+	for (uint64_t n = first; p->slice_count > 0 && n < first + MAX_FILES; n++) {
 		free(p->path);
-		if (asprintf(&p->path, "%s/__w_%" PRIu32 ".distcp", p->home, n) < 0) {
+		if (asprintf(&p->path, "%s/__w_%" PRIu64 ".distcp", p->home, n) < 0) {
 			p->path = NULL;
 			break;
 		}
 		const char *name = strrchr(p->path, '/') + 1;
 		if (wf_dcp_has_file(p->in.container, name))
-			continue;
-		/* what a crash left over; nobody else commits here now */
-		if (lstat(p->path, &st) == 0 && (!own || unlink(p->path) < 0))
 			continue;
 		p->file = strdup(name);
 		break;

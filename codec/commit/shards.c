@@ -281,19 +281,23 @@ static int look_at_base(struct wf_commit_run *c)
 
 /* ---- names and plans ---- */
 
-/* STEM.wN.EXT, the first that no file has. A name that has such a number already gets another. */
+/* STEM.wN.EXT, with a larger number than the old name has, the first that no file has: who reads the old index meanwhile never meets another
+ * file under a name in it. */
 static char *new_name(const struct wf_container *c, const char *directory, const char *old)
 {
 	const char *dot = strrchr(old, '.');
 	size_t stem = dot ? (size_t)(dot - old) : strlen(old), digits = stem;
 	while (digits > 0 && old[digits - 1] >= '0' && old[digits - 1] <= '9')
 		digits--;
-	if (digits < stem && digits >= 2 && old[digits - 1] == 'w' && old[digits - 2] == '.')
+	uint64_t number = 0;
+	if (digits < stem && stem - digits < 10 && digits >= 2 && old[digits - 1] == 'w' && old[digits - 2] == '.') {
+		number = strtoull(old + digits, NULL, 10);
 		stem = digits - 2;
-	for (unsigned int n = 1; n < 1000000; n++) {
+	}
+	for (uint64_t n = number + 1; n < number + 1000000; n++) {
 		char *name = NULL;
 		cleanup_free char *path = NULL;
-		if (asprintf(&name, "%.*s.w%u%s", (int)stem, old, n, dot ? dot : "") < 0)
+		if (asprintf(&name, "%.*s.w%" PRIu64 "%s", (int)stem, old, n, dot ? dot : "") < 0)
 			return NULL;
 		if (wf_huggingface_shard_named(c, name) == WF_NO_RECORD &&
 		    asprintf(&path, "%s/%s", directory, name) >= 0 && access(path, F_OK) < 0 && errno == ENOENT)

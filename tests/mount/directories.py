@@ -44,11 +44,11 @@ class Directory:
         return [os.path.join(self.path, f) for f in self.members[name]]
 
 
-def make(kind, path, files=3, tensors=2, elements=6):
-    """`tensors` of float32 in each file; of zero each tensor is spread over two files, if there are."""
+def make(kind, path, files=3, tensors=2, elements=6, **how):
+    """`tensors` of float32 in each file. how: of dcp the forms that slices have (dcpkit.slice_of)."""
     os.makedirs(path)
     d = Directory(kind, path)
-    {"safetensors": shards, "bin": shards, "dcp": distributed, "zero": zero}[kind](d, files, tensors, elements)
+    {"safetensors": shards, "bin": shards, "dcp": distributed, "zero": zero}[kind](d, files, tensors, elements, **how)
     return d
 
 
@@ -67,7 +67,7 @@ def shards(d, files, tensors, elements):
     write(d.main, json.dumps({"metadata": {"total_size": sum(map(len, d.want.values()))}, "weight_map": weight_map}).encode())
 
 
-def distributed(d, files, tensors, elements):
+def distributed(d, files, tensors, elements, forms=("zip",)):
     """Each tensor is in two files, if there are, but for the first one of each file."""
     made = dcpkit.Directory(d.path)
     names = [f"__{i}_0.distcp" for i in range(files)]
@@ -77,7 +77,7 @@ def distributed(d, files, tensors, elements):
             name, data = f"layer.{i}.{k}", floats(elements, i * 100 + k)
             cuts = [((0,), (half,)), ((half,), (elements - half,))] if k and files > 1 else None
             d.members[name] = [names[i], names[(i + 1) % files]][:2 if cuts else 1]
-            made.tensor(name, "float32", (elements,), data, cuts, (name,), files=d.members[name])
+            made.tensor(name, "float32", (elements,), data, cuts, (name,), files=d.members[name], forms=forms)
             d.want[name] = data
     made.write()
 
@@ -186,9 +186,14 @@ def load(d):
     return (load_distributed if d.kind == "dcp" else load_shards)(d)[0]
 
 
+def named(d):
+    """The files that the main one names."""
+    return (load_distributed if d.kind == "dcp" else load_shards)(d)[1]
+
+
 def left_over(d):
     """Files that a commit has made and that nobody names; the overlay."""
-    named = (load_distributed if d.kind == "dcp" else load_shards)(d)[1] | {os.path.basename(d.main)}
+    members = named(d) | {os.path.basename(d.main)}
     # slices of others are never removed: that nobody names them is no fault
     there = [n for n in os.listdir(d.path) if d.kind != "dcp" or not n[2:3].isdigit()]
-    return sorted(set(there) - named) + ([d.path + ".weightfs"] if os.path.exists(d.path + ".weightfs") else [])
+    return sorted(set(there) - members) + ([d.path + ".weightfs"] if os.path.exists(d.path + ".weightfs") else [])
