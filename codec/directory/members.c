@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "codec/bytes/array.h"
@@ -28,9 +29,18 @@ struct wf_members {
 	struct member_file *all;
 	uint32_t count, capacity;
 	pthread_mutex_t lock; /* guards the rest, and source, used and state of each */
-	uint32_t open[WF_MEMBERS_OPEN], open_count;
+	uint32_t open[WF_MEMBERS_OPEN], open_count, open_most;
 	uint64_t clock;
 };
+
+/* While a commit takes its new state over, two sets are open; and others need descriptors, too. */
+static uint32_t most_open(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 8 >= WF_MEMBERS_OPEN)
+		return WF_MEMBERS_OPEN;
+	return WF_MAX((uint32_t)(limit.rlim_cur / 8), 4u);
+}
 
 static struct wf_members *members_make(const char *directory)
 {
@@ -43,6 +53,7 @@ static struct wf_members *members_make(const char *directory)
 		free(m);
 		return NULL;
 	}
+	m->open_most = most_open();
 	atomic_init(&m->refs, 1);
 	return m;
 }
@@ -182,7 +193,7 @@ static int open_file(struct wf_members *m, uint32_t i, struct wf_error *err)
 		return wf_fail(err, r, "%s was changed by someone else", f->name);
 	if (r < 0)
 		return missing(f, r, err);
-	if (m->open_count == WF_MEMBERS_OPEN)
+	if (m->open_count == m->open_most)
 		close_longest_unused(m);
 	m->open[m->open_count++] = i;
 	f->source = steal_pointer(&source);

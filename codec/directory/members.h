@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The member files of a checkpoint that is a directory, by number.
  *
- * At most WF_MEMBERS_OPEN of them stay open, so that 10,000 shards need no 10,000 descriptors: the one that was not used for longest
- * is closed first. What was read of a file before holds: whoever finds it changed when it is opened again gets -ESTALE. One that was only
+ * At most WF_MEMBERS_OPEN of them stay open, or an eighth of the descriptors that the process may have where that is less, so that 10,000
+ * shards need no 10,000 descriptors: the one that was not used for longest is closed first. What was read of a file before holds: whoever finds it changed when it is opened again gets -ESTALE. One that was only
  * touched goes on.
  * Calling sequence: wf_members_new, wf_members_add for each, any number of wf_members_open, wf_members_unref. Its directory is held: what is
  * mounted over its path later does not matter.
