@@ -21,6 +21,7 @@
 #include "fs/wfctl/where.h"
 
 #define SHOW_NSEC 200000000
+#define MAX_TRIES 5u
 
 /* ---- the words ---- */
 
@@ -112,11 +113,11 @@ static void *show(void *ctx)
 
 /* ---- the verb ---- */
 
-/* On a mount the edits so far go along: they are made durable, and then read as everything else is. */
-static struct wf_checkpoint *open_mounted(const char *mount)
+/* The checkpoint that is mounted, for free(); NULL: why not was said. The edits so far are made durable, and then read as everything else. */
+static char *mounted_checkpoint(const char *mount)
 {
 	struct wfctl_mounted m = {0};
-	struct wf_checkpoint *ck = NULL;
+	char *checkpoint = NULL;
 	int fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	wfctl_push_dirty_pages(mount);
 	int r = fd < 0 || fsync(fd) < 0 ? -errno : wfctl_mounted_read(mount, &m);
@@ -126,12 +127,10 @@ static struct wf_checkpoint *open_mounted(const char *mount)
 		wfctl_fail(
 			mount,
 			"is mounted with -o output, whose edits stand beside another file: wfctl commit it, and export that file");
-	else if (r == 0 && m.checkpoint)
-		ck = wfctl_open(m.checkpoint, false);
-	else
-		wfctl_fail_error(mount, r < 0 ? r : -EIO, NULL);
+	else if (r < 0 || !m.checkpoint || !(checkpoint = strdup(m.checkpoint)))
+		wfctl_fail_error(mount, r < 0 ? r : m.checkpoint ? -ENOMEM : -EIO, NULL);
 	wfctl_mounted_free(&m);
-	return ck;
+	return checkpoint;
 }
 
 /* What has no place in the new file is told in one line, or all of it where that is little. */
@@ -151,15 +150,14 @@ static void tell_skipped(const struct wf_buffer *skipped)
 			   lines, name, skipped->data, reason, tab + 1);
 }
 
-static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *path, const char *out)
+static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *out, struct wf_error *err)
 {
 	struct showing s = {0};
 	struct wf_buffer skipped = WF_BUFFER_INIT;
-	struct wf_error err = {0};
 	bool shows = isatty(STDERR_FILENO) && pthread_create(&s.thread, NULL, show, &s) == 0;
 	x->done_bytes = &s.done;
 	x->total_bytes = &s.total;
-	int r = wf_export(ck, x, out, &skipped, &err);
+	int r = wf_export(ck, x, out, &skipped, err);
 	atomic_store(&s.over, true);
 	if (shows)
 		pthread_join(s.thread, NULL);
@@ -167,7 +165,71 @@ static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *pat
 	if (r == 0)
 		tell_skipped(&skipped);
 	wf_buffer_free(&skipped);
-	return r < 0 ? wfctl_fail_error(path, r, &err) : WFCTL_OK;
+	return r;
+}
+
+/* Of the file that a commit replaces or changes last, and of the log of the edits that wait. */
+struct state {
+	struct stat main, log;
+};
+
+static void look_at(const char *path, struct stat *ret)
+{
+	if (stat(path, ret) < 0)
+		*ret = (struct stat){0};
+}
+
+static struct state state_of(const char *checkpoint)
+{
+	struct state s = {0};
+	char *path = NULL, *main_file = NULL, *log = NULL;
+	if (wf_places(checkpoint, &path, &main_file, NULL) == 0) {
+		look_at(main_file, &s.main);
+		if (asprintf(&log, "%s.weightfs/log", path) >= 0) {
+			look_at(log, &s.log);
+			free(log);
+		}
+	}
+	free(path);
+	free(main_file);
+	return s;
+}
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Returns a negative errno as wf_export, or an exit status. *ret_changed: whether checkpoint and edits are others than at the beginning. */
+static int export_once(const char *checkpoint, struct wf_export *x, const char *out, struct wf_error *err,
+		       bool *ret_changed)
+{
+	struct state before = state_of(checkpoint), after;
+	struct wf_checkpoint *ck = wfctl_open(checkpoint, false);
+	if (!ck)
+		return WFCTL_FAILED;
+	int r = export(ck, x, out, err);
+	wf_close(ck);
+	after = state_of(checkpoint);
+	*ret_changed = !is_same(&before.main, &after.main) || !is_same(&before.log, &after.log);
+	return r;
+}
+
+/* Who edits and commits meanwhile takes bytes of edits, and files of a directory, away from under a reader: then the new state is exported. */
+static int export_some_state(const char *path, struct wf_export *x, const char *out)
+{
+	for (unsigned int tries = 1;; tries++) {
+		struct wf_error err = {0};
+		bool changed = false;
+		char *checkpoint = wfctl_is_mount(path) ? mounted_checkpoint(path) : strdup(path);
+		int r = checkpoint ? export_once(checkpoint, x, out, &err, &changed) : WFCTL_FAILED;
+		free(checkpoint);
+		if (r >= 0)
+			return r;
+		if (tries == MAX_TRIES || !changed)
+			return wfctl_fail_error(path, r, &err);
+	}
 }
 
 int wfctl_export(const struct wfctl_call *call)
@@ -186,10 +248,5 @@ int wfctl_export(const struct wfctl_call *call)
 		return wfctl_fail("export", "only safetensors files are split"), WFCTL_USAGE;
 	if ((r = wfctl_check_place(WFCTL_EITHER, path)) != WFCTL_OK)
 		return r;
-	struct wf_checkpoint *ck = wfctl_is_mount(path) ? open_mounted(path) : wfctl_open(path, false);
-	if (!ck)
-		return WFCTL_FAILED;
-	r = export(ck, &x, path, out);
-	wf_close(ck);
-	return r;
+	return export_some_state(path, &x, out);
 }
