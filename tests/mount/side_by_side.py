@@ -6,14 +6,13 @@ Every read goes to the daemon (O_DIRECT, attributes, .weightfs): what the kernel
 the thread sanitizer runs this, too, and its reports count as failures. Usage: side_by_side.py BUILD_DIR [SECONDS]. Prints TAP.
 """
 import json
-import mmap
 import os
 import struct
 import sys
-import threading
 import time
 from collections import OrderedDict
 
+from crowd import Crowd
 from kit import World, done, floats, need_fuse, ok, read, run, same, write
 from minicheckpoint import Storage, Tensor, save
 
@@ -29,55 +28,6 @@ def checkpoint(path):
     save(path, OrderedDict([("all", Tensor("float32", (n,), b"", storage=base)),
                             ("half", Tensor("float32", (n // 2,), b"", storage=base, offset=n // 2)), ("epoch", 3), ("name", "x"),
                             ("sub", OrderedDict((f"w{i}", Tensor("float32", (4,), floats(4, i))) for i in range(50)))]))
-
-
-class Direct:
-    """A file read past the kernel's cache."""
-
-    def __init__(self, path):
-        self.fd, self.page = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, BLOCK)
-
-    def read(self, offset):
-        n = os.preadv(self.fd, [self.page], offset)
-        return self.page[:n]
-
-    def close(self):
-        os.close(self.fd)
-        self.page.close()
-
-
-class Crowd:
-    """Threads that repeat their work until the end; the first thing that goes wrong in each is kept."""
-
-    def __init__(self):
-        self.stop, self.threads, self.bad, self.counts, self.files = threading.Event(), [], [], {}, []
-
-    def direct(self, path):
-        self.files.append(Direct(path))
-        return self.files[-1]
-
-    def add(self, name, work):
-        def loop():
-            n = 0
-            try:
-                while not self.stop.is_set():
-                    work(n)
-                    n += 1
-            except Exception as e:
-                self.bad.append((name, n, repr(e)))
-            self.counts[name] = self.counts.get(name, 0) + n
-
-        self.threads.append(threading.Thread(target=loop))
-
-    def run(self, seconds):
-        for t in self.threads:
-            t.start()
-        time.sleep(seconds)  # this long they work; nothing is waited for
-        self.stop.set()
-        for t in self.threads:
-            t.join()
-        for f in self.files:
-            f.close()
 
 
 def everything(w):
