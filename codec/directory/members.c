@@ -154,14 +154,14 @@ const char *wf_members_directory(const struct wf_members *m)
 
 /* ---- files ---- */
 
+/* Said as an error of input: the checkpoint is there, and a part of it is not. */
 static int missing(const struct member_file *f, int code, struct wf_error *err)
 {
-	/* said as an error of input: the checkpoint is there, and a part of it is not */
-	return wf_fail(err, code == -ENOENT || code == -ENOTDIR || code == -EINVAL ? -EIO : code,
-		       code == -ENOENT || code == -ENOTDIR ? "the file %s is missing"
-		       : code == -EINVAL                   ? "%s is no regular file"
-							   : "cannot open the file %s",
-		       f->name);
+	if (code == -ENOENT || code == -ENOTDIR)
+		return wf_fail(err, -EIO, "the file %s is missing", f->name);
+	if (code == -EINVAL)
+		return wf_fail(err, -EIO, "%s is no regular file", f->name);
+	return wf_fail(err, code == -ELOOP ? -EIO : code, "cannot open the file %s: %s", f->name, strerror(-code));
 }
 
 static void close_longest_unused(struct wf_members *m)

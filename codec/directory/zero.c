@@ -209,6 +209,7 @@ static const struct wf_container_ops ops = {
 static int add_file(struct zero *z, struct zero_file *f, struct wf_error *err)
 {
 	struct wf_error why = {0};
+	f->start = wf_space_size(z->space); /* of one that cannot be opened, too: the starts go up */
 	int r = wf_space_add_file(z->space, f->member, &f->start, &why);
 	if (r == 0)
 		r = wf_members_size(wf_space_members(z->space), f->member, &f->size_bytes, &why);
