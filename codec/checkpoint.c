@@ -215,8 +215,9 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)
 		r = read_base(ck, err);
-	if (r == 0 && ck->writable && ck->overlay && !ck->output &&
-	    wf_container_kind_of(ck->container) == WF_CONTAINER_HUGGINGFACE && (r = wf_shards_remove_unnamed(ck)) < 0)
+	/* the list that an overlay has for another checkpoint is none of names here */
+	if (r == 0 && ck->writable && ck->overlay && !ck->output && !ck->onto && ck->place.reader &&
+	    (r = wf_shards_remove_unnamed(ck)) < 0)
 		wf_fail(err, r, "%s: %s", wf_overlay_directory(ck->overlay), strerror(-r));
 	/* before the edits: a location that was set by hand is newer than what map_location makes of the file's */
 	if (r == 0 && options->open_device)

@@ -5,6 +5,6 @@
 
 struct wf_checkpoint;
 
-/* Removes those that the checkpoint, which is open for writing, does not name. 0, or the error of reading the list or of making the
+/* Removes those that the checkpoint, an index with its shards or a distributed one that is open for writing, does not name. 0, or the error of reading the list or of making the
  * removal durable. */
 int wf_shards_remove_unnamed(struct wf_checkpoint *ck);

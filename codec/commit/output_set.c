@@ -79,7 +79,9 @@ struct in_directory {
 static int find_stranger(void *ctx, int directory, const char *name)
 {
 	struct in_directory *l = ctx;
-	if (is_in(l->noted, name) || is_passing(l->noted, l->main, name))
+	bool is_main =
+		l->noted->count > 0 && !strcmp(name, l->main); /* the list does not have it: it is never left over */
+	if (is_main || is_in(l->noted, name) || is_passing(l->noted, l->main, name))
 		return 0;
 	snprintf(l->stranger, sizeof l->stranger, "%s", name);
 	return 1;
@@ -210,14 +212,12 @@ static int put_name(struct wf_key_map *names, const char *name)
 	return name ? wf_key_map_put(names, name, strlen(name), 0) : 0;
 }
 
-/* All that are in the directory, or are going to be. */
+/* All that are in the directory, or are going to be, but for the main file. */
 static int list_files(const struct wf_commit_run *c, struct wf_key_map *names)
 {
 	const char *name;
 	bool needed;
 	int r = read_noted(c->ck, names);
-	if (r == 0)
-		r = put_name(names, main_name(c->ck));
 	for (uint32_t k = 0; r == 0 && (name = old_file(c, k, &needed)); k++)
 		r = put_name(names, name);
 	for (uint32_t i = 0; r == 0 && c->set && i < c->set->count; i++)

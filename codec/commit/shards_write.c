@@ -11,6 +11,7 @@
 #include "codec/bytes/util.h"
 #include "codec/commit/leftovers.h"
 #include "codec/commit/shards_inner.h"
+#include "codec/directory/dcp_entries.h"
 
 static int no_memory(struct wf_commit_run *c)
 {
@@ -334,9 +335,16 @@ static bool names(const struct wf_buffer *text, const char *name)
 	return found;
 }
 
+static bool is_part(const struct wf_container *c, const char *name)
+{
+	return wf_container_kind_of(c) == WF_CONTAINER_DCP ? wf_dcp_has_file(c, name)
+							   : wf_huggingface_shard_named(c, name) != WF_NO_RECORD;
+}
+
 static int remove_file(struct wf_checkpoint *ck, int home, const char *name, const struct wf_buffer *others)
 {
-	if (!*name || strchr(name, '/') || wf_huggingface_shard_named(ck->container, name) != WF_NO_RECORD)
+	if (!*name || strchr(name, '/') || !strcmp(name, strrchr(ck->place.main, '/') + 1) ||
+	    is_part(ck->container, name))
 		return 0;
 	if (names(others, name)) {
 		wf_log_line(&ck->log, "%s stays, for another index names it", name);

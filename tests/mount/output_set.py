@@ -274,6 +274,40 @@ def at_call(kind, second, failure, i):
     return wrong, calls
 
 
+def check_elsewhere(kind):
+    """Edits that a killed commit has left beside the output, taken to another set, dropped, or met by who opens the output itself."""
+    for what in ("onto", "discard"):
+        w = Work(kind, what)
+        try:
+            begin(w, False)
+            w.say("24 kill")
+            w.commit()
+            run("umount", "-l", w.mnt)
+            ok(w.written() is None and os.listdir(w.out.path), f"{kind}: {what}: a commit is cut short")
+            other = w.set.copy(os.path.join(w.top, "other"))
+            shutil.copytree(w.set.path, other.path)
+            r = run(WFCTL, *(["commit", f"--onto={other.path}"] if what == "onto" else ["discard"]), w.out.path)
+            ok(r.returncode == 0 and directories.load(other) == (w.want if what == "onto" else w.set.want), f"{kind}: {what}", (r, os.listdir(other.path)))
+            same(everything(w.set.path), w.source, f"{kind}: {what}: the checkpoint is as it was")
+        finally:
+            w.end()
+    w = Work(kind, "opened")
+    try:
+        begin(w, False)
+        r = w.commit()
+        daemon = kit.Daemon(json_status(w)["pid"])
+        daemon.kill(9)
+        daemon.wait()
+        run("umount", "-l", w.mnt)
+        write(os.path.join(w.out.path, "README.md"), b"mine")
+        u = run(WFCTL, "mv", w.out.path, "layer.2.0", "moved")
+        w.want["moved"] = w.want.pop("layer.2.0")
+        ok(r.returncode == 0 and u.returncode == 0 and w.written() == w.want and w.left() == ["README.md"],
+           f"{kind}: killed after a commit, the output is opened by itself", (u, w.written(), w.left()))
+    finally:
+        w.end()
+
+
 def check_killed(kind, second, failure, every):
     what = f"{kind}: {'a second commit' if second else 'the first commit'}"
     wrong, calls = at_call(kind, second, failure, 0)
@@ -286,6 +320,8 @@ def check_killed(kind, second, failure, every):
 need_fuse()
 try:
     if DIE_AT:
+        for each in directories.EDITED:
+            check_elsewhere(each)
         check_killed("safetensors", False, "kill", 1)
         check_killed("dcp", False, "kill", 1)
         check_killed("bin", True, "kill", 2)
