@@ -51,8 +51,10 @@ int dcp_add_slice(struct wf_dcp_plan *p, struct dcp_leaf *leaf)
 static bool was_written(const struct wf_extents *dirty, const struct wf_box *box)
 {
 	uint32_t n;
+	uint64_t run, first = wf_box_place(box, 0, &run), last = wf_box_place(box, wf_box_bytes(box) - 1, &run);
 	const struct wf_extent *e = wf_extents_all(dirty, &n);
-	for (uint32_t i = 0; i < n; i++)
+	uint32_t from = wf_first_not(k, n, e[k].end <= first);
+	for (uint32_t i = from; i < n && e[i].start <= last; i++)
 		if (wf_box_before(box, e[i].end) > wf_box_before(box, e[i].start))
 			return true;
 	return false;
