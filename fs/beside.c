@@ -70,28 +70,53 @@ static int check_main(const char *path, const char *main, char **ret_why)
 	return r;
 }
 
-int fs_beside_open(const char *checkpoint, const char *output, int *ret_directory, char **ret_why)
+/* A checkpoint in several files, which may be written into a directory. */
+static bool has_several(const char *checkpoint)
+{
+	char *path, *main;
+	struct wf_error ignored;
+	if (wf_places(checkpoint, &path, &main, &ignored) < 0)
+		return false;
+	bool several = strcmp(path, main) != 0;
+	free(path);
+	free(main);
+	return several;
+}
+
+/* The new file, or directory, and the overlay are made beside it. */
+static int check_output(const char *checkpoint, const char *output, int *ret_directory, char **ret_why)
 {
 	struct stat st;
+	char *directory = NULL, *name = strdup(output);
+	size_t len = strlen(output);
+	int fd = -1;
+	if (!name)
+		return -ENOMEM;
+	bool several = has_several(checkpoint), there = stat(output, &st) == 0;
+	while (several && len > 1 && name[len - 1] == '/')
+		name[--len] = '\0';
+	if (there && !S_ISREG(st.st_mode) && !(several && S_ISDIR(st.st_mode))) {
+		free(name);
+		return cannot(ret_why, output, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
+	}
+	int r = open_directory_of(name, &directory, &fd);
+	free(name);
+	return check_directory(r, fd, directory, ret_directory, ret_why);
+}
+
+int fs_beside_open(const char *checkpoint, const char *output, int *ret_directory, char **ret_why)
+{
 	char *directory = NULL, *path = NULL, *main = NULL;
 	*ret_why = NULL;
 	if (!output && faccessat(AT_FDCWD, checkpoint, W_OK, AT_EACCESS) < 0)
 		return cannot(ret_why, "it", -errno);
 	struct wf_error ignored;
-	if (output && stat(output, &st) == 0 && !S_ISREG(st.st_mode)) {
-		/* a checkpoint in several files has other ones, and may be written into a directory */
-		bool several = S_ISDIR(st.st_mode) && wf_places(checkpoint, &path, &main, &ignored) == 0 &&
-			       strcmp(path, main) != 0;
-		free(path);
-		free(main);
-		path = main = NULL;
-		if (!several)
-			return cannot(ret_why, output, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL);
-	}
 	int fd = -1, r;
-	/* the new file and the overlay are made beside it; what is no checkpoint is told by who opens it */
-	if (output || wf_places(checkpoint, &path, &main, &ignored) < 0) {
-		r = open_directory_of(output ? output : checkpoint, &directory, &fd);
+	if (output)
+		return check_output(checkpoint, output, ret_directory, ret_why);
+	/* what is no checkpoint is told by who opens it */
+	if (wf_places(checkpoint, &path, &main, &ignored) < 0) {
+		r = open_directory_of(checkpoint, &directory, &fd);
 		return check_directory(r, fd, directory, ret_directory, ret_why);
 	}
 	r = open_parent_of(strdup(path), &directory, &fd);

@@ -159,6 +159,14 @@ def check_directory(kind):
             ok(r.returncode == 1 and r.stderr.count("\n") == 1, f"{kind}: {name} is refused", r)
         r = run(WEIGHTFS, "-o", f"output={w.set.path}", w.set.path, w.mnt)
         ok(r.returncode == 1 and everything(w.set.path) == w.source, f"{kind}: its own directory is refused", r)
+        os.mkdir(w.top + "/real")
+        os.symlink("real", w.top + "/link")
+        for name, path in (("slash/", "slash"), ("link", "real")):
+            r = run(WEIGHTFS, "-o", f"output={w.top}/{name}", w.set.main, w.mnt)
+            os.rename(f"{w.mnt}/layer.0.0", f"{w.mnt}/x")
+            u = w.umount()
+            got = directories.load(w.set.copy(os.path.join(w.top, path))) if u.returncode == 0 else {}
+            ok(r.returncode == 0 and "x" in got and not [n for n in os.listdir(w.top) if n.endswith(".weightfs")], f"{kind}: output={name}", (r, u))
         # edits that nobody committed: dropped, or lost with the directory
         w.mount()
         w.edit(1)
