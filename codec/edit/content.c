@@ -89,6 +89,7 @@ static int write_pending(struct wf_checkpoint *ck, wf_ino ino, struct wf_file *f
 	if (r < 0)
 		return r;
 	f->touched = true;
+	f->text_judged = false;
 	if (f->pending == PENDING_TEXT) {
 		r = offset + len > f->text.len ? resize_text(f, offset + len) : 0;
 		if (r == 0 && len > 0)
@@ -224,6 +225,7 @@ static int set_size(struct wf_checkpoint *ck, wf_ino ino, uint64_t size)
 	if (r < 0)
 		return r;
 	ck->edits->writing = ino;
+	f->text_judged = false;
 	if (f->pending == PENDING_TEXT)
 		return resize_text(f, size);
 	return wf_storage_get(ck->storages, f->storage)->size_bytes == size
@@ -281,6 +283,7 @@ static int zero(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, uint64_t 
 		return r;
 	ck->edits->writing = ino;
 	f->touched |= f->pending != PENDING_NOT || f->is_new;
+	f->text_judged = false;
 	if (f->pending == PENDING_BYTES)
 		return wf_storage_zero(ck->storages, f->storage, offset, end - offset);
 	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR) {

@@ -79,7 +79,7 @@ static int become_tensor(struct wf_checkpoint *ck, const struct wf_tensor *from,
 	if (r == 0)
 		r = wf_edit_make_object(ck, &t, &object);
 	if (r == 0)
-		r = wf_edit_become(ck, to, object, false);
+		r = wf_edit_become(ck, to, object, 0);
 	/* it has the type that it was copied with, whatever is written into it next */
 	return r < 0 || !f->is_new ? r : wf_edit_declare_type(ck, to);
 }
@@ -111,7 +111,7 @@ static int make(struct wf_checkpoint *ck, wf_ino ino, wf_ino dir, const char *na
 		wf_overlay_drop_file(ck->overlay, number);
 		return r;
 	}
-	r = tensor ? become_tensor(ck, &from, *ret) : wf_edit_become(ck, *ret, object, false);
+	r = tensor ? become_tensor(ck, &from, *ret) : wf_edit_become(ck, *ret, object, 0);
 	if (r < 0)
 		wf_apply_unlink(ck, dir, name);
 	return r;

@@ -82,6 +82,7 @@ struct wf_file {
 	bool refused; /* what was written last: the old state stands, and shows when writing ends */
 	bool declared_fits; /* the content has been what attributes declare: rows can be added to it */
 	bool settled;       /* a close judged what was written, and nothing was written since */
+	bool text_judged;   /* what is pending is the text of the object, as it was typed */
 	_Atomic bool seen;  /* readers were shown the entry while what is pending stood aside */
 	uint32_t
 		round; /* of writing: another one begins with the first edit by somebody else after content was settled */
@@ -319,8 +320,6 @@ void wf_edit_free_undo(struct wf_file *f); /* it stays as it is */
 /* edit/old.c */
 /* Remembers what stands, once until wf_edit_forget_old. */
 int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino);
-/* What stands now is it, whatever was remembered before. */
-int wf_edit_replay_old(struct wf_checkpoint *ck, wf_ino ino);
 void wf_edit_forget_old(struct wf_checkpoint *ck, wf_ino ino);         /* it is not needed any more */
 const struct wf_tensor *wf_edit_old_tensor(const struct wf_file *f);   /* NULL: it was none */
 wf_ref wf_edit_old_object(const struct wf_checkpoint *ck, wf_ino ino); /* what stood before the openings that go on */
@@ -348,8 +347,9 @@ int wf_edit_settle_as(struct wf_checkpoint *ck, wf_ino ino, enum wf_settle how,
 /* edit/set.c: an object for content that was judged, and its record */
 /* The entry is the old one again; pending content stays. Nothing when nothing changed. */
 int wf_edit_restore(struct wf_checkpoint *ck, wf_ino ino);
-int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
-int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place);
+int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, uint8_t how);     /* enum wf_set */
+int wf_edit_record_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, uint8_t how); /* its record alone */
+int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, uint8_t how);
 /* A new file has the type that its name remembers, and its place: it is that entry from now on. */
 int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino);
 wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id,

@@ -26,6 +26,11 @@ static int read_all(struct wf_checkpoint *ck, wf_ino ino, uint64_t size, char **
 	return 0;
 }
 
+static uint8_t place_of(const struct wf_wanted *w)
+{
+	return w->place ? SET_PLACE : 0;
+}
+
 /* ---- values ---- */
 
 static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
@@ -47,7 +52,7 @@ static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wan
 		wf_class_name(ck->graph, w->like, klass, sizeof klass);
 		r = wf_class_is(ck->graph, object, klass) ? 0 : -EINVAL;
 	}
-	return r < 0 ? r : wf_edit_become(ck, ino, object, w->place);
+	return r < 0 ? r : wf_edit_become(ck, ino, object, place_of(w));
 }
 
 /* ---- tensors ---- */
@@ -107,7 +112,7 @@ static int become_array_of(struct wf_checkpoint *ck, wf_ino ino, const struct wf
 		r = wf_numpy_set_record(ck->graph, array, w->record);
 	if (r == 0)
 		r = wf_storages_add_arrays(ck->storages, limit);
-	return r < 0 ? r : wf_edit_become(ck, ino, array, w->place);
+	return r < 0 ? r : wf_edit_become(ck, ino, array, place_of(w));
 }
 
 static int become_array(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
@@ -186,7 +191,7 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 		r = make_over(ck, w, &w->type, storage, &object);
 	/* the record makes the storage that what is written then goes to */
 	if (r == 0)
-		r = wf_edit_become(ck, ino, object, w->place);
+		r = wf_edit_become(ck, ino, object, place_of(w));
 	ck->edits->writing = ino;
 	return r < 0 ? r : wf_storage_write(ck->storages, storage, 0, bytes, size);
 }
@@ -242,7 +247,7 @@ static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	int r = storage_of_content(ck, ino, &storage);
 	if (r == 0)
 		r = make_over(ck, w, &type, storage, &object);
-	return r < 0 ? r : wf_edit_become(ck, ino, object, w->place);
+	return r < 0 ? r : wf_edit_become(ck, ino, object, place_of(w));
 }
 
 /* ---- new content ---- */
@@ -266,7 +271,7 @@ static int become_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 		return wf_edit_settle_as(ck, ino, SETTLE_SWITCH, &plain.type);
 	}
 	r = make_over(ck, &plain, &plain.type, storage, &object);
-	return r < 0 ? r : wf_edit_become(ck, ino, object, plain.place);
+	return r < 0 ? r : wf_edit_become(ck, ino, object, place_of(&plain));
 }
 
 /* New metadata are texts, whatever they look like. */
@@ -283,7 +288,7 @@ static int judge_metadata(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 	if (r < 0)
 		return r;
 	wf_ref object = wf_string(ck->graph, WF_STR, text, wf_edit_metadata_size(ck, ino, WF_NIL, text, size));
-	return object == WF_NIL ? -ENOMEM : wf_edit_become(ck, ino, object, w->place);
+	return object == WF_NIL ? -ENOMEM : wf_edit_become(ck, ino, object, place_of(w));
 }
 
 static int judge_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
@@ -301,7 +306,7 @@ static int judge_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 	if (r == 0)
 		r = wf_value_new(ck->graph, text, size, &object);
 	if (r != -EINVAL && (r < 0 || !wf_edit_is_flat(ck) || !wf_edit_takes_line(ck, ino)))
-		return r < 0 ? r : wf_edit_become(ck, ino, object, w->place);
+		return r < 0 ? r : wf_edit_become(ck, ino, object, place_of(w));
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f->is_new && !f->anew)
 		return -EINVAL; /* None with something behind it */

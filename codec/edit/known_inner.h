@@ -27,3 +27,6 @@ int wf_edit_log_known(struct wf_checkpoint *ck, wf_ino ino, bool made_new);
 bool wf_edit_has_untold(const struct wf_checkpoint *ck, wf_ino ino);
 void wf_edit_told_old(struct wf_file *f); /* a record has said it */
 int wf_edit_tell_old(struct wf_checkpoint *ck, wf_ino ino);
+
+/* edit/old.c: of a replay: what stands now is what a failure brings back, whatever was remembered before. */
+int wf_edit_replay_old(struct wf_checkpoint *ck, wf_ino ino);

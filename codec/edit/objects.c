@@ -64,18 +64,6 @@ void wf_tensor_set_type(struct wf_tensor *t, const struct wf_tensor_type *type, 
 	}
 }
 
-void wf_edits_pending_type(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
-{
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (!f || f->pending != PENDING_BYTES)
-		return;
-	struct wf_tensor_type type = wf_tensor_type_of(t);
-	uint64_t size = wf_storage_get(ck->storages, f->storage)->size_bytes;
-	if (wf_tensor_type_fits(&type, size) || !wf_tensor_type_rows(&type, size))
-		return;
-	wf_tensor_set_type(t, &type, f->storage);
-}
-
 /* ---- objects ---- */
 
 struct set_object {
@@ -109,7 +97,7 @@ int wf_edit_set_object(struct wf_checkpoint *ck, wf_ino ino, wf_ref object)
 {
 	struct set_object s = {ck, object};
 	note_shape(ck, ino);
-	ck->edits->types_changed = true;
+	ck->edits->types_changed |= wf_edit_pending(ck, ino);
 	return wf_edit_each_entry(ck, ino, set_entry, &s);
 }
 
@@ -182,7 +170,7 @@ int wf_edit_change_type(struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *
 	if (refused < 0)
 		return refused;
 	note_shape(ck, ino);
-	ck->edits->types_changed = true;
+	ck->edits->types_changed |= wf_edit_pending(ck, ino);
 	bool quantised = t->quantizer != WF_NIL && !wf_dtype_info(t->dtype)->quantised;
 	bool array = is_same_array(ck, ino, t);
 	int r = (t->kind != WF_TENSOR_DENSE && !array) || t->conj || t->neg || quantised

@@ -73,6 +73,7 @@ int wf_apply_hold(struct wf_checkpoint *ck, wf_ino ino, uint32_t number, uint8_t
 	if (r < 0)
 		return r;
 	f->storage = storage;
+	f->text_judged = false;
 	f->sized = flags & HOLD_SIZED;
 	wf_edit_set_pending(ck, f, PENDING_BYTES);
 	return 0;
@@ -167,6 +168,7 @@ static int hold_text(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 		r = hold_as_bytes(ck, ino, flags, text.data, text.len);
 		wf_buffer_free(&text);
 	} else if (r == 0) {
+		f->text_judged = false;
 		wf_edit_set_pending(ck, f, PENDING_TEXT);
 	}
 	return r;

@@ -266,7 +266,7 @@ static int replay_set(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)
 	int r = flags & SET_FIRST ? wf_edit_replay_old(ck, ino) : 0;
 	if (r == 0)
 		r = wf_replay_pickle(ck, wf_edit_set_id, in->p, in->left, &object);
-	return r < 0 ? r : wf_apply_set(ck, ino, object, flags & SET_PLACE);
+	return r < 0 ? r : wf_apply_set(ck, ino, object, flags);
 }
 
 static int replay_known(struct wf_checkpoint *ck, wf_ino ino, struct reader *in)

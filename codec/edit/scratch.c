@@ -247,7 +247,12 @@ static int log_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
 	int r = wf_edit_log_declared(ck, ino);
 	if (r == 0)
 		r = wf_edit_log_known(ck, ino, false);
-	return r < 0 || f->pending != PENDING_BYTES ? r : wf_edit_log_pending(ck, ino);
+	if (r == 0 && f->pending == PENDING_BYTES) {
+		r = wf_edit_log_pending(ck, ino);
+		if (r == 0 && wf_edit_keeps_text(ck, ino))
+			r = wf_edit_record_set(ck, ino, n->object, 0);
+	}
+	return r;
 }
 
 static bool has_entries(const struct wf_checkpoint *ck)

@@ -42,7 +42,7 @@ static int make_id(struct wf_checkpoint *ck, wf_ref object, struct set_id *ret)
 	return ret->id == WF_NIL ? -ENOMEM : 0;
 }
 
-static int record_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place)
+int wf_edit_record_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, uint8_t how)
 {
 	struct set_id id;
 	struct wf_buffer pickle = WF_BUFFER_INIT;
@@ -58,7 +58,8 @@ static int record_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool 
 	struct wf_buffer *b = wf_edit_payload(ck);
 	if (r == 0)
 		r = wf_put_file(ck, b, ino);
-	wf_put_u8(b, (uint8_t)((place ? SET_PLACE : 0) | (first ? SET_FIRST : 0)));
+	how &= wf_edit_log_tells_known(ck) ? 0xff : SET_PLACE;
+	wf_put_u8(b, (uint8_t)(how | (first ? SET_FIRST : 0)));
 	wf_buffer_append(b, pickle.data, pickle.len);
 	wf_buffer_free(&pickle);
 	if (r == 0)
@@ -97,7 +98,7 @@ int wf_edit_take_place(struct wf_checkpoint *ck, wf_ino ino)
 	return 0;
 }
 
-int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place)
+int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, uint8_t how)
 {
 	struct wf_tensor t;
 	struct wf_file *f = wf_edit_file(ck, ino);
@@ -108,30 +109,31 @@ int wf_apply_set(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place
 		return -EINVAL;
 	bool was_none = wf_is(ck->graph, n->object, WF_NONE);
 	int r = wf_edit_set_object(ck, ino, object);
-	if (r == 0 && place)
+	if (r == 0 && how & SET_PLACE)
 		r = wf_edit_take_place(ck, ino);
 	if (r < 0)
 		return r;
 	f->is_new |= was_none && !wf_is(ck->graph, object, WF_NONE);
 	f->judged = true;
 	f->stand_in = f->sized = false;
+	f->text_judged = !(how & SET_BACK);
 	if (f->pending == PENDING_BYTES && wf_edit_tensor(ck, ino, &t) == 0 && t.storage == f->storage)
 		wf_edit_set_pending(ck, f, PENDING_NOT);
 	wf_edit_knows(f);
 	return 0;
 }
 
-int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, bool place)
+int wf_edit_become(struct wf_checkpoint *ck, wf_ino ino, wf_ref object, uint8_t how)
 {
 	struct wf_place p;
 	int r = wf_edit_place_of(ck, ino, &p) < 0 ? 0 : wf_edit_check_object(ck, p.dir, object);
 	if (r == 0 && wf_edit_is_companion(ck, ino))
 		r = wf_edit_check_pickle(ck, ino);
 	if (r == 0)
-		r = record_set(ck, ino, object, place);
+		r = wf_edit_record_set(ck, ino, object, how);
 	if (r == -ENOENT) /* an orphan: nobody will see what it is */
 		return 0;
-	return r < 0 ? r : wf_apply_set(ck, ino, object, place);
+	return r < 0 ? r : wf_apply_set(ck, ino, object, how);
 }
 
 wf_ref wf_edit_set_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err)
@@ -174,7 +176,7 @@ static int restore_object(struct wf_checkpoint *ck, wf_ino ino)
 		return 0;
 	if (!f->old->is_tensor) { /* a log need not have heard of what was before, for text is held in memory */
 		bool was_new = f->old->was_new, was_judged = f->old->was_judged;
-		int set = wf_edit_become(ck, ino, f->old->object, false);
+		int set = wf_edit_become(ck, ino, f->old->object, SET_BACK);
 		f->is_new = was_new;
 		f->judged = was_judged;
 		return set;

@@ -20,7 +20,7 @@ static bool is_held(const struct wf_checkpoint *ck, wf_ino ino)
 bool wf_edit_keeps_text(const struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f->is_new && f->judged && !f->refused && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
+	return f->is_new && f->judged && f->text_judged && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
 }
 
 bool wf_edit_stands_aside(const struct wf_checkpoint *ck, wf_ino ino)
@@ -65,6 +65,18 @@ static ssize_t read_pending(struct wf_checkpoint *ck, wf_ino ino, uint64_t offse
 	}
 	int r = wf_storage_read(ck->storages, f->storage, offset, buf, len);
 	return r < 0 ? r : (ssize_t)len;
+}
+
+void wf_edits_pending_type(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *t)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f || f->pending != PENDING_BYTES || wf_edit_stands_aside(ck, ino))
+		return;
+	struct wf_tensor_type type = wf_tensor_type_of(t);
+	uint64_t size = wf_storage_get(ck->storages, f->storage)->size_bytes;
+	if (wf_tensor_type_fits(&type, size) || !wf_tensor_type_rows(&type, size))
+		return;
+	wf_tensor_set_type(t, &type, f->storage);
 }
 
 /* ---- what is mapped ---- */

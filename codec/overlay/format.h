@@ -116,6 +116,7 @@ enum wf_settle {
 enum wf_set {
 	SET_PLACE = 1, /* it takes the place that its name remembers */
 	SET_FIRST = 2, /* as HOLD_FIRST; since version 3 */
+	SET_BACK = 4,  /* the old object comes back, and pending content is not it; since version 3 */
 };
 
 /* What is known of a file beside its object, its content and its name: the second field of KNOWN. */

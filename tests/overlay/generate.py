@@ -24,7 +24,7 @@ NUMBERS = dict(RENAME=1, UNLINK=2, RMDIR=3, MKDIR=4, CREATE=5, LINK=6, SYMLINK=7
 SWITCH, WRITE_BACK, ABANDON, RESTORE = 0, 1, 2, 3
 IN_PLACE, FIRST, SIZED = 1, 2, 4
 NEW, JUDGED, STANDS_IN, DECLARED, CAME_TRUE, KNOWN_FIRST = 1, 2, 4, 8, 16, 32
-PLACE, SET_FIRST = 1, 2
+PLACE, SET_FIRST, SET_BACK = 1, 2, 4
 FLOAT32, FLOAT64, INT32, INT16, UINT8, BFLOAT16 = 1, 2, 6, 7, 9, 4
 EXCHANGE = 2
 
@@ -163,6 +163,16 @@ def records():
     settle("back", RESTORE, UINT8, [])
     record("SET", string("back") + u8(SET_FIRST) + pickle(integer(1)))
     settle("back", RESTORE, UINT8, [])
+    # and not what was written meanwhile
+    record("CREATE", string("typed text") + u32(11))
+    record("HOLD", string("typed text") + u32(11) + u8(IN_PLACE | FIRST))
+    write(11, b"1e1\n")
+    record("SET", string("typed text") + u8(0) + pickle(real(10.0)))
+    settle("typed text", ABANDON, UINT8, [])
+    record("HOLD", string("typed text") + u32(12) + u8(FIRST))
+    write(12, b"1e2\nx")
+    record("SET", string("typed text") + u8(0) + pickle(real(100.0)))
+    record("SET", string("typed text") + u8(SET_BACK) + pickle(real(10.0)))
     assert {name for name, _, _ in made} == set(NUMBERS), "every record"
     return made, before_version_3, data
 

@@ -648,6 +648,24 @@ static void test_attributes_before_content(void **state)
 	survives();
 }
 
+/* Between a close and the release readers see the entry, its shape as its bytes, and not what the writer has in its hands. */
+static void test_shape_that_stands_aside(void **state)
+{
+	struct wf_opening *o;
+	uint32_t ino = ino_of("k3");
+	assert_int_equal(wf_open_file(ck, ino, WF_WRITES, &o), 0);
+	assert_int_equal(wf_truncate(ck, ino, NULL, 0), 0);
+	assert_int_equal(wf_flush(ck, ino, o), 0);
+	expect("k3", "shape", "[4]");
+	assert_int_equal(wf_write(ck, ino, o, 0, "12345678", 8), 8);
+	expect("k3", "shape", "[2]");
+	assert_int_equal(wf_write(ck, ino, o, 8, "9", 1), 1);
+	assert_int_equal(wf_flush(ck, ino, o), -EINVAL);
+	expect("k3", "shape", "[4]");
+	wf_release(ck, ino, o);
+	survives();
+}
+
 static void test_read_only(void **state)
 {
 	struct wf_checkpoint *writer = ck;
@@ -682,6 +700,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_open_across_commit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_written_after_refusal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attributes_before_content, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shape_that_stands_aside, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 	};
 	if (argc < 2)

@@ -18,7 +18,7 @@
 #include "codec/bytes/util.h"
 #include "codec/checkpoint.h"
 
-#define DATA_FILES 11
+#define DATA_FILES 13
 
 static const char *files;
 static char dir[64], file[96];
@@ -52,6 +52,7 @@ static const struct {
 	{"typed", BYTES(-128, 63, 0, 64), "bfloat16", "[2]", STAYS}, /* SET of a tensor */
 	{"told", "0.5\n", 4, NULL, NULL, SINCE_3},                   /* KNOWN */
 	{"back", BYTES(5, 0, 6, 0), "int16", "[2]", SINCE_3},        /* KNOWN and SET that say what comes back */
+	{"typed text", "10.0\n", 5, NULL, NULL, SINCE_3},            /* SET that brings back */
 	{".bin.swp", "scratch!", 8, "uint8", "[8]", SCRATCH},        /* PIECE, OBJECT */
 };
 
