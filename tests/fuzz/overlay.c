@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The overlay of a checkpoint, of any bytes: log, mark of a commit, data files. Opened by a reader, read through, opened by a writer,
+/* The overlay of a checkpoint, of any bytes: log, mark of a commit, data files, what a commit in place saved. Opened by a reader, read through, opened by a writer,
  * committed, discarded. overlay_seeds.c makes inputs of real edits. */
 #include <fcntl.h>
 #include <stdint.h>
@@ -40,7 +40,7 @@ static void clear_directory(void)
 	char command[200];
 	snprintf(command, sizeof command, "%s/data", overlay);
 	/* system() would cost more than the run */
-	static const char *const names[] = {"log", "log.new", "commit", "commit.new", "lock", "names.new"};
+	static const char *const names[] = {"log", "log.new", "commit", "commit.new", "lock", "names.new", "undo"};
 	for (unsigned int i = 0; i < MAX_DATA_FILES; i++) {
 		char path[256];
 		snprintf(path, sizeof path, "%s/%u", command, i);
@@ -118,6 +118,26 @@ static void fix_commit(uint8_t *mark, size_t size, const struct wf_overlay_base 
 	put_u32(mark + 72, (uint32_t)crc32(0, mark, 72));
 }
 
+/* As many pieces as there is room for, and one length that makes the sum of the bytes right. */
+static void fix_undo(uint8_t *undo, size_t size)
+{
+	if (size < 64 + 4)
+		return;
+	uint32_t count = wf_le32(undo + 20);
+	if (count > (size - 68) / 16)
+		put_u32(undo + 20, count = (uint32_t)((size - 68) / 16));
+	size_t table = (size_t)count * 16, bytes = size - 68 - table;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t len = wf_le64(undo + 64 + (size_t)i * 16 + 8);
+		if (len > bytes || i + 1 == count)
+			len = bytes;
+		memcpy(undo + 64 + (size_t)i * 16 + 8, &len, 8);
+		bytes -= len;
+	}
+	put_u32(undo + 60, (uint32_t)crc32(crc32(0, undo, 60), undo + 64, (uInt)table));
+	put_u32(undo + size - 4, (uint32_t)crc32(0, undo + 64 + table, (uInt)(size - 68 - table)));
+}
+
 /* ---- an input ---- */
 
 static bool unpack(const uint8_t *data, size_t size, uint8_t flags)
@@ -126,7 +146,7 @@ static bool unpack(const uint8_t *data, size_t size, uint8_t flags)
 	struct wf_overlay_base base = {0};
 	bool found = false;
 	for (size_t at = 0; size - at >= PART_HEADER_BYTES;) {
-		uint8_t kind = data[at] % (PART_DATA + 1);
+		uint8_t kind = data[at] % (PART_UNDO + 1);
 		uint32_t number = wf_le32(data + at + 1) % MAX_DATA_FILES, len = wf_le32(data + at + 5);
 		at += PART_HEADER_BYTES;
 		if (len > size - at)
@@ -146,13 +166,18 @@ static bool unpack(const uint8_t *data, size_t size, uint8_t flags)
 				fix_log(bytes, len, &base);
 			if (kind == PART_COMMIT && (flags & FIX_COMMIT))
 				fix_commit(bytes, len, &base);
+			if (kind == PART_UNDO && (flags & FIX_UNDO))
+				fix_undo(bytes, len);
 			mkdir(overlay, 0700);
 			snprintf(path, sizeof path, "%s/data", overlay);
 			mkdir(path, 0700);
 			if (kind == PART_DATA)
 				snprintf(path, sizeof path, "%s/data/%u", overlay, number);
 			else
-				snprintf(path, sizeof path, "%s/%s", overlay, kind == PART_LOG ? "log" : "commit");
+				snprintf(path, sizeof path, "%s/%s", overlay,
+					 kind == PART_LOG      ? "log"
+					 : kind == PART_COMMIT ? "commit"
+							       : "undo");
 			if (kind != PART_CHECKPOINT)
 				put(path, bytes, len);
 		}

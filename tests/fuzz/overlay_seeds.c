@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Makes inputs for the fuzz target `overlay` out of real overlays: edits of every kind at random places of a checkpoint, a commit in
- * between with something under a scratch name, the mark of a commit. Usage: overlay-seeds OUT-DIRECTORY CHECKPOINT... */
+ * between with something under a scratch name, the mark of a commit, a commit in place that was cut short. Usage: overlay-seeds OUT-DIRECTORY CHECKPOINT... */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "codec/bytes/buffer.h"
 #include "codec/checkpoint.h"
@@ -171,6 +172,8 @@ static void pack(const char *file, uint8_t flags, const char *to)
 	add_part(&out, PART_LOG, 0, path);
 	snprintf(path, sizeof path, "%s.weightfs/commit", file);
 	add_part(&out, PART_COMMIT, 0, path);
+	snprintf(path, sizeof path, "%s.weightfs/undo", file);
+	add_part(&out, PART_UNDO, 0, path);
 	for (uint32_t i = 0; i < 64; i++) {
 		snprintf(path, sizeof path, "%s.weightfs/data/%u", file, i);
 		add_part(&out, PART_DATA, i, path);
@@ -210,6 +213,41 @@ static void pack_marked(const char *file, bool append, uint8_t flags, const char
 	wf_overlay_close(ov);
 }
 
+/* What a commit in place leaves that was killed when head and tail were written over and something stood behind the end (step 2: and all of it
+ * is done but for the seal, with the end cut off), or nothing yet (step 0). */
+static void pack_rewritten(const char *file, unsigned int step, uint8_t flags, const char *to)
+{
+	const struct wf_overlay_options options = {.checkpoint = file, .writable = true};
+	unsigned char head[32], tail[16];
+	struct wf_overlay *ov;
+	if (wf_overlay_open(&options, &ov, NULL) < 0)
+		return;
+	int fd = open(file, O_WRONLY | O_CLOEXEC), r = wf_overlay_replay(ov, ignore, NULL, NULL);
+	uint64_t size = r == 0 ? wf_overlay_base(ov)->size_bytes : 0;
+	const struct wf_overlay_piece pieces[] = {{0, sizeof head}, {size - sizeof tail, sizeof tail}};
+	memset(head, 'h', sizeof head);
+	memset(tail, 't', sizeof tail);
+	struct wf_overlay_rewrite w = {.pieces = pieces,
+				       .count = 2,
+				       .grown_bytes = size + sizeof tail,
+				       .final_bytes = step == 2 ? size - sizeof tail : size + sizeof tail,
+				       .head_bytes = sizeof head,
+				       .head_crc32 = (uint32_t)crc32(0, head, sizeof head)};
+	if (size >= 2 * (sizeof head + sizeof tail) && wf_overlay_save(ov, &w, NULL) == 0 &&
+	    wf_overlay_commit_begin(ov, WF_OVERLAY_IN_PLACE, NULL, NULL) == 0) {
+		for (int i = 0; step > 0 && i < 2; i++)
+			if (pwrite(fd, tail, sizeof tail, (off_t)(pieces[1].offset + (uint64_t)i * sizeof tail)) < 0)
+				perror(file);
+		if (step > 0 && pwrite(fd, head, step == 2 ? sizeof head : 20, 0) < 0)
+			perror(file);
+		if (step == 2 && ftruncate(fd, (off_t)w.final_bytes) < 0)
+			perror(file);
+		pack(file, flags, to);
+	}
+	close(fd);
+	wf_overlay_close(ov);
+}
+
 static void make_seed(const char *file, unsigned int seed, const char *to)
 {
 	static struct names names;
@@ -231,6 +269,9 @@ static void make_seed(const char *file, unsigned int seed, const char *to)
 	snprintf(marked, sizeof marked, "%s-mark", to);
 	if (r == 0 && seed < 2)
 		pack_marked(file, seed == 0, FIX_LOG | FIX_COMMIT | WRITABLE, marked);
+	snprintf(marked, sizeof marked, "%s-undo", to);
+	if (r == 0 && seed >= 2 && seed < 5)
+		pack_rewritten(file, seed - 2, WRITABLE | (seed % 2 ? FIX_UNDO : 0), marked);
 	wf_discard(file, NULL);
 }
 
