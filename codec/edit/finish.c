@@ -150,6 +150,20 @@ int wf_edit_resume(struct wf_checkpoint *ck, wf_ino ino, struct wf_opening *o)
 	return r;
 }
 
+void wf_edit_take_away(struct wf_checkpoint *ck, wf_ino ino)
+{
+	struct wf_place p;
+	char name[WF_NAME_MAX + 1];
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	if (!f->is_new || f->judged || !wf_edit_is_flat(ck) || f->writers > 0 || f->stand_in ||
+	    wf_tree_node(ck->tree, ino)->nlink != 1 || wf_edit_place_of(ck, ino, &p) < 0 ||
+	    wf_edit_is_scratch(ck, p.dir) || !wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name))
+		return;
+	wf_ino dir = p.dir;
+	if (wf_apply_unlink(ck, dir, name) == 0 && ck->renamed)
+		ck->renamed(ck->changed_ctx, wf_edits_visible_dir(ck, dir), name);
+}
+
 int wf_edit_judge_again(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);

@@ -22,6 +22,9 @@ struct wf_opening {
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
 /* Content was judged for something else than the end of writing: where nobody writes, what a writer would go back to is forgotten. */
 void wf_edit_rest(struct wf_checkpoint *ck, wf_ino ino);
+/* Content of the file was refused, and writing has ended. A new file that nobody writes any more never was an entry of a format that has no
+ * place for it, and goes: an empty one would be an empty tensor at the commit. */
+void wf_edit_take_away(struct wf_checkpoint *ck, wf_ino ino);
 /* Between the last close and the release. All that was written is judged: readers see the entry, and the writers' bytes stand aside. */
 void wf_edit_settle(struct wf_checkpoint *ck, wf_ino ino);
 /* An edit of content begins, by that opening (NULL: by its path): a writer of this round goes on from its bytes, any other one from the

@@ -156,30 +156,14 @@ static bool release_reader(struct wf_checkpoint *ck, wf_ino ino)
 	return f != NULL;
 }
 
-/* A new file whose content was refused, and which nobody writes any more, never was an entry of a format that has no place for it: an empty
- * one would be an empty tensor at the commit. */
-static void take_away(struct wf_checkpoint *ck, wf_ino ino)
-{
-	struct wf_place p;
-	char name[WF_NAME_MAX + 1];
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	if (f->writers > 0 || f->stand_in || wf_tree_node(ck->tree, ino)->nlink != 1 ||
-	    wf_edit_place_of(ck, ino, &p) < 0 || wf_edit_is_scratch(ck, p.dir) ||
-	    !wf_tree_name(ck->tree, wf_tree_dir(ck->tree, p.dir), p.position, name))
-		return;
-	wf_ino dir = p.dir;
-	if (wf_apply_unlink(ck, dir, name) == 0 && ck->renamed)
-		ck->renamed(ck->changed_ctx, wf_edits_visible_dir(ck, dir), name);
-}
-
 /* The last writer of this round has closed it. */
 static void end_last(struct wf_checkpoint *ck, wf_ino ino)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	bool refused = f->is_new && f->refused;
 	int r = wf_edit_next_round(ck, ino);
-	if ((refused || r == -EINVAL) && f->is_new && !f->judged && wf_edit_is_flat(ck))
-		take_away(ck, ino);
+	if (refused || r == -EINVAL)
+		wf_edit_take_away(ck, ino);
 }
 
 void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)

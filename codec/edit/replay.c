@@ -430,8 +430,10 @@ int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err)
 			f->declared_fits = wf_edit_fits_declared(ck, ino);
 		f->touched = f->pending != PENDING_NOT && (f->sized || (f->is_new && !f->judged));
 		r = wf_edit_end_writing(ck, ino);
-		if (r == -EINVAL || r == -EFBIG)
+		if (r == -EINVAL || r == -EFBIG) {
+			wf_edit_take_away(ck, ino);
 			r = 0;
+		}
 	}
 	if (infers)
 		note_judged(ck);
