@@ -37,6 +37,7 @@ struct wf_walk {
 	int (*tensor)(void *ctx, const struct wf_tensor_row *row);
 	int (*other)(void *ctx, const char *path,
 		     const struct wf_line *l); /* a value, a link, a container; may be NULL */
+	bool metadata;                         /* also those that stand beside the root, behind all others */
 	bool containers; /* other() is called for containers with entries, too, before them, and for the root with the path "" */
 	void *ctx;
 };

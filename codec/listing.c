@@ -126,6 +126,13 @@ int wf_walk(struct wf_checkpoint *ck, const struct wf_walk *w)
 		r = tell_other(&l, w, WF_INO_ROOT, NULL, 0);
 	if (r == 0)
 		r = walk(&l, w);
+	if (r == 0 && w->metadata && wf_tree_metadata(ck->tree) != WF_NO_INO) {
+		l.path.len = 0;
+		wf_buffer_puts(&l.path, WF_METADATA_PATH "/");
+		r = push(&l, wf_tree_metadata(ck->tree));
+		if (r == 0)
+			r = walk(&l, w);
+	}
 	pthread_rwlock_unlock(&ck->lock);
 	free(l.stack);
 	wf_buffer_free(&l.path);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The tutorial's table, for people: a line an entry. */
+/* The tutorial's table, for people: a line an entry, and one for each text of a safetensors file's metadata. */
 #include <errno.h>
 #include <string.h>
 
@@ -151,7 +151,7 @@ static int tensor_line(void *ctx, const struct wf_tensor_row *row)
 int wf_summary(struct wf_checkpoint *ck, struct wf_buffer *ret)
 {
 	struct summary s = {.ck = ck, .out = ret};
-	struct wf_walk w = {.tensor = tensor_line, .other = other_line, .ctx = &s};
+	struct wf_walk w = {.tensor = tensor_line, .other = other_line, .metadata = true, .ctx = &s};
 	int r = wf_walk(ck, &w);
 	return r < 0 ? r : wf_buffer_status(ret);
 }

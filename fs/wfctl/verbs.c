@@ -31,7 +31,7 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.text = "Lists the tensors of a checkpoint, or of a mount point, in their order, with pending edits as made.\n"
 			"A KEY is a path below the mount point. It stands for that entry and all below it; else it is a shell\n"
 			"pattern, of which * and ? match no /; else what keys begin with.",
-		.options = {{'a', "all", NULL, "values, too"},
+		.options = {{'a', "all", NULL, "values, too, and the metadata of a safetensors file"},
 			    {'l', "long", NULL, "also dtype, bytes, storage and location"},
 			    {0, "tree", NULL, "everything, indented, a mapping above what is in it"},
 			    {0, "json", NULL, "as JSON"},

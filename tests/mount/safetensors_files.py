@@ -54,6 +54,11 @@ def reading(w):
     same((xattr(f"{w.mnt}/z%2F\xe9", "dtype"), xattr(f"{w.mnt}/n", "location"), xattr(w.mnt, "class")), ("bfloat16", "cpu", "dict"), "attributes")
     same({k: read(f"{w.mnt}/.weightfs/metadata/{k}") for k in os.listdir(f"{w.mnt}/.weightfs/metadata")},
          {"format": b"pt", "note": b"two\nlines\n"}, "the metadata")
+    for path in (w.file, w.mnt):
+        p = run(w.wfctl, "ls", "-a", "--json", path, ".weightfs/metadata")
+        same([json.loads(line) for line in p.stdout.splitlines()],
+             [{"path": f".weightfs/metadata/{k}", "value": v} for k, v in (("format", "pt"), ("note", "two\nlines\n"))], "wfctl ls -a has them, too")
+        same(len(run(w.wfctl, "ls", path).stdout.splitlines()), len(FILE), "and wfctl ls the tensors alone")
     same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(w.file), "the view is the file")
     lines = [json.loads(line) for line in read(f"{w.mnt}/.weightfs/tensors.json").splitlines()]
     whole = read(w.file)
@@ -157,6 +162,44 @@ def refusing(w):
     same(load(w.file), (FILE, {"format": "pt", "note": "two\nlines\n"}), "or in the file")
 
 
+def killed(w):
+    """A new file that the format has no place for is no entry after a kill either, however far its refusal came; what fits stays."""
+    w.mount()
+    before, opened = read(w.file), []
+    for name, content, calls in (("never", b"3\n", ()), ("fsync", b"4\n", ("fsync",)), ("closed", b"text\n", ("close",)),
+                                 ("fits", b"\0\1", ("fsync",)), (".weightfs/metadata/x", b"\xff\n", ("close",)), (".weightfs/metadata/y", b"y\n", ("close",))):
+        opened.append(open(f"{w.mnt}/{name}", "wb", buffering=0))
+        opened[-1].write(content)
+        good = "fits" in name or "/y" in name
+        for call in calls:
+            try:
+                os.fsync(opened[-1].fileno()) if call == "fsync" else os.close(os.dup(opened[-1].fileno()))
+                ok(good, f"{call} of {name} tells nothing")
+            except OSError as e:
+                same((e.errno, good), (errno.EINVAL, False), f"{call} of {name}")
+    run("sync", w.mnt)
+    daemon = w.daemon()
+    daemon.kill(9)
+    daemon.wait()
+    run("umount", "-l", w.mnt)
+    for path in ([w.file], ["--json", w.file]):
+        p = run(w.wfctl, "ls", *path)
+        ok(p.returncode == 0 and len(p.stdout.splitlines()) == len(FILE) + 1, "a reader finds what fits, and nothing of the others", p)
+    r = w.mount()
+    ok(r.returncode == 0 and "never: the content does not fit" in r.stderr, "the mount says what was refused", r)
+    same((os.listdir(w.mnt), sorted(os.listdir(f"{w.mnt}/.weightfs/metadata"))),
+         ([*os.listdir(w.mnt)[:5], "fits"], ["format", "note", "y"]), "the names after a kill")
+    same((read(f"{w.mnt}/fits"), read(w.file)), (b"\0\1", before), "what fits is there")
+    w.umount()
+    got, notes = load(w.file)
+    same((list(got), got["fits"][2], notes), ([*FILE, "fits"], b"\0\1", {"format": "pt", "note": "two\nlines\n", "y": "y"}), "and in the file")
+    for f in opened:
+        try:
+            f.close()
+        except OSError:
+            pass
+
+
 def discarding(w):
     w.mount()
     edit(w)
@@ -241,7 +284,7 @@ for options in ((), ("-o", "commit=replace"), ("-o", "commit=append"), ("-s",)):
     with World(sys.argv[1], small) as world:
         print(f"# {' '.join(options)}")
         editing(world, options)
-for case in (reading, refusing, discarding, verbs, metadata_keys, empty_metadata):
+for case in (reading, refusing, killed, discarding, verbs, metadata_keys, empty_metadata):
     with World(sys.argv[1], small) as world:
         case(world)
 done()
