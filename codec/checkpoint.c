@@ -426,3 +426,12 @@ ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *b
 	pthread_rwlock_unlock(&ck->lock);
 	return r;
 }
+
+bool wf_lend(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, size_t len,
+	     void (*take)(void *ctx, const void *data, size_t len), void *ctx)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	bool taken = wf_checkpoint_lend(ck, ino, offset, len, take, ctx);
+	pthread_rwlock_unlock(&ck->lock);
+	return taken;
+}

@@ -110,6 +110,11 @@ ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *b
 /* Appends why the bytes of a tensor cannot be read, as far as that was known when it was opened: a file that is missing, a storage of another
  * size. -ENODATA: nothing is known against it. */
 int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
+/* As wf_read, but for that copy: bytes that stand in the checkpoint's file are given to take() as memory which it may hand to the kernel, and must not
+ * look at (bytes/source.h: wf_source_lend). The checkpoint is locked meanwhile: take() calls nothing of this library. false: take() was not called, and
+ * wf_read is to be asked, which also knows what is wrong. */
+bool wf_lend(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, size_t len,
+	     void (*take)(void *ctx, const void *data, size_t len), void *ctx);
 
 /* ---- sharing: a tensor on a device that other processes can map ---- */
 /* Whether wf_share can do it: the tensor's storage is on such a device, or will be by its first read. false for every other node. */

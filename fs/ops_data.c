@@ -11,9 +11,12 @@
 #include "fs.h"
 #include "inode.h"
 #include "invalidate.h"
+#include "log.h"
 #include "ops.h"
 #include "reply.h"
 #include "write_behind.h"
+
+#define MAPPED_MIN (64u << 10) /* bytes of a read; of fewer a copy is nothing */
 
 enum wf_access fs_access(const struct fuse_file_info *fi)
 {
@@ -78,8 +81,35 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	fuse_reply_err(req, 0);
 }
 
+struct lent {
+	fuse_req_t req;
+	size_t len;
+	int r; /* of the reply */
+};
+
+static void reply_lent(void *ctx, const void *data, size_t len)
+{
+	struct lent *l = ctx;
+	l->len = len;
+	l->r = fuse_reply_buf(l->req, data, len);
+}
+
+/* Out of a mapping, which saves one of the two copies. false: the request waits for its answer. */
+static bool reply_mapped(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
+{
+	struct fs *fs = fs_of(req);
+	struct lent l = {.req = req};
+	if (!wf_lend(fs->checkpoint, (uint32_t)ino, (uint64_t)off, size, reply_lent, &l))
+		return false;
+	if (l.r == -EFAULT) /* the kernel has answered EIO */
+		fs_log_only_here(
+			fs, "read of %zu bytes at %lld: the checkpoint has become shorter, or cannot be read there",
+			l.len, (long long)off);
+	return true;
+}
+
 /* Through a buffer, because how the bytes get into the reply hardly counts: a cold read costs the kernel's 4 KiB pages, a
- * copy into each of them and one out. direct_io doubles that speed and makes every later read as slow as the first. */
+ * copy into each of them and one out. direct_io doubles that speed and makes every later read as slow as the first; there the copy counts. */
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -87,6 +117,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fs_control_read(req, ino, size, off, fi);
 		return;
 	}
+	if (fs->options.direct_io && size >= MAPPED_MIN && reply_mapped(req, ino, size, off))
+		return;
 	char *buf = fs_thread_buffer();
 	ssize_t n = buf ? wf_read(fs->checkpoint, (uint32_t)ino, (uint64_t)off, buf,
 				  size < FS_READ_MAX ? size : FS_READ_MAX)

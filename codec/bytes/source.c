@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #include "codec/bytes/edges.h"
 #include "codec/bytes/io.h"
@@ -25,6 +26,7 @@ struct wf_source {
 			char *path; /* NULL: it was given as a descriptor */
 			struct wf_fingerprint print;
 			atomic_bool may_grow;
+			void *_Atomic map; /* all of it, for wf_source_lend; NULL: not yet; MAP_FAILED: it cannot be */
 			bool is_regular, has_edges, small_edges;
 			uint32_t edges_crc32;       /* as it was opened */
 			_Atomic int64_t touched_ns; /* another mtime under which it was found unchanged; 0: none */
@@ -223,6 +225,8 @@ void wf_source_unref(struct wf_source *s)
 		struct wf_source *parent = s->parent;
 		switch (s->kind) {
 		case SOURCE_FILE:
+			if (s->file.map && s->file.map != MAP_FAILED)
+				munmap(s->file.map, s->size_bytes);
 			close(s->file.fd);
 			free(s->file.path);
 			break;
@@ -252,12 +256,9 @@ uint64_t wf_source_size(const struct wf_source *s)
 	return s->size_bytes;
 }
 
-static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, size_t len)
+/* Whether it is in the state in which it was opened. */
+static int check_state(struct wf_source *s)
 {
-	int r = wf_pread_all(s->file.fd, buf, len, offset);
-	if (r < 0)
-		return r;
-	/* After the read, not before: what changed while the bytes were copied is noticed, too. */
 	struct stat st;
 	if (fstat(s->file.fd, &st) < 0)
 		return -errno;
@@ -267,6 +268,13 @@ static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, s
 		return 0;
 	bool grown = now.size_bytes >= s->file.print.size_bytes;
 	return grown && atomic_load_explicit(&s->file.may_grow, memory_order_relaxed) ? 0 : -ESTALE;
+}
+
+static int read_file(struct wf_source *s, uint64_t offset, unsigned char *buf, size_t len)
+{
+	int r = wf_pread_all(s->file.fd, buf, len, offset);
+	/* After the read, not before: what changed while the bytes were copied is noticed, too. */
+	return r < 0 ? r : check_state(s);
 }
 
 int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len)
@@ -287,6 +295,36 @@ int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len)
 		return s->other.ops->read(s->other.ctx, offset, buf, len);
 	}
 	return -EINVAL;
+}
+
+static void *mapped(struct wf_source *s)
+{
+	void *map = atomic_load(&s->file.map), *other = NULL;
+	if (map || s->size_bytes == 0)
+		return map ? map : MAP_FAILED;
+	map = mmap(NULL, s->size_bytes, PROT_READ, MAP_SHARED, s->file.fd, 0);
+	if (atomic_compare_exchange_strong(&s->file.map, &other, map))
+		return map;
+	if (map != MAP_FAILED)
+		munmap(map, s->size_bytes);
+	return other; /* another thread was faster */
+}
+
+int wf_source_lend(struct wf_source *s, uint64_t offset, size_t len, const void **ret)
+{
+	if (offset > s->size_bytes || len > s->size_bytes - offset)
+		return -EUCLEAN;
+	if (s->kind == SOURCE_SLICE) {
+		offset += s->slice_start;
+		s = s->parent;
+	}
+	const unsigned char *map = s->kind == SOURCE_FILE ? mapped(s) : MAP_FAILED;
+	if (map == MAP_FAILED)
+		return -EOPNOTSUPP;
+	int r = check_state(s);
+	if (r == 0)
+		*ret = map + offset;
+	return r;
 }
 
 const char *wf_source_path(const struct wf_source *s)

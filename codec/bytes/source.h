@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Bytes by (offset, length): the file itself, a slice of it, memory, an inflating stream, or what somebody else puts together.
  *
- * A source never maps the file: a file that shrinks under us must give an error, not SIGBUS.
+ * Nobody reads a file through a mapping: one that shrinks under us must give an error, not SIGBUS. wf_source_lend maps it for the kernel alone.
  * Calling sequence: wf_source_open_file / _slice / _memory / _inflate / _from_ops, any number of wf_source_read from any
  * thread, wf_source_unref. Reference counted; a slice or inflating source holds its parent.
  * Threads: read is safe from several threads (an inflating source locks inside).
@@ -86,6 +86,12 @@ const char *wf_source_path(const struct wf_source *s);
  * shorter than it was at open; -ESTALE when its size, or its mtime and one of its edges, changed since open; or the
  * error of pread. */
 int wf_source_read(struct wf_source *s, uint64_t offset, void *buf, size_t len);
+
+/* The bytes of a file, or of a slice of one, in memory that may be handed to write(2) and the like, and must not be looked at: where the file
+ * has become shorter the kernel says EFAULT there, and a look would be a SIGBUS. Valid while s lives. What changes after the call is
+ * noticed by the next one, and not by this, as a read would. The file is mapped at the first call.
+ * Returns: 0; -EOPNOTSUPP they are to be read (no file, or it cannot be mapped); or as wf_source_read. */
+int wf_source_lend(struct wf_source *s, uint64_t offset, size_t len, const void **ret);
 
 /* Where the bytes of s from offset on lie in a file, if they lie there unchanged, as far as they go on there; at the end of s
  * the run is empty. ret->file is the caller's to give back. Returns: true, or false for memory and inflated bytes; then *ret is

@@ -136,6 +136,10 @@ int wf_checkpoint_stat(struct wf_checkpoint *ck, wf_ino ino, struct wf_stat *ret
 /* wf_read. The lock is held. */
 ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, void *buf, size_t len);
 
+/* wf_lend. The lock is held. */
+bool wf_checkpoint_lend(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, size_t len,
+			void (*take)(void *ctx, const void *data, size_t len), void *ctx);
+
 /* wf_getxattr with the lock held. */
 int wf_attribute_text(struct wf_checkpoint *ck, wf_ino ino, const char *name, struct wf_buffer *ret);
 

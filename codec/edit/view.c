@@ -218,6 +218,26 @@ ssize_t wf_checkpoint_read(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset
 	return n->type == WF_NODE_DIR ? -EISDIR : -EINVAL;
 }
 
+bool wf_checkpoint_lend(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, size_t len,
+			void (*take)(void *ctx, const void *data, size_t len), void *ctx)
+{
+	cleanup_with(wf_file_run_end) struct wf_file_run run = WF_FILE_RUN_INIT;
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	struct wf_tensor t;
+	bool written = false;
+	const void *data;
+	if (!n || n->type != WF_NODE_TENSOR || (ck->edits && is_held(ck, ino)) ||
+	    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, NULL) < 0 || offset >= t.size_bytes ||
+	    wf_placement_has(ck->placement, t.storage) ||
+	    !wf_tensor_find_run(ck->storages, &t, offset, &run, &written) || written || !run.file)
+		return false;
+	len = WF_MIN(len, t.size_bytes - offset);
+	if (run.len < len || wf_source_lend(run.file, run.offset, len, &data) < 0)
+		return false; /* a read puts the pieces together, or tells what is wrong */
+	take(ctx, data, len);
+	return true;
+}
+
 /* ---- for the edits themselves ---- */
 
 uint64_t wf_edit_size(struct wf_checkpoint *ck, wf_ino ino)

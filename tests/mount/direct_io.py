@@ -181,7 +181,28 @@ def check_mapping(w):
     w.umount()
 
 
-for case in (check_cache, check_views, check_writers, check_texts, check_mapping):
+def check_changed(w):
+    """The checkpoint is changed under the mount: reads fail, and the mount goes on."""
+    whole = floats(N)
+    for what, change in (("cut short", lambda: os.truncate(w.file, 20000)), ("written over", lambda: write(w.file, bytes(os.path.getsize(w.file)))),
+                         ("emptied", lambda: os.truncate(w.file, 0))):
+        checkpoint(w.file)
+        w.mount("-o", "ro,direct_io")
+        fd = os.open(f"{w.mnt}/all", os.O_RDONLY)
+        same((os.pread(fd, 4 * N, 0), os.pread(fd, 2 * N, N), os.pread(fd, 4 * N, 4)), (whole, whole[N:3 * N], whole[4:]), "large reads")
+        change()
+        for at, size in ((0, 4 * N), (3 * N, N), (0, 100)):
+            try:
+                got = os.pread(fd, size, at)
+                ok(False, f"{what}: {size} bytes at {at} are read", got[:50])
+            except OSError as e:
+                ok(e.errno in (errno.EIO, errno.ESTALE), f"{what}: {size} bytes at {at} are not read", e)
+        os.close(fd)
+        ok(w.status()["format"] == "zip", "the mount is there")
+        w.umount()
+
+
+for case in (check_changed, check_cache, check_views, check_writers, check_texts, check_mapping):
     with World(BUILD, checkpoint) as world:
         case(world)
 done()

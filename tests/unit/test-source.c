@@ -193,6 +193,43 @@ static void test_file_changed_underneath(void **state)
 	wf_source_unref(s);
 }
 
+/* What is lent is the file; where that ends since, whoever hands it to the kernel hears of it and nobody dies. */
+static void test_lent(void **state)
+{
+	char path[256], again[64], zeroes[20000] = {0};
+	struct wf_source *s, *slice, *memory;
+	const void *lent, *end;
+	path_in_scratch(path, sizeof path, "changing");
+	cleanup_fd int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_int_equal(write(fd, zeroes, sizeof zeroes), sizeof zeroes);
+	assert_int_equal(pwrite(fd, "lent bytes", 10, 19000), 10);
+	assert_int_equal(wf_source_open_file(path, &s, NULL), 0);
+	assert_int_equal(wf_source_slice(s, 18000, 2000, &slice), 0);
+	assert_int_equal(wf_source_lend(s, 0, sizeof zeroes, &lent), 0);
+	assert_memory_equal((const char *)lent + 19000, "lent bytes", 10);
+	assert_int_equal(wf_source_lend(slice, 1000, 10, &end), 0);
+	assert_ptr_equal(end, (const char *)lent + 19000);
+	assert_int_equal(wf_source_lend(slice, 1000, 1001, &end), -EUCLEAN);
+	assert_int_equal(wf_source_lend(s, UINT64_MAX, 2, &end), -EUCLEAN);
+	cleanup_fd int pipe_out = -1, pipe_in = -1;
+	int ends[2];
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	pipe_out = ends[0];
+	pipe_in = ends[1];
+	assert_int_equal(write(pipe_in, (const char *)lent + 19000, 10), 10);
+	assert_int_equal(read(pipe_out, again, sizeof again), 10);
+	assert_memory_equal(again, "lent bytes", 10);
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	assert_int_equal(write(pipe_in, (const char *)lent + 19000, 10), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(wf_source_lend(s, 0, 10, &end), -ESTALE);
+	wf_source_unref(slice);
+	wf_source_unref(s);
+	assert_int_equal(wf_source_from_memory(again, sizeof again, false, &memory), 0);
+	assert_int_equal(wf_source_lend(memory, 0, 10, &end), -EOPNOTSUPP);
+	wf_source_unref(memory);
+}
+
 static void test_memory(void **state)
 {
 	char buf[4];
@@ -330,10 +367,15 @@ static int remove_scratch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_file_and_slices),         cmocka_unit_test(test_refused_files),
-		cmocka_unit_test(test_file_changed_underneath), cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_inflate_everywhere),      cmocka_unit_test(test_inflate_wrong_size),
-		cmocka_unit_test(test_inflate_broken),          cmocka_unit_test(test_inflate_threads),
+		cmocka_unit_test(test_file_and_slices),
+		cmocka_unit_test(test_refused_files),
+		cmocka_unit_test(test_file_changed_underneath),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_inflate_everywhere),
+		cmocka_unit_test(test_inflate_wrong_size),
+		cmocka_unit_test(test_inflate_broken),
+		cmocka_unit_test(test_inflate_threads),
+		cmocka_unit_test(test_lent),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }
