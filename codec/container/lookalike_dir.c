@@ -11,6 +11,7 @@
 #include "codec/bytes/util.h"
 
 #define MAX_ENTRIES 10000u
+#define MAX_FOLDERS 1000u
 
 struct folder {
 	const char *path;
@@ -19,6 +20,8 @@ struct folder {
 	unsigned int entries, folders;
 	char file[256]; /* the one checkpoint by its name */
 	unsigned int files;
+	char latest_inside[256]; /* of the folders that are checkpoints, by the numbers in their names */
+	unsigned int inside;
 };
 
 static bool is_checkpoint_name(const char *name)
@@ -30,7 +33,37 @@ static bool is_checkpoint_name(const char *name)
 	return false;
 }
 
-static void look_at(struct folder *f, const struct dirent *e)
+/* A run leaves a folder a step: step-100, checkpoint-500, epoch_3. */
+static bool is_checkpoint_folder(int dir, const char *name)
+{
+	static const char *const marks[] = {".metadata",
+					    "latest",
+					    "pytorch_model_fsdp_0",
+					    "model.safetensors",
+					    "model.safetensors.index.json",
+					    "pytorch_model.bin",
+					    "pytorch_model.bin.index.json",
+					    "diffusion_pytorch_model.safetensors",
+					    "diffusion_pytorch_model.safetensors.index.json",
+					    "adapter_model.safetensors"};
+	char path[300];
+	for (size_t i = 0; i < WF_ARRAY_SIZE(marks); i++) {
+		snprintf(path, sizeof path, "%s/%s", name, marks[i]);
+		if (faccessat(dir, path, F_OK, 0) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void look_inside(struct folder *f, int dir, const char *name)
+{
+	if (f->folders > MAX_FOLDERS || !is_checkpoint_folder(dir, name))
+		return;
+	if (f->inside++ == 0 || strverscmp(name, f->latest_inside) > 0)
+		snprintf(f->latest_inside, sizeof f->latest_inside, "%s", name);
+}
+
+static void look_at(struct folder *f, int dir, const struct dirent *e)
 {
 	f->entries++;
 	f->distcp |= wf_before_end(e->d_name, ".distcp") >= 0;
@@ -44,6 +77,8 @@ static void look_at(struct folder *f, const struct dirent *e)
 		wf_before_end(e->d_name, "_model_states.pt") >= 0 || wf_before_end(e->d_name, "_optim_states.pt") >= 0;
 	if (e->d_type == DT_DIR && f->folders++ == 0)
 		snprintf(f->inner, sizeof f->inner, "%s", e->d_name);
+	if (e->d_type == DT_DIR)
+		look_inside(f, dir, e->d_name);
 	if (e->d_type != DT_DIR && is_checkpoint_name(e->d_name) && f->files++ == 0)
 		snprintf(f->file, sizeof f->file, "%s", e->d_name);
 }
@@ -55,7 +90,7 @@ static int look(struct folder *f, struct wf_error *err)
 		return wf_fail(err, -errno, "this is a directory, and cannot be read: %s", strerror(errno));
 	for (const struct dirent *e = readdir(d); e && f->entries < MAX_ENTRIES; e = readdir(d))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			look_at(f, e);
+			look_at(f, dirfd(d), e);
 	closedir(d);
 	return 0;
 }
@@ -108,7 +143,14 @@ int wf_lookalike_directory(const char *path, struct wf_error *err)
 		if (pickle && access(pickle, F_OK) == 0)
 			return unpacked(inner, err);
 	}
+	if (f.inside > 0)
+		return wf_fail(err, -EISDIR, "this is a directory with %u checkpoint%s in it: name one, as %s",
+			       f.inside, f.inside == 1 ? "" : "s", f.latest_inside);
 	if (f.files == 1)
 		return wf_fail(err, -EISDIR, "this is a directory, not a checkpoint (%s stands in it)", f.file);
+	if (f.files > 1)
+		return wf_fail(err, -EISDIR,
+			       "this is a directory with %u files that are named as checkpoints: name one, as %s",
+			       f.files, f.file);
 	return wf_fail(err, -EISDIR, "this is a directory, not a checkpoint");
 }
