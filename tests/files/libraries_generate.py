@@ -10,6 +10,7 @@ Where a library wants GPUs for what is only files, the function that writes them
 FSDP, with two processes over gloo. Megatron asks CUDA to wait for nothing; it writes on one process.
 """
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -230,6 +231,8 @@ def main():
     with open(os.path.join(out, "manifest.json"), "w") as f:
         json.dump(manifest, f, indent=1, sort_keys=True)
         f.write("\n")
+    for child in multiprocessing.active_children():  # Megatron's writer
+        child.kill()
     os._exit(0)
 
 
