@@ -31,7 +31,7 @@
 
 struct wf_dcp_chunk {
 	uint64_t offset, length; /* the slice; length 0: no slice is known */
-	uint64_t box;            /* of a tensor: where in numbers its ndim offsets stand, and then its ndim sizes */
+	uint32_t offsets, sizes; /* of a tensor: where in numbers ndim of them stand; chunks may have the same ones */
 	uint32_t file;           /* in files */
 	uint32_t entry;
 };
@@ -45,8 +45,8 @@ struct wf_dcp_step {
 
 struct wf_dcp_entry {
 	uint64_t name;    /* the fqn, in texts, ended by a NUL */
-	uint64_t sizes;   /* of a tensor: ndim of them in numbers */
 	uint64_t problem; /* why its bytes cannot be had, a text in texts; 0: nothing is wrong */
+	uint32_t sizes;   /* of a tensor: ndim of them in numbers */
 	uint32_t name_len, ndim;
 	uint32_t steps, step_count;   /* step_count 0: it stands in the root under its fqn */
 	uint32_t chunks, chunk_count; /* after wf_dcp_metadata_finish */
@@ -84,7 +84,7 @@ int wf_dcp_add_entry(struct wf_dcp_metadata *m, const char *name, size_t len, ui
 /* box: ndim offsets, then ndim sizes. */
 int wf_dcp_add_chunk(struct wf_dcp_metadata *m, uint32_t entry, const uint64_t *box, uint32_t ndim, uint32_t *ret,
 		     struct wf_error *err);
-int wf_dcp_add_numbers(struct wf_dcp_metadata *m, const uint64_t *v, uint32_t n, uint64_t *ret);
+int wf_dcp_add_numbers(struct wf_dcp_metadata *m, const uint64_t *v, uint32_t n, uint32_t *ret);
 int wf_dcp_reserve_steps(struct wf_dcp_metadata *m, uint64_t n);
 /* Sizes that torch can have: the bytes of all elements are a number. */
 bool wf_dcp_size_fits(const uint64_t *sizes, uint32_t ndim, uint32_t element_bytes);

@@ -75,7 +75,7 @@ static uint64_t chunk_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp
 {
 	uint64_t bytes = wf_dtype_info(e->dtype)->size_bytes;
 	for (uint32_t i = 0; i < e->ndim; i++)
-		if (wf_mul_u64(bytes, m->numbers[c->box + e->ndim + i], &bytes))
+		if (wf_mul_u64(bytes, m->numbers[c->sizes + i], &bytes))
 			return UINT64_MAX;
 	return bytes;
 }
@@ -133,8 +133,11 @@ static int add_tensor(struct dcp *d, struct wf_dcp_entry *e, struct tiles *t, ui
 		const struct wf_dcp_chunk *c = &m->chunks[e->chunks + i];
 		t->tiles[i] =
 			(struct wf_tile){.member = d->members[c->file], .slice = c->offset, .slice_bytes = c->length};
-		if (e->ndim > 0)
-			memcpy(t->boxes + (size_t)i * 2 * e->ndim, m->numbers + c->box, 2 * e->ndim * sizeof *t->boxes);
+		uint64_t *box = t->boxes + (size_t)i * 2 * e->ndim;
+		for (uint32_t k = 0; k < e->ndim; k++) {
+			box[k] = m->numbers[c->offsets + k];
+			box[e->ndim + k] = m->numbers[c->sizes + k];
+		}
 	}
 	const struct wf_tiling tiling = {.ndim = e->ndim,
 					 .element_bytes = wf_dtype_info(e->dtype)->size_bytes,

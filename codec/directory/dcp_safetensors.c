@@ -127,7 +127,8 @@ static int add_part(struct file *f, const struct wf_safetensors_tensor *t, const
 	if (r == 0)
 		m->chunks[chunk] = (struct wf_dcp_chunk){.offset = 8 + f->h->json_bytes + t->begin,
 							 .length = t->end - t->begin,
-							 .box = m->chunks[chunk].box,
+							 .offsets = m->chunks[chunk].offsets,
+							 .sizes = m->chunks[chunk].sizes,
 							 .file = f->number,
 							 .entry = entry};
 	return r;

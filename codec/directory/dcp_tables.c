@@ -19,7 +19,7 @@ static int add_text(struct wf_dcp_metadata *m, const char *s, size_t len, uint64
 	return wf_buffer_status(&m->texts);
 }
 
-int wf_dcp_add_numbers(struct wf_dcp_metadata *m, const uint64_t *v, uint32_t n, uint64_t *ret)
+int wf_dcp_add_numbers(struct wf_dcp_metadata *m, const uint64_t *v, uint32_t n, uint32_t *ret)
 {
 	int r = wf_array_reserve(&m->numbers, &m->number_room, (uint64_t)m->number_count + n, sizeof *v,
 				 UINT32_MAX - 1);
@@ -81,7 +81,8 @@ int wf_dcp_add_chunk(struct wf_dcp_metadata *m, uint32_t entry, const uint64_t *
 	int r = wf_array_reserve(&m->chunks, &m->chunk_room, (uint64_t)m->chunk_count + 1, sizeof *m->chunks,
 				 WF_DCP_MAX_CHUNKS);
 	if (r == 0)
-		r = wf_dcp_add_numbers(m, box, 2 * ndim, &c.box);
+		r = wf_dcp_add_numbers(m, box, 2 * ndim, &c.offsets);
+	c.sizes = c.offsets + ndim;
 	if (r < 0)
 		return wf_fail(err, r, r == -E2BIG ? "more than %u chunks" : "out of memory", WF_DCP_MAX_CHUNKS);
 	m->chunks[m->chunk_count] = c;
@@ -103,7 +104,7 @@ static uint64_t elements(const struct wf_dcp_metadata *m, const struct wf_dcp_en
 {
 	uint64_t all = 0;
 	for (uint32_t i = 0; i < e->chunk_count; i++) {
-		const uint64_t *sizes = m->numbers + m->chunks[e->chunks + i].box + e->ndim;
+		const uint64_t *sizes = m->numbers + m->chunks[e->chunks + i].sizes;
 		uint64_t one = 1;
 		for (uint32_t k = 0; k < e->ndim; k++)
 			if (wf_mul_u64(one, sizes[k], &one))
@@ -116,32 +117,40 @@ static uint64_t elements(const struct wf_dcp_metadata *m, const struct wf_dcp_en
 
 struct order {
 	const uint64_t *numbers;
-	uint32_t count;
+	uint32_t ndim;
 };
+
+static int compare_numbers(const uint64_t *a, const uint64_t *b, uint32_t n)
+{
+	for (uint32_t i = 0; a != b && i < n; i++)
+		if (a[i] != b[i])
+			return a[i] < b[i] ? -1 : 1;
+	return 0;
+}
+
+static int compare_boxes(const struct order *o, const struct wf_dcp_chunk *x, const struct wf_dcp_chunk *y)
+{
+	int r = compare_numbers(o->numbers + x->offsets, o->numbers + y->offsets, o->ndim);
+	return r != 0 ? r : compare_numbers(o->numbers + x->sizes, o->numbers + y->sizes, o->ndim);
+}
 
 static int compare(const void *a, const void *b, void *order)
 {
-	const struct order *o = order;
 	const struct wf_dcp_chunk *x = a, *y = b;
-	for (uint32_t i = 0; i < o->count; i++) {
-		uint64_t p = o->numbers[x->box + i], q = o->numbers[y->box + i];
-		if (p != q)
-			return p < q ? -1 : 1;
-	}
-	return x->file < y->file ? -1 : x->file > y->file;
+	int r = compare_boxes(order, x, y);
+	return r != 0 ? r : x->file < y->file ? -1 : x->file > y->file;
 }
 
 /* Ranks that have a tensor whole write it each, where nothing brings them together. */
 static void drop_twins(struct wf_dcp_metadata *m, struct wf_dcp_entry *e)
 {
-	struct order order = {.numbers = m->numbers, .count = 2 * e->ndim};
+	struct order order = {.numbers = m->numbers, .ndim = e->ndim};
 	struct wf_dcp_chunk *c = m->chunks + e->chunks;
 	uint32_t kept = 0;
 	qsort_r(c, e->chunk_count, sizeof *c, compare, &order);
 	for (uint32_t i = 0; i < e->chunk_count; i++) {
 		struct wf_dcp_chunk one = c[i], *last = kept ? &c[kept - 1] : NULL;
-		if (last &&
-		    memcmp(m->numbers + last->box, m->numbers + one.box, order.count * sizeof *m->numbers) == 0) {
+		if (last && compare_boxes(&order, last, &one) == 0) {
 			if (last->length == 0)
 				*last = one;
 			continue;
@@ -165,24 +174,37 @@ static int judge(struct wf_dcp_metadata *m, struct wf_dcp_entry *e)
 	return 0;
 }
 
-int wf_dcp_metadata_finish(struct wf_dcp_metadata *m)
+/* Into the order of the entries, which one file has already. */
+static int sort_chunks(struct wf_dcp_metadata *m)
 {
 	struct wf_dcp_chunk *sorted = malloc(m->chunk_count * sizeof *sorted + 1);
 	if (!sorted)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < m->chunk_count; i++)
-		m->entries[m->chunks[i].entry].chunk_count++;
-	for (uint32_t i = 0, at = 0; i < m->entry_count; i++) {
-		m->entries[i].chunks = at;
-		at += m->entries[i].chunk_count;
+	for (uint32_t i = 0; i < m->entry_count; i++)
 		m->entries[i].chunk_count = 0;
-	}
 	for (uint32_t i = 0; i < m->chunk_count; i++) {
 		struct wf_dcp_entry *e = &m->entries[m->chunks[i].entry];
 		sorted[e->chunks + e->chunk_count++] = m->chunks[i];
 	}
 	free(m->chunks);
 	m->chunks = sorted;
+	m->chunk_room = m->chunk_count;
+	return 0;
+}
+
+int wf_dcp_metadata_finish(struct wf_dcp_metadata *m)
+{
+	bool sorted = true;
+	for (uint32_t i = 0; i < m->chunk_count; i++) {
+		sorted &= i == 0 || m->chunks[i - 1].entry <= m->chunks[i].entry;
+		m->entries[m->chunks[i].entry].chunk_count++;
+	}
+	for (uint32_t i = 0, at = 0; i < m->entry_count; i++) {
+		m->entries[i].chunks = at;
+		at += m->entries[i].chunk_count;
+	}
+	if (!sorted && sort_chunks(m) < 0)
+		return -ENOMEM;
 	for (uint32_t i = 0; i < m->entry_count; i++)
 		if (judge(m, &m->entries[i]) < 0)
 			return -ENOMEM;

@@ -26,7 +26,7 @@ static void check_entry(const struct wf_dcp_metadata *m, const struct wf_dcp_ent
 			abort(); /* of a size whose elements are no number nothing is kept */
 	for (uint32_t i = 0; i < e->chunk_count; i++) {
 		const struct wf_dcp_chunk *c = &m->chunks[e->chunks + i];
-		if (c->box + 2 * e->ndim > m->number_count || (c->length > 0 && c->file >= m->files.count) ||
+		if (c->offsets + e->ndim > m->number_count || c->sizes + e->ndim > m->number_count || (c->length > 0 && c->file >= m->files.count) ||
 		    &m->entries[c->entry] != e)
 			abort();
 		if (c->length == 0 && !e->problem)
