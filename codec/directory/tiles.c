@@ -212,6 +212,16 @@ static bool is_run(const uint64_t *whole, const uint64_t *sizes, uint32_t ndim)
 	return true;
 }
 
+/* Tiles come in order from one writer, and in any from several. */
+static void sort_tiles(struct space_tiling *t)
+{
+	uint32_t i = 1;
+	while (i < t->tile_count && t->tiles[i - 1].first <= t->tiles[i].first)
+		i++;
+	if (i < t->tile_count)
+		qsort(t->tiles, t->tile_count, sizeof *t->tiles, by_first);
+}
+
 static int add_tile(struct space_tiling *t, const struct wf_tiling *from, uint32_t i, struct wf_error *err)
 {
 	const uint64_t *offsets = from->boxes + (size_t)i * 2 * t->ndim, *sizes = offsets + t->ndim;
@@ -278,7 +288,7 @@ static int make(const struct wf_tiling *from, struct space_tiling *t, struct wf_
 		r = add_tile(t, from, i, err);
 	if (r < 0)
 		return r;
-	qsort(t->tiles, t->tile_count, sizeof *t->tiles, by_first);
+	sort_tiles(t);
 	r = t->runs ? check_runs(t, err) : check_grid(t, elements, err);
 	if (r == 0 && t->runs) { /* the boxes are not needed any more */
 		free(t->sizes);
