@@ -49,6 +49,17 @@ bool wf_dcp_is(struct wf_dcp_graph *d, wf_ref r, enum wf_dcp_class which)
 	return false;
 }
 
+bool wf_dcp_class_of(const char *module, const char *name, enum wf_dcp_class *ret)
+{
+	uint32_t class = 0, i = 0;
+	while (class < WF_DCP_CLASS_COUNT && strcmp(name, class_names[class]) != 0)
+		class++;
+	while (i < WF_ARRAY_SIZE(modules) && strcmp(module, modules[i]) != 0)
+		i++;
+	*ret = class;
+	return class < WF_DCP_CLASS_COUNT && i < WF_ARRAY_SIZE(modules);
+}
+
 const char *wf_dcp_attribute_name(enum wf_dcp_attribute which)
 {
 	return attribute_names[which];

@@ -42,6 +42,8 @@ struct wf_dcp_graph {
 };
 
 bool wf_dcp_is(struct wf_dcp_graph *d, wf_ref r, enum wf_dcp_class which);
+/* Which class that is, if it is one of them. */
+bool wf_dcp_class_of(const char *module, const char *name, enum wf_dcp_class *ret);
 /* Value of an attribute; WF_NIL where the object has none of that name. */
 wf_ref wf_dcp_attribute(struct wf_dcp_graph *d, wf_ref r, enum wf_dcp_attribute which);
 const char *wf_dcp_attribute_name(enum wf_dcp_attribute which);

@@ -16,6 +16,7 @@
 #include "codec/bytes/util.h"
 #include "codec/directory/dcp_find.h"
 #include "codec/directory/dcp_safetensors.h"
+#include "codec/directory/dcp_stream.h"
 #include "codec/directory/directory.h"
 
 /* ---- the space ---- */
@@ -80,35 +81,43 @@ static uint64_t chunk_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp
 	return bytes;
 }
 
+/* What the tensors and values are laid out with. */
+struct tiles {
+	struct wf_tile *tiles;
+	uint64_t *boxes;
+	size_t room;     /* numbers */
+	uint64_t *sizes; /* of the files; DCP_NOWHERE: not asked yet */
+};
+
+/* What is wrong with a slice; 0, or -ENOMEM. */
+static int check_slice(struct dcp *d, struct wf_dcp_entry *e, const struct wf_dcp_chunk *c, uint64_t size)
+{
+	const char *name = wf_members_name(wf_space_members(d->space), d->members[c->file]);
+	if (c->offset > size || c->length > size - c->offset)
+		return wf_dcp_problem(&d->md, e,
+				      "%.100s ends before its slice at %" PRIu64 " of %" PRIu64 " bytes does", name,
+				      c->offset, c->length);
+	if (e->tensor && !d->raw && chunk_bytes(&d->md, e, c) >= c->length)
+		return wf_dcp_problem(&d->md, e, "its slice in %.100s at %" PRIu64 " has no room for its bytes", name,
+				      c->offset);
+	return 0;
+}
+
 /* Whether the files have the slices of an entry; 0, or -ENOMEM. */
-static int check_slices(struct dcp *d, struct wf_dcp_entry *e)
+static int check_slices(struct dcp *d, struct wf_dcp_entry *e, uint64_t *sizes)
 {
 	for (uint32_t i = 0; i < e->chunk_count && !e->problem; i++) {
 		const struct wf_dcp_chunk *c = &d->md.chunks[e->chunks + i];
-		const char *name = wf_members_name(wf_space_members(d->space), d->members[c->file]);
-		uint64_t size;
 		struct wf_error err = {0};
-		int r = wf_members_size(wf_space_members(d->space), d->members[c->file], &size, &err);
-		if (r < 0)
-			r = wf_dcp_problem(&d->md, e, "%s", err.text);
-		else if (c->offset > size || c->length > size - c->offset)
-			r = wf_dcp_problem(&d->md, e,
-					   "%.100s ends before its slice at %" PRIu64 " of %" PRIu64 " bytes does",
-					   name, c->offset, c->length);
-		else if (e->tensor && !d->raw && chunk_bytes(&d->md, e, c) >= c->length)
-			r = wf_dcp_problem(&d->md, e, "its slice in %.100s at %" PRIu64 " has no room for its bytes",
-					   name, c->offset);
+		int r = 0;
+		if (sizes[c->file] == DCP_NOWHERE)
+			r = wf_members_size(wf_space_members(d->space), d->members[c->file], &sizes[c->file], &err);
+		r = r < 0 ? wf_dcp_problem(&d->md, e, "%s", err.text) : check_slice(d, e, c, sizes[c->file]);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
-
-struct tiles {
-	struct wf_tile *tiles;
-	uint64_t *boxes;
-	size_t room; /* numbers */
-};
 
 static bool make_room(struct tiles *t, const struct wf_dcp_entry *e)
 {
@@ -164,12 +173,14 @@ static int add_value(struct dcp *d, const struct wf_dcp_entry *e, struct wf_erro
 
 static int lay_out(struct dcp *d, uint64_t at, struct wf_error *err)
 {
-	struct tiles tiles = {0};
-	int r = 0;
+	struct tiles tiles = {.sizes = malloc(d->md.files.count * sizeof *tiles.sizes + 1)};
+	int r = tiles.sizes ? 0 : -ENOMEM;
+	for (uint32_t i = 0; tiles.sizes && i < d->md.files.count; i++)
+		tiles.sizes[i] = DCP_NOWHERE;
 	for (uint32_t i = 0; i < d->md.entry_count && r == 0; i++) {
 		struct wf_dcp_entry *e = &d->md.entries[i];
 		uint64_t start = at;
-		r = check_slices(d, e);
+		r = check_slices(d, e, tiles.sizes);
 		if (r == 0 && !e->problem)
 			r = e->tensor ? add_tensor(d, e, &tiles, &start, err) : add_value(d, e, err);
 		d->starts[i] = start;
@@ -177,6 +188,7 @@ static int lay_out(struct dcp *d, uint64_t at, struct wf_error *err)
 	}
 	free(tiles.tiles);
 	free(tiles.boxes);
+	free(tiles.sizes);
 	return r == -ENOMEM ? wf_fail(err, r, "out of memory") : r;
 }
 
@@ -205,7 +217,8 @@ static int add_named(struct wf_members *m, const char *name, uint32_t *ret, stru
 	return wf_members_add(m, name, strlen(name), ret, err);
 }
 
-static int read_part(struct dcp *d, struct wf_members *members, const struct dcp_part *part, struct wf_error *err)
+static int read_part(struct dcp *d, struct wf_members *members, const struct dcp_part *part, bool stream,
+		     struct wf_error *err)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
 	uint32_t member = 0;
@@ -213,18 +226,31 @@ static int read_part(struct dcp *d, struct wf_members *members, const struct dcp
 	if (r == 0)
 		r = wf_members_open(members, member, &file, err);
 	if (r == 0)
-		r = wf_dcp_metadata_read(&d->md, file, part->folder, err);
+		r = (stream ? wf_dcp_metadata_stream : wf_dcp_metadata_read)(&d->md, file, part->folder, err);
 	if (r < 0)
 		wf_error_where(err, part->file);
 	return r;
 }
 
-/* The first member is the main file. */
+/* What the stream does not know of one file, the graph is asked, of all. The first member is the main file. */
+static int read_parts(struct dcp *d, struct wf_members *members, const struct dcp_files *files, struct wf_error *err)
+{
+	int r = 0;
+	for (uint32_t i = 0; i < files->count && r == 0; i++)
+		r = read_part(d, members, &files->parts[i], true, err);
+	if (r != 1)
+		return r;
+	wf_dcp_metadata_free(&d->md);
+	r = 0;
+	for (uint32_t i = 0; i < files->count && r == 0; i++)
+		r = read_part(d, members, &files->parts[i], false, err);
+	return r;
+}
+
 static int read_tables(struct dcp *d, struct wf_members *members, const struct dcp_files *files, struct wf_error *err)
 {
-	int r = files->raw ? wf_dcp_safetensors_read(&d->md, members, files->directory, err) : 0;
-	for (uint32_t i = 0; i < files->count && r == 0; i++)
-		r = read_part(d, members, &files->parts[i], err);
+	int r = files->raw ? wf_dcp_safetensors_read(&d->md, members, files->directory, err)
+			   : read_parts(d, members, files, err);
 	if (r == 0 && wf_dcp_metadata_finish(&d->md) < 0)
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	return r;

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the stream reader share among themselves: its values, and the machine that makes them. Nobody else includes it. */
+#pragma once
+
+#include "codec/directory/dcp_fill.h"
+#include "codec/directory/dcp_object.h"
+#include "codec/directory/dcp_stream.h"
+
+#define STREAM_NONE UINT32_MAX
+#define STREAM_NOT_KNOWN 1 /* what functions return, and wf_dcp_metadata_stream does */
+#define STREAM_BATCH 4096u /* indices and infos that wait for the end of their batch; picklers make batches of 1000 */
+#define STREAM_MAX_GLOBALS 4096u
+#define STREAM_RECENT \
+	4096u /* tensors of a model have few shapes, and their chunks the same offsets and sizes again and again */
+#define STREAM_MAX_FIELDS 16u
+
+/* A value of the pickle: a kind, and above it a number. Values behind STREAM_CAN_CHANGE change in place, where they were made, and the memo
+ * does not have them. */
+typedef uint64_t stream_value;
+
+enum stream_kind {
+	S_MARK,   /* and no value: it is in no memo. Where the floor below was */
+	S_SCALAR, /* that nothing is asked of: a number, bytes */
+	S_NONE,
+	S_INT,         /* not negative */
+	S_TEXT,        /* in texts */
+	S_GLOBAL,      /* in globals */
+	S_NO_TUPLE,    /* () */
+	S_NUMBERS,     /* a tuple of ints: in the tables' numbers, their count before them */
+	S_ONE_NUMBERS, /* a tuple that holds just that */
+	S_SIZE,        /* torch.Size of it */
+	S_TUPLE,       /* another one: in tuples, its count before it */
+	S_STRIDED,     /* the layout */
+	S_OBJECT,      /* a call that nothing is asked of */
+	S_METADATA,
+	S_TENSOR,     /* in tensors */
+	S_BYTES,      /* its chunk */
+	S_CHUNK,      /* in the tables' chunks */
+	S_INDEX,      /* the how manieth: in indices */
+	S_INFO,       /* in infos */
+	S_PROPERTIES, /* in properties */
+	STREAM_CAN_CHANGE,
+	S_NO_LIST = STREAM_CAN_CHANGE,
+	S_CHUNKS, /* a list of chunks that follow each other: a run */
+	S_LIST,   /* another one; what it holds is forgotten */
+	S_NO_DICT,
+	S_FIELDS,  /* attributes: in fields, if those are still the ones */
+	S_ENTRIES, /* state_dict_metadata, in the tables */
+	S_PLACES,  /* texts to tuples: a run of places */
+	S_SLICES,  /* storage_data, in the tables */
+	S_DICT,
+};
+
+#define STREAM_KIND_BITS 5
+_Static_assert(S_DICT < 1 << STREAM_KIND_BITS, "kinds have so many bits");
+
+static inline stream_value stream_make(enum stream_kind kind, uint64_t n)
+{
+	return n << STREAM_KIND_BITS | kind;
+}
+
+static inline enum stream_kind stream_kind(stream_value v)
+{
+	return (enum stream_kind)(v & ((1u << STREAM_KIND_BITS) - 1));
+}
+
+static inline uint64_t stream_number(stream_value v)
+{
+	return v >> STREAM_KIND_BITS;
+}
+
+#define STREAM_INT_MAX (UINT64_MAX >> STREAM_KIND_BITS)
+
+/* The number of a run: the first, and how many. */
+#define STREAM_RUN_BITS 28
+#define STREAM_RUN_MAX ((1u << STREAM_RUN_BITS) - 1)
+
+static inline stream_value stream_run(enum stream_kind kind, uint64_t first, uint64_t count)
+{
+	return stream_make(kind, count << STREAM_RUN_BITS | first);
+}
+
+static inline uint64_t stream_first(stream_value v)
+{
+	return stream_number(v) & STREAM_RUN_MAX;
+}
+
+static inline uint64_t stream_count(stream_value v)
+{
+	return stream_number(v) >> STREAM_RUN_BITS;
+}
+
+enum stream_global { G_OTHER, G_SIZE, G_LAYOUT, G_PROPERTIES, G_CLASS };
+
+/* Each text once. The first ones are the names of attributes, by number, and `index`. */
+#define STREAM_INDEX WF_DCP_ATTRIBUTE_COUNT
+#define STREAM_ATTRIBUTES (WF_DCP_ATTRIBUTE_COUNT + 1)
+
+struct stream_text {
+	uint64_t at;
+	uint32_t len;
+	uint32_t entry; /* in entries, that has it for its name; STREAM_NONE */
+	uint32_t file;  /* the number of the file of that name; STREAM_NONE: not asked yet */
+};
+
+struct stream_global_name {
+	uint32_t module, name; /* texts */
+	uint32_t is;           /* enum stream_global; G_CLASS + enum wf_dcp_class */
+};
+
+struct stream_tensor {
+	stream_value properties;
+	uint32_t size; /* in the tables' numbers: the count, and then they */
+	uint32_t first, count;
+	bool built, used;
+};
+
+struct stream_properties {
+	stream_value dtype;
+	bool strided, built;
+};
+
+/* An entry of this file. */
+struct stream_entry {
+	uint32_t entry; /* in the tables */
+	uint32_t text;
+	uint32_t first, count; /* chunks */
+	uint32_t ndim;
+	bool tensor;
+	bool distinct; /* no two chunks have the same offsets */
+};
+
+struct stream_index {
+	uint64_t number;  /* which one it is; UINT64_MAX: none */
+	uint64_t hint;    /* which chunk of the entry it should be */
+	uint32_t fqn;     /* a text */
+	uint32_t offsets; /* as size above; STREAM_NONE */
+};
+
+struct stream_info {
+	uint64_t number;
+	struct dcp_stored slice; /* without the file */
+	uint32_t path;           /* a text */
+};
+
+/* Values by their index, which is that of the pickle. Of those that no pickler takes from its memo again, or whose number is large, it has
+ * none: a chunk leaves four values under sixteen indices. */
+struct stream_block {
+	uint64_t has;   /* a bit for each of 64 indices */
+	uint64_t first; /* in values */
+};
+
+#define STREAM_CACHED 512u
+
+struct stream_memo {
+	struct stream_block *blocks;
+	uint32_t *values;
+	uint32_t count, block_room; /* indices; blocks */
+	uint32_t value_count, value_room;
+	struct {
+		uint32_t index;
+		stream_value value; /* 0: none */
+	} cached[STREAM_CACHED];
+};
+
+#define STREAM_REMEMBERED                                                                               \
+	(1u << S_SCALAR | 1u << S_NONE | 1u << S_TEXT | 1u << S_GLOBAL | 1u << S_SIZE | 1u << S_TUPLE | \
+	 1u << S_STRIDED | 1u << S_OBJECT | 1u << S_PROPERTIES)
+
+struct dcp_stream {
+	struct dcp_fill fill;
+	int code; /* why it ended */
+
+	struct wf_source *file;
+	unsigned char *window;
+	uint64_t window_at, size; /* in the file */
+	size_t window_len;
+
+	stream_value *stack, *floor; /* no opcode reaches below the floor */
+	struct stream_memo memo;
+	uint64_t held, limit; /* bytes of all arrays that grow */
+
+	struct wf_buffer bytes; /* of texts */
+	struct stream_text *texts;
+	uint32_t text_count, text_room;
+	struct wf_map text_index;
+	uint32_t strided, torch; /* texts */
+
+	struct stream_global_name *globals;
+	uint32_t global_count, global_room;
+	stream_value *tuples;
+	uint32_t tuple_count, tuple_room;
+	uint32_t no_numbers;            /* as size above, of none */
+	uint32_t recent[STREAM_RECENT]; /* the last numbers of each hash */
+
+	struct stream_tensor *tensors;
+	uint32_t tensor_count, tensor_room;
+	struct stream_properties *properties;
+	uint32_t property_count, property_room;
+	struct stream_index *indices; /* the last STREAM_BATCH */
+	struct stream_info *infos;
+	uint64_t index_count, info_count;
+
+	uint64_t fields_number; /* of the mapping whose fields these are */
+	uint32_t fields_set;    /* a bit for each */
+	stream_value fields[STREAM_ATTRIBUTES];
+
+	struct stream_entry *entries;
+	uint32_t entry_count, entry_room;
+	stream_value *places; /* key, value */
+	uint32_t place_count, place_room;
+	uint32_t first_chunk; /* of this file */
+	uint32_t owned, dead; /* chunks that have an entry; that are not told of again */
+	uint32_t expected;    /* entry that the next index is likely to mean */
+	bool has_entries, has_slices, has_slots, built;
+};
+
+/* Chunks without an entry. */
+#define STREAM_UNBUILT (UINT32_MAX - 1)
+#define STREAM_UNOWNED UINT32_MAX
+#define STREAM_DEAD (UINT32_MAX - 2)
+
+/* Everything below returns 0, STREAM_NOT_KNOWN, or a negative errno with the error filled in; those that return the stack's end
+ * return NULL in place of these, which are in `code` then. */
+
+static inline stream_value *stream_end(struct dcp_stream *s, int code)
+{
+	s->code = code;
+	return NULL;
+}
+
+/* ---- dcp_stream_memo.c ---- */
+
+/* As wf_array_reserve, within what the file may take. */
+int stream_reserve(struct dcp_stream *s, void *array, uint32_t *room, uint64_t need, size_t element_bytes);
+
+/* Room for n values more, so that as many calls of stream_put cannot fail. */
+int stream_reserve_memo(struct dcp_stream *s, uint32_t n);
+void stream_free_memo(struct stream_memo *m);
+/* 0: there is none, or it was not remembered. What can change comes back as S_SHARED. */
+stream_value stream_get_slowly(struct stream_memo *m, uint32_t index);
+/* Under another index than the next one. */
+bool stream_put_at(struct stream_memo *m, uint32_t index, stream_value v);
+
+static inline stream_value stream_get(struct stream_memo *m, uint32_t index)
+{
+	return m->cached[index % STREAM_CACHED].index == index && m->cached[index % STREAM_CACHED].value
+		       ? m->cached[index % STREAM_CACHED].value
+		       : stream_get_slowly(m, index);
+}
+
+static inline void stream_put(struct stream_memo *m, stream_value v)
+{
+	uint32_t i = m->count++;
+	struct stream_block *b = &m->blocks[i / 64];
+	if (i % 64 == 0)
+		*b = (struct stream_block){.first = m->value_count};
+	if (STREAM_REMEMBERED >> stream_kind(v) & 1 && v <= UINT32_MAX) {
+		b->has |= UINT64_C(1) << i % 64;
+		m->values[m->value_count++] = (uint32_t)v;
+	}
+}
+
+/* ---- dcp_stream_values.c ---- */
+
+int stream_begin_texts(struct dcp_stream *s);
+int stream_text(struct dcp_stream *s, const void *bytes, size_t len, uint32_t *ret);
+int stream_global(struct dcp_stream *s, uint32_t module, uint32_t name, stream_value *ret);
+/* A tuple of n ints, as S_NUMBERS or another kind. */
+int stream_numbers(struct dcp_stream *s, const uint64_t *v, size_t n, enum stream_kind kind, stream_value *ret);
+/* A tuple of the n values from there on. */
+int stream_tuple(struct dcp_stream *s, const stream_value *from, size_t n, stream_value *ret);
+int stream_reduce(struct dcp_stream *s, stream_value func, stream_value args, stream_value *ret);
+
+/* ---- dcp_stream_objects.c ---- */
+
+int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stream_value *ret);
+int stream_build(struct dcp_stream *s, stream_value object, stream_value state);
+int stream_append(struct dcp_stream *s, stream_value *list, const stream_value *from, size_t n);
+
+/* ---- dcp_stream_tables.c ---- */
+
+/* n values: keys and values in turn. */
+int stream_set(struct dcp_stream *s, stream_value *dict, const stream_value *from, size_t n);
+/* state_dict_metadata, storage_data and planner_data of the metadata. */
+int stream_finish(struct dcp_stream *s, stream_value entries, stream_value slices, stream_value places);
+
+/* ---- dcp_stream_opcodes.c ---- */
+
+#define STREAM_WINDOW_BYTES (256u << 10)
+#define STREAM_MARGIN_BYTES 512u
+#define STREAM_STACK_ROOM (2 * STREAM_WINDOW_BYTES)
+
+/* Where the next opcode is in the window, and from where on none is read before the window is filled again. */
+struct stream_place {
+	const unsigned char *p, *safe;
+};
+
+/* Fills the window from p on, and behind the end of the file with zeroes, which are no opcodes. False: the file ends before p, or there is no
+ * room for what its bytes may bring; s->code says which. */
+bool stream_fill_window(struct dcp_stream *s, struct stream_place *at, const stream_value *sp);
+stream_value *stream_push_mark(struct dcp_stream *s, stream_value *sp);
+stream_value *stream_push_text(struct dcp_stream *s, stream_value *sp, const unsigned char *bytes, size_t len);
+/* SETITEM(S) and APPEND(S). */
+stream_value *stream_fill(struct dcp_stream *s, stream_value *sp, uint8_t op);
+/* NEWOBJ, REDUCE and BUILD. */
+stream_value *stream_call(struct dcp_stream *s, stream_value *sp, uint8_t op);
+/* Any opcode but those that get at the memo, small ints and STOP. */
+stream_value *stream_run_other(struct dcp_stream *s, stream_value *sp, uint8_t op, struct stream_place *at);
