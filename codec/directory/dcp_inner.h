@@ -35,6 +35,9 @@ struct dcp {
 	struct wf_problems problems; /* of records behind those of the entries */
 };
 
+/* The container of what was found. */
+struct dcp_files;
+int dcp_open_files(const struct dcp_files *files, struct wf_container **ret, struct wf_error *err);
 /* Loads what stands in a slice of a member into g, gives its storages keys and records of their own, NAME.KEY, and returns its object; WF_NIL
  * after filling the error. start: of the member in the space. */
 wf_ref dcp_load_value(struct dcp *d, struct wf_graph *g, uint32_t member, uint64_t start, uint64_t offset,

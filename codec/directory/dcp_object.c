@@ -53,7 +53,7 @@ bool wf_dcp_class_of(const char *module, const char *name, enum wf_dcp_class *re
 {
 	uint32_t class = 0, i = 0;
 	while (class < WF_DCP_CLASS_COUNT && strcmp(name, class_names[class]) != 0)
-		class++;
+		class ++;
 	while (i < WF_ARRAY_SIZE(modules) && strcmp(module, modules[i]) != 0)
 		i++;
 	*ret = class;

@@ -11,13 +11,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "codec/bytes/util.h"
 #include "codec/directory/dcp_find.h"
 #include "codec/directory/dcp_safetensors.h"
 #include "codec/directory/dcp_stream.h"
-#include "codec/directory/directory.h"
 
 /* ---- the space ---- */
 
@@ -324,7 +322,7 @@ static int build(struct dcp *d, const struct dcp_files *files, struct wf_members
 	return r;
 }
 
-static int open_files(const struct dcp_files *files, struct wf_container **ret, struct wf_error *err)
+int dcp_open_files(const struct dcp_files *files, struct wf_container **ret, struct wf_error *err)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
 	struct wf_members *members = NULL;
@@ -348,75 +346,3 @@ static int open_files(const struct dcp_files *files, struct wf_container **ret, 
 	*ret = &d->base;
 	return 0;
 }
-
-/* Metadata in one file, and nothing beside: a commit writes that file anew. */
-static bool is_simple(const struct dcp_files *f)
-{
-	return f->count == 1 && !f->parts[0].folder[0] && strcmp(f->parts[0].file, ".metadata") == 0 && !f->beside;
-}
-
-static int find_in(const char *path, bool simple, char **ret_main, struct wf_error *err)
-{
-	struct dcp_files files;
-	int r = dcp_files_find(path, &files, err);
-	if (r != 0)
-		return r;
-	if (is_simple(&files) != simple) {
-		dcp_files_free(&files);
-		return 1;
-	}
-	const char *first = files.raw ? files.first : files.parts[0].file;
-	if (asprintf(ret_main, "%s/%s", files.directory, first) < 0)
-		*ret_main = NULL;
-	dcp_files_free(&files);
-	return *ret_main ? 0 : wf_fail(err, -ENOMEM, "out of memory");
-}
-
-/* A file of metadata that is named means the directory that it stands in. */
-static int find(const char *path, bool is_directory, bool simple, char **ret_main, char **ret_name,
-		struct wf_error *err)
-{
-	if (is_directory)
-		return find_in(path, simple, ret_main, err);
-	const char *slash = strrchr(path, '/');
-	if (!slash || !dcp_is_metadata_name(slash + 1))
-		return 1;
-	cleanup_free char *directory = strndup(path, WF_MAX((size_t)(slash - path), (size_t)1));
-	if (!directory)
-		return wf_fail(err, -ENOMEM, "out of memory");
-	int r = find_in(directory, simple, ret_main, err);
-	if (r == 0)
-		*ret_name = steal_pointer(&directory);
-	return r;
-}
-
-static int find_simple(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
-{
-	return find(path, is_directory, true, ret_main, ret_name, err);
-}
-
-static int find_other(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
-{
-	return find(path, is_directory, false, ret_main, ret_name, err);
-}
-
-static int open_directory(const struct wf_directory *d, struct wf_source *main_file, struct wf_container **ret,
-			  struct wf_error *err)
-{
-	struct dcp_files files;
-	int r = dcp_files_find(d->path, &files, err);
-	if (r != 0)
-		return r < 0 ? r : wf_fail(err, -ESTALE, "its files went away while it was opened");
-	r = open_files(&files, ret, err);
-	dcp_files_free(&files);
-	return r;
-}
-
-const struct wf_directory_reader wf_dcp_reader = {.find = find_simple, .open = open_directory};
-
-const struct wf_directory_reader wf_dcp_parts_reader = {
-	.find = find_other,
-	.open = open_directory,
-	.read_only =
-		"this distributed checkpoint is not changed where it stands, for more files than one .metadata tell what it has: "
-		"output=FILE and wfctl export write one file"};

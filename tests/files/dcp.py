@@ -332,6 +332,32 @@ def check_case(number, case):
     shutil.rmtree(path)
 
 
+# ---- too large to be edited ----
+
+def large(path):
+    """Whatever follows the pickle is no part of it."""
+    d = plain(path)
+    os.truncate(os.path.join(path, ".metadata"), (256 << 20) + 1)
+    return d
+
+
+def check_large():
+    path = large(os.path.join(work, "large"))
+    problems = [] if set(rows(path)) == {"a", "b"} else ["it does not open"]
+    for name in (path, os.path.join(path, ".metadata")):
+        status, _, err = wfctl("mv", name, "a", "c")
+        if status != 1 or err.count("\n") != 1 or "256 MiB" not in err or "output=FILE" not in err:
+            problems.append(f"mv: {status} {err}")
+    status, _, err = wfctl("export", path, os.path.join(work, "large.safetensors"))
+    if status:
+        problems.append(err)
+    os.truncate(os.path.join(path, ".metadata"), 256 << 20)
+    status, _, err = wfctl("mv", path, "a", "c")
+    if status or set(rows(path)) != {"c", "b"}:
+        problems.append(f"one byte less: {status} {err}")
+    ok(not problems, "metadata of more than 256 MiB are read only, and said to be", "\n".join(problems))
+
+
 # ---- random plans ----
 
 def cuts_of(rng, shape):
@@ -442,6 +468,7 @@ try:
     fixtures()
     for number, case in enumerate(CASES):
         check_case(number, case)
+    check_large()
     rng = random.Random(SEED)
     for number in range(12):
         random_plan(number, rng)

@@ -74,33 +74,72 @@ static void test_fixtures(void **state)
 /* ---- pickles by hand ---- */
 
 /* Texts of protocol 4, by name: T_ and what they say. */
-#define T_STATE "\x8c\x13" "state_dict_metadata"
-#define T_STORAGE "\x8c\x0c" "storage_data"
-#define T_PLANNER "\x8c\x0c" "planner_data"
-#define T_PROPERTIES "\x8c\x0a" "properties"
-#define T_SIZE "\x8c\x04" "size"
-#define T_CHUNKS "\x8c\x06" "chunks"
-#define T_OFFSETS "\x8c\x07" "offsets"
-#define T_SIZES "\x8c\x05" "sizes"
-#define T_FQN "\x8c\x03" "fqn"
-#define T_OFFSET "\x8c\x06" "offset"
-#define T_INDEX "\x8c\x05" "index"
-#define T_PATH "\x8c\x0d" "relative_path"
-#define T_LENGTH "\x8c\x06" "length"
-#define T_TRANSFORMS "\x8c\x15" "transform_descriptors"
-#define T_A "\x8c\x01" "a"
-#define T_B "\x8c\x01" "b"
-#define T_A_0 "\x8c\x03" "a.0"
-#define T_FILE "\x8c\x01" "f"
+#define T_STATE    \
+	"\x8c\x13" \
+	"state_dict_metadata"
+#define T_STORAGE  \
+	"\x8c\x0c" \
+	"storage_data"
+#define T_PLANNER  \
+	"\x8c\x0c" \
+	"planner_data"
+#define T_PROPERTIES \
+	"\x8c\x0a"   \
+	"properties"
+#define T_SIZE     \
+	"\x8c\x04" \
+	"size"
+#define T_CHUNKS   \
+	"\x8c\x06" \
+	"chunks"
+#define T_OFFSETS  \
+	"\x8c\x07" \
+	"offsets"
+#define T_SIZES    \
+	"\x8c\x05" \
+	"sizes"
+#define T_FQN      \
+	"\x8c\x03" \
+	"fqn"
+#define T_OFFSET   \
+	"\x8c\x06" \
+	"offset"
+#define T_INDEX    \
+	"\x8c\x05" \
+	"index"
+#define T_PATH     \
+	"\x8c\x0d" \
+	"relative_path"
+#define T_LENGTH   \
+	"\x8c\x06" \
+	"length"
+#define T_TRANSFORMS \
+	"\x8c\x15"   \
+	"transform_descriptors"
+#define T_A        \
+	"\x8c\x01" \
+	"a"
+#define T_B        \
+	"\x8c\x01" \
+	"b"
+#define T_A_0      \
+	"\x8c\x03" \
+	"a.0"
+#define T_FILE     \
+	"\x8c\x01" \
+	"f"
 
 #define M "ctorch.distributed.checkpoint.metadata\n"
 #define OBJECT(class, state) M class "\n)\x81}(" state "ub"
 #define SIZE(numbers) "ctorch\nSize\n(" numbers "t\x85R"
-#define LAYOUT "ctorch.serialization\n_get_layout\n\x8c\x0d" "torch.strided\x85R"
+#define LAYOUT                                        \
+	"ctorch.serialization\n_get_layout\n\x8c\x0d" \
+	"torch.strided\x85R"
 #define TYPE(dtype, layout) M "TensorProperties\n)\x81(ctorch\n" dtype "\n" layout "tb"
 #define FLOAT TYPE("float32", LAYOUT)
 #define CHUNK(offsets, sizes) OBJECT("ChunkStorageMetadata", T_OFFSETS offsets T_SIZES sizes)
-#define TENSOR(type, size, chunks) OBJECT("TensorStorageMetadata", T_PROPERTIES type T_SIZE size T_CHUNKS "](" chunks "e")
+#define TENSOR(type, size, chunks) \
+	OBJECT("TensorStorageMetadata", T_PROPERTIES type T_SIZE size T_CHUNKS "](" chunks "e")
 #define BYTES M "BytesStorageMetadata\n)\x81}b"
 #define INDEX(name, rest) OBJECT("MetadataIndex", T_FQN name rest)
 #define INFO(rest) "ctorch.distributed.checkpoint.filesystem\n_StorageInfo\n)\x81}(" T_PATH T_FILE rest "ub"
@@ -133,29 +172,64 @@ static const struct {
 	{"no slices", PICKLE(METADATA(T_STATE "}(" A "u" T_STORAGE "N")), 0},
 	{"a value", PICKLE(SETS(T_A BYTES, BYTES_SLICE(T_A))), 0},
 	{"values and tensors", PICKLE(SETS(T_B BYTES A T_A_0 BYTES, BYTES_SLICE(T_A_0) SLICES BYTES_SLICE(T_B))), 0},
-	{"hints that are wrong", PICKLE(SETS(A, INDEX(T_A, HINT("\x01") ZERO) GOOD INDEX(T_A, HINT("\x09") FOUR) GOOD)), 0},
+	{"hints that are wrong", PICKLE(SETS(A, INDEX(T_A, HINT("\x01") ZERO) GOOD INDEX(T_A, HINT("\x09") FOUR) GOOD)),
+	 0},
 	{"no hints", PICKLE(SETS(A, INDEX(T_A, T_INDEX "N" T_OFFSET ZERO) GOOD INDEX(T_A, T_OFFSET FOUR) GOOD)), 0},
 	{"chunks backwards", PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, CHUNK(FOUR, BOX) CHUNK(ZERO, BOX)), SLICES)), 0},
 	{"a chunk without a slice", PICKLE(SETS(A, INDEX(T_A, HINT("\x01") FOUR) GOOD)), 0},
-	{"two chunks at one place", PICKLE(SETS(T_A TENSOR(FLOAT, BOX, CHUNK(ZERO, BOX) CHUNK(ZERO, BOX)), INDEX(T_A, HINT("\x00") ZERO) GOOD)), 0},
-	{"slices of nothing", PICKLE(SETS(A, INDEX(T_B, HINT("\x00") ZERO) GOOD SLICES INDEX(T_A, HINT("\x00") BOX) GOOD)), 0},
+	{"two chunks at one place",
+	 PICKLE(SETS(T_A TENSOR(FLOAT, BOX, CHUNK(ZERO, BOX) CHUNK(ZERO, BOX)), INDEX(T_A, HINT("\x00") ZERO) GOOD)),
+	 0},
+	{"slices of nothing",
+	 PICKLE(SETS(A, INDEX(T_B, HINT("\x00") ZERO) GOOD SLICES INDEX(T_A, HINT("\x00") BOX) GOOD)), 0},
 	{"an index of one dimension", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") SIZE("K\x00")) GOOD SLICES)), 0},
 	{"an index without offsets", PICKLE(SETS(A, INDEX(T_A, T_INDEX "K\x00") GOOD SLICES)), 0},
-	{"no dimension", PICKLE(SETS(T_A TENSOR(FLOAT, SIZE(""), CHUNK(SIZE(""), SIZE(""))), INDEX(T_A, HINT("\x00") SIZE("")) GOOD)), 0},
-	{"plain tuples for sizes", PICKLE(SETS(T_A TENSOR(FLOAT, "K\x04\x85", CHUNK("K\x00\x85", "K\x04\x85")), INDEX(T_A, HINT("\x00") "K\x00\x85") GOOD)), 0},
-	{"an offset past 4 GiB", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("\x8a\x05\x00\x00\x00\x00\x02", "K\xff")))), 0},
+	{"no dimension",
+	 PICKLE(SETS(T_A TENSOR(FLOAT, SIZE(""), CHUNK(SIZE(""), SIZE(""))), INDEX(T_A, HINT("\x00") SIZE("")) GOOD)),
+	 0},
+	{"plain tuples for sizes",
+	 PICKLE(SETS(T_A TENSOR(FLOAT, "K\x04\x85", CHUNK("K\x00\x85", "K\x04\x85")),
+		     INDEX(T_A, HINT("\x00") "K\x00\x85") GOOD)),
+	 0},
+	{"an offset past 4 GiB",
+	 PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("\x8a\x05\x00\x00\x00\x00\x02", "K\xff")))), 0},
 	{"no length", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\x00")))), 0},
-	{"no transforms", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\xff") T_TRANSFORMS "]"))), 0},
-	{"a transform", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\xff") T_TRANSFORMS "](" T_A "e"))), 0},
-	{"a transform without a list", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\xff") T_TRANSFORMS T_A))), 0},
+	{"no transforms", PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\xff") T_TRANSFORMS "]"))),
+	 0},
+	{"a transform",
+	 PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\xff") T_TRANSFORMS "](" T_A "e"))), 0},
+	{"a transform without a list",
+	 PICKLE(SETS(A, INDEX(T_A, HINT("\x00") ZERO) INFO(AT("K\x07", "K\xff") T_TRANSFORMS T_A))), 0},
 	{"an unknown dtype", PICKLE(SETS(T_A TENSOR(TYPE("float3", LAYOUT), WHOLE, TWO), SLICES)), 0},
 	{"a sparse tensor", PICKLE(SETS(T_A TENSOR(TYPE("float32", "ctorch\nsparse_coo\n"), WHOLE, TWO), SLICES)), 0},
-	{"a global for a layout", PICKLE(SETS(T_A TENSOR(TYPE("float32", "ctorch\nstrided\n"), WHOLE, TWO), SLICES)), 0},
-	{"a size too large", PICKLE(SETS(T_A TENSOR(FLOAT, SIZE("J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7f"), ""), "")), NO},
-	{"ways", PICKLE(SETS3(A T_A_0 BYTES T_B BYTES, SLICES BYTES_SLICE(T_A_0), T_PLANNER "}(" T_A T_A "\x85" T_A_0 T_A "K\x00\x86" T_B T_A "\x85" "u")), 0},
-	{"odd ways", PICKLE(SETS3(A T_A_0 BYTES, SLICES, T_PLANNER "}(" T_A ")" T_A_0 "K\x00K\x01\x86" T_B T_B "\x85" "u")), 0},
-	{"objects of others", PICKLE(SETS3(A, SLICES, T_B "cm\nC\n)\x81}(" T_A "](K\x01" "e" T_B "}ub" "\x8c\x01" "c" "cm\nf\n)R")), 0},
-	{"bytes and floats", PICKLE(SETS3(A, SLICES, T_B "(G\x00\x00\x00\x00\x00\x00\x00\x00" "C\x02xy" "\x88\x89J\xff\xff\xff\xfft")), 0},
+	{"a global for a layout", PICKLE(SETS(T_A TENSOR(TYPE("float32", "ctorch\nstrided\n"), WHOLE, TWO), SLICES)),
+	 0},
+	{"a size too large",
+	 PICKLE(SETS(T_A TENSOR(FLOAT, SIZE("J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7f"), ""), "")), NO},
+	{"ways",
+	 PICKLE(SETS3(A T_A_0 BYTES T_B BYTES, SLICES BYTES_SLICE(T_A_0),
+		      T_PLANNER "}(" T_A T_A "\x85" T_A_0 T_A "K\x00\x86" T_B T_A "\x85"
+				"u")),
+	 0},
+	{"odd ways",
+	 PICKLE(SETS3(A T_A_0 BYTES, SLICES,
+		      T_PLANNER "}(" T_A ")" T_A_0 "K\x00K\x01\x86" T_B T_B "\x85"
+				"u")),
+	 0},
+	{"objects of others",
+	 PICKLE(SETS3(A, SLICES,
+		      T_B "cm\nC\n)\x81}(" T_A "](K\x01"
+			  "e" T_B "}ub"
+			  "\x8c\x01"
+			  "c"
+			  "cm\nf\n)R")),
+	 0},
+	{"bytes and floats",
+	 PICKLE(SETS3(A, SLICES,
+		      T_B "(G\x00\x00\x00\x00\x00\x00\x00\x00"
+			  "C\x02xy"
+			  "\x88\x89J\xff\xff\xff\xfft")),
+	 0},
 
 	{"a way that is no tuple", PICKLE(SETS3(A, SLICES, T_PLANNER "}(" T_A T_A "u")), NO},
 	{"a way of other things", PICKLE(SETS3(A, SLICES, T_PLANNER "}(" T_A "N\x85u")), NO},
@@ -165,10 +239,18 @@ static const struct {
 	{"entries that are not those of the metadata", PICKLE(METADATA(T_A "}(" A "u" T_STATE "}" T_STORAGE "}")), NO},
 	{"entries twice", PICKLE(METADATA(T_A "}(" A "u" T_STATE "}(" T_B BYTES "u" T_STORAGE "}")), NO},
 	{"a chunk that is no tensor's", PICKLE(SETS3(A, SLICES, T_B CHUNK(ZERO, BOX))), NO},
-	{"a chunk without sizes", PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, OBJECT("ChunkStorageMetadata", T_OFFSETS ZERO)), "")), NO},
+	{"a chunk without sizes",
+	 PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, OBJECT("ChunkStorageMetadata", T_OFFSETS ZERO)), "")), NO},
 	{"a chunk of another number of dimensions", PICKLE(SETS(T_A TENSOR(FLOAT, SIZE("K\x04"), TWO), "")), NO},
-	{"a negative offset", PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, CHUNK(SIZE("J\xff\xff\xff\xffK\x00"), BOX)), "")), NO},
-	{"a list for a size", PICKLE(SETS(T_A TENSOR(FLOAT, "](K\x04K\x08" "e", TWO), "")), NO},
+	{"a negative offset", PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, CHUNK(SIZE("J\xff\xff\xff\xffK\x00"), BOX)), "")),
+	 NO},
+	{"a list for a size",
+	 PICKLE(SETS(T_A TENSOR(FLOAT,
+				"](K\x04K\x08"
+				"e",
+				TWO),
+		     "")),
+	 NO},
 	{"neither a tensor nor bytes", PICKLE(SETS(A T_B "N", SLICES)), NO},
 	{"a tensor twice", PICKLE(SETS(A T_B TENSOR(FLOAT, WHOLE, TWO) "\x94" T_A_0 "h\x00", SLICES)), NO},
 	{"a state twice", PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, TWO) "}b", SLICES)), NO},
@@ -223,7 +305,9 @@ static void test_kinds(void **state)
 /* No part of a file that is known is known itself. */
 static void test_cut(void **state)
 {
-	static const char good[] = SETS3(A T_B BYTES, SLICES BYTES_SLICE(T_B), T_PLANNER "}(" T_A T_A "\x85" T_B T_B "\x85" "u");
+	static const char good[] = SETS3(A T_B BYTES, SLICES BYTES_SLICE(T_B),
+					 T_PLANNER "}(" T_A T_A "\x85" T_B T_B "\x85"
+						   "u");
 	for (size_t len = 0; len < sizeof good - 1; len++) {
 		struct wf_dcp_metadata m = {0};
 		assert_int_equal(read_bytes(good, len, true, &m, NULL), NO);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* Which directories are of torch.distributed.checkpoint, and which of them a commit can write. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "codec/bytes/util.h"
+#include "codec/directory/dcp_find.h"
+#include "codec/directory/dcp_inner.h"
+#include "codec/directory/directory.h"
+
+/* What a commit can do for a directory. */
+enum kind {
+	KIND_ONE,   /* metadata in one file, and nothing beside: it is written anew */
+	KIND_LARGE, /* ... which is too large for the graph that it is written from */
+	KIND_PARTS,
+};
+
+static int kind_of(const struct dcp_files *f, enum kind *ret)
+{
+	struct stat st;
+	cleanup_free char *path = NULL;
+	*ret = KIND_PARTS;
+	if (f->count != 1 || f->parts[0].folder[0] || strcmp(f->parts[0].file, ".metadata") != 0 || f->beside)
+		return 0;
+	if (asprintf(&path, "%s/.metadata", f->directory) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	*ret = stat(path, &st) == 0 && (uint64_t)st.st_size > WF_DCP_MAX_EDITED_BYTES ? KIND_LARGE : KIND_ONE;
+	return 0;
+}
+
+static int find_in(const char *path, enum kind kind, char **ret_main, struct wf_error *err)
+{
+	struct dcp_files files;
+	enum kind is;
+	int r = dcp_files_find(path, &files, err);
+	if (r != 0)
+		return r;
+	const char *first = files.raw ? files.first : files.parts[0].file;
+	r = kind_of(&files, &is);
+	if (r == 0 && is != kind)
+		r = 1;
+	if (r == 0 && asprintf(ret_main, "%s/%s", files.directory, first) < 0) {
+		*ret_main = NULL;
+		r = -ENOMEM;
+	}
+	dcp_files_free(&files);
+	return r < 0 ? wf_fail(err, r, "out of memory") : r;
+}
+
+/* A file of metadata that is named means the directory that it stands in. */
+static int find(const char *path, bool is_directory, enum kind kind, char **ret_main, char **ret_name,
+		struct wf_error *err)
+{
+	if (is_directory)
+		return find_in(path, kind, ret_main, err);
+	const char *slash = strrchr(path, '/');
+	if (!slash || !dcp_is_metadata_name(slash + 1))
+		return 1;
+	cleanup_free char *directory = strndup(path, WF_MAX((size_t)(slash - path), (size_t)1));
+	if (!directory)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	int r = find_in(directory, kind, ret_main, err);
+	if (r == 0)
+		*ret_name = steal_pointer(&directory);
+	return r;
+}
+
+static int find_one(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
+{
+	return find(path, is_directory, KIND_ONE, ret_main, ret_name, err);
+}
+
+static int find_large(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
+{
+	return find(path, is_directory, KIND_LARGE, ret_main, ret_name, err);
+}
+
+static int find_parts(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
+{
+	return find(path, is_directory, KIND_PARTS, ret_main, ret_name, err);
+}
+
+static int open_directory(const struct wf_directory *d, struct wf_source *main_file, struct wf_container **ret,
+			  struct wf_error *err)
+{
+	struct dcp_files files;
+	int r = dcp_files_find(d->path, &files, err);
+	if (r != 0)
+		return r < 0 ? r : wf_fail(err, -ESTALE, "its files went away while it was opened");
+	r = dcp_open_files(&files, ret, err);
+	dcp_files_free(&files);
+	return r;
+}
+
+const struct wf_directory_reader wf_dcp_reader = {.find = find_one, .open = open_directory};
+
+const struct wf_directory_reader wf_dcp_large_reader = {
+	.find = find_large,
+	.open = open_directory,
+	.read_only =
+		"this distributed checkpoint is not changed where it stands, for its .metadata has more than 256 MiB: "
+		"output=FILE and wfctl export write one file"};
+
+const struct wf_directory_reader wf_dcp_parts_reader = {
+	.find = find_parts,
+	.open = open_directory,
+	.read_only =
+		"this distributed checkpoint is not changed where it stands, for more files than one .metadata tell what it has: "
+		"output=FILE and wfctl export write one file"};
