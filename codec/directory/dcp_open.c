@@ -70,9 +70,9 @@ static const struct wf_space_ops space_ops = {.resolve = resolve, .read = read_s
 /* ---- laying out ---- */
 
 /* Bytes of the elements in a chunk; the sizes of the whole bound them where the chunk lies inside, which the space checks. */
-static uint64_t chunk_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp_entry *e, const struct wf_dcp_chunk *c)
+static uint64_t chunk_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp_entry *e, const struct wf_dcp_chunk *c,
+			    uint64_t bytes)
 {
-	uint64_t bytes = wf_dtype_info(e->dtype)->size_bytes;
 	for (uint32_t i = 0; i < e->ndim; i++)
 		if (wf_mul_u64(bytes, m->numbers[c->sizes + i], &bytes))
 			return UINT64_MAX;
@@ -87,30 +87,31 @@ struct tiles {
 	uint64_t *sizes; /* of the files; DCP_NOWHERE: not asked yet */
 };
 
-/* What is wrong with a slice; 0, or -ENOMEM. */
-static int check_slice(struct dcp *d, struct wf_dcp_entry *e, const struct wf_dcp_chunk *c, uint64_t size)
+static const char *file_of(const struct dcp *d, const struct wf_dcp_chunk *c)
 {
-	const char *name = wf_members_name(wf_space_members(d->space), d->members[c->file]);
-	if (c->offset > size || c->length > size - c->offset)
-		return wf_dcp_problem(&d->md, e,
-				      "%.100s ends before its slice at %" PRIu64 " of %" PRIu64 " bytes does", name,
-				      c->offset, c->length);
-	if (e->tensor && !d->raw && chunk_bytes(&d->md, e, c) >= c->length)
-		return wf_dcp_problem(&d->md, e, "its slice in %.100s at %" PRIu64 " has no room for its bytes", name,
-				      c->offset);
-	return 0;
+	return wf_members_name(wf_space_members(d->space), d->members[c->file]);
 }
 
 /* Whether the files have the slices of an entry; 0, or -ENOMEM. */
 static int check_slices(struct dcp *d, struct wf_dcp_entry *e, uint64_t *sizes)
 {
+	uint64_t element = e->tensor ? wf_dtype_info(e->dtype)->size_bytes : 1;
 	for (uint32_t i = 0; i < e->chunk_count && !e->problem; i++) {
 		const struct wf_dcp_chunk *c = &d->md.chunks[e->chunks + i];
 		struct wf_error err = {0};
 		int r = 0;
 		if (sizes[c->file] == DCP_NOWHERE)
 			r = wf_members_size(wf_space_members(d->space), d->members[c->file], &sizes[c->file], &err);
-		r = r < 0 ? wf_dcp_problem(&d->md, e, "%s", err.text) : check_slice(d, e, c, sizes[c->file]);
+		uint64_t size = sizes[c->file];
+		if (r < 0)
+			r = wf_dcp_problem(&d->md, e, "%s", err.text);
+		else if (c->offset > size || c->length > size - c->offset)
+			r = wf_dcp_problem(&d->md, e,
+					   "%.100s ends before its slice at %" PRIu64 " of %" PRIu64 " bytes does",
+					   file_of(d, c), c->offset, c->length);
+		else if (e->tensor && !d->raw && chunk_bytes(&d->md, e, c, element) >= c->length)
+			r = wf_dcp_problem(&d->md, e, "its slice in %.100s at %" PRIu64 " has no room for its bytes",
+					   file_of(d, c), c->offset);
 		if (r < 0)
 			return r;
 	}

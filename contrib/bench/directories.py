@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints in several files, beside the same work on one.
 
-Usage: contrib/bench/run directories [open] [rename] [zero] [dcp]  WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
-                                                              WEIGHTFS_BENCH_GIB: the size of the models of zero and dcp (default 1)
+Usage: contrib/bench/run directories [open] [rename] [zero] [dcp] [chunks]
+WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
+WEIGHTFS_BENCH_GIB: the size of the models of zero and dcp (default 1)
+WEIGHTFS_BENCH_RANKS: that the 100,000 tensors of chunks are on (default 64, of which .metadata has 1.1 GB)
 
 What zero_to_fp32 takes is told where the interpreter has deepspeed and huggingface_hub.
 """
@@ -15,7 +17,7 @@ import struct
 import subprocess
 import sys
 
-from common import WFCTL, alternate, finish, report, scratch, timed
+from common import WFCTL, alternate, daemon_rss_kib, finish, mounted, report, scratch, timed
 from views import PYTHON, resident_kib, synced
 
 
@@ -146,23 +148,6 @@ for t in range(count):
     state[name] = TensorStorageMetadata(TensorProperties(), whole.shape, chunks)
 pickle.dump(Metadata(state, {k: tuple(k.split(".")) for k in state}, storage), open(f"{out}/.metadata", "wb"))
 """
-CHUNKS = """
-import os, pickle, sys, torch
-from torch.distributed.checkpoint.filesystem import _StorageInfo
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties, TensorStorageMetadata
-out, count, ranks = sys.argv[1], *map(int, sys.argv[2:4])
-os.makedirs(out)
-state, storage, names = {}, {}, [f"__{r}_0.distcp" for r in range(ranks)]
-for name in names:
-    open(f"{out}/{name}", "wb").truncate(count * 1577)
-for t in range(count):
-    offsets = [torch.Size((4 * r, 0)) for r in range(ranks)]
-    state[f"layers.{t}.weight"] = TensorStorageMetadata(TensorProperties(), torch.Size((4 * ranks, 8)),
-                                                        [ChunkStorageMetadata(o, torch.Size((4, 8))) for o in offsets])
-    for r, o in enumerate(offsets):
-        storage[MetadataIndex(f"layers.{t}.weight", o, r)] = _StorageInfo(names[r], t * 1577, 1577)
-pickle.dump(Metadata(state, {k: tuple(k.split(".")) for k in state}, storage), open(f"{out}/.metadata", "wb"))
-"""
 TO_TORCH = "import sys; from torch.distributed.checkpoint.format_utils import dcp_to_torch_save; dcp_to_torch_save(*sys.argv[1:])"
 
 
@@ -181,13 +166,45 @@ def dcp(work):
     report("export of DCP, columns: resident memory", resident_kib([WFCTL, "export", columns, ours]) / 1024, ceiling=64, unit=" MiB")
     report("dcp_to_torch_save time / export time", t["peer"] / t["rows"], floor=1)
     print(f"    dcp_to_torch_save: {resident_kib(command) / 1024:.0f} MiB")
-    many = f"{work}/many"
-    subprocess.run([PYTHON, "-c", CHUNKS, many, "20000", "16"], check=True)
-    report("320,000 chunks: open and list, microseconds of CPU a chunk", min(cpu_seconds(WFCTL, "ls", many) for _ in range(3)) * 1e6 / 320000)
-    report("320,000 chunks: resident memory, bytes a chunk", resident_kib([WFCTL, "ls", many]) * 1024 / 320000)
 
 
-ALL = {"open": open_and_list, "rename": rename, "zero": zero, "dcp": dcp}
+READ_METADATA = """
+import os, sys, time
+from torch.distributed.checkpoint import FileSystemReader
+start = time.process_time()
+FileSystemReader(sys.argv[1]).read_metadata()
+print(time.process_time() - start, flush=True)
+os._exit(0)
+"""
+
+
+def mount_and_list(directory):
+    """Seconds of CPU of the daemon until the root is listed, and its resident memory in KiB."""
+    with mounted(directory) as point:
+        os.listdir(point)
+        with open(f"{point}/.weightfs/status", encoding="utf-8") as f:
+            pid = json.load(f)["pid"]
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+            ticks = f.read().rsplit(")", 1)[1].split()
+        return (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK"), daemon_rss_kib(point)[1]
+
+
+def chunks(work):
+    script, tensors, ranks = os.path.join(os.path.dirname(os.path.abspath(__file__)), "chunks.py"), 100000, int(os.environ.get("WEIGHTFS_BENCH_RANKS", "64"))
+    few, many, count = f"{work}/few", f"{work}/many", tensors * ranks
+    subprocess.run([PYTHON, script, "check"], check=True)
+    for directory, n in ((few, 8), (many, ranks)):
+        subprocess.run([PYTHON, script, directory, str(tensors), str(n)], check=True)
+    report(f"{count:,} chunks: open and list, seconds of CPU", min(cpu_seconds(WFCTL, "ls", many) for _ in range(3)), ceiling=1)
+    report("... resident memory, bytes a chunk", resident_kib([WFCTL, "ls", many]) * 1024 / count, ceiling=300)
+    seconds, resident = mount_and_list(many)
+    report("... mount and list, seconds of CPU", seconds)
+    report("... resident memory, bytes a chunk", resident * 1024 / count, ceiling=300)
+    peer = float(subprocess.run([PYTHON, "-c", READ_METADATA, few], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    report("800,000 chunks: torch's read_metadata time / open and list time", peer / min(cpu_seconds(WFCTL, "ls", few) for _ in range(3)), floor=1)
+
+
+ALL = {"open": open_and_list, "rename": rename, "zero": zero, "dcp": dcp, "chunks": chunks}
 for name in sys.argv[1:] or ALL:
     with scratch() as where:
         ALL[name](where)
