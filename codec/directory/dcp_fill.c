@@ -90,9 +90,10 @@ static uint32_t slot_hash(const struct dcp_fill *f, uint32_t entry, const uint64
 int dcp_fill_slot(struct dcp_fill *f, uint32_t chunk)
 {
 	const struct wf_dcp_chunk *c = &f->m->chunks[chunk];
+	const uint64_t *offsets = f->m->numbers ? f->m->numbers + c->offsets : NULL; /* there are none of 0-d tensors */
 	if (wf_map_reserve(&f->slots, 1) < 0)
 		return dcp_fill_no_memory(f);
-	wf_map_add(&f->slots, slot_hash(f, c->entry, f->m->numbers + c->offsets), chunk);
+	wf_map_add(&f->slots, slot_hash(f, c->entry, offsets), chunk);
 	return 0;
 }
 

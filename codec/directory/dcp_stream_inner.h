@@ -144,7 +144,7 @@ struct stream_info {
 };
 
 /* Values by their index, which is that of the pickle. Of those that no pickler takes from its memo again, or whose number is large, it has
- * none: a chunk leaves four values under sixteen indices. */
+ * none: a chunk leaves five values under sixteen indices. */
 struct stream_block {
 	uint64_t has;   /* a bit for each of 64 indices */
 	uint64_t first; /* in values */
@@ -165,7 +165,7 @@ struct stream_memo {
 
 #define STREAM_REMEMBERED                                                                               \
 	(1u << S_SCALAR | 1u << S_NONE | 1u << S_TEXT | 1u << S_GLOBAL | 1u << S_SIZE | 1u << S_TUPLE | \
-	 1u << S_STRIDED | 1u << S_OBJECT | 1u << S_PROPERTIES)
+	 1u << S_STRIDED | 1u << S_OBJECT | 1u << S_PROPERTIES | 1u << S_BYTES | 1u << S_INFO | 1u << S_TENSOR)
 
 struct dcp_stream {
 	struct dcp_fill fill;
@@ -271,6 +271,8 @@ int stream_numbers(struct dcp_stream *s, const uint64_t *v, size_t n, enum strea
 /* A tuple of the n values from there on. */
 int stream_tuple(struct dcp_stream *s, const stream_value *from, size_t n, stream_value *ret);
 int stream_reduce(struct dcp_stream *s, stream_value func, stream_value args, stream_value *ret);
+/* state: STREAM_UNBUILT, STREAM_UNOWNED. */
+int stream_new_chunk(struct dcp_stream *s, enum stream_kind kind, uint32_t state, stream_value *ret);
 
 /* ---- dcp_stream_objects.c ---- */
 

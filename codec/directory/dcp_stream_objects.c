@@ -5,22 +5,6 @@
 
 /* ---- making ---- */
 
-static int new_chunk(struct dcp_stream *s, enum stream_kind kind, uint32_t state, stream_value *ret)
-{
-	struct wf_dcp_metadata *m = s->fill.m;
-	if (m->chunk_count == m->chunk_room) {
-		int r = m->chunk_count >= WF_DCP_MAX_CHUNKS
-				? STREAM_NOT_KNOWN
-				: stream_reserve(s, &m->chunks, &m->chunk_room, (uint64_t)m->chunk_count + 1,
-						 sizeof *m->chunks);
-		if (r != 0)
-			return r;
-	}
-	m->chunks[m->chunk_count] = (struct wf_dcp_chunk){.entry = state};
-	*ret = stream_make(kind, m->chunk_count++);
-	return 0;
-}
-
 static int new_tensor(struct dcp_stream *s, stream_value *ret)
 {
 	int r = stream_reserve(s, &s->tensors, &s->tensor_room, (uint64_t)s->tensor_count + 1, sizeof *s->tensors);
@@ -58,9 +42,9 @@ int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stre
 	case G_CLASS + WF_DCP_TENSOR:
 		return new_tensor(s, ret);
 	case G_CLASS + WF_DCP_BYTES:
-		return new_chunk(s, S_BYTES, STREAM_UNOWNED, ret);
+		return stream_new_chunk(s, S_BYTES, STREAM_UNOWNED, ret);
 	case G_CLASS + WF_DCP_CHUNK:
-		return new_chunk(s, S_CHUNK, STREAM_UNBUILT, ret);
+		return stream_new_chunk(s, S_CHUNK, STREAM_UNBUILT, ret);
 	case G_CLASS + WF_DCP_INDEX:
 		*ret = stream_make(S_INDEX, s->index_count++);
 		return 0;

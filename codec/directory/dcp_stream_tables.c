@@ -64,6 +64,23 @@ static int are_distinct(struct dcp_stream *s, const struct wf_dcp_chunk *c, stru
 	return 0;
 }
 
+/* What we write ourselves has one object for several entries that are the same: each gets chunks of its own. */
+static int copy_chunks(struct dcp_stream *s, struct stream_entry *e)
+{
+	uint32_t from = e->first;
+	e->first = s->fill.m->chunk_count;
+	for (uint32_t i = 0; i < e->count; i++) {
+		stream_value v;
+		int r = stream_new_chunk(s, S_CHUNK, STREAM_UNOWNED, &v);
+		if (r != 0)
+			return r;
+		struct wf_dcp_chunk *c = s->fill.m->chunks;
+		c[e->first + i].offsets = c[from + i].offsets;
+		c[e->first + i].sizes = c[from + i].sizes;
+	}
+	return 0;
+}
+
 static int own_chunks(struct dcp_stream *s, struct stream_entry *e)
 {
 	const uint64_t *numbers = s->fill.m->numbers;
@@ -82,7 +99,7 @@ static int set_tensor(struct dcp_stream *s, struct stream_entry *e, bool known, 
 {
 	uint64_t sizes[WF_MAX_NDIM];
 	const struct stream_properties *p = &s->properties[stream_number(t->properties)];
-	if (!t->built || t->used || !p->built)
+	if (!t->built || !p->built)
 		return STREAM_NOT_KNOWN;
 	const struct stream_global_name *dtype = &s->globals[stream_number(p->dtype)];
 	const char *name = s->bytes.data + s->texts[dtype->name].at;
@@ -99,23 +116,27 @@ static int set_tensor(struct dcp_stream *s, struct stream_entry *e, bool known, 
 	int r = dcp_fill_tensor(&s->fill, e->entry, known, &tensor, &good);
 	if (r < 0 || !good)
 		return r < 0 ? r : STREAM_NOT_KNOWN;
-	t->used = true;
 	e->tensor = true;
 	e->first = t->first;
 	e->count = t->count;
-	return own_chunks(s, e);
+	r = t->used ? copy_chunks(s, e) : 0;
+	t->used = true;
+	return r == 0 ? own_chunks(s, e) : r;
 }
 
 /* A value that another rank told of is not told of again. */
 static int set_value(struct dcp_stream *s, struct stream_entry *e, bool known, uint32_t chunk)
 {
-	struct wf_dcp_chunk *c = &s->fill.m->chunks[chunk];
-	if (c->entry != STREAM_UNOWNED || (known && s->fill.m->entries[e->entry].tensor))
+	if (known && s->fill.m->entries[e->entry].tensor)
 		return STREAM_NOT_KNOWN;
-	c->entry = known ? STREAM_DEAD : e->entry;
+	e->first = chunk;
+	e->count = 1;
+	int r = s->fill.m->chunks[chunk].entry != STREAM_UNOWNED ? copy_chunks(s, e) : 0;
+	if (r != 0)
+		return r;
+	s->fill.m->chunks[e->first].entry = known ? STREAM_DEAD : e->entry;
 	s->dead += known;
 	s->owned += !known;
-	e->first = chunk;
 	e->count = !known;
 	return 0;
 }
