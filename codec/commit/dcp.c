@@ -9,7 +9,7 @@
 
 #include "codec/bytes/util.h"
 #include "codec/directory/dcp_entries.h"
-#include "codec/directory/dcp_metadata.h"
+#include "codec/directory/dcp_stream.h"
 #include "codec/tensor/tensor.h"
 
 /* ---- the plan ---- */
@@ -183,7 +183,7 @@ int wf_dcp_plan_check(struct wf_dcp_plan *p, int raw_fd, struct wf_error *err)
 	if (r < 0)
 		return r;
 	steal_fd(&fd);
-	r = wf_dcp_metadata_read(&m, file, "", err);
+	r = wf_dcp_metadata_load(&m, file, err);
 	if (r == 0 && wf_dcp_metadata_finish(&m) < 0)
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	bool good = m.entry_count == p->count;

@@ -199,3 +199,12 @@ int wf_dcp_metadata_stream(struct wf_dcp_metadata *m, struct wf_source *file, co
 	free_stream(&s);
 	return r;
 }
+
+int wf_dcp_metadata_load(struct wf_dcp_metadata *m, struct wf_source *file, struct wf_error *err)
+{
+	int r = wf_dcp_metadata_stream(m, file, "", err);
+	if (r != STREAM_NOT_KNOWN)
+		return r;
+	wf_dcp_metadata_free(m);
+	return wf_dcp_metadata_read(m, file, "", err);
+}

@@ -17,3 +17,5 @@
 /* As wf_dcp_metadata_read, and 1: the file is not known; m is spoiled then, and is to be filled anew. -E2BIG with a text: it takes more
  * memory than a file of that size, or any, should. */
 int wf_dcp_metadata_stream(struct wf_dcp_metadata *m, struct wf_source *file, const char *folder, struct wf_error *err);
+/* Into tables that are empty: as a stream, or where that does not know the file as a graph. Returns as wf_dcp_metadata_read. */
+int wf_dcp_metadata_load(struct wf_dcp_metadata *m, struct wf_source *file, struct wf_error *err);
