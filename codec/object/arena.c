@@ -2,7 +2,8 @@
 /* Memory of the object graph.
  *
  *   ref, 32 bits      1vvv...v           small int, 31-bit two's complement
- *                     0uuu...u           unit u: byte 8 * u of the arena, a row of 1 MiB chunks that never move
+ *                     0uuu...u           unit u: byte 8 * u of the arena, a row of 1 MiB chunks that never move; of the first one
+ *                                        only the beginning is there
  *   units 1 to 4      None, False, True, ()
  *
  *   object            u8 kind | u8 flags | u16 aux | u32 n | payload ...                      multiple of 8 bytes
@@ -30,6 +31,9 @@
 
 #define CHUNK_BYTES (1u << 20)
 #define CHUNK_UNITS (CHUNK_BYTES / 8)
+/* Most graphs are small, and one is made for each slice of a distributed checkpoint. */
+#define FIRST_BYTES (16u << 10)
+#define FIRST_END (FIRST_BYTES / 8 - 1) /* a FILLER has room there, whose units reach to the next chunk */
 #define FIRST_REF 8u
 
 static size_t object_units(const struct wf_object *o)
@@ -115,17 +119,31 @@ static bool add_chunks(struct wf_graph *g, size_t count)
 /* An object larger than a chunk gets several chunks that follow each other in memory, so that its bytes are contiguous. */
 bool wf_graph_make_room(struct wf_graph *g, size_t units)
 {
-	uint32_t left = g->end - g->next, start = g->nchunks * CHUNK_UNITS;
+	uint32_t start = g->nchunks * CHUNK_UNITS;
 	if (units > WF_GRAPH_MAX_BYTES / 8) {
 		wf_graph_fail(g, -E2BIG);
 		return false;
 	}
 	if (!add_chunks(g, (units + CHUNK_UNITS - 1) / CHUNK_UNITS))
 		return false;
-	if (left)
-		*wf_object_at(g, g->next) = (struct wf_object){.kind = WF_KIND_FILLER, .n = left};
+	if (g->next < start)
+		*wf_object_at(g, g->next) = (struct wf_object){.kind = WF_KIND_FILLER, .n = start - g->next};
 	g->next = start;
 	g->end = g->nchunks * CHUNK_UNITS;
+	return true;
+}
+
+static bool add_first_chunk(struct wf_graph *g)
+{
+	unsigned char *base = malloc(FIRST_BYTES);
+	g->chunks = malloc(sizeof *g->chunks);
+	if (!base || !g->chunks) {
+		free(base);
+		return false;
+	}
+	g->chunks[g->nchunks++] = (struct wf_chunk){base, true};
+	g->chunk_cap = 1;
+	g->bytes = FIRST_BYTES;
 	return true;
 }
 
@@ -136,7 +154,7 @@ int wf_graph_new(struct wf_graph **ret)
 	if (!g)
 		return -ENOMEM;
 	g->protocol = 2;
-	if (!add_chunks(g, 1)) {
+	if (!add_first_chunk(g)) {
 		free(g->chunks);
 		free(g);
 		return -ENOMEM;
@@ -145,7 +163,7 @@ int wf_graph_new(struct wf_graph **ret)
 	g->seed[0] = wf_random_seed(g);
 	g->seed[1] = wf_random_seed(g->chunks) | 1;
 	g->next = FIRST_REF;
-	g->end = CHUNK_UNITS;
+	g->end = FIRST_END;
 	*wf_object_at(g, 0) = (struct wf_object){.kind = WF_KIND_FILLER, .n = FIRST_REF};
 	*wf_object_at(g, WF_REF_NONE) = (struct wf_object){.kind = WF_NONE};
 	*wf_object_at(g, WF_REF_FALSE) = (struct wf_object){.kind = WF_BOOL};
@@ -203,7 +221,7 @@ uint32_t wf_graph_rewind(struct wf_graph *g, uint32_t limit)
 		g->bytes -= CHUNK_BYTES;
 	}
 	g->next = limit;
-	g->end = chunks * CHUNK_UNITS;
+	g->end = chunks == 1 ? FIRST_END : chunks * CHUNK_UNITS;
 	return limit;
 }
 
