@@ -170,7 +170,13 @@ static bool put_run(struct wf_buffer *out, const struct wf_line *l, const struct
 	return true;
 }
 
-/* A tensor of which parts were written since: some runs in the checkpoint's file, some in the edits beside it. */
+/* More than are told, as far as the first one tells. */
+static bool is_in_shreds(const struct wf_line *l, const struct wf_file_run *first)
+{
+	return first->len > 0 && l->tensor->size_bytes / first->len / 4 > MAX_RUNS;
+}
+
+/* A tensor in pieces: parts were written since, and stand in the edits beside the checkpoint, or it is put together of several files. */
 static void put_runs(struct wf_buffer *out, const struct wf_line *l)
 {
 	struct wf_file_run run;
@@ -181,7 +187,7 @@ static void put_runs(struct wf_buffer *out, const struct wf_line *l)
 	for (; told && n < MAX_RUNS && wf_tensor_find_run(l->ck->storages, l->tensor, at, &run, &written); n++) {
 		if (n > 0)
 			wf_buffer_puts(out, ", ");
-		told = put_run(out, l, &run, written);
+		told = !(n == 0 && is_in_shreds(l, &run)) && put_run(out, l, &run, written);
 		at += told ? run.len : 0;
 		wf_file_run_end(&run);
 	}

@@ -334,7 +334,7 @@ const char *wf_source_path(const struct wf_source *s)
 	return s->kind == SOURCE_FILE && s->file.path ? s->file.path : "";
 }
 
-bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *ret)
+static bool find_run(struct wf_source *s, uint64_t offset, bool any, struct wf_file_run *ret)
 {
 	*ret = (struct wf_file_run)WF_FILE_RUN_INIT;
 	if (offset > s->size_bytes)
@@ -345,8 +345,10 @@ bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *
 		s = s->parent;
 	}
 	if (s->kind == SOURCE_OPS) {
-		if (!s->other.ops->locate || offset >= s->size_bytes ||
-		    !s->other.ops->locate(s->other.ctx, offset, ret))
+		const struct wf_source_ops *ops = s->other.ops;
+		bool (*find)(void *, uint64_t, struct wf_file_run *) =
+			any && ops->find_run ? ops->find_run : ops->locate;
+		if (!find || offset >= s->size_bytes || !find(s->other.ctx, offset, ret))
 			return false;
 		ret->len = WF_MIN(ret->len, len);
 		return true;
@@ -355,6 +357,16 @@ bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *
 		return false;
 	*ret = (struct wf_file_run){s->file.fd, offset, len, wf_source_ref(s)};
 	return true;
+}
+
+bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *ret)
+{
+	return find_run(s, offset, false, ret);
+}
+
+bool wf_source_find_run(struct wf_source *s, uint64_t offset, struct wf_file_run *ret)
+{
+	return find_run(s, offset, true, ret);
 }
 
 void wf_file_run_end(struct wf_file_run *run)

@@ -42,6 +42,8 @@ struct wf_source_ops {
 	int (*read)(void *ctx, uint64_t offset, void *buf, size_t len);
 	/* As wf_source_locate; offset lies inside the source, and what ret->len says beyond it is cut. NULL: never. */
 	bool (*locate)(void *ctx, uint64_t offset, struct wf_file_run *ret);
+	/* As wf_source_find_run. NULL: locate does it. */
+	bool (*find_run)(void *ctx, uint64_t offset, struct wf_file_run *ret);
 	/* As wf_source_fingerprint. NULL: zeroes. */
 	void (*fingerprint)(void *ctx, struct wf_fingerprint *ret);
 	void (*free)(void *ctx); /* NULL: nothing is freed */
@@ -97,6 +99,8 @@ int wf_source_lend(struct wf_source *s, uint64_t offset, size_t len, const void 
  * the run is empty. ret->file is the caller's to give back. Returns: true, or false for memory and inflated bytes; then *ret is
  * WF_FILE_RUN_INIT. */
 bool wf_source_locate(struct wf_source *s, uint64_t offset, struct wf_file_run *ret);
+/* The same however short the run is: locate says false where a source of many pieces is read faster than copied run by run. */
+bool wf_source_find_run(struct wf_source *s, uint64_t offset, struct wf_file_run *ret);
 void wf_file_run_end(struct wf_file_run *run); /* of one that holds nothing, too */
 
 /* While on, the file may grow and get a new mtime: bytes are being appended to it by us, and those that were there stay.

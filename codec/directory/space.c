@@ -14,7 +14,7 @@
 /* So much of a tile is read at once before it is spread; longer runs go straight to their place. */
 #define BOUNCE_BYTES (1u << 20)
 #define DIRECT_BYTES (64u << 10)
-/* A shorter run is not worth being told: who asks wants to map it or to move it in the kernel. */
+/* A shorter run is not worth being moved in the kernel. */
 #define MIN_RUN_BYTES (64u << 10)
 
 struct piece {
@@ -295,7 +295,8 @@ static int space_read(void *ctx, uint64_t offset, void *buf, size_t len)
 
 /* ---- finding ---- */
 
-static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64_t at, struct wf_file_run *ret)
+static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64_t at, bool any,
+			struct wf_file_run *ret)
 {
 	struct space_tile *tile = space_tiling_find(t, at);
 	uint64_t local, run, data;
@@ -304,7 +305,7 @@ static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64
 		return false;
 	local = space_tile_before(t, tile, at);
 	space_tile_place(t, tile, local, &run);
-	if (!t->runs && run < MIN_RUN_BYTES)
+	if (!any && !t->runs && run < MIN_RUN_BYTES)
 		return false;
 	if (data_of(s, t, tile, &data) < 0 || data == WF_SPACE_SCATTERED ||
 	    wf_members_open(s->members, tile->member, &file, NULL) < 0)
@@ -315,13 +316,12 @@ static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64
 	return found;
 }
 
-static bool space_locate(void *ctx, uint64_t offset, struct wf_file_run *ret)
+static bool find_run(struct wf_space *s, uint64_t offset, bool any, struct wf_file_run *ret)
 {
-	struct wf_space *s = ctx;
 	struct wf_source *file;
 	const struct piece *p = &s->pieces[find_piece(s, offset)];
 	if (p->tiling)
-		return locate_tile(s, p->tiling, offset - p->start, ret);
+		return locate_tile(s, p->tiling, offset - p->start, any, ret);
 	if (p->source)
 		return wf_source_locate(p->source, offset - p->start, ret);
 	if (wf_members_open(s->members, p->member, &file, NULL) < 0)
@@ -329,6 +329,16 @@ static bool space_locate(void *ctx, uint64_t offset, struct wf_file_run *ret)
 	bool found = wf_source_locate(file, offset - p->start, ret);
 	wf_source_unref(file);
 	return found;
+}
+
+static bool space_locate(void *ctx, uint64_t offset, struct wf_file_run *ret)
+{
+	return find_run(ctx, offset, false, ret);
+}
+
+static bool space_find_run(void *ctx, uint64_t offset, struct wf_file_run *ret)
+{
+	return find_run(ctx, offset, true, ret);
 }
 
 static void space_fingerprint(void *ctx, struct wf_fingerprint *ret)
@@ -344,7 +354,10 @@ static void space_free(void *ctx)
 
 int wf_space_source(struct wf_space *s, struct wf_source **ret)
 {
-	static const struct wf_source_ops ops = {
-		.read = space_read, .locate = space_locate, .fingerprint = space_fingerprint, .free = space_free};
+	static const struct wf_source_ops ops = {.read = space_read,
+						 .locate = space_locate,
+						 .find_run = space_find_run,
+						 .fingerprint = space_fingerprint,
+						 .free = space_free};
 	return wf_source_from_ops(&ops, s, s->size_bytes, ret);
 }

@@ -76,7 +76,7 @@ int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf);
 /* The clean, stored run that starts at offset, in the file where it lies unchanged; the caller gives it back (wf_file_run_end).
  * false when offset itself is not such a byte. */
 bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret);
-/* The same, and for bytes that were written (*ret_written) where they lie in the extent file, whose fd is valid as long as no write
+/* The same, however short, and for bytes that were written (*ret_written) where they lie in the extent file, whose fd is valid as long as no write
  * comes: as far as one of the two goes. */
 bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret,
 			 bool *ret_written);

@@ -158,7 +158,8 @@ int wf_storage_read_clean(struct wf_storages *ss, uint32_t i, uint64_t offset, v
 	return s->bad ? s->bad : read_clean(ss, i, offset, buf, len);
 }
 
-bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret)
+static bool locate(const struct wf_storages *ss, uint32_t i, uint64_t offset,
+		   bool (*find)(struct wf_source *, uint64_t, struct wf_file_run *), struct wf_file_run *ret)
 {
 	const struct wf_storage *s = wf_storage_get(ss, i);
 	uint64_t at, end;
@@ -169,10 +170,15 @@ bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset
 		return false;
 	if (wf_container_record(ss->container, s->record)->method != 0 || wf_extents_find(s->dirty, offset, &end) ||
 	    wf_container_locate(ss->container, s->record, &at, NULL) < 0 ||
-	    !wf_source_locate(wf_container_file(ss->container), at + offset, ret))
+	    !find(wf_container_file(ss->container), at + offset, ret))
 		return false;
 	ret->len = WF_MIN(ret->len, WF_MIN(end, WF_MIN(s->size_bytes, s->base_bytes)) - offset);
 	return true;
+}
+
+bool wf_storage_locate(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret)
+{
+	return locate(ss, i, offset, wf_source_locate, ret);
 }
 
 bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offset, struct wf_file_run *ret,
@@ -186,7 +192,7 @@ bool wf_storage_find_run(const struct wf_storages *ss, uint32_t i, uint64_t offs
 		return false;
 	*ret_written = wf_extents_find(s->dirty, offset, &end);
 	if (!*ret_written)
-		return wf_storage_locate(ss, i, offset, ret);
+		return locate(ss, i, offset, wf_source_find_run, ret);
 	ret->offset = offset;
 	ret->len = WF_MIN(end, s->size_bytes) - offset;
 	return ss->files.open && ss->files.open(ss->files.ctx, i, &ret->fd) == 0;

@@ -44,6 +44,16 @@ def rows(path):
     return {row["path"]: row for row in map(json.loads, out.splitlines())}
 
 
+def in_files(row):
+    """The tensor's bytes where its line says that they stand; None where it does not say."""
+    data = b""
+    for file, offset, size in row.get("runs") or ([[row["file"], row["file_offset"], row["bytes"]]] if "file" in row else []):
+        with open(file, "rb") as f:
+            f.seek(offset)
+            data += f.read(size)
+    return data if "runs" in row or "file" in row else None
+
+
 # ---- what torch wrote ----
 
 def check_fixture(name, entries):
@@ -60,6 +70,8 @@ def check_fixture(name, entries):
             status, data, err = wfctl("cat", "--raw", path, e["path"])
             if status or hashlib.sha256(data).hexdigest() != e["sha256"]:
                 problems.append(f"{e['path']} has other bytes: {err}")
+            if in_files(row) != (data if data and not e["path"].endswith("turned") else None):  # what was saved turned stands in another order
+                problems.append(f"{e['path']} stands elsewhere than its line says: {row}")
     problems += [f"{p} is not in the manifest" for p in found]
     if FUSE:
         mnt = os.path.join(work, "mnt")
@@ -397,6 +409,9 @@ def random_plan(number, rng):
             at, end = head[name]["data_offsets"]
             if tuple(head[name]["shape"]) != shape or rest[at:end] != data:
                 problems.append(f"{name} {dtype} {shape}")
+        for name, row in rows(d.path).items():
+            if in_files(row) not in (None, wanted[name][2]):
+                problems.append(f"{name} {dtype} {shape} stands elsewhere than its line says")
     status, _, err = wfctl("verify", d.path)
     ok(not problems and not status, f"a random plan of chunks (seed {SEED}, number {number})", "\n".join([*problems, err]))
 
@@ -464,8 +479,21 @@ def check_last_text():
        "the last text beside digits that are texts is not removed", (err, listed))
 
 
+def columns(count):
+    """A tensor in columns: its rows are so many runs, each of two tiles."""
+    d = dcpkit.Directory(os.path.join(work, f"columns-{count}"))
+    data = dcpkit.numbers("float32", (count, 6))
+    d.tensor("a", "float32", (count, 6), data, [((0, 0), (count, 4)), ((0, 4), (count, 2))], files=["__0_0.distcp", "__1_0.distcp"])
+    d.write()
+    row = rows(d.path)["a"]
+    told = len(row.get("runs", []))
+    ok((told == 2 * count and in_files(row) == data) if 2 * count <= 256 else told == 0, f"{2 * count} runs of a tensor are told, unless they are more than 256", row)
+
+
 try:
     fixtures()
+    for count in (1, 7, 128, 129, 5000):
+        columns(count)
     for number, case in enumerate(CASES):
         check_case(number, case)
     check_large()

@@ -284,6 +284,29 @@ class Arrays(Folder):
         self.assertLess(more_kib, 4096)
 
 
+class Directories(Folder):
+    """Checkpoints in several files: what stands in one is mapped there, and what is put together of several is read."""
+
+    def check(self, path, some):
+        with weightfs.open(path, "numpy") as checkpoint:
+            lines = [line for line in checkpoint._reader.lines.values() if weightfs.entries.is_tensor(line) and line["path"].startswith(some)]
+            self.assertTrue(lines)
+            for line in lines:
+                array = checkpoint.tensor(line["path"])
+                self.assertEqual((list(array.shape), array.tobytes()), (line["shape"], self.wfctl("cat", "--raw", path, line["path"])), line["path"])
+        return lines
+
+    @need_numpy
+    def test_of_torch_distributed_checkpoint(self):
+        lines = self.check(os.path.join(FILES, "..", "dcp", "dtensor-2"), "")
+        self.assertTrue(any(len(line.get("runs", [])) > 2 for line in lines))
+
+    @need_numpy
+    def test_of_deepspeed(self):
+        lines = self.check(os.path.join(FILES, "..", "zero", "stage2-bf16"), "optimizer/")
+        self.assertTrue(any(len(line.get("runs", [])) > 1 for line in lines))
+
+
 class Mounts(Folder):
     def setUp(self):
         super().setUp()
