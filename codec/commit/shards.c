@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which key goes into which shard, and which shards have to be written.
  *
- * A key stays in the shard that holds its bytes, whatever it is called; what has no bytes in a shard stays where its name was, and else
+ * A key stays in the shard that holds its bytes, whatever it is called, unless a user named another; what has no bytes in a shard stays where its name was, and else
  * goes to the shard of the key before it. A shard changed when its keys, in their order, and what the pickle would say of their values are
  * not what a fresh look at the checkpoint finds, or when bytes of its storages were written.
  */
@@ -103,7 +103,7 @@ static void assign_all(const struct assignment *a)
 			       shard != WF_NO_RECORD    ? shard
 			       : before != WF_NO_RECORD ? before
 			       : first != WF_NO_RECORD  ? first
-							: s->count - 1);
+							: s->unnamed);
 		}
 		if (takes_more(s, s->shard_of[i]))
 			before = s->shard_of[i];
@@ -143,6 +143,9 @@ static int find_shards(struct wf_commit_run *c)
 	if (!by_storage || !c->set->shard_of)
 		return no_memory(c);
 	a.by_storage = by_storage;
+	int r = wf_shards_ask(c, by_storage);
+	if (r < 0)
+		return r;
 	assign_all(&a);
 	return fill(&a);
 }
@@ -281,26 +284,30 @@ static int look_at_base(struct wf_commit_run *c)
 
 /* ---- names and plans ---- */
 
-/* STEM.wN.EXT, with a larger number than the old name has, the first that no file has: who reads the old index meanwhile never meets another
- * file under a name in it. */
-static char *new_name(const struct wf_container *c, const char *directory, const char *old)
+static bool is_taken(const struct wf_commit_run *c, const char *name)
 {
-	const char *dot = strrchr(old, '.');
-	size_t stem = dot ? (size_t)(dot - old) : strlen(old), digits = stem;
-	while (digits > 0 && old[digits - 1] >= '0' && old[digits - 1] <= '9')
-		digits--;
-	uint64_t number = 0;
-	if (digits < stem && stem - digits < 10 && digits >= 2 && old[digits - 1] == 'w' && old[digits - 2] == '.') {
-		number = strtoull(old + digits, NULL, 10);
-		stem = digits - 2;
-	}
+	const struct wf_shard_set *s = c->set;
+	cleanup_free char *path = NULL;
+	for (uint32_t i = 0; i < s->count; i++)
+		if ((s->all[i].name && !strcmp(s->all[i].name, name)) ||
+		    (s->all[i].asked && !strcmp(s->all[i].asked, name)))
+			return true;
+	return wf_huggingface_shard_named(c->ck->container, name) != WF_NO_RECORD ||
+	       asprintf(&path, "%s/%s", s->home, name) < 0 || access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+/* STEM.wN.EXT, with a larger number than the old name has, the first that no file has and no other shard gets: who reads the old index
+ * meanwhile never meets another file under a name in it. */
+static char *new_name(const struct wf_commit_run *c, const char *old)
+{
+	const char *end;
+	size_t stem = wf_huggingface_stem(old, &end);
+	uint64_t number = old + stem < end && end - old - stem < 12 ? strtoull(old + stem + 2, NULL, 10) : 0;
 	for (uint64_t n = number + 1; n < number + 1000000; n++) {
 		char *name = NULL;
-		cleanup_free char *path = NULL;
-		if (asprintf(&name, "%.*s.w%" PRIu64 "%s", (int)stem, old, n, dot ? dot : "") < 0)
+		if (asprintf(&name, "%.*s.w%" PRIu64 "%s", (int)stem, old, n, end) < 0)
 			return NULL;
-		if (wf_huggingface_shard_named(c, name) == WF_NO_RECORD &&
-		    asprintf(&path, "%s/%s", directory, name) >= 0 && access(path, F_OK) < 0 && errno == ENOENT)
+		if (!is_taken(c, name))
 			return name;
 		free(name);
 	}
@@ -331,25 +338,38 @@ static wf_ref root_of(struct wf_commit_run *c, const struct wf_shard_plan *p)
 	return root;
 }
 
+/* A new one has what the first of the others has ({"format": "pt"}, without which some readers refuse a file). */
+wf_ref wf_shards_metadata(const struct wf_shard_set *s, const struct wf_shard_plan *p)
+{
+	if (p->old)
+		return p->old->metadata;
+	for (uint32_t i = 0; i < s->unnamed; i++)
+		if (s->all[i].old->metadata != WF_NIL)
+			return s->all[i].old->metadata;
+	return WF_NIL;
+}
+
 static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 {
 	struct wf_checkpoint *ck = c->ck;
 	const char *index = strrchr(ck->place.main, '/') + 1;
-	bool safetensors = p->old ? p->old->safetensors : wf_index_is_safetensors_name(index);
+	bool safetensors = p->old     ? p->old->safetensors
+			   : p->asked ? wf_before_end(p->asked, ".safetensors") > 0
+				      : wf_index_is_safetensors_name(index);
 	struct wf_commit_input in = {.graph = ck->graph,
 				     .storages = ck->storages,
 				     .container = ck->container,
 				     .root = safetensors ? p->keys : root_of(c, p),
-				     .metadata = safetensors && p->old ? p->old->metadata : WF_NIL,
+				     .metadata = safetensors ? wf_shards_metadata(c->set, p) : WF_NIL,
 				     .shard = safetensors ? WF_SHARD_SAFETENSORS : WF_SHARD_ARCHIVE,
 				     .shard_header_bytes = p->old ? p->old->header_bytes : 0,
 				     .types_changed = true};
 	if (in.root == WF_NIL)
 		return no_memory(c);
-	p->name = new_name(ck->container, c->set->home,
-			   p->old        ? p->old->name
-			   : safetensors ? "model.safetensors"
-					 : "pytorch_model.bin");
+	p->name = p->asked ? strdup(p->asked)
+			   : new_name(c, p->old        ? p->old->name
+					 : safetensors ? "model.safetensors"
+						       : "pytorch_model.bin");
 	if (!p->name)
 		return no_memory(c);
 	int r = wf_plan_make(&p->plan, &in, false, c->err);
@@ -380,6 +400,7 @@ static int make_set(struct wf_commit_run *c)
 	if (!c->set->all || !c->set->live || !c->set->home)
 		return no_memory(c);
 	c->set->count = shards + 1;
+	c->set->unnamed = shards;
 	for (uint32_t i = 0; i <= shards; i++) {
 		c->set->all[i].file = (struct wf_new_file)WF_NEW_FILE_INIT;
 		c->set->all[i].number = i < shards ? i : WF_NO_RECORD;

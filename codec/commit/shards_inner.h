@@ -11,6 +11,7 @@
 
 struct wf_shard_plan {
 	const struct wf_shard *old; /* NULL: a new one */
+	char *asked;                /* of a new one: the name that a user gave it; else NULL */
 	uint32_t number;            /* among the old files of the index; WF_NO_RECORD for a new one */
 	wf_ref keys;                /* a dict of what is in it, in the order of the whole; WF_NIL: nothing any more */
 	bool touched;
@@ -25,11 +26,12 @@ struct wf_shard_plan {
 };
 
 struct wf_shard_set {
-	struct wf_shard_plan *all; /* by old number, and at most a new one behind them */
-	uint32_t count;
-	uint32_t *shard_of;         /* by position in the root */
-	bool *live;                 /* by storage */
-	uint64_t unread_bytes;      /* of the tensors in shards that cannot be read, as far as the old index tells */
+	struct wf_shard_plan
+		*all;            /* by old number; then a new one for what has no place; then those that users named */
+	uint32_t count, unnamed; /* and which the new one is */
+	uint32_t *shard_of;      /* by position in the root */
+	bool *live;              /* by storage */
+	uint64_t unread_bytes;   /* of the tensors in shards that cannot be read, as far as the old index tells */
 	struct wf_container *fresh; /* the checkpoint as it is on disk, to compare with */
 	struct wf_buffer index;     /* the text of the new index */
 	char *home;                 /* the directory */
@@ -39,8 +41,12 @@ struct wf_shard_set {
 
 /* Plans all of it. `lock` is held exclusively. */
 int wf_shards_plan(struct wf_commit_run *c);
+/* The __metadata__ that it gets, of a safetensors file. */
+wf_ref wf_shards_metadata(const struct wf_shard_set *s, const struct wf_shard_plan *p);
 /* For set->unread_bytes: base and live are the storages of the checkpoint as it is on disk, and which of them are tensors'. */
 void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live);
+/* commit/shards_asked.c: adds the shards that users named, and notes in by_storage (a shard + 1; 0: not said) what they moved. */
+int wf_shards_ask(struct wf_commit_run *c, uint32_t *by_storage);
 /* Makes set->index, once names are given. */
 int wf_shards_make_index(struct wf_commit_run *c);
 /* Writes the shards, and the index into fd; all of it is durable on return. */

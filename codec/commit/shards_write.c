@@ -262,7 +262,7 @@ void wf_shards_adopt(struct wf_commit_run *c)
 		wf_ref root = p->old ? p->old->root : WF_NIL;
 		if (!wf_huggingface_shard(c->container, p->now)->safetensors && root == WF_NIL)
 			root = p->keys;
-		wf_huggingface_adopt(c->container, p->now, root, p->old ? p->old->metadata : WF_NIL);
+		wf_huggingface_adopt(c->container, p->now, root, wf_shards_metadata(c->set, p));
 	}
 }
 
@@ -398,6 +398,7 @@ void wf_shards_free(struct wf_commit_run *c, bool failed)
 			wf_plan_free(&p->plan);
 		free(p->records);
 		free(p->name);
+		free(p->asked);
 	}
 	if (failed && s->noted)
 		wf_overlay_forget_noted(c->ck->overlay);

@@ -5,10 +5,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "codec/bytes/array.h"
+#include "codec/bytes/printable.h"
 #include "codec/bytes/util.h"
 #include "codec/directory/directory.h"
 #include "codec/directory/huggingface_inner.h"
@@ -264,6 +266,57 @@ uint32_t wf_huggingface_shard_named(const struct wf_container *c, const char *na
 {
 	uint32_t i = wf_members_find(hf_of(c)->members, name, strlen(name));
 	return i != UINT32_MAX && i > 0 ? i : WF_NO_RECORD; /* number 0 is the index */
+}
+
+size_t wf_huggingface_stem(const char *name, const char **ret_end)
+{
+	const char *dot = strrchr(name, '.');
+	size_t stem = dot ? (size_t)(dot - name) : strlen(name), digits = stem;
+	*ret_end = dot ? dot : name + stem;
+	while (digits > 0 && name[digits - 1] >= '0' && name[digits - 1] <= '9')
+		digits--;
+	return digits < stem && digits >= 2 && name[digits - 1] == 'w' && name[digits - 2] == '.' ? digits - 2 : stem;
+}
+
+uint32_t wf_huggingface_shard_meant(const struct wf_container *c, const char *name)
+{
+	const struct wf_members *m = hf_of(c)->members;
+	uint32_t exact = wf_huggingface_shard_named(c, name), found = WF_NO_RECORD, count = 0;
+	const char *end, *other_end;
+	size_t stem = wf_huggingface_stem(name, &end);
+	if (exact != WF_NO_RECORD || name + stem != end)
+		return exact;
+	for (uint32_t i = 1; i < wf_members_count(m); i++) {
+		const char *other = wf_members_name(m, i);
+		if (wf_huggingface_stem(other, &other_end) != stem || strncmp(other, name, stem) != 0 ||
+		    strcmp(other_end, end) != 0)
+			continue;
+		found = i;
+		count++;
+	}
+	return count == 1 ? found : WF_NO_RECORD;
+}
+
+int wf_huggingface_check_shard(const struct wf_container *c, const char *name, struct wf_error *err)
+{
+	const struct hf_container *hf = hf_of(c);
+	uint32_t i = wf_huggingface_shard_meant(c, name);
+	const char *end = hf->base.flat ? ".safetensors" : ".bin";
+	if (i != WF_NO_RECORD)
+		return hf->shards[i].shown.bad ? wf_fail(err, -EIO, "%s", hf->shards[i].why) : 0;
+	size_t len = strlen(name);
+	if (len > NAME_MAX || name[0] == '.' || strchr(name, '/') || wf_before_end(name, end) <= 0 ||
+	    wf_plain_span(name, len) != len)
+		return wf_fail(
+			err, -EINVAL,
+			"a shard of this checkpoint has a name that ends in %s, without slashes and without a dot in front",
+			end);
+	cleanup_free char *path = NULL;
+	if (asprintf(&path, "%s/%s", wf_members_directory(hf->members), name) < 0)
+		return no_memory(err);
+	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+		       ? wf_fail(err, -EINVAL, "%s is there already, and is no shard of this checkpoint", name)
+		       : 0;
 }
 
 void wf_huggingface_adopt(struct wf_container *c, uint32_t shard, wf_ref root, wf_ref metadata)

@@ -41,6 +41,13 @@ const struct wf_shard *wf_huggingface_shard(const struct wf_container *c, uint32
 uint32_t wf_huggingface_record(const struct wf_container *c, uint32_t shard, uint32_t i);
 /* Of a file with that name; WF_NO_RECORD: no shard is called so. */
 uint32_t wf_huggingface_shard_named(const struct wf_container *c, const char *name);
+/* Commits write a shard again as STEM.wN.EXT: how long the stem of a name is, and where its .EXT begins. */
+size_t wf_huggingface_stem(const char *name, const char **ret_end);
+/* The shard that a user means by a name: the one that is called so, else the only one that is but for the .wN of commits; WF_NO_RECORD. */
+uint32_t wf_huggingface_shard_meant(const struct wf_container *c, const char *name);
+/* Whether a tensor can be moved to a file with that name: a shard that can be read, or a new one. 0; -EINVAL no name for one, or another file
+ * has it; -EIO the shard cannot be read. With a text. */
+int wf_huggingface_check_shard(const struct wf_container *c, const char *name, struct wf_error *err);
 /* After a commit the graph goes on, and what was made of the new files is dropped: the objects of the shard in the graph that goes on. */
 void wf_huggingface_adopt(struct wf_container *c, uint32_t shard, wf_ref root, wf_ref metadata);
 /* The shard that a record is in. */

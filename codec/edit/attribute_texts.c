@@ -109,9 +109,14 @@ static int get_file_offset(const struct subject *s, struct wf_buffer *out)
 	return 0;
 }
 
-/* The files of a checkpoint in several that hold bytes of the tensor's storage. */
+/* The files of a checkpoint in several that hold bytes of the tensor's storage, or the one that it is going to. */
 static int get_shard(const struct subject *s, struct wf_buffer *out)
 {
+	const char *asked = wf_edits_shard(s->ck, s->ino);
+	if (asked) {
+		wf_buffer_puts(out, asked);
+		return 0;
+	}
 	const struct wf_storage *storage = wf_storage_get(s->ck->storages, s->t.storage);
 	uint32_t record = storage ? storage->record : WF_NO_RECORD, k = 0;
 	for (const char *name; (name = wf_container_shard(s->ck->container, record, k)); k++) {

@@ -219,6 +219,8 @@ int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, c
 		return -ENOENT;
 	if (!strcmp(name, "user.torch.key"))
 		return wf_edit_set_key(ck, ino, value);
+	if (!strcmp(name, "user.torch.shard"))
+		return wf_apply_shard(ck, ino, value);
 	if (n->type == WF_NODE_DIR)
 		return strcmp(name, "user.torch.class") ? 0 : wf_edit_set_class_of_dir(ck, ino, value);
 	return n->type == WF_NODE_TENSOR ? apply_to_tensor(ck, ino, name, value) : -EINVAL;
@@ -331,6 +333,8 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return -EOPNOTSUPP;
 	if (!strcmp(name, "user.torch.key"))
 		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
+	if (!strcmp(name, "user.torch.shard") && wf_container_kind_of(ck->container) == WF_CONTAINER_HUGGINGFACE)
+		return has_text(ck, ino, name, value) ? 0 : wf_edit_set_shard(ck, ino, value);
 	if (only_reports(name) && !declares_record(f, name, value))
 		return 0;
 	if (wf_edit_is_flat(ck) && !strcmp(name, "user.numpy.descr"))

@@ -10,6 +10,7 @@ void wf_edit_free_file(struct wf_file *f)
 		return;
 	free(f->hidden);
 	free(f->was);
+	free(f->shard);
 	free(f->old);
 	wf_edit_free_undo(f);
 	wf_declared_clear(f);

@@ -94,6 +94,7 @@ struct wf_file {
 	/* the type at the last commit, where it has another one now; NULL: never changed */
 	struct wf_tensor_type *was;
 	struct wf_declared *declared; /* attributes that decide what the content is to be; NULL: none */
+	char *shard;                  /* that it is to be moved to, by the next commit; NULL: it stays */
 	struct wf_old *old;       /* the state before the first of overlapping openings; NULL: nothing changed since */
 	struct wf_undo *undo;     /* what was overwritten since; NULL: nothing was (edit/undo.c) */
 	struct wf_looks *looks;   /* NULL: as the file's */
@@ -433,6 +434,9 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 
 /* edit/attributes.c */
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+/* edit/shard.c: of a Hugging Face checkpoint */
+int wf_edit_set_shard(struct wf_checkpoint *ck, wf_ino ino, const char *value); /* with its record */
+int wf_apply_shard(struct wf_checkpoint *ck, wf_ino ino, const char *value);
 /* edit/class.c: what cp -a sets on a new directory, and keys that are no texts. What cannot be taken over stays as it is. */
 int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
 int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);

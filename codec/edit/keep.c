@@ -255,6 +255,8 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 	f->was = NULL;
 	if (wf_edit_is_scratch_file(ck, ino))
 		return;
+	free(f->shard);
+	f->shard = NULL;
 	f->is_new = f->judged = f->stand_in = false;
 	wf_declared_clear(f);
 	wf_edit_knows(f); /* the log that begins has nothing of it */

@@ -92,6 +92,8 @@ void wf_edits_report(struct wf_checkpoint *ck, struct wf_buffer *out);
 wf_ino wf_whole_start(const struct wf_checkpoint *ck);
 /* A node that was edited and is not in it; WF_NO_INO. */
 wf_ino wf_edits_outside(const struct wf_checkpoint *ck);
+/* The name of the shard that the tensor is to be moved to; NULL: none was given. Valid until the next edit or commit. The lock is held. */
+const char *wf_edits_shard(const struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edits_types_changed(const struct wf_checkpoint *ck);
 /* Whether an edit since the last commit changes the pickle: always so but for bytes of tensors. */
 bool wf_edits_structural(const struct wf_checkpoint *ck);

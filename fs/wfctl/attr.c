@@ -32,10 +32,13 @@ static bool is_one_of(const char *const *names, const char *name)
 /* Tools that copy attributes set all of them, and a mount ignores what cannot be: who names one is told. */
 static const char *refusal(struct wfctl_store *s, const char *key, const char *name, const char *value)
 {
-	static const char *const tell[] = {"user.torch.key",         "user.torch.stride",
-					   "user.torch.storage",     "user.torch.storage_offset",
-					   "user.torch.file_offset", "user.torch.shard",
-					   "user.numpy.descr",       NULL},
+	static const char *const tell[] = {"user.torch.key",
+					   "user.torch.stride",
+					   "user.torch.storage",
+					   "user.torch.storage_offset",
+					   "user.torch.file_offset",
+					   "user.numpy.descr",
+					   NULL},
 				 *const lines[] = {"int",  "float", "bool", "NoneType",  "complex",
 						   "list", "tuple", "set",  "frozenset", NULL},
 				 *const texts[] = {"str", "bytes", "bytearray", NULL};
@@ -55,6 +58,16 @@ static const char *refusal(struct wfctl_store *s, const char *key, const char *n
 	return why;
 }
 
+/* A Hugging Face checkpoint moves what is given another shard; whatever else has shards ignores it. */
+static bool is_ignored(struct wfctl_store *s, const char *key, const char *name, const char *value)
+{
+	struct wf_buffer now = WF_BUFFER_INIT;
+	bool ignored = !strcmp(name, "user.torch.shard") &&
+		       (wfctl_store_get(s, key, name, &now) < 0 || strcmp(now.data, value) != 0);
+	wf_buffer_free(&now);
+	return ignored;
+}
+
 static int set(struct wfctl_store *s, const char *key, const char *assignment)
 {
 	char name[NAME_MAX_BYTES];
@@ -65,6 +78,9 @@ static int set(struct wfctl_store *s, const char *key, const char *assignment)
 	if (why)
 		return wfctl_fail(s->path, "%s: %s: %s", key, name, why);
 	int r = s->calls->set(s, key, name, equals + 1);
+	if (r == 0 && is_ignored(s, key, name, equals + 1))
+		return wfctl_fail(s->path, "%s: %s: only of the shards of a Hugging Face checkpoint can it be set", key,
+				  name);
 	return r < 0 ? wfctl_store_fail(s, key, r == -ENODATA || r == -EOPNOTSUPP ? -EINVAL : r, name) : WFCTL_OK;
 }
 

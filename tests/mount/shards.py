@@ -21,7 +21,7 @@ import zipfile
 
 import flatfile
 from kit import done, floats, memory, ok, read, run, same, side_by_side, skip, write
-from minicheckpoint import Tensor, save
+from minicheckpoint import Storage, Tensor, save
 
 BUILD, DIE_AT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]) if sys.argv[2:] else None
 WEIGHTFS, WFCTL = (os.path.join(BUILD, "fs", name) for name in ("weightfs", "wfctl"))
@@ -498,6 +498,90 @@ def check_missing(kind):
        f"{kind}: a broken shard stays where it is when its keys are removed", (r, left_over(s)))
 
 
+def check_moves(kind):
+    """user.torch.shard says which file a tensor is to stand in."""
+    s = Set(kind)
+    end = s.base.rsplit(".")[1]
+    first, second, third = (s.map()[f"step.{i}"] for i in range(3))
+
+    def move(key, name, what, file):
+        r = wfctl("attr", s.dir, key, f"shard={name}")
+        same((r.returncode, r.stderr, s.map()[key]), (0, b"", file), f"{kind}: {what}: the index")
+        whole(s, f"{kind}: {what}: the set")
+
+    move("step.0", second, "moved to another shard", second.replace(f".{end}", f".w1.{end}"))
+    move("layer.0.bias", second, "a shard is called as before the commits that wrote it", second.replace(f".{end}", f".w2.{end}"))
+    move("step.2", f"fresh.{end}", "moved to a new shard", f"fresh.{end}")
+    if kind == "safetensors":
+        same(flatfile.load(f"{s.dir}/fresh.{end}")[1], {"format": "pt"}, f"{kind}: a new shard has the metadata of the others")
+    move("layer.0.weight", f"fresh.{end}", "the last of a shard is moved, which goes", f"fresh.w1.{end}")
+    move("step.1", s.map()["step.1"], "where it stands already nothing happens", s.map()["step.1"])
+    write(f"{s.dir}/there.{end}", b"")
+    before = read(s.index)
+    for name, says in ((f"../x.{end}", "without slashes"), (f"a/b.{end}", "without slashes"), (f".x.{end}", "without a dot"), ("x.pt2", f"ends in .{end}"), ("", f"ends in .{end}"),
+                       (f".{end}", f"ends in .{end}"), (f"a\x1b.{end}", f"ends in .{end}"), (f"there.{end}", "is no shard of this checkpoint"), (os.path.basename(s.index), f"ends in .{end}")):
+        r = wfctl("attr", s.dir, "step.1", f"shard={name}")
+        ok(r.returncode == 1 and says in r.stderr.decode() and r.stderr.count(b"\n") == 1 and read(s.index) == before, f"{kind}: no shard is called {name!r}", r)
+    os.unlink(f"{s.dir}/there.{end}")
+    gone = s.map()["layer.2.weight"]
+    os.rename(f"{s.dir}/{gone}", f"{TOP}/gone")
+    for words, what in ((("step.1", f"shard={gone}"), "into"), (("layer.2.weight", f"shard=other.{end}"), "out of")):
+        r = wfctl("attr", s.dir, *words)
+        ok(r.returncode == 1 and f"the file {gone} is missing" in r.stderr.decode().splitlines()[-1] and read(s.index) == before, f"{kind}: nothing is moved {what} a shard that is missing", r)
+    os.rename(f"{TOP}/gone", f"{s.dir}/{gone}")
+    if not FUSE:
+        skip(f"{kind}: moved on a mount", "no /dev/fuse")
+        return
+    mnt, other = tempfile.mkdtemp(dir=TOP, prefix="mnt-"), tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    foreign = Set(kind, 2)
+    for k in list(foreign.want):  # shards of other names
+        wfctl("attr", foreign.dir, k, f"shard=foreign-{k[-1]}.{end}")
+    run(WEIGHTFS, s.dir, mnt)
+    run(WEIGHTFS, foreign.dir, other)
+    try:
+        for name in (f"late.{end}", s.map()["layer.2.weight"], f"late.{end}"):
+            os.setxattr(f"{mnt}/step.1", "user.torch.shard", name.encode())
+            same(os.getxattr(f"{mnt}/step.1", "user.torch.shard").decode(), name, f"{kind}: what was set is told until the commit")
+        try:
+            os.setxattr(f"{mnt}/step.1", "user.torch.shard", b"a/b")
+            ok(False, f"{kind}: a bad name on a mount")
+        except OSError as e:
+            same(e.errno, errno.EINVAL, f"{kind}: a bad name on a mount")
+        shards = set(s.map().values())
+        run("cp", "-a", f"{other}/layer.1.bias", f"{mnt}/copied")
+        run("cp", "-a", f"{other}/step.1", f"{mnt}/step.0")
+        r = wfctl("commit", mnt)
+        now = {k: os.getxattr(f"{mnt}/{k}", "user.torch.shard").decode() for k in os.listdir(mnt)}
+        same((r.returncode, now, now["step.1"]), (0, s.map(), f"late.{end}"), f"{kind}: a commit on a mount moves it")
+        ok(not any("foreign" in f for f in now.values()) and shards, f"{kind}: what cp -a sets of another checkpoint's shards is ignored", now)
+    finally:
+        for m in (mnt, other):
+            run("fusermount3", "-u", m)
+            run("umount", "-l", m)
+    s.want["copied"], s.want["step.0"] = foreign.want["layer.1.bias"], foreign.want["step.1"]
+    whole(s, f"{kind}: and the set is whole")
+
+
+def check_moved_views():
+    """Tensors that share bytes stand in one file."""
+    s = Set("bin")
+    data = floats(6)
+    base = Storage("float32", data)
+    tie = Tensor("float32", (2,), floats(2, 9))
+    file = s.map()["step.0"]
+    save(os.path.join(s.dir, file), {"all": Tensor("float32", (2, 3), b"", storage=base), "row": Tensor("float32", (3,), b"", storage=base, offset=3), "tie": tie, "tied": tie,
+                                     "own": Tensor("float32", (1,), floats(1, 5))})
+    index(s.dir, s.base, {**dict.fromkeys(("all", "row", "tie", "tied", "own"), file), **{k: v for k, v in s.map().items() if v != file}})
+    r = wfctl("attr", s.dir, "row", "shard=views.bin")
+    m = s.map()
+    same((r.returncode, m["all"], m["row"], m["tie"] == m["own"]), (0, "views.bin", "views.bin", True), "a view takes the tensors along that share its bytes")
+    r = wfctl("attr", s.dir, "tied", "shard=views.bin")
+    m = s.map()
+    same((r.returncode, m["tie"], m["tied"], m["all"], m["own"] == m["tie"]), (0, "views.w1.bin", "views.w1.bin", "views.w1.bin", False), "and a tie its other name")
+    same([wfctl("cat", "--raw", s.dir, k).stdout for k in ("all", "row", "tied")], [data, data[12:], floats(2, 9)], "with the bytes that they had")
+    same(wfctl("verify", s.dir).returncode, 0, "and the set is sound")
+
+
 def check_read_only():
     """The overlay stands beside the directory: where nothing can be made there, the mount is read-only and says why, whatever was named."""
     if not FUSE:
@@ -554,13 +638,15 @@ EDITS = {
     "rename": ["rename", "s/^layer/m/"],
     "script": ["-f", "script"],
 }
-SCRIPT = "mv SET step.0 zero\nrm SET layer.1.weight layer.1.bias step.1\nset SET layer.2.bias --file DATA\n"
+SCRIPT = ("mv SET step.0 zero\nrm SET layer.1.weight layer.1.bias step.1\nset SET layer.2.bias --file DATA\n"
+          "attr SET layer.0.bias shard=LAST\nattr SET step.2 shard=fresh.END\n")
 
 
 def wfctl_on(s, words, plan=None):
     script, data, at, env = s.dir + ".script", s.dir + ".data", s.dir + ".plan", dict(os.environ)
     write(data, floats(3, 9))
-    write(script, SCRIPT.replace("SET", s.dir).replace("DATA", data).encode())
+    write(script, SCRIPT.replace("SET", s.dir).replace("DATA", data).replace("LAST", s.map()["layer.2.bias"])
+          .replace("END", s.base.rsplit(".")[1]).encode())
     words = ["-f", script] if words[0] == "-f" else [words[0], s.dir, *words[1:]]
     if plan:
         write(at, plan.encode())
@@ -627,6 +713,7 @@ def check_killed_pending(kind):
     run(WEIGHTFS, base.dir, mnt)
     os.rename(f"{mnt}/step.0", f"{mnt}/zero")
     os.unlink(f"{mnt}/layer.1.weight")
+    os.setxattr(f"{mnt}/step.2", "user.torch.shard", f"fresh.{base.base.rsplit('.')[1]}".encode())
     with open(f"{mnt}/layer.2.bias", "r+b") as f:
         f.write(floats(1, 5))
     run("sync", mnt)
@@ -658,6 +745,8 @@ def main():
         check_mount(kind)
         check_touched(kind)
         check_missing(kind)
+        check_moves(kind)
+    check_moved_views()
     check_names()
     check_read_only()
     check_refusals()

@@ -138,6 +138,14 @@ class Round:
         self.wfctl("attr", self.where, key, f"user.torch.shape=[{self.want[key].numel()}]")
         self.want[key] = self.want[key].reshape(-1)
 
+    def move(self, key):
+        """To a shard that is there, or a new one; both names of a tie go."""
+        with open(index_of(self.dir)) as f:
+            files = sorted(set(json.load(f)["weight_map"].values()))
+        self.count += 1
+        end = "safetensors" if self.kind == "st" else "bin"
+        self.wfctl("attr", self.where, key, f"user.torch.shard={self.rng.choice([*files, f'shard{self.count}.{end}'])}")
+
     def commit(self, key):
         if self.mounted:
             self.wfctl("commit", self.mnt)
@@ -162,7 +170,7 @@ class Round:
     def run(self):
         for _ in range(12):
             keys = list(self.want)
-            step = self.rng.choice([self.rename, self.remove, self.replace, self.add, self.add, self.reshape, self.commit, self.switch])
+            step = self.rng.choice([self.rename, self.remove, self.replace, self.add, self.add, self.reshape, self.move, self.move, self.commit, self.switch])
             if not keys and step not in (self.add, self.switch):
                 continue
             self.did.append(step.__name__)
