@@ -61,7 +61,7 @@ int wf_pickle_read(struct wf_graph *g, struct wf_source *source, uint64_t offset
 
 struct wf_pickle_writer {
 	/* Called for every PERSID object when it is written; returns the id object to write in place of its own
-	 * (or its own). NULL: the id is written as it is. */
+	 * (or its own), which may be made for it. NULL: the id is written as it is. */
 	wf_ref (*persid)(void *ctx, wf_ref persid, wf_ref id);
 	/* Takes the next bytes. Returns 0 or a negative errno, which ends the writing. */
 	int (*write)(void *ctx, const void *data, size_t len);

@@ -372,7 +372,8 @@ static int step_persid(struct pickle_writer *w, struct pickle_frame *f)
 		wf_ref id = wf_persid_id(o->g, f->ref);
 		if (o->hooks->persid)
 			id = o->hooks->persid(o->hooks->ctx, f->ref, id);
-		return save(w, id);
+		int rc = wf_pickle_make_room(w); /* for what it may have made */
+		return rc < 0 ? rc : save(w, id);
 	}
 	wf_emit_op(o, OP_BINPERSID);
 	if (wf_persid_memoised(o->g, f->ref))

@@ -366,6 +366,38 @@ static wf_ref swap_id(void *ctx, wf_ref persid, wf_ref id)
 	return *(wf_ref *)ctx;
 }
 
+static wf_ref make_id(void *ctx, wf_ref persid, wf_ref id)
+{
+	wf_ref parts[] = {wf_str(ctx, "storage"), id};
+	return wf_tuple(ctx, parts, 2);
+}
+
+/* Each id is an object that the graph did not have when the writing began. */
+static void test_ids_that_are_made(void **state)
+{
+	enum { COUNT = 5000 };
+	struct wf_buffer out = WF_BUFFER_INIT;
+	struct wf_graph *g, *again;
+	wf_ref root;
+	uint32_t n;
+
+	assert_int_equal(wf_graph_new(&g), 0);
+	wf_ref list = wf_list(g);
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(wf_list_append(g, list, wf_persid(g, wf_int(g, i))), 0);
+	assert_int_equal(wf_pickle_write_buffer(g, list, make_id, g, &out, NULL), 0);
+	wf_graph_free(g);
+	assert_int_equal(kit_read(out.data, out.len, &again, &root, NULL), 0);
+	wf_elements(again, root, &n);
+	assert_int_equal(n, COUNT);
+	for (uint32_t i = 0; i < n; i++) {
+		wf_ref id = wf_persid_id(again, wf_element(again, root, i));
+		assert_true(wf_str_equal(again, wf_element(again, id, 0), "storage"));
+	}
+	wf_graph_free(again);
+	wf_buffer_free(&out);
+}
+
 static int refuse(void *ctx, const void *data, size_t len)
 {
 	return -ENOSPC;
@@ -569,8 +601,9 @@ int main(void)
 		cmocka_unit_test(test_batches),         cmocka_unit_test(test_recursive),
 		cmocka_unit_test(test_repeats),         cmocka_unit_test(test_deep),
 		cmocka_unit_test(test_doubling),        cmocka_unit_test(test_long_strings),
-		cmocka_unit_test(test_edited),          cmocka_unit_test(test_lossy),
-		cmocka_unit_test(test_faithful),        cmocka_unit_test(test_made_items),
+		cmocka_unit_test(test_edited),          cmocka_unit_test(test_ids_that_are_made),
+		cmocka_unit_test(test_lossy),           cmocka_unit_test(test_faithful),
+		cmocka_unit_test(test_made_items),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
