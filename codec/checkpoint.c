@@ -121,9 +121,8 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 			    "constants.pkl is kept as it is: of constants, no commit records the locations of "
 			    "map_location");
 	/* a format without locations has nothing to record */
-	ck->relocated = r == 0 && wf_placement_relocated(ck->placement) > 0 &&
-			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS &&
-			!wf_container_is_directory(ck->container);
+	ck->relocated =
+		r == 0 && wf_placement_relocated(ck->placement) > 0 && wf_container_keeps_locations(ck->container);
 	return r;
 }
 

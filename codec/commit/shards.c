@@ -157,7 +157,9 @@ struct look {
 	struct wf_graph *graph;
 	const struct wf_storages *storages;
 	const struct wf_container *container;
-	bool *live; /* NULL: not wanted */
+	bool *live;       /* NULL: not wanted */
+	bool safetensors; /* the shard that is looked at, which says of no storage where it was */
+	wf_ref cpu;       /* what its reader says of all; WF_NIL: not made yet */
 	bool dirty;
 	uint64_t hash;
 };
@@ -175,11 +177,18 @@ static wf_ref stable_id(void *ctx, wf_ref persid, wf_ref id)
 		l->live[i] = true;
 	const struct wf_record *record = wf_container_record(l->container, s->record);
 	l->dirty |= !record || s->resized || wf_extents_bytes(s->dirty) > 0;
-	if (!record || n > WF_ARRAY_SIZE(copy) || wf_str_equal(l->graph, e[2], record->name + strlen("storage/")))
+	if (!record || n < 5 || n > WF_ARRAY_SIZE(copy))
+		return id;
+	bool moved = l->safetensors && !wf_str_equal(l->graph, e[3], "cpu"); /* by map_location */
+	if (!moved && wf_str_equal(l->graph, e[2], record->name + strlen("storage/")))
 		return id;
 	memcpy(copy, e, n * sizeof *e);
 	copy[2] = wf_str(l->graph, record->name + strlen("storage/"));
-	wf_ref own = copy[2] != WF_NIL ? wf_tuple(l->graph, copy, n) : WF_NIL;
+	if (moved && l->cpu == WF_NIL)
+		l->cpu = wf_str(l->graph, "cpu");
+	if (moved)
+		copy[3] = l->cpu;
+	wf_ref own = copy[2] != WF_NIL && copy[3] != WF_NIL ? wf_tuple(l->graph, copy, n) : WF_NIL;
 	return own != WF_NIL ? own : id;
 }
 
@@ -205,6 +214,7 @@ static int look_at_live(struct wf_commit_run *c)
 	struct look l = {ck->graph, ck->storages, ck->container, s->live};
 	int r = 0;
 	for (uint32_t k = 0; k < s->count && r == 0; k++) {
+		l.safetensors = s->all[k].old && s->all[k].old->safetensors;
 		r = look_at(&l, s->all[k].keys, c->err);
 		s->all[k].hash = l.hash;
 		s->all[k].dirty = l.dirty;
@@ -245,6 +255,7 @@ static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
 	}
 	for (uint32_t k = 0; k < s->count; k++) {
 		struct wf_shard_plan *p = &s->all[k];
+		l->safetensors = p->old && p->old->safetensors;
 		int r = look_at(l, dicts[k], c->err);
 		if (r < 0)
 			return r;

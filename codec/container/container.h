@@ -69,6 +69,8 @@ const char *wf_container_kind_name(const struct wf_container *c);
 bool wf_container_is_directory(const struct wf_container *c);
 /* Whether it holds a flat mapping of plain tensors and can hold nothing else: safetensors, and a directory of such files. */
 bool wf_container_is_flat(const struct wf_container *c);
+/* Whether a commit writes where storages were: a pickle's ids say it, of a file by itself or of a shard. */
+bool wf_container_keeps_locations(const struct wf_container *c);
 /* Of one in several files: the name, below the directory, of the k-th member file that holds bytes of record i, in the order of the bytes;
  * NULL past the last one, and in every other container. Valid as long as c is. */
 const char *wf_container_shard(const struct wf_container *c, uint32_t i, uint32_t k);

@@ -263,6 +263,11 @@ bool wf_container_is_flat(const struct wf_container *c)
 	return c->kind == WF_CONTAINER_SAFETENSORS || c->flat;
 }
 
+bool wf_container_keeps_locations(const struct wf_container *c)
+{
+	return !wf_container_is_flat(c) && (!wf_container_is_directory(c) || c->kind == WF_CONTAINER_HUGGINGFACE);
+}
+
 bool wf_container_is_directory(const struct wf_container *c)
 {
 	return c->kind >= WF_CONTAINER_HUGGINGFACE;

@@ -37,8 +37,7 @@ static int swap(struct wf_checkpoint *ck, struct wf_base *fresh, struct wf_edits
 		wf_placement_start_over(ck->placement, fresh->storages);
 	wf_base_swap(ck, fresh);
 	ck->relocated = ck->placement && wf_placement_relocated(ck->placement) > 0 &&
-			wf_container_kind_of(ck->container) != WF_CONTAINER_SAFETENSORS &&
-			!wf_container_is_directory(ck->container);
+			wf_container_keeps_locations(ck->container);
 	ck->unseen_known = false;
 	wf_archive_free(ck->archive);
 	ck->archive = NULL;

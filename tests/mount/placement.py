@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import time
 import zipfile
 from collections import OrderedDict
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted, write
+import flatfile
+from kit import World, done, floats, need_fuse, ok, read, run, same, skip, wait_mounted, write
 from minicheckpoint import Storage, Tensor, save
 
 need_fuse()
@@ -339,6 +341,52 @@ def troubles(w):
        "no device: one line with the driver's name for it", r)
 
 
+def put_index(directory, base, files):
+    write(f"{directory}/{base}.index.json", json.dumps({"metadata": {}, "weight_map": {k: f for f, keys in files.items() for k in keys}}).encode())
+
+
+def sets(w):
+    """Checkpoints in several files, placed as a file is: what is read is the same, and .bin shards alone say where their storages were."""
+    data = {f"{c}{i}": floats(1000, i) for c in "ab" for i in range(2)}
+    w.file = f"{w.dir}/bin"
+    os.mkdir(w.file)
+    for i, where in ((0, "cuda:1"), (1, DEVICE)):
+        save(f"{w.file}/pytorch_model-{i}.bin", {f"{c}{i}": Tensor("float32", (1000,), b"", storage=Storage("float32", data[f"{c}{i}"], where)) for c in "ab"})
+    put_index(w.file, "pytorch_model.bin", {f"pytorch_model-{i}.bin": [f"a{i}", f"b{i}"] for i in range(2)})
+    with Mounted(w, f"map_location={DEVICE},preload"):
+        same({k: direct(f"{w.mnt}/{k}") for k in data}, data, "a set of .bin shards reads the same")
+        status = w.status()
+        same((status["devices"]["file"], status["relocated"]), (0, True), "all of it is on the device; the tags are news")
+        r = run(w.wfctl, "commit", w.mnt)
+        same((r.returncode, w.status()["relocated"]), (0, False), "which a commit records")
+        same({k: direct(f"{w.mnt}/{k}") for k in data}, data, "and it reads the same")
+    same((set(locations(w).values()), sorted(f for f in os.listdir(w.file) if f.endswith("bin"))), ({DEVICE}, ["pytorch_model-0.w1.bin", "pytorch_model-1.bin"]),
+         "in the shards that said another place, and no other")
+    w.file = f"{w.dir}/flat"
+    os.mkdir(w.file)
+    for i in range(2):
+        flatfile.make(f"{w.file}/model-{i}.safetensors", {f"{c}{i}": ("F32", [1000], data[f"{c}{i}"]) for c in "ab"}, {"format": "pt"})
+    put_index(w.file, "model.safetensors", {f"model-{i}.safetensors": [f"a{i}", f"b{i}"] for i in range(2)})
+    with Mounted(w, f"map_location={DEVICE},preload"):
+        same({k: direct(f"{w.mnt}/{k}") for k in data}, data, "a set of safetensors shards reads the same")
+        same((bytes_on(w, DEVICE) > 0, w.status()["relocated"]), (True, False), "and has no tags")
+        os.rename(f"{w.mnt}/a0", f"{w.mnt}/moved")
+    same(sorted(os.listdir(w.file)), ["model-0.w1.safetensors", "model-1.safetensors", "model.safetensors.index.json"], "a rename writes the shard that it is in, and no other")
+    for kind, fixture, move in (("distributed", "dcp/dtensor-2", "rows"), ("DeepSpeed", "zero/stage2-bf16", None)):
+        w.file = f"{w.dir}/{kind}"
+        shutil.copytree(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "files", fixture), w.file)
+        rows = [json.loads(line) for line in run(w.wfctl, "ls", "--json", w.file).stdout.splitlines()]
+        want = {row["path"]: subprocess.run([w.wfctl, "cat", "--raw", w.file, row["path"]], stdout=subprocess.PIPE).stdout for row in rows if not row["path"].startswith("files/")}
+        with Mounted(w, f"map_location={DEVICE},preload"):
+            same({k: direct(f"{w.mnt}/{k}") for k in want}, want, f"a {kind} checkpoint reads the same")
+            same((bytes_on(w, DEVICE) > 0, w.status()["relocated"]), (True, False), "and has no tags")
+            if move:
+                os.rename(f"{w.mnt}/{move}", f"{w.mnt}/moved")
+        if move:
+            r = subprocess.run([w.wfctl, "cat", "--raw", w.file, "moved"], stdout=subprocess.PIPE)
+            same(r.stdout, want[move], "and is edited")
+
+
 def main():
     if DEVICE != "cpu":
         with World(BUILD, make) as w:
@@ -347,7 +395,7 @@ def main():
                 skip("placement on a GPU", r.stderr.strip().split(": ", 2)[-1])
                 done()
             w.umount()
-    for case in (reading, remaps, editing, unmounting, preloading, deflated, leasing, giving_back, troubles):
+    for case in (reading, remaps, editing, unmounting, preloading, deflated, leasing, giving_back, troubles, sets):
         print(f"# {case.__name__}", flush=True)
         with World(BUILD, make) as w:
             case(w)
