@@ -140,7 +140,10 @@ int wf_verify(struct wf_checkpoint *ck, void (*problem)(void *ctx, bool fault, c
 			check_record(&v, i);
 	for (uint32_t i = 0; i < wf_storages_count(ck->storages); i++) {
 		const struct wf_storage *s = wf_storage_get(ck->storages, i);
-		if (s->bad && (s->record == WF_NO_RECORD || !is_told_later(ck->container, s->record)))
+		/* one without a record is of a pickle that broke off, or its tensors tell */
+		bool told = s->record == WF_NO_RECORD ? wf_container_is_directory(ck->container)
+						      : is_told_later(ck->container, s->record);
+		if (s->bad && !told)
 			report(&v, true, "storage %s: %s", wf_storage_key(ck->storages, i),
 			       wf_storage_problem(ck->storages, i));
 	}

@@ -182,6 +182,17 @@ static int claim_items(struct hf_loading *l, wf_ref root)
 	return r;
 }
 
+/* What no shard is; NULL: it may be one. */
+static const char *what_else(const struct wf_container *c, bool mapping)
+{
+	return wf_container_kind_of(c) == WF_CONTAINER_TORCHSCRIPT
+		       ? "it is a TorchScript archive, and no shard of a state_dict: it opens by itself"
+	       : wf_container_big_endian(c)
+		       ? "its bytes are big-endian, which those of shards are not: it opens by itself"
+	       : !mapping ? "it is no mapping from names to tensors"
+			  : NULL;
+}
+
 static int load_archive(struct hf_loading *l, struct wf_source *file, int *ret_bad, struct wf_error *why)
 {
 	struct hf_shard *s = &l->hf->shards[l->shard];
@@ -193,12 +204,9 @@ static int load_archive(struct hf_loading *l, struct wf_source *file, int *ret_b
 	*ret_bad = wf_container_load_graph(s->archive, l->g, &root, why);
 	if (renumber(l, limit) < 0)
 		return no_memory(l);
-	if (*ret_bad == 0 &&
-	    (wf_container_big_endian(s->archive) || wf_container_kind_of(s->archive) == WF_CONTAINER_TORCHSCRIPT ||
-	     !items_of(l->g, root, &n)))
-		*ret_bad = wf_fail(why, -EOPNOTSUPP,
-				   wf_container_big_endian(s->archive) ? "its bytes are of the other order"
-								       : "it is no mapping from names to tensors");
+	const char *other = *ret_bad == 0 ? what_else(s->archive, items_of(l->g, root, &n) != NULL) : NULL;
+	if (other)
+		*ret_bad = wf_fail(why, -EOPNOTSUPP, "%s", other);
 	if (*ret_bad < 0)
 		return 0;
 	const char *folder = s->archive->storage_folder;

@@ -8,10 +8,12 @@ Usage: lost_files.py BUILD_DIR. Prints TAP; what needs /dev/fuse is skipped with
 import errno
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
 import tempfile
+import zipfile
 
 import flatfile
 from kit import done, floats, ok, read, run, same, skip, write
@@ -128,6 +130,34 @@ def check_names(kind, directory, good, bad, file):
     ok(r.returncode == 0 and bad not in left and file not in left.values(), f"{kind}: all that a missing shard holds can be removed", r)
 
 
+def rewritten(change):
+    """A set of which the second shard's records are changed: change(name, data) gives those that take the place of each."""
+    directory = shards("bin", 2, set())
+    path = f"{directory}/pytorch_model-00001.bin"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(path + ".new", "w", zipfile.ZIP_STORED) as new:
+        for name in old.namelist():
+            for other, data in change(name, old.read(name)):
+                new.writestr(other, data)
+    os.rename(path + ".new", path)
+    return directory
+
+
+def check_no_shards():
+    """Files of torch.save that are no shards: one line for each of their tensors, and the others are as they were."""
+    for what, says, change in (
+            ("big-endian", "its bytes are big-endian", lambda n, d: [(n, b"big" if n.endswith("byteorder") else d)]),
+            ("a TorchScript archive", "it is a TorchScript archive",
+             lambda n, d: [(n, d)] + ([(n.replace("data.pkl", "constants.pkl"), pickle.dumps((), 2))] if n.endswith("data.pkl") else [])),
+            ("a number", "it is no mapping from names to tensors", lambda n, d: [(n, pickle.dumps(3, 2) if n.endswith("data.pkl") else d)])):
+        directory = rewritten(change)
+        r = wfctl("verify", directory)
+        same((r.returncode, [line.split(directory + ": ")[1].startswith(f"k1.{c}: pytorch_model-00001.bin: {says}") for c, line in zip("ab", r.stderr.splitlines())], r.stderr.count("\n")),
+             (1, [True, True], 3), f"{what} as a shard: verify says it of each tensor")
+        r = wfctl("mv", directory, "k0.a", "moved")
+        ok(r.returncode == 0 and wfctl("cat", directory, "moved").stdout == "[0. 1.]\n", f"{what} as a shard: the other shards are read and edited", r)
+
+
+check_no_shards()
 for name, what in KINDS.items():
     check_verbs(name, *what)
     if name in ("safetensors", "bin", "a thousand"):
