@@ -73,9 +73,7 @@ static int write_safetensors(struct wf_out *out)
 /* There are no bytes yet that could decide. */
 static bool is_named_safetensors(const char *path)
 {
-	static const char end[] = ".safetensors";
-	size_t len = strlen(path);
-	return len > strlen(end) && !strcmp(path + len - strlen(end), end);
+	return wf_before_end(path, ".safetensors") > 0;
 }
 
 static int write_empty(int fd, const char *path)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/ends.h"
 #include "inode.h"
 #include "tree.h"
 
@@ -38,12 +39,12 @@ static int cuda_lookup(struct fs *fs, uint64_t parent, const char *name, uint64_
 {
 	uint32_t dir = mirrored(parent);
 	char stem[NAME_MAX + 1];
-	size_t len = strlen(name), suffix = strlen(SUFFIX);
+	ssize_t len = wf_before_end(name, SUFFIX);
 	struct wf_stat st;
-	if (len > NAME_MAX)
+	if (strlen(name) > NAME_MAX)
 		return -ENAMETOOLONG;
-	if (len > suffix && !strcmp(name + len - suffix, SUFFIX)) {
-		snprintf(stem, sizeof stem, "%.*s", (int)(len - suffix), name);
+	if (len > 0) {
+		snprintf(stem, sizeof stem, "%.*s", (int)len, name);
 		if (wf_lookup(fs->checkpoint, dir, stem, &st) == 0 && st.type == WF_FILE &&
 		    wf_is_shared(fs->checkpoint, st.ino)) {
 			*ret = st.ino;

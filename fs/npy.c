@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "codec/bytes/ends.h"
 #include "errors.h"
 #include "inode.h"
 #include "invalidate.h"
@@ -71,11 +72,11 @@ static int npy_stat(struct fs *fs, uint64_t node, struct stat *ret)
 /* The name of the tree that NAME.npy stands for; NULL: it ends otherwise. */
 static const char *without_suffix(const char *name, char buf[NAME_MAX + 1])
 {
-	size_t len = strlen(name), suffix = strlen(SUFFIX);
-	if (len <= suffix || strcmp(name + len - suffix, SUFFIX) != 0)
+	ssize_t len = wf_before_end(name, SUFFIX);
+	if (len <= 0 || len > NAME_MAX)
 		return NULL;
-	snprintf(buf, NAME_MAX + 1, "%.*s", (int)(len - suffix), name);
-	return len - suffix > NAME_MAX ? NULL : buf;
+	snprintf(buf, NAME_MAX + 1, "%.*s", (int)len, name);
+	return buf;
 }
 
 static int npy_lookup(struct fs *fs, uint64_t dir, const char *name, uint64_t *ret)

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "codec/bytes/ends.h"
+
 static inline void wf_cleanup_freep(void *p)
 {
 	free(*(void **)p);
@@ -55,13 +57,6 @@ static inline int steal_fd(int *fd)
 		}                                                          \
 		low_;                                                      \
 	})
-
-/* How many bytes of s stand before this end; -1: s has another one. */
-static inline ssize_t wf_before_end(const char *s, const char *end)
-{
-	size_t n = strlen(s), m = strlen(end);
-	return n >= m && strcmp(s + n - m, end) == 0 ? (ssize_t)(n - m) : -1;
-}
 
 /* true when the result overflowed; *ret is then unspecified */
 static inline bool wf_add_u64(uint64_t a, uint64_t b, uint64_t *ret)

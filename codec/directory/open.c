@@ -26,9 +26,8 @@ static const char *const usual[] = {
 static bool is_checkpoint_name(const char *name)
 {
 	static const char *const ends[] = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pt2", ".safetensors", ".tar"};
-	size_t n = strlen(name);
 	for (size_t i = 0; i < WF_ARRAY_SIZE(ends); i++)
-		if (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
+		if (wf_before_end(name, ends[i]) > 0)
 			return true;
 	return false;
 }

@@ -23,7 +23,7 @@ LEVELS = {
 }
 
 # What fs/ may see of the codec: the door, and the headers of codec/bytes/ that it brings.
-DOOR = {"codec/checkpoint.h", "codec/bytes/array.h", "codec/bytes/buffer.h", "codec/bytes/err.h", "codec/bytes/json.h", "codec/bytes/map.h"}
+DOOR = {"codec/checkpoint.h", "codec/bytes/array.h", "codec/bytes/buffer.h", "codec/bytes/ends.h", "codec/bytes/err.h", "codec/bytes/json.h", "codec/bytes/map.h"}
 
 # What the codec may see of devices/: the interface.
 DEVICES_DOOR = {"devices/device.h"}
