@@ -26,8 +26,10 @@ int wf_commit_plan_directory(struct wf_commit_run *c)
 {
 	struct wf_checkpoint *ck = c->ck;
 	if (c->whole)
-		return wf_fail(c->err, -EOPNOTSUPP,
-			       "a distributed checkpoint is not repacked: its slices stay where they are");
+		return wf_fail(
+			c->err, -EOPNOTSUPP,
+			"a distributed checkpoint is not repacked: its slices stay where they are, and wfctl export writes one "
+			"file");
 	c->plan = (struct wf_plan){.in = {.graph = ck->graph,
 					  .storages = ck->storages,
 					  .container = ck->container,

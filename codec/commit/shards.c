@@ -259,7 +259,7 @@ static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
 		int r = look_at(l, dicts[k], c->err);
 		if (r < 0)
 			return r;
-		p->touched = (p->keys != WF_NIL || dicts[k] != WF_NIL) && (p->dirty || p->hash != l->hash);
+		p->touched = (p->keys != WF_NIL || dicts[k] != WF_NIL) && (p->dirty || p->hash != l->hash || c->whole);
 		r = check_unread(p, c->err);
 		if (r < 0)
 			return r;
@@ -374,6 +374,8 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 				     .metadata = safetensors ? wf_shards_metadata(c->set, p) : WF_NIL,
 				     .shard = safetensors ? WF_SHARD_SAFETENSORS : WF_SHARD_ARCHIVE,
 				     .shard_header_bytes = p->old ? p->old->header_bytes : 0,
+				     .canonical = c->whole,
+				     .alignment = c->alignment,
 				     .types_changed = true};
 	if (in.root == WF_NIL)
 		return no_memory(c);
@@ -385,8 +387,10 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 		return no_memory(c);
 	int r = wf_plan_make(&p->plan, &in, false, c->err);
 	p->planned = r == 0;
-	if (r < 0)
+	if (r < 0) {
+		wf_error_where(c->err, p->old ? p->old->name : p->name);
 		return r;
+	}
 	/* tables by storage, of which there is one a shard: what is needed of them goes on */
 	free(steal_pointer(&p->plan.live));
 	uint32_t *order = reallocarray(p->plan.order, WF_MAX(p->plan.order_count, 1u), sizeof *order);
@@ -422,9 +426,11 @@ static int make_set(struct wf_commit_run *c)
 
 int wf_shards_plan(struct wf_commit_run *c)
 {
-	int r = c->whole ? wf_fail(c->err, -EOPNOTSUPP,
-				   "a checkpoint in several files is not repacked: wfctl export writes one file")
-			 : make_set(c);
+	int r = c->windows
+			? wf_fail(c->err, -EOPNOTSUPP,
+				  "of a checkpoint in several files storages are not cut: --trim is for one file, which wfctl "
+				  "export writes")
+			: make_set(c);
 	if (r == 0)
 		r = find_shards(c);
 	if (r == 0)

@@ -562,6 +562,36 @@ def check_moves(kind):
     whole(s, f"{kind}: and the set is whole")
 
 
+def check_repack(kind):
+    s = Set(kind, 2)
+    if kind == "safetensors":  # sizes that let all begin at such multiples
+        for i, file in enumerate(sorted(set(s.map().values()))):
+            part = {f"page.{i}.{k}": ("F32", [1024], floats(1024, k)) for k in range(3)}
+            flatfile.make(os.path.join(s.dir, file), part, {"format": "pt"})
+            s.want = {**(s.want if i else {}), **part}
+        index(s.dir, s.base, {k: sorted(os.listdir(s.dir))[int(k.split(".")[1])] for k in s.want})
+    before = s.map()
+    r = wfctl("repack", "--align=4096", s.dir)
+    places = [json.loads(line)["file_offset"] % 4096 for line in wfctl("ls", "--json", s.dir).stdout.splitlines()]
+    same((r.returncode, r.stderr, set(places), set(s.map().values()) & set(before.values())), (0, b"", {0}, set()), f"{kind}: repack --align of each shard")
+    whole(s, f"{kind}: and the set is whole")
+    r = wfctl("repack", s.dir)
+    ok(r.returncode == 0, f"{kind}: repack", r)
+    whole(s, f"{kind}: and the set is whole again")
+    before = read(s.index)
+    r = wfctl("repack", "--trim", s.dir)
+    ok(r.returncode == 1 and b"--trim is for one file" in r.stderr and r.stderr.count(b"\n") == 1 and read(s.index) == before, f"{kind}: repack --trim is refused", r)
+    gone = s.map()[next(iter(s.want))]
+    os.rename(os.path.join(s.dir, gone), os.path.join(TOP, "gone"))
+    r = wfctl("repack", s.dir)
+    ok(r.returncode == 1 and gone.encode() in r.stderr and read(s.index) == before, f"{kind}: nor is a set repacked of which a shard is missing", r)
+    if kind == "safetensors":
+        odd = Set(kind, 2)
+        before = odd.map()
+        r = wfctl("repack", "--align=4096", odd.dir)
+        ok(r.returncode == 1 and b"model-00001-of-00002.safetensors: " in r.stderr and odd.map() == before and not left_over(odd), f"{kind}: tensors that cannot be aligned: the shard is named, and nothing changes", (r, left_over(odd)))
+
+
 def check_moved_views():
     """Tensors that share bytes stand in one file."""
     s = Set("bin")
@@ -746,6 +776,7 @@ def main():
         check_touched(kind)
         check_missing(kind)
         check_moves(kind)
+        check_repack(kind)
     check_moved_views()
     check_names()
     check_read_only()
