@@ -666,6 +666,21 @@ static void test_shape_that_stands_aside(void **state)
 	survives();
 }
 
+/* An opening that only empties changes nothing, of a new value either. */
+static void test_emptied_value(void **state)
+{
+	struct wf_opening *o;
+	assert_int_equal(put_text("n", "7\n"), 0);
+	uint32_t ino = ino_of("n");
+	assert_int_equal(wf_open_file(ck, ino, WF_WRITES, &o), 0);
+	assert_int_equal(wf_truncate(ck, ino, NULL, 0), 0);
+	assert_int_equal(wf_flush(ck, ino, o), 0);
+	expect_text("n", "7\n");
+	wf_release(ck, ino, o);
+	expect_text("n", "7\n");
+	survives();
+}
+
 static void test_read_only(void **state)
 {
 	struct wf_checkpoint *writer = ck;
@@ -701,6 +716,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_written_after_refusal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attributes_before_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shape_that_stands_aside, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_emptied_value, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 	};
 	if (argc < 2)
