@@ -101,6 +101,7 @@ struct stream_text {
 	uint32_t len;
 	uint32_t entry; /* in entries, that has it for its name; STREAM_NONE */
 	uint32_t file;  /* the number of the file of that name; STREAM_NONE: not asked yet */
+	bool placed;    /* planner_data has it */
 };
 
 struct stream_global_name {
@@ -212,6 +213,7 @@ struct dcp_stream {
 	uint32_t first_chunk; /* of this file */
 	uint32_t owned, dead; /* chunks that have an entry; that are not told of again */
 	uint32_t expected;    /* entry that the next index is likely to mean */
+	uint32_t metadata_count;
 	bool has_entries, has_slices, has_slots, built;
 };
 

@@ -38,7 +38,7 @@ int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stre
 		return new_properties(s, ret);
 	case G_CLASS + WF_DCP_METADATA:
 		*ret = stream_make(S_METADATA, 0);
-		return 0;
+		return s->metadata_count++ == 0 ? 0 : STREAM_NOT_KNOWN;
 	case G_CLASS + WF_DCP_TENSOR:
 		return new_tensor(s, ret);
 	case G_CLASS + WF_DCP_BYTES:

@@ -322,18 +322,31 @@ static int set_place(struct dcp_stream *s, uint32_t entry, stream_value way)
 	return dcp_fill_place(&s->fill, entry, ways, (uint32_t)n);
 }
 
+/* An entry of this file, or of another one that was read before. */
+static int entry_of(struct dcp_stream *s, const struct stream_text *t, uint32_t *ret)
+{
+	size_t len;
+	*ret = t->entry != STREAM_NONE ? s->entries[t->entry].entry : STREAM_NONE;
+	if (t->entry != STREAM_NONE || s->fill.first_entry == 0)
+		return 0;
+	const char *name = dcp_fill_below(&s->fill, s->bytes.data + t->at, t->len, &len);
+	if (!name)
+		return dcp_fill_no_memory(&s->fill);
+	*ret = wf_dcp_find(s->fill.m, name, len);
+	return 0;
+}
+
 static int set_places(struct dcp_stream *s, stream_value dict)
 {
 	const stream_value *p = s->places + stream_first(dict);
 	uint64_t n = stream_count(dict);
 	for (uint64_t i = 0; i < n; i += 2) {
-		const struct stream_text *t = &s->texts[stream_number(p[i])];
-		if (t->entry == STREAM_NONE)
-			continue;
-		uint32_t entry = s->entries[t->entry].entry;
-		if (entry >= s->fill.first_entry && s->fill.m->entries[entry].step_count > 0)
-			return STREAM_NOT_KNOWN; /* told of twice */
-		int r = set_place(s, entry, p[i + 1]);
+		struct stream_text *t = &s->texts[stream_number(p[i])];
+		uint32_t entry;
+		int r = t->placed ? STREAM_NOT_KNOWN : entry_of(s, t, &entry);
+		t->placed = true;
+		if (r == 0 && entry != STREAM_NONE)
+			r = set_place(s, entry, p[i + 1]);
 		if (r != 0)
 			return r;
 	}

@@ -270,6 +270,12 @@ static const struct {
 	{"POP", PICKLE(SETS3(A, SLICES, T_B "NN0")), NO},
 	{"a text that is not UTF-8", PICKLE(SETS(T_A TENSOR(FLOAT, WHOLE, TWO) "\x8c\x01\xff" BYTES, SLICES)), NO},
 	{"a name of a class with a newline", PICKLE(SETS3(A, SLICES, T_B T_A "\x8c\x01\n\x93")), NO},
+	{"a way told twice",
+	 PICKLE(SETS3(A, SLICES,
+		      T_PLANNER "}(" T_A T_A "\x85" T_A "K\x00\x85"
+				"u")),
+	 NO},
+	{"two of the metadata", PICKLE(SETS3(A, SLICES, T_B M "Metadata\n)\x81")), NO},
 	{"another object", PICKLE("\x80\x04" BYTES "."), NO},
 	{"no object", PICKLE("\x80\x04."), NO},
 	{"protocol 6", PICKLE("\x80\x06" BYTES "."), NO},
@@ -309,6 +315,46 @@ static void test_kinds(void **state)
 	}
 }
 
+/* Files of two ranks: the second one tells of entries of the first, too. */
+static void test_ranks(void **state)
+{
+	static const char first[] = SETS(A T_B BYTES, SLICES BYTES_SLICE(T_B));
+	static const char second[] = SETS3(T_A_0 BYTES T_B BYTES T_A TENSOR(FLOAT, WHOLE, CHUNK(FOUR, BOX)),
+					   BYTES_SLICE(T_B) BYTES_SLICE(T_A_0) INDEX(T_A, HINT("\x00") FOUR)
+						   GOOD INDEX(T_A, HINT("\x00") ZERO) GOOD,
+					   T_PLANNER "}(" T_A T_A "\x85"
+						     "\x8c\x01"
+						     "c" T_B "\x85"
+						     "u");
+	static const char third[] = SETS3(T_A_0 BYTES, BYTES_SLICE(T_A_0),
+					  T_PLANNER "}(" T_A_0 T_A "K\x00\x86" T_B T_B "\x85"
+						    "u");
+	static const struct {
+		const char *pickle;
+		size_t len;
+	} files[] = {{PICKLE(first)}, {PICKLE(second)}, {PICKLE(third)}};
+	struct wf_dcp_metadata graph = {0}, stream = {0};
+	struct wf_error err = {0};
+	for (size_t i = 0; i < 2 * WF_ARRAY_SIZE(files); i++) {
+		struct wf_source *s = NULL;
+		const char *pickle = files[i / 2].pickle;
+		assert_int_equal(wf_source_from_memory((void *)(uintptr_t)pickle, files[i / 2].len, false, &s), 0);
+		assert_int_equal(
+			(i % 2 ? wf_dcp_metadata_stream : wf_dcp_metadata_read)(i % 2 ? &stream : &graph, s, "", &err),
+			0);
+		wf_source_unref(s);
+	}
+	assert_int_equal(wf_dcp_metadata_finish(&graph), 0);
+	assert_int_equal(wf_dcp_metadata_finish(&stream), 0);
+	assert_null(kit_difference(&graph, &stream));
+	assert_int_equal(stream.entry_count, 3);
+	assert_int_equal(stream.entries[0].chunk_count, 2);
+	assert_int_equal(stream.entries[0].step_count, 1);
+	assert_int_equal(stream.entries[1].step_count, 1); /* the third one tells it, which has no such entry */
+	wf_dcp_metadata_free(&graph);
+	wf_dcp_metadata_free(&stream);
+}
+
 /* No part of a file that is known is known itself. */
 static void test_cut(void **state)
 {
@@ -344,10 +390,8 @@ static void test_limit(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fixtures),
-		cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_fixtures), cmocka_unit_test(test_kinds), cmocka_unit_test(test_ranks),
+		cmocka_unit_test(test_cut),      cmocka_unit_test(test_limit),
 	};
 	fixtures = argc > 1 ? argv[1] : "tests/files/dcp";
 	return cmocka_run_group_tests(tests, NULL, NULL);
