@@ -226,6 +226,10 @@ static int read_part(struct dcp *d, struct wf_members *members, const struct dcp
 		r = wf_members_open(members, member, &file, err);
 	if (r == 0)
 		r = (stream ? wf_dcp_metadata_stream : wf_dcp_metadata_read)(&d->md, file, part->folder, err);
+	if (r == -E2BIG && !stream)
+		r = wf_fail(
+			err, r,
+			"the metadata are cut short or not as torch writes them, and too large to be read otherwise");
 	if (r < 0)
 		wf_error_where(err, part->file);
 	return r;

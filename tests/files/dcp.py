@@ -367,6 +367,11 @@ def check_large():
     status, _, err = wfctl("mv", path, "a", "c")
     if status or set(rows(path)) != {"c", "b"}:
         problems.append(f"one byte less: {status} {err}")
+    with open(os.path.join(path, ".metadata"), "wb") as f:
+        f.write(b"\x80\x04" + b"}" * (48 << 20))
+    status, _, err = wfctl("ls", path)
+    if status != 1 or err.count("\n") != 1 or "cut short" not in err:
+        problems.append(f"none that torch writes: {status} {err}")
     ok(not problems, "metadata of more than 256 MiB are read only, and said to be", "\n".join(problems))
 
 
