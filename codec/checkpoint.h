@@ -107,8 +107,8 @@ int wf_metadata(struct wf_checkpoint *ck, uint32_t *ret);
 /* Returns the bytes read, fewer than len at the end of the file only; -EISDIR; -EINVAL for a link; -ENODATA for a meta tensor, which
  * has no bytes. */
 ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *buf, size_t len);
-/* Appends why the bytes of a tensor cannot be read, as far as that was known when it was opened: a file that is missing, a storage of another
- * size. -ENODATA: nothing is known against it. */
+/* Appends why the bytes of a tensor cannot be read: a file that is missing, or was changed by someone else, a storage of another size.
+ * -ENODATA: nothing is known against it. */
 int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
 /* As wf_read, but for that copy: bytes that stand in the checkpoint's file are given to take() as memory which it may hand to the kernel, and must not
  * look at (bytes/source.h: wf_source_lend). The checkpoint is locked meanwhile: take() calls nothing of this library. false: take() was not called, and

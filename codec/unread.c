@@ -12,7 +12,11 @@ int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 	char text[512];
 	pthread_rwlock_rdlock(&ck->lock);
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
-	int r = n && n->type == WF_NODE_TENSOR ? wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) : 0;
+	bool tensor = n && n->type == WF_NODE_TENSOR;
+	int r = tensor ? wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) : 0;
+	const struct wf_storage *s = tensor && r == 0 ? wf_storage_get(ck->storages, t.storage) : NULL;
+	if (s && s->record != WF_NO_RECORD)
+		r = wf_container_why(ck->container, s->record, &err);
 	pthread_rwlock_unlock(&ck->lock);
 	if (r < 0 && err.code)
 		wf_buffer_puts(ret, wf_error_format(&err, text, sizeof text));

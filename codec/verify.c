@@ -50,6 +50,9 @@ static int sum_record(struct verify *v, struct wf_source *source, const struct w
 	for (uint64_t at = 0; at < record->size_bytes; at += CHUNK) {
 		size_t n = WF_MIN((uint64_t)CHUNK, record->size_bytes - at);
 		int r = wf_source_read(source, at, v->chunk, n);
+		const struct wf_container *c = v->ck->container;
+		if (r < 0 && wf_container_why(c, (uint32_t)(record - wf_container_record(c, 0)), err) < 0)
+			return r;
 		if (r < 0)
 			return wf_fail_at(err, r, record->name, at, "%s",
 					  r == -EUCLEAN ? "the compressed data is broken or not of the size declared"

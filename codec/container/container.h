@@ -92,6 +92,9 @@ uint32_t wf_container_find(const struct wf_container *c, const char *name);
  * Returns: 0; the record's `bad` with the reason; -EUCLEAN no local header there, or it pushes the bytes into the next
  * record; or the source's error. */
 int wf_container_locate(const struct wf_container *c, uint32_t i, uint64_t *ret_offset, struct wf_error *err);
+/* Asked after a read of the record's bytes has failed: whether its files can be opened and hold what they should. 0: nothing is wrong with
+ * that; or the error, with a text that names the file. Any thread. */
+int wf_container_why(const struct wf_container *c, uint32_t i, struct wf_error *err);
 /* A source over the record's inflated bytes (a slice of the file where it is stored). */
 int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf_source **ret, struct wf_error *err);
 

@@ -337,6 +337,15 @@ int wf_container_locate(const struct wf_container *c, uint32_t i, uint64_t *ret_
 	return 0;
 }
 
+int wf_container_why(const struct wf_container *c, uint32_t i, struct wf_error *err)
+{
+	if (i >= c->count)
+		return 0;
+	if (c->records[i].bad)
+		return c->ops->explain(c, &c->records[i], err);
+	return c->ops->why ? c->ops->why(c, i, err) : 0;
+}
+
 int wf_container_open_record(const struct wf_container *c, uint32_t i, struct wf_source **ret, struct wf_error *err)
 {
 	uint64_t offset = 0;

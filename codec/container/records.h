@@ -28,6 +28,8 @@ struct wf_container_ops {
 	int (*explain)(const struct wf_container *c, const struct wf_record *record, struct wf_error *err);
 	/* As wf_container_load_graph. */
 	int (*load_graph)(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err);
+	/* As wf_container_why of a record that is not bad. NULL: nothing is known. */
+	int (*why)(const struct wf_container *c, uint32_t i, struct wf_error *err);
 	/* As wf_container_shard. NULL: it is one file. */
 	const char *(*shard)(const struct wf_container *c, uint32_t i, uint32_t k);
 	/* Frees the reader's own members, not c. NULL: there are none. */

@@ -272,6 +272,12 @@ static int explain(const struct wf_container *c, const struct wf_record *record,
 	return text ? wf_fail_at(err, record->bad, record->name, WF_ERROR_NO_OFFSET, "%s", text) : record->bad;
 }
 
+static int why(const struct wf_container *c, uint32_t i, struct wf_error *err)
+{
+	const struct dcp *d = (const struct dcp *)c;
+	return wf_space_why(d->space, c->records[i].header_offset, c->records[i].size_bytes, err);
+}
+
 static const char *shard(const struct wf_container *c, uint32_t i, uint32_t k)
 {
 	const struct dcp *d = (const struct dcp *)c;
@@ -296,7 +302,7 @@ static void free_dcp(struct wf_container *c)
 }
 
 static const struct wf_container_ops ops = {
-	.explain = explain, .load_graph = dcp_load_graph, .shard = shard, .free = free_dcp};
+	.explain = explain, .why = why, .load_graph = dcp_load_graph, .shard = shard, .free = free_dcp};
 
 /* members is taken over in every case. */
 static int build(struct dcp *d, const struct dcp_files *files, struct wf_members *members, struct wf_source **ret_file,

@@ -172,6 +172,12 @@ static int explain(const struct wf_container *c, const struct wf_record *record,
 	return wf_fail(err, record->bad, "%s", shard->why);
 }
 
+static int why(const struct wf_container *c, uint32_t i, struct wf_error *err)
+{
+	const struct hf_container *hf = hf_of(c);
+	return i < hf->place_count ? wf_members_check(hf->members, hf->places[i].shard, err) : 0;
+}
+
 static const char *shard_name(const struct wf_container *c, uint32_t i, uint32_t k)
 {
 	const struct hf_container *hf = hf_of(c);
@@ -190,7 +196,7 @@ static void free_own(struct wf_container *c)
 }
 
 static const struct wf_container_ops ops = {
-	.locate = locate, .explain = explain, .load_graph = hf_load, .shard = shard_name, .free = free_own};
+	.locate = locate, .explain = explain, .why = why, .load_graph = hf_load, .shard = shard_name, .free = free_own};
 
 static int read_index(struct hf_container *hf, const struct wf_directory *d, struct wf_source *main,
 		      struct wf_error *err)

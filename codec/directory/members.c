@@ -164,6 +164,11 @@ static int missing(const struct member_file *f, int code, struct wf_error *err)
 	return wf_fail(err, code == -ELOOP ? -EIO : code, "cannot open the file %s: %s", f->name, strerror(-code));
 }
 
+static int changed(const struct member_file *f, struct wf_error *err)
+{
+	return wf_fail(err, -ESTALE, "%s was changed by someone else", f->name);
+}
+
 static void close_longest_unused(struct wf_members *m)
 {
 	uint32_t oldest = 0;
@@ -190,7 +195,7 @@ static int open_file(struct wf_members *m, uint32_t i, struct wf_error *err)
 		r = wf_source_open_member(m->directory_fd, f->name, path, &f->state, &source, NULL);
 	}
 	if (r == -ESTALE)
-		return wf_fail(err, r, "%s was changed by someone else", f->name);
+		return changed(f, err);
 	if (r < 0)
 		return missing(f, r, err);
 	if (m->open_count == m->open_most)
@@ -213,6 +218,21 @@ int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, st
 	}
 	pthread_mutex_unlock(&m->lock);
 	return r;
+}
+
+int wf_members_check(struct wf_members *m, uint32_t i, struct wf_error *err)
+{
+	struct wf_source *file;
+	char last;
+	int r = wf_members_open(m, i, &file, err);
+	if (r < 0)
+		return r;
+	uint64_t size = wf_source_size(file);
+	r = size > 0 ? wf_source_read(file, size - 1, &last, 1) : 0; /* which compares its state */
+	wf_source_unref(file);
+	if (r == -ESTALE)
+		return changed(&m->all[i], err);
+	return r < 0 ? wf_fail(err, r, "%s: %s", m->all[i].name, strerror(-r)) : 0;
 }
 
 int wf_members_size(struct wf_members *m, uint32_t i, uint64_t *ret, struct wf_error *err)

@@ -37,6 +37,8 @@ uint32_t wf_members_find(const struct wf_members *m, const char *name, size_t le
 int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err);
 /* A source over it that holds m and no descriptor: each read opens the file where it is closed. Errors as above. */
 int wf_members_source(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err);
+/* Whether it can be read, and is what it was. Errors as above. */
+int wf_members_check(struct wf_members *m, uint32_t i, struct wf_error *err);
 /* Its size. Errors as above. */
 int wf_members_size(struct wf_members *m, uint32_t i, uint64_t *ret, struct wf_error *err);
 

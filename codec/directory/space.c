@@ -168,12 +168,13 @@ static struct wf_space_slice slice_of(const struct space_tiling *t, const struct
 				       .member = tile->member};
 }
 
-static int data_of(struct wf_space *s, const struct space_tiling *t, struct space_tile *tile, uint64_t *ret_at)
+static int data_of(struct wf_space *s, const struct space_tiling *t, struct space_tile *tile, uint64_t *ret_at,
+		   struct wf_error *err)
 {
 	uint64_t at = atomic_load_explicit(&tile->at, memory_order_relaxed), end;
 	if (at == UINT64_MAX) {
 		const struct wf_space_slice slice = slice_of(t, tile);
-		int r = s->ops ? s->ops->resolve(s->ctx, s->members, &slice, &at, NULL) : -EUCLEAN;
+		int r = s->ops ? s->ops->resolve(s->ctx, s->members, &slice, &at, err) : -EUCLEAN;
 		if (r < 0)
 			return r;
 		if (at != WF_SPACE_SCATTERED && (wf_add_u64(at, slice.want_bytes, &end) || at < tile->slice ||
@@ -239,7 +240,7 @@ static int read_tile(struct wf_space *s, const struct space_tiling *t, struct sp
 	struct tile_data data = {.space = s, .slice = slice_of(t, tile)};
 	if (from == to)
 		return 0;
-	int r = data_of(s, t, tile, &data.at);
+	int r = data_of(s, t, tile, &data.at, NULL);
 	if (r == 0)
 		r = wf_members_open(s->members, tile->member, &file, NULL);
 	data.file = file;
@@ -293,6 +294,28 @@ static int space_read(void *ctx, uint64_t offset, void *buf, size_t len)
 	return 0;
 }
 
+/* ---- why not ---- */
+
+int wf_space_why(struct wf_space *s, uint64_t start, uint64_t len, struct wf_error *err)
+{
+	if (start >= s->size_bytes || len == 0 || s->count == 0)
+		return 0;
+	const struct piece *p = &s->pieces[find_piece(s, start)];
+	uint64_t from = start - p->start, at;
+	int r = 0;
+	if (!p->tiling)
+		return p->source ? 0 : wf_members_check(s->members, p->member, err);
+	for (uint32_t i = 0; i < p->tiling->tile_count && r == 0; i++) {
+		struct space_tile *tile = &p->tiling->tiles[i];
+		if (tile->last <= from || tile->first - WF_MIN(tile->first, from) >= len)
+			continue;
+		r = wf_members_check(s->members, tile->member, err);
+		if (r == 0)
+			r = data_of(s, p->tiling, tile, &at, err);
+	}
+	return r;
+}
+
 /* ---- finding ---- */
 
 static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64_t at, bool any,
@@ -307,7 +330,7 @@ static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64
 	space_tile_place(t, tile, local, &run);
 	if (!any && !t->runs && run < MIN_RUN_BYTES)
 		return false;
-	if (data_of(s, t, tile, &data) < 0 || data == WF_SPACE_SCATTERED ||
+	if (data_of(s, t, tile, &data, NULL) < 0 || data == WF_SPACE_SCATTERED ||
 	    wf_members_open(s->members, tile->member, &file, NULL) < 0)
 		return false;
 	bool found = wf_source_locate(file, data + local, ret);

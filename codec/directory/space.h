@@ -76,5 +76,8 @@ int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *
  * each piece it has there in a row. */
 uint32_t wf_space_member_of(const struct wf_space *s, uint64_t start, uint64_t len, uint32_t k);
 
+/* Opens what [start, start + len) is made of, as its reading does. 0, or the first error with its text. Any thread. */
+int wf_space_why(struct wf_space *s, uint64_t start, uint64_t len, struct wf_error *err);
+
 /* A source over the space, which it takes over on success. */
 int wf_space_source(struct wf_space *s, struct wf_source **ret);

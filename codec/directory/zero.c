@@ -184,6 +184,12 @@ static int explain(const struct wf_container *c, const struct wf_record *record,
 	return wf_fail(err, record->bad, "%s", text ? text : "broken");
 }
 
+static int why(const struct wf_container *c, uint32_t i, struct wf_error *err)
+{
+	const struct zero *z = (const struct zero *)c;
+	return wf_space_why(z->space, c->records[i].header_offset, c->records[i].stored_bytes, err);
+}
+
 static const char *shard(const struct wf_container *c, uint32_t i, uint32_t k)
 {
 	const struct zero *z = (const struct zero *)c;
@@ -204,7 +210,7 @@ static void free_zero(struct wf_container *c)
 }
 
 static const struct wf_container_ops ops = {
-	.explain = explain, .load_graph = load_graph, .shard = shard, .free = free_zero};
+	.explain = explain, .why = why, .load_graph = load_graph, .shard = shard, .free = free_zero};
 
 static int add_file(struct zero *z, struct zero_file *f, struct wf_error *err)
 {

@@ -261,7 +261,7 @@ CASES = [
     *[Case(f"slices that are {form}", lambda p, form=form: plain(p, forms=(form,)), BOTH)
       for form in ("legacy", "view", "turned", "big", "deflated")],
     Case("a rank's own metadata", ranks, BOTH),
-    Case("a slice of the wrong dtype", changed(swapped_slices), {"a": A}, bad=("b", "c")),
+    Case("a slice of the wrong dtype", changed(swapped_slices), {"a": A}, bad=("b", "c"), says=("where the metadata says",)),
     Case("a missing file", remove("__1_0.distcp"), {"b": B}, bad=("a",), says=("__1_0.distcp",)),
     Case("a file that ends early", cut, {"b": B}, bad=("a",), says=("__1_0.distcp",)),
     Case("a chunk without a slice", changed(without("a")), {"b": B}, bad=("a",), says=("where a chunk of it is stored",)),

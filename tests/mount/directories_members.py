@@ -156,6 +156,9 @@ def during(case):
             wrong.append(f"{key}: {got}")
         if victim in d.file_of(key) and None not in errors and got == content:
             wrong.append(f"{key}: reads")
+        told = [line for line in read(f"{mnt}/.weightfs/log").decode().splitlines() if f" {key}: " in line]
+        if isinstance(got, int) and not any(os.path.basename(victim) in line for line in told):
+            wrong.append(f"{key}: the log does not name the file: {told}")
     r = run(WFCTL, "umount", mnt)
     return wrong if r.returncode == 0 else wrong + [r.stderr]
 
