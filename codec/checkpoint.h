@@ -40,6 +40,7 @@
 
 #include "codec/bytes/array.h"
 #include "codec/bytes/buffer.h"
+#include "codec/bytes/ends.h"
 #include "codec/bytes/err.h"
 #include "codec/bytes/json.h"
 #include "codec/bytes/map.h"

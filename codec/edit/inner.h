@@ -434,9 +434,6 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 
 /* edit/attributes.c */
 int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
-/* edit/shard.c: of a Hugging Face checkpoint */
-int wf_edit_set_shard(struct wf_checkpoint *ck, wf_ino ino, const char *value); /* with its record */
-int wf_apply_shard(struct wf_checkpoint *ck, wf_ino ino, const char *value);
 /* edit/class.c: what cp -a sets on a new directory, and keys that are no texts. What cannot be taken over stays as it is. */
 int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
 int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);

@@ -8,6 +8,7 @@
 #include "codec/bytes/util.h"
 #include "codec/directory/huggingface.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/shard_inner.h"
 #include "codec/value/names.h"
 
 const char *wf_edits_shard(const struct wf_checkpoint *ck, wf_ino ino)
