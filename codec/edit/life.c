@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -102,8 +103,16 @@ char *wf_edited_path(const char *path)
 
 int wf_discard(const char *path, struct wf_error *err)
 {
+	struct wf_directory place;
+	struct stat st;
 	cleanup_free char *edited = wf_edited_path(path);
-	return edited ? wf_overlay_discard(edited, err) : wf_fail(err, -ENOMEM, "out of memory");
+	int r = edited ? wf_overlay_discard(edited, err) : wf_fail(err, -ENOMEM, "out of memory");
+	if (r < 0 || stat(edited, &st) < 0 || !S_ISDIR(st.st_mode))
+		return r;
+	if (wf_directory_find(edited, &place, NULL) < 0)
+		return wf_overlay_discard_noted(edited, err);
+	wf_directory_free(&place);
+	return 0;
 }
 
 int wf_waiting(const char *path, uint64_t *ret_edits, char *ret_failure, size_t size, struct wf_error *err)

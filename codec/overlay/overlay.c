@@ -2,6 +2,7 @@
 /* Opens the overlay beside a checkpoint: its paths, its owner, its locks, its log. */
 #include "codec/overlay/overlay.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -272,4 +273,53 @@ int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
 		wf_overlay_remove_directory(&ov, true);
 	free_all(&ov);
 	return r;
+}
+
+/* A file on its way to its name has that in its own. */
+static void remove_passing(int home)
+{
+	DIR *d = fdopendir(home);
+	for (const struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d))
+		if (e->d_name[0] == '.' && strstr(e->d_name, ".weightfs-"))
+			unlinkat(home, e->d_name, 0);
+	if (d)
+		closedir(d);
+	else
+		close(home);
+}
+
+static int remove_noted(struct wf_overlay *ov)
+{
+	struct wf_buffer noted = WF_BUFFER_INIT;
+	int r = wf_overlay_noted_files(ov, &noted), left = 0;
+	int home = r == 0 ? open(ov->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (r == 0 && home < 0)
+		r = -errno;
+	for (const char *n = noted.data; r == 0 && n && n < noted.data + noted.len; n += strlen(n) + 1)
+		if (*n && !strchr(n, '/') && unlinkat(home, n, 0) < 0 && errno != ENOENT)
+			left = -errno;
+	if (home >= 0)
+		remove_passing(home);
+	wf_buffer_free(&noted);
+	r = r < 0 ? r : left;
+	return r == 0 ? wf_overlay_forget_noted(ov) : r;
+}
+
+int wf_overlay_discard_noted(const char *directory, struct wf_error *err)
+{
+	struct wf_overlay ov;
+	int r = begin_without(&ov, directory, true, err);
+	if (r == 0)
+		r = wf_overlay_lock_checkpoint(&ov, err);
+	if (r == 0)
+		r = wf_overlay_open_directory(&ov, err);
+	if (r == 0 && ov.dir_fd >= 0) {
+		r = wf_overlay_lock_directory(&ov, err);
+		if (r == 0 && (r = remove_noted(&ov)) < 0 && r != -ENOENT)
+			wf_fail(err, r, "%s: %s", ov.target, strerror(-r));
+		if (r == 0)
+			wf_overlay_remove_directory(&ov, true);
+	}
+	free_all(&ov);
+	return r == -ENOENT ? 0 : r;
 }

@@ -269,3 +269,5 @@ int wf_overlay_check_whole(const char *path, struct wf_error *err);
 /* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use; -EPERM it is
  * not ours; -ESTALE an append was left unfinished, and the file that is there is not (surely) the one that has it. */
 int wf_overlay_discard(const char *checkpoint, struct wf_error *err);
+/* Then, of a directory that is no checkpoint: removes the files of a commit to it that was cut short, which the overlay has a list of. */
+int wf_overlay_discard_noted(const char *directory, struct wf_error *err);

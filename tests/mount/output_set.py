@@ -297,6 +297,8 @@ def check_elsewhere(kind):
             r = run(WFCTL, *(["commit", f"--onto={other.path}"] if what == "onto" else ["discard"]), w.out.path)
             ok(r.returncode == 0 and directories.load(other) == (w.want if what == "onto" else w.set.want), f"{kind}: {what}", (r, os.listdir(other.path)))
             same(everything(w.set.path), w.source, f"{kind}: {what}: the checkpoint is as it was")
+            if what == "discard":
+                same((os.listdir(w.out.path), os.path.exists(w.out.path + ".weightfs")), ([], False), f"{kind}: {what}: and nothing is left in the output")
         finally:
             w.end()
     w = Work(kind, "opened")
