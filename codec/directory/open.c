@@ -32,6 +32,14 @@ static bool is_checkpoint_name(const char *name)
 	return false;
 }
 
+/* model-00002-of-00004.safetensors: without the others, and the index that names them, it is a part of something. */
+static bool is_part_name(const char *name)
+{
+	const char *of = strstr(name, "-of-");
+	size_t digits = of ? strspn(of + 4, "0123456789") : 0;
+	return digits > 0 && of > name && of[-1] >= '0' && of[-1] <= '9' && strtoul(of + 4, NULL, 10) > 1;
+}
+
 static char *join(const char *directory, const char *name)
 {
 	char *path;
@@ -45,23 +53,26 @@ static bool is_file(const char *directory, const char *name)
 	return path && stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* The one file that a directory is about: one of the usual names, else the only one that is called as checkpoints are. A directory with
+/* The one file that a directory is about: one of the usual names, else the only one that is called as checkpoints are, and no part. A directory with
  * another directory of its own kind of content in it is left to who knows it. *ret: for free(), NULL there is none. */
 static int find_single(const char *path, char **ret)
 {
 	char only[NAME_MAX + 1] = "";
-	unsigned int files = 0, entries = 0;
+	unsigned int files = 0, parts = 0, entries = 0;
 	*ret = NULL;
 	for (size_t i = 0; i < WF_ARRAY_SIZE(usual); i++)
 		if (is_file(path, usual[i]))
 			return (*ret = join(path, usual[i])) ? 0 : -ENOMEM;
 	DIR *d = opendir(path);
 	for (const struct dirent *e = d ? readdir(d) : NULL; e && entries++ < MAX_ENTRIES; e = readdir(d))
-		if (is_checkpoint_name(e->d_name) && is_file(path, e->d_name) && files++ == 0)
-			snprintf(only, sizeof only, "%s", e->d_name);
+		if (is_checkpoint_name(e->d_name) && is_file(path, e->d_name)) {
+			parts += is_part_name(e->d_name);
+			if (files++ == 0)
+				snprintf(only, sizeof only, "%s", e->d_name);
+		}
 	if (d)
 		closedir(d);
-	if (files != 1)
+	if (files != 1 || parts > 0)
 		return 0;
 	return (*ret = join(path, only)) ? 0 : -ENOMEM;
 }

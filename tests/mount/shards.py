@@ -220,6 +220,11 @@ def check_names():
         flatfile.make(os.path.join(d, name), content(0))
         write(os.path.join(d, "config.json"), b"{}")
         same(keys(d), list(content(0)), f"a directory with {name} is that file")
+    for name, whole_one in (("model-00001-of-00001.safetensors", True), ("model-00002-of-00003.safetensors", False), ("model-00002-of-00003.w1.safetensors", False)):
+        d = tempfile.mkdtemp(dir=TOP)
+        flatfile.make(os.path.join(d, name), content(0))
+        text = keys(d)
+        ok(text == list(content(0)) if whole_one else "not a checkpoint" in text and name in text, f"a directory with {name} is {'that file' if whole_one else 'no checkpoint'}", text)
     d = tempfile.mkdtemp(dir=TOP)
     flatfile.make(os.path.join(d, "one.safetensors"), content(0))
     flatfile.make(os.path.join(d, "two.safetensors"), content(0))
