@@ -259,6 +259,8 @@ def at_call(kind, second, failure, i):
         now = w.written()
         if now not in (old, w.want):
             wrong.append(f"call {i}: neither old nor new: {now}")
+        if now is None and run(WFCTL, "ls", w.out.path).returncode == 0:
+            wrong.append(f"call {i}: half a set is taken for a whole one: {os.listdir(w.out.path)}")
         if failure == "kill" and i:
             run("umount", "-l", w.mnt)
             m = w.mount_again()

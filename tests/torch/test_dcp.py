@@ -306,6 +306,24 @@ def check_chunks(name, ranks):
             check_ranks(w.file, state, w.dir, name)
 
 
+def check_output(name):
+    """A whole directory of its own: torch finds the edited state there, and the old one where it was."""
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
+    from kit import World
+    with World(sys.argv[1], lambda path: shutil.copytree(os.path.join(FIXTURES, name), path)) as w:
+        out, old, state = os.path.join(w.dir, "out"), flat(converted(w.file)), flat(converted(w.file))
+        r = w.mount("-o", f"output={out}")
+        way = next(way for way, t in state.items() if isinstance(t, torch.Tensor) and t.numel() > 1)
+        with open(os.path.join(w.mnt, *map(str, way)), "r+b") as f:
+            f.write(bytes(state[way].element_size()))
+        state[way].reshape(-1)[0] = 0
+        os.rename(os.path.join(w.mnt, *map(str, way)), os.path.join(w.mnt, "renamed"))
+        state[("renamed",)] = state.pop(way)
+        u = wfctl("umount", w.mnt)
+        ok(r.returncode == 0 and u.returncode == 0 and same_values(flat(converted(out)), state) and same_values(flat(converted(w.file)), old),
+           f"{name}: output=DIRECTORY has the edits, and the checkpoint has not", u.stderr.decode())
+
+
 def check_values():
     with tempfile.TemporaryDirectory() as work:
         check_arrays(work)
@@ -318,6 +336,8 @@ def check_values():
             check_commits(work)
             for name in ("dtensor-2", "dtensor-4", "fsdp-3"):
                 check_chunks(name, name == "dtensor-4")
+            for name in ("nested", "dtensor-2"):
+                check_output(name)
         else:
             tap.skip("commits of a mount, and which chunks they write", "there is no /dev/fuse")
 
