@@ -179,12 +179,13 @@ int wf_output_set_settle(struct wf_checkpoint *ck, struct wf_error *err)
 
 void wf_output_set_leave(struct wf_checkpoint *ck)
 {
+	struct wf_key_map noted = {0};
 	struct wf_error ignored;
-	if (!ck->overlay || !wf_overlay_is_dirty(ck->overlay)) {
-		int r = ck->overlay ? tidy(ck, &ignored) : 0;
-		if (r == 0 && ck->overlay)
-			wf_overlay_forget_noted(ck->overlay);
-	}
+	bool dirty = ck->overlay && wf_overlay_is_dirty(ck->overlay);
+	/* without a list the overlay may be another mount's, and so what is on its way to a name */
+	if (ck->overlay && !dirty && read_noted(ck, &noted) == 0 && noted.count > 0 && tidy(ck, &ignored) == 0)
+		wf_overlay_forget_noted(ck->overlay);
+	wf_key_map_free(&noted);
 	if (ck->made_output)
 		rmdir(ck->output_set.path); /* where nothing came of it: an empty one alone goes */
 }
