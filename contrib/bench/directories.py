@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints in several files, beside the same work on one.
 
-Usage: contrib/bench/run directories [open] [rename] [zero] [dcp] [chunks]
+Usage: contrib/bench/run directories [open] [rename] [read] [zero] [dcp] [chunks]
 WEIGHTFS_BENCH_MIB: of each shard that is renamed in (default 1024)
-WEIGHTFS_BENCH_GIB: the size of the models of zero and dcp (default 1)
+WEIGHTFS_BENCH_GIB: the size of what is read, and of the models of zero and dcp (default 1)
 WEIGHTFS_BENCH_RANKS: that the 100,000 tensors of chunks are on (default 64, of which .metadata has 1.1 GB)
 
-What zero_to_fp32 takes is told where the interpreter has deepspeed and huggingface_hub.
+What zero_to_fp32 takes is told where the interpreter has deepspeed and huggingface_hub. WEIGHTFS_BENCH_PEERS=no leaves out it and
+dcp_to_torch_save, which need several times the size in memory.
 """
 import importlib.util
 import json
@@ -17,7 +18,7 @@ import struct
 import subprocess
 import sys
 
-from common import WFCTL, alternate, daemon_rss_kib, finish, mounted, report, scratch, timed
+from common import IO, WFCTL, alternate, daemon_rss_kib, finish, mounted, report, scratch, timed
 from views import PYTHON, resident_kib, synced
 
 
@@ -77,6 +78,7 @@ def rename(top):
 
 
 RANKS = 8
+PEERS = os.environ.get("WEIGHTFS_BENCH_PEERS") != "no"
 # The vectors stand for the moments, too, which are not written again: nobody reads them here.
 ZERO = """
 import os, sys, torch
@@ -111,7 +113,7 @@ def zero(work):
     os.rename(ours, whole)
     peer = {}
     command = [PYTHON, "-c", TO_FP32, source, theirs]
-    if importlib.util.find_spec("deepspeed") and importlib.util.find_spec("huggingface_hub"):
+    if PEERS and importlib.util.find_spec("deepspeed") and importlib.util.find_spec("huggingface_hub"):
         def convert():
             shutil.rmtree(theirs, ignore_errors=True)
             return synced(command)
@@ -127,17 +129,17 @@ def zero(work):
         subprocess.run(["cmp", ours, f"{theirs}/model.safetensors"], check=True)
 
 
-# argv: directory, dimension of the shards, tensors, ranks. Written as the writer of torch does it, by one process.
+# argv: directory, dimension of the shards, tensors, ranks, shape. Written as the writer of torch does it, by one process.
 DCP = """
 import io, os, pickle, sys, torch
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties, TensorStorageMetadata
-out, dim, count, ranks = sys.argv[1], *map(int, sys.argv[2:5])
+out, dim, count, ranks, *shape = sys.argv[1], *map(int, sys.argv[2:])
 os.makedirs(out)
 files = [open(f"{out}/__{r}_0.distcp", "wb") for r in range(ranks)]
 state, storage = {}, {}
 for t in range(count):
-    whole, name, chunks = torch.rand(4096, 1024), f"layers.{t}.weight", []
+    whole, name, chunks = torch.rand(shape), f"layers.{t}.weight", []
     for r, c in enumerate(whole.chunk(ranks, dim)):
         offset, b = [0, 0], io.BytesIO()
         offset[dim] = r * c.shape[dim]
@@ -151,21 +153,49 @@ pickle.dump(Metadata(state, {k: tuple(k.split(".")) for k in state}, storage), o
 TO_TORCH = "import sys; from torch.distributed.checkpoint.format_utils import dcp_to_torch_save; dcp_to_torch_save(*sys.argv[1:])"
 
 
+def read(work):
+    """One tensor in shards of rows and of columns, and in one file: wfctl cat, which reads it, and dd from a mount that has nothing of it cached."""
+    rows = int(float(os.environ.get("WEIGHTFS_BENCH_GIB", "1")) * 16384)
+    paths = {name: f"{work}/{name}" for name in ("rows", "columns")}
+    for dimension, path in enumerate(paths.values()):
+        subprocess.run([PYTHON, "-c", DCP, path, str(dimension), "1", str(RANKS), str(rows), "16384"], check=True)
+    paths["one"] = f"{work}/one.pt"
+    subprocess.run([WFCTL, "export", paths["rows"], paths["one"]], check=True)
+
+    def key(path):
+        return "layers.0.weight" if path == paths["one"] else "layers/0/weight"
+
+    def of_mount(path):
+        with mounted(path) as mnt:
+            return float(subprocess.run([IO, "dd", f"{mnt}/{key(path)}"], check=True, stdout=subprocess.PIPE).stdout.split()[0])
+    for path in paths.values():
+        of_mount(path)  # the page cache has the files
+    t = alternate(7, **{name: lambda p=path: cpu_seconds(WFCTL, "cat", "--raw", p, key(p)) for name, path in paths.items()})
+    report(f"wfctl cat, {RANKS} shards of rows: CPU of one file / its own", t["one"] / t["rows"], floor=0.95)
+    report(f"wfctl cat, {RANKS} shards of columns: CPU of one file / its own", t["one"] / t["columns"], floor=0.5)
+    t = alternate(7, **{name: lambda p=path: of_mount(p) for name, path in paths.items()})
+    report(f"read of a mount, {RANKS} shards of rows: speed / that of one file", t["one"] / t["rows"], floor=0.9)
+    report(f"read of a mount, {RANKS} shards of columns: speed / that of one file", t["one"] / t["columns"], floor=0.5)
+    for name in t:
+        print(f"    {name}: {rows / 16384 / t[name]:.2f} GiB/s")
+
+
 def dcp(work):
     count = int(float(os.environ.get("WEIGHTFS_BENCH_GIB", "1")) * 64)
     rows, columns, ours, copy, theirs = (f"{work}/{name}" for name in ("rows", "columns", "ours.safetensors", "copy", "theirs.pt"))
     for dimension, source in enumerate((rows, columns)):
-        subprocess.run([PYTHON, "-c", DCP, source, str(dimension), str(count), str(RANKS)], check=True)
+        subprocess.run([PYTHON, "-c", DCP, source, str(dimension), str(count), str(RANKS), "4096", "1024"], check=True)
     whole = f"{work}/whole.safetensors"
     subprocess.run([WFCTL, "export", rows, whole], check=True)
     command = [PYTHON, "-c", TO_TORCH, rows, theirs]
     t = alternate(3, cp=lambda: synced(["cp", "--reflink=never", whole, copy], copy), rows=lambda: synced([WFCTL, "export", rows, ours], ours),
-                  columns=lambda: synced([WFCTL, "export", columns, ours], ours), peer=lambda: synced(command, theirs))
+                  columns=lambda: synced([WFCTL, "export", columns, ours], ours), **({"peer": lambda: synced(command, theirs)} if PEERS else {}))
     for name in ("rows", "columns"):
         report(f"export of DCP, {RANKS} ranks, {name}: time / cp --reflink=never time", t[name] / t["cp"], ceiling=1.3)
     report("export of DCP, columns: resident memory", resident_kib([WFCTL, "export", columns, ours]) / 1024, ceiling=64, unit=" MiB")
-    report("dcp_to_torch_save time / export time", t["peer"] / t["rows"], floor=1)
-    print(f"    dcp_to_torch_save: {resident_kib(command) / 1024:.0f} MiB")
+    if PEERS:
+        report("dcp_to_torch_save time / export time", t["peer"] / t["rows"], floor=1)
+        print(f"    dcp_to_torch_save: {resident_kib(command) / 1024:.0f} MiB")
 
 
 READ_METADATA = """
@@ -204,7 +234,7 @@ def chunks(work):
     report("800,000 chunks: torch's read_metadata time / open and list time", peer / min(cpu_seconds(WFCTL, "ls", few) for _ in range(3)), floor=1)
 
 
-ALL = {"open": open_and_list, "rename": rename, "zero": zero, "dcp": dcp, "chunks": chunks}
+ALL = {"open": open_and_list, "rename": rename, "read": read, "zero": zero, "dcp": dcp, "chunks": chunks}
 for name in sys.argv[1:] or ALL:
     with scratch() as where:
         ALL[name](where)
