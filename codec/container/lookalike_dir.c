@@ -38,6 +38,8 @@ static bool is_checkpoint_folder(int dir, const char *name)
 {
 	static const char *const marks[] = {".metadata",
 					    "latest",
+					    "mp_rank_00_model_states.pt",
+					    "zero_pp_rank_0_mp_rank_00_model_states.pt",
 					    "pytorch_model_fsdp_0",
 					    "model.safetensors",
 					    "model.safetensors.index.json",

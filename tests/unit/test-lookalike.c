@@ -307,6 +307,7 @@ static void test_directories(void **state)
 		{{"step-9/", "step-9/.metadata", "step-10/", "step-10/.metadata"},
 		 -EISDIR,
 		 "2 checkpoints in it: name one, as step-10"},
+		{{"global_step3/", "global_step3/mp_rank_00_model_states.pt"}, -EISDIR, "name one, as global_step3"},
 		{{"checkpoint-500/", "checkpoint-500/model.safetensors.index.json", "runs/", "trainer.bin"},
 		 -EISDIR,
 		 "1 checkpoint in it: name one, as checkpoint-500"},
