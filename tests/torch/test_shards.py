@@ -6,6 +6,7 @@ from_pretrained of a set that was edited.
 Usage: test_shards.py BUILD_DIRECTORY [--seconds N] [--from SEED]. Prints TAP; what wants transformers is skipped where it is not installed.
 """
 import argparse
+import gc
 import glob
 import json
 import os
@@ -248,8 +249,29 @@ def check_transformers():
     with open(index_of(home)) as f:
         x = json.load(f)
     ok(x["metadata"]["total_size"] == split.metadata["total_size"], "total_size is what huggingface_hub counts", x["metadata"])
+    check_view(home, config, dict(wanted))
     check_variants(config)
     check_exported(config)
+
+
+def check_view(home, config, wanted):
+    """The one file that a mount of the set shows, with an edit that is not committed."""
+    if not FUSE:
+        return skip("from_pretrained of a mounted set's one file", "there is no /dev/fuse")
+    mnt, out, name = tempfile.mkdtemp(dir=TOP), tempfile.mkdtemp(dir=TOP), "model.norm.weight"
+    config.save_pretrained(out)
+    r = run(WEIGHTFS, home, mnt)
+    try:
+        wanted[name] = torch.full_like(wanted[name], 3)
+        with open(f"{mnt}/{name}", "r+b") as f:
+            f.write(wanted[name].numpy().tobytes())
+        os.symlink(f"{mnt}/.weightfs/model.safetensors", f"{out}/model.safetensors")
+        ok(loads(out, wanted), "from_pretrained of the one file that a mounted set shows, as it is edited", r)
+        gc.collect()
+        run(WFCTL, "discard", mnt)
+    finally:
+        r = run(WFCTL, "umount", mnt)
+    ok(r.returncode == 0, "  and it is unmounted", r)
 
 
 def loads(directory, wanted, **more):
