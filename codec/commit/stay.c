@@ -19,8 +19,10 @@
 /* So many bytes may be saved and overwritten, or half of the file. */
 #define REWRITTEN_MIN_BYTES (1u << 20)
 
-/* A header that grows gets so much of itself as room for the next time. */
+/* A header that grows gets so much of itself as room for the next time, or so much of the file and at most so many bytes. */
 #define SLACK_PART 8u
+#define SLACK_OF_FILE 1024u
+#define SLACK_BYTES (64u << 10)
 
 /* A tensor of the old file whose place is free. */
 struct gap {
@@ -290,7 +292,9 @@ static bool has_holes(const struct wf_plan *p)
 static int make_room(struct wf_plan *p, uint64_t *ret)
 {
 	/* and some more, so that many commits that add a little move the data a few times: that empties the page cache */
-	uint64_t block = p->in.insert_block, more = p->head.len - p->data_start + p->head.len / SLACK_PART;
+	uint64_t slack = WF_MIN(p->rewrite.final_bytes / SLACK_OF_FILE, (uint64_t)SLACK_BYTES);
+	slack = WF_MAX(slack, (uint64_t)p->head.len / SLACK_PART);
+	uint64_t block = p->in.insert_block, need = p->head.len - p->data_start;
 	if (block == 0)
 		return no(p, "the header has to grow, and this file system cannot insert bytes in front of the data");
 	if (has_holes(p))
@@ -298,10 +302,9 @@ static int make_room(struct wf_plan *p, uint64_t *ret)
 	if (p->rewrite.final_bytes <
 	    p->data_start + (wf_source_size(wf_container_file(p->in.container)) - p->data_start))
 		return no(p, "the header has to grow while tensors at the end of the file go");
-	*ret = (more + block - 1) / block * block;
-	if (p->data_start + *ret - 8 > WF_SAFETENSORS_JSON_MAX)
-		return no(p, "the header has to grow, and there is no room for whole blocks");
-	return 0;
+	uint64_t most = (WF_SAFETENSORS_JSON_MAX + 8 - p->data_start) / block * block;
+	*ret = WF_MIN((need + slack + block - 1) / block * block, most);
+	return *ret < need ? no(p, "the header has to grow, and there is no room for whole blocks") : 0;
 }
 
 static int is_old_head(const struct wf_plan *p, bool *ret)
