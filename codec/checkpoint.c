@@ -17,6 +17,8 @@
 #include "codec/bytes/hold.h"
 #include "codec/bytes/util.h"
 
+#define MAX_TRIES 5u
+
 /* ---- opening ---- */
 
 /* Before anything opens it, which would wait for somebody at the other end. */
@@ -126,32 +128,6 @@ static int open_placement(struct wf_checkpoint *ck, const struct wf_open_options
 	return r;
 }
 
-/* Tells the log that tensors cannot be read, in one line: their names stay, their reads fail, each with its reason. */
-static void log_bad_tensors(struct wf_checkpoint *ck)
-{
-	struct wf_buffer first = WF_BUFFER_INIT;
-	char why[512] = "";
-	uint32_t bad = 0;
-	struct wf_tensor t;
-	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
-		const struct wf_node *n = wf_tree_node(ck->tree, ino);
-		struct wf_error err = {0};
-		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR ||
-		    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) == 0)
-			continue;
-		if (++bad > 1)
-			continue;
-		wf_tree_path(ck->tree, ino, &first);
-		wf_error_format(&err, why, sizeof why);
-	}
-	if (bad == 1)
-		wf_log_line(&ck->log, "%s cannot be read: %s", first.data ? first.data : "?", why);
-	else if (bad > 1)
-		wf_log_line(&ck->log, "%u tensors cannot be read (%s: %s; and so on): wfctl verify lists them", bad,
-			    first.data ? first.data : "?", why);
-	wf_buffer_free(&first);
-}
-
 /* Pickles beside the object's that cannot be read: what they hold is shown nowhere. */
 static void log_bad_companions(struct wf_checkpoint *ck)
 {
@@ -190,7 +166,18 @@ static void log_failure(struct wf_checkpoint *ck)
 		    when, why);
 }
 
-int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err)
+/* Whether somebody's commit has replaced the main file of a directory meanwhile, and maybe removed other files that it named. A writer has
+ * the lock. */
+static bool is_replaced(const struct wf_checkpoint *ck)
+{
+	struct stat now;
+	return ck->place.reader && !ck->writable && ck->opened.st_ino != 0 && stat(ck->place.main, &now) == 0 &&
+	       (now.st_ino != ck->opened.st_ino || now.st_dev != ck->opened.st_dev);
+}
+
+/* 1: the checkpoint was replaced under its reading; not where `last`. */
+static int open_state(const char *path, const struct wf_open_options *options, bool last, struct wf_checkpoint **ret,
+		      struct wf_error *err)
 {
 	struct wf_checkpoint *ck = calloc(1, sizeof *ck);
 	if (!ck)
@@ -214,6 +201,10 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 		r = wf_fail(err, -errno, "%s", strerror(errno));
 	if (r == 0)
 		r = read_base(ck, err);
+	if (!last && is_replaced(ck)) {
+		wf_close(ck);
+		return 1;
+	}
 	/* the list that an overlay has for another checkpoint is none of names here */
 	if (r == 0 && ck->writable && ck->overlay && !ck->output && !ck->onto && ck->place.reader &&
 	    (r = wf_shards_remove_unnamed(ck)) < 0)
@@ -242,9 +233,17 @@ int wf_open(const char *path, const struct wf_open_options *options, struct wf_c
 	if (note)
 		wf_log_line(&ck->log, "%s", note);
 	if (ck->log.line && wf_tree_has_doubtful(ck->tree))
-		log_bad_tensors(ck);
+		wf_log_unread(ck);
 	*ret = ck;
 	return 0;
+}
+
+int wf_open(const char *path, const struct wf_open_options *options, struct wf_checkpoint **ret, struct wf_error *err)
+{
+	int r = 1;
+	for (unsigned int tries = 1; r == 1; tries++)
+		r = open_state(path, options, tries == MAX_TRIES, ret, err);
+	return r;
 }
 
 void wf_close(struct wf_checkpoint *ck)

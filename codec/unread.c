@@ -22,3 +22,28 @@ int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 		wf_buffer_puts(ret, wf_error_format(&err, text, sizeof text));
 	return r == 0 || !err.code ? -ENODATA : wf_buffer_status(ret);
 }
+
+void wf_log_unread(struct wf_checkpoint *ck)
+{
+	struct wf_buffer first = WF_BUFFER_INIT;
+	char why[512] = "";
+	uint32_t bad = 0;
+	struct wf_tensor t;
+	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
+		const struct wf_node *n = wf_tree_node(ck->tree, ino);
+		struct wf_error err = {0};
+		if (!n || n->nlink == 0 || n->type != WF_NODE_TENSOR ||
+		    wf_tensor_decode(ck->graph, ck->storages, n->object, &t, &err) == 0)
+			continue;
+		if (++bad > 1)
+			continue;
+		wf_tree_path(ck->tree, ino, &first);
+		wf_error_format(&err, why, sizeof why);
+	}
+	if (bad == 1)
+		wf_log_line(&ck->log, "%s cannot be read: %s", first.data ? first.data : "?", why);
+	else if (bad > 1)
+		wf_log_line(&ck->log, "%u tensors cannot be read (%s: %s; and so on): wfctl verify lists them", bad,
+			    first.data ? first.data : "?", why);
+	wf_buffer_free(&first);
+}
