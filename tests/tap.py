@@ -38,13 +38,24 @@ def need_fuse():
         skip_all("/dev/fuse is missing, or not for this user")
 
 
-# Mounts of the tests beside this one are not held in its name space: wfctl umount would name this process to them.
-HIDE_FUSE = """
+# Mounts of the tests beside this one are not held in a name space of its own: wfctl umount would name this process to them. $0: those
+# below it stay.
+LET_GO = """
 mount --make-rprivate /
-awk '$3 == "fuse.weightfs" { print $2 }' /proc/self/mounts | while read -r where; do umount -l "$where" 2>/dev/null; done
-[ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse
-exec "$@"
+awk -v keep="$0/" '$3 == "fuse.weightfs" && index($2, keep) != 1 { print $2 }' /proc/self/mounts |
+	while read -r where; do umount -l "$where" 2>/dev/null; done
 """
+HIDE_FUSE = LET_GO + '[ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse\nexec "$@"'
+
+
+def let_go(keep="/nowhere"):
+    """What runs a command without the mounts of others, in a mount name space of its own."""
+    return ["sh", "-c", LET_GO + 'exec "$@"', keep]
+
+
+def name_space(keep="/nowhere"):
+    """What runs a command in a mount name space of its own, as root. keep: a directory whose mounts stay in it."""
+    return ["unshare", "-m", *let_go(keep)]
 
 
 def without_fuse():
@@ -52,7 +63,7 @@ def without_fuse():
     if os.geteuid() != 0 or "WEIGHTFS_NO_FUSE" in os.environ or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode != 0:
         return
     os.environ["WEIGHTFS_NO_FUSE"] = "1"
-    os.execvp("unshare", ["unshare", "-m", "sh", "-c", HIDE_FUSE, "sh", sys.executable, *sys.argv])
+    os.execvp("unshare", ["unshare", "-m", "sh", "-c", HIDE_FUSE, "/nowhere", sys.executable, *sys.argv])
 
 
 def done():

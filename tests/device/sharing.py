@@ -19,7 +19,7 @@ from collections import OrderedDict
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path += [os.path.join(TOP, "tests", "mount"), os.path.join(TOP, "contrib", "python")]  # behind the library: a test has the name of a module of it
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted  # noqa: E402
+from kit import World, done, let_go, need_fuse, ok, read, run, same, skip, wait_mounted  # noqa: E402
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
 import weightfs.cuda  # noqa: E402
 from weightfs.cuda import CudaError, Driver, Manifest  # noqa: E402
@@ -199,7 +199,7 @@ def a_container(w):
     with Mounted(w, "map_location=cuda:0,ro") as mnt:
         code = ("import sys, weightfs.cuda; m = weightfs.cuda.Manifest(sys.argv[1]); line = m.lines[0]; "
                 "print(m.mapping(line['cuda']).read(line['cuda']['offset'], 16).hex())")
-        r = run(*enter, sys.executable, "-c", code, mnt, env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python"),
+        r = run(*enter, *let_go(w.dir), sys.executable, "-c", code, mnt, env={**os.environ, "PYTHONPATH": os.path.join(TOP, "contrib", "python"),
                                                               "FAKE_CUDA_NO_LEAK_CHECK": "1"})
         same(r.stdout.strip(), read(f"{mnt}/w")[:16].hex(), "maps the memory, too")
         if r.returncode:

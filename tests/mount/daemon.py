@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, wait_mounted, write
+from kit import World, done, name_space, need_fuse, ok, read, run, same, skip, wait_mounted, write
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -230,7 +230,7 @@ def mount_8(w):
         return skip("mount -t fuse.weightfs", "not root")
     # mount.fuse looks for the program in the system's directories: in a name space of its own the build becomes one of them
     def inside(script):
-        return run("unshare", "-m", "sh", "-c", f"mount --bind {os.path.dirname(w.weightfs)} /usr/local/bin && cd {w.dir} && {script}")
+        return run(*name_space(), "sh", "-c", f"mount --bind {os.path.dirname(w.weightfs)} /usr/local/bin && cd {w.dir} && {script}")
 
     if run("unshare", "-m", "true").returncode != 0 or run("sh", "-c", "command -v mount.fuse3").returncode != 0:
         return skip("mount -t fuse.weightfs", "unshare -m or mount.fuse3 is missing")
@@ -297,7 +297,7 @@ def unprivileged(w):
 
     def user(script):
         """As nobody, in a name space where /dev/fuse is everybody's."""
-        return run("unshare", "-m", "sh", "-c", f"mount --bind {w.dir}/fuse /dev/fuse && "
+        return run(*name_space(), "sh", "-c", f"mount --bind {w.dir}/fuse /dev/fuse && "
                    f"exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'PATH={w.dir}/bin:$PATH; cd {w.dir}; {script}'")
 
     r = user("weightfs m.pt mnt && cat mnt/epoch && stat -c %u mnt/epoch && wfctl umount mnt && ls mnt && grep $PWD/mnt /proc/self/mounts")

@@ -15,7 +15,7 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tap  # noqa: E402
 from minicheckpoint import Storage, Tensor, save  # noqa: E402
 from parallel import memory, side_by_side  # noqa: E402, F401
-from tap import need_fuse, ok, same, skip  # noqa: E402, F401
+from tap import let_go, name_space, need_fuse, ok, same, skip  # noqa: E402, F401
 
 # a daemon in the background has no standard error: what a sanitizer finds goes to files, which done() looks at
 REPORTS = tempfile.mkdtemp(prefix="weightfs-reports-")

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, small_checkpoint, write
+from kit import World, done, name_space, need_fuse, ok, read, run, same, skip, small_checkpoint, write
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -171,7 +171,7 @@ def unwritable(w):
             os.chown(f"{d}/out/m.pt", 65534, 65534)
             os.chown(w.mnt, 65534, 65534)
             run("sh", "-c", f"cp -r {os.path.dirname(w.weightfs)} {d}/bin; mknod {d}/fuse c 10 229; chmod 666 {d}/fuse")
-            user = ("unshare", "-m", "sh", "-c", f'mount --bind {d}/fuse /dev/fuse && exec setpriv --reuid=65534 --regid=65534 '
+            user = (*name_space(), "sh", "-c", f'mount --bind {d}/fuse /dev/fuse && exec setpriv --reuid=65534 --regid=65534 '
                     '--clear-groups "$@"', "sh")
             cases.append(("a file of ours in somebody else's directory", f"{d}/out/m.pt", "out cannot be written: Permission", user, None))
             cases.append(("somebody else's file", f"{d}/d/m.pt", "it cannot be written: Permission", user, None))

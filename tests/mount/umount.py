@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-from kit import World, done, need_fuse, ok, read, run, same, skip, write
+from kit import World, done, name_space, need_fuse, ok, read, run, same, skip, write
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -63,8 +63,8 @@ def under_bind(w):
     return w.mnt, f"is mounted at {w.dir}/b", lambda: run("umount", f"{w.dir}/b")
 
 
-def name_space(w):
-    p = waiting(w, "unshare", "-m", "sh", "-c", "echo; read x")
+def another_name_space(w):
+    p = waiting(w, *name_space(w.dir), "sh", "-c", "echo; read x")
     return w.mnt, f"process {p.pid} (sh) has it at {w.mnt} in another mount name space", lambda: end(p)
 
 
@@ -100,7 +100,7 @@ def covered(w):
 
 
 # what holds the mount; whether it goes all the same; whether it needs root
-HOLDERS = ((bind, True, True), (under_bind, True, True), (name_space, True, True), (detached, True, True), (working, False, False),
+HOLDERS = ((bind, True, True), (under_bind, True, True), (another_name_space, True, True), (detached, True, True), (working, False, False),
            (opened, False, False), (mapped, False, False), (covered, False, True))
 
 

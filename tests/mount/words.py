@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 
-from kit import World, done, need_fuse, ok, run, same, skip, write
+from kit import World, done, name_space, need_fuse, ok, run, same, skip, write
 
 need_fuse()
 BUILD = sys.argv[1]
@@ -145,22 +145,22 @@ def in_the_way(w):
              "mount --bind $D/a /etc/apparmor.d", NOBODY),
             ("denied without AppArmor", ["does not let this process mount (mount failed: Permission denied)"],
              f"{everybody} && {fake} && mkdir -p $D/s2 && mount --bind $D/s2 /sys/module", NOBODY)):
-        if "overlay" in setup and run("unshare", "-m", "sh", "-c", f"D={w.dir}; {setup}").returncode != 0:
+        if "overlay" in setup and run(*name_space(), "sh", "-c", f"D={w.dir}; {setup}").returncode != 0:
             run("rm", "-rf", f"{w.dir}/fuse")
             skip(what, "an overlay cannot be mounted here")
             continue
         run("rm", "-rf", f"{w.dir}/fuse", f"{w.dir}/o")
         os.chown(w.mnt, 65534, 65534)
-        r = run("unshare", "-m", "sh", "-c", f"D={w.dir}; ({setup}) || exit 9; cd $D; exec {user} sh -c 'exec bin/weightfs $OPTIONS m.pt mnt'")
+        r = run(*name_space(), "sh", "-c", f"D={w.dir}; ({setup}) || exit 9; cd $D; exec {user} sh -c 'exec bin/weightfs $OPTIONS m.pt mnt'")
         ok(one_line(r, 1, *words) and not w.mounts(), f"one line: {what}", r)
     run("rm", "-rf", f"{w.dir}/fuse", f"{w.dir}/o")
-    r = run("unshare", "-m", "sh", "-c", f"D={w.dir}; cd $D; ({everybody}) && {NOBODY} bin/weightfs m.pt mnt && ({no_helper}) || {{ umount mnt; exit 9; }};"
+    r = run(*name_space(), "sh", "-c", f"D={w.dir}; cd $D; ({everybody}) && {NOBODY} bin/weightfs m.pt mnt && ({no_helper}) || {{ umount mnt; exit 9; }};"
             f" {NOBODY} bin/wfctl umount mnt; status=$?; umount mnt; exit $status")
     if r.returncode == 9:
         skip("unmounting without fusermount3", "an overlay cannot be mounted here")
     else:
         ok(one_line(r, 1, "not unmounted: fusermount3 is missing"), "unmounting without fusermount3", r)
-    r = run("unshare", "-m", "sh", "-c", f"mount -t tmpfs tmpfs /dev && cd {w.dir} && exec bin/wfctl ls m.pt")
+    r = run(*name_space(), "sh", "-c", f"mount -t tmpfs tmpfs /dev && cd {w.dir} && exec bin/wfctl ls m.pt")
     ok(r.returncode == 0 and r.stdout.startswith("fc.weight"), "wfctl works where /dev/fuse is missing", r)
 
 
