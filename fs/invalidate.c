@@ -3,9 +3,9 @@
  *
  * A request's own thread must not do that: the kernel may hold the page that it is to drop locked until the request is
  * answered. So changes are queued and a thread of their own tells them. A request that made some waits before it
- * answers until they are told (fs_settle): who has seen a write return then reads it under every name. That wait is
- * bounded, since two writers can hold a page each that the other one's change is about; the pages are then dropped as
- * soon as the answers let go of them. */
+ * answers until they are told (fs_settle): who has seen a write return then reads it under every name. That wait ends
+ * where a while goes by in which none is told, since two writers can hold a page each that the other one's change is
+ * about; the pages are then dropped as soon as the answers let go of them. */
 #include "invalidate.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "codec/bytes/array.h"
 #include "worker.h"
 
-#define SETTLE_NSEC 50000000
+#define SETTLE_NSEC 250000000 /* a thread that waits for a CPU takes longer than one that waits for a page */
 #define SETTLE_CLOSE_NSEC 1000000000
 
 struct change {
@@ -153,9 +153,15 @@ static void settle(struct fs_invalidator *v, const _Atomic uint64_t *done, const
 		return;
 	struct timespec until = fs_deadline(most_nsec);
 	pthread_mutex_lock(&v->worker.lock);
-	uint64_t all = *changes;
-	while (*done < all && pthread_cond_timedwait(&v->told, &v->worker.lock, &until) == 0)
-		;
+	uint64_t all = *changes, told = *done;
+	while (*done < all) {
+		if (pthread_cond_timedwait(&v->told, &v->worker.lock, &until) == 0)
+			continue;
+		if (*done == told)
+			break;
+		told = *done;
+		until = fs_deadline(most_nsec);
+	}
 	pthread_mutex_unlock(&v->worker.lock);
 }
 
