@@ -129,6 +129,14 @@ class Daemon:
         return ended
 
 
+def unmount(mnt):
+    """As whoever does not know wfctl does, and until the daemon has ended: before that its edits may still be beside the file."""
+    daemon = Daemon(json.loads(read(f"{mnt}/.weightfs/status"))["pid"])
+    run("fusermount3", "-u", mnt)
+    if not daemon.wait():
+        raise TimeoutError(f"the daemon of {mnt} goes on")
+
+
 def wait_for(condition):
     """The kernel tells of each change of the table of mounts; the condition is about that table."""
     with open("/proc/self/mounts") as table:

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 
 import flatfile
-from kit import done, floats, ok, read, run, same, skip, write
+from kit import done, floats, ok, read, run, same, skip, unmount, write
 from minicheckpoint import Tensor, save
 
 BUILD = os.path.abspath(sys.argv[1])
@@ -124,7 +124,7 @@ def check_names(kind, directory, good, bad, file):
             r = wfctl("commit", mnt)
             ok(r.returncode == 0, f"{kind}: what was moved away and back is no edit", r)
         finally:
-            run("fusermount3", "-u", mnt)
+            unmount(mnt)
     r = wfctl("rm", directory, bad, bad[:-1] + "b")
     left = json.loads(read(os.path.join(directory, index)))["weight_map"]
     ok(r.returncode == 0 and bad not in left and file not in left.values(), f"{kind}: all that a missing shard holds can be removed", r)

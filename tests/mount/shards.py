@@ -20,7 +20,7 @@ import tempfile
 import zipfile
 
 import flatfile
-from kit import done, floats, memory, ok, read, run, same, side_by_side, skip, write
+from kit import done, floats, memory, ok, read, run, same, side_by_side, skip, unmount, write
 from minicheckpoint import Storage, Tensor, save
 
 BUILD, DIE_AT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]) if sys.argv[2:] else None
@@ -331,7 +331,7 @@ def check_mount(kind):
     ok(r.returncode == 1 and "hides" in r.stderr, f"{kind}: not over its own files", r)
     r = run(WEIGHTFS, "-o", "ro", s.dir, s.dir)
     same((r.returncode, read(f"{s.dir}/step.1")), (0, s.want["step.1"][2]), f"{kind}: but to look at them")
-    run("fusermount3", "-u", s.dir)
+    unmount(s.dir)
     r = run(WEIGHTFS, s.dir, mnt)
     ok(r.returncode == 0, f"{kind}: mounts", r)
     try:
@@ -373,7 +373,7 @@ def check_mount(kind):
         r = wfctl("commit", mnt)
         ok(r.returncode == 1 and "changed by someone else" in r.stderr.decode() and set(left_over(s)) == {s.dir + ".weightfs"},
            f"{kind}: an index that somebody else changed is not replaced", (r, left_over(s)))
-        run("fusermount3", "-u", mnt)
+        unmount(mnt)
         r = wfctl("commit", "--onto", s.dir, s.dir)
         s.want = {("old" if k == "fresh" else k): v for k, v in s.want.items()}
         ok(r.returncode == 0, f"{kind}: --onto applies the edits to the new state", r)
@@ -426,7 +426,7 @@ def check_touched(kind):
         same((got[3], got[139]), (errno.ESTALE, errno.ESTALE), f"{kind}: which is ESTALE")
         ok(got[5] in (True, errno.ESTALE), f"{kind}: of a file in another's place old bytes are read, or none")
     finally:
-        run("fusermount3", "-u", mnt)
+        unmount(mnt)
         run("umount", "-l", mnt)
 
 
@@ -475,7 +475,7 @@ def check_missing(kind):
                         errors[k] = e.errno
                 same(errors, {k: errno.EIO if ".1" in k else True for k in s.want}, f"{kind}: a shard is missing: reads after {new}")
         finally:
-            run("fusermount3", "-u", mnt)
+            unmount(mnt)
             run("umount", "-l", mnt)
     before = read(s.index)
     write(data, b"abcd")
@@ -561,7 +561,7 @@ def check_moves(kind):
         ok(not any("foreign" in f for f in now.values()) and shards, f"{kind}: what cp -a sets of another checkpoint's shards is ignored", now)
     finally:
         for m in (mnt, other):
-            run("fusermount3", "-u", m)
+            unmount(m)
             run("umount", "-l", m)
     s.want["copied"], s.want["step.0"] = foreign.want["layer.1.bias"], foreign.want["step.1"]
     whole(s, f"{kind}: and the set is whole")
@@ -650,7 +650,7 @@ def check_read_only():
             r = run(WEIGHTFS, path, mnt)
             ok(r.returncode == 0 and r.stderr.count("\n") == 1 and f"read-only: {parent} cannot be written" in r.stderr and
                not os.access(mnt, os.W_OK), f"nothing can be made beside it, {what} is named: mounted read-only, and why", r)
-            run("fusermount3", "-u", mnt)
+            unmount(mnt)
             r = run(WEIGHTFS, "-o", "rw", path, mnt)
             ok(r.returncode == 1 and f"{parent} cannot be written" in r.stderr, f"and -o rw is refused: {what}", r)
         for what, path, key in (("another index, whose edits stand beside itself", variant, "step.2"),
