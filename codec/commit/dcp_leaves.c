@@ -47,16 +47,6 @@ static wf_ref mapping_of(const struct wf_graph *g, wf_ref r)
 	return wf_call_is(g, r, "collections", "OrderedDict") ? wf_call_dict(g, r) : WF_NIL;
 }
 
-static bool is_empty(const struct wf_graph *g, wf_ref dict)
-{
-	uint32_t n = 0;
-	const struct wf_item *items = wf_items(g, dict, &n);
-	for (uint32_t i = 0; i < n; i++)
-		if (items[i].key != WF_NIL)
-			return false;
-	return true;
-}
-
 /* Whether a list has a tensor or a mapping in it, or a list that has, to a depth that real ones stay below. */
 static bool is_walked(const struct wf_graph *g, wf_ref list, unsigned int depth)
 {
@@ -243,7 +233,7 @@ static int take(struct dcp_walk *w, wf_ref key, wf_ref object)
 		return wf_fail(w->p->err, -E2BIG, "more than %u places", MAX_PLACES);
 	if (wf_dcp_is_value(w->p->in.container, object) || !wf_dcp_writer_is_nested(w->p->writer))
 		return add_leaf(w, object);
-	if (dict != WF_NIL && !is_empty(g, dict)) {
+	if (dict != WF_NIL && !wf_dcp_is_empty_mapping(g, dict)) {
 		int r = check_keys(w, dict, key);
 		return r < 0 ? r : go_in(w, dict);
 	}

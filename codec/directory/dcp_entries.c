@@ -25,7 +25,7 @@ uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object)
 /* In place of a sum; sums are odd. */
 #define EMPTY_MAPPING 2u
 
-static bool is_empty_mapping(const struct wf_graph *g, wf_ref value)
+bool wf_dcp_is_empty_mapping(const struct wf_graph *g, wf_ref value)
 {
 	uint32_t n = 0;
 	const struct wf_item *items = wf_items(g, value, &n);
@@ -62,7 +62,7 @@ uint64_t wf_dcp_value_sum(const struct wf_graph *g, wf_ref value)
 {
 	struct wf_buffer pickle = WF_BUFFER_INIT;
 	uint64_t sum = 0;
-	if (is_empty_mapping(g, value))
+	if (wf_dcp_is_empty_mapping(g, value))
 		return EMPTY_MAPPING;
 	int r = wf_pickle_write_buffer(g, value, NULL, NULL, &pickle, NULL);
 	if (r == 0)
@@ -91,7 +91,6 @@ int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const str
 	return 0;
 }
 
-/* As the reader has it: directory/dcp_tree.c. */
 bool wf_dcp_is_number(const char *text, size_t len)
 {
 	if (len == 0 || len > 18 || (len > 1 && text[0] == '0'))

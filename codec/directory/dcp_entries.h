@@ -19,6 +19,8 @@ uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object);
 bool wf_dcp_is_value(const struct wf_container *c, wf_ref object);
 const char *wf_dcp_entry_name(const struct wf_container *c, uint32_t entry, uint32_t *ret_len);
 bool wf_dcp_entry_is_tensor(const struct wf_container *c, uint32_t entry);
+/* Whether an object is a dict without items. A pure function of the graph. */
+bool wf_dcp_is_empty_mapping(const struct wf_graph *g, wf_ref value);
 /* The sum of a value; 0: it cannot be written. Equal objects have equal sums. */
 uint64_t wf_dcp_value_sum(const struct wf_graph *g, wf_ref value);
 uint64_t wf_dcp_entry_sum(const struct wf_container *c, uint32_t entry);
