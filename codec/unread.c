@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Why the bytes of an entry cannot be read, for whoever asks after a read has failed. */
+/* Why bytes of entries cannot be read: of one, for whoever asks after a read has failed; and of all, in the log at the opening. */
 #include <errno.h>
 
 #include "codec/checkpoint.h"
