@@ -55,7 +55,7 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 	bool never_written = !f->refused && is_unjudged(ck, ino);
 	if ((f->touched || never_written) && !failed)
 		r = wf_edit_judge(ck, ino);
-	if (r == -EINVAL || r == -EFBIG || r == -EPERM)
+	if (wf_edit_is_refusal(r))
 		note_refused(ck, ino);
 	if (failed)
 		wf_edit_restore(ck, ino);
@@ -183,7 +183,7 @@ int wf_edit_judge_all(struct wf_checkpoint *ck)
 		if (!f || !f->touched || f->writers > 0 || wf_tree_node(ck->tree, ino)->nlink == 0)
 			continue;
 		int r = wf_edit_end_writing(ck, ino);
-		if (r < 0 && r != -EINVAL && r != -EPERM && r != -EROFS && r != -EFBIG)
+		if (r < 0 && !wf_edit_is_refusal(r))
 			return r;
 	}
 	return 0;

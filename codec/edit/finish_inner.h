@@ -6,7 +6,16 @@
  */
 #pragma once
 
+#include <errno.h>
+
 #include "codec/edit/inner.h"
+
+/* Whether an error of judging says that the content does not fit. Any other one says that judging it failed: no room, no memory. After
+ * either the entry is what it was. */
+static inline bool wf_edit_is_refusal(int r)
+{
+	return r == -EINVAL || r == -EPERM || r == -EFBIG || r == -EOPNOTSUPP || r == -EROFS;
+}
 
 /* An opening for writing. */
 struct wf_opening {

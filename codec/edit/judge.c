@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
@@ -315,11 +316,6 @@ static int judge_new(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wante
 
 /* ---- the whole ---- */
 
-static bool refused(int r)
-{
-	return r == -EINVAL || r == -EROFS || r == -EPERM || r == -EFBIG;
-}
-
 static int judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -331,15 +327,15 @@ static int judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted
 	r = w->kind == WANT_VALUE    ? judge_value(ck, ino, w)
 	    : w->kind == WANT_TENSOR ? judge_tensor(ck, ino, w)
 				     : judge_new(ck, ino, w);
-	if (!refused(r)) {
-		f->judged |= r == 0;
-		f->stand_in &= r < 0;
-		f->refused &= r < 0;
-		f->declared_fits |= r == 0 && w->declared && f->declared;
-		return r;
+	if (r == 0) {
+		f->judged = true;
+		f->stand_in = f->refused = false;
+		f->declared_fits |= w->declared && f->declared;
+		return 0;
 	}
+	bool refused = wf_edit_is_refusal(r);
 	struct wf_wanted plain = {.kind = WANT_NEW, .free_dim = -1, .location = w->location};
-	if (f->is_new && w->kind != WANT_NEW && !(w->insists && !w->declared)) {
+	if (refused && f->is_new && w->kind != WANT_NEW && !(w->insists && !w->declared)) {
 		/* attributes that do not fit yet wait, and whoever closes the file hears of it */
 		int made = judge_new(ck, ino, &plain);
 		f->judged |= made == 0;
@@ -347,7 +343,7 @@ static int judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted
 	}
 	int back = wf_edit_restore(ck, ino);
 	f->refused = true;
-	return back < 0 ? back : empty ? 0 : r == -EFBIG || r == -EPERM ? r : -EINVAL;
+	return back < 0 ? back : refused && empty ? 0 : r == -EROFS ? -EINVAL : r;
 }
 
 int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from kit import World, done, need_fuse, ok, read, run, same, skip, write
-from minicheckpoint import Tensor, save
+from minicheckpoint import Storage, Tensor, save
 
 BUILD = sys.argv[1]
 MIB = 1 << 20
@@ -82,6 +82,28 @@ def failed_copy():
             ok(r.returncode == 0, "then there is room for a commit", r)
             same(read(f"{w.mnt}/epoch"), b"5\n", "of what was edited before")
             w.umount()
+
+
+def judged_without_room():
+    """Content that others see through a view is written over when it is closed: what fails then leaves the old one, at once."""
+    with Disk(4 * 1024) as w:
+        shared = Storage("uint8", bytes(range(256)) * 4096)
+        save(w.file, {"half": Tensor("uint8", (MIB // 2,), b"", shared), "all": Tensor("uint8", (MIB,), b"", shared)})
+        w.mount()
+        new = b"x" * (MIB // 2)
+        w.fill()
+        with open(f"{w.disk}/filler", "r+b") as f:
+            f.truncate(f.seek(0, os.SEEK_END) - 3 * MIB // 4)
+        fd = os.open(f"{w.mnt}/half", os.O_WRONLY | os.O_TRUNC)
+        os.write(fd, new)
+        same(error_of(lambda: os.close(os.dup(fd))), errno.ENOSPC, "a close that has no room for what it writes")
+        same([read(f"{w.mnt}/{k}") == shared.data[:n] for k, n in (("half", MIB // 2), ("all", MIB))], [True] * 2, "and the old bytes are there by then")
+        os.close(fd)
+        same([read(f"{w.mnt}/{k}") == shared.data[:n] for k, n in (("half", MIB // 2), ("all", MIB))], [True] * 2, "and stay")
+        w.grow()
+        same(error_of(lambda: write(f"{w.mnt}/half", new)), 0, "with room it is written")
+        same([read(f"{w.mnt}/{k}") for k in ("half", "all")] == [new, new + shared.data[MIB // 2:]], True, "and both show it")
+        w.umount()
 
 
 def removals():
@@ -216,6 +238,7 @@ def size_limit():
 need_fuse()
 if os.geteuid() == 0:
     failed_copy()
+    judged_without_room()
     removals()
     remembered()
     to_output()

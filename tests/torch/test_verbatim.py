@@ -6,6 +6,7 @@ and whatever would change it is refused when it is tried, with the reason in the
 Usage: test_verbatim.py BUILD_DIRECTORY. Prints TAP; skips itself where /dev/fuse is missing.
 """
 import copyreg
+import errno
 import os
 import pickle
 import pickletools
@@ -146,6 +147,17 @@ ARRAY_WRITTEN = [("printf aaaa | dd of=mnt/a conv=notrunc status=none", "a", lam
                  ("cp mnt/.weightfs/npy/a.npy a.npy && cp a.npy mnt/.weightfs/npy/a.npy", "a", lambda a: a)]
 ARRAY_REFUSED = ["truncate -s 8 mnt/a", "cp zeroes mnt/a", "truncate -s +4 mnt/a", "fallocate -l 32 mnt/a", "setfattr -n user.torch.shape -v '[2, 3]' mnt/a"]
 
+ARRAY_SIZES = [("a size that is less", 0, lambda fd: os.ftruncate(fd, 8)), ("more bytes", os.O_APPEND, lambda fd: os.write(fd, bytes(4))),
+               ("other content", os.O_TRUNC, lambda fd: os.write(fd, bytes(16)))]
+
+
+def error_of(call):
+    try:
+        call()
+    except OSError as e:
+        return e.errno
+    return 0
+
 
 def arrays(w, protocol):
     """Bytes of an array are a part of the pickle, and are written over in it; whatever would make it another array is refused. The rest is in
@@ -163,6 +175,12 @@ def arrays(w, protocol):
         r = run("sh", "-c", command, cwd=w.dir)
         ok(r.returncode != 0, f"  {command[:50]} is refused", r)
         same({k: read(f"{w.mnt}/{k}") for k in are}, are, "    and the arrays stay")
+    for what, flags, change in ARRAY_SIZES:
+        fd = os.open(f"{w.mnt}/a", os.O_WRONLY | flags)
+        change(fd)
+        # the last close comes when everybody has looked: it decides nothing any more
+        same((error_of(lambda: os.close(os.dup(fd))), {k: read(f"{w.mnt}/{k}") for k in are}), (errno.EOPNOTSUPP, are), f"  {what} is refused when it is closed")
+        os.close(fd)
     r = run(w.wfctl, "umount", w.mnt)
     loaded = pickle.loads(read(w.file))
     same((r.returncode, r.stderr, {k: loaded[k].tobytes() for k in are}, loaded["x"]), (0, "", are, OrderedDict()), "  committed, and nothing else")
