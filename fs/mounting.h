@@ -2,6 +2,8 @@
 /* Mounting, and in one line why it did not work. libfuse and fusermount3 print what failed; what a user can do about it depends on
  * the device, on who may mount and on where, which is looked at here.
  *
+ * Calling sequence: fs_check_mountpoint; fs_detach_dead_mount; fs_mount; fs_answer_first; then libfuse's loop.
+ *
  * Threads: none but the caller's may write to standard error meanwhile. */
 #pragma once
 
@@ -13,3 +15,6 @@ int fs_check_mountpoint(const char *mountpoint);
 void fs_detach_dead_mount(const char *mountpoint);
 /* fuse_session_mount. Returns 0, or 1 after saying why. */
 int fs_mount(struct fuse_session *session, const char *mountpoint);
+/* Answers the kernel's first message, in which both sides agree on what they can do, and after it lets the kernel read ahead further than it does
+ * by itself, where this process may. What goes wrong shows in the loop, which gets it again. */
+void fs_answer_first(struct fuse_session *session, const char *mountpoint);

@@ -30,7 +30,6 @@
 #include "was_link.h"
 #include "write_behind.h"
 
-#define READ_AHEAD_KIB 1024
 #define THREADS_MAX 64
 #define THREADS_IDLE 8 /* that wait for the next burst */
 
@@ -205,24 +204,6 @@ static int add_mount_options(struct fs *fs)
 
 /* ---- ready ---- */
 
-/* The kernel reads ahead 128 KiB at a time unless root says more: a scan through a mapping then runs at twice the
- * speed. */
-static void raise_read_ahead(const char *mountpoint)
-{
-	char path[128];
-	struct statx st;
-	/* only the device is wanted, and without asking the daemon: that may be this process, which does not serve yet
-	 */
-	if (geteuid() != 0 || statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &st) < 0)
-		return;
-	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", st.stx_dev_major, st.stx_dev_minor);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		dprintf(fd, "%d\n", READ_AHEAD_KIB);
-		close(fd);
-	}
-}
-
 /* The child says lines for people (an append that was cut back, a tensor that cannot be read) and, last of all, a zero
  * byte when it serves. The parent then asks the mount a question itself: when that is answered, the mount is ready for
  * everybody. */
@@ -243,10 +224,8 @@ static int wait_for_child(int pipe, pid_t child, const char *mountpoint)
 		said |= n > 0;
 		fwrite(line, 1, n, stderr);
 	}
-	if (ready) {
-		raise_read_ahead(mountpoint);
+	if (ready)
 		return stat(mountpoint, &st) == 0 || errno == EACCES ? 0 : fail(mountpoint, strerror(errno));
-	}
 	int status = 0;
 	waitpid(child, &status, 0);
 	if (!said)
@@ -265,6 +244,7 @@ static int serve(struct fs *fs, struct start *start)
 	if (r == 0 && fs->writable)
 		r = fs_waiting_start(fs);
 	if (r == 0) {
+		fs_answer_first(fs->session, fs->options.mountpoint);
 		if (start->pipe >= 0) {
 			char ok = '\0';
 			if (write(start->pipe, &ok, 1) != 1)
@@ -329,8 +309,6 @@ static int mount_and_serve(struct fs *fs, struct start *start)
 	if (fs_mount(fs->session, fs->options.mountpoint) == 0) {
 		if (fs->why_read_only)
 			fs_log(fs, LOG_WARNING, "%s: mounted read-only: %s", fs->options.checkpoint, fs->why_read_only);
-		if (start->pipe < 0)
-			raise_read_ahead(fs->options.mountpoint);
 		int r = serve(fs, start);
 		fs_signals_stop(fs);
 		fuse_session_unmount(fs->session);

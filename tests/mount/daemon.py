@@ -148,6 +148,30 @@ def foreground(w):
     ok(r.returncode == 1 and r.stderr.count(b"\n") == 1, "-f fails in one line", r)
 
 
+def read_ahead(w):
+    """The kernel takes what it may read ahead from the answer to its first message: more is asked for after that, at every start."""
+    setting = "/sys/class/bdi/{}:{}/read_ahead_kb"
+    if not ROOT or not os.access("/sys/class/bdi", os.W_OK):
+        return skip("what the kernel reads ahead", "only root sets it, where /sys can be written to")
+
+    def of_mount():
+        w.status()  # it serves
+        device = os.stat(w.mnt).st_dev
+        return int(read(setting.format(os.major(device), os.minor(device))))
+    for option in ((), ("-s",), ("-o", "ro")):
+        seen = set()
+        for _ in range(8):
+            w.mount(*option)
+            seen.add(of_mount())
+            w.umount()
+        same(seen, {1024}, f"KiB that the kernel reads ahead, weightfs {' '.join(option)}")
+    child = subprocess.Popen([w.weightfs, "-f", w.file, w.mnt])
+    wait_mounted(w)
+    same(of_mount(), 1024, "KiB that the kernel reads ahead, weightfs -f")
+    w.umount()
+    same(child.wait(60), 0, "... which ends well")
+
+
 def signals(w):
     for sig in (signal.SIGTERM, signal.SIGINT):
         w.mount()
@@ -311,7 +335,7 @@ def unprivileged(w):
     ok(r.returncode == 0 and r.stdout == "3\n", "-o auto_unmount, which keeps a second process waiting", r)
 
 
-for case in (start_and_stop, failures, no_descriptors, odd_paths, options, foreground, signals, killed, mounted_twice, mount_8, mount_helper,
+for case in (start_and_stop, failures, no_descriptors, odd_paths, options, foreground, read_ahead, signals, killed, mounted_twice, mount_8, mount_helper,
              wfctl_umount, unprivileged):
     with World(BUILD) as world:
         print(f"# {case.__name__}")
