@@ -232,7 +232,7 @@ static int open_state(const char *path, const struct wf_open_options *options, b
 	const char *note = wf_container_note(ck->container, &fault);
 	if (note)
 		wf_log_line(&ck->log, "%s", note);
-	if (ck->log.line && wf_tree_has_doubtful(ck->tree))
+	if (!options->tells_unread)
 		wf_log_unread(ck);
 	*ret = ck;
 	return 0;

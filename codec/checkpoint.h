@@ -111,7 +111,8 @@ ssize_t wf_read(struct wf_checkpoint *ck, uint32_t ino, uint64_t offset, void *b
 /* Appends why the bytes of a tensor cannot be read: a file that is missing, or was changed by someone else, a storage of another size.
  * -ENODATA: nothing is known against it. */
 int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret);
-/* wf_open's: tells the log that tensors cannot be read, in one line: their names stay, their reads fail, each with its reason. */
+/* Tells the log which tensors cannot be read now, in one line: their names stay, their reads fail, each with its reason. wf_open does it, unless
+ * tells_unread was asked for; then whoever opened it may, while no other thread uses ck. */
 void wf_log_unread(struct wf_checkpoint *ck);
 /* As wf_read, but for that copy: bytes that stand in the checkpoint's file are given to take() as memory which it may hand to the kernel, and must not
  * look at (bytes/source.h: wf_source_lend). The checkpoint is locked meanwhile: take() calls nothing of this library. false: take() was not called, and

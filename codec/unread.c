@@ -29,6 +29,8 @@ void wf_log_unread(struct wf_checkpoint *ck)
 	char why[512] = "";
 	uint32_t bad = 0;
 	struct wf_tensor t;
+	if (!ck->log.line || !wf_tree_has_doubtful(ck->tree))
+		return;
 	for (wf_ino ino = 1; ino <= wf_tree_node_count(ck->tree); ino++) {
 		const struct wf_node *n = wf_tree_node(ck->tree, ino);
 		struct wf_error err = {0};

@@ -46,6 +46,8 @@ struct wf_open_options {
 	 * there are no devices. */
 	int (*open_device)(void *ctx, const char *name, struct device **ret, const char **ret_why);
 	void *device_ctx;
+	/* Whoever opens it tells of tensors that cannot be read himself, with wf_log_unread, or in the words of what failed for them. */
+	bool tells_unread;
 	/* Told one line for the log (a tensor that cannot be read, an extent that was cut off); may be NULL. */
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;

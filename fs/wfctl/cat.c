@@ -192,8 +192,11 @@ static int show_open(struct tensor_reading *r, const char *key, const char *slic
 	bool tensor = r->s->calls->get(r->s, key, "user.torch.dtype", &dtype) == 0 &&
 		      strcmp(dtype.data, "object") != 0 && r->s->calls->get(r->s, key, "user.torch.shape", &shape) == 0;
 	int result = WFCTL_OK, failed = 0;
+	char first;
 	if (tensor && !(form == FORM_RAW && !slice))
 		result = show_tensor(r, key, dtype.data, shape.data, bytes, slice, form);
+	else if ((slice || form == FORM_NPY) && (failed = (int)r->s->calls->read(r->file, 0, &first, 1)) < 0)
+		; /* a tensor that cannot be read has no dtype */
 	else if (slice || form == FORM_NPY)
 		result = wfctl_fail(r->s->path, "%s: not a tensor", key);
 	else

@@ -170,12 +170,26 @@ static int c_readlink(struct wfctl_store *s, const char *path, struct wf_buffer 
 	return r < 0 ? r : wf_readlink(s->ck, st.ino, ret);
 }
 
+/* What a call on an entry came to: where its bytes cannot be read, and nobody has said why, the reason is looked for. */
+static int explained(struct wfctl_store *s, uint32_t ino, int code)
+{
+	struct wf_buffer why = WF_BUFFER_INIT;
+	bool known = s->reason[0] && s->reason_code == code;
+	bool refused = code == -ENODATA || code == -EINVAL || code == -EPERM; /* by a rule, whatever its bytes are */
+	if (code < 0 && !refused && !known && wf_why_unread(s->ck, ino, &why) == 0) {
+		snprintf(s->reason, sizeof s->reason, "%s", why.data);
+		s->reason_code = code;
+	}
+	wf_buffer_free(&why);
+	return code;
+}
+
 static int c_get(struct wfctl_store *s, const char *path, const char *name, struct wf_buffer *ret)
 {
 	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
-	return r < 0 ? r : wf_getxattr(s->ck, st.ino, name, ret);
+	return r < 0 ? r : explained(s, st.ino, wf_getxattr(s->ck, st.ino, name, ret));
 }
 
 static int ask_key(struct wfctl_store *s, const char *path,
@@ -224,11 +238,13 @@ static int c_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 	if (r == 0 && st.type != WF_FILE)
 		r = st.type == WF_DIRECTORY ? -EISDIR : -ELOOP;
 	if (r == 0)
-		r = wf_open_file(s->ck, st.ino, flags & WFCTL_WRITE ? WF_WRITES : WF_READS, &f->opening);
+		r = explained(s, st.ino,
+			      wf_open_file(s->ck, st.ino, flags & WFCTL_WRITE ? WF_WRITES : WF_READS, &f->opening));
 	f->store = s;
 	f->ino = st.ino;
 	f->fd = -1;
-	if (r == 0 && (flags & WFCTL_EMPTY) && (r = wf_truncate(s->ck, f->ino, f->opening, 0)) < 0)
+	if (r == 0 && (flags & WFCTL_EMPTY) &&
+	    (r = explained(s, f->ino, wf_truncate(s->ck, f->ino, f->opening, 0))) < 0)
 		wf_release(s->ck, f->ino, f->opening);
 	if (r < 0)
 		free(f);
@@ -237,28 +253,16 @@ static int c_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 	return r;
 }
 
-static void explain_read(struct wfctl_store *s, uint32_t ino, int code)
-{
-	struct wf_buffer why = WF_BUFFER_INIT;
-	if (wf_why_unread(s->ck, ino, &why) == 0) {
-		snprintf(s->reason, sizeof s->reason, "%s", why.data);
-		s->reason_code = code;
-	}
-	wf_buffer_free(&why);
-}
-
 static ssize_t c_read(struct wfctl_file *f, uint64_t offset, void *buf, size_t len)
 {
 	ssize_t n = wf_read(f->store->ck, f->ino, offset, buf, len);
-	if (n < 0)
-		explain_read(f->store, f->ino, (int)n);
-	return n;
+	return n < 0 ? explained(f->store, f->ino, (int)n) : n;
 }
 
 static int c_write(struct wfctl_file *f, uint64_t offset, const void *buf, size_t len)
 {
 	ssize_t n = wf_write(f->store->ck, f->ino, f->opening, offset, buf, len);
-	return n < 0 ? (int)n : 0;
+	return n < 0 ? explained(f->store, f->ino, (int)n) : 0;
 }
 
 static int c_take(struct wfctl_file *f, struct wfctl_file *from)
@@ -269,7 +273,7 @@ static int c_take(struct wfctl_file *f, struct wfctl_file *from)
 
 static int c_close(struct wfctl_file *f)
 {
-	int r = f->opening ? wf_flush(f->store->ck, f->ino, f->opening) : 0;
+	int r = f->opening ? explained(f->store, f->ino, wf_flush(f->store->ck, f->ino, f->opening)) : 0;
 	wf_release(f->store->ck, f->ino, f->opening);
 	free(f);
 	return r;
@@ -282,7 +286,7 @@ static int c_set(struct wfctl_store *s, const char *path, const char *name, cons
 	struct store_place p;
 	struct wf_stat st;
 	int r = find(s, path, true, &p, &st);
-	return r < 0 ? r : wf_setxattr(s->ck, st.ino, name, value, strlen(value), 0);
+	return r < 0 ? r : explained(s, st.ino, wf_setxattr(s->ck, st.ino, name, value, strlen(value), 0));
 }
 
 static int c_mkdir(struct wfctl_store *s, const char *path)
@@ -331,7 +335,7 @@ static int c_link(struct wfctl_store *s, const char *from, const char *to)
 	if (r == 0)
 		r = find_place(s, to, &p);
 	uint32_t ino = r == 0 ? st.ino : 0;
-	return r < 0 ? r : wf_link(s->ck, ino, p.dir, p.name, &st);
+	return r < 0 ? r : explained(s, ino, wf_link(s->ck, ino, p.dir, p.name, &st));
 }
 
 static int c_symlink(struct wfctl_store *s, const char *target, const char *path)
@@ -408,6 +412,7 @@ struct wfctl_store *wfctl_open_checkpoint(const char *path, const struct wfctl_o
 	struct wf_open_options options = {.writable = how->edit,
 					  .at_once = how->edit,
 					  .commit_mode = how->commit_mode,
+					  .tells_unread = true,
 					  .log = wfctl_note,
 					  .refused = note_reason,
 					  .refused_ctx = s};

@@ -8,7 +8,8 @@
 struct wf_checkpoint *wfctl_open(const char *path, bool plain)
 {
 	/* who looks at the checkpoint alone is told everything by wf_verify */
-	struct wf_open_options options = {.ignore_overlay = plain, .log = plain ? NULL : wfctl_note};
+	struct wf_open_options options = {
+		.ignore_overlay = plain, .tells_unread = true, .log = plain ? NULL : wfctl_note};
 	struct wf_checkpoint *ck;
 	struct wf_error err = {0};
 	int r = wf_open(path, &options, &ck, &err);

@@ -6,5 +6,5 @@
 
 struct wf_checkpoint;
 
-/* plain: its pending edits left out. NULL after saying why. */
+/* plain: its pending edits left out. Nothing is said of tensors that cannot be read. NULL after saying why. */
 struct wf_checkpoint *wfctl_open(const char *path, bool plain);

@@ -53,6 +53,7 @@ int wfctl_status(const struct wfctl_call *call)
 		if (!ck)
 			return WFCTL_FAILED;
 		r = wf_status(ck, &status);
+		wf_log_unread(ck);
 		wf_close(ck);
 	}
 	if (r == 0)

@@ -175,6 +175,14 @@ static int commit(const struct wfctl_store *store)
 	return r < 0 ? wfctl_fail_error(store->path, r, &err) : WFCTL_OK;
 }
 
+/* A verb that failed has told why, in one line; after one that worked it is worth knowing that not all of it can be read. */
+static void close_store(struct wfctl_store *store, int status)
+{
+	if (store && store->ck && status == WFCTL_OK)
+		wf_log_unread(store->ck);
+	wfctl_store_free(store);
+}
+
 int wfctl_session_end(struct wfctl_session *s, int status)
 {
 	bool edits = status == WFCTL_OK && s->edited.store && s->edited.store->ck;
@@ -183,9 +191,9 @@ int wfctl_session_end(struct wfctl_session *s, int status)
 		status = wfctl_fail("standard output", "%s", strerror(errno));
 	else if (edits)
 		status = commit(s->edited.store);
-	wfctl_store_free(s->edited.store);
+	close_store(s->edited.store, status);
 	for (size_t i = 0; i < s->count; i++)
-		wfctl_store_free(s->opened[i].store);
+		close_store(s->opened[i].store, status);
 	free(s->opened);
 	free(s);
 	return status;
