@@ -220,15 +220,14 @@ static int adopt_storages(struct wf_dcp_plan *p, const struct wf_container *writ
 
 static int find_records(struct wf_dcp_plan *p, const struct wf_container *written, uint32_t *records)
 {
-	struct wf_tensor t;
+	uint32_t storage;
 	int r = 0;
 	for (uint32_t i = 0; i < p->count && r == 0; i++) {
 		struct dcp_leaf *leaf = &p->leaves[i];
 		if (!leaf->tensor)
 			r = adopt_storages(p, written, i, records);
-		else if (wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, NULL) == 0 &&
-			 t.storage != WF_NO_STORAGE)
-			records[t.storage] = i;
+		else if ((storage = dcp_storage_of(p, leaf->object)) != WF_NO_STORAGE)
+			records[storage] = i;
 	}
 	return r;
 }
@@ -237,10 +236,9 @@ static int find_records(struct wf_dcp_plan *p, const struct wf_container *writte
 static void note_record(struct wf_dcp_plan *p, uint32_t i, const uint32_t *records)
 {
 	struct dcp_leaf *leaf = &p->leaves[i];
-	struct wf_tensor t;
-	if (leaf->tensor && wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, NULL) == 0 &&
-	    t.storage != WF_NO_STORAGE && records[t.storage] != i)
-		leaf->sum = (uint64_t)records[t.storage] + 1;
+	uint32_t storage = leaf->tensor ? dcp_storage_of(p, leaf->object) : WF_NO_STORAGE;
+	if (storage != WF_NO_STORAGE && records[storage] != i)
+		leaf->sum = (uint64_t)records[storage] + 1;
 }
 
 int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err)

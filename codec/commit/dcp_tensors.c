@@ -14,6 +14,13 @@ bool dcp_is_clean(const struct wf_dcp_plan *p, uint32_t storage)
 	return s && s->record != WF_NO_RECORD && !s->resized && wf_extents_bytes(s->dirty) == 0;
 }
 
+uint32_t dcp_storage_of(const struct wf_dcp_plan *p, wf_ref object)
+{
+	struct wf_tensor t = {.storage = WF_NO_STORAGE};
+	wf_tensor_decode(p->in.graph, p->in.storages, object, &t, NULL);
+	return t.storage;
+}
+
 int dcp_add_storage(struct wf_dcp_plan *p, uint32_t storage)
 {
 	if (wf_array_reserve(&p->storages, &p->storage_room, (uint64_t)p->storage_count + 1, sizeof *p->storages,
@@ -43,6 +50,7 @@ static bool is_of_entry(const struct wf_dcp_plan *p, const struct wf_tensor *t, 
  * it, also where its file is missing. */
 static bool keep_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struct wf_tensor *t)
 {
+	uint32_t storage = t ? t->storage : dcp_storage_of(p, leaf->object);
 	const struct wf_container *c = p->in.container;
 	uint32_t entry = wf_dcp_entry_of(c, leaf->object);
 	if (entry == UINT32_MAX || wf_dcp_entry_is_tensor(c, entry) || (t && !dcp_is_clean(p, t->storage)))
@@ -50,11 +58,11 @@ static bool keep_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struc
 	leaf->sum = wf_dcp_value_sum(p->in.graph, leaf->object);
 	if (leaf->sum == 0 || wf_dcp_entry_sum(c, entry) != leaf->sum)
 		return false;
-	if (t) {
-		p->live[t->storage] = true;
+	if (storage != WF_NO_STORAGE) {
+		p->live[storage] = true;
 		leaf->storages = p->storage_count;
 		leaf->storage_count = 1;
-		if (dcp_add_storage(p, t->storage) < 0)
+		if (dcp_add_storage(p, storage) < 0)
 			return false; /* it is written anew, or that fails, too */
 	}
 	leaf->entry = entry;
@@ -79,7 +87,7 @@ static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_t
 		    (r < 0 ||
 		     (is_of_entry(p, &t, entry) && wf_dcp_writer_has(p->writer, old, len, t.dtype, t.shape, t.ndim)));
 	leaf->tensor = true;
-	if (r == 0)
+	if (t.storage != WF_NO_STORAGE)
 		p->live[t.storage] = true;
 	if (same) {
 		leaf->entry = entry;

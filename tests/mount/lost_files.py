@@ -161,7 +161,39 @@ def check_no_shards():
         ok(r.returncode == 0 and wfctl("cat", directory, "moved").stdout == "[0. 1.]\n", f"{what} as a shard: the other shards are read and edited", r)
 
 
+def check_lost_stay(kind, directory, good, bad, file):
+    """Commits in a mount rename what is lost: the file is named as before, and once it is back all of it is there."""
+    index = os.path.join(TOP, "stays")
+    shutil.copytree(directory, index)
+    rows = {row["path"]: row for row in map(json.loads, wfctl("ls", "--json", index).stdout.splitlines())}
+    lost = [k for k, row in rows.items() if "error" in row][:3]
+    mnt = tempfile.mkdtemp(dir=TOP)
+    run(WEIGHTFS, index, mnt)
+    try:
+        for old, new in (("", ".1"), (".1", ".2")):
+            for k in lost:
+                os.rename(f"{mnt}/{k}{old}", f"{mnt}/{k}{new}")
+            r = wfctl("commit", mnt)
+            ok(r.returncode == 0, f"{kind}: lost tensors are renamed and committed", r)
+            log = read(f"{mnt}/.weightfs/log").decode().count(file)
+            for k in lost:
+                try:
+                    read(f"{mnt}/{k}{new}")
+                    ok(False, f"{kind}: {k}{new} is read")
+                except OSError as e:
+                    same(e.errno, errno.EIO, f"{kind}: {k}{new} stays lost")
+            if new == ".1":  # an entry's error is logged once
+                same(read(f"{mnt}/.weightfs/log").decode().count(file), log + len(lost), f"{kind}: and the log names the file for each")
+    finally:
+        unmount(mnt)
+    shutil.copy(os.path.join(FIXTURES, "dcp/fsdp-3", file), index)
+    whole = {k[:-2]: wfctl("cat", index, k).stdout for k in (k + ".2" for k in lost)}
+    same(whole, {k: wfctl("cat", os.path.join(FIXTURES, "dcp/fsdp-3"), k).stdout for k in lost}, f"{kind}: with the file back all is there")
+
+
 check_no_shards()
+if FUSE:
+    check_lost_stay("distributed", *KINDS["distributed"])
 for name, what in KINDS.items():
     check_verbs(name, *what)
     if name in ("safetensors", "bin", "a thousand"):
