@@ -226,7 +226,7 @@ static int find_records(struct wf_dcp_plan *p, const struct wf_container *writte
 		struct dcp_leaf *leaf = &p->leaves[i];
 		if (!leaf->tensor)
 			r = adopt_storages(p, written, i, records);
-		else if ((storage = dcp_storage_of(p, leaf->object)) != WF_NO_STORAGE)
+		else if ((storage = wf_tensor_storage(p->in.graph, p->in.storages, leaf->object)) != WF_NO_STORAGE)
 			records[storage] = i;
 	}
 	return r;
@@ -236,7 +236,7 @@ static int find_records(struct wf_dcp_plan *p, const struct wf_container *writte
 static void note_record(struct wf_dcp_plan *p, uint32_t i, const uint32_t *records)
 {
 	struct dcp_leaf *leaf = &p->leaves[i];
-	uint32_t storage = leaf->tensor ? dcp_storage_of(p, leaf->object) : WF_NO_STORAGE;
+	uint32_t storage = leaf->tensor ? wf_tensor_storage(p->in.graph, p->in.storages, leaf->object) : WF_NO_STORAGE;
 	if (storage != WF_NO_STORAGE && records[storage] != i)
 		leaf->sum = (uint64_t)records[storage] + 1;
 }

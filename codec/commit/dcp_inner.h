@@ -73,8 +73,6 @@ struct dcp_tensors {
 
 /* A storage as it was read: nothing was written over it. */
 bool dcp_is_clean(const struct wf_dcp_plan *p, uint32_t storage);
-/* That of a tensor, also of one that cannot be read; WF_NO_STORAGE. */
-uint32_t dcp_storage_of(const struct wf_dcp_plan *p, wf_ref object);
 int dcp_add_storage(struct wf_dcp_plan *p, uint32_t storage);
 /* Fills in the leaf, which has a name, of an object that is a tensor. *ret_tensor: it is an entry as a tensor, or a value that stays; else it is
  * a value, about which nothing was done. Of one that has other names the first has its slices already. */

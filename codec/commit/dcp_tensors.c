@@ -14,13 +14,6 @@ bool dcp_is_clean(const struct wf_dcp_plan *p, uint32_t storage)
 	return s && s->record != WF_NO_RECORD && !s->resized && wf_extents_bytes(s->dirty) == 0;
 }
 
-uint32_t dcp_storage_of(const struct wf_dcp_plan *p, wf_ref object)
-{
-	struct wf_tensor t = {.storage = WF_NO_STORAGE};
-	wf_tensor_decode(p->in.graph, p->in.storages, object, &t, NULL);
-	return t.storage;
-}
-
 int dcp_add_storage(struct wf_dcp_plan *p, uint32_t storage)
 {
 	if (wf_array_reserve(&p->storages, &p->storage_room, (uint64_t)p->storage_count + 1, sizeof *p->storages,
@@ -50,7 +43,7 @@ static bool is_of_entry(const struct wf_dcp_plan *p, const struct wf_tensor *t, 
  * it, also where its file is missing. */
 static bool keep_value(struct wf_dcp_plan *p, struct dcp_leaf *leaf, const struct wf_tensor *t)
 {
-	uint32_t storage = t ? t->storage : dcp_storage_of(p, leaf->object);
+	uint32_t storage = t ? t->storage : wf_tensor_storage(p->in.graph, p->in.storages, leaf->object);
 	const struct wf_container *c = p->in.container;
 	uint32_t entry = wf_dcp_entry_of(c, leaf->object);
 	if (entry == UINT32_MAX || wf_dcp_entry_is_tensor(c, entry) || (t && !dcp_is_clean(p, t->storage)))

@@ -3,7 +3,10 @@
  * through commit/shards_inner.h commit/shards.c and commit/shards_write.c. Nobody else includes it. */
 #pragma once
 
+#include <errno.h>
+
 #include "codec/bytes/buffer.h"
+#include "codec/bytes/err.h"
 #include "codec/commit/commit.h"
 #include "codec/commit/dcp.h"
 #include "codec/commit/file.h"
@@ -54,6 +57,11 @@ bool wf_commit_targets_itself(const struct wf_checkpoint *ck);
 int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at);
 /* Opens what was written with the ordinary reader and holds it against the plan. fd: for reading, taken over; or a negative errno. */
 int wf_commit_reopen(struct wf_commit_run *c, int fd);
+
+static inline int wf_commit_no_memory(struct wf_commit_run *c)
+{
+	return wf_fail(c->err, -ENOMEM, "out of memory");
+}
 
 /* Where a checkpoint in several files is written. */
 static inline const struct wf_directory *wf_commit_place(const struct wf_checkpoint *ck)

@@ -15,23 +15,11 @@
 #include "codec/pickle/pickle.h"
 #include "codec/tensor/tensor.h"
 
-static int no_memory(struct wf_commit_run *c)
-{
-	return wf_fail(c->err, -ENOMEM, "out of memory");
-}
-
 /* ---- which shard ---- */
 
-/* The storage that the value's bytes are in; WF_NO_STORAGE for what is no tensor. */
 static uint32_t storage_of(const struct wf_checkpoint *ck, wf_ref value)
 {
-	struct wf_tensor t;
-	if (!wf_is_tensor(ck->graph, value))
-		return WF_NO_STORAGE;
-	/* of a tensor that cannot be read, too, the storage is known */
-	t.storage = WF_NO_STORAGE;
-	wf_tensor_decode(ck->graph, ck->storages, value, &t, NULL);
-	return t.storage;
+	return wf_tensor_storage(ck->graph, ck->storages, value);
 }
 
 struct assignment {
@@ -125,7 +113,7 @@ static int fill(const struct assignment *a)
 		if (p->keys == WF_NIL)
 			p->keys = wf_dict(g);
 		if (p->keys == WF_NIL || wf_dict_append(g, p->keys, item.key, item.value) < 0)
-			return no_memory(a->c);
+			return wf_commit_no_memory(a->c);
 	}
 	return 0;
 }
@@ -141,7 +129,7 @@ static int find_shards(struct wf_commit_run *c)
 	cleanup_free uint32_t *by_storage = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *by_storage);
 	c->set->shard_of = calloc((size_t)a.n + 1, sizeof *c->set->shard_of);
 	if (!by_storage || !c->set->shard_of)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	a.by_storage = by_storage;
 	int r = wf_shards_ask(c, by_storage);
 	if (r < 0)
@@ -222,17 +210,21 @@ static int look_at_live(struct wf_commit_run *c)
 	return r;
 }
 
-/* Nothing of a shard that cannot be read can be written to another file. It can go as a whole: without one of its keys alone the index
- * would tell less than the file holds, once that is back. */
-static int check_unread(const struct wf_shard_plan *p, struct wf_error *err)
+/* Nothing of a shard that cannot be read can be written to another file: keys of it can go, for which the index is enough. */
+static int check_unread(struct wf_commit_run *c, struct look *l, struct wf_shard_plan *p, wf_ref base)
 {
+	wf_ref left;
 	if (!p->touched || !p->old || !p->old->bad || p->keys == WF_NIL)
 		return 0;
-	return wf_fail(
-		err, -EIO,
-		"%.250s, and would have to be written again: what it holds is not renamed or changed, and removed only if "
-		"all of it is, for the index names everything in a shard",
-		p->old->why);
+	int r = wf_shards_leave_out(c, p, l->graph, base, &left);
+	if (r == 0)
+		r = look_at(l, left, c->err);
+	p->touched = r < 0 || p->dirty || c->whole || p->hash != l->hash;
+	return r < 0 || !p->touched
+		       ? r
+		       : wf_fail(c->err, -EIO,
+				 "%.250s, and would have to be written again: what it holds can be removed, and not renamed or changed",
+				 p->old->why);
 }
 
 /* The keys of each shard as the index and the files have them now. */
@@ -244,14 +236,14 @@ static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
 	wf_items(l->graph, root, &n);
 	cleanup_free wf_ref *dicts = calloc(s->count, sizeof *dicts);
 	if (!dicts || n != x->keys.count)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	for (uint32_t i = 0; i < n; i++) {
 		struct wf_item item = wf_items(l->graph, root, &n)[i];
 		wf_ref *dict = &dicts[x->keys.keys[i].value];
 		if (*dict == WF_NIL)
 			*dict = wf_dict(l->graph);
 		if (*dict == WF_NIL || wf_dict_append(l->graph, *dict, item.key, item.value) < 0)
-			return no_memory(c);
+			return wf_commit_no_memory(c);
 	}
 	for (uint32_t k = 0; k < s->count; k++) {
 		struct wf_shard_plan *p = &s->all[k];
@@ -260,7 +252,7 @@ static int compare(struct wf_commit_run *c, struct look *l, wf_ref root)
 		if (r < 0)
 			return r;
 		p->touched = (p->keys != WF_NIL || dicts[k] != WF_NIL) && (p->dirty || p->hash != l->hash || c->whole);
-		r = check_unread(p, c->err);
+		r = check_unread(c, l, p, dicts[k]);
 		if (r < 0)
 			return r;
 	}
@@ -275,7 +267,7 @@ static int look_at_base(struct wf_commit_run *c)
 	wf_ref root;
 	int r = wf_directory_open(&ck->place, ck->file, &c->set->fresh, c->err);
 	if (r == 0 && (r = wf_graph_new(&g)) < 0)
-		no_memory(c);
+		wf_commit_no_memory(c);
 	if (r == 0)
 		r = wf_container_load_graph(c->set->fresh, g, &root, c->err);
 	if (r == 0)
@@ -283,7 +275,7 @@ static int look_at_base(struct wf_commit_run *c)
 	cleanup_free bool *live = r == 0 ? calloc((size_t)wf_storages_count(ss) + 1, sizeof *live) : NULL;
 	struct look l = {g, ss, c->set->fresh, live};
 	if (r == 0 && !live)
-		r = no_memory(c);
+		r = wf_commit_no_memory(c);
 	if (r == 0)
 		r = compare(c, &l, root);
 	if (r == 0)
@@ -378,13 +370,13 @@ static int plan_shard(struct wf_commit_run *c, struct wf_shard_plan *p)
 				     .alignment = c->alignment,
 				     .types_changed = true};
 	if (in.root == WF_NIL)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	p->name = p->asked ? strdup(p->asked)
 			   : new_name(c, p->old        ? p->old->name
 					 : safetensors ? "model.safetensors"
 						       : "pytorch_model.bin");
 	if (!p->name)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	int r = wf_plan_make(&p->plan, &in, false, c->err);
 	p->planned = r == 0;
 	if (r < 0) {
@@ -406,14 +398,14 @@ static int make_set(struct wf_commit_run *c)
 	uint32_t shards = wf_huggingface_shards(ck->container);
 	c->set = calloc(1, sizeof *c->set);
 	if (!c->set)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	c->set->home_fd = -1;
 	c->set->all = calloc((size_t)shards + 1, sizeof *c->set->all);
 	c->set->live = calloc((size_t)wf_storages_count(ck->storages) + 1, sizeof *c->set->live);
 	const char *to = wf_commit_place(ck)->main;
 	c->set->home = strndup(to, (size_t)(strrchr(to, '/') - to));
 	if (!c->set->all || !c->set->live || !c->set->home)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	c->set->count = shards + 1;
 	c->set->unnamed = shards;
 	for (uint32_t i = 0; i <= shards; i++) {

@@ -8,11 +8,6 @@
 #include "codec/commit/shards_inner.h"
 #include "codec/tensor/tensor.h"
 
-static int no_memory(struct wf_commit_run *c)
-{
-	return wf_fail(c->err, -ENOMEM, "out of memory");
-}
-
 /* The shard of that name, old or new. */
 static int shard_called(struct wf_commit_run *c, const char *name, uint32_t *capacity, uint32_t *ret)
 {
@@ -27,11 +22,11 @@ static int shard_called(struct wf_commit_run *c, const char *name, uint32_t *cap
 	if (wf_huggingface_check_shard(c->ck->container, name, c->err) < 0)
 		return c->err->code;
 	if (wf_array_reserve(&s->all, capacity, (uint64_t)s->count + 1, sizeof *s->all, UINT32_MAX) < 0)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	s->all[s->count] = (struct wf_shard_plan){
 		.file = WF_NEW_FILE_INIT, .number = WF_NO_RECORD, .now = WF_NO_RECORD, .asked = strdup(name)};
 	*ret = s->count;
-	return s->all[s->count++].asked ? 0 : no_memory(c);
+	return s->all[s->count++].asked ? 0 : wf_commit_no_memory(c);
 }
 
 int wf_shards_ask(struct wf_commit_run *c, uint32_t *by_storage)
@@ -41,17 +36,14 @@ int wf_shards_ask(struct wf_commit_run *c, uint32_t *by_storage)
 	uint32_t capacity = c->set->count;
 	for (uint32_t i = 0; d && i < d->count; i++) {
 		const char *name = wf_edits_shard(ck, d->entries[i].ino);
-		struct wf_tensor t = {.storage = WF_NO_STORAGE};
-		uint32_t shard;
-		if (!name)
-			continue;
-		wf_tensor_decode(ck->graph, ck->storages, d->entries[i].value, &t, NULL);
-		if (t.storage == WF_NO_STORAGE)
+		uint32_t shard, storage = name ? wf_tensor_storage(ck->graph, ck->storages, d->entries[i].value)
+					       : WF_NO_STORAGE;
+		if (storage == WF_NO_STORAGE)
 			continue;
 		int r = shard_called(c, name, &capacity, &shard);
 		if (r < 0)
 			return r;
-		by_storage[t.storage] = shard + 1;
+		by_storage[storage] = shard + 1;
 	}
 	return 0;
 }

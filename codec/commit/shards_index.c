@@ -28,9 +28,65 @@ void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *b
 	c->set->unread_bytes = unread && total > known ? total - known : 0;
 }
 
+int wf_shards_leave_out(struct wf_commit_run *c, struct wf_shard_plan *p, struct wf_graph *g, wf_ref base, wf_ref *ret)
+{
+	struct wf_key_map stays = {0};
+	const struct wf_graph *live = c->ck->graph;
+	uint32_t n;
+	size_t len;
+	int r = 0;
+	*ret = wf_dict(g);
+	const struct wf_item *items = wf_items(live, p->keys, &n);
+	for (uint32_t i = 0; i < n && r == 0; i++)
+		if (items[i].key != WF_NIL && wf_is(live, items[i].key, WF_STR)) {
+			const char *key = wf_bytes(live, items[i].key, &len);
+			r = key ? wf_key_map_put(&stays, key, len, 0) : -EIO;
+		}
+	wf_items(g, base, &n);
+	for (uint32_t i = 0; i < n && r == 0; i++) {
+		uint32_t ignored;
+		struct wf_item item = wf_items(g, base, &ignored)[i];
+		const char *key = wf_bytes(g, item.key, &len);
+		if (!key || *ret == WF_NIL)
+			r = -ENOMEM;
+		else if (wf_key_map_get(&stays, key, len))
+			r = wf_dict_append(g, *ret, item.key, item.value);
+		else
+			r = wf_index_add_removed(&c->set->removed, p->old->name, key, len);
+	}
+	wf_key_map_free(&stays);
+	return r < 0 ? wf_commit_no_memory(c) : 0;
+}
+
 static const char *file_of(const struct wf_shard_plan *p)
 {
 	return p->name ? p->name : p->old->name;
+}
+
+/* What is remembered of keys that were removed: of shards that the index still names and that were not written since. */
+static int put_removed(struct wf_commit_run *c)
+{
+	struct wf_shard_set *s = c->set;
+	const struct wf_key_map *old = &wf_huggingface_index(c->ck->container)->removed;
+	const char *comma = "";
+	for (uint32_t i = 0; i < old->count; i++) {
+		const char *file = old->keys[i].bytes;
+		uint32_t k = wf_huggingface_shard_named(c->ck->container, file);
+		if (k != WF_NO_RECORD && s->all[k].keys != WF_NIL && !s->all[k].name &&
+		    wf_key_map_put(&s->removed, file, old->keys[i].len, 0) < 0)
+			return wf_commit_no_memory(c);
+	}
+	for (uint32_t i = 0; i < s->removed.count; i++) {
+		const struct wf_key *k = &s->removed.keys[i];
+		size_t file = strlen(k->bytes);
+		wf_buffer_puts(&s->index, *comma ? comma : "\"weightfs_removed\": [\n      [");
+		wf_json_string(&s->index, k->bytes, file);
+		wf_buffer_puts(&s->index, ", ");
+		wf_json_string(&s->index, k->bytes + file + 1, k->len - file - 1);
+		comma = "],\n      [";
+	}
+	wf_buffer_puts(&s->index, *comma ? "]\n    ],\n    " : "");
+	return 0;
 }
 
 /* As json.dumps(index, indent=2) prints it. */
@@ -47,6 +103,9 @@ int wf_shards_make_index(struct wf_commit_run *c)
 		wf_buffer_append(out, x->metadata.data, x->metadata.len);
 		wf_buffer_puts(out, ",\n    ");
 	}
+	int r = put_removed(c);
+	if (r < 0)
+		return r;
 	wf_buffer_printf(out, "\"total_size\": %" PRIu64 "\n  },\n  ",
 			 live_bytes(c->ck->storages, c->set->live) + c->set->unread_bytes);
 	if (x->others.len > 0) {

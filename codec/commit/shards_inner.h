@@ -31,7 +31,8 @@ struct wf_shard_set {
 	uint32_t count, unnamed; /* and which the new one is */
 	uint32_t *shard_of;      /* by position in the root */
 	bool *live;              /* by storage */
-	uint64_t unread_bytes;   /* of the tensors in shards that cannot be read, as far as the old index tells */
+	struct wf_key_map removed;  /* of the new index (struct wf_index): from shards that cannot be read now */
+	uint64_t unread_bytes;      /* of the tensors in shards that cannot be read, as far as the old index tells */
 	struct wf_container *fresh; /* the checkpoint as it is on disk, to compare with */
 	struct wf_buffer index;     /* the text of the new index */
 	char *home;                 /* the directory */
@@ -43,6 +44,8 @@ struct wf_shard_set {
 int wf_shards_plan(struct wf_commit_run *c);
 /* The __metadata__ that it gets, of a safetensors file. */
 wf_ref wf_shards_metadata(const struct wf_shard_set *s, const struct wf_shard_plan *p);
+/* Of a shard that cannot be read: the dict of those of its base's items that the new index still names, in g; the others go to set->removed. */
+int wf_shards_leave_out(struct wf_commit_run *c, struct wf_shard_plan *p, struct wf_graph *g, wf_ref base, wf_ref *ret);
 /* For set->unread_bytes: base and live are the storages of the checkpoint as it is on disk, and which of them are tensors'. */
 void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live);
 /* commit/shards_asked.c: adds the shards that users named, and notes in by_storage (a shard + 1; 0: not said) what they moved. */

@@ -13,11 +13,6 @@
 #include "codec/commit/shards_inner.h"
 #include "codec/directory/dcp_entries.h"
 
-static int no_memory(struct wf_commit_run *c)
-{
-	return wf_fail(c->err, -ENOMEM, "out of memory");
-}
-
 /* ---- writing ---- */
 
 /* Whoever comes after a crash looks at these. */
@@ -46,7 +41,7 @@ static int make_file(struct wf_commit_run *c, struct wf_shard_plan *p, int like)
 	cleanup_free char *path = NULL;
 	if (asprintf(&path, "%s/%s", c->set->home, p->name) < 0) {
 		path = NULL;
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	}
 	int r = wf_new_file_make(&p->file, path, c->set->home_fd, c->err);
 	return r < 0 ? r : wf_new_file_dress(&p->file, like, c->err);
@@ -58,7 +53,7 @@ static int put_shard(struct wf_commit_run *c, struct wf_shard_plan *p, int old_f
 	uint64_t bytes;
 	int r = wf_out_init(&o, p->file.fd, 0, &c->ck->progress.done_bytes);
 	if (r < 0)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	wf_out_probe_clone(&o, old_fd);
 	r = wf_commit_reserve(&p->plan, true, old_fd, &o, &bytes);
 	if (r < 0)
@@ -80,7 +75,7 @@ static int check_shard(struct wf_commit_run *c, struct wf_shard_plan *p, uint32_
 	cleanup_fd int fd = wf_new_file_reopen(&p->file);
 	p->records = calloc((size_t)p->plan.count + 1, sizeof *p->records);
 	if (!p->records)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	int r = fd < 0 ? wf_fail(c->err, fd, "cannot open %s, which was written: %s", p->name, strerror(-fd))
 		       : wf_source_from_fd(fd, &source, c->err);
 	if (r < 0)
@@ -140,7 +135,7 @@ int wf_shards_write(struct wf_commit_run *c, int fd)
 	uint32_t n = wf_storages_count(c->ck->storages);
 	cleanup_free uint32_t *scratch = malloc(((size_t)n + 1) * sizeof *scratch);
 	if (!scratch)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	memset(scratch, 0xff, n * sizeof *scratch);
 	c->set->home_fd = wf_overlay_open_home(c->ck->overlay);
 	if (c->set->home_fd < 0)
@@ -161,7 +156,7 @@ static int open_whole(struct wf_commit_run *c)
 	wf_ref root;
 	int r = wf_directory_open(wf_commit_place(c->ck), c->source, &c->container, c->err);
 	if (r == 0 && (r = wf_graph_new(&g)) < 0)
-		no_memory(c);
+		wf_commit_no_memory(c);
 	if (r == 0)
 		r = wf_container_load_graph(c->container, g, &root, c->err);
 	wf_graph_free(g);
@@ -187,28 +182,33 @@ static int find_shards(struct wf_commit_run *c)
 	return 0;
 }
 
-/* Of a shard that cannot be read, each key has a record that says so; they stand in the order of the keys, which stays. */
+/* Of a shard that cannot be read, each key has a record that says so; they stand in the order of the index. */
 static int find_unread_records(struct wf_commit_run *c, uint32_t *new_of)
 {
-	const struct wf_container *old = c->ck->container;
-	uint32_t shards = wf_huggingface_shards(c->container), count = wf_container_count(c->container);
+	uint32_t shards = wf_huggingface_shards(c->container), count = wf_container_count(c->container), n;
 	cleanup_free uint32_t *first = malloc(((size_t)shards + 1) * sizeof *first);
 	cleanup_free uint32_t *next = malloc(((size_t)count + 1) * sizeof *next);
 	if (!first || !next)
-		return no_memory(c);
+		return wf_commit_no_memory(c);
 	memset(first, 0xff, shards * sizeof *first);
 	for (uint32_t i = count; i-- > 0;) {
 		uint32_t shard = wf_huggingface_shard_of(c->container, i);
 		next[i] = first[shard];
 		first[shard] = i;
 	}
-	for (uint32_t i = 0; i < wf_container_count(old); i++) {
-		const struct wf_shard_plan *p = &c->set->all[wf_huggingface_shard_of(old, i)];
-		new_of[i] = WF_NO_RECORD;
-		if (!p->old->bad || p->now == WF_NO_RECORD || first[p->now] == WF_NO_RECORD)
+	memset(new_of, 0xff, wf_container_count(c->ck->container) * sizeof *new_of);
+	const struct wf_item *items = wf_items(c->ck->graph, wf_tree_root(c->ck->tree), &n);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct wf_shard_plan *p = &c->set->all[c->set->shard_of[i]];
+		if (items[i].key == WF_NIL || !p->old || !p->old->bad || p->now == WF_NO_RECORD ||
+		    first[p->now] == WF_NO_RECORD)
 			continue;
-		new_of[i] = first[p->now];
-		first[p->now] = next[new_of[i]];
+		uint32_t storage = wf_tensor_storage(c->ck->graph, c->ck->storages, items[i].value);
+		uint32_t was =
+			storage == WF_NO_STORAGE ? WF_NO_RECORD : wf_storage_get(c->ck->storages, storage)->record;
+		if (was != WF_NO_RECORD)
+			new_of[was] = first[p->now];
+		first[p->now] = next[first[p->now]];
 	}
 	return 0;
 }
@@ -217,7 +217,7 @@ static int find_unread_records(struct wf_commit_run *c, uint32_t *new_of)
 static int find_records(struct wf_commit_run *c)
 {
 	cleanup_free uint32_t *unread = malloc(((size_t)wf_container_count(c->ck->container) + 1) * sizeof *unread);
-	int r = unread ? find_unread_records(c, unread) : no_memory(c);
+	int r = unread ? find_unread_records(c, unread) : wf_commit_no_memory(c);
 	if (r < 0)
 		return r;
 	const struct wf_checkpoint *ck = c->ck;
@@ -406,6 +406,7 @@ void wf_shards_free(struct wf_commit_run *c, bool failed)
 		close(s->home_fd);
 	wf_container_free(s->fresh);
 	wf_buffer_free(&s->index);
+	wf_key_map_free(&s->removed);
 	free(s->all);
 	free(s->live);
 	free(s->shard_of);

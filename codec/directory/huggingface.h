@@ -8,7 +8,8 @@
  *   graph      a dict of all tensors in the order of the index; the root objects of torch.save's shards stand beside it
  *
  * A shard that is missing or cannot be read costs its tensors: their record is bad and says why. A shard that holds other tensors than
- * the index says is no such shard, and the whole is refused.
+ * the index says is no such shard, and the whole is refused. Tensors that were removed while it could not be read it may hold (struct
+ * wf_index, removed): they are left out.
  *
  * What a commit needs to know of the shards is told here. Threads: as a container's.
  */

@@ -41,12 +41,17 @@ static int place_records(struct hf_loading *l, uint32_t record)
 
 /* ---- what the index says of a shard's tensors ---- */
 
-/* Finds the key of a tensor that the shard holds. -EUCLEAN: the index says another thing. */
+/* Finds the key of a tensor that the shard holds; NOBODYS: it was removed while nobody could read the shard. -EUCLEAN: the index says
+ * another thing. */
+#define NOBODYS UINT32_MAX
 static int claim(struct hf_loading *l, const char *name, size_t len, uint32_t *ret)
 {
 	const struct wf_key_map *keys = &l->hf->index.keys;
 	const char *shard = wf_members_name(l->hf->members, l->shard);
 	const uint64_t *member = wf_key_map_get(keys, name, len);
+	*ret = NOBODYS;
+	if ((!member || *member != l->shard) && wf_index_is_removed(&l->hf->index.removed, shard, name, len))
+		return 0;
 	if (!member)
 		return wf_fail(l->err, -EUCLEAN, "%.100s holds '%.150s', which is not in the index", shard, name);
 	if (*member != l->shard)
@@ -80,6 +85,8 @@ static int load_tensors(struct hf_loading *l, const struct wf_safetensors_header
 		const struct wf_safetensors_tensor *t = &h->tensors[i];
 		uint32_t key;
 		r = claim(l, h->text.data + t->name, t->name_len, &key);
+		if (r == 0 && key == NOBODYS)
+			continue;
 		if (r == 0)
 			r = wf_safetensors_make_tensor(&l->maker, h, i, s->shown.start, l->storages++,
 						       &l->tensors[key]);
@@ -176,7 +183,7 @@ static int claim_items(struct hf_loading *l, wf_ref root)
 		r = name ? claim(l, name, len, &key)
 			 : wf_fail(l->err, -EUCLEAN, "%.100s holds a key that is no string",
 				   wf_members_name(l->hf->members, l->shard));
-		if (r == 0)
+		if (r == 0 && key != NOBODYS)
 			l->tensors[key] = items[i].value;
 	}
 	return r;

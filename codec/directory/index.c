@@ -88,6 +88,60 @@ static int read_total_size(struct index_reading *r)
 	return k != WF_JSON_BROKEN && wf_json_skip(&r->json, k) ? 0 : broken(r);
 }
 
+/* ---- what was removed from files that could not be read ---- */
+
+static int put_name(struct wf_buffer *out, const char *file, const char *key, size_t len)
+{
+	wf_buffer_append(out, file, strlen(file) + 1);
+	wf_buffer_append(out, key, len);
+	return wf_buffer_status(out);
+}
+
+int wf_index_add_removed(struct wf_key_map *removed, const char *file, const char *key, size_t len)
+{
+	struct wf_buffer name = WF_BUFFER_INIT;
+	int r = put_name(&name, file, key, len);
+	if (r == 0)
+		r = wf_key_map_put(removed, name.data, name.len, 0);
+	wf_buffer_free(&name);
+	return r;
+}
+
+bool wf_index_is_removed(const struct wf_key_map *removed, const char *file, const char *key, size_t len)
+{
+	struct wf_buffer name = WF_BUFFER_INIT;
+	bool is = removed->count > 0 && put_name(&name, file, key, len) == 0 &&
+		  wf_key_map_get(removed, name.data, name.len);
+	wf_buffer_free(&name);
+	return is;
+}
+
+/* [FILE, KEY], of which the bracket was read. */
+static int read_removed_key(struct index_reading *r, const char *what)
+{
+	int error = expect(r, WF_JSON_STRING, what);
+	cleanup_free char *file = error == 0 ? strndup(r->json.text, r->json.text_len) : NULL;
+	if (error == 0 && !file)
+		return wf_fail(r->err, -ENOMEM, "out of memory");
+	if (error == 0)
+		error = expect(r, WF_JSON_STRING, what);
+	int added = error == 0 ? wf_index_add_removed(&r->index->removed, file, r->json.text, r->json.text_len) : 0;
+	if (added < 0)
+		return wf_fail(r->err, added, added == -E2BIG ? "the index has more than %u keys" : "out of memory",
+			       WF_KEY_MAP_MAX);
+	return error == 0 ? expect(r, WF_JSON_ARRAY_END, what) : error;
+}
+
+static int read_removed(struct index_reading *r)
+{
+	static const char what[] = "weightfs_removed has to be a list of pairs of a file and a key";
+	enum wf_json_kind k;
+	int error = expect(r, WF_JSON_ARRAY, what);
+	while (error == 0 && (k = wf_json_next(&r->json)) == WF_JSON_ARRAY)
+		error = read_removed_key(r, what);
+	return error < 0 || k == WF_JSON_ARRAY_END ? error : k == WF_JSON_BROKEN ? broken(r) : bad(r, what);
+}
+
 static int read_metadata(struct index_reading *r)
 {
 	enum wf_json_kind k;
@@ -95,7 +149,9 @@ static int read_metadata(struct index_reading *r)
 				    : expect(r, WF_JSON_OBJECT, "metadata has to be an object");
 	r->has_metadata = true;
 	while (error == 0 && (k = wf_json_next(&r->json)) == WF_JSON_KEY) {
-		error = key_is(r, "total_size") ? read_total_size(r) : keep(r, &r->index->metadata);
+		error = key_is(r, "total_size")         ? read_total_size(r)
+			: key_is(r, "weightfs_removed") ? read_removed(r)
+							: keep(r, &r->index->metadata);
 	}
 	return error == 0 && k != WF_JSON_OBJECT_END ? broken(r) : error;
 }
@@ -172,6 +228,7 @@ int wf_index_read(struct wf_source *file, struct wf_members *m, struct wf_index 
 void wf_index_free(struct wf_index *x)
 {
 	wf_key_map_free(&x->keys);
+	wf_key_map_free(&x->removed);
 	wf_buffer_free(&x->metadata);
 	wf_buffer_free(&x->others);
 	*x = (struct wf_index){0};

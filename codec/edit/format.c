@@ -53,11 +53,9 @@ int wf_edit_check_directory(struct wf_checkpoint *ck, wf_ino dir)
 /* The shard that the object's bytes are in, where that cannot be read; else NULL. */
 static const struct wf_shard *lost_shard(const struct wf_checkpoint *ck, wf_ref object)
 {
-	struct wf_tensor t = {.storage = WF_NO_STORAGE};
-	if (wf_container_kind_of(ck->container) != WF_CONTAINER_HUGGINGFACE || !wf_is_tensor(ck->graph, object))
+	if (wf_container_kind_of(ck->container) != WF_CONTAINER_HUGGINGFACE)
 		return NULL;
-	wf_tensor_decode(ck->graph, ck->storages, object, &t, NULL);
-	const struct wf_storage *s = wf_storage_get(ck->storages, t.storage);
+	const struct wf_storage *s = wf_storage_get(ck->storages, wf_tensor_storage(ck->graph, ck->storages, object));
 	if (!s || s->record == WF_NO_RECORD)
 		return NULL;
 	const struct wf_shard *shard =

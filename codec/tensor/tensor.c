@@ -327,6 +327,15 @@ int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_
 	return decode(&d, r);
 }
 
+uint32_t wf_tensor_storage(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r)
+{
+	struct wf_tensor t;
+	if (!wf_is_tensor(g, r))
+		return WF_NO_STORAGE;
+	wf_tensor_decode(g, ss, r, &t, NULL);
+	return t.storage;
+}
+
 bool wf_tensor_tied(const struct wf_tensor *a, const struct wf_tensor *b)
 {
 	if (a->kind == WF_TENSOR_META || b->kind == WF_TENSOR_META)

@@ -96,6 +96,8 @@ uint32_t wf_tensor_components(const struct wf_graph *g, wf_ref r, const char *re
  * storage is to blame, *ret says what the tensor declares (dtype, shape, size_bytes), for listings. */
 int wf_tensor_decode(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r, struct wf_tensor *ret,
 		     struct wf_error *err);
+/* The storage that the object's bytes are in, also where it cannot be decoded; WF_NO_STORAGE: none, or r is no tensor. */
+uint32_t wf_tensor_storage(const struct wf_graph *g, const struct wf_storages *ss, wf_ref r);
 /* "torch.nn.parameter.Parameter", "torch.Tensor", "numpy.ndarray", ...; a name of the file's own is put into buf. */
 const char *wf_tensor_class(const struct wf_graph *g, const struct wf_tensor *t, char *buf, size_t size);
 /* The same of an object that wf_is_tensor, without its being decoded. */

@@ -105,7 +105,7 @@ def check_names(kind, directory, good, bad, file):
     r = wfctl("attr", directory, bad, "shard")
     same((r.returncode, r.stdout.strip()), (0, file), f"{kind}: user.torch.shard names the file that is missing")
     for words, says in ((("mv", bad, "new"), f"{bad}: not moved: the file {file} is missing"), (("mv", bad, bad[:-1] + "b"), "not moved: "),
-                        (("rename", f"s/^{bad[:-2]}/x/"), "not renamed: "), (("rm", bad), "removed only if all of it is"),
+                        (("rename", f"s/^{bad[:-2]}/x/"), "not renamed: "),
                         *([(("ln", bad, "tie"), f"the file {file} is missing")] if kind == "bin" else [])):
         r = wfctl(words[0], directory, *words[1:])
         ok(r.returncode == 1 and says in r.stderr.splitlines()[-1] and read(os.path.join(directory, index)) == before and not os.path.exists(directory + ".weightfs"),
@@ -132,6 +132,62 @@ def check_names(kind, directory, good, bad, file):
     r = wfctl("rm", directory, bad, bad[:-1] + "b")
     left = json.loads(read(os.path.join(directory, index)))["weight_map"]
     ok(r.returncode == 0 and bad not in left and file not in left.values(), f"{kind}: all that a missing shard holds can be removed", r)
+
+
+def check_one_goes(kind, on_mount):
+    """A key of a shard that is missing is removed alone; with the shard back the others of it are there, and that one is not."""
+    directory = shards(kind, 3, set())
+    index = next(os.path.join(directory, f) for f in os.listdir(directory) if f.endswith(".index.json"))
+    file = json.loads(read(index))["weight_map"]["k1.a"]
+    path, mnt = os.path.join(directory, file), None
+
+    def edit(words, call):
+        if mnt:
+            call()
+            return wfctl("commit", mnt)
+        return wfctl(words[0], directory, *words[1:])
+
+    def look():
+        x = json.loads(read(index))
+        files = sorted(set(x["weight_map"].values()))
+        return sorted(x["weight_map"]), file in files, x["metadata"].get("weightfs_removed", [])
+
+    def rows():
+        return sorted(row["path"] for row in map(json.loads, wfctl("ls", "--json", directory).stdout.splitlines()) if "error" not in row)
+
+    os.rename(path, path + ".away")
+    if on_mount:
+        mnt = tempfile.mkdtemp(dir=TOP)
+        run(WEIGHTFS, directory, mnt)
+    try:
+        where = f"{kind}{' on a mount' if mnt else ''}"
+        r = edit(("rm", "k1.a"), lambda: os.unlink(f"{mnt}/k1.a"))
+        same((r.returncode, look()), (0, (["k0.a", "k0.b", "k1.b", "k2.a", "k2.b"], True, [[file, "k1.a"]])), f"{where}: one key of a missing shard goes")
+        r = edit(("mv", "k0.a", "moved"), lambda: os.rename(f"{mnt}/k0.a", f"{mnt}/moved"))
+        same((r.returncode, look()), (0, (["k0.b", "k1.b", "k2.a", "k2.b", "moved"], True, [[file, "k1.a"]])), f"{where}: and stays away over another commit")
+        if mnt:
+            try:
+                read(f"{mnt}/k1.b")
+                ok(False, f"{where}: the other one reads")
+            except OSError as e:
+                same((e.errno, f"k1.b: Input/output error: the file {file} is missing" in read(f"{mnt}/.weightfs/log").decode()), (errno.EIO, True), f"{where}: the other one is lost as before")
+    finally:
+        if mnt:
+            unmount(mnt)
+    os.rename(path + ".away", path)
+    same((rows(), wfctl("cat", directory, "k1.b").stdout, wfctl("verify", directory).returncode), (["k0.b", "k1.b", "k2.a", "k2.b", "moved"], "[1. 2.]\n", 0), f"{where}: with the shard back the other is there")
+    again = directory + "-again"
+    shutil.copytree(directory, again)
+    os.rename(path, path + ".away")
+    same((wfctl("rm", directory, "k1.b").returncode, look()), (0, (["k0.b", "k2.a", "k2.b", "moved"], False, [])), f"{where}: without keys the shard is not named")
+    # a shard that is written again holds what the index says
+    r = wfctl("mv", again, "k1.b", "k1.a")
+    x = json.loads(read(os.path.join(again, os.path.basename(index))))
+    same((r.returncode, x["metadata"].get("weightfs_removed"), x["metadata"]["total_size"], wfctl("cat", again, "k1.a").stdout), (0, None, 40, "[1. 2.]\n"), f"{where}: the key can be used again")
+    x["weight_map"].pop("k2.a")
+    write(os.path.join(again, os.path.basename(index)), json.dumps(x).encode())
+    r = wfctl("ls", again)
+    ok(r.returncode == 1 and "which is not in the index" in r.stderr and r.stderr.count("\n") == 1, f"{where}: any other key that the index does not name is refused", r)
 
 
 def rewritten(change):
@@ -198,6 +254,10 @@ for name, what in KINDS.items():
     check_verbs(name, *what)
     if name in ("safetensors", "bin", "a thousand"):
         check_names(name, *what)
+for name in ("safetensors", "bin"):
+    check_one_goes(name, False)
+    if FUSE:
+        check_one_goes(name, True)
 if not FUSE:
     skip("mounts", "no /dev/fuse")
 shutil.rmtree(TOP)

@@ -479,8 +479,7 @@ def check_missing(kind):
             run("umount", "-l", mnt)
     before = read(s.index)
     write(data, b"abcd")
-    for what, words in (("rename", ["mv", "step.1", "other"]), ("removal of one key", ["rm", "step.1"]),
-                        ("other bytes", ["set", "step.1", "--file", data]), ("a shape", ["attr", "step.1", "user.torch.shape=[2,1]"]),
+    for what, words in (("rename", ["mv", "step.1", "other"]), ("other bytes", ["set", "step.1", "--file", data]), ("a shape", ["attr", "step.1", "user.torch.shape=[2,1]"]),
                         ("a rename of all", ["rename", "s/[.]1/.9/"])):
         r = wfctl(words[0], s.dir, *words[1:])
         last = r.stderr.decode().splitlines()[-1]
