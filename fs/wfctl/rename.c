@@ -16,6 +16,7 @@
 
 #define DEPTH_MAX 1000
 #define NAME_BYTES_MAX 255
+#define SHOWN_MAX 100 /* bytes of a key, in a line */
 
 /* A key that gets another one. */
 struct new_key {
@@ -36,6 +37,7 @@ struct renaming {
 	bool whole;                     /* it was named: mappings in it have keys as others do */
 	struct wfctl_keys names;        /* what its names will be */
 	struct wfctl_keys inner;
+	struct wf_buffer left; /* a key of no mapping of tensors that would change, and to what */
 };
 
 /* ---- names of keys ---- */
@@ -101,6 +103,29 @@ static int look_at(struct renaming *r, const char *name)
 		       (key.len != new_key.len || memcmp(key.data, new_key.data ? new_key.data : "", key.len));
 	if (result == 0)
 		result = changed ? add_change(r, name, &key, &new_key) : wfctl_keys_add(&r->names, name);
+	wf_buffer_free(&key);
+	wf_buffer_free(&new_key);
+	free(path);
+	return result;
+}
+
+/* The first key that the expressions would change and that is left alone, for whoever meant that one. */
+static int note_left(struct renaming *r, const char *directory, const char *name)
+{
+	char *path = wfctl_key_join(directory, name);
+	struct wf_buffer key = WF_BUFFER_INIT, new_key = WF_BUFFER_INIT;
+	bool is = false;
+	int result = path ? str_key(r->s, path, &key, &is) : -ENOMEM;
+	if (result == 0 && is)
+		result = wfctl_sed_apply(&r->sed, key.data, key.len, &new_key);
+	wf_buffer_puts(&new_key, "");
+	if (result == 0 && is && (key.len != new_key.len || memcmp(key.data, new_key.data, key.len) != 0)) {
+		wf_buffer_printable(&r->left, key.data, key.len < SHOWN_MAX ? key.len : SHOWN_MAX);
+		wf_buffer_puts(&r->left, " → ");
+		wf_buffer_printable(&r->left, new_key.data, new_key.len < SHOWN_MAX ? new_key.len : SHOWN_MAX);
+		wf_buffer_puts(&r->left, " would, with the mapping that it stands in as KEY-PREFIX: ");
+		wf_buffer_printable(&r->left, *directory ? directory : "/", *directory ? strlen(directory) : 1);
+	}
 	wf_buffer_free(&key);
 	wf_buffer_free(&new_key);
 	free(path);
@@ -211,6 +236,11 @@ static int find_mappings(struct renaming *r, const char *directory, int depth)
 			  has(r->s, directory, all.names.key[i], "user.torch.class", "torch.Tensor");
 	if (result == WFCTL_OK && tensors)
 		result = rename_in(r, directory, &all);
+	const struct wfctl_keys *left = tensors ? &all.directories : &all.names;
+	for (size_t i = 0; result == WFCTL_OK && r->count == 0 && r->left.len == 0 && i < left->count; i++)
+		if (!has(r->s, directory, left->key[i], "user.torch.class", "torch.") &&
+		    note_left(r, directory, left->key[i]) < 0)
+			result = wfctl_fail(NULL, "out of memory");
 	for (size_t i = 0; result == WFCTL_OK && i < all.directories.count; i++) {
 		char *inner = wfctl_key_join(directory, all.directories.key[i]);
 		result = inner ? find_mappings(r, inner, depth + 1) : wfctl_fail(NULL, "out of memory");
@@ -368,6 +398,7 @@ static void free_all(struct renaming *r)
 	}
 	free(r->all);
 	wfctl_keys_free(&r->names);
+	wf_buffer_free(&r->left);
 	wfctl_sed_free(&r->sed);
 }
 
@@ -392,7 +423,10 @@ int wfctl_rename(const struct wfctl_call *call)
 		show(&r, json);
 	else if (result == WFCTL_OK)
 		result = do_all(&r);
-	if (result == WFCTL_OK && r.count == 0 && !json)
+	if (result == WFCTL_OK && r.count == 0 && r.left.len > 0)
+		result = wfctl_fail(call->arguments[0], "no key changes in a mapping that holds tensors; %s",
+				    r.left.data);
+	else if (result == WFCTL_OK && r.count == 0 && !json)
 		wfctl_fail(call->arguments[0], "no key changes");
 	free_all(&r);
 	return result;

@@ -162,7 +162,8 @@ const struct wfctl_verb wfctl_verbs[] = {
 		.summary = "rename keys by sed expressions",
 		.text = "Applies s/REGEX/REPLACEMENT/FLAGS (extended regular expressions, any delimiter; & and \\1 to \\9; flags g, i and a\n"
 			"number) to the str keys, unescaped, of every mapping that holds tensors; or to those of one mapping, or that begin with\n"
-			"KEY-PREFIX. Two keys with one name are refused before anything changes.",
+			"KEY-PREFIX (/ is the root), mappings among them, too. Two keys with one name are refused before anything changes; so\n"
+			"is what would change keys of other mappings alone.",
 		.options = {{0, "dry-run", NULL, "print old → new, and change nothing"},
 			    {0, "json", NULL, "with --dry-run: as JSON, a line each"},
 			    {0, "prefix", "KEY", "the KEY-PREFIX"},

@@ -226,6 +226,33 @@ def completion_of_all(top):
     ok(asked > 100 and not wrong, "keys are offered without opening as they are with it", wrong)
 
 
+def renames(top):
+    """Expressions go over the keys of mappings that hold tensors. Who means those of another is told how to name it, and nothing changes."""
+    save(os.path.join(top, "nested.pt"), {"model": {"sub": {"w": Tensor("float32", (2,), bytes(8))}, "sub2": {"w": Tensor("float32", (2,), bytes(8))}},
+                                          "epoch": 3, "state": {0: {"step": 1}}})
+    d = dcpkit.Directory(os.path.join(top, "nested"))
+    for name in ("sub", "sub2"):
+        d.tensor(f"model.{name}.w", "float32", (2,), bytes(8), path=("model", name, "w"))
+    d.value("epoch", craft.integer(3), path=("epoch",))
+    d.write()
+    for path in (os.path.join(top, "nested.pt"), os.path.join(top, "nested")):
+        before = bytes_of(top)
+        for expression, key, prefix in (("s/^model/net/", "model → net", "/"), ("s/^sub/other/", "sub → other", "model"), ("s/^epoch/step/", "epoch → step", "/")):
+            for options in ([], ["--dry-run"], ["--dry-run", "--json"]):
+                r = wfctl("rename", *options, path, expression)
+                told = f"{key} would, with the mapping that it stands in as KEY-PREFIX: {prefix}\n"
+                ok(r.returncode == 1 and r.stderr.decode().endswith(told) and r.stderr.count(b"\n") == 1 and not r.stdout and bytes_of(top) == before,
+                   f"wfctl rename {' '.join(options)} {os.path.basename(path)} {expression} is no mapping's of tensors", r)
+        for words, says in ((["s/^nothing/x/"], "no key changes"), (["s/^0$/x/"], "no key changes")):
+            r = wfctl("rename", path, *words)
+            ok(r.returncode == 0 and r.stderr.decode().endswith(f"{says}\n"), f"wfctl rename {os.path.basename(path)} {words}: {says}", r)
+        for words, want in ((["s/^sub/other/", "model"], "model/other/w model/other2/w epoch"), (["s/^model/net/", "/"], "net/other/w net/other2/w epoch"),
+                            (["s/^w/v/"], "net/other/v net/other2/v epoch")):
+            r = wfctl("rename", path, *words)
+            keys = [line.split(" \t ")[0] for line in wfctl("ls", "-a", path).stdout.decode().splitlines()]
+            ok(r.returncode == 0 and not r.stderr and [k for k in keys if "state" not in k] == want.split(), f"wfctl rename {os.path.basename(path)} {words}", (r, keys))
+
+
 def memory(top):
     """Tensors of any size pass through a piece at a time."""
     size, limit = 100 << 20, 32 << 20
@@ -264,4 +291,5 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
     completion(base)
     completion_of_all(base)
     memory(base)
+    renames(base)
 done()
