@@ -99,19 +99,36 @@ bool wf_dcp_size_fits(const uint64_t *sizes, uint32_t ndim, uint32_t element_byt
 	return true;
 }
 
-/* Elements in the boxes of the chunks; UINT64_MAX when they are more than a number can say. */
-static uint64_t elements(const struct wf_dcp_metadata *m, const struct wf_dcp_entry *e)
+/* Elements in a chunk; UINT64_MAX when they are more than a number can say. */
+static uint64_t elements(const struct wf_dcp_metadata *m, const struct wf_dcp_entry *e, const struct wf_dcp_chunk *c)
 {
+	uint64_t all = 1;
+	bool fits = true;
+	for (uint32_t k = 0; k < e->ndim; k++)
+		if (m->numbers[c->sizes + k] == 0)
+			return 0;
+	for (uint32_t k = 0; k < e->ndim; k++)
+		fits &= !wf_mul_u64(all, m->numbers[c->sizes + k], &all);
+	return fits ? all : UINT64_MAX;
+}
+
+/* A rank that has no row of a tensor writes a chunk of none, with a slice or without one: nothing of the tensor depends on it, nor on its
+ * file. Returns the elements in the others. */
+static uint64_t drop_empty(struct wf_dcp_metadata *m, struct wf_dcp_entry *e)
+{
+	struct wf_dcp_chunk *c = m->chunks + e->chunks;
 	uint64_t all = 0;
+	uint32_t kept = 0;
 	for (uint32_t i = 0; i < e->chunk_count; i++) {
-		const uint64_t *sizes = m->numbers + m->chunks[e->chunks + i].sizes;
-		uint64_t one = 1;
-		for (uint32_t k = 0; k < e->ndim; k++)
-			if (wf_mul_u64(one, sizes[k], &one))
-				return UINT64_MAX;
+		uint64_t one = elements(m, e, &c[i]);
+		if (one == 0)
+			continue;
+		if (kept++ != i)
+			c[kept - 1] = c[i];
 		if (wf_add_u64(all, one, &all))
-			return UINT64_MAX;
+			all = UINT64_MAX;
 	}
+	e->chunk_count = kept;
 	return all;
 }
 
@@ -165,7 +182,7 @@ static int judge(struct wf_dcp_metadata *m, struct wf_dcp_entry *e)
 	uint64_t whole = 1;
 	for (uint32_t i = 0; i < e->ndim; i++)
 		whole *= m->numbers[e->sizes + i]; /* no overflow: the reader has seen to it */
-	if (e->tensor && elements(m, e) > whole)
+	if (e->tensor && drop_empty(m, e) > whole)
 		drop_twins(m, e);
 	for (uint32_t i = 0; i < e->chunk_count; i++)
 		if (m->chunks[e->chunks + i].length == 0 &&

@@ -246,6 +246,24 @@ def half_a_value(d):
     d.value("v", craft.sequence(craft.tensor(craft.storage("Long", "0", 5), (5,)), b"\xff"), storages=[("0", B)])
 
 
+def no_rows(stored, lost=False):
+    """A rank has no row of one tensor, and another tensor has no elements: their chunks have slices or not, in files that are there or not."""
+    def make(path):
+        d = dcpkit.Directory(path)
+        d.tensor("a", "float32", (4, 6), A, [((0, 0), (4, 6)), ((4, 0), (0, 6))], files=("__0_0.distcp", "__1_0.distcp"))
+        d.tensor("b", "int64", (5,), B)
+        d.tensor("e", "float32", (0, 4), b"", files=("__1_0.distcp",))
+        d.tensor("f", "float32", (3, 0, 4), b"", [((0, 0, 0), (3, 0, 4)), ((3, 0, 0), (0, 0, 4))], files=("__1_0.distcp",))
+        for index in list(d.storage):
+            if d.storage[index].relative_path == "__1_0.distcp" and not stored:
+                del d.storage[index]
+        d.write()
+        if lost:
+            os.unlink(os.path.join(path, "__1_0.distcp"))
+        return path
+    return make
+
+
 OLD = ("torch.distributed._shard.checkpoint", "torch.distributed._shard.sharded_tensor.metadata")
 CASES = [
     Case("as torch 2.3 and later", plain, BOTH),
@@ -265,6 +283,8 @@ CASES = [
     Case("a missing file", remove("__1_0.distcp"), {"b": B}, bad=("a",), says=("__1_0.distcp",)),
     Case("a file that ends early", cut, {"b": B}, bad=("a",), says=("__1_0.distcp",)),
     Case("a chunk without a slice", changed(without("a")), {"b": B}, bad=("a",), says=("where a chunk of it is stored",)),
+    *[Case(f"chunks of no elements {what}", make, {**BOTH, "e": b"", "f": b""}, rows={"a", "b", "e", "f"})
+      for what, make in (("with slices", no_rows(True)), ("without slices", no_rows(False)), ("in a file that is missing", no_rows(True, True)))],
     Case("a transform", changed(edit_info("b", transform_descriptors=["zstd"])), {"a": A}, bad=("b",), says=("transform",)),
     Case("a slice that is no slice", changed(edit_info("b", offset=1)), {"a": A}, bad=("b",)),
     Case("a slice smaller than its data", changed(edit_info("b", length=40)), {"a": A}, bad=("b",), says=("no room",)),

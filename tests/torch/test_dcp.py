@@ -7,6 +7,7 @@ what wfctl exports is what the converter makes.
 Usage: test_dcp.py BUILD_DIRECTORY [SEED]. Prints TAP.
 """
 import os
+import pickle
 import random
 import shutil
 import sys
@@ -306,6 +307,33 @@ def check_chunks(name, ranks):
             check_ranks(w.file, state, w.dir, name)
 
 
+def check_no_rows(name):
+    """Chunks of ranks that have no rows, whose slices nothing tells of: they are read and edited as torch reads them, and torch reads the edits."""
+    with tempfile.TemporaryDirectory() as work:
+        path = os.path.join(work, name)
+        shutil.copytree(os.path.join(FIXTURES, name), path)
+        state, metadata = flat(converted(path)), dcp.FileSystemReader(path).read_metadata()
+        empty = {k: [c.offsets for c in e.chunks if 0 in c.sizes] for k, e in metadata.state_dict_metadata.items() if hasattr(e, "chunks")}
+        for index in [i for i in metadata.storage_data if i.offset in empty.get(i.fqn, [])]:
+            del metadata.storage_data[index]
+        with open(os.path.join(path, ".metadata"), "wb") as f:
+            pickle.dump(metadata, f)
+        names = [k for k, offsets in empty.items() if offsets]
+        r = wfctl("verify", path)
+        ok(names and r.returncode == 0 and same_values(flat(converted(path)), state), f"{name}: chunks without rows or slices: verify", r.stderr.decode())
+        for i, k in enumerate(names):
+            way = next(way for way in state if ".".join(map(str, way)) == k)
+            data = os.path.join(work, "data")
+            with open(data, "wb") as f:
+                f.write(bytes(state[way].numel() * state[way].element_size()))
+            words = [wfctl("set", path, "/".join(map(str, way)), "--file", data).returncode] if state[way].numel() else []
+            words.append(wfctl("mv", path, "/".join(map(str, way)), f"renamed{i}").returncode)
+            ok(not any(words), f"{name}: {k}: written and renamed", words)
+            state[(f"renamed{i}",)] = torch.zeros_like(state.pop(way))
+        ok(same_values(flat(converted(path)), state) and wfctl("verify", path).returncode == 0, f"{name}: torch finds the edits of those")
+        check_ranks(path, state, work, f"{name} without slices of no rows")
+
+
 def check_output(name):
     """A whole directory of its own: torch finds the edited state there, and the old one where it was."""
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
@@ -332,6 +360,7 @@ def check_values():
         os.unlink(os.path.join(path, ".metadata"))
         r = wfctl("ls", path)
         ok(r.returncode == 1 and b"without its .metadata" in r.stderr and r.stderr.count(b"\n") == 1, "a save that did not finish is called so", r.stderr)
+        check_no_rows("dtensor-4")
         if os.path.exists("/dev/fuse"):
             check_commits(work)
             for name in ("dtensor-2", "dtensor-4", "fsdp-3"):
