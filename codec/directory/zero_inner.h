@@ -52,6 +52,10 @@ struct zero_listing {
 int zero_find(const char *path, char **ret_directory, struct wf_error *err);
 int zero_list(const char *directory, struct zero_listing *ret, struct wf_error *err);
 void zero_listing_free(struct zero_listing *l);
+/* Where the bytes of a rank stand that cannot be had: "the file NAME is missing", or what is wrong with it. */
+void zero_tell_lost(const struct zero_listing *l, enum zero_kind kind, uint64_t rank, char *ret, size_t size);
+/* The file of a rank that can be read, for people. */
+const char *zero_name_of(const struct zero_listing *l, enum zero_kind kind, uint32_t rank);
 
 /* ---- the container; zero_load.c ---- */
 
@@ -113,8 +117,9 @@ int zero_make_files(struct zero_load *l, wf_ref *ret);
 
 /* Elements one after the other in a file. */
 struct zero_piece {
-	uint32_t file; /* index; UINT32_MAX: it is missing or cannot be read */
-	uint64_t at;   /* in the file, in bytes; of a missing one its rank */
+	uint32_t file;       /* index; UINT32_MAX: it is missing or cannot be read */
+	enum zero_kind lost; /* then: which file of the rank */
+	uint64_t at;         /* in the file, in bytes; of a missing one its rank */
 	uint64_t numel;
 };
 
@@ -124,7 +129,7 @@ struct zero_vector {
 	uint64_t *ends; /* number of elements up to the end of each piece */
 	uint32_t count, capacity;
 	enum wf_dtype dtype; /* WF_DTYPE_INVALID while it is empty */
-	char problem[160];   /* "": it is whole */
+	char problem[320];   /* "": it is whole */
 };
 
 struct zero_shape {

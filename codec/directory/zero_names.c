@@ -3,6 +3,7 @@
  * deepspeed/checkpoint/ds_to_universal.py for universal ones). */
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -200,6 +201,47 @@ void zero_listing_free(struct zero_listing *l)
 	}
 	free(l->files);
 	*l = (struct zero_listing){0};
+}
+
+/* ---- the file of a rank ---- */
+
+static const struct zero_file *file_of(const struct zero_listing *l, enum zero_kind kind, uint64_t rank)
+{
+	for (uint32_t i = 0; i < l->count; i++)
+		if (l->files[i].kind == kind && l->files[i].rank == rank)
+			return &l->files[i];
+	return NULL;
+}
+
+const char *zero_name_of(const struct zero_listing *l, enum zero_kind kind, uint32_t rank)
+{
+	const struct zero_file *f = file_of(l, kind, rank);
+	return f ? f->name : "a file";
+}
+
+void zero_tell_lost(const struct zero_listing *l, enum zero_kind kind, uint64_t rank, char *ret, size_t size)
+{
+	static const char prefix[] = "zero_pp_rank_";
+	const struct zero_file *f = file_of(l, kind, rank);
+	const char *at = NULL;
+	if (f) {
+		const char *why = f->problem ? f->problem : "it has no state of its rank";
+		if (strstr(why, f->name))
+			snprintf(ret, size, "%s", why);
+		else
+			snprintf(ret, size, "%.120s: %s", f->name, why);
+		return;
+	}
+	for (uint32_t i = 0; i < l->count && !at; i++) /* one of its like */
+		if (l->files[i].kind == kind && (at = strstr(l->files[i].name, prefix)))
+			f = &l->files[i];
+	if (!at) {
+		snprintf(ret, size, "the file of rank %" PRIu64 " is missing", rank);
+		return;
+	}
+	at += strlen(prefix);
+	snprintf(ret, size, "the file %.*s%" PRIu64 "%s is missing", (int)(at - f->name), f->name, rank,
+		 at + strspn(at, "0123456789"));
 }
 
 /* ---- the directory ---- */

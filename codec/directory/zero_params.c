@@ -210,13 +210,15 @@ static int gather_fragments(struct zero_states *s, wf_ref name, uint32_t near, c
 	char why[128];
 	int r = 0;
 	for (uint32_t i = 0; i < s->world && r == 0; i++) {
-		struct zero_piece piece = {.file = UINT32_MAX, .at = i, .numel = share(s, shape->numel)};
+		struct zero_piece piece = {
+			.file = UINT32_MAX, .lost = ZERO_MODEL, .at = i, .numel = share(s, shape->numel)};
 		enum wf_dtype dtype = WF_FLOAT32;
 		if (s->models[i] == WF_NIL)
 			dtype = all.dtype != WF_DTYPE_INVALID ? all.dtype : dtype;
 		else if (!zero_piece_of(s->l, fragment(s, s->models[i], name, near), &piece, &dtype, why, sizeof why) &&
 			 !all.problem[0])
-			snprintf(all.problem, sizeof all.problem, "the fragment of rank %u %s", i, why);
+			snprintf(all.problem, sizeof all.problem, "the fragment in %.120s %s",
+				 zero_name_of(&s->l->z->list, ZERO_MODEL, i), why);
 		r = zero_vector_add(&all, &piece, dtype);
 	}
 	if (r == 0)

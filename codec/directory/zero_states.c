@@ -84,7 +84,7 @@ static int read_rank(struct zero_states *s, const struct zero_file *f)
 	wf_ref *to = f->kind == ZERO_OPTIM ? s->ranks : s->models, value = f->root;
 	uint32_t stage, world;
 	if (f->rank >= s->world)
-		return zero_leave(s->l, "a file of rank %u, where %u ranks wrote some", f->rank, s->world);
+		return zero_leave(s->l, "%.120s, where %u ranks wrote some", f->name, s->world);
 	if (f->kind == ZERO_OPTIM) {
 		value = optimizer_of(g, f);
 		if (value && (!number_of(g, zero_get(g, value, "zero_stage"), 3, &stage) || stage != s->stage ||
@@ -92,7 +92,7 @@ static int read_rank(struct zero_states *s, const struct zero_file *f)
 			return zero_leave(s->l, "files of two different runs (%s)", f->name);
 	}
 	if (value && to[f->rank])
-		return zero_leave(s->l, "two files of rank %u", f->rank);
+		return zero_leave(s->l, "two files of rank %u (%.120s)", f->rank, f->name);
 	if (value)
 		to[f->rank] = value;
 	return 0;
@@ -159,6 +159,7 @@ static int add_lost(struct zero_states *s, struct zero_vector *v, const struct z
 	char why[128];
 	zero_piece_of(s->l, zero_state_tensor(s, f, s->first, group), &piece, &dtype, why, sizeof why);
 	piece.file = UINT32_MAX;
+	piece.lost = ZERO_OPTIM;
 	piece.at = rank;
 	return zero_vector_add(v, &piece, dtype);
 }
@@ -173,7 +174,8 @@ static int add_part(struct zero_states *s, struct zero_vector *v, const struct z
 		return add_lost(s, v, f, rank, group);
 	if (!zero_piece_of(s->l, zero_state_tensor(s, f, s->ranks[rank], group), &piece, &dtype, why, sizeof why)) {
 		if (!v->problem[0])
-			snprintf(v->problem, sizeof v->problem, "group %u of rank %u %s", group, rank, why);
+			snprintf(v->problem, sizeof v->problem, "group %u in %.120s %s", group,
+				 zero_name_of(&s->l->z->list, ZERO_OPTIM, rank), why);
 		return 0;
 	}
 	return zero_vector_add(v, &piece, dtype);

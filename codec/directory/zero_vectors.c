@@ -172,14 +172,11 @@ int zero_make_lost(struct zero_load *l, const struct zero_shape *shape, const ch
 }
 
 /* Why it cannot be had: a file of it; false where all are there. */
-static bool has_lost_piece(const struct zero_vector *v, char *why, size_t size)
+static bool has_lost_piece(const struct zero_load *l, const struct zero_vector *v, char *why, size_t size)
 {
 	for (uint32_t i = 0; i < v->count; i++)
 		if (v->pieces[i].numel > 0 && v->pieces[i].file == UINT32_MAX) {
-			snprintf(why, size,
-				 "a part of it stands in the file of rank %" PRIu64
-				 ", which is missing or cannot be read",
-				 v->pieces[i].at);
+			zero_tell_lost(&l->z->list, v->pieces[i].lost, v->pieces[i].at, why, size);
 			return true;
 		}
 	return false;
@@ -212,10 +209,10 @@ int zero_make_tensor(struct zero_load *l, const struct zero_vector *v, const str
 {
 	struct wf_error why = {0};
 	uint64_t address = 0;
-	char text[128];
+	char text[320];
 	const char *problem = v->problem[0] ? v->problem : NULL;
 	enum wf_dtype dtype = v->dtype != WF_DTYPE_INVALID ? v->dtype : WF_FLOAT32;
-	if (!problem && has_lost_piece(v, text, sizeof text))
+	if (!problem && has_lost_piece(l, v, text, sizeof text))
 		problem = text;
 	if (!problem && zero_vector_numel(v) != shape->numel) {
 		snprintf(text, sizeof text, "it has %" PRIu64 " elements by its shape, and %" PRIu64 " in the files",

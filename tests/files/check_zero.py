@@ -108,12 +108,14 @@ def check_damaged(scratch):
         "scale running steps norm.weight norm.bias norm.running_mean norm.running_var norm.num_batches_tracked frozen.weight").split()),
         "a rank's file is missing: the parameters of the others read")
     status, _, err = wfctl("cat", directory, "model/first.bias")
-    tap.ok(status == 1 and "rank 1" in err and "mod" in err, "and the others say which it is", err)
+    tap.ok(status == 1 and "the file zero_pp_rank_1_mp_rank_00_optim_states.pt is missing" in err and "mod" in err, "and the others say which it is", err)
     directory, tag = copy_of("stage3-groups", scratch)
     broken = os.path.join(tag, "zero_pp_rank_1_mp_rank_00_optim_states.pt")
     os.truncate(broken, 700)
     tap.ok("model/scale" in readable(directory, "model/") and "model/first.bias" not in readable(directory, "model/"),
            "a rank's file is cut: the same")
+    status, _, err = wfctl("cat", directory, "model/first.bias")
+    tap.ok(status == 1 and "zero_pp_rank_1_mp_rank_00_optim_states.pt: " in err, "and it names the file", err)
     status, _, err = wfctl("verify", directory)
     tap.ok(status == 1 and "zero_pp_rank_1_mp_rank_00_optim_states.pt" in err, "and verify names it", err)
     for name, made, word in (("mp_rank_01_model_states.pt", "mp_rank_00_model_states.pt", "tensor-parallel"),

@@ -60,7 +60,10 @@ KINDS = {
     "bin": (shards("bin", 3, {1}), "k0.a", "k1.a", "pytorch_model-00001.bin"),
     "a thousand": (shards("safetensors", 1001, set(range(1, 1001))), "k0.a", "k7.a", "model-00007.safetensors"),
     "distributed": (fixture("dcp/fsdp-3", "__2_0.distcp"), None, None, "__2_0.distcp"),
-    "DeepSpeed": (fixture("zero/stage2-bf16", "global_step3/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"), None, None, "rank 1"),
+    "DeepSpeed": (fixture("zero/stage2-bf16", "global_step3/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"), None, None,
+                  "the file bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt is missing"),
+    "DeepSpeed 3": (fixture("zero/stage3-bf16", "global_step3/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"), None, None,
+                    "the file bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt is missing"),
 }
 
 
@@ -69,7 +72,7 @@ def check_verbs(kind, directory, good, bad, file):
     lost = [k for k, row in rows.items() if "error" in row]
     bad, good = bad or lost[0], good or next(k for k in rows if k not in lost)
     same((len(lost) > 1, file in rows[bad]["error"]), (True, True), f"{kind}: the rows of what is lost name the file")
-    read_only = kind == "DeepSpeed"
+    read_only = kind.startswith("DeepSpeed")
     out = os.path.join(TOP, "out.safetensors")
     note = re.compile(r"wfctl: [0-9]+ tensors cannot be read \(.*; and so on\): wfctl verify lists them")
     for words, status, says in (
