@@ -17,6 +17,7 @@
 struct member_file {
 	char *name;
 	struct wf_source *source;   /* NULL: closed */
+	bool opening;               /* by somebody, who will signal `opened` */
 	uint64_t used;              /* clock of the last use */
 	struct wf_file_state state; /* as it was first seen */
 };
@@ -28,7 +29,9 @@ struct wf_members {
 	struct wf_key_map names;
 	struct member_file *all;
 	uint32_t count, capacity;
-	pthread_mutex_t lock; /* guards the rest, and source, used and state of each */
+	pthread_mutex_t
+		lock; /* guards the rest, and source, opening, used and state of each; nobody waits for a file with it */
+	pthread_cond_t opened;
 	uint32_t open[WF_MEMBERS_OPEN], open_count, open_most;
 	uint64_t clock;
 };
@@ -48,11 +51,12 @@ static struct wf_members *members_make(const char *directory)
 	if (!m)
 		return NULL;
 	m->directory = strdup(directory);
-	if (!m->directory || pthread_mutex_init(&m->lock, NULL) != 0) {
-		free(m->directory);
+	if (!m->directory) {
 		free(m);
 		return NULL;
 	}
+	pthread_mutex_init(&m->lock, NULL);
+	pthread_cond_init(&m->opened, NULL);
 	m->open_most = most_open();
 	atomic_init(&m->refs, 1);
 	return m;
@@ -86,6 +90,7 @@ void wf_members_unref(struct wf_members *m)
 	for (uint32_t i = 0; i < m->count; i++)
 		free(m->all[i].name);
 	pthread_mutex_destroy(&m->lock);
+	pthread_cond_destroy(&m->opened);
 	wf_key_map_free(&m->names);
 	close(m->directory_fd);
 	free(m->all);
@@ -169,49 +174,74 @@ static int changed(const struct member_file *f, struct wf_error *err)
 	return wf_fail(err, -ESTALE, "%s was changed by someone else", f->name);
 }
 
-static void close_longest_unused(struct wf_members *m)
+/* Whoever has let go of the lock lets go of it. */
+static struct wf_source *take_longest_unused(struct wf_members *m)
 {
 	uint32_t oldest = 0;
 	for (uint32_t i = 1; i < m->open_count; i++)
 		if (m->all[m->open[i]].used < m->all[m->open[oldest]].used)
 			oldest = i;
-	wf_source_unref(steal_pointer(&m->all[m->open[oldest]].source));
+	struct wf_source *source = steal_pointer(&m->all[m->open[oldest]].source);
 	m->open[oldest] = m->open[--m->open_count];
+	return source;
 }
 
-static int open_file(struct wf_members *m, uint32_t i, struct wf_error *err)
+static void close_all(struct wf_members *m)
 {
-	struct member_file *f = &m->all[i];
-	cleanup_with(wf_source_unrefp) struct wf_source *source = NULL;
+	struct wf_source *taken[WF_MEMBERS_OPEN];
+	uint32_t n = 0;
+	pthread_mutex_lock(&m->lock);
+	while (m->open_count > 0)
+		taken[n++] = take_longest_unused(m);
+	pthread_mutex_unlock(&m->lock);
+	while (n > 0)
+		wf_source_unref(taken[--n]);
+}
+
+/* Without the lock: one file that is far away keeps nobody from the others. */
+static int open_file(struct wf_members *m, const struct member_file *f, struct wf_file_state *state,
+		     struct wf_source **ret, struct wf_error *err)
+{
 	cleanup_free char *path = NULL;
 	if (asprintf(&path, "%s/%s", m->directory, f->name) < 0) {
 		path = NULL;
 		return wf_fail(err, -ENOMEM, "out of memory");
 	}
-	int r = wf_source_open_member(m->directory_fd, f->name, path, &f->state, &source, NULL);
+	int r = wf_source_open_member(m->directory_fd, f->name, path, state, ret, NULL);
 	if (r == -EMFILE || r == -ENFILE) { /* others need descriptors, too */
-		while (m->open_count > 0)
-			close_longest_unused(m);
-		r = wf_source_open_member(m->directory_fd, f->name, path, &f->state, &source, NULL);
+		close_all(m);
+		r = wf_source_open_member(m->directory_fd, f->name, path, state, ret, NULL);
 	}
-	if (r == -ESTALE)
-		return changed(f, err);
-	if (r < 0)
-		return missing(f, r, err);
-	if (m->open_count == m->open_most)
-		close_longest_unused(m);
-	m->open[m->open_count++] = i;
-	f->source = steal_pointer(&source);
-	return 0;
+	return r == -ESTALE ? changed(f, err) : r < 0 ? missing(f, r, err) : 0;
 }
 
 int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err)
 {
+	cleanup_with(wf_source_unrefp) struct wf_source *unused = NULL;
+	int r = 0;
 	if (i >= m->count)
 		return wf_fail(err, -EINVAL, "there is no such file");
 	struct member_file *f = &m->all[i];
 	pthread_mutex_lock(&m->lock);
-	int r = f->source ? 0 : open_file(m, i, err);
+	while (!f->source && f->opening)
+		pthread_cond_wait(&m->opened, &m->lock);
+	if (!f->source) {
+		struct wf_file_state state = f->state;
+		struct wf_source *source = NULL;
+		f->opening = true;
+		pthread_mutex_unlock(&m->lock);
+		r = open_file(m, f, &state, &source, err);
+		pthread_mutex_lock(&m->lock);
+		f->opening = false;
+		pthread_cond_broadcast(&m->opened);
+		if (r == 0 && m->open_count == m->open_most)
+			unused = take_longest_unused(m);
+		if (r == 0) {
+			m->open[m->open_count++] = i;
+			f->source = source;
+			f->state = state;
+		}
+	}
 	if (r == 0) {
 		f->used = ++m->clock;
 		*ret = wf_source_ref(f->source);

@@ -6,7 +6,7 @@
  * touched goes on.
  * Calling sequence: wf_members_new, wf_members_add for each, any number of wf_members_open, wf_members_unref. Its directory is held: what is
  * mounted over its path later does not matter.
- * Threads: adding has one owner; everything else any thread.
+ * Threads: adding has one owner; everything else any thread. A file that is being opened is waited for by those alone who want it.
  */
 #pragma once
 
