@@ -21,6 +21,9 @@ const char *wf_edits_shard(const struct wf_checkpoint *ck, wf_ino ino)
 static void forget_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 {
 	struct wf_tensor t;
+	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
+	if (!s || s->persids < 2) /* nobody else's */
+		return;
 	for (wf_ino i = 1; i <= ck->edits->files_count; i++) {
 		struct wf_file *f = i == ino ? NULL : wf_edit_known(ck, i);
 		if (!f || !f->shard || wf_edit_tensor(ck, i, &t) < 0 || t.storage != storage)
