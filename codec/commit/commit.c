@@ -147,8 +147,8 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	if (r == 0)
 		r = wf_new_file_dress(&c->file, old.fd, c->err);
 	if (r == 0)
-		r = c->dcp ? wf_commit_write_directory(c) : wf_commit_write(c, c->file.fd, at);
-	if (r == 0 && !c->dcp)
+		r = wf_commit_write(c, c->file.fd, at);
+	if (r == 0)
 		r = wf_commit_reopen(c, wf_new_file_reopen(&c->file));
 	if (r < 0)
 		return r;
@@ -162,8 +162,8 @@ static int commit_to_new_file(struct wf_commit_run *c)
 	wf_commit_leave_overlay(ck);
 	if (r < 0)
 		return r;
-	if (c->dcp && !wf_commit_open_directory(c))
-		return 0;
+	if (c->dcp)
+		wf_dcp_plan_keep_file(c->dcp);
 	if (!c->windows) { /* after a trim nobody reads from it any more */
 		pthread_rwlock_wrlock(&ck->lock);
 		wf_commit_swap_base(c);

@@ -172,18 +172,11 @@ int wf_dcp_plan_write(struct wf_dcp_plan *p, int fd, _Atomic uint64_t *done_byte
 
 /* ---- what was written ---- */
 
-int wf_dcp_plan_check(struct wf_dcp_plan *p, int raw_fd, struct wf_error *err)
+int wf_dcp_plan_check(struct wf_dcp_plan *p, struct wf_source *written, struct wf_error *err)
 {
-	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
 	struct wf_dcp_metadata m = {0};
-	cleanup_fd int fd = raw_fd;
 	p->err = err;
-	int r = fd < 0 ? wf_fail(err, fd, "cannot open the file that was written: %s", strerror(-fd))
-		       : wf_source_from_fd(fd, &file, err);
-	if (r < 0)
-		return r;
-	steal_fd(&fd);
-	r = wf_dcp_metadata_load(&m, file, err);
+	int r = wf_dcp_metadata_load(&m, written, err);
 	if (r == 0 && wf_dcp_metadata_finish(&m) < 0)
 		r = wf_fail(err, -ENOMEM, "out of memory");
 	bool good = m.entry_count == p->count;

@@ -5,10 +5,11 @@
  *   wf_dcp_plan_make     which objects of the tree are entries, which of them stay, and the pickles of those that are new
  *   wf_dcp_plan_write    the slice file, then the new metadata into a file that will take the old one's name
  *   wf_dcp_plan_check    reads both again
+ *   wf_dcp_plan_adopt    the objects of the graph are entries of the container that was opened over them
  *   (the rename)
- *   wf_dcp_plan_adopt    the objects of the graph are entries of the container that was opened anew
+ *   wf_dcp_plan_keep_file
  *
- * Until the rename nothing reads the slice file; wf_dcp_plan_free removes it where wf_dcp_plan_adopt was not called.
+ * Until the rename nobody else reads the slice file; wf_dcp_plan_free removes it where wf_dcp_plan_keep_file was not called.
  * Threads: as wf_plan: making needs the graph exclusively.
  */
 #pragma once
@@ -30,8 +31,9 @@ const char *wf_dcp_plan_old_file(const struct wf_dcp_plan *p, uint32_t k, bool *
 uint32_t wf_dcp_plan_ties(const struct wf_dcp_plan *p, const char **ret_name, const char **ret_with);
 /* fd: of the new metadata, empty. All is on disk on return. */
 int wf_dcp_plan_write(struct wf_dcp_plan *p, int fd, _Atomic uint64_t *done_bytes, struct wf_error *err);
-int wf_dcp_plan_check(struct wf_dcp_plan *p, int fd, struct wf_error *err);
-/* written: loaded. Fills in records, by storage. */
+/* written: the new metadata. */
+int wf_dcp_plan_check(struct wf_dcp_plan *p, struct wf_source *written, struct wf_error *err);
+/* written: loaded, and nobody's yet. Fills in records, by storage. */
 int wf_dcp_plan_adopt(struct wf_dcp_plan *p, struct wf_container *written, uint32_t *records, struct wf_error *err);
 /* The name was taken: the slice file stays. */
 void wf_dcp_plan_keep_file(struct wf_dcp_plan *p);

@@ -48,54 +48,28 @@ int wf_commit_plan_directory(struct wf_commit_run *c)
 	return r;
 }
 
-int wf_commit_write_directory(struct wf_commit_run *c)
+int wf_commit_reopen_directory(struct wf_commit_run *c)
 {
-	int r = wf_dcp_plan_write(c->dcp, c->file.fd, &c->ck->progress.done_bytes, c->err);
-	return r < 0 ? r : wf_dcp_plan_check(c->dcp, wf_new_file_reopen(&c->file), c->err);
-}
-
-static int load(struct wf_commit_run *c)
-{
-	struct wf_checkpoint *ck = c->ck;
 	struct wf_graph *g = NULL;
 	wf_ref root;
-	int r = wf_source_open_file(ck->place.main, &c->source, c->err);
+	int r = wf_dcp_plan_check(c->dcp, c->source, c->err);
 	if (r == 0)
-		r = wf_directory_open(&ck->place, c->source, &c->container, c->err);
+		r = wf_directory_open(&c->ck->place, c->source, &c->container, c->err);
 	if (r == 0 && wf_graph_new(&g) < 0)
-		r = wf_fail(c->err, -ENOMEM, "out of memory");
+		r = wf_commit_no_memory(c);
 	if (r == 0)
 		r = wf_container_load_graph(c->container, g, &root, c->err); /* which makes the records */
 	wf_graph_free(g);
-	return r;
+	return r == 0 ? wf_dcp_plan_adopt(c->dcp, c->container, c->records, c->err) : r;
 }
 
-/* What went wrong here changes nothing of what is written: the next opening finds the mark, and that the edits are in the file. */
-bool wf_commit_open_directory(struct wf_commit_run *c)
+void wf_commit_clear_directory(struct wf_commit_run *c)
 {
-	struct wf_checkpoint *ck = c->ck;
-	uint32_t n = WF_MAX(wf_storages_count(ck->storages), 1u);
-	wf_dcp_plan_keep_file(c->dcp);
-	c->records = malloc(n * sizeof *c->records);
-	int r = c->records ? load(c) : wf_fail(c->err, -ENOMEM, "out of memory");
-	if (r == 0) {
-		memset(c->records, 0xff, n * sizeof *c->records);
-		r = wf_dcp_plan_adopt(c->dcp, c->container, c->records, c->err);
-	}
-	int left = r == 0 ? wf_dcp_remove_unused(c->container) : 0;
-	if (left < 0)
+	int r = wf_dcp_remove_unused(c->ck->container);
+	if (r < 0)
 		wf_log_line(
-			&ck->log,
+			&c->ck->log,
 			"a slice file is no part of the checkpoint any more and cannot be removed: %s; the next commit "
 			"tries again",
-			strerror(-left));
-	if (r < 0) {
-		ck->writable = false;
-		wf_log_line(
-			&ck->log,
-			"the commit is done, but the directory could not be opened again (%s): no more edits are accepted "
-			"until the checkpoint is opened again",
-			c->err->text);
-	}
-	return r == 0;
+			strerror(-r));
 }

@@ -324,6 +324,19 @@ static int copy_all(struct wf_commit_run *c)
 	return r;
 }
 
+/* The new metadata have no name yet, without which their directory is none. */
+static int check_metadata(struct wf_commit_run *c)
+{
+	cleanup_fd int fd = wf_new_file_reopen(&c->file);
+	if (fd < 0)
+		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
+	int r = wf_source_from_fd(fd, &c->source, c->err);
+	if (r < 0)
+		return r;
+	steal_fd(&fd);
+	return wf_dcp_plan_check(c->dcp, c->source, c->err);
+}
+
 static int write_set(struct wf_commit_run *c)
 {
 	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
@@ -332,14 +345,12 @@ static int write_set(struct wf_commit_run *c)
 		r = wf_new_file_dress(&c->file, old.fd, c->err);
 	if (r < 0)
 		return r;
-	if (c->dcp) {
-		r = wf_commit_write_directory(c);
-		return r < 0 ? r : copy_all(c);
-	}
-	r = copy_all(c);
+	r = c->set ? copy_all(c) : 0;
 	if (r == 0)
 		r = wf_commit_write(c, c->file.fd, 0);
-	return r < 0 ? r : wf_commit_reopen(c, wf_new_file_reopen(&c->file));
+	if (r == 0)
+		r = c->set ? wf_commit_reopen(c, wf_new_file_reopen(&c->file)) : check_metadata(c);
+	return r == 0 && c->dcp ? copy_all(c) : r; /* they tell which slice files are needed */
 }
 
 int wf_commit_to_output_set(struct wf_commit_run *c, int (*put_in_place)(struct wf_commit_run *c))

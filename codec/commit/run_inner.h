@@ -99,7 +99,8 @@ int wf_commit_in_place(struct wf_commit_run *c);
 
 /* ---- commit/directory.c: of a distributed checkpoint ---- */
 int wf_commit_plan_directory(struct wf_commit_run *c);
-/* Slices and metadata, written and read again. */
-int wf_commit_write_directory(struct wf_commit_run *c);
-/* The directory as it is once the metadata have their name; false: it cannot be gone on from, and the log says why. */
-bool wf_commit_open_directory(struct wf_commit_run *c);
+/* The directory as it will be once c->source, the new metadata, has its name: fills in c->container and c->records, of which all are
+ * WF_NO_RECORD. */
+int wf_commit_reopen_directory(struct wf_commit_run *c);
+/* After the overlay was cleared: removes the slice files that the new metadata do not name. */
+void wf_commit_clear_directory(struct wf_commit_run *c);

@@ -69,6 +69,8 @@ void wf_commit_go_on(struct wf_commit_run *c)
 	}
 	if (c->set)
 		wf_shards_clear(c);
+	if (c->dcp)
+		wf_commit_clear_directory(c);
 	wf_commit_leave_overlay(ck);
 }
 

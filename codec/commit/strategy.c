@@ -172,6 +172,8 @@ int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at)
 	struct wf_out o;
 	if (c->set)
 		return wf_shards_write(c, fd);
+	if (c->dcp)
+		return wf_dcp_plan_write(c->dcp, fd, &progress->done_bytes, c->err);
 	uint64_t kept = c->strategy == WF_STRATEGY_REPLACE ? c->plan.kept_bytes : 0;
 	atomic_store(&progress->done_bytes, 0);
 	atomic_store(&progress->total_bytes, kept + c->plan.new_bytes);
@@ -203,6 +205,8 @@ int wf_commit_reopen(struct wf_commit_run *c, int raw_fd)
 	steal_fd(&fd);
 	if (c->set)
 		return wf_shards_reopen(c);
+	if (c->dcp)
+		return wf_commit_reopen_directory(c);
 	r = wf_container_open(c->source, &c->container, c->err);
 	return r < 0 ? r : wf_commit_check(&c->plan, c->container, c->records, c->err);
 }

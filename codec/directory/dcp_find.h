@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "codec/bytes/err.h"
+#include "codec/bytes/source.h"
 
 struct dcp_part {
 	char *folder; /* below the directory; "" */
@@ -24,9 +25,10 @@ struct dcp_files {
 	char *directory; /* that names are relative to */
 	struct dcp_part *parts;
 	uint32_t count, room;
-	bool raw;           /* safetensors files in place of parts, ... */
-	char *first;        /* ... of which this is the first */
-	const char *beside; /* what Lightning (meta.pt) or Megatron (common.pt) wrote beside; NULL */
+	bool raw;               /* safetensors files in place of parts, ... */
+	char *first;            /* ... of which this is the first */
+	struct wf_source *main; /* the first part, open; borrowed */
+	const char *beside;     /* what Lightning (meta.pt) or Megatron (common.pt) wrote beside; NULL */
 };
 
 /* path: of a directory. Returns 0; 1 it is none of these; -ENOMEM, -E2BIG, -EUCLEAN. */

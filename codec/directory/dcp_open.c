@@ -216,12 +216,15 @@ static int add_named(struct wf_members *m, const char *name, uint32_t *ret, stru
 	return wf_members_add(m, name, strlen(name), ret, err);
 }
 
-static int read_part(struct dcp *d, struct wf_members *members, const struct dcp_part *part, bool stream,
-		     struct wf_error *err)
+/* main: the part, where that is open. */
+static int read_part(struct dcp *d, struct wf_members *members, const struct dcp_part *part, struct wf_source *main,
+		     bool stream, struct wf_error *err)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
 	uint32_t member = 0;
 	int r = add_named(members, part->file, &member, err);
+	if (r == 0 && main)
+		wf_members_give(members, member, main);
 	if (r == 0)
 		r = wf_members_open(members, member, &file, err);
 	if (r == 0)
@@ -240,13 +243,13 @@ static int read_parts(struct dcp *d, struct wf_members *members, const struct dc
 {
 	int r = 0;
 	for (uint32_t i = 0; i < files->count && r == 0; i++)
-		r = read_part(d, members, &files->parts[i], true, err);
+		r = read_part(d, members, &files->parts[i], i == 0 ? files->main : NULL, true, err);
 	if (r != 1)
 		return r;
 	wf_dcp_metadata_free(&d->md);
 	r = 0;
 	for (uint32_t i = 0; i < files->count && r == 0; i++)
-		r = read_part(d, members, &files->parts[i], false, err);
+		r = read_part(d, members, &files->parts[i], i == 0 ? files->main : NULL, false, err);
 	return r;
 }
 

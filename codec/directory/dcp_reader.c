@@ -90,6 +90,8 @@ static int open_directory(const struct wf_directory *d, struct wf_source *main_f
 	int r = dcp_files_find(d->path, &files, err);
 	if (r != 0)
 		return r < 0 ? r : wf_fail(err, -ESTALE, "its files went away while it was opened");
+	/* of a commit it is the file that is going to have the name */
+	files.main = files.raw ? NULL : main_file;
 	r = dcp_open_files(&files, ret, err);
 	dcp_files_free(&files);
 	return r;

@@ -215,6 +215,16 @@ static int open_file(struct wf_members *m, const struct member_file *f, struct w
 	return r == -ESTALE ? changed(f, err) : r < 0 ? missing(f, r, err) : 0;
 }
 
+void wf_members_give(struct wf_members *m, uint32_t i, struct wf_source *file)
+{
+	struct member_file *f = &m->all[i];
+	if (f->source || m->open_count == m->open_most)
+		return; /* it is opened by its name */
+	f->source = wf_source_ref(file);
+	f->used = ++m->clock;
+	m->open[m->open_count++] = i;
+}
+
 int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *unused = NULL;

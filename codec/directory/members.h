@@ -32,6 +32,8 @@ void wf_members_unref(struct wf_members *m); /* accepts NULL */
 int wf_members_add(struct wf_members *m, const char *name, size_t len, uint32_t *ret, struct wf_error *err);
 /* The number of a name that is there; UINT32_MAX. */
 uint32_t wf_members_find(const struct wf_members *m, const char *name, size_t len);
+/* That file is open already: what its name leads to, or will once a commit has renamed it. Before others use m; takes its own reference. */
+void wf_members_give(struct wf_members *m, uint32_t i, struct wf_source *file);
 /* A reference on the open file. -EIO it is missing, or no regular file, and the text names it; -ESTALE it is another than at its first
  * opening; or the system's error. */
 int wf_members_open(struct wf_members *m, uint32_t i, struct wf_source **ret, struct wf_error *err);

@@ -125,6 +125,38 @@ def variant():
     ok(r.returncode == 0 and has(other, edited(d.want)), "or committed onto another", r)
 
 
+def scratch_names(kind):
+    """Scratch names of what stays a key, of what goes and of new content, over a commit and a kill: the log that follows the commit tells them."""
+    d, wrong = new(kind), []
+    mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+    run(WEIGHTFS, d.path, mnt)
+    if kind != "safetensors":  # which has no ties
+        os.link(f"{mnt}/layer.0.0", f"{mnt}/tie~")
+    os.rename(f"{mnt}/layer.1.0", f"{mnt}/gone~")
+    shutil.copy(f"{mnt}/layer.2.0", f"{mnt}/copy~")
+    os.rename(f"{mnt}/layer.2.1", f"{mnt}/moved")
+    want = {("moved" if k == "layer.2.1" else k): v for k, v in d.want.items()}
+    kept = {"gone~": want["layer.1.0"], "copy~": want["layer.2.0"], **({"tie~": want["layer.0.0"]} if kind != "safetensors" else {})}
+    del want["layer.1.0"]
+    for state in ("committed", "killed"):
+        if state == "committed":
+            r = run(WFCTL, "commit", mnt)
+            if r.returncode or not has(d, want):
+                wrong.append((state, r))
+        else:
+            run("sync", mnt)
+            daemon = Daemon(json.loads(read(f"{mnt}/.weightfs/status"))["pid"])
+            daemon.kill(9)
+            daemon.wait()
+            run("umount", "-l", mnt)
+            run(WEIGHTFS, d.path, mnt)
+        found = {k: read(f"{mnt}/{k}") for k in os.listdir(mnt)}
+        if found != {**want, **kept} or "tie~" in kept and os.stat(f"{mnt}/tie~").st_nlink != 2:
+            wrong.append((state, sorted(found)))
+    run(WFCTL, "umount", mnt)
+    return wrong
+
+
 def kinds():
     for one in directories.EDITED:
         for two in directories.EDITED:
@@ -156,6 +188,8 @@ def kinds():
 try:
     for k, problems, error in side_by_side(names, directories.EDITED):
         same(error or problems, [], f"{k}: status, verbs, discard, commit and --onto find the edits by each name")
+    for k in directories.EDITED:
+        same(scratch_names(k), [], f"{k}: scratch names over a commit and a kill")
     variant()
     kinds()
 finally:
