@@ -22,7 +22,8 @@
 #define FUSE_MINOR 229
 
 struct search {
-	dev_t dev;
+	const struct fs_mounted *mounted;
+	dev_t dev; /* its */
 	const char *but_at;
 	struct wf_buffer *out;
 	unsigned int found;
@@ -44,13 +45,35 @@ static void name(struct search *s, const char *fmt, ...)
 	wf_buffer_printf(s->out, "%s%s", s->found > 1 ? "; " : "", text);
 }
 
-int fs_device_at(const char *path, dev_t *ret)
+static bool note_source(void *ctx, const struct fs_mount *m)
+{
+	struct fs_mounted *mounted = ctx;
+	if (m->dev != mounted->dev)
+		return false;
+	mounted->source = strdup(m->source);
+	return true;
+}
+
+int fs_mounted_at(const char *path, struct fs_mounted *ret)
 {
 	struct statx st;
+	*ret = (struct fs_mounted){0};
 	if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, 0, &st) < 0)
 		return -errno;
-	*ret = makedev(st.stx_dev_major, st.stx_dev_minor);
+	ret->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	fs_each_mount(NULL, note_source, ret);
 	return 0;
+}
+
+void fs_mounted_free(struct fs_mounted *m)
+{
+	free(m->source);
+	*m = (struct fs_mounted){0};
+}
+
+static bool is_it(const struct fs_mounted *mounted, const struct fs_mount *m)
+{
+	return m->dev == mounted->dev && (!mounted->source || !strcmp(m->source, mounted->source));
 }
 
 static bool is_on(int dir, const char *file, dev_t dev)
@@ -76,7 +99,7 @@ static bool name_mount(void *ctx, const struct fs_mount *m)
 	bool on_ours = false;
 	for (int i = 0; i < t->count; i++)
 		on_ours |= t->ours[i] == m->parent;
-	if (m->dev == s->dev) {
+	if (is_it(s->mounted, m)) {
 		if (t->count < NAMED_MAX)
 			t->ours[t->count++] = m->id;
 		if (t->who)
@@ -175,9 +198,9 @@ static void search_process(struct search *s, int proc, pid_t pid)
 		name(s, "%s has a file of it open", who);
 }
 
-unsigned int fs_holders(dev_t dev, pid_t daemon, const char *but_at, struct wf_buffer *out)
+unsigned int fs_holders(const struct fs_mounted *m, pid_t daemon, const char *but_at, struct wf_buffer *out)
 {
-	struct search s = {.dev = dev, .but_at = but_at, .out = out};
+	struct search s = {.mounted = m, .dev = m->dev, .but_at = but_at, .out = out};
 	struct stat st;
 	if (stat("/proc/self/ns/mnt", &st) == 0)
 		s.spaces[s.space_count++] = st.st_ino;
@@ -200,18 +223,25 @@ unsigned int fs_holders(dev_t dev, pid_t daemon, const char *but_at, struct wf_b
 	return s.found;
 }
 
-static bool is_of(void *ctx, const struct fs_mount *m)
+struct sight {
+	const struct fs_mounted *mounted;
+	bool here, other;
+};
+
+static bool look(void *ctx, const struct fs_mount *m)
 {
-	struct search *s = ctx;
-	s->found += m->dev == s->dev;
-	return s->found > 0;
+	struct sight *s = ctx;
+	bool it = is_it(s->mounted, m);
+	s->here |= it;
+	s->other |= !it && m->dev == s->mounted->dev;
+	return s->here;
 }
 
-bool fs_is_mounted_here(dev_t dev)
+enum fs_mount_state fs_mount_state(const struct fs_mounted *m)
 {
-	struct search s = {.dev = dev};
-	fs_each_mount(NULL, is_of, &s);
-	return s.found > 0;
+	struct sight s = {.mounted = m};
+	fs_each_mount(NULL, look, &s);
+	return s.here ? FS_MOUNT_HERE : s.other ? FS_MOUNT_GONE : FS_MOUNT_NOT_HERE;
 }
 
 int fs_is_serving(pid_t daemon)

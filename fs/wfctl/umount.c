@@ -78,10 +78,10 @@ static bool tell_edits_left(const char *target)
 }
 
 /* One line about who is in the way. did: what was done all the same. */
-static int fail_held(const char *mount, const char *did, dev_t dev, pid_t daemon, const char *at)
+static int fail_held(const char *mount, const char *did, const struct fs_mounted *m, pid_t daemon, const char *at)
 {
 	struct wf_buffer holders = WF_BUFFER_INIT;
-	if (fs_holders(dev, daemon, at, &holders) == 0)
+	if (fs_holders(m, daemon, at, &holders) == 0)
 		wf_buffer_puts(
 			&holders,
 			"something holds it that cannot be seen from here (another user's process, a loop device, an "
@@ -92,31 +92,35 @@ static int fail_held(const char *mount, const char *did, dev_t dev, pid_t daemon
 }
 
 /* Until the daemon has ended, which may take as long as its last commit: 0. -EBUSY while somebody else keeps the mount. */
-static int wait_for_daemon(int pidfd, pid_t daemon, dev_t dev)
+static int wait_for_daemon(int pidfd, pid_t daemon, const struct fs_mounted *m)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	for (int waited_ms = 0; pidfd >= 0 && poll(&p, 1, PAUSE_MS) <= 0; waited_ms += PAUSE_MS)
-		if ((waited_ms > PATIENCE_MS || fs_is_mounted_here(dev)) && fs_is_serving(daemon) != 0)
+	for (int waited_ms = 0; pidfd >= 0 && poll(&p, 1, PAUSE_MS) <= 0; waited_ms += PAUSE_MS) {
+		enum fs_mount_state state = fs_mount_state(m);
+		if (state != FS_MOUNT_GONE && (waited_ms > PATIENCE_MS || state == FS_MOUNT_HERE) &&
+		    fs_is_serving(daemon) != 0)
 			return -EBUSY;
+	}
 	return 0;
 }
 
 /* The mount has its edits committed. at: its absolute path. */
 static int unmount_and_wait(const char *mount, const char *at, pid_t daemon, bool committed)
 {
-	dev_t dev;
+	struct fs_mounted m;
 	/* held before the unmount: the daemon's end is what says that everything is written */
 	int pidfd = (int)syscall(SYS_pidfd_open, daemon, 0);
-	int r = fs_device_at(at, &dev);
+	int r = fs_mounted_at(at, &m);
 	if (r == 0 && (r = unmount(at, 0)) == -EBUSY)
-		r = fail_held(mount, committed ? "committed, but not unmounted" : "not unmounted", dev, daemon, at);
+		r = fail_held(mount, committed ? "committed, but not unmounted" : "not unmounted", &m, daemon, at);
 	else if (r < 0)
 		fail_unmount(mount, r);
-	else if (wait_for_daemon(pidfd, daemon, dev) < 0)
+	else if (wait_for_daemon(pidfd, daemon, &m) < 0)
 		r = fail_held(mount,
 			      committed ? "committed and unmounted here, but its daemon goes on"
 					: "unmounted here, but its daemon goes on",
-			      dev, daemon, NULL);
+			      &m, daemon, NULL);
+	fs_mounted_free(&m);
 	if (pidfd >= 0)
 		close(pidfd);
 	return r;
