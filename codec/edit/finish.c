@@ -80,14 +80,18 @@ int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino)
 	return r < 0 ? r : told;
 }
 
-void wf_edit_rest(struct wf_checkpoint *ck, wf_ino ino)
+void wf_edit_keep_as_judged(struct wf_checkpoint *ck, wf_ino ino)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (f->writers > 0)
-		return;
 	wf_edit_forget_old(ck, ino);
 	wf_edit_free_undo(f);
 	f->refused = false;
+}
+
+void wf_edit_rest(struct wf_checkpoint *ck, wf_ino ino)
+{
+	if (wf_edit_known(ck, ino)->writers == 0)
+		wf_edit_keep_as_judged(ck, ino);
 }
 
 /* ---- between the last close and the release ---- */

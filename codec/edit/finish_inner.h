@@ -31,6 +31,8 @@ struct wf_opening {
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
 /* Content was judged for something else than the end of writing: where nobody writes, what a writer would go back to is forgotten. */
 void wf_edit_rest(struct wf_checkpoint *ck, wf_ino ino);
+/* What stands was judged: it is what a failure brings back from now on, whoever has the file open. */
+void wf_edit_keep_as_judged(struct wf_checkpoint *ck, wf_ino ino);
 /* Content of the file was refused, and writing has ended. A new file that nobody writes any more never was an entry of a format that has no
  * place for it, and goes: an empty one would be an empty tensor at the commit. */
 void wf_edit_take_away(struct wf_checkpoint *ck, wf_ino ino);

@@ -92,6 +92,22 @@ static bool has_to_be_judged(struct wf_checkpoint *ck, wf_ino ino, const struct 
 	return has;
 }
 
+/* Whoever wrote nothing holds nothing back: attributes, say, need not wait for what he writes, though his release has not come. */
+static void settle_idle(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o)
+{
+	pthread_rwlock_rdlock(&ck->lock);
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	bool settled = !f || f->settled || (f->is_new && !f->judged);
+	pthread_rwlock_unlock(&ck->lock);
+	if (settled)
+		return;
+	pthread_rwlock_wrlock(&ck->lock);
+	f = wf_edit_known(ck, ino);
+	if (f && o->round == f->round && !f->touched && f->pending == PENDING_NOT && !f->old && !f->undo)
+		wf_edit_settle(ck, ino);
+	pthread_rwlock_unlock(&ck->lock);
+}
+
 static int settle(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
@@ -119,8 +135,10 @@ int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 	if (!ck->overlay || !o)
 		return 0;
 	o->flushed = true;
-	if (!has_to_be_judged(ck, ino, o))
+	if (!has_to_be_judged(ck, ino, o)) {
+		settle_idle(ck, ino, o);
 		return 0;
+	}
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;

@@ -186,7 +186,8 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 		      bool *ret)
 {
 	struct wf_wanted w;
-	const struct wf_file *f = wf_edit_known(ck, ino);
+	struct wf_file *f = wf_edit_known(ck, ino);
+	bool touched = f->touched, stands = f->judged && !touched;
 	if (f->declared_fits && f->judged &&
 	    !f->touched) { /* attributes have made it what it is: it takes the place alone */
 		*ret = true;
@@ -198,11 +199,19 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 	w.place = false; /* comes with the name */
 	bool insisted = w.insists;
 	w.insists = true;
+	if (stands) /* a refusal leaves it as it was judged, also where its release has not come yet */
+		wf_edit_keep_as_judged(ck, ino);
 	r = wf_edit_judge_as(ck, ino, &w);
 	if (r == 0 && wf_edit_size(ck, ino) == 0 && !w.declared)
 		r = wf_edit_is_judged(ck, ino, &w) ? 0 : -EINVAL;
-	if (r < 0)
+	if (r < 0 && stands)
+		wf_edit_keep_as_judged(ck, ino);
+	else if (r < 0)
 		wf_edit_rest(ck, ino);
+	if (r < 0 && touched && f->writers > 0) { /* its own name's judgement is still to come */
+		f->touched = true;
+		f->refused = false;
+	}
 	*ret = r == 0;
 	return r == -EINVAL && !insisted ? 0 : r;
 }

@@ -157,6 +157,46 @@ def replaced(m):
     same(shown(f"{m}/s"), whole(b"here"), "one that is removed and made again")
 
 
+def refused(m):
+    """A rename that is refused leaves both files: the new one as it was judged, or still to be judged."""
+    for content, klass in ((b"text\n", b"str"), (b"[1, 2]\n", b"list"), (b"raw", b"torch.Tensor"), (floats(4), b"torch.Tensor")):
+        for judged in (True, False):
+            if judged:
+                put(f"{m}/new", content, os.O_CREAT | os.O_EXCL)
+            else:
+                fd = os.open(f"{m}/new", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                os.write(fd, content)
+            try:
+                os.rename(f"{m}/new", f"{m}/f")
+                got = 0
+            except OSError as e:
+                got = e.errno
+            if not judged:
+                os.close(fd)
+            seen = [shown(f"{m}/new"), os.getxattr(f"{m}/new", "user.torch.class"), shown(f"{m}/f")]
+            let_go()
+            then = [shown(f"{m}/new"), os.getxattr(f"{m}/new", "user.torch.class"), shown(f"{m}/f")]
+            wanted = [whole(content), klass, whole(b"0.5\n")]
+            same((got, seen, then), (errno.EINVAL, wanted, wanted), f"{content!r}, {'closed' if judged else 'open'}, in place of a float")
+            os.unlink(f"{m}/new")
+    put(f"{m}/new", b"raw", os.O_CREAT | os.O_EXCL)
+    same(run("mv", f"{m}/new", f"{m}/f").returncode, 1, "refused, and committed before the release")
+
+
+def idle(m):
+    """An opening for writing that wrote nothing, and was closed, holds nothing back."""
+    for name, which, value in (("i", "shape", b"[2, 2]"), ("i", "dtype", b"int32"), ("w", "shape", b"[3]"), ("zero", "dtype", b"int64"), ("i", "class", b"dict")):
+        put(f"{m}/{name}", None, 0)
+        before, got = shown(f"{m}/{name}"), 0
+        try:
+            os.setxattr(f"{m}/{name}", f"user.torch.{which}", value)
+        except OSError as e:
+            got = e.errno
+        seen = shown(f"{m}/{name}")
+        let_go()
+        same((got, seen, shown(f"{m}/{name}")), (errno.EINVAL, before, before), f"{which} {value} of {name}")
+
+
 def second(m):
     """An opening that edits nothing ends nobody's text."""
     _, fd = put(f"{m}/i", b"79", os.O_TRUNC)
@@ -195,7 +235,7 @@ def shells(w):
     same(shown(f"{m}/l"), whole(b"[1, 9]\n"), "a list")
 
 
-for case in (readers, way_back, attributes, goes_on, second, replaced, shells):
+for case in (readers, way_back, attributes, goes_on, second, replaced, refused, idle, shells):
     with World(sys.argv[1], checkpoint) as world:
         print(f"# {case.__name__}", flush=True)
         world.mount()
