@@ -374,8 +374,9 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		r = set_class(ck, ino, value);
 	else
 		r = apply_and_record(ck, ino, name, value);
-	/* while somebody writes, what does not fit yet waits */
-	return r == -EINVAL && f->writers > 0 ? set_for_content(ck, ino, name, value) : r;
+	/* while somebody writes, what does not fit yet waits; whoever wrote nothing and closed it does not write */
+	return r == -EINVAL && f->writers > 0 && (f->in_hand > 0 || f->touched) ? set_for_content(ck, ino, name, value)
+										: r;
 }
 
 static bool has_value(struct wf_checkpoint *ck, wf_ino ino, const char *name, const void *value, size_t len)

@@ -31,6 +31,12 @@ int wf_edit_begin_removal(struct wf_checkpoint *ck)
 	return begin(ck, true);
 }
 
+void wf_edit_begin_untold(struct wf_checkpoint *ck)
+{
+	pthread_mutex_lock(&ck->commit_lock);
+	pthread_rwlock_wrlock(&ck->lock);
+}
+
 void wf_edit_end(struct wf_checkpoint *ck)
 {
 	if (wf_overlay_wants_room(ck->overlay))

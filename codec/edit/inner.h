@@ -68,9 +68,10 @@ struct wf_home {
 
 /* What is known of a file beside its node; only files that were opened or edited have one. */
 struct wf_file {
-	uint32_t openers;   /* these three are changed exclusively, or with `lock` shared and open_lock */
+	uint32_t openers;   /* these four are changed exclusively, or with `lock` shared and open_lock */
 	uint32_t writers;   /* openings for writing of this round */
 	uint32_t newcomers; /* and of the next one */
+	uint32_t in_hand;   /* of both, those of which no descriptor was closed yet: somebody has one for sure */
 	uint8_t pending;    /* enum wf_pending */
 	bool is_new;  /* made since the last commit, or None until then: each end of writing judges all of it anew */
 	bool judged;  /* of a new one: it was, once; until then a commit leaves it out while somebody writes */
@@ -174,6 +175,7 @@ void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what i
 /* edit/begin.c */
 int wf_edit_begin(struct wf_checkpoint *ck);         /* locks; on failure nothing is locked */
 int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only removes: on a full disk, too */
+void wf_edit_begin_untold(struct wf_checkpoint *ck); /* of what needs no record: no log is begun for it */
 void wf_edit_end(struct wf_checkpoint *ck);
 
 /* edit/state.c */

@@ -251,6 +251,7 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f || f->aside)
 		return;
+	bool shown = wf_edits_is_pending(ck, ino);
 	free(f->was);
 	f->was = NULL;
 	if (wf_edit_is_scratch_file(ck, ino))
@@ -267,6 +268,8 @@ static void after_commit(struct wf_checkpoint *ck, wf_ino ino)
 		return;
 	if (f->writers > 0) {
 		wf_edit_keep_old(ck, ino);
+		if (shown && wf_edit_stands_aside(ck, ino)) /* the text as it was typed */
+			wf_edit_notify_changed(ck, ino);
 		return;
 	}
 	if (f->pending == PENDING_TEXT)

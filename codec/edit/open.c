@@ -8,6 +8,7 @@
  * writes; it finds the entry as it was judged, and has that to go back to. An opening of an earlier round that writes once more
  * was open all along, and counts again from then on. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ static void count_writer(struct wf_file *f, struct wf_opening *o)
 {
 	f->writers += !f->settled;
 	f->newcomers += f->settled;
+	f->in_hand++;
 	o->round = f->round + f->settled;
 }
 
@@ -92,19 +94,15 @@ static bool has_to_be_judged(struct wf_checkpoint *ck, wf_ino ino, const struct 
 	return has;
 }
 
-/* Whoever wrote nothing holds nothing back: attributes, say, need not wait for what he writes, though his release has not come. */
-static void settle_idle(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o)
+/* The first of an opening's descriptors is closed. Waits for no edit, and for no commit. */
+static void note_closed(struct wf_checkpoint *ck, wf_ino ino)
 {
 	pthread_rwlock_rdlock(&ck->lock);
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	bool settled = !f || f->settled || (f->is_new && !f->judged);
-	pthread_rwlock_unlock(&ck->lock);
-	if (settled)
-		return;
-	pthread_rwlock_wrlock(&ck->lock);
-	f = wf_edit_known(ck, ino);
-	if (f && o->round == f->round && !f->touched && f->pending == PENDING_NOT && !f->old && !f->undo)
-		wf_edit_settle(ck, ino);
+	struct wf_file *f = wf_edit_known(ck, ino);
+	pthread_mutex_lock(&ck->open_lock);
+	if (f && f->in_hand > 0)
+		f->in_hand--;
+	pthread_mutex_unlock(&ck->open_lock);
 	pthread_rwlock_unlock(&ck->lock);
 }
 
@@ -134,11 +132,10 @@ int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 {
 	if (!ck->overlay || !o)
 		return 0;
-	o->flushed = true;
-	if (!has_to_be_judged(ck, ino, o)) {
-		settle_idle(ck, ino, o);
+	if (!atomic_exchange(&o->flushed, true))
+		note_closed(ck, ino);
+	if (!has_to_be_judged(ck, ino, o))
 		return 0;
-	}
 	int r = wf_edit_begin(ck);
 	if (r < 0)
 		return r;
@@ -157,6 +154,24 @@ static bool ends_something(struct wf_checkpoint *ck, wf_ino ino)
 			  f->refused || f->anew || (f->is_new && !f->judged));
 	pthread_rwlock_unlock(&ck->lock);
 	return ends;
+}
+
+/* Whether the log has to hear of what a release ends. */
+static bool is_told(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f && (f->touched || (o->failed && !f->settled) || f->failed || f->declared ||
+		     (f->is_new && !f->judged) || (f->pending == PENDING_BYTES && !ck->edits->unnamed[f->storage]));
+}
+
+/* After a commit all is said as a rule: a log that were begun then would look as if something waited for the next one. */
+static bool begin_ending(struct wf_checkpoint *ck, wf_ino ino, const struct wf_opening *o)
+{
+	wf_edit_begin_untold(ck);
+	if (!is_told(ck, ino, o))
+		return true;
+	wf_edit_end(ck);
+	return wf_edit_begin(ck) == 0;
 }
 
 /* The end of reading changes nothing but a count, unless the file has no name any more. */
@@ -188,16 +203,17 @@ void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 {
 	if (!ck->overlay || (!o && release_reader(ck, ino)))
 		return;
-	bool edits = o && ends_something(ck, ino) && wf_edit_begin(ck) == 0;
+	bool edits = o && ends_something(ck, ino) && begin_ending(ck, ino, o);
 	if (!edits)
 		pthread_rwlock_wrlock(&ck->lock);
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (f) {
 		bool counts = o && o->round == f->round;
 		f->openers -= f->openers > 0;
+		f->in_hand -= o && !o->flushed && f->in_hand > 0;
 		f->writers -= counts && f->writers > 0;
 		f->newcomers -= o && o->round == f->round + 1 && f->newcomers > 0;
-		f->failed |= edits && counts && o->failed && f->writers == 0 && !f->touched;
+		f->failed |= edits && counts && o->failed && f->writers == 0 && !f->touched && !f->settled;
 		if (edits && counts && f->writers == 0)
 			end_last(ck, ino);
 		wf_edit_forget(ck, ino);

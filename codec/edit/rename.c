@@ -187,7 +187,7 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 {
 	struct wf_wanted w;
 	struct wf_file *f = wf_edit_known(ck, ino);
-	bool touched = f->touched, stands = f->judged && !touched;
+	bool touched = f->touched, refused = f->refused, stands = f->judged && !touched;
 	if (f->declared_fits && f->judged &&
 	    !f->touched) { /* attributes have made it what it is: it takes the place alone */
 		*ret = true;
@@ -208,9 +208,9 @@ static int judge_heir(struct wf_checkpoint *ck, wf_ino ino, const struct wf_plac
 		wf_edit_keep_as_judged(ck, ino);
 	else if (r < 0)
 		wf_edit_rest(ck, ino);
-	if (r < 0 && touched && f->writers > 0) { /* its own name's judgement is still to come */
-		f->touched = true;
-		f->refused = false;
+	if (r < 0 && !stands && f->writers > 0) { /* its own name's judgement is still to come */
+		f->touched = touched;
+		f->refused = refused;
 	}
 	*ret = r == 0;
 	return r == -EINVAL && !insisted ? 0 : r;

@@ -235,11 +235,29 @@ def shells(w):
     same(shown(f"{m}/l"), whole(b"[1, 9]\n"), "a list")
 
 
-for case in (readers, way_back, attributes, goes_on, second, replaced, refused, idle, shells):
+def commits(w):
+    """A commit right behind the close has all of it, and the release that comes afterwards leaves nothing for the next one."""
+    m = w.mnt
+    for name, content, error, wanted in (
+            ("i", b"11\n", 0, b"11\n"), ("i", b" 012 ", 0, b"12\n"), ("i", b"ten", errno.EINVAL, b"12\n"), ("i", None, 0, b"12\n"), ("s", b"vgg\n", 0, b"vgg\n"),
+            ("none", b" [5,6]\n", 0, b"[5, 6]\n"), ("w", floats(4, 5), 0, floats(4, 5)), ("w", floats(6), 0, floats(6)), ("w", b"abc", errno.EINVAL, floats(6)),
+            ("zero", b"7\n", 0, floats(1, 7)), ("zero", b"abcde", errno.EINVAL, floats(1, 7)), ("n1", b"5\n", 0, b"5\n"), ("n2", b"3.50\n", 0, b"3.5\n"),
+            ("n3", b"text\n", 0, b"text"), ("n4", b"raw", 0, b"raw"), ("n5", floats(4), 0, floats(4))):
+        got, _ = put(f"{m}/{name}", content, os.O_TRUNC | os.O_CREAT)
+        shown(f"{m}/{name}")  # as it is typed: the kernel has it
+        edits = bool(content) and not error  # else there is nothing to commit, and the log stays as it was
+        seen = [run(w.wfctl, "commit", m).returncode]
+        for step in (lambda: None, let_go):
+            step()
+            seen.append((shown(f"{m}/{name}"), w.status()["dirty"], edits and os.path.exists(f"{w.file}.weightfs/log")))
+        same((got, *seen), (error, 0, *[(whole(wanted), False, False)] * 2), f"{name}: {content!r}, and a commit")
+
+
+for case in (readers, way_back, attributes, goes_on, second, replaced, refused, idle, commits, shells):
     with World(sys.argv[1], checkpoint) as world:
         print(f"# {case.__name__}", flush=True)
         world.mount()
-        case(world if case is shells else world.mnt)
+        case(world if case in (commits, shells) else world.mnt)
         let_go()
         before = {n: read(f"{world.mnt}/{n}") for n in os.listdir(world.mnt)}
         same(run(world.wfctl, "commit", world.mnt).returncode, 0, "commits")

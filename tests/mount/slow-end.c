@@ -11,8 +11,7 @@ void fuse_session_unmount(struct fuse_session *session); /* of libfuse */
 
 void fuse_session_unmount(struct fuse_session *session)
 {
-	void (*real)(struct fuse_session *) =
-		(void (*)(struct fuse_session *))dlsym(RTLD_NEXT, "fuse_session_unmount");
+	void (*real)(struct fuse_session *) = (void (*)(struct fuse_session *))dlsym(RTLD_NEXT, "fuse_session_unmount");
 	const char *ms = getenv("SLOW_END");
 	long wait = ms ? atol(ms) : 0;
 	nanosleep(&(struct timespec){.tv_sec = wait / 1000, .tv_nsec = wait % 1000 * 1000000}, NULL);
