@@ -96,9 +96,9 @@ static const char *file_of(const struct dcp *d, const struct wf_dcp_chunk *c)
 static int check_slices(struct dcp *d, struct wf_dcp_entry *e, uint64_t *sizes)
 {
 	uint64_t element = e->tensor ? wf_dtype_info(e->dtype)->size_bytes : 1;
+	struct wf_error err = {0};
 	for (uint32_t i = 0; i < e->chunk_count && !e->problem; i++) {
 		const struct wf_dcp_chunk *c = &d->md.chunks[e->chunks + i];
-		struct wf_error err = {0};
 		int r = 0;
 		if (sizes[c->file] == DCP_NOWHERE)
 			r = wf_members_size(wf_space_members(d->space), d->members[c->file], &sizes[c->file], &err);

@@ -14,12 +14,7 @@
 #include "codec/directory/dcp_stream_inner.h"
 #include "codec/pickle/opcodes.h"
 
-/* ---- opcodes that always come together ---- */
-
-static inline bool is_int(uint8_t op)
-{
-	return op == OP_BININT1 || op == OP_BININT2 || op == OP_BININT;
-}
+/* ---- the machine ---- */
 
 static inline const unsigned char *read_int(const unsigned char *p, uint8_t op, uint64_t *ret)
 {
@@ -27,62 +22,16 @@ static inline const unsigned char *read_int(const unsigned char *p, uint8_t op, 
 	return p + (op == OP_BININT1 ? 1 : op == OP_BININT2 ? 2 : 4);
 }
 
-#define MAX_TOGETHER 8u
-
-/* Behind the class torch.Size: its numbers, and the call. Behind these, or p: they are something else. */
-static const unsigned char *run_size(struct dcp_stream *s, const unsigned char *p, stream_value *ret)
-{
-	static const unsigned char call[] = {OP_MEMOIZE, OP_TUPLE1, OP_MEMOIZE, OP_REDUCE, OP_MEMOIZE};
-	const unsigned char *q = p + (*p == OP_MARK);
-	uint64_t numbers[MAX_TOGETHER];
-	uint32_t n = 0;
-	while (n < MAX_TOGETHER && is_int(*q)) {
-		q = read_int(q + 1, *q, &numbers[n]);
-		if (numbers[n++] > INT32_MAX)
-			return p;
-	}
-	if (n == 0 || *q != (*p == OP_MARK ? OP_TUPLE : OP_TUPLE1 + n - 1) || (*p != OP_MARK && n > 3) ||
-	    memcmp(q + 1, call, sizeof call) != 0)
-		return p;
-	s->code = stream_numbers(s, numbers, n, S_SIZE, ret);
-	if (s->code != 0)
-		return NULL;
-	stream_put(&s->memo, stream_make(S_NUMBERS, 0));
-	stream_put(&s->memo, stream_make(S_ONE_NUMBERS, 0));
-	stream_put(&s->memo, *ret);
-	return q + 1 + sizeof call;
-}
-
-/* Behind a class: an object of it, and the mapping that its state begins with. */
-static stream_value *run_new(struct dcp_stream *s, stream_value *sp, const unsigned char **p)
-{
-	static const unsigned char new[] = {OP_EMPTY_TUPLE, OP_NEWOBJ, OP_MEMOIZE, OP_EMPTY_DICT, OP_MEMOIZE, OP_MARK};
-	if (memcmp(*p, new, sizeof new) != 0)
-		return sp;
-	int r = stream_new(s, sp[-1], stream_make(S_NO_TUPLE, 0), sp - 1);
-	if (r != 0)
-		return stream_end(s, r);
-	*sp = stream_make(S_NO_DICT, 0);
-	stream_put(&s->memo, sp[-1]);
-	stream_put(&s->memo, sp[0]);
-	*p += sizeof new;
-	return stream_push_mark(s, sp + 1);
-}
-
-/* A value from the memo; where it is a class, also what follows it mostly. */
+/* A value from the memo; where it is a class, also the object of it that mostly follows. */
 static inline stream_value *run_get(struct dcp_stream *s, stream_value *sp, uint32_t index, const unsigned char **p)
 {
 	*sp = stream_get(&s->memo, index);
-	if (stream_kind(*sp) != S_GLOBAL)
-		return *sp ? sp + 1 : stream_end(s, STREAM_NOT_KNOWN);
-	if (s->globals[stream_number(*sp)].is == G_SIZE) {
-		*p = run_size(s, *p, sp);
-		return *p ? sp + 1 : NULL;
-	}
-	return run_new(s, sp + 1, p);
+	if (stream_kind(*sp) == S_GLOBAL)
+		*p = stream_shaped(s, *sp, *p, sp);
+	else if (!*sp)
+		return stream_end(s, STREAM_NOT_KNOWN);
+	return *p ? sp + 1 : NULL;
 }
-
-/* ---- the machine ---- */
 
 /* The stack's end behind STOP, or NULL. */
 static stream_value *run(struct dcp_stream *s)

@@ -154,6 +154,7 @@ struct stream_block {
 #define STREAM_CACHED 512u
 
 struct stream_memo {
+	bool rewritten; /* a value that was there is another one now */
 	struct stream_block *blocks;
 	uint32_t *values;
 	uint32_t count, block_room; /* indices; blocks */
@@ -168,6 +169,31 @@ struct stream_memo {
 	(1u << S_SCALAR | 1u << S_NONE | 1u << S_TEXT | 1u << S_GLOBAL | 1u << S_SIZE | 1u << S_TUPLE | \
 	 1u << S_STRIDED | 1u << S_OBJECT | 1u << S_PROPERTIES | 1u << S_BYTES | 1u << S_INFO | 1u << S_TENSOR)
 
+/* ---- shapes, of which dcp_stream_shapes.c tells ---- */
+
+#define STREAM_SHAPE_HOLES 6u
+#define STREAM_SHAPE_NUMBERS 8u
+#define STREAM_LITERAL_BYTES 24u /* the end of a size, and what is in front of another one */
+
+enum stream_hole_kind { HOLE_SIZE, HOLE_INT, HOLE_TEXT, HOLE_GET, HOLE_NONE, HOLE_END };
+
+/* What differs from object to object, and the literal in front of it. */
+struct stream_hole {
+	uint64_t literal[STREAM_LITERAL_BYTES / 8], mask[STREAM_LITERAL_BYTES / 8];
+	uint8_t kind, field, numbers;
+	uint8_t len;      /* of the literal */
+	uint8_t last_len; /* of a size: bytes of the last one; 0: none */
+	uint64_t last, last_mask;
+	stream_value last_value;
+};
+
+struct stream_shape {
+	struct stream_hole holes[STREAM_SHAPE_HOLES + 1];
+	uint32_t count, fields;
+	uint32_t bytes; /* that an object takes at most */
+	bool known;
+};
+
 struct dcp_stream {
 	struct dcp_fill fill;
 	int code; /* why it ended */
@@ -180,6 +206,8 @@ struct dcp_stream {
 	stream_value *stack, *floor; /* no opcode reaches below the floor */
 	struct stream_memo memo;
 	uint64_t held, limit; /* bytes of all arrays that grow */
+
+	struct stream_shape shapes[WF_DCP_CLASS_COUNT];
 
 	struct wf_buffer bytes; /* of texts */
 	struct stream_text *texts;
@@ -263,6 +291,15 @@ static inline void stream_put(struct stream_memo *m, stream_value v)
 	}
 }
 
+/* As many values that are not remembered. n: up to 64. */
+static inline void stream_pass(struct stream_memo *m, uint32_t n)
+{
+	uint32_t block = (m->count + 63) / 64;
+	m->count += n;
+	if (block * 64 < m->count)
+		m->blocks[block] = (struct stream_block){.first = m->value_count};
+}
+
 /* ---- dcp_stream_values.c ---- */
 
 int stream_begin_texts(struct dcp_stream *s);
@@ -282,6 +319,12 @@ int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stre
 int stream_build(struct dcp_stream *s, stream_value object, stream_value state);
 int stream_append(struct dcp_stream *s, stream_value *list, const stream_value *from, size_t n);
 
+/* ---- dcp_stream_shapes.c ---- */
+
+/* Behind a class: an object of it with its state, if it is written as others are. Behind that; p: it is something else, and nothing was done;
+ * NULL: s->code. */
+const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, const unsigned char *p, stream_value *ret);
+
 /* ---- dcp_stream_tables.c ---- */
 
 /* n values: keys and values in turn. */
@@ -292,7 +335,7 @@ int stream_finish(struct dcp_stream *s, stream_value entries, stream_value slice
 /* ---- dcp_stream_opcodes.c ---- */
 
 #define STREAM_WINDOW_BYTES (256u << 10)
-#define STREAM_MARGIN_BYTES 512u
+#define STREAM_MARGIN_BYTES 1024u
 #define STREAM_STACK_ROOM (2 * STREAM_WINDOW_BYTES)
 
 /* Where the next opcode is in the window, and from where on none is read before the window is filled again. */
@@ -303,7 +346,6 @@ struct stream_place {
 /* Fills the window from p on, and behind the end of the file with zeroes, which are no opcodes. False: the file ends before p, or there is no
  * room for what its bytes may bring; s->code says which. */
 bool stream_fill_window(struct dcp_stream *s, struct stream_place *at, const stream_value *sp);
-stream_value *stream_push_mark(struct dcp_stream *s, stream_value *sp);
 stream_value *stream_push_text(struct dcp_stream *s, stream_value *sp, const unsigned char *bytes, size_t len);
 /* SETITEM(S) and APPEND(S). */
 stream_value *stream_fill(struct dcp_stream *s, stream_value *sp, uint8_t op);

@@ -67,5 +67,6 @@ bool stream_put_at(struct stream_memo *m, uint32_t index, stream_value v)
 	if (!old || !(STREAM_REMEMBERED >> stream_kind(v) & 1) || v > UINT32_MAX)
 		return false;
 	*old = (uint32_t)v;
+	m->rewritten = true;
 	return true;
 }

@@ -39,7 +39,7 @@ bool stream_fill_window(struct dcp_stream *s, struct stream_place *at, const str
 
 /* ---- opcodes that are rare, or do much ---- */
 
-stream_value *stream_push_mark(struct dcp_stream *s, stream_value *sp)
+static stream_value *push_mark(struct dcp_stream *s, stream_value *sp)
 {
 	*sp = stream_make(S_MARK, (uint64_t)(s->floor - s->stack));
 	return s->floor = sp + 1;
@@ -240,7 +240,7 @@ stream_value *stream_run_other(struct dcp_stream *s, stream_value *sp, uint8_t o
 		*sp = stream_make(S_NO_DICT, 0);
 		return sp + 1;
 	case OP_MARK:
-		return stream_push_mark(s, sp);
+		return push_mark(s, sp);
 	case OP_TUPLE1:
 	case OP_TUPLE2:
 	case OP_TUPLE3:

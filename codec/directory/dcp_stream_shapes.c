@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/* Objects of torch's classes that are written as the one before them: a pickler writes the same opcodes for each chunk, index and info, and
+ * only numbers, a name and a file differ. The shape of a class is what stays the same, with holes for what does not.
+ *
+ *   ) NEWOBJ { (  offsets Size  [K 4 K 0]  TUPLE2 TUPLE1 REDUCE  sizes Size  [K 4 M 512]  TUPLE2 TUPLE1 REDUCE u BUILD
+ *   '------- literal --------'    hole    '------------ literal ------------'  hole     '---------- literal ---------'
+ *
+ * A shape is learned from the bytes of an object, and changes nothing. An object that fits it is made by the same functions as one
+ * whose opcodes are run; one that does not is taken for a new shape, or its opcodes are run.
+ */
+#include "codec/bytes/util.h"
+#include "codec/directory/dcp_stream_inner.h"
+#include "codec/pickle/opcodes.h"
+
+/* ---- numbers ---- */
+
+/* Behind an int that is not negative; NULL: it is something else. */
+static inline const unsigned char *read_int(const unsigned char *p, uint64_t *ret)
+{
+	uint8_t len;
+	switch (*p) {
+	case OP_BININT1:
+		*ret = p[1];
+		return p + 2;
+	case OP_BININT2:
+		*ret = wf_le16(p + 1);
+		return p + 3;
+	case OP_BININT:
+		*ret = wf_le32(p + 1);
+		return *ret <= INT32_MAX ? p + 5 : NULL;
+	case OP_LONG1:
+		len = p[1];
+		*ret = 0;
+		for (uint8_t i = 0; i < len && i < 8; i++)
+			*ret |= (uint64_t)p[2 + i] << 8 * i;
+		return len > 0 && len <= 8 && !(p[1 + len] & 0x80) && *ret <= STREAM_INT_MAX ? p + 2 + len : NULL;
+	default:
+		return NULL;
+	}
+}
+
+static inline const unsigned char *read_ints(const unsigned char *p, uint32_t n, uint64_t *ret)
+{
+	for (uint32_t i = 0; i < n && p; i++)
+		p = *p == OP_LONG1 ? NULL : read_int(p, &ret[i]);
+	return p;
+}
+
+/* Behind the index of a value in the memo; NULL: it is something else. */
+static inline const unsigned char *read_get(const unsigned char *p, uint32_t *ret)
+{
+	*ret = *p == OP_BINGET ? p[1] : wf_le32(p + 1);
+	return *p == OP_BINGET ? p + 2 : *p == OP_LONG_BINGET ? p + 5 : NULL;
+}
+
+/* ---- learning ---- */
+
+static const unsigned char call_size[] = {OP_MEMOIZE, OP_TUPLE1, OP_MEMOIZE, OP_REDUCE, OP_MEMOIZE};
+
+/* Adds the hole that is at p, behind a literal that began there. */
+static struct stream_hole *add_hole(struct stream_shape *shape, const unsigned char *literal, const unsigned char *p,
+				    enum stream_hole_kind kind)
+{
+	size_t len = (size_t)(p - literal);
+	struct stream_hole *h = &shape->holes[shape->count++];
+	unsigned char bytes[STREAM_LITERAL_BYTES] = {0}, mask[STREAM_LITERAL_BYTES] = {0};
+	memcpy(bytes, literal, len);
+	memset(mask, 0xff, len);
+	*h = (struct stream_hole){.kind = kind, .len = (uint8_t)len};
+	memcpy(h->literal, bytes, sizeof h->literal);
+	memcpy(h->mask, mask, sizeof h->mask);
+	return h;
+}
+
+/* A torch.Size, behind its class. Where the literal behind its numbers begins; NULL: they are none. */
+static const unsigned char *learn_size(struct stream_shape *shape, const unsigned char *literal, const unsigned char *p)
+{
+	uint64_t number;
+	bool marked = *p == OP_MARK;
+	struct stream_hole *h = add_hole(shape, literal, p + marked, HOLE_SIZE);
+	p += marked;
+	for (const unsigned char *q = p; h->numbers < STREAM_SHAPE_NUMBERS && (q = read_ints(p, 1, &number)); p = q)
+		h->numbers++;
+	shape->bytes += 5u * h->numbers;
+	return h->numbers > 0 && (marked || h->numbers <= 3) &&
+			       *p == (marked ? OP_TUPLE : OP_TUPLE1 + h->numbers - 1) &&
+			       memcmp(p + 1, call_size, sizeof call_size) == 0
+		       ? p
+		       : NULL;
+}
+
+/* A value, in front of which its name stands. Where the next literal begins: behind the value, or behind the numbers of a size.
+ * NULL: such a value is none that a shape has. */
+static const unsigned char *learn_value(struct dcp_stream *s, struct stream_shape *shape, const unsigned char *literal,
+					const unsigned char *p, const unsigned char **ret_end)
+{
+	uint64_t number;
+	uint32_t index;
+	const unsigned char *q = read_int(p, &number);
+	if (q) {
+		add_hole(shape, literal, p, HOLE_INT);
+		return *ret_end = q;
+	}
+	if (*p == OP_SHORT_BINUNICODE && p[2 + p[1]] == OP_MEMOIZE) {
+		add_hole(shape, literal, p, HOLE_TEXT);
+		return *ret_end = p + 3 + p[1];
+	}
+	if (*p == OP_NONE) {
+		add_hole(shape, literal, p, HOLE_NONE);
+		return *ret_end = p + 1;
+	}
+	if (!(q = read_get(p, &index)))
+		return NULL;
+	stream_value v = stream_get(&s->memo, index);
+	if (!v)
+		return NULL;
+	if (stream_kind(v) == S_GLOBAL && s->globals[stream_number(v)].is == G_SIZE) {
+		literal = learn_size(shape, literal, q);
+		*ret_end = literal ? literal + 1 + sizeof call_size : NULL;
+		return literal;
+	}
+	add_hole(shape, literal, p, HOLE_GET);
+	return *ret_end = q;
+}
+
+/* From the bytes behind the class. What a shape's objects take at most is within the margin behind the window. */
+static __attribute__((noinline)) bool learn(struct dcp_stream *s, const unsigned char *p, struct stream_shape *shape)
+{
+	static const unsigned char new[] = {OP_EMPTY_TUPLE, OP_NEWOBJ, OP_MEMOIZE, OP_EMPTY_DICT, OP_MEMOIZE, OP_MARK};
+	const unsigned char *literal = p, *start = p;
+	uint32_t index;
+	*shape = (struct stream_shape){.known = false};
+	if (memcmp(p, new, sizeof new) != 0)
+		return false;
+	p += sizeof new;
+	while (*p != OP_SETITEMS) {
+		const unsigned char *value = read_get(p, &index);
+		stream_value name = value ? stream_get(&s->memo, index) : 0;
+		uint64_t field = stream_number(name);
+		if (shape->count == STREAM_SHAPE_HOLES || stream_kind(name) != S_TEXT || field >= STREAM_ATTRIBUTES ||
+		    shape->fields & 1u << field || p - start > STREAM_MARGIN_BYTES / 2)
+			return false;
+		shape->fields |= 1u << field;
+		struct stream_hole *h = &shape->holes[shape->count];
+		literal = learn_value(s, shape, literal, value, &p);
+		if (!literal)
+			return false;
+		h->field = (uint8_t)field;
+	}
+	if (p[1] != OP_BUILD)
+		return false;
+	add_hole(shape, literal, p + 2, HOLE_END);
+	for (uint32_t i = 0; i < shape->count; i++)
+		shape->bytes += shape->holes[i].len + (shape->holes[i].kind == HOLE_TEXT ? 258u : 10u);
+	return shape->known = shape->bytes + STREAM_LITERAL_BYTES <= STREAM_MARGIN_BYTES;
+}
+
+/* ---- fitting ---- */
+
+static inline bool has_literal(const struct stream_hole *h, const unsigned char *p)
+{
+	uint64_t words[STREAM_LITERAL_BYTES / 8];
+	memcpy(words, p, sizeof words);
+	return (((words[0] ^ h->literal[0]) & h->mask[0]) | ((words[1] ^ h->literal[1]) & h->mask[1]) |
+		((words[2] ^ h->literal[2]) & h->mask[2])) == 0;
+}
+
+/* Sizes repeat: what has the bytes of the last one is the last one. */
+static inline const unsigned char *fill_size(struct dcp_stream *s, struct stream_hole *h, const unsigned char *p,
+					     stream_value *ret)
+{
+	uint64_t numbers[STREAM_SHAPE_NUMBERS], word;
+	memcpy(&word, p, sizeof word);
+	*ret = h->last_value;
+	if (h->last_len > 0 && ((word ^ h->last) & h->last_mask) == 0)
+		return p + h->last_len;
+	const unsigned char *end = read_ints(p, h->numbers, numbers);
+	if (!end)
+		return NULL;
+	s->code = stream_numbers(s, numbers, h->numbers, S_SIZE, ret);
+	if (s->code != 0)
+		return NULL;
+	size_t len = (size_t)(end - p);
+	h->last_len = len <= sizeof word ? (uint8_t)len : 0;
+	h->last_mask = len < sizeof word ? (UINT64_C(1) << 8 * len) - 1 : UINT64_MAX;
+	h->last = word;
+	h->last_value = *ret;
+	return end;
+}
+
+/* Behind the value; NULL: it is none of that kind, or s->code is set. */
+static inline const unsigned char *fill_hole(struct dcp_stream *s, struct stream_hole *h, const unsigned char *p,
+					     stream_value *ret)
+{
+	uint64_t number;
+	uint32_t index, text;
+	switch (h->kind) {
+	case HOLE_SIZE:
+		return fill_size(s, h, p, ret);
+	case HOLE_INT:
+		p = read_int(p, &number);
+		*ret = stream_make(S_INT, p ? number : 0);
+		return p;
+	case HOLE_TEXT:
+		if (*p != OP_SHORT_BINUNICODE || p[2 + p[1]] != OP_MEMOIZE)
+			return NULL;
+		s->code = stream_text(s, p + 2, p[1], &text);
+		*ret = stream_make(S_TEXT, text);
+		return s->code == 0 ? p + 3 + p[1] : NULL;
+	case HOLE_GET:
+		p = read_get(p, &index);
+		*ret = p ? stream_get(&s->memo, index) : 0;
+		return *ret && stream_kind(*ret) != S_GLOBAL ? p : NULL;
+	default:
+		*ret = stream_make(S_NONE, 0);
+		return *p == OP_NONE ? p + 1 : NULL;
+	}
+}
+
+/* Behind the object; p: it does not fit; NULL: s->code says why it all ends. */
+static const unsigned char *fit(struct dcp_stream *s, struct stream_shape *shape, stream_value class,
+				const unsigned char *p, stream_value *ret)
+{
+	const unsigned char *start = p;
+	struct stream_hole *h = shape->holes;
+	s->fields_number++;
+	for (;; h++) {
+		if (!has_literal(h, p))
+			return start;
+		p += h->len;
+		if (h->kind == HOLE_END)
+			break;
+		s->code = 0;
+		p = fill_hole(s, h, p, &s->fields[h->field]);
+		if (!p)
+			return s->code == 0 ? start : NULL;
+	}
+	s->fields_set = shape->fields;
+	s->code = stream_new(s, class, stream_make(S_NO_TUPLE, 0), ret);
+	if (s->code != 0)
+		return NULL;
+	stream_put(&s->memo, *ret);
+	stream_pass(&s->memo, 1);
+	for (h = shape->holes; h->kind != HOLE_END; h++) {
+		if (h->kind == HOLE_SIZE)
+			stream_pass(&s->memo, 2);
+		if (h->kind == HOLE_SIZE || h->kind == HOLE_TEXT)
+			stream_put(&s->memo, s->fields[h->field]);
+	}
+	s->code = stream_build(s, *ret, stream_make(S_FIELDS, s->fields_number));
+	return s->code == 0 ? p : NULL;
+}
+
+const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, const unsigned char *p, stream_value *ret)
+{
+	uint32_t is = s->globals[stream_number(class)].is;
+	if (is < G_CLASS || s->memo.rewritten)
+		return p;
+	struct stream_shape *shape = &s->shapes[is - G_CLASS];
+	const unsigned char *end = shape->known ? fit(s, shape, class, p, ret) : p;
+	if (end == p && learn(s, p, shape))
+		end = fit(s, shape, class, p, ret);
+	return end;
+}
