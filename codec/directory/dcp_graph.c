@@ -150,12 +150,8 @@ static int add_beside(struct maker *m, wf_ref root)
 /* The tables that only the making of the graph needed. */
 static void shrink(struct wf_dcp_metadata *m)
 {
-	free(m->chunks);
 	free(m->steps);
-	free(m->numbers);
-	m->chunks = NULL;
 	m->steps = NULL;
-	m->numbers = NULL;
 	wf_map_free(&m->names);
 	wf_key_map_free(&m->files);
 	m->files = (struct wf_key_map){0};

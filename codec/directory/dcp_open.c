@@ -65,7 +65,69 @@ static int read_scattered(void *ctx, struct wf_members *m, const struct wf_space
 	return wf_dcp_slices_read(d->slices, m, slice->member, slice->offset, slice->size_bytes, at, buf, len, err);
 }
 
-static const struct wf_space_ops space_ops = {.resolve = resolve, .read = read_scattered};
+/* ---- tiles ---- */
+
+/* Room for the tiles of a tensor. */
+struct tiles {
+	struct wf_tile *tiles;
+	uint64_t *boxes;
+	size_t room; /* numbers */
+};
+
+static void free_tiles(struct tiles *t)
+{
+	free(t->tiles);
+	free(t->boxes);
+}
+
+static bool make_room(struct tiles *t, const struct wf_dcp_entry *e)
+{
+	size_t numbers = (size_t)e->chunk_count * WF_MAX(2 * e->ndim, 1u);
+	if (numbers <= t->room)
+		return true;
+	free_tiles(t);
+	t->tiles = reallocarray(NULL, numbers, sizeof *t->tiles);
+	t->boxes = reallocarray(NULL, numbers, sizeof *t->boxes);
+	t->room = t->tiles && t->boxes ? numbers : 0;
+	return t->room > 0;
+}
+
+/* The chunks of a tensor as tiles. False: out of memory. */
+static bool find_tiles(const struct dcp *d, uint32_t entry, struct tiles *t, struct wf_tiling *ret)
+{
+	const struct wf_dcp_metadata *m = &d->md;
+	const struct wf_dcp_entry *e = &m->entries[entry];
+	if (!make_room(t, e))
+		return false;
+	for (uint32_t i = 0; i < e->chunk_count; i++) {
+		const struct wf_dcp_chunk *c = &m->chunks[e->chunks + i];
+		t->tiles[i] =
+			(struct wf_tile){.member = d->members[c->file], .slice = c->offset, .slice_bytes = c->length};
+		uint64_t *box = t->boxes + (size_t)i * 2 * e->ndim;
+		for (uint32_t k = 0; k < e->ndim; k++) {
+			box[k] = m->numbers[c->offsets + k];
+			box[e->ndim + k] = m->numbers[c->sizes + k];
+		}
+	}
+	*ret = (struct wf_tiling){.ndim = e->ndim,
+				  .element_bytes = wf_dtype_info(e->dtype)->size_bytes,
+				  .tile_count = e->chunk_count,
+				  .sizes = m->numbers + e->sizes,
+				  .tiles = t->tiles,
+				  .boxes = t->boxes};
+	return true;
+}
+
+static int tell_tiles(void *ctx, uint32_t entry, int (*take)(void *arg, const struct wf_tiling *t), void *arg)
+{
+	struct tiles tiles = {0};
+	struct wf_tiling tiling;
+	int r = find_tiles(ctx, entry, &tiles, &tiling) ? take(arg, &tiling) : -ENOMEM;
+	free_tiles(&tiles);
+	return r;
+}
+
+static const struct wf_space_ops space_ops = {.resolve = resolve, .read = read_scattered, .tiles = tell_tiles};
 
 /* ---- laying out ---- */
 
@@ -78,14 +140,6 @@ static uint64_t chunk_bytes(const struct wf_dcp_metadata *m, const struct wf_dcp
 			return UINT64_MAX;
 	return bytes;
 }
-
-/* What the tensors and values are laid out with. */
-struct tiles {
-	struct wf_tile *tiles;
-	uint64_t *boxes;
-	size_t room;     /* numbers */
-	uint64_t *sizes; /* of the files; DCP_NOWHERE: not asked yet */
-};
 
 static const char *file_of(const struct dcp *d, const struct wf_dcp_chunk *c)
 {
@@ -118,44 +172,15 @@ static int check_slices(struct dcp *d, struct wf_dcp_entry *e, uint64_t *sizes)
 	return 0;
 }
 
-static bool make_room(struct tiles *t, const struct wf_dcp_entry *e)
+static int add_tensor(struct dcp *d, uint32_t entry, struct tiles *t, uint64_t *ret_start, struct wf_error *err)
 {
-	size_t numbers = (size_t)e->chunk_count * WF_MAX(2 * e->ndim, 1u);
-	if (numbers <= t->room)
-		return true;
-	free(t->tiles);
-	free(t->boxes);
-	t->tiles = reallocarray(NULL, numbers, sizeof *t->tiles);
-	t->boxes = reallocarray(NULL, numbers, sizeof *t->boxes);
-	t->room = t->tiles && t->boxes ? numbers : 0;
-	return t->room > 0;
-}
-
-static int add_tensor(struct dcp *d, struct wf_dcp_entry *e, struct tiles *t, uint64_t *ret_start, struct wf_error *err)
-{
-	const struct wf_dcp_metadata *m = &d->md;
+	struct wf_tiling tiling;
 	struct wf_error why = {0};
-	if (!make_room(t, e))
+	if (!find_tiles(d, entry, t, &tiling))
 		return wf_fail(err, -ENOMEM, "out of memory");
-	for (uint32_t i = 0; i < e->chunk_count; i++) {
-		const struct wf_dcp_chunk *c = &m->chunks[e->chunks + i];
-		t->tiles[i] =
-			(struct wf_tile){.member = d->members[c->file], .slice = c->offset, .slice_bytes = c->length};
-		uint64_t *box = t->boxes + (size_t)i * 2 * e->ndim;
-		for (uint32_t k = 0; k < e->ndim; k++) {
-			box[k] = m->numbers[c->offsets + k];
-			box[e->ndim + k] = m->numbers[c->sizes + k];
-		}
-	}
-	const struct wf_tiling tiling = {.ndim = e->ndim,
-					 .element_bytes = wf_dtype_info(e->dtype)->size_bytes,
-					 .tile_count = e->chunk_count,
-					 .sizes = m->numbers + e->sizes,
-					 .tiles = t->tiles,
-					 .boxes = t->boxes};
-	int r = wf_space_add_tiles(d->space, &tiling, ret_start, &why);
+	int r = wf_space_add_tiles_later(d->space, &tiling, entry, ret_start, &why);
 	if (r == -EUCLEAN)
-		return wf_dcp_problem(&d->md, e, "%s", why.text);
+		return wf_dcp_problem(&d->md, &d->md.entries[entry], "%s", why.text);
 	if (r < 0 && err)
 		*err = why;
 	return r;
@@ -172,22 +197,22 @@ static int add_value(struct dcp *d, const struct wf_dcp_entry *e, struct wf_erro
 
 static int lay_out(struct dcp *d, uint64_t at, struct wf_error *err)
 {
-	struct tiles tiles = {.sizes = malloc(d->md.files.count * sizeof *tiles.sizes + 1)};
-	int r = tiles.sizes ? 0 : -ENOMEM;
-	for (uint32_t i = 0; tiles.sizes && i < d->md.files.count; i++)
-		tiles.sizes[i] = DCP_NOWHERE;
+	struct tiles tiles = {0};
+	uint64_t *sizes = malloc(d->md.files.count * sizeof *sizes + 1); /* of the files; DCP_NOWHERE: not asked yet */
+	int r = sizes ? 0 : -ENOMEM;
+	for (uint32_t i = 0; sizes && i < d->md.files.count; i++)
+		sizes[i] = DCP_NOWHERE;
 	for (uint32_t i = 0; i < d->md.entry_count && r == 0; i++) {
 		struct wf_dcp_entry *e = &d->md.entries[i];
 		uint64_t start = at;
-		r = check_slices(d, e, tiles.sizes);
+		r = check_slices(d, e, sizes);
 		if (r == 0 && !e->problem)
-			r = e->tensor ? add_tensor(d, e, &tiles, &start, err) : add_value(d, e, err);
+			r = e->tensor ? add_tensor(d, i, &tiles, &start, err) : add_value(d, e, err);
 		d->starts[i] = start;
 		at = wf_space_size(d->space);
 	}
-	free(tiles.tiles);
-	free(tiles.boxes);
-	free(tiles.sizes);
+	free_tiles(&tiles);
+	free(sizes);
 	return r == -ENOMEM ? wf_fail(err, r, "out of memory") : r;
 }
 

@@ -257,8 +257,9 @@ const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, con
 	if (is < G_CLASS || s->memo.rewritten)
 		return p;
 	struct stream_shape *shape = &s->shapes[is - G_CLASS];
-	const unsigned char *end = shape->known ? fit(s, shape, class, p, ret) : p;
-	if (end == p && learn(s, p, shape))
-		end = fit(s, shape, class, p, ret);
-	return end;
+	for (bool learned = false;; learned = true) {
+		const unsigned char *end = shape->known ? fit(s, shape, class, p, ret) : p;
+		if (end != p || learned || !learn(s, p, shape))
+			return end;
+	}
 }

@@ -19,9 +19,11 @@
 
 struct piece {
 	uint64_t start, size_bytes;
-	uint32_t member;             /* of a whole file */
-	struct space_tiling *tiling; /* NULL: a whole file */
-	struct wf_source *source;    /* of a whole file that stays open; NULL: the member is opened */
+	uint32_t member;                     /* of a whole file */
+	uint32_t number;                     /* of tiles that are asked for when they are needed */
+	bool tiled;                          /* no whole file */
+	struct space_tiling *_Atomic tiling; /* NULL: not asked for yet */
+	struct wf_source *source;            /* of a whole file that stays open; NULL: the member is opened */
 };
 
 struct wf_space {
@@ -48,16 +50,20 @@ int wf_space_new(struct wf_members *m, const struct wf_space_ops *ops, void *ctx
 	return 0;
 }
 
+static void free_tiling(struct space_tiling *t)
+{
+	if (t)
+		space_tiling_free(t);
+	free(t);
+}
+
 void wf_space_free(struct wf_space *s)
 {
 	if (!s)
 		return;
 	for (uint32_t i = 0; i < s->count; i++) {
 		wf_source_unref(s->pieces[i].source);
-		if (s->pieces[i].tiling) {
-			space_tiling_free(s->pieces[i].tiling);
-			free(s->pieces[i].tiling);
-		}
+		free_tiling(s->pieces[i].tiling);
 	}
 	free(s->pieces);
 	wf_members_unref(s->members);
@@ -119,16 +125,49 @@ int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *
 	if (!copy)
 		return wf_fail(err, -ENOMEM, "out of memory");
 	int r = space_tiling_make(t, copy, err);
-	if (r == 0) {
-		r = add_piece(s, (struct piece){.size_bytes = copy->size_bytes, .tiling = copy}, ret_start, err);
-		if (r < 0)
-			space_tiling_free(copy);
-		else
-			copy->start = *ret_start;
-	}
+	if (r == 0)
+		r = add_piece(s, (struct piece){.size_bytes = copy->size_bytes, .tiled = true, .tiling = copy},
+			      ret_start, err);
 	if (r < 0)
-		free(copy);
+		free_tiling(copy);
+	else
+		copy->start = *ret_start;
 	return r;
+}
+
+int wf_space_add_tiles_later(struct wf_space *s, const struct wf_tiling *t, uint32_t number, uint64_t *ret_start,
+			     struct wf_error *err)
+{
+	struct space_tiling made;
+	int r = space_tiling_make(t, &made, err);
+	if (r < 0)
+		return r;
+	uint64_t size_bytes = made.size_bytes;
+	space_tiling_free(&made);
+	return add_piece(s, (struct piece){.size_bytes = size_bytes, .tiled = true, .number = number}, ret_start, err);
+}
+
+static int make_tiling(void *arg, const struct wf_tiling *t)
+{
+	return space_tiling_make(t, arg, NULL);
+}
+
+/* NULL: there is no memory for it. Of two threads that make it at once, one is thanked. */
+static struct space_tiling *tiling_of(struct wf_space *s, struct piece *p)
+{
+	struct space_tiling *t = atomic_load_explicit(&p->tiling, memory_order_acquire), *none = NULL;
+	if (t)
+		return t;
+	t = calloc(1, sizeof *t);
+	if (!t || s->ops->tiles(s->ctx, p->number, make_tiling, t) < 0) {
+		free(t);
+		return NULL;
+	}
+	t->start = p->start;
+	if (atomic_compare_exchange_strong(&p->tiling, &none, t))
+		return t;
+	free_tiling(t);
+	return none;
 }
 
 /* The piece that the byte at `at` is in; there is one. Pieces without bytes are passed over. */
@@ -138,16 +177,17 @@ static uint32_t find_piece(const struct wf_space *s, uint64_t at)
 	return behind ? behind - 1 : 0;
 }
 
-uint32_t wf_space_member_of(const struct wf_space *s, uint64_t start, uint64_t len, uint32_t k)
+uint32_t wf_space_member_of(struct wf_space *s, uint64_t start, uint64_t len, uint32_t k)
 {
 	if (start > s->size_bytes || len > s->size_bytes - start || s->count == 0)
 		return UINT32_MAX;
-	const struct piece *p = &s->pieces[find_piece(s, start)];
-	if (!p->tiling)
+	struct piece *p = &s->pieces[find_piece(s, start)];
+	if (!p->tiled)
 		return k == 0 ? p->member : UINT32_MAX;
+	const struct space_tiling *t = tiling_of(s, p);
 	uint32_t told = 0, last = UINT32_MAX;
-	for (uint32_t i = 0; i < p->tiling->tile_count; i++) {
-		const struct space_tile *tile = &p->tiling->tiles[i];
+	for (uint32_t i = 0; t && i < t->tile_count; i++) {
+		const struct space_tile *tile = &t->tiles[i];
 		if (tile->last <= start - p->start || tile->first >= start - p->start + len || tile->member == last)
 			continue;
 		last = tile->member;
@@ -266,11 +306,13 @@ static int read_tiles(struct wf_space *s, const struct space_tiling *t, uint64_t
 	return r;
 }
 
-static int read_piece(struct wf_space *s, const struct piece *p, uint64_t at, unsigned char *buf, size_t len)
+static int read_piece(struct wf_space *s, struct piece *p, uint64_t at, unsigned char *buf, size_t len)
 {
 	cleanup_with(wf_source_unrefp) struct wf_source *file = NULL;
-	if (p->tiling)
-		return read_tiles(s, p->tiling, at, buf, len);
+	if (p->tiled) {
+		const struct space_tiling *t = tiling_of(s, p);
+		return t ? read_tiles(s, t, at, buf, len) : -ENOMEM;
+	}
 	if (p->source)
 		return wf_source_read(p->source, at, buf, len);
 	int r = wf_members_open(s->members, p->member, &file, NULL);
@@ -282,7 +324,7 @@ static int space_read(void *ctx, uint64_t offset, void *buf, size_t len)
 	struct wf_space *s = ctx;
 	unsigned char *out = buf;
 	for (uint32_t i = find_piece(s, offset); len > 0; i++) {
-		const struct piece *p = &s->pieces[i];
+		struct piece *p = &s->pieces[i];
 		size_t n = (size_t)WF_MIN((uint64_t)len, p->start + p->size_bytes - offset);
 		int r = n > 0 ? read_piece(s, p, offset - p->start, out, n) : 0;
 		if (r < 0)
@@ -300,18 +342,21 @@ int wf_space_why(struct wf_space *s, uint64_t start, uint64_t len, struct wf_err
 {
 	if (start >= s->size_bytes || len == 0 || s->count == 0)
 		return 0;
-	const struct piece *p = &s->pieces[find_piece(s, start)];
+	struct piece *p = &s->pieces[find_piece(s, start)];
 	uint64_t from = start - p->start, at;
 	int r = 0;
-	if (!p->tiling)
+	if (!p->tiled)
 		return p->source ? 0 : wf_members_check(s->members, p->member, err);
-	for (uint32_t i = 0; i < p->tiling->tile_count && r == 0; i++) {
-		struct space_tile *tile = &p->tiling->tiles[i];
+	const struct space_tiling *t = tiling_of(s, p);
+	if (!t)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < t->tile_count && r == 0; i++) {
+		struct space_tile *tile = &t->tiles[i];
 		if (tile->last <= from || tile->first - WF_MIN(tile->first, from) >= len)
 			continue;
 		r = wf_members_check(s->members, tile->member, err);
 		if (r == 0)
-			r = data_of(s, p->tiling, tile, &at, err);
+			r = data_of(s, t, tile, &at, err);
 	}
 	return r;
 }
@@ -342,9 +387,11 @@ static bool locate_tile(struct wf_space *s, const struct space_tiling *t, uint64
 static bool find_run(struct wf_space *s, uint64_t offset, bool any, struct wf_file_run *ret)
 {
 	struct wf_source *file;
-	const struct piece *p = &s->pieces[find_piece(s, offset)];
-	if (p->tiling)
-		return locate_tile(s, p->tiling, offset - p->start, any, ret);
+	struct piece *p = &s->pieces[find_piece(s, offset)];
+	if (p->tiled) {
+		const struct space_tiling *t = tiling_of(s, p);
+		return t && locate_tile(s, t, offset - p->start, any, ret);
+	}
 	if (p->source)
 		return wf_source_locate(p->source, offset - p->start, ret);
 	if (wf_members_open(s->members, p->member, &file, NULL) < 0)

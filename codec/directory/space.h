@@ -29,6 +29,8 @@ struct wf_space_slice {
 /* The elements stand in another order than in the tile, or are not there as they are. */
 #define WF_SPACE_SCATTERED (UINT64_MAX - 1)
 
+struct wf_tiling;
+
 /* What knows slices from inside. Any thread, two at once for one tile, too. An error is that of the read. */
 struct wf_space_ops {
 	/* Tells at the tile's first read where its data begins: *ret_at is an offset in the member file, from which want_bytes lie one
@@ -38,6 +40,9 @@ struct wf_space_ops {
 	/* Bytes [at, at + len) of the tile, row by row, of a slice that is WF_SPACE_SCATTERED. */
 	int (*read)(void *ctx, struct wf_members *m, const struct wf_space_slice *slice, uint64_t at, void *buf,
 		    size_t len, struct wf_error *err);
+	/* Gives the tiles of a whole that were added as those of that number to `take`, and returns what that does; or -ENOMEM. NULL: none
+	 * were added so. */
+	int (*tiles)(void *ctx, uint32_t number, int (*take)(void *arg, const struct wf_tiling *t), void *arg);
 };
 
 /* The reference on m is taken over on success. ops: NULL where every slice is the data itself. ctx is
@@ -71,10 +76,14 @@ struct wf_tiling {
 /* The whole at *ret_start and on. Copies what it needs; tiles without elements are left out. -EUCLEAN with a text: the tiles do not cover
  * the whole once and exactly, or a slice is smaller than its tile (then nothing was added); -E2BIG, -ENOMEM. */
 int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *ret_start, struct wf_error *err);
+/* The same, but nothing of t is kept: ops->tiles gives it again, when something of the whole is read first. Of a checkpoint of millions of tiles
+ * mostly few are read. */
+int wf_space_add_tiles_later(struct wf_space *s, const struct wf_tiling *t, uint32_t number, uint64_t *ret_start,
+			     struct wf_error *err);
 
 /* The members that hold bytes of [start, start + len), in the order of the bytes: the k-th, or UINT32_MAX. A member is told once for
  * each piece it has there in a row. */
-uint32_t wf_space_member_of(const struct wf_space *s, uint64_t start, uint64_t len, uint32_t k);
+uint32_t wf_space_member_of(struct wf_space *s, uint64_t start, uint64_t len, uint32_t k);
 
 /* Opens what [start, start + len) is made of, as its reading does. 0, or the first error with its text. Any thread. */
 int wf_space_why(struct wf_space *s, uint64_t start, uint64_t len, struct wf_error *err);

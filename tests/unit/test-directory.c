@@ -226,6 +226,25 @@ static size_t pack(const struct plan *p, uint32_t tile, const unsigned char *who
 	return len;
 }
 
+/* What a space asked for. */
+struct asked {
+	const struct plan *plans;
+	unsigned int resolved, tiles;
+};
+
+static struct wf_tiling tiling_of(const struct plan *p)
+{
+	return (struct wf_tiling){p->ndim, p->element_bytes, p->count, p->sizes, p->tiles, p->boxes};
+}
+
+static int tell_tiles(void *ctx, uint32_t number, int (*take)(void *arg, const struct wf_tiling *t), void *arg)
+{
+	struct asked *a = ctx;
+	const struct wf_tiling t = tiling_of(&a->plans[number]);
+	a->tiles++;
+	return take(arg, &t);
+}
+
 /* A slice that is longer than the data begins with a byte that tells where they are in it. Some are read through the slice. */
 static int data_in_slice(struct wf_members *m, const struct wf_space_slice *slice, uint64_t *ret_at,
 			 struct wf_source **ret, struct wf_error *err)
@@ -247,7 +266,7 @@ static int resolve(void *ctx, struct wf_members *m, const struct wf_space_slice 
 	wf_source_unref(s);
 	if (r == 0 && *ret_at % 3 == 0)
 		*ret_at = WF_SPACE_SCATTERED;
-	++*(unsigned int *)ctx;
+	((struct asked *)ctx)->resolved++;
 	return r;
 }
 
@@ -305,11 +324,6 @@ static void compare(struct wf_source *s, uint64_t start, const unsigned char *wh
 	free(got);
 }
 
-static struct wf_tiling tiling_of(const struct plan *p)
-{
-	return (struct wf_tiling){p->ndim, p->element_bytes, p->count, p->sizes, p->tiles, p->boxes};
-}
-
 /* Some tensors in one space, and a whole file among them. */
 static void one_random_space(bool rows)
 {
@@ -318,7 +332,7 @@ static void one_random_space(bool rows)
 	unsigned char *wholes[4];
 	uint32_t members[FILES];
 	uint64_t starts[4], file_start = 0;
-	unsigned int resolved = 0;
+	struct asked asked = {.plans = plans};
 	struct wf_members *m = members_new();
 	struct wf_space *space = NULL;
 	struct wf_source *s = NULL;
@@ -327,8 +341,8 @@ static void one_random_space(bool rows)
 		snprintf(name, sizeof name, "file-%u", f);
 		members[f] = add(m, name);
 	}
-	static const struct wf_space_ops ops = {.resolve = resolve, .read = read_scattered};
-	assert_int_equal(wf_space_new(m, &ops, &resolved, &space, NULL), 0);
+	static const struct wf_space_ops ops = {.resolve = resolve, .read = read_scattered, .tiles = tell_tiles};
+	assert_int_equal(wf_space_new(m, &ops, &asked, &space, NULL), 0);
 	for (unsigned int i = 0; i < 4; i++) {
 		make_plan(&plans[i], rows);
 		wholes[i] = malloc(plans[i].bytes);
@@ -344,8 +358,11 @@ static void one_random_space(bool rows)
 		const struct wf_tiling t = tiling_of(&plans[i]);
 		if (i == 2)
 			assert_int_equal(wf_space_add_file(space, members[1], &file_start, NULL), 0);
-		assert_int_equal(wf_space_add_tiles(space, &t, &starts[i], NULL), 0);
+		assert_int_equal(i % 2 ? wf_space_add_tiles_later(space, &t, i, &starts[i], NULL)
+				       : wf_space_add_tiles(space, &t, &starts[i], NULL),
+				 0);
 	}
+	assert_int_equal(asked.tiles, 0);
 	assert_int_equal(wf_space_source(space, &s), 0);
 	for (unsigned int i = 0; i < 4; i++)
 		compare(s, starts[i], wholes[i], plans[i].bytes);
@@ -358,9 +375,10 @@ static void one_random_space(bool rows)
 	for (unsigned int i = 0; i < 4; i++)
 		assert_memory_equal(all + starts[i], wholes[i], plans[i].bytes);
 	/* a place is looked up once */
-	unsigned int before = resolved;
+	unsigned int before = asked.resolved;
 	assert_int_equal(wf_source_read(s, 0, all, size), 0);
-	assert_int_equal(resolved, before);
+	assert_int_equal(asked.resolved, before);
+	assert_int_equal(asked.tiles, 2);
 	free(all);
 	wf_source_unref(s);
 	for (unsigned int i = 0; i < 4; i++)
@@ -419,6 +437,7 @@ static void test_wrong_tilings(void **state)
 		err.text[0] = '\0';
 		assert_int_equal(wf_space_add_tiles(space, &t, &start, &err), -EUCLEAN);
 		assert_true(err.text[0] != '\0');
+		assert_int_equal(wf_space_add_tiles_later(space, &t, 0, &start, NULL), -EUCLEAN);
 	}
 	const uint64_t huge[] = {UINT64_C(1) << 40, UINT64_C(1) << 40, 0}, none[] = {0, 5};
 	const struct wf_tiling too_large = {.ndim = 2, .element_bytes = 1, .sizes = huge};
