@@ -7,6 +7,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/edit/shard_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
@@ -254,7 +255,10 @@ static int set_device(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 
 static int apply_and_record(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
-	int r = wf_edit_tell_old(ck, ino);
+	bool content = wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR && strcmp(name, "user.torch.key") != 0;
+	int r = content ? wf_edit_part(ck, ino) : 0;
+	if (r >= 0)
+		r = wf_edit_tell_old(ck, ino);
 	if (r == 0)
 		r = wf_apply_attribute(ck, ino, name, value);
 	return r < 0 ? r : wf_edit_record_setting(ck, EDIT_ATTRIBUTE, ino, name, value);

@@ -8,6 +8,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
@@ -140,7 +141,9 @@ static int write_file(struct wf_checkpoint *ck, wf_ino ino, const struct wf_open
 	if (!can_be_written(ck, ino, o, offset, buf, len))
 		return -EINVAL;
 	if (f->pending == PENDING_NOT && n->type == WF_NODE_TENSOR) {
-		r = wf_edit_tensor(ck, ino, &t);
+		r = wf_edit_part(ck, ino);
+		if (r == 0)
+			r = wf_edit_tensor(ck, ino, &t);
 		if (r == 0)
 			r = wf_edit_check_bytes(ck, ino, &t);
 		if (r < 0)
@@ -287,7 +290,9 @@ static int zero(struct wf_checkpoint *ck, wf_ino ino, uint64_t offset, uint64_t 
 	if (f->pending == PENDING_BYTES)
 		return wf_storage_zero(ck->storages, f->storage, offset, end - offset);
 	if (wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR) {
-		r = wf_edit_tensor(ck, ino, &t);
+		r = wf_edit_part(ck, ino);
+		if (r == 0)
+			r = wf_edit_tensor(ck, ino, &t);
 		if (r == 0 && t.contiguous && !t.conj && !t.neg && t.kind != WF_TENSOR_META) {
 			begin_overwriting(ck, ino);
 			r = wf_storage_zero(ck->storages, t.storage, wf_layout_start(&t) + offset, end - offset);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 
 void wf_edit_free_file(struct wf_file *f)
 {
@@ -34,7 +35,8 @@ void wf_edit_forget(struct wf_checkpoint *ck, wf_ino ino)
 	/* what was written into a storage that only this file viewed is not needed any more */
 	if (n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && wf_edit_sole_view(ck, &t) &&
 	    wf_storage_get(ck->storages, t.storage)->base_bytes == 0 &&
-	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) && !wf_past_holds(ck, n->object, t.storage))
+	    !(f && f->pending == PENDING_BYTES && f->storage == t.storage) &&
+	    !wf_past_holds(ck, n->object, t.storage) && !wf_edit_twin_shows(ck, ino, t.storage))
 		wf_edit_drop_storage(ck, t.storage);
 	if (f) {
 		wf_edit_set_pending(ck, f, PENDING_NOT);

@@ -6,6 +6,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
@@ -105,14 +106,8 @@ static int make_over(struct wf_checkpoint *ck, const struct wf_wanted *w, const 
 static int become_array_of(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
 			   const struct wf_tensor_type *type, const void *content, uint64_t size)
 {
-	uint32_t limit = wf_graph_limit(ck->graph);
-	wf_ref array, bytes = wf_string(ck->graph, WF_BYTES, content, size);
-	int r = bytes == WF_NIL ? -ENOMEM
-				: wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
-	if (r == 0 && w->record != WF_NIL)
-		r = wf_numpy_set_record(ck->graph, array, w->record);
-	if (r == 0)
-		r = wf_storages_add_arrays(ck->storages, limit);
+	wf_ref array;
+	int r = wf_edit_make_array(ck, type, w->record, content, size, &array);
 	return r < 0 ? r : wf_edit_become(ck, ino, array, place_of(w));
 }
 
@@ -160,8 +155,9 @@ static int fill(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w,
 	bool kept = wf_edit_is_kept(ck, ino);
 	if (same && (!alone || kept) && (array || !wf_layout_overlaps(&t))) {
 		/* other views see it, or the pickle has no place for another storage; the old bytes are gone then */
-		r = write_back(ck, ino, &t, f->storage);
-		return r;
+		r = wf_edit_part(ck, ino);
+		if (r <= 0)
+			return r < 0 ? r : write_back(ck, ino, &t, f->storage);
 	}
 	return array ? become_array(ck, ino, w, type) : wf_edit_settle_as(ck, ino, SETTLE_SWITCH, type);
 }
@@ -175,8 +171,12 @@ static int become_element(struct wf_checkpoint *ck, wf_ino ino, const struct wf_
 	unsigned char before[16];
 	uint32_t storage;
 	wf_ref object = WF_NIL;
-	if (!f->is_new && !f->stand_in && !w->declared && old &&
-	    wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino)) {
+	bool in_place = !f->is_new && !f->stand_in && !w->declared && old &&
+			wf_tree_node(ck->tree, ino)->object == wf_edit_old_object(ck, ino);
+	int apart = in_place ? wf_edit_part(ck, ino) : 0;
+	if (apart < 0)
+		return apart;
+	if (in_place && apart == 0) {
 		struct wf_tensor t = *old;
 		int r = wf_tensor_read(ck->storages, &t, 0, before, size);
 		ck->edits->writing = ino;

@@ -7,6 +7,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/bytes/util.h"
 
 #define CHUNK (1u << 20)
@@ -108,6 +109,8 @@ int wf_edits_before_commit(struct wf_checkpoint *ck, struct wf_error *err)
 		r = restore_backups(ck);
 	if (r == 0)
 		r = wf_edit_judge_all(ck);
+	if (r == 0)
+		r = wf_edit_part_twins(ck);
 	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++)
 		r = fit_grown(ck, ino);
 	if (r == 0)

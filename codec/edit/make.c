@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/bytes/util.h"
 
 /* A mapping of the same class as the one that it goes into. */
@@ -72,16 +73,21 @@ int wf_apply_mkdir(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_in
 }
 
 /* In place of a backup: until its content fits, it is what it replaces. */
-static int stand_for(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, wf_ref object)
+static int stand_for(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage, const struct wf_past *past)
 {
 	struct wf_tensor t;
+	wf_ref object;
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (wf_is_tensor(ck->graph, object) && wf_tensor_decode(ck->graph, ck->storages, object, &t, NULL) < 0)
+	if (wf_is_tensor(ck->graph, past->object) &&
+	    wf_tensor_decode(ck->graph, ck->storages, past->object, &t, NULL) < 0)
 		return 0; /* the backup is gone, too */
+	int r = wf_edit_make_twin(ck, ino, past, &object);
+	if (r < 0)
+		return r;
 	f->storage = storage;
 	f->stand_in = f->anew = true;
 	wf_edit_set_pending(ck, f, PENDING_BYTES);
-	int r = wf_edit_set_object(ck, ino, object);
+	r = wf_edit_set_object(ck, ino, object);
 	if (r == 0)
 		r = wf_edit_take_place(ck, ino);
 	wf_edit_knows(f);
@@ -112,7 +118,7 @@ int wf_apply_create(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint
 	if (r < 0)
 		return r;
 	const struct wf_past *past = wf_past_of(ck, to, name);
-	return past && past->scratch ? stand_for(ck, *ret, storage, past->object) : 0;
+	return past && past->scratch ? stand_for(ck, *ret, storage, past) : 0;
 }
 
 int wf_apply_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_ref object)

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
+#include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 
@@ -119,6 +121,39 @@ int wf_edit_make_object(struct wf_checkpoint *ck, const struct wf_tensor *t, wf_
 		return -ENOMEM;
 	*ret = wf_call(g, WF_CALL_REDUCE, func, tuple, WF_NIL);
 	return *ret == WF_NIL ? -ENOMEM : 0;
+}
+
+int wf_edit_read_pickle(struct wf_checkpoint *ck, const struct wf_pickle_reader *hooks, char *pickle, uint64_t len,
+			wf_ref *ret)
+{
+	struct wf_source *source;
+	uint64_t end;
+	/* a graph without a source of its own keeps this one for its long strings */
+	int r = wf_source_from_memory(pickle, len, true, &source);
+	if (r < 0) {
+		free(pickle);
+		return r;
+	}
+	uint32_t limit = wf_graph_limit(ck->graph);
+	r = wf_pickle_read(ck->graph, source, 0, len, hooks, ret, &end, NULL);
+	wf_source_unref(source);
+	return r < 0 ? r : wf_storages_add_arrays(ck->storages, limit);
+}
+
+int wf_edit_make_array(struct wf_checkpoint *ck, const struct wf_tensor_type *type, wf_ref record, const void *content,
+		       uint64_t size, wf_ref *ret)
+{
+	uint32_t limit = wf_graph_limit(ck->graph);
+	wf_ref array, bytes = wf_string(ck->graph, WF_BYTES, content, size);
+	int r = bytes == WF_NIL ? -ENOMEM
+				: wf_numpy_make(ck->graph, type->dtype, type->shape, type->ndim, bytes, &array);
+	if (r == 0 && record != WF_NIL)
+		r = wf_numpy_set_record(ck->graph, array, record);
+	if (r == 0)
+		r = wf_storages_add_arrays(ck->storages, limit);
+	if (r == 0)
+		*ret = array;
+	return r;
 }
 
 struct type_change {

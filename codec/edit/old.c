@@ -7,6 +7,7 @@
 
 #include "codec/bytes/util.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 
 int wf_edit_keep_old(struct wf_checkpoint *ck, wf_ino ino)
 {
@@ -61,7 +62,7 @@ static void drop_unused(struct wf_checkpoint *ck, wf_ino ino, const struct wf_ol
 	if ((f->pending == PENDING_BYTES && f->storage == storage) ||
 	    (wf_edit_tensor(ck, ino, &t) == 0 && t.storage == storage))
 		return;
-	if (!wf_past_holds(ck, old->object, storage))
+	if (!wf_past_holds(ck, old->object, storage) && !wf_edit_twin_shows(ck, ino, storage))
 		wf_edit_drop_storage(ck, storage);
 }
 

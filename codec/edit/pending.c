@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/value/text.h"
 #include "codec/bytes/util.h"
@@ -18,8 +19,8 @@ static bool can_stay(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tenso
 {
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
 	const struct wf_file *f = wf_edit_known(ck, ino);
-	return f && f->is_new && t->dtype == WF_UINT8 && t->ndim == 1 && keep == t->size_bytes &&
-	       wf_edit_sole_view(ck, t) && t->offset_elems == 0 && s->base_bytes == 0 &&
+	return f && f->is_new && f->twins == WF_NO_INO && t->dtype == WF_UINT8 && t->ndim == 1 &&
+	       keep == t->size_bytes && wf_edit_sole_view(ck, t) && t->offset_elems == 0 && s->base_bytes == 0 &&
 	       s->size_bytes == t->size_bytes && wf_edit_number(ck, t->storage) != WF_NO_NUMBER &&
 	       !ck->edits->unnamed[t->storage];
 }
@@ -174,6 +175,19 @@ static int hold_text(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 	return r;
 }
 
+int wf_edit_hold_copy(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t, uint64_t keep)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	int r = wf_apply_hold(ck, ino, wf_overlay_new_number(ck->overlay), hold_flags(f));
+	if (r == 0 && keep > 0) {
+		ck->edits->writing = ino;
+		r = copy_in(ck, t, f->storage, keep);
+		if (r < 0) /* a full disk */
+			wf_edit_drop_pending(ck, ino);
+	}
+	return r;
+}
+
 int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 {
 	struct wf_tensor t;
@@ -196,16 +210,9 @@ int wf_edit_hold(struct wf_checkpoint *ck, wf_ino ino, uint64_t keep)
 	if (t.kind == WF_TENSOR_META || t.kind == WF_TENSOR_STORAGE)
 		return -EOPNOTSUPP; /* no bytes; or a size that others rely on */
 	keep = WF_MIN(keep, t.size_bytes);
-	bool stay = can_stay(ck, ino, &t, keep);
-	uint32_t number = stay ? wf_edit_number(ck, t.storage) : wf_overlay_new_number(ck->overlay);
-	r = wf_apply_hold(ck, ino, number, hold_flags(f) | (stay ? HOLD_IN_PLACE : 0));
-	if (r == 0 && keep > 0 && !stay) {
-		ck->edits->writing = ino;
-		r = copy_in(ck, &t, f->storage, keep);
-		if (r < 0) /* a full disk */
-			wf_edit_drop_pending(ck, ino);
-	}
-	return r;
+	return can_stay(ck, ino, &t, keep)
+		       ? wf_apply_hold(ck, ino, wf_edit_number(ck, t.storage), hold_flags(f) | HOLD_IN_PLACE)
+		       : wf_edit_hold_copy(ck, ino, &t, keep);
 }
 
 int wf_edit_hold_bytes(struct wf_checkpoint *ck, wf_ino ino)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 #include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
 
@@ -121,24 +122,6 @@ static wf_ref replay_persid(void *ctx, struct wf_graph *g, wf_ref id, struct wf_
 	return WF_NIL;
 }
 
-/* Takes over the memory of the pickle. */
-static int read_pickle(struct wf_checkpoint *ck, const struct wf_pickle_reader *hooks, char *pickle, uint64_t len,
-		       wf_ref *ret)
-{
-	struct wf_source *source;
-	uint64_t end;
-	/* a graph without a source of its own keeps this one for its long strings */
-	int r = wf_source_from_memory(pickle, len, true, &source);
-	if (r < 0) {
-		free(pickle);
-		return r;
-	}
-	uint32_t limit = wf_graph_limit(ck->graph);
-	r = wf_pickle_read(ck->graph, source, 0, len, hooks, ret, &end, NULL);
-	wf_source_unref(source);
-	return r < 0 ? r : wf_storages_add_arrays(ck->storages, limit);
-}
-
 int wf_replay_pickle(struct wf_checkpoint *ck, wf_ref (*persid)(void *, struct wf_graph *, wf_ref, struct wf_error *),
 		     const void *data, size_t len, wf_ref *ret)
 {
@@ -147,7 +130,7 @@ int wf_replay_pickle(struct wf_checkpoint *ck, wf_ref (*persid)(void *, struct w
 	if (!copy)
 		return -ENOMEM;
 	memcpy(copy, data, len);
-	return read_pickle(ck, &hooks, copy, len, ret);
+	return wf_edit_read_pickle(ck, &hooks, copy, len, ret);
 }
 
 int wf_replay_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, uint64_t before, const void *data,
@@ -165,6 +148,6 @@ int wf_replay_object(struct wf_checkpoint *ck, wf_ino dir, const char *name, uin
 	if (r < 0)
 		return r;
 	uint64_t total = pieces->len;
-	r = read_pickle(ck, &hooks, wf_buffer_steal(pieces), total, &object);
+	r = wf_edit_read_pickle(ck, &hooks, wf_buffer_steal(pieces), total, &object);
 	return r < 0 ? r : wf_apply_object(ck, dir, name, object);
 }

@@ -45,7 +45,8 @@ int wf_edit_scratch_persids(struct wf_checkpoint *ck, wf_ref (*each)(void *ctx, 
 struct relog {
 	struct wf_checkpoint *ck;
 	const struct wf_next_base *base;
-	struct wf_key_map ids; /* PERSID (its ref's bytes) -> id to write in place of its own, or WF_NIL */
+	struct wf_key_map ids;    /* PERSID (its ref's bytes) -> id to write in place of its own, or WF_NIL */
+	struct wf_key_map places; /* file of several names -> directory and position of the one that was written */
 	bool failed;
 	/* the entry that is being written */
 	struct wf_buffer pickle; /* what follows the pieces */
@@ -146,6 +147,53 @@ static int log_link(struct relog *l, wf_ino dir, const char *name, wf_ref object
 	return r < 0 ? r : wf_edit_record(l->ck, EDIT_SYMLINK, false);
 }
 
+struct place_of_key {
+	const struct wf_checkpoint *ck;
+	uint64_t place;
+	bool found;
+};
+
+static uint64_t packed(wf_ino dir, uint32_t position)
+{
+	return (uint64_t)dir << 32 | position;
+}
+
+static int find_key(void *ctx, wf_ino dir, uint32_t position)
+{
+	struct place_of_key *k = ctx;
+	k->place = packed(dir, position);
+	k->found = !wf_edit_is_scratch(k->ck, dir);
+	return k->found;
+}
+
+/* One more name of a file that is in the new checkpoint, or was written already. *ret: whether it is one. */
+static int log_name(struct relog *l, wf_ino ino, wf_ino dir, uint32_t position, const char *name, bool *ret)
+{
+	char other[WF_NAME_MAX + 1];
+	struct wf_checkpoint *ck = l->ck;
+	struct place_of_key key = {.ck = ck};
+	const struct wf_node *n = wf_tree_node(ck->tree, ino);
+	*ret = false;
+	if (n->nlink < 2 || (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE))
+		return 0;
+	wf_edit_each_entry(ck, ino, find_key, &key);
+	const uint64_t *written = l->places.count ? wf_key_map_get(&l->places, &ino, sizeof ino) : NULL;
+	if (!written && !key.found)
+		return wf_key_map_put(&l->places, &ino, sizeof ino, packed(dir, position));
+	uint64_t at = key.found ? key.place : *written;
+	wf_ino from = (wf_ino)(at >> 32);
+	if (!wf_tree_name(ck->tree, wf_tree_dir(ck->tree, from), (uint32_t)at, other))
+		return -ENOENT;
+	struct wf_buffer *b = wf_edit_payload(ck);
+	int r = wf_put_path(ck, b, from, other);
+	if (r == 0)
+		r = wf_put_path(ck, b, dir, name);
+	if (r == 0)
+		r = wf_edit_record(ck, EDIT_LINK, false);
+	*ret = r == 0;
+	return r;
+}
+
 static int lose(struct wf_edits *e, wf_ino dir, uint32_t position)
 {
 	struct wf_place *all = reallocarray(e->next.lost, e->next.lost_count + 1, sizeof *all);
@@ -167,8 +215,11 @@ static int log_scratch_dir(struct relog *l, wf_ino scratch_dir, bool links)
 		const struct wf_node *n = wf_tree_node(ck->tree, d->entries[i].ino);
 		if (!n || (n->type == WF_NODE_LINK) != links || !wf_tree_name(ck->tree, d, i, name))
 			continue;
-		int r = links ? log_link(l, scratch_dir, name, n->object)
-			      : log_object(l, scratch_dir, name, d->entries[i].value);
+		bool done = false;
+		int r = log_name(l, d->entries[i].ino, scratch_dir, i, name, &done);
+		if (r == 0 && !done)
+			r = links ? log_link(l, scratch_dir, name, n->object)
+				  : log_object(l, scratch_dir, name, d->entries[i].value);
 		if (r == -EOPNOTSUPP || r == -E2BIG || r == -ENOENT || r == -EUCLEAN || r == -ENAMETOOLONG) {
 			wf_log_line(&ck->log, "%s is gone: it cannot be kept across a commit: %s", name, strerror(-r));
 			r = lose(ck->edits, scratch_dir, i);
@@ -316,6 +367,7 @@ int wf_edits_log_next(struct wf_checkpoint *ck, const struct wf_next_base *base)
 	if (r < 0)
 		wf_edits_drop_next(e);
 	wf_key_map_free(&l.ids);
+	wf_key_map_free(&l.places);
 	wf_buffer_free(&l.pickle);
 	return r;
 }

@@ -7,6 +7,7 @@
 
 #include "codec/bytes/util.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/part_inner.h"
 
 /* ---- data files ---- */
 
@@ -114,6 +115,18 @@ bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t
 {
 	const struct wf_storage *s = wf_storage_get(ck->storages, t->storage);
 	return t->kind == WF_TENSOR_DENSE && s && s->persids == 1;
+}
+
+bool wf_edit_twin_shows(const struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
+{
+	struct wf_tensor t;
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	for (wf_ino i = 1; f && f->twins != WF_NO_INO && i <= ck->edits->files_count; i++) {
+		const struct wf_file *other = i == ino ? NULL : wf_edit_known(ck, i);
+		if (other && other->twins == f->twins && wf_edit_tensor(ck, i, &t) == 0 && t.storage == storage)
+			return true;
+	}
+	return false;
 }
 
 /* ---- over a commit ---- */

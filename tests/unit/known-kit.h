@@ -269,7 +269,7 @@ static void put_missing(const char *who, const char *lines, const char *others, 
 
 /* How a replay of what ck has made durable differs from ck, which nobody writes: NULL, or the caller's text. ret: the copy, open for
  * writing, or NULL where nobody needs it. */
-static char *difference(const char *const *names, struct wf_checkpoint **ret)
+__attribute__((unused)) static char *difference(const char *const *names, struct wf_checkpoint **ret)
 {
 	struct wf_buffer out = WF_BUFFER_INIT;
 	cut = false;

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Who may share a storage with whom, for the files of this folder.
+ *
+ * Two names of a tensor are one file, and views of one storage change together: that is what the checkpoint says of them, and it stays so. A
+ * scratch file is a file of its own, though. It shows bytes that a key shows as well where the key stands in its place (a *stand-in* shows
+ * its backup's tensor, and the two are *twins* from then on), or where it was a view before it was moved there. Sharing costs nothing as
+ * long as nobody writes; before one of them changes, it gets bytes of its own.
+ *
+ * Calling sequence: who is going to change the bytes of a file's tensor in place, or the form of its storage, or its object, calls
+ * wf_edit_part first, and decodes the tensor afterwards. A replay does not: the records of what was parted are in the log. A commit calls
+ * wf_edit_part_twins: to whom opens the new checkpoint, or reads the log behind it, two tensors of the same bytes are one file. Threads: the
+ * checkpoint's lock is held exclusively.
+ */
+#pragma once
+
+#include "codec/edit/state.h"
+
+struct wf_past;
+struct wf_pickle_reader;
+struct wf_tensor_type;
+
+/* Returns 0; 1: it is the file itself that has to get another storage, and content of it waits to be judged, which is to have that; or what
+ * a full disk, or bytes that cannot be read, came to: then nothing was changed. */
+int wf_edit_part(struct wf_checkpoint *ck, wf_ino ino);
+int wf_edit_part_twins(
+	struct wf_checkpoint *ck); /* all that are left; what cannot be read stays, with a line in the log */
+
+/* The file shows what the name remembers, as the twin of the file that has it. *ret: the object to show. */
+int wf_edit_make_twin(struct wf_checkpoint *ck, wf_ino ino, const struct wf_past *past, wf_ref *ret);
+
+/* edit/storages.c: whether a twin of the file shows the storage, too: then it is not the file's alone. */
+bool wf_edit_twin_shows(const struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
+
+/* edit/extents.c: the files that view a storage are in ck->edits->viewers then, until the next edit. 0 or -ENOMEM. */
+int wf_edit_find_viewers(struct wf_checkpoint *ck, uint32_t storage);
+
+/* edit/objects.c: reads a pickle, whose memory it takes over, into the graph; and an array that has a copy of the content, with its storage. */
+int wf_edit_read_pickle(struct wf_checkpoint *ck, const struct wf_pickle_reader *hooks, char *pickle, uint64_t len,
+			wf_ref *ret);
+int wf_edit_make_array(struct wf_checkpoint *ck, const struct wf_tensor_type *type, wf_ref record, const void *content,
+		       uint64_t size, wf_ref *ret);
+
+/* edit/pending.c: pending content that is a copy of the tensor's first bytes, in a data file of its own. Nothing is pending yet. */
+int wf_edit_hold_copy(struct wf_checkpoint *ck, wf_ino ino, const struct wf_tensor *t, uint64_t keep);
