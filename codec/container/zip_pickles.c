@@ -100,6 +100,11 @@ static wf_ref storage_id(void *ctx, struct wf_graph *g, wf_ref id, struct wf_err
 	return wf_make_persid(g, id, err);
 }
 
+static bool is_plain_key(void *ctx, const char *key, size_t len)
+{
+	return !wf_container_is_companion_key(ctx, key, len);
+}
+
 /* ---- the others ---- */
 
 struct companion_reader {
@@ -223,7 +228,7 @@ static void note_missing_constants(struct wf_container *c)
 
 int wf_zip_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root, struct wf_error *err)
 {
-	const struct wf_pickle_reader reader = {.persid = storage_id, .ctx = c};
+	const struct wf_pickle_reader reader = {.persid = storage_id, .is_plain = is_plain_key, .ctx = c};
 	/* is there: wf_zip_open has seen it */
 	int r = read_pickle(c, wf_container_find(c, "data.pkl"), g, &reader, ret_root, err);
 	if (r == 0 && c->kind == WF_CONTAINER_TORCHSCRIPT)

@@ -18,8 +18,10 @@
  *   EFFECTS           n rounds: the first in place, the others in a vector
  *   PERSID            n id, u32 number of its storage + 1
  *   FILLER            n units skipped at the end of a chunk
+ *   packed tensor     eight units, without a header: object/packed.c
+ *   FORM              aux dimensions, u32 function, u32 class of the hooks, sizes, strides
  *
- * Lengths at offset 4 save 8 bytes for every second string and tuple, about 20 of the 180 bytes of a tensor.
+ * Lengths at offset 4 save 8 bytes for every second string and tuple.
  */
 #include "codec/object/object.h"
 
@@ -29,11 +31,10 @@
 #include "codec/bytes/map.h"
 #include "codec/bytes/util.h"
 
-#define CHUNK_BYTES (1u << 20)
-#define CHUNK_UNITS (CHUNK_BYTES / 8)
-/* Most graphs are small, and one is made for each slice of a distributed checkpoint. */
-#define FIRST_BYTES (16u << 10)
-#define FIRST_END (FIRST_BYTES / 8 - 1) /* a FILLER has room there, whose units reach to the next chunk */
+#define CHUNK_UNITS WF_CHUNK_UNITS
+#define CHUNK_BYTES (CHUNK_UNITS * 8)
+#define FIRST_BYTES (WF_FIRST_UNITS * 8)
+#define FIRST_END (WF_FIRST_UNITS - 1) /* a FILLER has room there, whose units reach to the next chunk */
 #define FIRST_REF 8u
 
 static size_t object_units(const struct wf_object *o)
@@ -65,9 +66,18 @@ static size_t object_units(const struct wf_object *o)
 		return sizeof(struct wf_effects_object) / 8;
 	case WF_KIND_FILLER:
 		return o->n;
+	case WF_KIND_FORM:
+		return wf_units_of(sizeof(struct wf_form_object) + 2 * o->aux * sizeof(wf_ref));
 	default:
 		return 1;
 	}
+}
+
+/* The units from here to the next object that has a header, or to the next packed tensor. */
+static uint32_t units_at(const struct wf_graph *g, uint32_t u)
+{
+	enum wf_packed_part part;
+	return wf_packed_at(g, u, &part) ? WF_PACKED_UNITS - part : (uint32_t)object_units(wf_object_at(g, u));
 }
 
 /* ---- memory ---- */
@@ -112,7 +122,7 @@ static bool add_chunks(struct wf_graph *g, size_t count)
 		return false;
 	}
 	for (size_t i = 0; i < count; i++)
-		g->chunks[g->nchunks++] = (struct wf_chunk){base + i * CHUNK_BYTES, i == 0};
+		g->chunks[g->nchunks++] = (struct wf_chunk){.base = base + i * CHUNK_BYTES, .owner = i == 0};
 	return true;
 }
 
@@ -141,7 +151,7 @@ static bool add_first_chunk(struct wf_graph *g)
 		free(base);
 		return false;
 	}
-	g->chunks[g->nchunks++] = (struct wf_chunk){base, true};
+	g->chunks[g->nchunks++] = (struct wf_chunk){.base = base, .owner = true};
 	g->chunk_cap = 1;
 	g->bytes = FIRST_BYTES;
 	return true;
@@ -173,14 +183,25 @@ int wf_graph_new(struct wf_graph **ret)
 	return 0;
 }
 
+static void drop_last_chunk(struct wf_graph *g)
+{
+	struct wf_chunk *c = &g->chunks[--g->nchunks];
+	if (c->owner)
+		free(c->base);
+	free(c->packed);
+}
+
 void wf_graph_free(struct wf_graph *g)
 {
 	if (!g)
 		return;
 	uint32_t left = g->nvectors;
-	for (uint32_t u = FIRST_REF; u < g->next && left; u += (uint32_t)object_units(wf_object_at(g, u))) {
+	enum wf_packed_part part;
+	for (uint32_t u = FIRST_REF; u < g->next && left; u += units_at(g, u)) {
 		struct wf_object *o = wf_object_at(g, u);
 		void *owned = NULL;
+		if (wf_packed_at(g, u, &part))
+			continue;
 		if (o->kind == WF_LIST || o->kind == WF_DICT || o->kind == WF_SET)
 			owned = ((struct wf_vector_object *)o)->vector;
 		else if (o->kind == WF_KIND_EFFECTS)
@@ -188,25 +209,38 @@ void wf_graph_free(struct wf_graph *g)
 		left -= owned != NULL;
 		free(owned);
 	}
-	for (uint32_t i = 0; i < g->nchunks; i++)
-		if (g->chunks[i].owner)
-			free(g->chunks[i].base);
+	while (g->nchunks > 0)
+		drop_last_chunk(g);
 	free(g->chunks);
+	free(g->forms);
+	wf_map_free(&g->stand_ins);
 	wf_source_unref(g->source);
 	free(g);
 }
 
-/* Whether one of the objects from unit u on owns memory, or is given again to who asks for the same. */
+/* Whether one of the objects from unit u on owns memory, is given again to who asks for the same, or stands in for another one. */
 static bool must_stay(const struct wf_graph *g, uint32_t u)
 {
-	if (g->nshared > 0 && g->shared[g->nshared - 1] >= u)
+	if (g->stand_ins.count > 0 || (g->nshared > 0 && g->shared[g->nshared - 1] >= u))
 		return true;
-	for (; u < g->next; u += (uint32_t)object_units(wf_object_at(g, u))) {
-		unsigned kind = wf_object_at(g, u)->kind;
+	for (; u < g->next; u += units_at(g, u)) {
+		enum wf_packed_part part;
+		unsigned kind = wf_packed_at(g, u, &part) ? WF_KIND_FILLER : wf_object_at(g, u)->kind;
 		if (kind == WF_LIST || kind == WF_DICT || kind == WF_SET || kind == WF_KIND_EFFECTS)
 			return true;
 	}
 	return false;
+}
+
+/* Packed tensors from the unit `limit` on, which are going; those in chunks that go, go with these. And the forms, of which some may go. */
+static void forget_packed(struct wf_graph *g, uint32_t limit)
+{
+	unsigned char mask;
+	uint32_t chunk = limit / CHUNK_UNITS, end = WF_MIN(g->next, chunk * CHUNK_UNITS + wf_chunk_units(chunk));
+	for (uint32_t u = limit; g->chunks[chunk].packed && u < end; u++)
+		*wf_packed_bit(g, u, &mask) &= (unsigned char)~mask;
+	free(g->forms);
+	g->forms = NULL;
 }
 
 uint32_t wf_graph_rewind(struct wf_graph *g, uint32_t limit)
@@ -214,11 +248,11 @@ uint32_t wf_graph_rewind(struct wf_graph *g, uint32_t limit)
 	uint32_t chunks = (limit + CHUNK_UNITS - 1) / CHUNK_UNITS;
 	if (limit < FIRST_REF || limit >= g->next || must_stay(g, limit))
 		return g->next;
+	forget_packed(g, limit);
 	while (g->nchunks > chunks) {
 		/* none goes on in a chunk that stays: what began before the limit ends before it */
-		if (g->chunks[--g->nchunks].owner)
-			free(g->chunks[g->nchunks].base);
-		g->bytes -= CHUNK_BYTES;
+		g->bytes -= CHUNK_BYTES + (g->chunks[g->nchunks - 1].packed ? wf_packed_bytes(g->nchunks - 1) : 0);
+		drop_last_chunk(g);
 	}
 	g->next = limit;
 	g->end = chunks == 1 ? FIRST_END : chunks * CHUNK_UNITS;
@@ -292,19 +326,27 @@ void wf_graph_set_lossy(struct wf_graph *g, const char *why)
 
 wf_ref wf_graph_since(const struct wf_graph *g, uint32_t limit)
 {
-	for (uint32_t u = WF_MAX(limit, FIRST_REF); u < g->next; u += (uint32_t)object_units(wf_object_at(g, u)))
-		if (wf_object_at(g, u)->kind < WF_KIND_COUNT)
+	enum wf_packed_part part;
+	for (uint32_t u = WF_MAX(limit, FIRST_REF); u < g->next; u += units_at(g, u)) {
+		if (wf_packed_at(g, u, &part))
 			return u;
+		const struct wf_object *o = wf_object_at(g, u);
+		if (o->kind < WF_KIND_COUNT && !(o->flags & WF_FLAG_STANDS_IN))
+			return u;
+	}
 	return WF_NIL;
 }
 
 wf_ref wf_graph_next(const struct wf_graph *g, wf_ref previous)
 {
+	enum wf_packed_part part;
 	if (previous == WF_NIL)
 		return wf_graph_since(g, FIRST_REF);
 	if (previous < FIRST_REF || previous >= g->next)
 		return WF_NIL;
-	return wf_graph_since(g, previous + (uint32_t)object_units(wf_object_at(g, previous)));
+	if (wf_packed_at(g, previous, &part) && part < WF_PACKED_CALL)
+		return previous + 1;
+	return wf_graph_since(g, previous + units_at(g, previous));
 }
 
 uint32_t wf_graph_limit(const struct wf_graph *g)

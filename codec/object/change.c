@@ -10,7 +10,8 @@
 
 static struct wf_vector_object *container_of(const struct wf_graph *g, wf_ref r)
 {
-	if (r == WF_NIL || r >= g->next)
+	enum wf_packed_part part;
+	if (r == WF_NIL || r >= g->next || wf_packed_at(g, r, &part))
 		return NULL;
 	struct wf_object *o = wf_object_at(g, r);
 	return o->kind == WF_LIST || o->kind == WF_SET || o->kind == WF_DICT ? (struct wf_vector_object *)o : NULL;
@@ -212,10 +213,16 @@ int wf_graph_settle(struct wf_graph *g, uint32_t limit)
 
 /* ---- calls ---- */
 
+/* The error of a change to what is no object of that kind, or to a packed one for which there is no room. */
+static int unchanged(const struct wf_graph *g, wf_ref r, enum wf_kind kind)
+{
+	return wf_is(g, r, kind) ? wf_graph_failed(g) : -EINVAL;
+}
+
 /* The open round: the last one, or a new one where the last has got its state. */
 static struct wf_effects *open_round(struct wf_graph *g, wf_ref call)
 {
-	struct wf_object *o = wf_object_of(g, call, WF_CALL);
+	struct wf_object *o = wf_object_changed(g, call, WF_CALL);
 
 	if (!o)
 		return NULL;
@@ -280,7 +287,7 @@ wf_ref wf_set_target(struct wf_graph *g, wf_ref r)
 
 int wf_call_build(struct wf_graph *g, wf_ref call, wf_ref state)
 {
-	if (!wf_object_of(g, call, WF_CALL))
+	if (!wf_is(g, call, WF_CALL))
 		return -EINVAL;
 	struct wf_effects *e = open_round(g, call);
 	if (!e)
@@ -291,10 +298,10 @@ int wf_call_build(struct wf_graph *g, wf_ref call, wf_ref state)
 
 int wf_call_set_state(struct wf_graph *g, wf_ref call, wf_ref state)
 {
-	struct wf_object *o = wf_object_of(g, call, WF_CALL);
+	struct wf_object *o = wf_object_changed(g, call, WF_CALL);
 
 	if (!o)
-		return -EINVAL;
+		return unchanged(g, call, WF_CALL);
 	struct wf_effects_object *e = o->n ? (struct wf_effects_object *)wf_object_at(g, o->n) : NULL;
 	for (uint32_t i = e ? e->head.n : 0; i-- > 0;) {
 		struct wf_effects *round = i ? &e->more[i - 1] : &e->first;
@@ -308,10 +315,10 @@ int wf_call_set_state(struct wf_graph *g, wf_ref call, wf_ref state)
 
 static int set_call_ref(struct wf_graph *g, wf_ref call, unsigned i, wf_ref value)
 {
-	struct wf_object *o = wf_object_of(g, call, WF_CALL);
+	struct wf_object *o = wf_object_changed(g, call, WF_CALL);
 
 	if (!o)
-		return -EINVAL;
+		return unchanged(g, call, WF_CALL);
 	wf_object_refs(o)[i] = value;
 	return 0;
 }
@@ -328,18 +335,25 @@ int wf_call_set_args(struct wf_graph *g, wf_ref call, wf_ref args)
 
 int wf_persid_set_id(struct wf_graph *g, wf_ref persid, wf_ref id)
 {
-	struct wf_object *o = wf_object_of(g, persid, WF_PERSID);
+	struct wf_object *o = wf_object_changed(g, persid, WF_PERSID);
 
 	if (!o)
-		return -EINVAL;
+		return unchanged(g, persid, WF_PERSID);
 	o->n = id;
 	return 0;
 }
 
 bool wf_persid_set_number(struct wf_graph *g, wf_ref r, uint32_t number)
 {
-	struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	union wf_object_room room;
+	enum wf_packed_part part;
+	struct wf_packed *p = r == WF_NIL || r >= g->next ? NULL : wf_packed_at(g, r, &part);
 
+	if (p && part == WF_PACKED_PERSID && wf_packed_object(g, r, p, part, &room) == &room.o) {
+		p->number = number;
+		return true;
+	}
+	struct wf_object *o = wf_object_changed(g, r, WF_PERSID);
 	if (o)
 		wf_object_refs(o)[0] = number;
 	return o;
@@ -355,7 +369,7 @@ void wf_global_set_nested(struct wf_graph *g, wf_ref r)
 
 void wf_persid_set_memoised(struct wf_graph *g, wf_ref r)
 {
-	struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	struct wf_object *o = wf_object_changed(g, r, WF_PERSID);
 
 	if (o)
 		o->flags |= WF_FLAG_MEMOISED;
@@ -363,7 +377,7 @@ void wf_persid_set_memoised(struct wf_graph *g, wf_ref r)
 
 void wf_call_set_by_mark(struct wf_graph *g, wf_ref r)
 {
-	struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	struct wf_object *o = wf_object_changed(g, r, WF_CALL);
 
 	if (o)
 		o->flags |= WF_FLAG_BY_MARK;

@@ -8,17 +8,31 @@
 #include "codec/object/inner.h"
 #include "codec/bytes/util.h"
 
-static const struct wf_object *any_object(const struct wf_graph *g, wf_ref r)
+/* A CALL or a PERSID, which may be a part of a packed tensor. */
+static inline const struct wf_object *read_object(const struct wf_graph *g, wf_ref r, enum wf_kind kind,
+						  union wf_object_room *room)
 {
-	return r == WF_NIL || r >= g->next ? NULL : wf_object_at(g, r);
+	enum wf_packed_part part;
+	if (r == WF_NIL || r >= g->next)
+		return NULL;
+	const struct wf_packed *p = wf_packed_at(g, r, &part);
+	if (p)
+		return wf_packed_kind(part) == kind ? wf_packed_object(g, r, p, part, room) : NULL;
+	const struct wf_object *o = wf_object_at(g, r);
+	return o->kind == kind ? o : NULL;
 }
 
 enum wf_kind wf_kind_of(const struct wf_graph *g, wf_ref r)
 {
+	enum wf_packed_part part;
 	if (r & SMALL_INT_BIT)
 		return WF_INT;
-	const struct wf_object *o = any_object(g, r);
-	return o && o->kind < WF_KIND_COUNT ? (enum wf_kind)o->kind : WF_NONE;
+	if (r == WF_NIL || r >= g->next)
+		return WF_NONE;
+	if (wf_packed_at(g, r, &part))
+		return wf_packed_kind(part);
+	const struct wf_object *o = wf_object_at(g, r);
+	return o->kind < WF_KIND_COUNT ? (enum wf_kind)o->kind : WF_NONE;
 }
 
 bool wf_is(const struct wf_graph *g, wf_ref r, enum wf_kind kind)
@@ -60,16 +74,19 @@ double wf_float_value(const struct wf_graph *g, wf_ref r)
 
 /* ---- strings ---- */
 
-static const struct wf_object *string_object(const struct wf_graph *g, wf_ref r)
-{
-	const struct wf_object *o = any_object(g, r);
-	return o && wf_kind_is_string(o->kind) ? o : NULL;
-}
-
 const char *wf_bytes(const struct wf_graph *g, wf_ref r, size_t *ret_len)
 {
-	const struct wf_object *o = any_object(g, r);
+	enum wf_packed_part part;
+	if (r == WF_NIL || r >= g->next)
+		return NULL;
+	const struct wf_packed *p = wf_packed_at(g, r, &part);
+	const struct wf_object *o = p ? NULL : wf_object_at(g, r);
 
+	if (p && part == WF_PACKED_KEY) {
+		if (ret_len)
+			*ret_len = strlen(p->key);
+		return p->key;
+	}
 	if (!o || !(wf_kind_is_string(o->kind) || o->kind == WF_LONG) || o->flags & WF_FLAG_EXTERNAL)
 		return NULL;
 	if (ret_len)
@@ -77,22 +94,30 @@ const char *wf_bytes(const struct wf_graph *g, wf_ref r, size_t *ret_len)
 	return wf_object_data(o);
 }
 
+static const struct wf_object *external_string(const struct wf_graph *g, wf_ref r)
+{
+	enum wf_packed_part part;
+	if (r == WF_NIL || r >= g->next || wf_packed_at(g, r, &part))
+		return NULL;
+	const struct wf_object *o = wf_object_at(g, r);
+	return wf_kind_is_string(o->kind) && o->flags & WF_FLAG_EXTERNAL ? o : NULL;
+}
+
 uint64_t wf_string_size(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = string_object(g, r);
+	const struct wf_object *o = external_string(g, r);
+	size_t len;
 
-	if (!o)
-		return 0;
-	if (!(o->flags & WF_FLAG_EXTERNAL))
-		return wf_object_count(o);
-	return wf_le64(o->payload + 8);
+	if (o)
+		return wf_le64(o->payload + 8);
+	return wf_kind_is_string(wf_kind_of(g, r)) && wf_bytes(g, r, &len) ? len : 0;
 }
 
 bool wf_string_external_at(const struct wf_graph *g, wf_ref r, uint64_t *ret_offset)
 {
-	const struct wf_object *o = string_object(g, r);
+	const struct wf_object *o = external_string(g, r);
 
-	if (!o || !(o->flags & WF_FLAG_EXTERNAL))
+	if (!o)
 		return false;
 	*ret_offset = wf_le64(o->payload);
 	return true;
@@ -103,7 +128,7 @@ int wf_string_read(const struct wf_graph *g, wf_ref r, uint64_t offset, void *bu
 	uint64_t size = wf_string_size(g, r);
 	uint64_t at;
 
-	if (!string_object(g, r) || offset > size || len > size - offset)
+	if (!wf_kind_is_string(wf_kind_of(g, r)) || offset > size || len > size - offset)
 		return -EUCLEAN;
 	if (len == 0)
 		return 0;
@@ -129,11 +154,15 @@ bool wf_str_equal(const struct wf_graph *g, wf_ref r, const char *s)
 
 const wf_ref *wf_elements(const struct wf_graph *g, wf_ref r, uint32_t *ret_n)
 {
-	const struct wf_object *o = any_object(g, r);
+	enum wf_packed_part part;
 
 	*ret_n = 0;
-	if (!o)
+	if (r == WF_NIL || r >= g->next)
 		return NULL;
+	const struct wf_packed *p = wf_packed_at(g, r, &part);
+	if (p)
+		return wf_packed_elements(g, p, part, ret_n);
+	const struct wf_object *o = wf_object_at(g, r);
 	switch (o->kind) {
 	case WF_TUPLE:
 	case WF_FROZENSET:
@@ -209,43 +238,58 @@ bool wf_global_nested(const struct wf_graph *g, wf_ref r)
 
 bool wf_persid_memoised(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_PERSID, &room);
 	return o && o->flags & WF_FLAG_MEMOISED;
 }
 
 bool wf_call_by_mark(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_CALL, &room);
 	return o && o->flags & WF_FLAG_BY_MARK;
 }
 
 enum wf_call_form wf_call_form_of(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_CALL, &room);
 	return o ? (enum wf_call_form)o->aux : WF_CALL_REDUCE;
 }
 
 wf_ref wf_call_func(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_CALL, &room);
 	return o ? wf_object_refs(o)[0] : WF_NIL;
 }
 
 wf_ref wf_call_args(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_CALL, &room);
 	return o ? wf_object_refs(o)[1] : WF_NIL;
 }
 
 wf_ref wf_call_kwargs(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_CALL);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_CALL, &room);
 	return o && o->aux == WF_CALL_NEWOBJ_EX ? wf_object_refs(o)[2] : WF_NIL;
+}
+
+wf_ref wf_packed_args(const struct wf_graph *g, wf_ref r)
+{
+	enum wf_packed_part part;
+	const struct wf_packed *p = r == WF_NIL || r >= g->next ? NULL : wf_packed_at(g, r, &part);
+	return p && part == WF_PACKED_CALL && !(p->form & WF_PACKED_CHANGED) ? r - WF_PACKED_CALL + WF_PACKED_ARGS
+									     : WF_NIL;
 }
 
 static const struct wf_effects_object *effects_object(const struct wf_graph *g, wf_ref call)
 {
-	const struct wf_object *o = wf_object_of(g, call, WF_CALL);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, call, WF_CALL, &room);
 	return o && o->n ? (const struct wf_effects_object *)wf_object_at(g, o->n) : NULL;
 }
 
@@ -287,13 +331,15 @@ bool wf_call_is(const struct wf_graph *g, wf_ref r, const char *module, const ch
 
 wf_ref wf_persid_id(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_PERSID, &room);
 	return o ? o->n : WF_NIL;
 }
 
 uint32_t wf_persid_number(const struct wf_graph *g, wf_ref r)
 {
-	const struct wf_object *o = wf_object_of(g, r, WF_PERSID);
+	union wf_object_room room;
+	const struct wf_object *o = read_object(g, r, WF_PERSID, &room);
 	return o ? wf_object_refs(o)[0] : 0;
 }
 

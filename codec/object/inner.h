@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include "codec/bytes/map.h"
+#include "codec/bytes/util.h"
 #include "codec/object/object.h"
 
 #define WF_LONG_FORM 0xffffu /* in aux: the count is in n and the data follow it */
@@ -10,8 +12,11 @@
 #define WF_FLAG_NESTED 1u    /* a GLOBAL whose dotted name is a path of attributes */
 #define WF_FLAG_MEMOISED 1u  /* a PERSID that the pickle put into its memo */
 #define WF_FLAG_BY_MARK 1u   /* a CALL that INST or OBJ made */
+/* For a part of a packed tensor that was changed: no object of its own. */
+#define WF_FLAG_STANDS_IN 0x80u
 #define WF_KIND_EFFECTS 0x40u
 #define WF_KIND_FILLER 0x41u
+#define WF_KIND_FORM 0x42u /* what packed tensors have in common */
 
 #define WF_REF_NONE ((wf_ref)1)
 #define WF_REF_FALSE ((wf_ref)2)
@@ -21,6 +26,10 @@
 #define WF_SHARED_MAX 32u /* constants; those that come later are made each time */
 
 #define SMALL_INT_BIT 0x80000000u /* of a ref */
+
+#define WF_CHUNK_UNITS (1u << 17)
+/* Of the first chunk: most graphs are small, and one is made for each slice of a distributed checkpoint. */
+#define WF_FIRST_UNITS 2048u
 
 struct wf_object {
 	uint8_t kind;
@@ -44,7 +53,49 @@ struct wf_effects_object {
 
 struct wf_chunk {
 	unsigned char *base;
+	/* owned: a bit for each unit at which a packed tensor begins, from the ninth bit on; NULL: none does */
+	unsigned char *packed;
 	bool owner; /* false where an object of several chunks goes on */
+};
+
+/* ---- packed tensors: object/packed.c ---- */
+
+#define WF_PACKED_UNITS 8u
+#define WF_PACKED_KEY_BYTES 12u /* of the key, with a NUL */
+#define WF_PACKED_CHANGED 0x80000000u
+#define WF_FORMS_AT_HAND 64u
+
+/* Its objects, each called by the unit of that number, in the order in which a pickle makes them. */
+enum wf_packed_part {
+	WF_PACKED_KEY,
+	WF_PACKED_ID,
+	WF_PACKED_PERSID,
+	WF_PACKED_SIZE,
+	WF_PACKED_STRIDE,
+	WF_PACKED_HOOKS,
+	WF_PACKED_ARGS,
+	WF_PACKED_CALL,
+};
+
+struct wf_packed {
+	wf_ref args[6], id[5];
+	uint32_t number; /* of the PERSID */
+	uint32_t form;   /* with WF_PACKED_CHANGED: some part may have another object that stands in for it */
+	char key[WF_PACKED_KEY_BYTES];
+};
+_Static_assert(sizeof(struct wf_packed) == 8 * WF_PACKED_UNITS, "a packed tensor has a unit for each of its objects");
+
+struct wf_form_object {
+	struct wf_object head; /* aux: dimensions */
+	wf_ref func, hooks_func;
+	wf_ref shape[]; /* sizes, then strides */
+};
+
+/* Room for the header of a part, which has none in memory. */
+union wf_object_room {
+	struct wf_object o;
+	unsigned char bytes[16];
+	uint64_t align;
 };
 
 struct wf_graph {
@@ -64,22 +115,78 @@ struct wf_graph {
 	bool shares; /* wf_graph_share_constants, and what was made since: strings and globals */
 	uint32_t nshared;
 	wf_ref shared[WF_SHARED_MAX];
+	wf_ref *forms;               /* WF_FORMS_AT_HAND of them, by hash; NULL before the first packed tensor */
+	struct wf_map stand_ins;     /* part of a packed tensor -> the object that stands in for it */
 	_Atomic uint32_t expansions; /* the one field that changes while readers hold the graph */
 };
 
 static inline struct wf_object *wf_object_at(const struct wf_graph *g, uint32_t unit)
 {
-	return (struct wf_object *)(g->chunks[unit >> 17].base + (size_t)(unit & 0x1ffff) * 8);
+	return (struct wf_object *)(g->chunks[unit / WF_CHUNK_UNITS].base + (size_t)(unit % WF_CHUNK_UNITS) * 8);
 }
 
-/* NULL for WF_NIL, immediates and anything that is no object of kind. */
+/* The packed tensor that the object at this unit is a part of, or NULL. Of the eight units up to it, one may be such a beginning. */
+static inline struct wf_packed *wf_packed_at(const struct wf_graph *g, uint32_t unit, enum wf_packed_part *ret_part)
+{
+	const unsigned char *bits = g->chunks[unit / WF_CHUNK_UNITS].packed;
+	if (!bits)
+		return NULL;
+	uint32_t first = unit % WF_CHUNK_UNITS + 1;
+	uint32_t begins = wf_le16(bits + first / 8) >> first % 8 & 0xff;
+	if (!begins)
+		return NULL;
+	*ret_part = (enum wf_packed_part)(__builtin_clz(begins) - 24);
+	return (struct wf_packed *)wf_object_at(g, unit - *ret_part);
+}
+
+/* How much of a chunk is there, and how many bytes say where packed tensors begin in it. */
+static inline uint32_t wf_chunk_units(uint32_t chunk)
+{
+	return chunk == 0 ? WF_FIRST_UNITS : WF_CHUNK_UNITS;
+}
+
+static inline size_t wf_packed_bytes(uint32_t chunk)
+{
+	return wf_chunk_units(chunk) / 8 + 2;
+}
+
+/* Where a chunk that has packed tensors says whether one begins at this unit. */
+static inline unsigned char *wf_packed_bit(const struct wf_graph *g, uint32_t unit, unsigned char *ret_mask)
+{
+	uint32_t bit = unit % WF_CHUNK_UNITS + 8;
+	*ret_mask = (unsigned char)(1u << bit % 8);
+	return &g->chunks[unit / WF_CHUNK_UNITS].packed[bit / 8];
+}
+
+static inline enum wf_kind wf_packed_kind(enum wf_packed_part part)
+{
+	static const uint8_t kinds[] = {
+		[WF_PACKED_KEY] = WF_STR,    [WF_PACKED_ID] = WF_TUPLE,     [WF_PACKED_PERSID] = WF_PERSID,
+		[WF_PACKED_SIZE] = WF_TUPLE, [WF_PACKED_STRIDE] = WF_TUPLE, [WF_PACKED_HOOKS] = WF_CALL,
+		[WF_PACKED_ARGS] = WF_TUPLE, [WF_PACKED_CALL] = WF_CALL,
+	};
+	return (enum wf_kind)kinds[part];
+}
+
+/* NULL for WF_NIL, immediates, parts of packed tensors, and anything that is no object of kind. */
 static inline struct wf_object *wf_object_of(const struct wf_graph *g, wf_ref r, enum wf_kind kind)
 {
+	enum wf_packed_part part;
 	if (r == WF_NIL || r >= g->next)
 		return NULL;
 	struct wf_object *o = wf_object_at(g, r);
-	return o->kind == kind ? o : NULL;
+	return o->kind == kind && !wf_packed_at(g, r, &part) ? o : NULL;
 }
+
+/* The header of a call or a persistent id, which is all of it: in room, or where another object stands in for it. */
+const struct wf_object *wf_packed_object(const struct wf_graph *g, wf_ref r, const struct wf_packed *p,
+					 enum wf_packed_part part, union wf_object_room *room);
+/* The elements of a tuple; NULL of anything else. */
+const wf_ref *wf_packed_elements(const struct wf_graph *g, const struct wf_packed *p, enum wf_packed_part part,
+				 uint32_t *ret_n);
+
+/* A CALL or a PERSID, to be changed: NULL for anything else, and when the graph has failed. */
+struct wf_object *wf_object_changed(struct wf_graph *g, wf_ref r, enum wf_kind kind);
 
 static inline uint32_t wf_object_count(const struct wf_object *o)
 {

@@ -6,8 +6,9 @@
  * immediates inside the ref itself and have no identity, as in pickle. All memory belongs to the graph and goes with
  * it: no object is freed alone, nothing is recursive.
  *
- * Compactness is a goal (about 180 bytes for a tensor): an object is an 8-byte header and its payload, aligned to 8,
- * in an arena of chunks that never move, so that pointers from wf_bytes and wf_tuple_items stay valid.
+ * Compactness is a goal (about 90 bytes for a tensor with its name): an object is an 8-byte header and its payload,
+ * aligned to 8, in an arena of chunks that never move, so that pointers from wf_bytes and wf_tuple_items stay valid. The
+ * eight objects of a tensor as torch writes most of them share 64 bytes (wf_packed_tensor); each is an object as any other.
  *
  * What REDUCE, NEWOBJ, NEWOBJ_EX, INST, OBJ and BUILD would have called is a WF_CALL: function, arguments, and what
  * was done to the result since (items set, elements appended, states built), in the order it was done.
@@ -122,6 +123,24 @@ uint32_t wf_graph_rewind(struct wf_graph *g, uint32_t limit);
 wf_ref wf_call(struct wf_graph *g, enum wf_call_form form, wf_ref func, wf_ref args, wf_ref kwargs);
 wf_ref wf_persid(struct wf_graph *g, wf_ref id);
 
+/* What torch writes of a tensor: func(PERSID(('storage', class, key, location, numel)), offset, size, stride,
+ * requires_grad, hooks_func()), with torch._utils._rebuild_tensor_v2 for func. The parts that are named here exist; the
+ * other eight objects are made. */
+struct wf_packed_parts {
+	wf_ref func, hooks_func;
+	wf_ref storage, class, location, numel, offset, requires_grad;
+	const char *key;
+	size_t key_len;
+	uint32_t ndim;
+	const wf_ref *shape; /* sizes, then strides */
+};
+#define WF_PACKED_OBJECTS 8u
+#define WF_PACKED_MAX_NDIM 64u
+/* The call, which is the last of its objects: they are the refs up to it, in the order key, id, PERSID, size, stride,
+ * hooks, args, call. Size and stride without dimensions are the empty tuple. WF_NIL and nothing is made: it does not fit
+ * the form (a key of 12 bytes or more, or with a NUL; ints that are no immediates; more dimensions), or the graph failed. */
+wf_ref wf_packed_tensor(struct wf_graph *g, const struct wf_packed_parts *parts);
+
 /* ---- reading; a ref of the wrong kind gives the neutral answer named, never a crash ---- */
 enum wf_kind wf_kind_of(const struct wf_graph *g, wf_ref r);       /* WF_NONE for WF_NIL: test for WF_NIL first */
 bool wf_is(const struct wf_graph *g, wf_ref r, enum wf_kind kind); /* false for WF_NIL */
@@ -168,6 +187,8 @@ enum wf_call_form wf_call_form_of(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_func(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_args(const struct wf_graph *g, wf_ref r);
 wf_ref wf_call_kwargs(const struct wf_graph *g, wf_ref r);
+/* The arguments of the call of a packed tensor that did not change since; WF_NIL of all else: a quick look at what it is. */
+wf_ref wf_packed_args(const struct wf_graph *g, wf_ref r);
 /* Round i of changes; false past the last. */
 bool wf_call_effects(const struct wf_graph *g, wf_ref r, uint32_t i, struct wf_effects *ret);
 /* Shorthands over all rounds: the first dict, and the last state; WF_NIL when there is none. */

@@ -54,6 +54,7 @@ struct pickle_machine {
 	bool binary;                 /* an opcode that protocol 0 does not have was met */
 	uint64_t trace, before_call; /* before_call: without the last call */
 	wf_ref last_call;
+	wf_ref rebuild;    /* torch._utils._rebuild_tensor_v2, once it is there */
 	bool dropped;      /* the result of a call was thrown away by the last opcode */
 	bool just_dropped; /* ... by the one before */
 	bool external;     /* long strings may stay in the source */
@@ -82,6 +83,11 @@ int wf_pickle_need(struct pickle_machine *m, uint32_t n);
 int wf_pickle_put_mark(struct pickle_machine *m);
 /* Takes the last mark away; *ret_start is the first stack position above it. */
 int wf_pickle_take_mark(struct pickle_machine *m, uint32_t *ret_start);
+
+/* ---- pickle/tensors.c ---- */
+
+/* With the function that rebuilds a tensor on the stack: where the rest of a tensor follows, reads it and puts the call in its place. */
+int wf_pickle_tensor(struct pickle_machine *m);
 
 /* ---- pickle/trace.c ---- */
 

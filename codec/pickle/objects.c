@@ -209,6 +209,8 @@ int wf_pickle_global(struct pickle_machine *m, uint8_t op)
 	/* Before protocol 4 a dot in a name is part of the attribute's name. */
 	if (m->protocol >= 4 && strchr(wf_global_name(m->g, r), '.'))
 		wf_global_set_nested(m->g, r);
+	if (wf_is_global(m->g, r, "torch._utils", "_rebuild_tensor_v2"))
+		m->rebuild = r;
 	return wf_pickle_push(m, r);
 }
 

@@ -49,6 +49,9 @@ struct wf_pickle_reader {
 	wf_ref (*persid)(void *ctx, struct wf_graph *g, wf_ref id, struct wf_error *err);
 	void *ctx;
 	struct wf_pickle_places *places; /* NULL, or gets them all */
+	/* true: for ('storage', class, key, location, numel) with this key, persid() would do nothing but
+	 * wf_persid(g, id), and need not be called: then a tensor takes half the memory. NULL: it is always called. */
+	bool (*is_plain)(void *ctx, const char *key, size_t key_len);
 };
 
 /* Reads one pickle that starts at offset of source, at most to offset + len. Bytes after STOP are left alone.

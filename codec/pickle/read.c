@@ -115,7 +115,8 @@ static int run_get(struct pickle_machine *m, uint8_t op)
 	if (!r)
 		return wf_pickle_broken(m, "%s of the unset memo index %" PRIu64, m->op_name, index);
 	wf_pickle_trace_seen(m, r);
-	return wf_pickle_push(m, r);
+	int rc = wf_pickle_push(m, r);
+	return rc == 0 && r == m->rebuild ? wf_pickle_tensor(m) : rc;
 }
 
 /* ---- framing ---- */

@@ -64,6 +64,9 @@ static bool is_old_tensor(const struct wf_graph *g, wf_ref r)
 
 struct wf_form wf_form_of(const struct wf_graph *g, wf_ref r)
 {
+	wf_ref packed = wf_packed_args(g, r);
+	if (packed != WF_NIL)
+		return (struct wf_form){.rebuild = WF_REBUILD_V2, .args = packed};
 	struct wf_form f = {.rebuild = WF_REBUILD_NONE, .args = wf_call_args(g, r)};
 
 	if (!wf_is(g, r, WF_CALL))

@@ -300,7 +300,7 @@ static int add_object(struct wf_storages *ss, wf_ref o)
 {
 	if (wf_is(ss->graph, o, WF_PERSID))
 		return add_persid(ss, o);
-	if (!wf_is(ss->graph, o, WF_CALL))
+	if (!wf_is(ss->graph, o, WF_CALL) || wf_packed_args(ss->graph, o) != WF_NIL)
 		return 0;
 	if (wf_is_nested_storage(ss->graph, o))
 		return add_nested(ss, o);
