@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Tensors in a graph for formats that have no pickle of them: what torch.load would have made of each, a rebuild call over a storage on
- * the cpu. All tensors of one maker share what cannot be changed, and the hooks, of which these formats have none.
+ * the cpu. All tensors of one maker share what cannot be changed;
+ * hooks, of which these formats have none, they have as torch writes them.
  * Threads: as the graph. */
 #pragma once
 
