@@ -14,7 +14,7 @@
 #include "fs/wfctl/session.h"
 #include "fs/wfctl/verbs.h"
 
-#define LARGE_BYTES (4 << 20)
+#define LARGE_BYTES (256 << 10)
 
 static const struct wfctl_verb *find_verb(const char *name)
 {
@@ -92,7 +92,8 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 #ifdef M_MMAP_THRESHOLD
-	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES); /* what is freed goes back at once */
+	/* what is freed goes back at once, and a table that grows is moved by its pages and leaves no holes */
+	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 #endif
 	signal(SIGXFSZ, SIG_IGN);       /* a size limit is an error like a full disk */
 	setlocale(LC_CTYPE, "C.UTF-8"); /* for patterns: ? is a character; nothing else depends on it */
