@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
 
 static int begin(struct wf_checkpoint *ck, bool removes)

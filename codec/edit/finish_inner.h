@@ -27,6 +27,9 @@ struct wf_opening {
 		round; /* of the file: the next one, where it found settled content; one of an earlier round is taken for closed */
 };
 
+/* edit/begin.c: an edit of what needs no record begins: no log is made for it. */
+void wf_edit_begin_untold(struct wf_checkpoint *ck);
+
 /* Nobody writes any more: what was pending is judged if need be, and goes. */
 int wf_edit_end_writing(struct wf_checkpoint *ck, wf_ino ino);
 /* Content was judged for something else than the end of writing: where nobody writes, what a writer would go back to is forgotten. */

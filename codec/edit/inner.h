@@ -175,7 +175,6 @@ void wf_edits_start(struct wf_checkpoint *ck, struct wf_storages *ss); /* what i
 /* edit/begin.c */
 int wf_edit_begin(struct wf_checkpoint *ck);         /* locks; on failure nothing is locked */
 int wf_edit_begin_removal(struct wf_checkpoint *ck); /* of an edit that only removes: on a full disk, too */
-void wf_edit_begin_untold(struct wf_checkpoint *ck); /* of what needs no record: no log is begun for it */
 void wf_edit_end(struct wf_checkpoint *ck);
 
 /* edit/state.c */
@@ -424,12 +423,11 @@ struct wf_wanted {
 int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
 		   struct wf_wanted *ret);
 
-/* edit/judge.c */
-/* Gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
+/* edit/judge.c: gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);
 bool wf_edit_fits_declared(struct wf_checkpoint *ck, wf_ino ino); /* after a replay */
-bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino,
-		       const struct wf_wanted *w); /* it became what was wanted */
+/* It became what was wanted. */
+bool wf_edit_is_judged(const struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
 int wf_edit_judge_as(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w);
 /* Whether a whole line, written from the start, can be the entry's value. shell: whoever writes it hears no error of close. */
 bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, size_t len, bool shell);
