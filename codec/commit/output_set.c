@@ -3,6 +3,9 @@
  * is written beside it under new names, and the main file, which names all of them, takes its name last. Until then the directory is no
  * checkpoint, or the one of the commit before.
  *
+ * Of a Hugging Face checkpoint the files that stand beside the index are copied, too (commit/beside.h), where the directory has none of that
+ * name, so that libraries load what is written.
+ *
  * It is no base: the log goes on from the checkpoint that was opened, as with an output of another format. The overlay beside the directory
  * has a list of the files that are ours there (wf_overlay_note_files), durable before the first of them is made, by which a later opening
  * knows them from other people's, and what nobody names is removed.
@@ -15,6 +18,8 @@
 
 #include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
+#include "codec/commit/beside.h"
+#include "codec/commit/leftovers.h"
 #include "codec/commit/output_set.h"
 #include "codec/commit/shards_inner.h"
 #include "codec/directory/dcp_entries.h"
@@ -89,11 +94,7 @@ static int find_stranger(void *ctx, int directory, const char *name)
 
 static bool is_named(const struct in_directory *l, const char *name)
 {
-	if (!l->set)
-		return false;
-	return !strcmp(name, l->main) ||
-	       (is_huggingface(l->set) ? wf_huggingface_shard_named(l->set, name) != WF_NO_RECORD
-				       : wf_dcp_has_file(l->set, name));
+	return l->set && (!strcmp(name, l->main) || wf_commit_belongs(l->set, name));
 }
 
 static int remove_unnamed(void *ctx, int directory, const char *name)
@@ -213,8 +214,21 @@ static int put_name(struct wf_key_map *names, const char *name)
 	return name ? wf_key_map_put(names, name, strlen(name), 0) : 0;
 }
 
+/* The checkpoint's directory. */
+static int open_home(const struct wf_checkpoint *ck)
+{
+	cleanup_free char *path = strndup(ck->place.main, (size_t)(strrchr(ck->place.main, '/') - ck->place.main) + 1);
+	return path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+static int list_beside(struct wf_commit_run *c, int home, struct wf_key_map *names)
+{
+	int r = home < 0 ? -errno : wf_beside_list(home, names);
+	return r < 0 ? wf_fail(c->err, r, "what stands beside %s: %s", c->ck->place.main, strerror(-r)) : 0;
+}
+
 /* All that are in the directory, or are going to be, but for the main file. */
-static int list_files(const struct wf_commit_run *c, struct wf_key_map *names)
+static int list_files(struct wf_commit_run *c, struct wf_key_map *names)
 {
 	const char *name;
 	bool needed;
@@ -223,7 +237,10 @@ static int list_files(const struct wf_commit_run *c, struct wf_key_map *names)
 		r = put_name(names, name);
 	for (uint32_t i = 0; r == 0 && c->set && i < c->set->count; i++)
 		r = put_name(names, c->set->all[i].name);
-	return r == 0 && c->dcp ? put_name(names, wf_dcp_plan_new_file(c->dcp)) : r;
+	if (r == 0 && c->dcp)
+		r = put_name(names, wf_dcp_plan_new_file(c->dcp));
+	cleanup_fd int home = c->set ? open_home(c->ck) : -1;
+	return r == 0 && c->set ? list_beside(c, home, names) : r;
 }
 
 static int note(struct wf_commit_run *c)
@@ -232,16 +249,16 @@ static int note(struct wf_commit_run *c)
 	struct wf_buffer text = WF_BUFFER_INIT;
 	wf_commit_take_overlay(c->ck);
 	int r = list_files(c, &names);
+	wf_commit_leave_overlay(c->ck);
 	for (uint32_t i = 0; i < names.count; i++)
 		wf_buffer_append(&text, names.keys[i].bytes, names.keys[i].len + 1u);
 	if (r == 0)
-		r = wf_buffer_status(&text);
-	if (r == 0)
-		r = wf_overlay_note_files(c->ck->overlay, text.data, text.len);
-	wf_commit_leave_overlay(c->ck);
+		r = wf_commit_note_files(c, &text);
+	else if (!c->err->code)
+		wf_fail(c->err, r, "%s: %s", wf_overlay_directory(c->ck->overlay), strerror(-r));
 	wf_key_map_free(&names);
 	wf_buffer_free(&text);
-	return r < 0 ? wf_fail(c->err, r, "%s: %s", wf_overlay_directory(c->ck->overlay), strerror(-r)) : 0;
+	return r;
 }
 
 /* The file as it was read: one that somebody changed is none of the checkpoint. */
@@ -281,34 +298,66 @@ static int copy_bytes(struct wf_commit_run *c, const struct wf_new_file *f, int 
 	return r == 0 && fsync(f->fd) < 0 ? -errno : r;
 }
 
-/* What has the name is whole, and the same: it was made under another one. */
-static int copy_old(struct wf_commit_run *c, int directory, const char *name)
+static int copy_file(struct wf_commit_run *c, int directory, const char *name, int from)
 {
-	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
 	cleanup_free char *target = NULL;
 	struct wf_new_file f;
 	struct stat st;
 	bool renamed;
-	if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return 0;
 	int home = openat(directory, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (home < 0 || asprintf(&target, "%s/%s", c->ck->output_set.path, name) < 0) {
 		target = NULL;
-		return wf_fail(c->err, -ENOMEM, "out of memory");
+		return wf_commit_no_memory(c);
 	}
 	int r = wf_new_file_open(&f, target, home, c->err);
 	if (r < 0)
 		return r;
-	r = open_old(c, name, &old);
-	if (r == 0 && fstat(old.fd, &st) < 0)
+	if (fstat(from, &st) < 0)
 		r = wf_fail(c->err, -errno, "%s: %s", name, strerror(errno));
-	if (r == 0 && (r = copy_bytes(c, &f, old.fd, (uint64_t)st.st_size)) < 0)
+	if (r == 0 && (r = copy_bytes(c, &f, from, (uint64_t)st.st_size)) < 0)
 		wf_fail(c->err, r, "%s cannot be copied to %s: %s", name, c->ck->output_set.path, strerror(-r));
 	if (r == 0)
-		r = wf_new_file_dress(&f, old.fd, c->err);
+		r = wf_new_file_dress(&f, from, c->err);
 	if (r == 0)
 		r = wf_new_file_rename(&f, &renamed, c->err);
 	wf_new_file_free(&f);
+	return r;
+}
+
+/* What has the name is whole, and the same: it was made under another one. Or it is the user's, of a file beside the index. */
+static bool is_there(int directory, const char *name)
+{
+	struct stat st;
+	return fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int copy_old(struct wf_commit_run *c, int directory, const char *name)
+{
+	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
+	if (is_there(directory, name))
+		return 0;
+	int r = open_old(c, name, &old);
+	return r < 0 ? r : copy_file(c, directory, name, old.fd);
+}
+
+/* Without them the new directory is no model. One that cannot be read keeps nobody's edits from being written. */
+static int copy_beside(struct wf_commit_run *c, int directory)
+{
+	struct wf_key_map names = {0};
+	cleanup_fd int home = open_home(c->ck);
+	int r = list_beside(c, home, &names);
+	for (uint32_t i = 0; r == 0 && i < names.count; i++) {
+		const char *name = names.keys[i].bytes;
+		if (is_there(directory, name))
+			continue;
+		cleanup_fd int fd = openat(home, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		if (fd < 0)
+			wf_log_line(&c->ck->log, "%s is not copied to %s: %s", name, c->ck->output_set.path,
+				    strerror(errno));
+		else
+			r = copy_file(c, directory, name, fd);
+	}
+	wf_key_map_free(&names);
 	return r;
 }
 
@@ -321,7 +370,7 @@ static int copy_all(struct wf_commit_run *c)
 	for (uint32_t k = 0; r == 0 && (name = old_file(c, k, &needed)); k++)
 		if (needed)
 			r = copy_old(c, directory, name);
-	return r;
+	return r == 0 && c->set ? copy_beside(c, directory) : r;
 }
 
 /* The new metadata have no name yet, without which their directory is none. */

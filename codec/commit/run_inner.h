@@ -82,6 +82,10 @@ static inline void wf_commit_leave_overlay(struct wf_checkpoint *ck)
 	pthread_rwlock_unlock(&ck->lock);
 }
 
+/* ---- commit/noted.c ---- */
+/* The overlay's list of files (wf_overlay_note_files), each name with a NUL behind it, durable before the first of them is made. */
+int wf_commit_note_files(struct wf_commit_run *c, const struct wf_buffer *names);
+
 /* ---- commit/steps.c ---- */
 /* The fingerprint of the finished file. */
 int wf_commit_look_at(struct wf_commit_run *c, int fd);

@@ -9,6 +9,7 @@
 #include "codec/bytes/io.h"
 #include "codec/bytes/json.h"
 #include "codec/bytes/util.h"
+#include "codec/commit/beside.h"
 #include "codec/commit/leftovers.h"
 #include "codec/commit/shards_inner.h"
 #include "codec/directory/dcp_entries.h"
@@ -26,14 +27,10 @@ static int note_files(struct wf_commit_run *c)
 		if (p->touched && p->old && !p->old->bad) /* nobody knows what is in that */
 			wf_buffer_append(&names, p->old->name, strlen(p->old->name) + 1);
 	}
-	wf_commit_take_overlay(c->ck);
-	int r = wf_buffer_status(&names);
 	c->set->noted = names.len > 0;
-	if (r == 0 && names.len > 0)
-		r = wf_overlay_note_files(c->ck->overlay, names.data, names.len);
-	wf_commit_leave_overlay(c->ck);
+	int r = c->set->noted || names.failed ? wf_commit_note_files(c, &names) : 0;
 	wf_buffer_free(&names);
-	return r < 0 ? wf_fail(c->err, r, "%s: %s", wf_overlay_directory(c->ck->overlay), strerror(-r)) : 0;
+	return r;
 }
 
 static int make_file(struct wf_commit_run *c, struct wf_shard_plan *p, int like)
@@ -335,16 +332,17 @@ static bool names(const struct wf_buffer *text, const char *name)
 	return found;
 }
 
-static bool is_part(const struct wf_container *c, const char *name)
+bool wf_commit_belongs(const struct wf_container *c, const char *name)
 {
-	return wf_container_kind_of(c) == WF_CONTAINER_DCP ? wf_dcp_has_file(c, name)
-							   : wf_huggingface_shard_named(c, name) != WF_NO_RECORD;
+	return wf_container_kind_of(c) == WF_CONTAINER_DCP
+		       ? wf_dcp_has_file(c, name)
+		       : wf_is_beside(name) || wf_huggingface_shard_named(c, name) != WF_NO_RECORD;
 }
 
 static int remove_file(struct wf_checkpoint *ck, int home, const char *name, const struct wf_buffer *others)
 {
 	if (!*name || strchr(name, '/') || !strcmp(name, strrchr(ck->place.main, '/') + 1) ||
-	    is_part(ck->container, name))
+	    wf_commit_belongs(ck->container, name))
 		return 0;
 	if (names(others, name)) {
 		wf_log_line(&ck->log, "%s stays, for another index names it", name);

@@ -30,6 +30,13 @@ class Work:
     def __init__(self, kind, name, fault=None):
         self.top = os.path.join(TOP, f"{kind}-{name}")
         self.set = directories.make(kind, os.path.join(self.top, "set"))
+        # what stands beside an index and goes along, and what does not
+        self.beside = {} if kind == "dcp" else {"config.json": b'{"model_type": "x"}', "tokenizer.json": b"{}" * 3000, "README.md": b"# x"}
+        if DIE_AT:  # one tells as much, at fewer calls
+            self.beside = {name: content for name, content in self.beside.items() if name == "config.json"}
+        others = {"config.json": b"{}"} if kind == "dcp" else {"model.fp16.safetensors": b"x", "training_args.bin": b"x", "other.safetensors.index.json": b"{}", ".hidden": b"x"}
+        for name, content in {**others, **self.beside}.items():
+            write(os.path.join(self.set.path, name), content)
         self.out = self.set.copy(os.path.join(self.top, "out"))
         self.mnt, self.plan = os.path.join(self.top, "mnt"), os.path.join(self.top, "plan")
         os.mkdir(self.mnt)
@@ -87,6 +94,7 @@ class Work:
         """What is nobody's, and the overlay; slices of others that the new metadata do not name are not even copied."""
         named = (directories.load_distributed if self.out.kind == "dcp" else directories.load_shards)(self.out)[1]
         there = set(os.listdir(self.out.path)) - named - {os.path.basename(self.out.main)}
+        there -= {n for n in self.beside if n in there and read(os.path.join(self.out.path, n)) == self.beside[n]}
         return sorted(there) + ([self.out.path + ".weightfs"] if os.path.exists(self.out.path + ".weightfs") else [])
 
 
@@ -125,6 +133,36 @@ def check_commits(kind):
         r = w.mount()
         ok(r.returncode == 1 and "is not empty" in r.stderr and r.stderr.count("\n") == 1 and everything(w.out.path) == before,
            f"{kind}: a directory with a checkpoint is refused", r)
+    finally:
+        w.end()
+
+
+def check_beside(kind):
+    """The files that a library wants beside an index: as they are, never over what is there, and never in the way of the edits."""
+    w = Work(kind, "beside")
+    try:
+        os.rename(f"{w.set.path}/tokenizer.json", f"{w.top}/blob")
+        os.symlink("../blob", f"{w.set.path}/tokenizer.json")  # as the hub's cache has it
+        os.mkdir(f"{w.set.path}/onnx")
+        os.mkfifo(f"{w.set.path}/fifo")
+        os.symlink("nowhere", f"{w.set.path}/dangling.json")
+        with open(f"{w.set.path}/corpus.txt", "wb") as f:
+            f.truncate(65 << 20)
+        os.chmod(f"{w.set.path}/README.md", 0o640)
+        w.mount()
+        w.edit(1)
+        r = w.commit()
+        named = directories.load_shards(w.out)[1] | {os.path.basename(w.out.main)}
+        there = {n: read(f"{w.out.path}/{n}") for n in os.listdir(w.out.path) if n not in named}
+        same((r.returncode, there), (0, w.beside), f"{kind}: what belongs to the model goes along, and nothing else")
+        same((os.path.islink(f"{w.out.path}/tokenizer.json"), os.stat(f"{w.out.path}/README.md").st_mode & 0o777), (False, 0o640), f"{kind}: as files, with their modes")
+        write(f"{w.out.path}/config.json", b"mine")
+        os.unlink(f"{w.out.path}/README.md")
+        write(f"{w.set.path}/late.json", b"late")
+        w.edit(2)
+        r = w.umount()
+        there = {n: read(f"{w.out.path}/{n}") for n in os.listdir(w.out.path) if not n.startswith(("model", "pytorch"))}
+        same((r.returncode, w.written() == w.want, there), (0, True, {**w.beside, "config.json": b"mine", "late.json": b"late"}), f"{kind}: nothing is written over, what is missing comes")
     finally:
         w.end()
 
@@ -344,6 +382,8 @@ try:
         for each in directories.EDITED:
             check_commits(each)
             check_directory(each)
+        check_beside("safetensors")
+        check_beside("bin")
         check_told()
 finally:
     shutil.rmtree(TOP, ignore_errors=True)

@@ -12,7 +12,7 @@ import threading
 import warnings
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
-from kit import World, done, need_fuse, ok, same, skip  # noqa: E402
+from kit import World, done, need_fuse, ok, run, same, skip  # noqa: E402
 
 warnings.filterwarnings("ignore")
 need_fuse()
@@ -67,6 +67,29 @@ def check_transformers(w):
         w.umount()
 
 
+def check_output(w):
+    """A sharded model, edited into a directory of its own, is one that from_pretrained takes."""
+    try:
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        skip("from_pretrained of an output", "transformers is not installed")
+        return
+    config, model = list(models())[-1]  # without ties
+    home, out = os.path.join(w.dir, "sharded"), os.path.join(w.dir, "edited")
+    model.save_pretrained(home, max_shard_size="20KB")
+    shards = [f for f in os.listdir(home) if f.endswith(".safetensors")]
+    wanted = {k: v.clone() for k, v in AutoModelForCausalLM.from_pretrained(home).state_dict().items()}
+    r = run(w.weightfs, "-o", f"output={out}", home, w.mnt)
+    first = next(iter(wanted))
+    with open(f"{w.mnt}/{first}", "r+b") as f:
+        f.write(bytes(wanted[first].nbytes))
+    wanted[first].zero_()
+    u = run(w.wfctl, "umount", w.mnt)
+    got = AutoModelForCausalLM.from_pretrained(out).state_dict() if u.returncode == 0 else {}
+    ok(len(shards) > 1 and r.returncode == 0 and got.keys() == wanted.keys() and all(torch.equal(got[k], wanted[k]) for k in wanted),
+       "from_pretrained of a directory that a mount has written", (r, u, os.listdir(out)))
+
+
 def check_safe_open(w):
     torch.manual_seed(2)
     d = {f"unet.block{i}.{kind}.weight": torch.randn(64, 3 + i % 5).to(dtype) for i in range(40)
@@ -95,7 +118,7 @@ def check_safe_open(w):
         w.umount()
 
 
-for case in (check_safe_open, check_transformers):
+for case in (check_safe_open, check_transformers, check_output):
     with World(BUILD, lambda path: None) as world:
         case(world)
 done()
