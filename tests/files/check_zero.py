@@ -131,6 +131,20 @@ def check_damaged(scratch):
         tap.ok(status == 0 and word in err and err.count("\n") == 1, f"{word}: a line says why", err)
 
 
+def check_apart(name, wanted):
+    """What DeepSpeed saves of experts and of a pipeline: each file as itself, and one line that says what is not put together."""
+    directory = os.path.join(ZERO, name)
+    rows = rows_of(directory)
+    tap.same({p.split("/")[0] for p in rows}, {"files"}, f"{name}: the single files alone")
+    for file, tensors in wanted["files"].items():
+        tap.same("\n".join(differences(directory, rows, f"files/{file}/", tensors)), "", f"{name}: {file} is what torch finds in it")
+    for verb, status in (("ls", 0), ("verify", 0)):
+        got, _, err = wfctl(verb, directory)
+        tap.ok(got == status and wanted["apart"] in err and err.count("\n") == 1, f"{name}: {verb}: one line says why", err)
+    tag = os.path.join(directory, "global_step2")
+    tap.same((rows.keys(), {os.path.basename(p) for p in os.listdir(tag)} >= set(wanted["files"])), (rows_of(tag).keys(), True), f"{name}: and so of its tag")
+
+
 def check_refused(scratch):
     directory, tag = copy_of("stage1-groups", scratch)
     for text in ("../stage1-groups/global_step3", "/etc", "..", "global_step3\nglobal_step3", "", "x" * 300, "gone"):
@@ -144,7 +158,7 @@ def main():
     with open(os.path.join(ZERO, "manifest.json")) as f:
         manifest = json.load(f)
     for name, wanted in sorted(manifest.items()):
-        check(name, wanted)
+        (check_apart if "apart" in wanted else check)(name, wanted)
     with tempfile.TemporaryDirectory() as scratch:
         check_export(scratch)
         check_damaged(scratch)

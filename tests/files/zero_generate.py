@@ -86,6 +86,60 @@ def train(rank, case, out, port):
     engine.save_checkpoint(out, client_state={"epoch": 7, "note": "made for tests", "table": torch.arange(6.).reshape(2, 3)})
 
 
+APART = {"moe": "experts", "pipeline": "pipeline"}  # what is not put together, and the word that says why
+
+
+def train_apart(rank, kind, out, port):
+    """Experts on two ranks, or the layers of a model on two."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    import deepspeed
+    import deepspeed.comm.torch  # noqa: F401
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # gloo does, and that would be compiled first
+    deepspeed.init_distributed("gloo")
+    torch.manual_seed(5)
+    config = {"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"stage": 1}, "optimizer": {"type": "Adam", "params": {"lr": 0.01, "torch_adam": True}}}
+    linear = torch.nn.Linear
+    if kind == "moe":
+        from deepspeed.moe.layer import MoE
+        from deepspeed.moe.utils import split_params_into_different_moe_groups_for_optimizer
+
+        class Mixture(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.moe, self.last = linear(8, 8), MoE(8, linear(8, 8), num_experts=4, ep_size=2, k=1), linear(8, 2)
+
+            def forward(self, x):
+                return self.last(self.moe(self.first(x))[0]).sum()
+        net = Mixture()
+        params = split_params_into_different_moe_groups_for_optimizer({"params": list(net.parameters()), "name": "p"})
+        engine, *_ = deepspeed.initialize(model=net, model_parameters=params, config=config)
+        for _ in range(2):
+            engine.backward(engine(torch.randn(16, 8)))
+            engine.step()
+    else:
+        from deepspeed.pipe import LayerSpec, PipelineModule
+        net = PipelineModule([LayerSpec(linear, 8, 8), LayerSpec(torch.nn.ReLU), LayerSpec(linear, 8, 8), LayerSpec(linear, 8, 2)], num_stages=2,
+                             loss_fn=torch.nn.MSELoss())
+        engine, *_ = deepspeed.initialize(model=net, model_parameters=list(net.parameters()), config=config)
+        for _ in range(2):
+            engine.train_batch(iter(lambda: (torch.randn(4, 8), torch.randn(4, 2)), None))
+    engine.save_checkpoint(out, tag="global_step2")
+
+
+def make_apart(kind, out, port):
+    """The tensors of each file that has parameters, by its name."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = os.path.join(scratch, "made")
+        mp.spawn(train_apart, (kind, made, port), nprocs=2)
+        shutil.copytree(made, os.path.join(out, kind), ignore=shutil.ignore_patterns("*.py"))
+    files = {}
+    folder = os.path.join(out, kind, "global_step2")
+    for name in sorted(f for f in os.listdir(folder) if f.startswith("layer_")):
+        files[name] = {k: told(v) for k, v in load(os.path.join(folder, name)).items()}
+    return {"apart": APART[kind], "files": files}
+
+
 def to_universal(source, target):
     tag = open(os.path.join(source, "latest")).read().strip()
     subprocess.run([sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--input_folder", os.path.join(source, tag), "--output_folder",
@@ -162,6 +216,8 @@ def main():
             if name in UNIVERSAL:
                 manifest["universal-" + name] = {**entry, "model": {k: told(v) for k, v in universal_of(universal, model).items()}}
                 shutil.copytree(universal, os.path.join(out, "universal-" + name), ignore=shutil.ignore_patterns("tmp"))
+    for kind in APART:
+        manifest[kind] = make_apart(kind, out, 29600 + (os.getpid() + 100) % 300)
     with open(os.path.join(out, "manifest.json"), "w") as f:
         json.dump(manifest, f, indent=1, sort_keys=True)
         f.write("\n")
