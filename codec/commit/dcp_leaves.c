@@ -39,21 +39,13 @@ static int no_memory(const struct dcp_walk *w)
 	return wf_fail(w->p->err, -ENOMEM, "out of memory");
 }
 
-/* The mapping that an object is as torch sees it, WF_NIL for none. */
-static wf_ref mapping_of(const struct wf_graph *g, wf_ref r)
-{
-	if (wf_is(g, r, WF_DICT))
-		return r;
-	return wf_call_is(g, r, "collections", "OrderedDict") ? wf_call_dict(g, r) : WF_NIL;
-}
-
 /* Whether a list has a tensor or a mapping in it, or a list that has, to a depth that real ones stay below. */
 static bool is_walked(const struct wf_graph *g, wf_ref list, unsigned int depth)
 {
 	uint32_t n = 0;
 	const wf_ref *items = wf_elements(g, list, &n);
 	for (uint32_t i = 0; i < n; i++)
-		if (wf_is_tensor(g, items[i]) || mapping_of(g, items[i]) != WF_NIL ||
+		if (wf_is_tensor(g, items[i]) || wf_dcp_mapping(g, items[i]) != WF_NIL ||
 		    (wf_is(g, items[i], WF_LIST) && depth < 16 && is_walked(g, items[i], depth + 1)))
 			return true;
 	return false;
@@ -228,7 +220,7 @@ static int check_keys(struct dcp_walk *w, wf_ref dict, wf_ref own_key)
 static int take(struct dcp_walk *w, wf_ref key, wf_ref object)
 {
 	const struct wf_graph *g = w->p->in.graph;
-	wf_ref dict = mapping_of(g, object);
+	wf_ref dict = wf_dcp_mapping(g, object);
 	if (++w->places > MAX_PLACES)
 		return wf_fail(w->p->err, -E2BIG, "more than %u places", MAX_PLACES);
 	if (wf_dcp_is_value(w->p->in.container, object) || !wf_dcp_writer_is_nested(w->p->writer))
@@ -301,7 +293,7 @@ int dcp_find_leaves(struct wf_dcp_plan *p)
 {
 	struct dcp_tensors tensors = {0};
 	struct dcp_walk w = {.p = p, .tensors = &tensors};
-	wf_ref root = mapping_of(p->in.graph, p->in.root);
+	wf_ref root = wf_dcp_mapping(p->in.graph, p->in.root);
 	wf_buffer_puts(&w.path, "");
 	int r = root == WF_NIL ? wf_fail(p->err, -EOPNOTSUPP, "such a directory holds a mapping")
 			       : check_keys(&w, root, WF_NIL);

@@ -35,6 +35,13 @@ bool wf_dcp_is_empty_mapping(const struct wf_graph *g, wf_ref value)
 	return wf_is(g, value, WF_DICT);
 }
 
+wf_ref wf_dcp_mapping(const struct wf_graph *g, wf_ref object)
+{
+	if (wf_is(g, object, WF_DICT))
+		return object;
+	return wf_call_is(g, object, "collections", "OrderedDict") ? wf_call_dict(g, object) : WF_NIL;
+}
+
 bool wf_dcp_is_value(const struct wf_container *c, wf_ref object)
 {
 	uint32_t entry = wf_dcp_entry_of(c, object);

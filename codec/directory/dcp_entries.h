@@ -30,6 +30,8 @@ int wf_dcp_adopt(struct wf_container *c, uint32_t entry, wf_ref object, uint64_t
 /* Which record of the container that was written is `record` of the one before it, of a value that is `entry` there now. -ENOMEM. */
 int wf_dcp_record_after(const struct wf_container *c, uint32_t record, const struct wf_container *written,
 			uint32_t entry, uint32_t *ret);
+/* The dict that an object is as torch walks through it: a dict itself, or that of an OrderedDict; WF_NIL. A pure function of the graph. */
+wf_ref wf_dcp_mapping(const struct wf_graph *g, wf_ref object);
 /* ---- keys: a name is texts alone. Pure functions of the graph. ---- */
 /* Whether a text is a number as the reader makes one of it where all beside it are, and whether a mapping under that key is one of numbers. */
 bool wf_dcp_is_number(const char *text, size_t len);

@@ -11,11 +11,6 @@
 #include "codec/edit/inner.h"
 #include "codec/value/names.h"
 
-static bool is_mapping(const struct wf_graph *g, wf_ref object)
-{
-	return wf_is(g, object, WF_DICT) || wf_call_is(g, object, "collections", "OrderedDict");
-}
-
 bool wf_edit_names_entries(const struct wf_checkpoint *ck, wf_ino dir)
 {
 	if (wf_container_kind_of(ck->container) != WF_CONTAINER_DCP || wf_edit_is_scratch(ck, dir))
@@ -23,7 +18,7 @@ bool wf_edit_names_entries(const struct wf_checkpoint *ck, wf_ino dir)
 	for (;;) {
 		const struct wf_dir *d = wf_tree_dir(ck->tree, dir);
 		if (!d || wf_dcp_is_value(ck->container, d->object) ||
-		    (!is_mapping(ck->graph, d->object) && !wf_is(ck->graph, d->object, WF_LIST)))
+		    (wf_dcp_mapping(ck->graph, d->object) == WF_NIL && !wf_is(ck->graph, d->object, WF_LIST)))
 			return false;
 		wf_ino parent = wf_tree_node(ck->tree, dir)->parent;
 		if (parent == dir)
@@ -80,7 +75,7 @@ int wf_edit_check_moved_mapping(struct wf_checkpoint *ck, wf_ino ino, wf_ino to,
 {
 	const struct wf_dir *d = wf_tree_dir(ck->tree, ino);
 	if (!d || ck->edits->replaying || !wf_edit_names_entries(ck, to) || d->kind != WF_DIR_MAPPING ||
-	    !is_mapping(ck->graph, d->object) || wf_dcp_is_value(ck->container, d->object))
+	    wf_dcp_mapping(ck->graph, d->object) == WF_NIL || wf_dcp_is_value(ck->container, d->object))
 		return 0;
 	const char *why = wf_dcp_refuses_keys(ck->graph, d->container, own_key);
 	return why ? wf_refuse(ck, -EPERM, "%s", why) : 0;
