@@ -14,7 +14,10 @@
 #include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
+/* One write. The page cache gets a folio for each, and a large folio is made of memory that was free as a whole: in a virtual machine the
+ * host may have taken that back, and gives it page by page, at several times the price of the copy. 128 KiB are what cp writes. */
 #define BUFFER_BYTES (1u << 20)
+#define BUFFER_OF_PAGES_BYTES (128u << 10)
 /* Below this a read into the buffer is cheaper than flushing it for a call of its own. */
 #define SMALL_BYTES (32u << 10)
 /* One copy_file_range: long enough to cost nothing, short enough that progress shows and writeback starts early. */
@@ -33,7 +36,8 @@ int wf_out_init(struct wf_out *o, int fd, uint64_t at, _Atomic uint64_t *done_by
 {
 	*o = (struct wf_out){
 		.fd = fd, .at = at, .writeback = at, .no_copy_range = copies_by_pages(fd), .done_bytes = done_bytes};
-	o->buffer = malloc(BUFFER_BYTES);
+	o->buffer_bytes = o->no_copy_range ? BUFFER_OF_PAGES_BYTES : BUFFER_BYTES;
+	o->buffer = malloc(o->buffer_bytes);
 	return o->buffer ? 0 : -ENOMEM;
 }
 
@@ -117,13 +121,13 @@ int wf_out_write(struct wf_out *o, const void *data, size_t len)
 {
 	const unsigned char *p = data;
 	while (len > 0) {
-		size_t n = WF_MIN(len, BUFFER_BYTES - o->used);
+		size_t n = WF_MIN(len, o->buffer_bytes - o->used);
 		memcpy(o->buffer + o->used, p, n);
 		o->used += n;
 		advance(o, n);
 		p += n;
 		len -= n;
-		if (o->used == BUFFER_BYTES) {
+		if (o->used == o->buffer_bytes) {
 			int r = wf_out_flush(o);
 			if (r < 0)
 				return r;
@@ -144,12 +148,12 @@ int wf_out_skip(struct wf_out *o, uint64_t len)
 static int copy_small(struct wf_out *o, int src_fd, uint64_t offset, uint64_t len)
 {
 	while (len > 0) {
-		if (o->used == BUFFER_BYTES) {
+		if (o->used == o->buffer_bytes) {
 			int r = wf_out_flush(o);
 			if (r < 0)
 				return r;
 		}
-		size_t n = (size_t)WF_MIN(len, (uint64_t)(BUFFER_BYTES - o->used));
+		size_t n = (size_t)WF_MIN(len, (uint64_t)(o->buffer_bytes - o->used));
 		int r = wf_pread_all(src_fd, o->buffer + o->used, n, offset);
 		if (r < 0)
 			return r;

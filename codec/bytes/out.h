@@ -20,7 +20,7 @@ struct wf_out {
 	int fd;                /* borrowed */
 	uint64_t at;           /* where the next byte goes */
 	unsigned char *buffer; /* the last `used` bytes before `at`, not in the file yet */
-	size_t used;
+	size_t used, buffer_bytes;
 	uint64_t writeback;   /* what lies before was given to the disk already */
 	bool no_copy_range;   /* copy_file_range has refused once, or is no gain */
 	uint64_t clone_block; /* block size where the source's file system clones into this file; 0: it does not */
