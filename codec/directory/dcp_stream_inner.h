@@ -173,16 +173,17 @@ struct stream_memo {
 
 #define STREAM_SHAPE_HOLES 6u
 #define STREAM_SHAPE_NUMBERS 8u
-#define STREAM_LITERAL_BYTES 24u /* the end of a size, and what is in front of another one */
+#define STREAM_LITERAL_BYTES 24u
 
 enum stream_hole_kind { HOLE_SIZE, HOLE_INT, HOLE_TEXT, HOLE_GET, HOLE_NONE, HOLE_END };
 
 /* What differs from object to object, and the literal in front of it. */
 struct stream_hole {
 	uint64_t literal[STREAM_LITERAL_BYTES / 8], mask[STREAM_LITERAL_BYTES / 8];
-	uint8_t kind, field, numbers;
-	uint8_t len;      /* of the literal */
-	uint8_t last_len; /* of a size: bytes of the last one; 0: none */
+	uint8_t kind, field;
+	uint8_t len;         /* of the literal */
+	uint8_t last_len;    /* of a size: bytes of the tuple in the last one; 0: none that is known by them */
+	uint32_t last_count; /* ... and how many numbers it has */
 	uint64_t last, last_mask;
 	stream_value last_value;
 };
@@ -190,7 +191,6 @@ struct stream_hole {
 struct stream_shape {
 	struct stream_hole holes[STREAM_SHAPE_HOLES + 1];
 	uint32_t count, fields;
-	uint32_t bytes; /* that an object takes at most */
 	bool known;
 };
 

@@ -2,8 +2,8 @@
 /* Objects of torch's classes that are written as the one before them: a pickler writes the same opcodes for each chunk, index and info, and
  * only numbers, a name and a file differ. The shape of a class is what stays the same, with holes for what does not.
  *
- *   ) NEWOBJ { (  offsets Size  [K 4 K 0]  TUPLE2 TUPLE1 REDUCE  sizes Size  [K 4 M 512]  TUPLE2 TUPLE1 REDUCE u BUILD
- *   '------- literal --------'    hole    '------------ literal ------------'  hole     '---------- literal ---------'
+ *   ) NEWOBJ { (  offsets Size  [K 4 K 0 TUPLE2 TUPLE1 REDUCE]  sizes Size  [K 4 M 512 TUPLE2 TUPLE1 REDUCE]  u BUILD
+ *   '------- literal --------'                hole               '-literal--'               hole               '-literal'
  *
  * A shape is learned from the bytes of an object, and changes nothing. An object that fits it is made by the same functions as one
  * whose opcodes are run; one that does not is taken for a new shape, or its opcodes are run.
@@ -39,11 +39,29 @@ static inline const unsigned char *read_int(const unsigned char *p, uint64_t *re
 	}
 }
 
-static inline const unsigned char *read_ints(const unsigned char *p, uint32_t n, uint64_t *ret)
+/* Behind a tuple of numbers, and how many they are. */
+static inline const unsigned char *read_tuple(const unsigned char *p, uint64_t *numbers, uint32_t *ret_n)
 {
-	for (uint32_t i = 0; i < n && p; i++)
-		p = *p == OP_LONG1 ? NULL : read_int(p, &ret[i]);
-	return p;
+	bool marked = *p == OP_MARK;
+	uint32_t n = 0;
+	const unsigned char *next = p += marked;
+	while (n < STREAM_SHAPE_NUMBERS && (next = read_int(p, &numbers[n]))) {
+		p = next;
+		n++;
+	}
+	*ret_n = n;
+	return n == 0 ? (!marked && *p == OP_EMPTY_TUPLE ? p + 1 : NULL)
+	       : *p == (marked ? OP_TUPLE : OP_TUPLE1 + n - 1) && (marked || n <= 3) ? p + 1
+										     : NULL;
+}
+
+/* Behind the call of torch.Size with a tuple. */
+static inline const unsigned char *read_call(const unsigned char *p, bool has_numbers)
+{
+	static const unsigned char call[] = {OP_MEMOIZE, OP_TUPLE1, OP_MEMOIZE, OP_REDUCE, OP_MEMOIZE};
+	const unsigned char *from = has_numbers ? call : call + 1; /* the empty tuple is not put into the memo */
+	size_t len = sizeof call - !has_numbers;
+	return memcmp(p, from, len) == 0 ? p + len : NULL;
 }
 
 /* Behind the index of a value in the memo; NULL: it is something else. */
@@ -54,8 +72,6 @@ static inline const unsigned char *read_get(const unsigned char *p, uint32_t *re
 }
 
 /* ---- learning ---- */
-
-static const unsigned char call_size[] = {OP_MEMOIZE, OP_TUPLE1, OP_MEMOIZE, OP_REDUCE, OP_MEMOIZE};
 
 /* Adds the hole that is at p, behind a literal that began there. */
 static struct stream_hole *add_hole(struct stream_shape *shape, const unsigned char *literal, const unsigned char *p,
@@ -72,55 +88,36 @@ static struct stream_hole *add_hole(struct stream_shape *shape, const unsigned c
 	return h;
 }
 
-/* A torch.Size, behind its class. Where the literal behind its numbers begins; NULL: they are none. */
-static const unsigned char *learn_size(struct stream_shape *shape, const unsigned char *literal, const unsigned char *p)
-{
-	uint64_t number;
-	bool marked = *p == OP_MARK;
-	struct stream_hole *h = add_hole(shape, literal, p + marked, HOLE_SIZE);
-	p += marked;
-	for (const unsigned char *q = p; h->numbers < STREAM_SHAPE_NUMBERS && (q = read_ints(p, 1, &number)); p = q)
-		h->numbers++;
-	shape->bytes += 5u * h->numbers;
-	return h->numbers > 0 && (marked || h->numbers <= 3) &&
-			       *p == (marked ? OP_TUPLE : OP_TUPLE1 + h->numbers - 1) &&
-			       memcmp(p + 1, call_size, sizeof call_size) == 0
-		       ? p
-		       : NULL;
-}
-
-/* A value, in front of which its name stands. Where the next literal begins: behind the value, or behind the numbers of a size.
- * NULL: such a value is none that a shape has. */
+/* A value, in front of which its name stands. Behind it; NULL: such a value is none that a shape has. */
 static const unsigned char *learn_value(struct dcp_stream *s, struct stream_shape *shape, const unsigned char *literal,
-					const unsigned char *p, const unsigned char **ret_end)
+					const unsigned char *p)
 {
-	uint64_t number;
-	uint32_t index;
-	const unsigned char *q = read_int(p, &number);
-	if (q) {
+	uint64_t numbers[STREAM_SHAPE_NUMBERS];
+	uint32_t index, n;
+	const unsigned char *end = read_int(p, numbers);
+	if (end) {
 		add_hole(shape, literal, p, HOLE_INT);
-		return *ret_end = q;
+		return end;
 	}
 	if (*p == OP_SHORT_BINUNICODE && p[2 + p[1]] == OP_MEMOIZE) {
 		add_hole(shape, literal, p, HOLE_TEXT);
-		return *ret_end = p + 3 + p[1];
+		return p + 3 + p[1];
 	}
 	if (*p == OP_NONE) {
 		add_hole(shape, literal, p, HOLE_NONE);
-		return *ret_end = p + 1;
+		return p + 1;
 	}
-	if (!(q = read_get(p, &index)))
-		return NULL;
-	stream_value v = stream_get(&s->memo, index);
+	end = read_get(p, &index);
+	stream_value v = end ? stream_get(&s->memo, index) : 0;
 	if (!v)
 		return NULL;
-	if (stream_kind(v) == S_GLOBAL && s->globals[stream_number(v)].is == G_SIZE) {
-		literal = learn_size(shape, literal, q);
-		*ret_end = literal ? literal + 1 + sizeof call_size : NULL;
-		return literal;
+	if (stream_kind(v) != S_GLOBAL || s->globals[stream_number(v)].is != G_SIZE) {
+		add_hole(shape, literal, p, HOLE_GET);
+		return end;
 	}
-	add_hole(shape, literal, p, HOLE_GET);
-	return *ret_end = q;
+	add_hole(shape, literal, end, HOLE_SIZE);
+	end = read_tuple(end, numbers, &n);
+	return end ? read_call(end, n > 0) : NULL;
 }
 
 /* From the bytes behind the class. What a shape's objects take at most is within the margin behind the window. */
@@ -128,7 +125,7 @@ static __attribute__((noinline)) bool learn(struct dcp_stream *s, const unsigned
 {
 	static const unsigned char new[] = {OP_EMPTY_TUPLE, OP_NEWOBJ, OP_MEMOIZE, OP_EMPTY_DICT, OP_MEMOIZE, OP_MARK};
 	const unsigned char *literal = p, *start = p;
-	uint32_t index;
+	uint32_t index, bytes = 0;
 	*shape = (struct stream_shape){.known = false};
 	if (memcmp(p, new, sizeof new) != 0)
 		return false;
@@ -142,42 +139,51 @@ static __attribute__((noinline)) bool learn(struct dcp_stream *s, const unsigned
 			return false;
 		shape->fields |= 1u << field;
 		struct stream_hole *h = &shape->holes[shape->count];
-		literal = learn_value(s, shape, literal, value, &p);
-		if (!literal)
+		p = learn_value(s, shape, literal, value);
+		if (!p)
 			return false;
 		h->field = (uint8_t)field;
+		literal = p;
 	}
 	if (p[1] != OP_BUILD)
 		return false;
 	add_hole(shape, literal, p + 2, HOLE_END);
 	for (uint32_t i = 0; i < shape->count; i++)
-		shape->bytes += shape->holes[i].len + (shape->holes[i].kind == HOLE_TEXT ? 258u : 10u);
-	return shape->known = shape->bytes + STREAM_LITERAL_BYTES <= STREAM_MARGIN_BYTES;
+		bytes += STREAM_LITERAL_BYTES +
+			 (shape->holes[i].kind == HOLE_TEXT ? 258u : 10u * (STREAM_SHAPE_NUMBERS + 1));
+	return shape->known = bytes <= STREAM_MARGIN_BYTES;
 }
 
 /* ---- fitting ---- */
 
+static inline uint64_t word_at(const unsigned char *p)
+{
+	uint64_t word;
+	memcpy(&word, p, sizeof word);
+	return word;
+}
+
 static inline bool has_literal(const struct stream_hole *h, const unsigned char *p)
 {
-	uint64_t words[STREAM_LITERAL_BYTES / 8];
-	memcpy(words, p, sizeof words);
-	return (((words[0] ^ h->literal[0]) & h->mask[0]) | ((words[1] ^ h->literal[1]) & h->mask[1]) |
-		((words[2] ^ h->literal[2]) & h->mask[2])) == 0;
+	return ((word_at(p) ^ h->literal[0]) & h->mask[0]) == 0 &&
+	       ((word_at(p + 8) ^ h->literal[1]) & h->mask[1]) == 0 &&
+	       ((word_at(p + 16) ^ h->literal[2]) & h->mask[2]) == 0;
 }
 
 /* Sizes repeat: what has the bytes of the last one is the last one. */
 static inline const unsigned char *fill_size(struct dcp_stream *s, struct stream_hole *h, const unsigned char *p,
 					     stream_value *ret)
 {
-	uint64_t numbers[STREAM_SHAPE_NUMBERS], word;
-	memcpy(&word, p, sizeof word);
-	*ret = h->last_value;
-	if (h->last_len > 0 && ((word ^ h->last) & h->last_mask) == 0)
-		return p + h->last_len;
-	const unsigned char *end = read_ints(p, h->numbers, numbers);
+	uint64_t numbers[STREAM_SHAPE_NUMBERS], word = word_at(p);
+	uint32_t n;
+	if (h->last_len > 0 && ((word ^ h->last) & h->last_mask) == 0) {
+		*ret = h->last_value;
+		return read_call(p + h->last_len, h->last_count > 0);
+	}
+	const unsigned char *end = read_tuple(p, numbers, &n);
 	if (!end)
 		return NULL;
-	s->code = stream_numbers(s, numbers, h->numbers, S_SIZE, ret);
+	s->code = stream_numbers(s, numbers, n, S_SIZE, ret);
 	if (s->code != 0)
 		return NULL;
 	size_t len = (size_t)(end - p);
@@ -185,7 +191,8 @@ static inline const unsigned char *fill_size(struct dcp_stream *s, struct stream
 	h->last_mask = len < sizeof word ? (UINT64_C(1) << 8 * len) - 1 : UINT64_MAX;
 	h->last = word;
 	h->last_value = *ret;
-	return end;
+	h->last_count = n;
+	return read_call(end, n > 0);
 }
 
 /* Behind the value; NULL: it is none of that kind, or s->code is set. */
@@ -243,7 +250,7 @@ static const unsigned char *fit(struct dcp_stream *s, struct stream_shape *shape
 	stream_pass(&s->memo, 1);
 	for (h = shape->holes; h->kind != HOLE_END; h++) {
 		if (h->kind == HOLE_SIZE)
-			stream_pass(&s->memo, 2);
+			stream_pass(&s->memo, h->last_count > 0 ? 2 : 1);
 		if (h->kind == HOLE_SIZE || h->kind == HOLE_TEXT)
 			stream_put(&s->memo, s->fields[h->field]);
 	}
