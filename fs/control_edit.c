@@ -9,6 +9,7 @@
 #include "inode.h"
 #include "invalidate.h"
 #include "log.h"
+#include "releases.h"
 #include "reply.h"
 #include "tree.h"
 #include "write_behind.h"
@@ -18,7 +19,7 @@ static void run_command(fuse_req_t req, const struct fs_entry *e, fuse_ino_t ino
 	struct fs *fs = fs_of(req);
 	struct wf_error err = {0};
 	char text[700];
-	int r = e->command(fs, &err);
+	int r = fs_do_after_releases(fs, e->command, &err);
 	fs_settle(fs);
 	if (r > 0) {
 		fs_log(fs, LOG_WARNING, "%s, but %s", e->done, err.text);

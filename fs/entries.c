@@ -7,6 +7,8 @@
 #include "inode.h"
 #include "invalidate.h"
 #include "log.h"
+#include "npy_files.h"
+#include "releases.h"
 #include "tree.h"
 
 static int text_status(struct fs *fs, struct wf_buffer *out)
@@ -50,9 +52,17 @@ static fuse_ino_t metadata(struct fs *fs)
 	return wf_metadata(fs->checkpoint, &ino) == 0 ? ino : 0;
 }
 
+static bool is_closing(struct fs *fs)
+{
+	return wf_is_closing(fs->checkpoint) || fs_npy_is_closing(fs);
+}
+
 static int run_commit(struct fs *fs, struct wf_error *err)
 {
-	return fs->writable ? wf_commit(fs->checkpoint, err) : wf_fail(err, -EROFS, "the mount is read-only");
+	if (!fs->writable)
+		return wf_fail(err, -EROFS, "the mount is read-only");
+	fs_wait_for_releases(fs, is_closing); /* of new files that are in it, or go */
+	return wf_commit(fs->checkpoint, err);
 }
 
 static int forget_entry(void *ctx, const char *name, uint64_t next, const struct wf_stat *st)

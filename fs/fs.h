@@ -18,6 +18,7 @@ struct fs_control;
 struct fs_handles;
 struct fs_views;
 struct fs_npy_files;
+struct fs_releases;
 struct fs_write_behind;
 struct fs_signals;
 struct fs_log_lines;
@@ -30,9 +31,10 @@ struct fs {
 	struct fs_waiting *waiting;
 	struct fs_was_links *was_links; /* NULL on a read-only mount */
 	struct fs_control *control;
-	struct fs_handles *handles;           /* what is open in .weightfs */
-	struct fs_views *views;               /* what its safetensors files are made of */
-	struct fs_npy_files *npy_files;       /* those of .weightfs/npy that are open */
+	struct fs_handles *handles;     /* what is open in .weightfs */
+	struct fs_views *views;         /* what its safetensors files are made of */
+	struct fs_npy_files *npy_files; /* those of .weightfs/npy that are open */
+	struct fs_releases *releases;
 	struct fs_write_behind *write_behind; /* NULL on a read-only mount */
 	struct fs_signals *signals;
 	struct fs_log_lines *log; /* what .weightfs/log shows */

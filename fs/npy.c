@@ -241,6 +241,7 @@ static int npy_flush(struct fs *fs, uint64_t node)
 		return 0;
 	int r = wf_npy_flush(f);
 	fs_npy_drop(fs, ino);
+	fs_npy_closed(fs, ino);
 	fs_invalidate_node(fs, ino, 0, 0);
 	fs_edited(fs);
 	return r;

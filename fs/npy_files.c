@@ -16,6 +16,7 @@ struct open_file {
 	struct wf_npy_file *file; /* NULL: nobody writes it */
 	uint32_t dir;             /* where the entry was made for it; 0: it was there */
 	char *key;
+	bool closed; /* as far as can be seen: a descriptor was */
 	struct open_file *next;
 };
 
@@ -204,6 +205,27 @@ void fs_npy_drop(struct fs *fs, uint32_t ino)
 	if (f && --f->users == 0)
 		pthread_cond_broadcast(&all->unused);
 	pthread_mutex_unlock(&all->lock);
+}
+
+void fs_npy_closed(struct fs *fs, uint32_t ino)
+{
+	struct fs_npy_files *all = fs->npy_files;
+	pthread_mutex_lock(&all->lock);
+	struct open_file *f = find(all, ino);
+	if (f)
+		f->closed = true;
+	pthread_mutex_unlock(&all->lock);
+}
+
+bool fs_npy_is_closing(struct fs *fs)
+{
+	struct fs_npy_files *all = fs->npy_files;
+	bool closing = false;
+	pthread_mutex_lock(&all->lock);
+	for (const struct open_file *f = all->first; f && !closing; f = f->next)
+		closing = f->key && f->closed;
+	pthread_mutex_unlock(&all->lock);
+	return closing;
 }
 
 bool fs_npy_is_open(struct fs *fs, uint32_t ino)

@@ -27,4 +27,8 @@ int fs_npy_make(struct fs *fs, uint32_t dir, const char *key, struct wf_stat *re
 /* NULL: nobody writes it. */
 struct wf_npy_file *fs_npy_hold(struct fs *fs, uint32_t ino);
 void fs_npy_drop(struct fs *fs, uint32_t ino);
+/* A writer's descriptor was closed. */
+void fs_npy_closed(struct fs *fs, uint32_t ino);
+/* Whether an entry that was made for an array waits for its release: it may go again. */
+bool fs_npy_is_closing(struct fs *fs);
 bool fs_npy_is_open(struct fs *fs, uint32_t ino); /* waits for nobody: the checkpoint's lock may be held */

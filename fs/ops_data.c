@@ -13,6 +13,7 @@
 #include "invalidate.h"
 #include "log.h"
 #include "ops.h"
+#include "releases.h"
 #include "reply.h"
 #include "write_behind.h"
 
@@ -78,6 +79,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		wf_release(fs_of(req)->checkpoint, (uint32_t)ino, opening(fi));
 		fs_edited(fs_of(req)); /* the last one can settle content */
 	}
+	fs_released(fs_of(req));
 	fuse_reply_err(req, 0);
 }
 

@@ -24,6 +24,7 @@
 #include "mounting.h"
 #include "ops.h"
 #include "places.h"
+#include "releases.h"
 #include "say.h"
 #include "signals.h"
 #include "waiting.h"
@@ -280,6 +281,7 @@ static int commit_at_end(struct fs *fs)
 	char text[700];
 	if (!fs->writable || !wf_is_dirty(fs->checkpoint))
 		return 0;
+	wf_release_closed(fs->checkpoint); /* the kernel has dropped the releases that were on their way */
 	int r = wf_commit(fs->checkpoint, &err);
 	if (r > 0)
 		fs_log(fs, LOG_WARNING, "%s: committed, but %s", target(fs), err.text);
@@ -364,7 +366,7 @@ static int run(struct fs *fs, struct start *start)
 		return fail("signals", strerror(-r));
 	fs->log = fs_log_new();
 	int status = fs->log ? open_checkpoint(fs) : fail(fs->options.checkpoint, strerror(ENOMEM));
-	if (status == 0 && (add_mount_options(fs) < 0 || fs_control_start(fs) < 0 ||
+	if (status == 0 && (add_mount_options(fs) < 0 || fs_control_start(fs) < 0 || fs_releases_start(fs) < 0 ||
 			    (fs->writable && !(fs->was_links = fs_was_links_new()))))
 		status = fail(fs->options.checkpoint, strerror(ENOMEM));
 	/* paths are absolute by now; the directory that the daemon was started in can be unmounted */
@@ -374,6 +376,7 @@ static int run(struct fs *fs, struct start *start)
 		status = mount_and_serve(fs, start);
 	fs_signals_stop(fs);
 	fs_control_free(fs);
+	fs_releases_free(fs);
 	fs_was_links_free(fs->was_links);
 	wf_close(fs->checkpoint);
 	free(fs->why_read_only);

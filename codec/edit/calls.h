@@ -53,6 +53,10 @@ enum wf_access { WF_READS, WF_WRITES, WF_APPENDS };
 /* *ret: NULL for reading, else the caller's until wf_release. -EISDIR, -EPERM: content that cannot be written. */
 int wf_open_file(struct wf_checkpoint *ck, uint32_t ino, enum wf_access access, struct wf_opening **ret);
 void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
+/* Whether a new file that nothing was written into was closed, as far as can be seen: it is an entry when the release has come. */
+bool wf_is_closing(struct wf_checkpoint *ck);
+/* No release will come any more. What was closed, as far as can be seen, is taken for closed. */
+int wf_release_closed(struct wf_checkpoint *ck);
 /* -EINVAL: content that does not fit; the old one stays. */
 int wf_flush(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o);
 /* All of buf is written, and len returned, or nothing. o: through which opening, or NULL where there is none. -EINVAL: a whole line that

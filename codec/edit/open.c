@@ -199,6 +199,40 @@ static void end_last(struct wf_checkpoint *ck, wf_ino ino)
 		wf_edit_take_away(ck, ino);
 }
 
+static bool is_closed(const struct wf_file *f)
+{
+	return f && f->writers + f->newcomers > 0 && f->in_hand == 0;
+}
+
+bool wf_is_closing(struct wf_checkpoint *ck)
+{
+	bool closing = false;
+	if (!ck->overlay)
+		return false;
+	pthread_rwlock_rdlock(&ck->lock);
+	for (wf_ino ino = 1; !closing && ino <= ck->edits->files_count; ino++)
+		closing = is_closed(wf_edit_known(ck, ino)) && wf_edit_is_unjudged(ck, ino);
+	pthread_rwlock_unlock(&ck->lock);
+	return closing;
+}
+
+int wf_release_closed(struct wf_checkpoint *ck)
+{
+	if (!ck->overlay)
+		return 0;
+	int r = wf_edit_begin(ck);
+	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++) {
+		struct wf_file *f = wf_edit_known(ck, ino);
+		if (!is_closed(f) || wf_tree_node(ck->tree, ino)->nlink == 0)
+			continue;
+		f->writers = f->newcomers = 0;
+		end_last(ck, ino);
+	}
+	if (r == 0)
+		wf_edit_end(ck);
+	return r;
+}
+
 void wf_release(struct wf_checkpoint *ck, uint32_t ino, struct wf_opening *o)
 {
 	if (!ck->overlay || (!o && release_reader(ck, ino)))
