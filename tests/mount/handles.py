@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 
-from kit import World, done, floats, need_fuse, ok, read, run, same, write
+from kit import World, done, eventually, floats, need_fuse, ok, read, run, same, write
 from kit import skip
 
 need_fuse()
@@ -60,6 +60,14 @@ def content(w, h):
         return os.read(fd, 1 << 20)
     finally:
         os.close(fd)
+
+
+def is_gone(w, h):
+    try:
+        os.close(open_handle(w, h))
+        return False
+    except OSError as e:
+        return e.errno == errno.ESTALE
 
 
 def answers(w, h, what):
@@ -114,6 +122,7 @@ def edits(w):
     same({n: os.stat(f"{w.mnt}/{n}").st_ino for n in numbers}, numbers, "numbers survive it")
     same([content(w, handles[n])[:4] for n in ("fc.weight", "new", "epoch")], [floats(1, 70), floats(1), b"3\n"], "and handles")
     os.unlink(f"{w.mnt}/new")
+    eventually(lambda: is_gone(w, handles["new"]))
     answers(w, handles["new"], "a removed file is gone for its handle, too")
     os.unlink(f"{w.mnt}/fc.bias")
     same(content(w, handles["tied"]), floats(2, 10), "of two names one is enough")

@@ -12,10 +12,9 @@ import os
 import struct
 import subprocess
 import sys
-import time
 from collections import OrderedDict
 
-from kit import World, done, floats, need_fuse, ok, read, run, same
+from kit import World, done, eventually, floats, need_fuse, ok, read, run, same
 from minicheckpoint import Tensor, save
 
 need_fuse()
@@ -28,14 +27,6 @@ def make(path):
         ("loss", Tensor("float32", (), floats(1, 2))), ("count", Tensor("int64", (), struct.pack("<q", 7))),
         ("byte", Tensor("uint8", (), b"\5")), ("w", Tensor("float32", (4, 2), floats(8))), ("v", Tensor("float32", (3,), floats(3))),
         ("none", Tensor("float32", (3, 0), b"")), ("u", Tensor("uint8", (4,), b"abcd")), ("z", 1)]))
-
-
-def eventually(what, wanted, text):
-    """After the last release, which the kernel sends when close has returned: until then the writer's bytes are shown."""
-    end = time.monotonic() + 10
-    while what() != wanted and time.monotonic() < end:
-        time.sleep(0.01)
-    return same(what(), wanted, text)
 
 
 def attempt(action):
@@ -97,7 +88,7 @@ def lines(w):
     # the shell that writes hears of it: write(2) itself refuses, for the error of close is lost
     for name, text, good, then, klass in LINES:
         r = shell(w, f"printf %b {json.dumps(text).replace('$', '')} > {name}" if "\"" not in text else f"printf %s '{text}' > {name}")
-        eventually(lambda: (r.returncode == 0, read(f"{w.mnt}/{name}"), attribute(w, name, "class")), (good, then, klass), f"{text!r} into {name}")
+        same((r.returncode == 0, read(f"{w.mnt}/{name}"), attribute(w, name, "class")), (good, then, klass), f"{text!r} into {name}")
         if not name.startswith("new"):
             w.again()
     same(run(w.wfctl, "commit", w.mnt).returncode, 0, "commits")
@@ -138,25 +129,25 @@ def closes(w):
     same((os.write(fd, "ü".encode()[1:]), attempt(lambda: os.close(fd)), read(f"{m}/s")), (1, 0, "ü".encode()), "half a character is not yet invalid")
     for name, old, bad in (("s", "ü".encode(), b"a\xffb"), ("f", b"0.5\n", b"\xff")):
         r = attempt(lambda: put(f"{m}/{name}", bad))
-        eventually(lambda: (r, read(f"{m}/{name}")), (errno.EINVAL, old), f"bytes that are no UTF-8 in {name}")
+        same((r, read(f"{m}/{name}")), (errno.EINVAL, old), f"bytes that are no UTF-8 in {name}")
     r = shell(w, "printf 'a\\xff' > s").returncode
-    eventually(lambda: (r != 0, read(f"{m}/s")), (True, "ü".encode()), "and a shell hears of it")
+    same((r != 0, read(f"{m}/s")), (True, "ü".encode()), "and a shell hears of it")
     before = {n: read(f"{m}/{n}") for n in ("i", "f", "s", "l", "w", "loss", "n")}
     for name in before:
         os.close(os.open(f"{m}/{name}", os.O_WRONLY | os.O_TRUNC))
-    eventually(lambda: {n: read(f"{m}/{n}") for n in before}, before, "an opening that only emptied changes nothing")
+    same({n: read(f"{m}/{n}") for n in before}, before, "an opening that only emptied changes nothing")
     fd = os.open(f"{m}/i", os.O_WRONLY | os.O_TRUNC)
     os.write(fd, b"12")
     failed = attempt(lambda: os.pwrite(fd, b"ten\n", 0))
     r = attempt(lambda: os.close(fd))
-    eventually(lambda: (failed, r, read(f"{m}/i")), (errno.EINVAL, errno.EINVAL, b"10\n"), "an opening in which a write failed changes nothing")
+    same((failed, r, read(f"{m}/i")), (errno.EINVAL, errno.EINVAL, b"10\n"), "an opening in which a write failed changes nothing")
     run("cp", "-a", f"{m}/i", f"{m}/copied")
     for halves, r, shown in (((b"75350", b"!x"), errno.EINVAL, b"10\n"), ((b"75350", b"\n"), 0, b"75350\n"), ((b"!x",), errno.EINVAL, b"75350\n"), ((b"1", b"2"), 0, b"12")):
         fd = os.open(f"{m}/copied", os.O_WRONLY | os.O_TRUNC)
         for half in halves:
             os.write(fd, half)
         closed = attempt(lambda: os.close(fd))
-        eventually(lambda: (closed, read(f"{m}/copied")), (r, shown), f"a value that is a copy, given {halves}")
+        same((closed, read(f"{m}/copied")), (r, shown), f"a value that is a copy, given {halves}")
     fd = os.open(f"{m}/kept", os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"half")
     put(f"{m}/.weightfs/commit", b"1", os.O_WRONLY)  # no program is started: its copy of the descriptor would be closed, and judged
@@ -176,7 +167,7 @@ def rows(w):
         old = read(f"{m}/{name}"), attribute(w, name, "shape")
         r = attempt(lambda: put(f"{m}/{name}", content))
         wanted = (0, content, shape) if good else (0 if good is None else errno.EINVAL, *old)
-        eventually(lambda: (r, read(f"{m}/{name}"), attribute(w, name, "shape")), wanted, f"{len(content)} bytes for {name}")
+        same((r, read(f"{m}/{name}"), attribute(w, name, "shape")), wanted, f"{len(content)} bytes for {name}")
         if good and shape != old[1]:
             changed = json.loads(read(f"{m}/.weightfs/status"))["shapes"]
             same(changed, [{"path": name, "from": json.loads(old[1]), "to": json.loads(shape)}], "status lists the shape that changed")
@@ -199,18 +190,16 @@ def rows(w):
         f.write(floats(2, 70))
     same((attribute(w, "w", "shape"), read(f"{m}/w")), ("[5, 2]", floats(8) + floats(2, 70)), "a row behind")
     r = attempt(lambda: put(f"{m}/w", b"x", os.O_WRONLY | os.O_APPEND))
-    eventually(lambda: (r, len(read(f"{m}/w")), attribute(w, "w", "shape")), (errno.EINVAL, 40, "[5, 2]"), "half a row behind")
+    same((r, len(read(f"{m}/w")), attribute(w, "w", "shape")), (errno.EINVAL, 40, "[5, 2]"), "half a row behind")
     same(run("truncate", "-s", "16", f"{m}/w").returncode, 0, "truncate")
     same((attribute(w, "w", "shape"), read(f"{m}/w")), ("[2, 2]", floats(4)), "rows cut")
     r = run("truncate", "-s", "15", f"{m}/w").returncode
-    eventually(lambda: (r != 0, read(f"{m}/w")), (True, floats(4)), "truncate to no rows is refused")
+    same((r != 0, read(f"{m}/w")), (True, floats(4)), "truncate to no rows is refused")
     os.truncate(f"{m}/v", 8)
     os.truncate(f"{m}/i", 1)
     os.truncate(f"{m}/w", 7)
     same((len(read(f"{m}/w")), attribute(w, "v", "shape")), (7, "[2]"), "sizes without an opening wait")
-    end = time.monotonic() + 20
-    while len(read(f"{m}/w")) == 7 and time.monotonic() < end:
-        time.sleep(0.2)
+    eventually(lambda: len(read(f"{m}/w")) != 7)
     same((read(f"{m}/w"), read(f"{m}/i"), read(f"{m}/v")), (floats(4), b"1\n", floats(2)), "and are judged")
     same(json.loads(read(f"{m}/.weightfs/status"))["refused"], ["w"], "status says what was refused")
     ok(b"w: " in read(f"{m}/.weightfs/log"), "and so does the log")
@@ -236,7 +225,7 @@ def names(w):
             w.again()
     os.rename(f"{m}/i", f"{m}/i~")
     r = attempt(lambda: put(f"{m}/i", b"twelve", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-    eventually(lambda: (r, read(f"{m}/i"), read(f"{m}/i~")), (errno.EINVAL, b"10\n", b"10\n"), "in place of a backup: what does not fit is refused")
+    same((r, read(f"{m}/i"), read(f"{m}/i~")), (errno.EINVAL, b"10\n", b"10\n"), "in place of a backup: what does not fit is refused")
     os.unlink(f"{m}/i~")
     same((run(w.wfctl, "commit", m).returncode, read(f"{m}/i"), attribute(w, "i", "class")), (0, b"10\n", "int"), "and at a commit the old value stands")
     os.unlink(f"{m}/f")
@@ -271,7 +260,7 @@ def said(w):
     os.write(fd, floats(5))
     os.setxattr(fd, "user.torch.shape", b"[2, 2]")
     r = attempt(lambda: os.close(fd))
-    eventually(lambda: (r, attribute(w, "v", "shape"), read(f"{m}/v")), (errno.EINVAL, "[3]", floats(3)), "a shape that does not come true is told at the close")
+    same((r, attribute(w, "v", "shape"), read(f"{m}/v")), (errno.EINVAL, "[3]", floats(3)), "a shape that does not come true is told at the close")
     for name, klass, text in (("l", "tuple", b"[1, 2]\n"), ("b", "str", b"true\n"), ("f", "numpy.float64", b"0.5\n"), ("z", "float", b"1.0\n"), ("z", "numpy.int64", b"1\n"), ("f", "int", None),
                               ("s", "bytes", b"text"), ("s", "int", None)):
         r, old = attempt(lambda: os.setxattr(f"{m}/{name}", "user.torch.class", klass.encode())), attribute(w, name, "class")
@@ -301,7 +290,7 @@ def killed(w):
     shown = {name: read(f"{m}/{name}") for name in texts}
     ok(all(shown[n] in texts[n] for n in texts), "after a kill each is one or the other", shown)
     r = [attempt(lambda: put(f"{m}/{name}", b"x", os.O_WRONLY | os.O_APPEND)) for name in ("copy", "number", "line")]
-    eventually(lambda: (r, read(f"{m}/copy"), read(f"{m}/number"), read(f"{m}/line")),
+    same((r, read(f"{m}/copy"), read(f"{m}/number"), read(f"{m}/line")),
                ([errno.EINVAL, 0, 0], shown["copy"], shown["number"] + b"x", shown["line"] + b"x"), "something behind: no number, and other new content")
     same((run(w.wfctl, "umount", m).returncode, run(w.wfctl, "verify", w.file).returncode), (0, 0), "and committed")
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections import OrderedDict
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -145,6 +146,16 @@ def wait_for(condition):
         while not condition():
             if not poll.poll(20000):
                 return False
+    return True
+
+
+def eventually(condition, seconds=60):
+    """What the release of a file decides, which the kernel sends when close has returned; nobody tells of it."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
     return True
 
 
