@@ -152,29 +152,18 @@ static bool has_name(const struct wf_checkpoint *ck, wf_ino ino)
 	return wf_tree_node(ck->tree, ino)->nlink > 0;
 }
 
-/* Of two files over one storage. What has no name any more is what it was. */
-static bool may_share(struct wf_checkpoint *ck, wf_ino a, wf_ino b)
-{
-	return !are_twins(ck, a, b) && (!has_name(ck, a) || !has_name(ck, b) ||
-					wf_edit_is_scratch_file(ck, a) == wf_edit_is_scratch_file(ck, b));
-}
-
-/* Somebody with whom the file shares its storage and must not; WF_NO_INO. */
-static int find_sharer(struct wf_checkpoint *ck, wf_ino ino, bool twins, wf_ino *ret)
+/* A twin of the file that still shows the same storage; WF_NO_INO. */
+static int find_sharer(struct wf_checkpoint *ck, wf_ino ino, wf_ino *ret)
 {
 	struct wf_tensor t;
 	const struct wf_edits *e = ck->edits;
 	*ret = WF_NO_INO;
-	if (wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE ||
-	    (twins_of(ck, ino) == WF_NO_INO &&
-	     (e->scratch_dir_count == 0 || wf_storage_get(ck->storages, t.storage)->persids < 2)))
+	if (twins_of(ck, ino) == WF_NO_INO || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
 		return 0;
 	int r = wf_edit_find_viewers(ck, t.storage);
-	for (uint32_t i = 0; r == 0 && i < e->viewers_count && *ret == WF_NO_INO; i++) {
-		wf_ino other = e->viewers[i];
-		if (other != ino && (twins ? are_twins(ck, ino, other) : !may_share(ck, ino, other)))
-			*ret = other;
-	}
+	for (uint32_t i = 0; r == 0 && i < e->viewers_count && *ret == WF_NO_INO; i++)
+		if (e->viewers[i] != ino && are_twins(ck, ino, e->viewers[i]))
+			*ret = e->viewers[i];
 	return r;
 }
 
@@ -188,11 +177,11 @@ static wf_ino who_leaves(struct wf_checkpoint *ck, wf_ino ino, wf_ino other)
 	return twins_of(ck, ino) == ino ? other : ino;
 }
 
-static int part_from_others(struct wf_checkpoint *ck, wf_ino ino, bool twins)
+int wf_edit_part(struct wf_checkpoint *ck, wf_ino ino)
 {
 	wf_ino other = WF_NO_INO, leaves = WF_NO_INO;
 	int r = 0;
-	while (r == 0 && leaves != ino && (r = find_sharer(ck, ino, twins, &other)) == 0 && other != WF_NO_INO) {
+	while (r == 0 && leaves != ino && (r = find_sharer(ck, ino, &other)) == 0 && other != WF_NO_INO) {
 		leaves = who_leaves(ck, ino, other);
 		r = part(ck, leaves);
 		if (r == HAS_CONTENT && leaves != ino) {
@@ -201,11 +190,6 @@ static int part_from_others(struct wf_checkpoint *ck, wf_ino ino, bool twins)
 		}
 	}
 	return r;
-}
-
-int wf_edit_part(struct wf_checkpoint *ck, wf_ino ino)
-{
-	return part_from_others(ck, ino, false);
 }
 
 int wf_edit_part_twins(struct wf_checkpoint *ck)
@@ -217,11 +201,11 @@ int wf_edit_part_twins(struct wf_checkpoint *ck)
 		const struct wf_node *n = twins_of(ck, ino) != WF_NO_INO ? wf_tree_node(ck->tree, ino) : NULL;
 		if (!n || n->type != WF_NODE_TENSOR || n->nlink == 0)
 			continue;
-		r = find_sharer(ck, ino, true, &other);
+		r = find_sharer(ck, ino, &other);
 		if (r == 0 && other != WF_NO_INO)
 			r = wf_overlay_prepare(ck->overlay);
 		if (r == 0 && other != WF_NO_INO)
-			r = part_from_others(ck, ino, true);
+			r = wf_edit_part(ck, ino);
 		if (r == 0 || r == -ENOMEM || r == -ENOSPC || r == -EDQUOT)
 			continue;
 		/* bytes that cannot be read are not worth a failed commit */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Who may share a storage with whom, for the files of this folder.
  *
- * Two names of a tensor are one file, and views of one storage change together: that is what the checkpoint says of them, and it stays so. A
- * scratch file is a file of its own, though. It shows bytes that a key shows as well where the key stands in its place (a *stand-in* shows
- * its backup's tensor, and the two are *twins* from then on), or where it was a view before it was moved there. Sharing costs nothing as
- * long as nobody writes; before one of them changes, it gets bytes of its own.
+ * Two names of a tensor are one file, and views of one storage change together: that is what the checkpoint says of them, and it stays so,
+ * whatever the names are. A backup and the stand-in that shows the backup's tensor are neither: they are *twins*, two files that show the same
+ * bytes. Sharing costs nothing as long as nobody writes; before one of them changes, one of them gets bytes of its own.
  *
  * Calling sequence: who is going to change the bytes of a file's tensor in place, or the form of its storage, or its object, calls
  * wf_edit_part first, and decodes the tensor afterwards. A replay does not: the records of what was parted are in the log. A commit calls
