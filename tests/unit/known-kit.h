@@ -37,7 +37,9 @@ static void put_attributes(struct wf_checkpoint *c, wf_ino ino, struct wf_buffer
 {
 	static const char *const names[] = {"class", "dtype", "shape", "stride", "location", "requires_grad", "key"};
 	char full[64];
-	for (size_t i = 0; i < WF_ARRAY_SIZE(names) - committed; i++) {
+	/* of several names any may be told */
+	bool no_key = committed || wf_tree_node(c->tree, ino)->nlink > 1;
+	for (size_t i = 0; i < WF_ARRAY_SIZE(names) - no_key; i++) {
 		struct wf_buffer v = WF_BUFFER_INIT;
 		snprintf(full, sizeof full, "user.torch.%s", names[i]);
 		if (wf_attribute_text(c, ino, full, &v) == 0)

@@ -68,7 +68,12 @@ static const struct state {
 	{"in place of a backup", {"rename|n|n~", "put|n|6\n"}, "n"},
 	{"in place of a backup, and it does not fit", {"rename|b|b~", "put|b|abc"}, "b"},
 	{"in place of a backup, after more that did not fit", {"rename|t0|t0~", "put|t0|2.5\n|x"}, "t0"},
+	{"in place of a backup over a commit", {"rename|b|b~", "put|b|abc", "commit"}, "b"},
 	{"a backup", {"rename|b|b~"}, "b~"},
+	{"a backup in whose place something stands", {"rename|b|b~", "put|b|abc"}, "b~"},
+	{"such a backup over a commit", {"rename|b|b~", "put|b|abc", "commit"}, "b~"},
+	{"such a backup of a tie over a commit", {"link|a|tie", "rename|a|bb~", "put|a|abc", "commit"}, "bb~"},
+	{"such a backup of an array over a commit", {"rename|arr|bb~", "put|arr|abc", "commit"}, "bb~"},
 	{"a backup that was changed", {"rename|b|b~", "put|b~|abcdefghijkl", "set|b~|shape|[3, 1]"}, "b~"},
 	{"a backup of what was new", {"put|new|5\n", "set|new|class|int", "rename|new|new~"}, "new~"},
 	{"renamed over an int", {"put|new|6\n", "rename|new|n"}, "n"},
@@ -160,7 +165,7 @@ static bool is_comparable(void)
 		bool tensor =
 			n && n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && t.kind != WF_TENSOR_NUMPY;
 		bool alone = n && n->nlink > 1 && !tensor && (n->type == WF_NODE_TENSOR || n->type == WF_NODE_VALUE);
-		if ((f && f->sized) || (committed && (alone || (f && f->stand_in))))
+		if ((f && f->sized) || (committed && alone))
 			return false;
 	}
 	return true;
