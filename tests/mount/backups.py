@@ -158,9 +158,12 @@ PHASES = {"live": lambda w: None, "committed": commit, "committed and killed": l
           "killed": lambda w: (run("sync", w.mnt), w.crash())}
 
 
-def table(form, pair, phase):
-    """Each way to write the backup, or the key, of a mount of its own."""
+def table(form, pair, phase, every=1):
+    """Each way to write the backup, or the key, of a mount of its own; or every so many of them, others with each format and phase."""
+    start = list(FORMATS).index(form) + list(PHASES).index(phase)
     for i, (way, act) in enumerate(WRITES.items()):
+        if (i + start) % every:
+            continue
         with World(BUILD, FORMATS[form]) as w:
             w.mount()
             backup = PAIRS[pair](w.mnt)
@@ -254,7 +257,7 @@ def links():
 # every form with one pair, every pair with one form
 for at, form_ in enumerate(FORMATS):
     for phase_ in PHASES:
-        table(form_, list(PAIRS)[at % len(PAIRS)], phase_)
+        table(form_, list(PAIRS)[at % len(PAIRS)], phase_, 1 if at == 0 else 3)
 for pair_ in list(PAIRS)[1:]:
     table("a torch file", pair_, "committed and killed")
 of_tools()

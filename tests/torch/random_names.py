@@ -112,6 +112,30 @@ class NameEdits:
         m[k] = self.aside.pop(name)
         self.trace.append(f"back {name} -> {where} {k}")
 
+    def edit_back_up(self):
+        """A tensor goes to a backup's name, and content that does not fit is refused in its place: two files of the same bytes."""
+        p = self.pick_alone() if self.rng.random() < 0.7 else self.pick(numpy.ndarray)
+        if not p or stays(p[1], p[2]) or isinstance(p[1], (Elements, Fixed)) or \
+                sum(v is p[1][p[2]] for _, m in self.everywhere() for v in m.values()) != 1:
+            return
+        where, m, k = p
+        row = len(raw(m[k])) // m[k].shape[0] if len(m[k].shape) and m[k].shape[0] else self.item(m[k])
+        if row == 1 or not len(raw(m[k])):
+            return  # whatever comes fits; or there is nothing to write into
+        self.counter += 1
+        name = f"{self.counter}~"
+        os.rename(self.path(where, k), self.path((), name))
+        try:
+            with open(self.path(where, k), "wb") as f:
+                f.write(raw(m[k]) + b"\1")
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+        else:
+            raise Mismatch(f"{where} {k}: bytes that do not fit were accepted in place of a backup")
+        self.aside[name] = m[k].copy() if isinstance(m[k], numpy.ndarray) else m[k].detach().clone()
+        self.trace.append(f"backup {where} {k} -> {name}")
+
     def edit_mkdir(self):
         where, m = self.place()
         k = self.fresh(m)

@@ -9,7 +9,8 @@ ordinary tools make. In between it syncs, kills the daemon, mounts again, commit
 After a kill the mount must show the state of the last fsync or of one of the edits after it, never less. After a commit
 torch.load must return what the dictionary says, bit for bit, ties included. Tools replace files, text is written over tensors
 and in halves with readers between, cp -a copies an entry over one of another type. Entries are put aside under scratch names, too,
-which no commit writes and only an unmount or wfctl discard forgets, and brought back. Verbs of wfctl edit the mount, the file while
+which no commit writes and only an unmount or wfctl discard forgets, and brought back; and what was refused in place of a backup leaves
+two files of the same bytes. Verbs of wfctl edit the mount, the file while
 it is not mounted, and what a killed mount left, one by one and in scripts. The seed of a failing round is printed; the same seed
 repeats it. Prints TAP.
 """
@@ -198,7 +199,7 @@ class Round(NameEdits, ContentEdits, ToolEdits, VerbEdits, Comparing):
         # a kill is to be compared with exactly
         names_only = [self.edit_rename, self.edit_rename_over_element, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
                       self.edit_symlink, self.edit_exchange,
-                      self.edit_value, self.edit_put_aside, self.edit_bring_back]
+                      self.edit_value, self.edit_put_aside, self.edit_bring_back, self.edit_back_up]
         every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
                               self.edit_text, self.edit_half, self.edit_tool, self.edit_copy, self.edit_bad_value, self.edit_retype, self.edit_resize, self.edit_orphan, self.edit_write_orphan,
                               self.edit_verb, self.edit_verb, self.edit_verb, self.edit_script]
