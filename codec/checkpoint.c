@@ -15,6 +15,7 @@
 #include "codec/compose/output.h"
 #include "codec/edit/state.h"
 #include "codec/bytes/hold.h"
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 #define MAX_TRIES 5u
@@ -54,6 +55,11 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 	ck->path = ck->place.path;
 	if (o->writable && !o->output && ck->place.reader && ck->place.reader->read_only)
 		return wf_fail(err, -EPERM, "%s", ck->place.reader->read_only);
+	if (o->writable && !o->output && !ck->place.reader && wf_is_named_by_digest(ck->path))
+		return wf_fail(err, -EPERM,
+			       "%s is named by the digest of its content, as in a cache that others share, and is not "
+			       "changed: copy it, or say where commits go (output=)",
+			       ck->path);
 	return o->output ? wf_output_find(ck, o->output, err) : 0;
 }
 

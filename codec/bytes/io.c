@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "codec/bytes/util.h"
@@ -51,4 +53,28 @@ int wf_sync_directory(int directory)
 	if (fd < 0)
 		return -errno;
 	return fsync(fd) < 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
+}
+
+/* ---- names that content has ---- */
+
+#define HEX "0123456789abcdef"
+
+/* 44136fa3...; 44/136fa3...; sha256-44136fa3...; SHA256E-s364--44136fa3....safetensors */
+bool wf_is_named_by_digest(const char *path)
+{
+	const char *name = strrchr(path, '/'), *dash = strrchr(path, '-');
+	name = name ? name + 1 : path;
+	size_t digits = strspn(name, HEX);
+	if (dash > name && (!strncasecmp(name, "sha", 3) || !strncasecmp(name, "md5", 3))) {
+		size_t behind = strspn(dash + 1, HEX);
+		return behind >= 32 && (!dash[1 + behind] || dash[1 + behind] == '.');
+	}
+	if (name[digits])
+		return false;
+	/* the first byte names the folder */
+	if (name - path >= 4 && name[-4] == '/' && strspn(name - 3, HEX) == 2)
+		digits += digits == 30 || digits == 38 || digits == 62 ? 2 : 0;
+	else if (digits == 32)
+		return false; /* as many names are random that long */
+	return digits == 32 || digits == 40 || digits == 64 || digits == 128;
 }

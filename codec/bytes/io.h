@@ -2,6 +2,7 @@
 /* Reading and writing all of a range, interrupted or not, and making names durable. No state; any thread. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,3 +15,6 @@ int wf_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset);
 /* The names in a directory are durable on return; its descriptor may be one of O_PATH. A file system that has nothing to sync
  * there, and says so, is no failure. Returns 0, or the error of opening it for reading or of fsync. */
 int wf_sync_directory(int directory);
+/* Whether a file's name is the digest of what stands in it, as in the caches of Hugging Face, git-annex, DVC and wandb: other names
+ * for the same content lead to it, and changed bytes would make the name a lie. path: resolved. */
+bool wf_is_named_by_digest(const char *path);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
 
 static int step_into(struct wf_checkpoint *ck, wf_ino *dir, const char *name)
@@ -43,7 +44,7 @@ static int find_prefix(struct wf_checkpoint *ck, const char *prefix, wf_ino *ret
 	return 0;
 }
 
-/* The name that the file takes: absolute, links followed. */
+/* The name that the file takes: absolute, links followed, but for one to what is named by its digest: that link is replaced. */
 static int resolve(const struct wf_checkpoint *ck, const char *out, char **ret, struct wf_error *err)
 {
 	struct stat st, own;
@@ -54,7 +55,11 @@ static int resolve(const struct wf_checkpoint *ck, const char *out, char **ret, 
 		if (stat(ck->path, &own) == 0 && own.st_dev == st.st_dev && own.st_ino == st.st_ino)
 			return wf_fail(err, -EINVAL, "%s is the checkpoint itself", out);
 		*ret = realpath(out, NULL);
-	} else if (out[0] == '/') {
+		if (!*ret || !wf_is_named_by_digest(*ret) || wf_is_named_by_digest(out))
+			return *ret ? 0 : wf_fail(err, -ENOMEM, "out of memory");
+		free(*ret);
+	}
+	if (out[0] == '/') {
 		*ret = strdup(out);
 	} else if (!getcwd(cwd, sizeof cwd) || asprintf(ret, "%s/%s", cwd, out) < 0) {
 		*ret = NULL;

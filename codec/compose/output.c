@@ -324,6 +324,11 @@ int wf_output_find(struct wf_checkpoint *ck, const char *output, struct wf_error
 	ck->output = absolute(output);
 	if (!ck->output)
 		return wf_fail(err, -ENOMEM, "out of memory");
+	if (wf_is_named_by_digest(ck->output))
+		return wf_fail(err, -EINVAL,
+			       "output=%s: this leads to %s, which is named by the digest of its content and is not "
+			       "written: remove the link first",
+			       output, ck->output);
 	bool one_file =
 		ends_in(ck->output, ".safetensors") || is_torch_name(ck->output) || unwritten_suffix(ck->output);
 	return ck->place.reader && (!one_file || is_directory(ck->output)) ? find_set(ck, err) : 0;

@@ -7,6 +7,7 @@ Usage: shards.py BUILD_DIR [DIE_AT]. With the library that kills, commits are ki
 """
 import errno
 import glob
+import hashlib
 import io
 import json
 import os
@@ -245,6 +246,43 @@ def check_names():
     ok(r.returncode == 0, "and edited", r)
     whole(s, "the links are replaced")
     same({name: read(os.path.join(hub, "blobs", name)) for name in os.listdir(os.path.join(hub, "blobs"))}, blobs, "and the cache's files stay")
+
+
+def check_digests():
+    """What is named by the digest of its content is in a store that others share: it is read, never changed, whatever leads to it."""
+    digest = hashlib.sha256(b"").hexdigest()
+    for store, changed in ((f"blobs/{digest}", False), (f"blobs/{digest[:40]}", False), (f"md5/{digest[:2]}/{digest[2:32]}", False), (f"sha256-{digest}", False),
+                           (f"SHA256E-s8--{digest}.safetensors", False), (f"model-{digest}.safetensors", True), ("0123456789abcdef", True), (digest[:32], True)):
+        d = tempfile.mkdtemp(dir=TOP, prefix="digest-")
+        file, link, out = os.path.join(d, store), os.path.join(d, "snapshot", "model.safetensors"), os.path.join(d, "out.safetensors")
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        os.mkdir(os.path.dirname(link))
+        flatfile.make(file, content(0))
+        os.symlink(os.path.relpath(file, os.path.dirname(link)), link)
+        before = read(file)
+        for path in (link, os.path.dirname(link)):
+            r = run(WFCTL, "mv", path, "step.0", "moved")
+            ok((r.returncode, "digest" in r.stderr) == ((0, False) if changed else (1, True)), f"{store}: {'is' if changed else 'is not'} changed", r)
+            if changed:
+                wfctl("mv", path, "moved", "step.0")
+        ok(os.path.islink(link) and (changed or read(file) == before), f"{store}: the link stays")
+        if changed:
+            continue
+        r = run(WFCTL, "repack", link)
+        ok(r.returncode == 1 and "digest" in r.stderr and read(file) == before, f"{store}: is not repacked", r)
+        if FUSE:
+            mnt = tempfile.mkdtemp(dir=TOP, prefix="mnt-")
+            for words, code in ((["-o", "rw"], 1), (["-o", f"output={link}"], 1), ([], 0)):
+                r = run(WEIGHTFS, *words, link, mnt)
+                ok(r.returncode == code and "digest" in r.stderr and not os.access(mnt + "/step.0", os.W_OK), f"{store}: mounted with {words}", r)
+            unmount(mnt)
+            r = run(WEIGHTFS, "-o", f"output={out}", link, mnt)
+            os.rename(f"{mnt}/step.0", f"{mnt}/moved")
+            same((r.returncode, wfctl("umount", mnt).returncode, "moved" in keys(out), read(file)), (0, 0, True, before), f"{store}: and is edited elsewhere")
+        other = os.path.join(d, "other.safetensors")
+        flatfile.make(other, content(1))
+        r = wfctl("export", other, link)
+        same((r.returncode, os.path.islink(link), read(file)), (0, False, before), f"{store}: an export replaces the link")
 
 
 def check_refusals():
@@ -803,6 +841,7 @@ def main():
     check_many_moves()
     check_moved_views()
     check_names()
+    check_digests()
     check_read_only()
     check_refusals()
 
