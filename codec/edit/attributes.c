@@ -7,6 +7,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/edit/part_inner.h"
 #include "codec/edit/shard_inner.h"
 #include "codec/tensor/layout.h"

@@ -6,6 +6,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/value/text.h"
 
 static void note_refused(struct wf_checkpoint *ck, wf_ino ino)

@@ -7,6 +7,7 @@
 #include "codec/container/safetensors_head.h"
 #include "codec/directory/huggingface.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/tensor/storage_nested.h"
 #include "codec/value/names.h"
 #include "codec/value/text.h"

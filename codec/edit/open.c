@@ -14,6 +14,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
 

@@ -6,6 +6,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/bytes/util.h"
 
 #ifndef RENAME_NOREPLACE

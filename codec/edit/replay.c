@@ -6,6 +6,7 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/pickle/pickle.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"

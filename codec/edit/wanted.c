@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/bytes/util.h"
 #include "codec/tensor/numpy_dtype.h"
 #include "codec/value/text.h"
