@@ -7,8 +7,8 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
-#include "codec/edit/wanted_inner.h"
 #include "codec/edit/part_inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/edit/shard_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
@@ -277,6 +277,8 @@ static int declare_as_it_is(struct wf_checkpoint *ck, wf_ino ino, const char *na
 static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_file *f = wf_edit_known(ck, ino);
+	if (!strcmp(name, "user.torch.class") && !wf_edit_makes_class(ck->graph, value) && f->writers == 0)
+		return wf_refuse(ck, -EINVAL, "no content becomes a %s", value);
 	bool there = wf_tree_node(ck->tree, ino)->type == WF_NODE_TENSOR && f->pending == PENDING_NOT &&
 		     strcmp(name, "user.torch.class") != 0;
 	bool type = !strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape");
@@ -302,20 +304,15 @@ static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
 	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_VALUE || wf_class_example(ck->graph, value) == WF_NIL)
 		return -EINVAL;
-	struct wf_wanted w = {
-		.kind = WANT_VALUE, .insists = true, .declared = true, .like = wf_class_example(ck->graph, value)};
+	struct wf_wanted w = {.kind = WANT_VALUE,
+			      .insists = true,
+			      .declared = true,
+			      .shown = true,
+			      .like = wf_class_example(ck->graph, value)};
 	int r = wf_edit_judge_as(ck, ino, &w);
 	wf_edit_notify_changed(ck, ino);
 	wf_edit_rest(ck, ino);
 	return r;
-}
-
-/* The one thing that says what an array of texts, dates or records is; of numbers the dtype does. */
-static bool declares_record(const struct wf_file *f, const char *name, const char *value)
-{
-	bool big_endian;
-	return !strcmp(name, "user.numpy.descr") && (f->is_new || f->anew) &&
-	       wf_dtype_from_numpy(value, &big_endian) == WF_DTYPE_INVALID;
 }
 
 /* The shape that the tensor has, whatever its content is on the way to: a copy that empties it first says so before the bytes come. */
@@ -341,7 +338,7 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 		return f->is_new ? apply_and_record(ck, ino, name, value) : 0;
 	if (!strcmp(name, "user.torch.shard") && wf_container_kind_of(ck->container) == WF_CONTAINER_HUGGINGFACE)
 		return has_text(ck, ino, name, value) ? 0 : wf_edit_set_shard(ck, ino, value);
-	if (only_reports(name) && !declares_record(f, name, value))
+	if (only_reports(name) && !wf_declares_record(f, name, value))
 		return 0;
 	if (wf_edit_is_flat(ck) && !strcmp(name, "user.numpy.descr"))
 		return wf_refuse(ck, -EINVAL, "a safetensors file cannot hold elements of %s", value);

@@ -96,7 +96,7 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 		return -EPERM;
 	if (!strcmp(klass, "list") || !strcmp(klass, "tuple"))
 		return make_sequence(ck, ino, !strcmp(klass, "list"));
-	return 0;
+	return wf_refuse(ck, -EINVAL, "no directory becomes a %s: it is a mapping", klass);
 }
 
 /* ---- keys ---- */

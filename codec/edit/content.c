@@ -8,8 +8,8 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
-#include "codec/edit/wanted_inner.h"
 #include "codec/edit/part_inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"

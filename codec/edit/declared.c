@@ -169,6 +169,14 @@ int wf_declared_check(const char *name, const char *value)
 	}
 }
 
+/* The one thing that says what an array of texts, dates or records is; of numbers the dtype does. */
+bool wf_declares_record(const struct wf_file *f, const char *name, const char *value)
+{
+	bool big_endian;
+	return !strcmp(name, "user.numpy.descr") && (f->is_new || f->anew) &&
+	       wf_dtype_from_numpy(value, &big_endian) == WF_DTYPE_INVALID;
+}
+
 int wf_apply_declared(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value)
 {
 	struct wf_file *f = wf_edit_file(ck, ino);

@@ -395,12 +395,13 @@ int wf_edit_declare(struct wf_checkpoint *ck, wf_ino ino, const char *name, cons
 int wf_edit_declare_type(struct wf_checkpoint *ck, wf_ino ino); /* dtype and shape of what is there, which they fit */
 const char *wf_declared(const struct wf_file *f, enum wf_declared_name name); /* NULL: not declared */
 void wf_declared_clear(struct wf_file *f);
+/* It says what an array of texts, dates or records is. */
+bool wf_declares_record(const struct wf_file *f, const char *name, const char *value);
 int wf_shape_parse(const char *s, int64_t shape[WF_MAX_NDIM], uint32_t *ret_ndim, int *ret_free);
 int wf_shape_fit(int64_t *shape, uint32_t ndim, int free_dim, uint64_t numel);
 bool wf_is_location(const char *s);
 /* A value of the class that user.torch.class names, for wf_value_parse; WF_NIL for one that no text stands for. */
 wf_ref wf_class_example(struct wf_graph *g, const char *klass);
-
 int wf_edit_log_declared(struct wf_checkpoint *ck, wf_ino ino); /* for a log that a commit began */
 
 /* edit/attributes.c */

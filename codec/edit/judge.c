@@ -6,8 +6,8 @@
 
 #include "codec/edit/finish_inner.h"
 #include "codec/edit/inner.h"
-#include "codec/edit/wanted_inner.h"
 #include "codec/edit/part_inner.h"
+#include "codec/edit/wanted_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 #include "codec/value/text.h"
@@ -42,11 +42,15 @@ static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wan
 	uint64_t size = wf_edit_size(ck, ino);
 	char *own = NULL;
 	wf_ref object;
+	if (w->like == WF_NIL)
+		return wf_refuse(ck, -EINVAL, "no content becomes a %s", wf_declared(f, DECLARED_CLASS));
 	if (size > WF_VALUE_MAX_BYTES)
 		return -EFBIG;
 	int r = f->pending == PENDING_TEXT ? 0 : read_all(ck, ino, size, &own);
 	cleanup_free char *text = own;
 	const char *shown = own ? own : f->text.data ? f->text.data : "";
+	if (w->shown && own && wf_value_form_of(ck->graph, wf_tree_node(ck->tree, ino)->object) != WF_VALUE_RAW)
+		size -= size > 0 && own[size - 1] == '\n';
 	if (r == 0)
 		r = wf_value_parse(ck->graph, w->like, shown, wf_edit_metadata_size(ck, ino, w->like, shown, size),
 				   &object);

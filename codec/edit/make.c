@@ -188,7 +188,7 @@ int wf_apply_symlink_to(struct wf_checkpoint *ck, const char *target, wf_ino dir
 	wf_ino to;
 	wf_ref key;
 	if (!wf_name_is_scratch(name) && !wf_edit_is_scratch(ck, dir))
-		return -EPERM;
+		return wf_refuse(ck, -EPERM, "a link leads to a directory of the mount: %s is none", target);
 	int r = name_is_free(ck, dir, name);
 	if (r == 0)
 		r = wf_edit_room_for(ck, dir, name, WF_NIL, &to, &key);

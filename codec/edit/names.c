@@ -61,7 +61,9 @@ int wf_edit_room_for(struct wf_checkpoint *ck, wf_ino dir, const char *name, wf_
 		if (!wf_is(ck->graph, d->container, WF_LIST))
 			return -EPERM;
 		/* behind the last, or where an element was */
-		return strcmp(back, name) && !hole_of(ck, d, name) ? -EINVAL : 0;
+		if (!strcmp(back, name) || hole_of(ck, d, name))
+			return 0;
+		return wf_refuse(ck, -EINVAL, "%s is no name in a list: the next element is %s", name, back);
 	}
 	const struct wf_past *past = wf_past_of(ck, dir, name);
 	int r = 0;

@@ -82,6 +82,11 @@ static bool is_tensor_class(const char *klass)
 	       !strcmp(klass, "numpy.ndarray");
 }
 
+bool wf_edit_makes_class(struct wf_graph *g, const char *klass)
+{
+	return is_tensor_class(klass) || wf_class_example(g, klass) != WF_NIL;
+}
+
 static void say_shape(const struct wf_file *f, bool same_dtype, struct wf_wanted *w)
 {
 	const char *shape = wf_declared(f, DECLARED_SHAPE);
@@ -169,6 +174,14 @@ static int apply_declared(struct wf_checkpoint *ck, const struct wf_file *f, str
 		bool same = w->kind == WANT_VALUE && wf_class_is(ck->graph, w->like, klass);
 		w->like = same ? w->like : example; /* what is of that class already may have a form of its own */
 		w->kind = WANT_VALUE;
+		w->declared = w->insists = true;
+		return 0;
+	}
+	if (klass && !wf_edit_makes_class(ck->graph, klass) && !wf_declared(f, DECLARED_DTYPE) &&
+	    !wf_edit_is_flat(ck)) {
+		/* no content is that, and who closes the file is told; a tensor of any class is one without it */
+		w->kind = WANT_VALUE;
+		w->like = WF_NIL;
 		w->declared = w->insists = true;
 		return 0;
 	}

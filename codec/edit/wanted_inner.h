@@ -14,6 +14,7 @@ struct wf_wanted {
 	bool place;                 /* it takes the place that its name remembers */
 	bool exact;                 /* the type is what attributes declare, and no other */
 	bool declared;              /* attributes decide */
+	bool shown;                 /* the content is what the old value shows: its last newline is nobody's */
 	wf_ref like;                /* WANT_VALUE: parsed as this; WANT_TENSOR: of this kind, or WF_NIL */
 	struct wf_tensor_type type; /* WANT_TENSOR */
 	int free_dim;               /* of the type, which follows the size; -1: none */
@@ -25,6 +26,8 @@ struct wf_wanted {
 /* onto: an entry that the file is about to replace, or NULL; past: likewise a name's. */
 int wf_edit_wanted(struct wf_checkpoint *ck, wf_ino ino, const struct wf_place *onto, const struct wf_past *past,
 		   struct wf_wanted *ret);
+/* Whether content can become of that class: not of an object that only its own program makes. */
+bool wf_edit_makes_class(struct wf_graph *g, const char *klass);
 
 /* edit/judge.c: gives the content its meaning, or refuses it: -EINVAL, and the entry is the old one. */
 int wf_edit_judge(struct wf_checkpoint *ck, wf_ino ino);

@@ -67,6 +67,6 @@ wf_ref wf_value_bytes_like(struct wf_graph *g, wf_ref like, const char *text, si
 wf_ref wf_value_parse_numpy(struct wf_graph *g, wf_ref like, const char *s, size_t len, int *error);
 wf_ref wf_int_parse(struct wf_graph *g, const char *s, size_t len, int *error);
 wf_ref wf_float_parse(struct wf_graph *g, const char *s, size_t len, int *error);
-/* A whole JSON text. like: a list or tuple in whose form lists are made; WF_NIL: a scalar is right, too. strict: as the
+/* A whole JSON text. like: a sequence in whose form, and that of its elements, lists are made; WF_NIL: a scalar is right, too. strict: as the
  * definition of JSON has it, else with Python's words and numbers. */
 wf_ref wf_json_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len, bool strict, int *error);

@@ -69,17 +69,31 @@ static wf_ref parse_dtype(struct wf_graph *g, const char *s, size_t len, int *er
 	return r;
 }
 
-/* cpu, cuda:1 */
+/* What torch.device takes: its own types, in any version, and one that a plug-in has brought here. */
+static bool is_device_type(struct wf_graph *g, wf_ref like, const char *s, size_t len)
+{
+	static const char *const types[] = {"cpu",   "cuda",   "ipu", "xpu",  "mkldnn", "opengl", "opencl",
+					    "ideep", "hip",    "ve",  "fpga", "ort",    "maia",   "xla",
+					    "lazy",  "vulkan", "mps", "meta", "hpu",    "mtia",   "privateuseone"};
+	wf_ref old = wf_element(g, wf_call_args(g, like), 0);
+	size_t there_len = 0;
+	const char *there = wf_is(g, old, WF_STR) ? wf_bytes(g, old, &there_len) : NULL;
+	for (size_t i = 0; i < WF_ARRAY_SIZE(types); i++)
+		if (is_word(s, len, types[i]))
+			return true;
+	return there && there_len == len && !memcmp(s, there, len);
+}
+
+/* cpu, cuda:1. An index is a signed byte, and beyond that another one; cuda:01 is none. */
 static wf_ref parse_device(struct wf_graph *g, wf_ref like, const char *s, size_t len, int *error)
 {
-	size_t type = 0, digits;
-	while (type < len && (islower((unsigned char)s[type]) || s[type] == '_'))
-		type++;
-	digits = type < len && s[type] == ':' ? len - type - 1 : 0;
+	const char *colon = memchr(s, ':', len);
+	size_t type = colon ? (size_t)(colon - s) : len, digits = colon ? len - type - 1 : 0;
 	int64_t index = 0;
-	for (size_t i = 0; i < digits && index >= 0; i++)
-		index = isdigit((unsigned char)s[len - digits + i]) ? index * 10 + s[len - digits + i] - '0' : -1;
-	if (type == 0 || digits > 3 || index < 0 || (type < len && digits == 0)) {
+	for (size_t i = type + 1; i < len && index >= 0; i++)
+		index = isdigit((unsigned char)s[i]) ? index * 10 + s[i] - '0' : -1;
+	if (!is_device_type(g, like, s, type) || index < 0 || index > 127 || digits > 3 || (colon && digits == 0) ||
+	    (digits > 1 && colon[1] == '0')) {
 		*error = -EINVAL;
 		return WF_NIL;
 	}
@@ -90,38 +104,6 @@ static wf_ref parse_device(struct wf_graph *g, wf_ref like, const char *s, size_
 }
 
 /* ---- the front ---- */
-
-/* The value as a JSON list, in the form of `like`: list, tuple, set, torch.Size. */
-static wf_ref parse_sequence(struct wf_graph *g, wf_ref like, const char *text, size_t len, int *error)
-{
-	wf_ref inner, shape = like;
-	uint32_t n;
-	enum wf_meaning meaning = wf_value_meaning(g, like, &inner);
-	if (wf_is(g, like, WF_CALL))
-		shape = inner != WF_NIL ? inner : wf_list(g);
-	wf_ref r = wf_json_parse(g, shape, text, len, false, error);
-	if (*error < 0)
-		return WF_NIL;
-	const wf_ref *e = wf_elements(g, r, &n);
-	if (wf_is(g, like, WF_FROZENSET))
-		return wf_value_made(wf_frozenset(g, e, n), error);
-	if (wf_is(g, like, WF_SET)) {
-		wf_ref set = wf_value_made(wf_set(g), error);
-		for (uint32_t i = 0; i < n && *error == 0; i++)
-			*error = wf_list_append(g, set, wf_element(g, r, i));
-		return set;
-	}
-	if (meaning != WF_MEANS_SIZE && meaning != WF_MEANS_SET)
-		return r;
-	for (uint32_t i = 0; meaning == WF_MEANS_SIZE && i < n; i++)
-		if (!wf_is(g, wf_element(g, r, i), WF_INT)) {
-			*error = -EINVAL;
-			return WF_NIL;
-		}
-	wf_ref args = wf_value_made(wf_tuple(g, &r, 1), error);
-	return *error < 0 ? WF_NIL
-			  : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL), error);
-}
 
 static wf_ref parse_scalar(struct wf_graph *g, wf_ref like, const char *text, size_t len, int *error)
 {
@@ -188,7 +170,7 @@ int wf_value_parse(struct wf_graph *g, wf_ref like, const char *text, size_t len
 			text++;
 			len--;
 		}
-		r = form == WF_VALUE_JSON ? parse_sequence(g, like, text, len, &error)
+		r = form == WF_VALUE_JSON ? wf_json_parse(g, like, text, len, false, &error)
 					  : parse_scalar(g, like, text, len, &error);
 	}
 	if (error < 0)

@@ -57,23 +57,73 @@ static wf_ref atom(const struct parser *p, enum wf_json_kind kind, int *error)
 }
 
 struct open_list {
-	wf_ref list; /* a LIST while it grows */
-	wf_ref like; /* the old value at this place, or WF_NIL */
+	wf_ref list;   /* a LIST while it grows */
+	wf_ref like;   /* the old value at this place, or WF_NIL */
+	wf_ref within; /* the sequence whose elements are the old ones of this */
 	uint32_t n;
+	bool hashed; /* in a set, at any depth, where no list can be */
 };
 
-/* A finished list in the form of the old one: elements keep being tuples where they were. */
-static wf_ref close_list(struct wf_graph *g, const struct open_list *l, int *error)
+static struct open_list open_list(struct wf_graph *g, wf_ref like, bool hashed, int *error)
+{
+	return (struct open_list){.list = wf_value_made(wf_list(g), error),
+				  .like = like,
+				  .within = wf_value_sequence(g, like),
+				  .hashed = hashed};
+}
+
+static bool is_set(const struct wf_graph *g, wf_ref r)
+{
+	wf_ref inner;
+	return wf_is(g, r, WF_SET) || wf_is(g, r, WF_FROZENSET) || wf_value_meaning(g, r, &inner) == WF_MEANS_SET;
+}
+
+/* torch.Size((1, 2)), set([1, 2]): the call of the same function. */
+static wf_ref call_with(struct wf_graph *g, wf_ref like, wf_ref elements, int *error)
+{
+	wf_ref args = *error < 0 ? WF_NIL : wf_value_made(wf_tuple(g, &elements, 1), error);
+	return *error < 0 ? WF_NIL
+			  : wf_value_made(wf_call(g, WF_CALL_REDUCE, wf_call_func(g, like), args, WF_NIL), error);
+}
+
+static wf_ref close_size(struct wf_graph *g, const struct open_list *l, int *error)
 {
 	uint32_t n;
 	const wf_ref *e = wf_elements(g, l->list, &n);
-	return wf_is(g, l->like, WF_TUPLE) ? wf_value_made(wf_tuple(g, e, n), error) : l->list;
+	for (uint32_t i = 0; i < n; i++)
+		if (!wf_is(g, e[i], WF_INT))
+			*error = -EINVAL;
+	wf_ref tuple = *error < 0 ? WF_NIL : wf_value_made(wf_tuple(g, e, n), error);
+	return call_with(g, l->like, tuple, error);
+}
+
+/* A finished list in the form of the old one: tuples, sets and sizes keep being that where they were, the elements of others, too. */
+static wf_ref close_list(struct wf_graph *g, const struct open_list *l, int *error)
+{
+	uint32_t n;
+	wf_ref inner;
+	enum wf_meaning meaning = wf_value_meaning(g, l->like, &inner);
+	const wf_ref *e = wf_elements(g, l->list, &n);
+	if (meaning == WF_MEANS_SIZE)
+		return close_size(g, l, error);
+	if (wf_is(g, l->like, WF_FROZENSET))
+		return wf_value_made(wf_frozenset(g, e, n), error);
+	if (wf_is(g, l->like, WF_TUPLE) || (l->hashed && !is_set(g, l->like)))
+		return wf_value_made(wf_tuple(g, e, n), error);
+	if (meaning == WF_MEANS_SET)
+		return call_with(g, l->like, l->list, error);
+	if (!wf_is(g, l->like, WF_SET))
+		return l->list;
+	wf_ref set = wf_value_made(wf_set(g), error);
+	for (uint32_t i = 0; i < n && *error == 0; i++)
+		*error = wf_list_append(g, set, wf_element(g, l->list, i));
+	return set;
 }
 
 /* Behind the bracket that opens the list. */
 static wf_ref parse_list(struct parser *p, wf_ref like, int *error)
 {
-	struct open_list stack[MAX_DEPTH] = {{.list = wf_value_made(wf_list(p->g), error), .like = like}};
+	struct open_list stack[MAX_DEPTH] = {open_list(p->g, like, false, error)};
 	uint32_t depth = 1;
 	for (uint32_t total = 0; *error == 0; total++) {
 		struct open_list *top = &stack[depth - 1];
@@ -81,8 +131,8 @@ static wf_ref parse_list(struct parser *p, wf_ref like, int *error)
 		if ((kind == WF_JSON_ARRAY && depth == MAX_DEPTH) || total == MAX_ELEMENTS) {
 			*error = -EINVAL;
 		} else if (kind == WF_JSON_ARRAY) {
-			stack[depth++] = (struct open_list){.list = wf_value_made(wf_list(p->g), error),
-							    .like = wf_element(p->g, top->like, top->n)};
+			stack[depth++] = open_list(p->g, wf_element(p->g, top->within, top->n),
+						   top->hashed || is_set(p->g, top->like), error);
 		} else {
 			wf_ref value = kind == WF_JSON_ARRAY_END ? close_list(p->g, top, error) : atom(p, kind, error);
 			if (kind == WF_JSON_ARRAY_END && --depth == 0)

@@ -38,10 +38,7 @@ static const char *refusal(struct wfctl_store *s, const char *key, const char *n
 					   "user.torch.storage_offset",
 					   "user.torch.file_offset",
 					   "user.numpy.descr",
-					   NULL},
-				 *const lines[] = {"int",  "float", "bool", "NoneType",  "complex",
-						   "list", "tuple", "set",  "frozenset", NULL},
-				 *const texts[] = {"str", "bytes", "bytearray", NULL};
+					   NULL};
 	struct wf_buffer now = WF_BUFFER_INIT;
 	struct wfctl_entry e;
 	int has = wfctl_store_get(s, key, name, &now);
@@ -51,9 +48,6 @@ static const char *refusal(struct wfctl_store *s, const char *key, const char *n
 			  : is_one_of(tell, name)        ? "it only tells, and cannot be set"
 			  : has == -ENODATA && directory ? "a mapping has no such attribute"
 							 : NULL;
-	if (!why && !same && has == 0 && !strcmp(name, "user.torch.class") && is_one_of(lines, now.data) &&
-	    is_one_of(texts, value))
-		why = "its text ends in a newline: wfctl set --type=str gives it another text";
 	wf_buffer_free(&now);
 	return why;
 }

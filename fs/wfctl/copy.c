@@ -117,21 +117,44 @@ static int copy_bytes(struct wfctl_copying *c, const char *path, struct wfctl_fi
 
 /* ---- content ---- */
 
-/* What was begun and cannot be ended is not left behind; why it cannot is what is told, and not what its removal says. */
-static int close_copy(struct wfctl_copying *c, struct wfctl_file *out, const char *to, bool failed)
+/* What a store says of its last refusal, over calls that are made for something else. */
+struct said {
+	char reason[sizeof((struct wfctl_store *)NULL)->reason];
+	int code;
+};
+
+static struct said said_by(const struct wfctl_store *s)
 {
-	struct wfctl_store *s = c->to;
-	char reason[sizeof s->reason];
-	int code = s->reason_code;
-	snprintf(reason, sizeof reason, "%s", s->reason);
-	if (failed)
-		s->calls->unlink(s, to);
-	int r = s->calls->close(out);
-	if (failed) {
-		snprintf(s->reason, sizeof s->reason, "%s", reason);
-		s->reason_code = code;
-	}
+	struct said said = {.code = s->reason_code};
+	snprintf(said.reason, sizeof said.reason, "%s", s->reason);
+	return said;
+}
+
+static void say_again(struct wfctl_store *s, const struct said *said)
+{
+	snprintf(s->reason, sizeof s->reason, "%s", said->reason);
+	s->reason_code = said->code;
+}
+
+/* What was begun and cannot be ended is not left behind; why it cannot is what is told, and not what its removal says. f: still open, or
+ * NULL. Returns what its close says. */
+static int take_back(struct wfctl_store *s, struct wfctl_file *f, const char *path)
+{
+	struct said said = said_by(s);
+	s->calls->unlink(s, path);
+	int r = f ? s->calls->close(f) : 0;
+	say_again(s, &said);
 	return r;
+}
+
+/* Whether the copy says what its source does; of what its close refused the comparison may know better why. */
+static int judge_copy(struct wfctl_copying *c, const char *from, const char *to, int closed)
+{
+	struct said said = said_by(c->to);
+	int r = closed == 0 || closed == -EINVAL ? wfctl_copy_compare(c, from, to) : 0;
+	if (r == 0 && closed < 0)
+		say_again(c->to, &said);
+	return r < 0 ? r : closed;
 }
 
 static int copy_content(struct wfctl_copying *c, const char *from, const char *to, bool there, uint64_t bytes)
@@ -147,14 +170,17 @@ static int copy_content(struct wfctl_copying *c, const char *from, const char *t
 		r = copy_bytes(c, from, in, out, bytes);
 	if (r == 0 && !there)
 		r = wfctl_copy_attributes(c, from, to);
-	int closed = out ? close_copy(c, out, to, r < 0 && !there) : 0;
+	int closed = !out ? 0 : r < 0 && !there ? take_back(c->to, out, to) : c->to->calls->close(out);
 	if (in)
 		c->from->calls->close(in);
 	if (r == -ENODATA)
 		wfctl_copy_note(c->from, r, "a meta tensor has no bytes");
-	if (r == 0)
-		r = closed;
-	return r < 0 ? r : wfctl_copy_compare(c, from, to);
+	if (r < 0)
+		return r;
+	r = judge_copy(c, from, to, closed);
+	if (r < 0 && !there)
+		take_back(c->to, NULL, to);
+	return r;
 }
 
 /* ---- keys that are no texts ---- */

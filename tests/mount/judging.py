@@ -261,7 +261,7 @@ def said(w):
     os.setxattr(fd, "user.torch.shape", b"[2, 2]")
     r = attempt(lambda: os.close(fd))
     same((r, attribute(w, "v", "shape"), read(f"{m}/v")), (errno.EINVAL, "[3]", floats(3)), "a shape that does not come true is told at the close")
-    for name, klass, text in (("l", "tuple", b"[1, 2]\n"), ("b", "str", b"true\n"), ("f", "numpy.float64", b"0.5\n"), ("z", "float", b"1.0\n"), ("z", "numpy.int64", b"1\n"), ("f", "int", None),
+    for name, klass, text in (("l", "tuple", b"[1, 2]\n"), ("b", "str", b"true"), ("f", "numpy.float64", b"0.5\n"), ("z", "float", b"1.0\n"), ("z", "numpy.int64", b"1\n"), ("f", "int", None),
                               ("s", "bytes", b"text"), ("s", "int", None)):
         r, old = attempt(lambda: os.setxattr(f"{m}/{name}", "user.torch.class", klass.encode())), attribute(w, name, "class")
         same((r, old == klass, read(f"{m}/{name}") == text if text else r), (0, True, True) if text else (errno.EINVAL, False, errno.EINVAL), f"class {klass} for {name}")

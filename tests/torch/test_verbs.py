@@ -216,7 +216,7 @@ REFUSED = [  # words behind the path, a word of the line
     ("mkdir a/b", "no such"), ("rename 's/a$/b/' model", "two keys"), ("rename 's/(/x/'", "s/(/x/"), ("rename s/a/b", "delimiter"),
     ("rename 's/a/\\1/'", "group"), ("rename s/a/b/x", "flags"), ("attr model/module.a shape=[5]", "shape"), ("attr loss nothing=1", "nothing"),
     ("attr loss nothing", "no attribute"), ("attr loss key='\"x\"'", "only tells"), ("attr model/module.a stride='[1, 2]'", "only tells"),
-    ("attr opt dtype=int8", "no such attribute"), ("attr opt location=cuda:0", "no such attribute"), ("attr epoch class=str", "newline"),
+    ("attr opt dtype=int8", "no such attribute"), ("attr opt location=cuda:0", "no such attribute"), ("attr epoch class=list", "class"),
     # names of editors' files, which a commit would forget
     ("set 'new~' 5", "editors"), ("set opt/.DS_Store 5", "editors"), ("mv epoch '.#x'", "editors"), ("mv model .Trash-0", "editors"), ("cp epoch '#x#'", "editors"),
     ("mkdir -p 'a~/b'", "editors"), ("ln loss ._loss", "editors"), ("ln -s opt opt~", "editors"), ("rename s/$/~/", "editors"), ("rename 's/^/.nfs/' opt", "editors"),
