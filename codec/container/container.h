@@ -45,12 +45,15 @@ struct wf_record {
 	uint64_t size_bytes;   /* after inflating */
 	uint32_t crc32;        /* zip: of the inflated bytes as the directory says */
 	uint16_t method;       /* 0 stored, 8 deflated */
-	bool has_crc;
-	bool twice;      /* zip: another record that no tensor needs has this name, too */
-	uint8_t problem; /* which rule `bad` stands for: for the readers of the formats */
-	int bad;         /* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside);
-	                         * wf_container_locate and wf_container_open_record tell the reason */
+	/* 0, or the negative errno why its bytes cannot be had (encrypted, overlapping, outside); wf_container_locate and
+	 * wf_container_open_record tell the reason */
+	int bad : 10;
+	unsigned int problem : 4; /* which rule `bad` stands for: for the readers of the formats */
+	bool has_crc : 1;
+	bool twice : 1; /* zip: another record that no tensor needs has this name, too */
 };
+
+_Static_assert(sizeof(struct wf_record) == 40, "there can be 100,000");
 
 #define WF_NO_RECORD UINT32_MAX
 
