@@ -25,11 +25,11 @@ static int put(struct wf_checkpoint *ck, struct wf_zip_writer *zip, const struct
 {
 	struct wf_composed *c;
 	name->len = 0;
-	wf_buffer_append(name, f->names.data + t->name, t->name_len);
+	wf_buffer_append(name, wf_flat_name(f, t), t->name_len);
 	wf_buffer_puts(name, ".npy");
 	int r = wf_npy_of(ck, t->ino, &c);
 	if (r < 0)
-		return wf_fail(err, r, "%.200s: %s", f->names.data + t->name, strerror(-r));
+		return wf_fail(err, r, "%.200s: %s", wf_flat_name(f, t), strerror(-r));
 	r = wf_put_composed(ck, zip, name->data, name->len, c, err);
 	wf_composed_free(c);
 	return r;

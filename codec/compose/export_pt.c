@@ -200,7 +200,7 @@ static int make_item(void *ctx, uint32_t i, struct wf_item *ret, uint32_t *ret_k
 		p->next++;
 	const struct wf_flat_tensor *t = &f->tensors[p->next++];
 	bool again = p->made[t->tie] != NOT_KEPT, kept = again;
-	ret->key = wf_string(p->graph, WF_STR, f->names.data + t->name, t->name_len);
+	ret->key = wf_string(p->graph, WF_STR, wf_flat_name(f, t), t->name_len);
 	int r = ret->key == WF_NIL ? -ENOMEM : 0;
 	if (r == 0 && again && p->made[t->tie] != WF_NIL)
 		ret->value = p->made[t->tie];

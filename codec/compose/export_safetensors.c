@@ -131,7 +131,7 @@ static int put_index(const struct wf_flat *f, const struct shards *s, const char
 		const char *name = strrchr(shard, '/') + 1;
 		wf_buffer_puts(out, comma);
 		wf_buffer_puts(out, "\n    ");
-		wf_json_string(out, f->names.data + t->name, t->name_len);
+		wf_json_string(out, wf_flat_name(f, t), t->name_len);
 		wf_buffer_puts(out, ": ");
 		wf_json_string(out, name, strlen(name));
 		comma = ",";

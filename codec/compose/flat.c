@@ -14,6 +14,14 @@
 /* Bytes of names: more than a safetensors header can hold. A nest of 100,000 mappings has full names of gigabytes. */
 #define NAMES_MAX WF_SAFETENSORS_JSON_MAX
 
+#define NAME_IS_KEY 0x80000000u /* the rest is the key's ref */
+_Static_assert(NAMES_MAX < NAME_IS_KEY, "offsets of names have a bit to spare");
+
+const char *wf_flat_name(const struct wf_flat *f, const struct wf_flat_tensor *t)
+{
+	return t->name & NAME_IS_KEY ? wf_bytes(f->graph, t->name & ~NAME_IS_KEY, NULL) : f->names.data + t->name;
+}
+
 struct reading {
 	const struct wf_checkpoint *ck;
 	struct wf_flat *flat;
@@ -31,6 +39,35 @@ static int skip(struct wf_skipped *skipped, const char *name, size_t len, const 
 	wf_buffer_putc(&skipped->text, '\n');
 	skipped->tensors += is_tensor;
 	return skipped->text.len > NAMES_MAX ? -EFBIG : wf_buffer_status(&skipped->text);
+}
+
+/* Where the whole name is a text of the graph, it is not copied. */
+static void put_name(struct wf_flat *f, const struct wf_named *n, struct wf_flat_tensor *t)
+{
+	size_t len;
+	const char *key = wf_is(f->graph, n->key, WF_STR) ? wf_bytes(f->graph, n->key, &len) : NULL;
+	t->name_len = (uint32_t)n->name_len;
+	if (key && len == n->name_len && !memcmp(key, n->name, len)) {
+		t->name = NAME_IS_KEY | n->key;
+		return;
+	}
+	t->name = (uint32_t)f->names.len;
+	wf_buffer_append(&f->names, n->name, n->name_len);
+}
+
+static void put_shape(struct wf_flat *f, const struct wf_tensor *from, struct wf_flat_tensor *t)
+{
+	const struct wf_flat_tensor *last = f->count ? &f->tensors[f->count - 1] : NULL;
+	size_t bytes = from->ndim * sizeof *f->sizes;
+	t->ndim = (uint16_t)from->ndim;
+	if (last && last->ndim == from->ndim && (bytes == 0 || !memcmp(f->sizes + last->shape, from->shape, bytes))) {
+		t->shape = last->shape;
+		return;
+	}
+	t->shape = f->size_count;
+	if (bytes)
+		memcpy(f->sizes + f->size_count, from->shape, bytes);
+	f->size_count += from->ndim;
 }
 
 static int make_room(struct wf_flat *f, uint32_t ndim)
@@ -55,20 +92,16 @@ static int add(void *ctx, const struct wf_named *n)
 	int r = n->name_len > UINT32_MAX ? -E2BIG : make_room(f, n->tensor->ndim);
 	if (r < 0)
 		return r;
-	f->tensors[f->count] = (struct wf_flat_tensor){.name = (uint32_t)f->names.len,
-						       .name_len = (uint32_t)n->name_len,
-						       .shape = f->size_count,
-						       .ndim = (uint16_t)n->tensor->ndim,
-						       .dtype = (uint8_t)n->tensor->dtype,
-						       .ino = n->ino,
-						       .tie = f->count,
-						       .size_bytes = n->tensor->size_bytes};
+	struct wf_flat_tensor *t = &f->tensors[f->count];
+	*t = (struct wf_flat_tensor){.dtype = (uint8_t)n->tensor->dtype,
+				     .ino = n->ino,
+				     .tie = f->count,
+				     .size_bytes = n->tensor->size_bytes};
+	put_name(f, n, t);
+	put_shape(f, n->tensor, t);
 	f->count++;
-	if (n->tensor->ndim > 0)
-		memcpy(f->sizes + f->size_count, n->tensor->shape, n->tensor->ndim * sizeof *f->sizes);
-	f->size_count += n->tensor->ndim;
-	wf_buffer_append(&f->names, n->name, n->name_len);
-	return f->names.len > NAMES_MAX ? -EFBIG : wf_buffer_status(&f->names);
+	f->name_bytes += n->name_len;
+	return f->name_bytes > NAMES_MAX ? -EFBIG : wf_buffer_status(&f->names);
 }
 
 /* ---- what has the same name, or the same data ---- */
@@ -77,7 +110,7 @@ static int compare_names(const void *flat, uint32_t a, uint32_t b)
 {
 	const struct wf_flat *f = flat;
 	const struct wf_flat_tensor *x = &f->tensors[a], *y = &f->tensors[b];
-	int c = memcmp(f->names.data + x->name, f->names.data + y->name, WF_MIN(x->name_len, y->name_len));
+	int c = memcmp(wf_flat_name(f, x), wf_flat_name(f, y), WF_MIN(x->name_len, y->name_len));
 	return c ? c : x->name_len < y->name_len ? -1 : x->name_len > y->name_len;
 }
 
@@ -93,7 +126,7 @@ static int sort(struct wf_flat *f)
 
 static bool same_name(const struct wf_flat *f, const struct wf_flat_tensor *a, const struct wf_flat_tensor *b)
 {
-	return a->name_len == b->name_len && !memcmp(f->names.data + a->name, f->names.data + b->name, a->name_len);
+	return a->name_len == b->name_len && !memcmp(wf_flat_name(f, a), wf_flat_name(f, b), a->name_len);
 }
 
 static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct wf_skipped *skipped)
@@ -107,8 +140,7 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 		if (last && same_name(f, last, t)) {
 			t->is_double = true;
 			skipped->lost++;
-			r = skip(skipped, f->names.data + t->name, t->name_len, "another tensor has the same name",
-				 true);
+			r = skip(skipped, wf_flat_name(f, t), t->name_len, "another tensor has the same name", true);
 			continue;
 		}
 		last = t;

@@ -8,7 +8,8 @@
 
 /* 32 bytes: there can be 100,000. */
 struct wf_flat_tensor {
-	uint32_t name, shape; /* into names and sizes */
+	uint32_t name;  /* for wf_flat_name */
+	uint32_t shape; /* into sizes; tensors of one shape that follow each other share it */
 	uint32_t name_len;
 	uint16_t ndim;
 	uint8_t dtype;  /* enum wf_dtype */
@@ -21,7 +22,8 @@ struct wf_flat_tensor {
 struct wf_flat {
 	struct wf_flat_tensor *tensors;
 	uint32_t count, capacity;
-	struct wf_buffer names;
+	struct wf_buffer names; /* those that are no key of the graph by themselves */
+	uint64_t name_bytes;    /* of all names */
 	int64_t *sizes;
 	uint32_t size_count, size_capacity;
 	const struct wf_graph *graph;
@@ -44,3 +46,5 @@ struct wf_skipped {
 int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
 		 struct wf_flat *ret, struct wf_skipped *skipped);
 void wf_flat_free(struct wf_flat *f);
+/* name_len bytes. While the lock is held. */
+const char *wf_flat_name(const struct wf_flat *f, const struct wf_flat_tensor *t);

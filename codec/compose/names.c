@@ -24,6 +24,7 @@ struct place {
 struct names {
 	struct wf_checkpoint *ck;
 	struct wf_buffer name;
+	wf_ref key; /* of the entry that is looked at */
 	struct place *stack;
 	uint32_t depth, capacity;
 	bool follows;   /* containers are entered where they are met again */
@@ -48,6 +49,7 @@ static int tell_as(struct names *w, wf_ino ino, const struct wf_tensor *t, const
 	const struct wf_node *n = wf_tree_node(w->ck->tree, ino);
 	struct wf_named named = {.name = w->name.data ? w->name.data : "",
 				 .name_len = w->name.len,
+				 .key = w->key,
 				 .ino = ino,
 				 .object = n->object,
 				 .tensor = t,
@@ -133,10 +135,11 @@ static int follow(struct names *w, wf_ino ino, const struct wf_node *n)
 /* The key of an entry goes to the end of the name. */
 static int put_key(struct names *w, const struct wf_dir *d, uint32_t position)
 {
-	if (d->kind == WF_DIR_SEQUENCE)
+	w->key = d->kind == WF_DIR_SEQUENCE ? WF_NIL : d->entries[position].key;
+	if (w->key == WF_NIL)
 		wf_buffer_put_int(&w->name, position);
 	else
-		wf_key_text(w->ck->graph, d->entries[position].key, &w->name);
+		wf_key_text(w->ck->graph, w->key, &w->name);
 	return wf_buffer_status(&w->name);
 }
 

@@ -17,6 +17,7 @@
 struct wf_named {
 	const char *name; /* valid during the call */
 	size_t name_len;
+	wf_ref key; /* the last of those on the way; WF_NIL: an index */
 	wf_ino ino;
 	wf_ref object;
 	const struct wf_tensor *tensor; /* NULL: it is none, or cannot be read */

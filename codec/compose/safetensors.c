@@ -18,7 +18,7 @@ static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file
 			continue;
 		if (t != first)
 			h->notes[h->note_count++] = (struct wf_safetensors_note){
-				f->names.data + t->name, f->names.data + first->name, t->name_len, first->name_len};
+				wf_flat_name(f, t), wf_flat_name(f, first), t->name_len, first->name_len};
 		else
 			h->ids[h->count++] = id;
 	}
@@ -76,7 +76,7 @@ static void get_item(const void *ctx, size_t i, struct wf_safetensors_item *ret)
 {
 	const struct wf_safetensors_plan *p = ctx;
 	const struct wf_flat_tensor *t = &p->flat->tensors[p->ids[i]];
-	*ret = (struct wf_safetensors_item){.name = p->flat->names.data + t->name,
+	*ret = (struct wf_safetensors_item){.name = wf_flat_name(p->flat, t),
 					    .name_len = t->name_len,
 					    .dtype = t->dtype,
 					    .ndim = t->ndim,
