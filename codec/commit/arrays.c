@@ -12,11 +12,13 @@
 static int make_bytes(struct wf_plan *p, uint32_t i, wf_ref *ret, struct wf_error *err)
 {
 	const struct wf_storage *s = wf_storage_get(p->in.storages, i);
-	bool array = wf_is(p->in.graph, wf_numpy_bytes(p->in.graph, s->array), WF_BYTEARRAY);
+	bool array = wf_is(p->in.graph, wf_numpy_bytes(p->in.graph, wf_storage_array(p->in.storages, i)), WF_BYTEARRAY);
 	if (s->size_bytes > WF_GRAPH_MAX_BYTES / 4)
 		return wf_fail(err, -E2BIG, "an array of %llu bytes inside the pickle is too large to be changed",
 			       (unsigned long long)s->size_bytes);
-	size_t n = (size_t)s->size_bytes, head = s->skip_bytes;
+	uint32_t head;
+	wf_storage_data(p->in.storages, i, &head);
+	size_t n = (size_t)s->size_bytes;
 	cleanup_free unsigned char *bytes = malloc(head + n + 1);
 	if (!bytes)
 		return wf_fail(err, -ENOMEM, "out of memory");
@@ -34,7 +36,7 @@ static int make_bytes(struct wf_plan *p, uint32_t i, wf_ref *ret, struct wf_erro
 
 static int move_bytes(struct wf_plan *p, uint32_t i, struct wf_error *err)
 {
-	wf_ref array = wf_storage_get(p->in.storages, i)->array, from = wf_numpy_bytes(p->in.graph, array);
+	wf_ref array = wf_storage_array(p->in.storages, i), from = wf_numpy_bytes(p->in.graph, array);
 	wf_ref to = WF_NIL;
 	struct wf_moved_bytes *moved = reallocarray(p->moved, p->moved_count + 1, sizeof *moved);
 	if (!moved)
@@ -56,7 +58,7 @@ int wf_plan_move_bytes(struct wf_plan *p, struct wf_error *err)
 	int r = 0;
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		const struct wf_storage *s = wf_storage_get(p->in.storages, i);
-		if (s->array != WF_NIL && !s->bad && (s->resized || wf_extents_bytes(s->dirty) > 0))
+		if (s->inside && !s->bad && (s->resized || wf_extents_bytes(s->dirty) > 0))
 			r = move_bytes(p, i, err);
 	}
 	return r;

@@ -58,7 +58,7 @@ static int check_storages(const struct wf_plan *p, const struct wf_storages *ss,
 		const struct wf_storage *s = wf_storage_get(ss, i);
 		if (s->bad && s->record != WF_NO_RECORD)
 			r = check_storage(p, ss, i, bad, err);
-		if (s->bad && s->record == WF_NO_RECORD && s->array == WF_NIL) {
+		if (s->bad && s->record == WF_NO_RECORD && !s->inside) {
 			missing++;
 			last = i;
 		}
@@ -76,7 +76,7 @@ static int check_patch(const struct wf_plan *p, struct wf_storages *ss, uint32_t
 	const struct wf_storage *is = wf_storage_get(ss, i), *was = wf_storage_get(p->in.storages, i);
 	cleanup_free unsigned char *piece = malloc(2 * PIECE);
 	int r = piece ? 0 : -ENOMEM;
-	bool same = is && is->array != WF_NIL && !is->bad && is->size_bytes == was->size_bytes;
+	bool same = is && is->inside && !is->bad && is->size_bytes == was->size_bytes;
 	for (uint64_t at = 0; same && r == 0 && at < was->size_bytes; at += PIECE) {
 		size_t n = (size_t)WF_MIN(was->size_bytes - at, (uint64_t)PIECE);
 		r = wf_storage_read(ss, i, at, piece, n);

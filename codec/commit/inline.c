@@ -55,7 +55,7 @@ static bool needs_room(const struct wf_plan *p, wf_ref o, struct wf_tensor *t)
 	if (!wf_is(g, o, WF_CALL) || !wf_is_tensor(g, o) || wf_tensor_decode(g, p->in.storages, o, t, NULL) < 0 ||
 	    t->kind != WF_TENSOR_DENSE)
 		return false;
-	return p->live[t->storage] && wf_storage_get(p->in.storages, t->storage)->array == WF_NIL;
+	return p->live[t->storage] && !wf_storage_get(p->in.storages, t->storage)->inside;
 }
 
 /* ---- ndarrays ---- */

@@ -80,9 +80,8 @@ bool wf_dcp_slice_locate(const struct wf_dcp_slice *s, const struct wf_tensor *t
 	const struct wf_storage *storage = wf_storage_get(s->storages, t->storage);
 	const struct wf_record *record = wf_storage_record(s->storages, t->storage);
 	uint64_t at;
-	if (!t->contiguous || t->conj || t->neg || !storage || storage->array != WF_NIL || !record ||
-	    record->method != 0 || wf_storage_swapped(s->storages, t->storage) ||
-	    wf_container_locate(s->c, storage->record, &at, NULL) < 0)
+	if (!t->contiguous || t->conj || t->neg || !storage || storage->inside || !record || record->method != 0 ||
+	    wf_storage_swapped(s->storages, t->storage) || wf_container_locate(s->c, storage->record, &at, NULL) < 0)
 		return false;
 	*ret_at = at + t->offset_elems * wf_dtype_info(t->dtype)->size_bytes;
 	return true;

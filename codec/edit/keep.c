@@ -216,7 +216,7 @@ int wf_edits_keep(struct wf_checkpoint *ck, const bool *live, struct wf_error *e
 	note_files(ck);
 	e->quiet = true;
 	for (uint32_t i = 0; r == 0 && i < e->kept_count; i++) {
-		e->kept[i] &= !live[i] && wf_storage_get(ck->storages, i)->array == WF_NIL;
+		e->kept[i] &= !live[i] && !wf_storage_get(ck->storages, i)->inside;
 		bool unreadable = false;
 		r = e->kept[i] ? own_bytes(ck, i, &unreadable) : 0;
 		if (unreadable) {

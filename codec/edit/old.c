@@ -57,7 +57,7 @@ static void drop_unused(struct wf_checkpoint *ck, wf_ino ino, const struct wf_ol
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
 	struct wf_tensor t;
-	if (!s || s->array != WF_NIL || s->base_bytes > 0 || s->persids > 1 || s->record != WF_NO_RECORD)
+	if (!s || s->inside || s->base_bytes > 0 || s->persids > 1 || s->record != WF_NO_RECORD)
 		return;
 	if ((f->pending == PENDING_BYTES && f->storage == storage) ||
 	    (wf_edit_tensor(ck, ino, &t) == 0 && t.storage == storage))

@@ -82,7 +82,7 @@ int wf_edit_check_bytes(struct wf_checkpoint *ck, wf_ino ino, const struct wf_te
 int wf_edit_check_storage(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 {
 	const struct wf_storage *s = wf_storage_get(ck->storages, storage);
-	if (!s || s->array == WF_NIL || ck->edits->replaying)
+	if (!s || !s->inside || ck->edits->replaying)
 		return 0;
 	if (wf_edit_is_companion(ck, ino))
 		return wf_edit_check_pickle(ck, ino);

@@ -143,7 +143,7 @@ static int part_frames(struct wf_pickle_places *p, struct wf_insides *ret)
 
 static uint32_t next_inside(const struct wf_storages *ss, uint32_t i)
 {
-	while (i < wf_storages_count(ss) && wf_storage_get(ss, i)->array == WF_NIL)
+	while (i < wf_storages_count(ss) && !wf_storage_get(ss, i)->inside)
 		i++;
 	return i;
 }

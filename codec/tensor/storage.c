@@ -235,25 +235,41 @@ static int add_persid(struct wf_storages *ss, wf_ref persid)
 	return 0;
 }
 
+/* Room for a storage inside the pickle. */
+static int reserve_inside(struct wf_storages *ss)
+{
+	int r = reserve(ss);
+	if (r == 0)
+		r = wf_array_reserve(&ss->insides, &ss->inside_capacity, (uint64_t)ss->inside_count + 1,
+				     sizeof *ss->insides, WF_NO_STORAGE);
+	return r < 0 ? r : wf_map_reserve(&ss->inside_at, 1);
+}
+
+static void put_inside(struct wf_storages *ss, uint32_t i, struct wf_inside_bytes inside)
+{
+	ss->all[i].inside = true;
+	wf_map_set(&ss->inside_at, i, ss->inside_count);
+	ss->insides[ss->inside_count++] = inside;
+}
+
 /* The bytes of an ndarray inside the pickle. Two arrays are two storages, also where their bytes are one object of the
  * pickle: Python makes b'\x01' only once, and NumPy copies it. */
 static int add_array(struct wf_storages *ss, wf_ref array, wf_ref data)
 {
 	uint64_t size_bytes = wf_string_size(ss->graph, data);
-	int r = reserve(ss), bad = 0;
+	int r = reserve_inside(ss), bad = 0;
 
 	if (r < 0)
 		return r;
 	if (wf_is(ss->graph, data, WF_STR))
 		bad = wf_storage_measure_text(ss->graph, data, &size_bytes);
 	uint32_t i = ss->count++;
-	ss->all[i] = (struct wf_storage){.array = array,
-					 .data = data,
-					 .size_bytes = size_bytes,
+	ss->all[i] = (struct wf_storage){.size_bytes = size_bytes,
 					 .base_bytes = size_bytes,
 					 .record = WF_NO_RECORD,
 					 .dtype = WF_UINT8,
 					 .untyped = true};
+	put_inside(ss, i, (struct wf_inside_bytes){.array = array, .data = data});
 	if (bad)
 		wf_storage_problem_is(ss, i, bad,
 				      bad == -EUCLEAN ? "the text of an array's bytes holds a character above 255"
@@ -268,7 +284,7 @@ static int add_nested(struct wf_storages *ss, wf_ref call)
 	struct wf_nested nested = {0};
 	struct wf_error why = {0};
 	uint64_t bytes;
-	int bad = wf_nested_parse(ss->graph, call, &nested, &why), r = reserve(ss);
+	int bad = wf_nested_parse(ss->graph, call, &nested, &why), r = reserve_inside(ss);
 
 	if (r < 0 || bad == -ENOMEM)
 		return -ENOMEM;
@@ -281,14 +297,12 @@ static int add_nested(struct wf_storages *ss, wf_ref call)
 	}
 	uint32_t i = ss->count++;
 	ss->all[i] = (struct wf_storage){.persid = call,
-					 .array = call,
-					 .data = nested.data,
-					 .skip_bytes = (uint16_t)nested.skip_bytes,
 					 .size_bytes = bad ? 0 : nested.size_bytes,
 					 .base_bytes = bad ? 0 : nested.size_bytes,
 					 .record = WF_NO_RECORD,
 					 .dtype = (uint8_t)(bad ? WF_UINT8 : nested.dtype),
 					 .untyped = bad || nested.untyped};
+	put_inside(ss, i, (struct wf_inside_bytes){call, nested.data, nested.skip_bytes});
 	if (bad)
 		wf_storage_problem_is(ss, i, bad, "%s",
 				      why.text[0] ? why.text : "the bytes of a storage cannot be read");
@@ -363,7 +377,10 @@ void wf_storages_free(struct wf_storages *ss)
 	free(ss->given);
 	wf_map_free(&ss->given_at);
 	pthread_mutex_destroy(&ss->cache_lock);
+	free(ss->insides);
+	wf_map_free(&ss->inside_at);
 	wf_buffer_free(&ss->problems);
+	wf_map_free(&ss->problem_at);
 	free(ss->decoded);
 	wf_map_free(&ss->by_key);
 	free(ss->by_record);

@@ -30,26 +30,24 @@
 #define WF_NO_STORAGE UINT32_MAX
 #define WF_RECORD_KEPT (WF_NO_RECORD - 1) /* for wf_storages_rebase */
 
+/* 40 bytes: there can be 100,000. */
 struct wf_storage {
-	wf_ref persid; /* the first PERSID object that names it, or the call of one inside the pickle; WF_NIL for an
-	                        * ndarray's bytes */
-	wf_ref array; /* the ndarray whose bytes it is, or the call (tensor/storage_nested.h), when they stand inside the
-	                        * pickle, else WF_NIL */
-	wf_ref data;  /* of those: the string object with the bytes (a WF_STR means them in latin-1) */
+	/* the first PERSID object that names it, or the call of one inside the pickle; WF_NIL for an ndarray's bytes */
+	wf_ref persid;
 	uint32_t persids;    /* PERSID objects that name it: with one, a tensor over it is its only view */
 	uint64_t size_bytes; /* present size: numel x element size of the first PERSID; changed by wf_storage_resize */
 	uint64_t base_bytes; /* size of the base; 0 for a new storage */
-	uint32_t record;     /* container record of the base, or WF_NO_RECORD */
-	int bad;             /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
-	uint32_t problem;    /* for wf_storage_problem */
-	uint8_t dtype;       /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
-	bool untyped : 1;    /* class is UntypedStorage */
-	bool resized : 1;    /* since the base, maybe back to its size */
-	bool given : 1;      /* its bytes, all written, are read from a source in place of the extent file */
-	bool companion : 1; /* named by a pickle that no commit writes (wf_container_companion): bytes change, and nothing else */
-	uint16_t skip_bytes;      /* of `data`, to the first element */
 	struct wf_extents *dirty; /* written ranges in bytes; NULL while untouched */
+	uint32_t record;          /* container record of the base, or WF_NO_RECORD */
+	uint8_t dtype;            /* enum wf_dtype of the first PERSID's class; WF_UINT8 for an untyped one */
+	bool inside : 1;          /* its bytes stand inside the pickle: wf_storage_array, wf_storage_data */
+	bool untyped : 1;         /* class is UntypedStorage */
+	bool resized : 1;         /* since the base, maybe back to its size */
+	bool given : 1;           /* its bytes, all written, are read from a source in place of the extent file */
+	bool companion : 1; /* named by a pickle that no commit writes (wf_container_companion): bytes change, and nothing else */
+	int16_t bad; /* 0, or the negative errno that reading gives (record missing, size mismatch, ...) */
 };
+_Static_assert(sizeof(struct wf_storage) == 40, "there can be 100,000");
 
 struct wf_storages;
 
@@ -63,6 +61,10 @@ uint32_t wf_storages_count(const struct wf_storages *ss);
 const struct wf_storage *wf_storage_get(const struct wf_storages *ss, uint32_t i); /* NULL past the end */
 /* Index of the storage that a PERSID object or an ndarray names; WF_NO_STORAGE when it names none. */
 uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object);
+/* Of one inside the pickle the ndarray whose bytes it is, or the call (tensor/storage_nested.h); WF_NIL of any other. */
+wf_ref wf_storage_array(const struct wf_storages *ss, uint32_t i);
+/* Of those, the string object with the bytes (a WF_STR means them in latin-1), and how many stand in front of the first element. */
+wf_ref wf_storage_data(const struct wf_storages *ss, uint32_t i, uint32_t *ret_skip_bytes);
 /* The sentence behind `bad`; "" when there is none. */
 const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i);
 /* Key as text (from the PERSID id), location tag, element count of the class. "" where there is none. */
@@ -71,7 +73,7 @@ const char *wf_storage_location(const struct wf_storages *ss, uint32_t i);
 
 /* Base bytes merged with what was written. Returns 0; -EUCLEAN (range); `bad`; or the source's error. */
 int wf_storage_read(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
-/* The skip_bytes of a storage inside the pickle. */
+/* The bytes in front of the first element of a storage inside the pickle. */
 int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf);
 /* The clean, stored run that starts at offset, in the file where it lies unchanged; the caller gives it back (wf_file_run_end).
  * false when offset itself is not such a byte. */

@@ -27,11 +27,13 @@ static int read_base(struct wf_storages *ss, uint32_t i, uint64_t offset, void *
 {
 	const struct wf_storage *s = &ss->all[i];
 
-	if (s->array != WF_NIL)
-		offset += s->skip_bytes;
-	if (s->array != WF_NIL && !wf_is(ss->graph, s->data, WF_STR))
-		return wf_string_read(ss->graph, s->data, offset, buf, len);
-	if (s->array != WF_NIL || wf_container_record(ss->container, s->record)->method != 0)
+	uint32_t skip;
+	wf_ref data = s->inside ? wf_storage_data(ss, i, &skip) : WF_NIL;
+	if (s->inside)
+		offset += skip;
+	if (s->inside && !wf_is(ss->graph, data, WF_STR))
+		return wf_string_read(ss->graph, data, offset, buf, len);
+	if (s->inside || wf_container_record(ss->container, s->record)->method != 0)
 		return wf_storage_read_decoded(ss, i, offset, buf, len);
 	return read_stored(ss, s, offset, buf, len);
 }
@@ -41,18 +43,20 @@ int wf_storage_read_head(struct wf_storages *ss, uint32_t i, void *buf)
 	const struct wf_storage *s = wf_storage_get(ss, i);
 	size_t len = 0;
 
-	if (!s || s->array == WF_NIL || s->bad)
+	if (!s || !s->inside || s->bad)
 		return s && s->bad ? s->bad : -EINVAL;
-	if (!wf_is(ss->graph, s->data, WF_STR))
-		return wf_string_read(ss->graph, s->data, 0, buf, s->skip_bytes);
-	int r = wf_storage_text_head(ss->graph, s->data, buf, s->skip_bytes, &len);
-	return r == 0 && len < s->skip_bytes ? -EUCLEAN : r;
+	uint32_t skip;
+	wf_ref data = wf_storage_data(ss, i, &skip);
+	if (!wf_is(ss->graph, data, WF_STR))
+		return wf_string_read(ss->graph, data, 0, buf, skip);
+	int r = wf_storage_text_head(ss->graph, data, buf, skip, &len);
+	return r == 0 && len < skip ? -EUCLEAN : r;
 }
 
 /* The size of the elements that stand reversed in this storage's record; 1 for none. */
 static unsigned int swap_unit(const struct wf_storages *ss, const struct wf_storage *s)
 {
-	bool swapped = s->array == WF_NIL && !s->untyped && wf_container_big_endian(ss->container);
+	bool swapped = !s->inside && !s->untyped && wf_container_big_endian(ss->container);
 
 	return swapped ? wf_dtype_info(s->dtype)->swap_bytes : 1;
 }
@@ -253,7 +257,7 @@ int wf_storage_give(struct wf_storages *ss, uint32_t i, struct wf_source *source
 {
 	struct wf_storage *s = i < ss->count ? &ss->all[i] : NULL;
 	uint64_t size = wf_source_size(source);
-	if (!s || s->bad || s->given || s->size_bytes > 0 || s->array != WF_NIL || ss->mirror)
+	if (!s || s->bad || s->given || s->size_bytes > 0 || s->inside || ss->mirror)
 		return -EINVAL;
 	int r = wf_array_reserve(&ss->given, &ss->given_capacity, (uint64_t)ss->given_count + 1, sizeof *ss->given,
 				 UINT32_MAX);

@@ -17,7 +17,7 @@ static int check_rebase(const struct wf_storages *ss, const struct wf_container 
 	const struct wf_storage *s = &ss->all[i];
 	const struct wf_record *record = wf_container_record(c, record_index);
 
-	if (s->bad || s->array != WF_NIL || !record || record->size_bytes == s->size_bytes)
+	if (s->bad || s->inside || !record || record->size_bytes == s->size_bytes)
 		return 0;
 	return wf_fail_at(err, -EUCLEAN, record->name, WF_ERROR_NO_OFFSET,
 			  "the record written holds %" PRIu64 " bytes, its storage %" PRIu64, record->size_bytes,
@@ -29,11 +29,13 @@ static void rebase(struct wf_storages *ss, uint32_t i, uint32_t record_index)
 	struct wf_storage *s = &ss->all[i];
 	const struct wf_record *record = wf_container_record(ss->container, record_index);
 
-	if (s->array != WF_NIL) {
-		wf_ref data = wf_bytes_object(ss->graph, wf_numpy_bytes(ss->graph, s->array));
-		if (data == s->data)
+	struct wf_inside_bytes *in = wf_storage_inside(ss, i);
+
+	if (in) {
+		wf_ref data = wf_bytes_object(ss->graph, wf_numpy_bytes(ss->graph, in->array));
+		if (data == in->data)
 			return; /* not written anew: untouched, or no longer part of the checkpoint */
-		s->data = data;
+		in->data = data;
 		s->base_bytes = s->size_bytes;
 	} else {
 		bool had_record = s->record != WF_NO_RECORD;

@@ -203,8 +203,11 @@ static int decode(struct wf_storages *ss, uint32_t i, struct wf_decoded *d)
 {
 	const struct wf_storage *s = &ss->all[i];
 
-	if (s->array != WF_NIL)
-		return find_steps(ss->graph, s->data, s->skip_bytes + s->base_bytes, &d->steps);
+	if (s->inside) {
+		uint32_t skip;
+		wf_ref data = wf_storage_data(ss, i, &skip);
+		return find_steps(ss->graph, data, skip + s->base_bytes, &d->steps);
+	}
 	/* the whole record, also where the storage was cut since: an element that the cut goes through is swapped whole
 	 */
 	uint64_t bytes = wf_container_record(ss->container, s->record)->size_bytes;
@@ -258,17 +261,19 @@ int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset,
 {
 	const struct wf_storage *s = &ss->all[i];
 	struct wf_decoded d;
+	uint32_t skip;
+	wf_ref data = wf_storage_data(ss, i, &skip);
 
 	/* shorter than a step: no table needed, and there may be a hundred thousand of them */
-	if (s->array != WF_NIL && offset + len <= TEXT_STEP)
-		return read_text(ss->graph, s->data, &(uint64_t){0}, offset, buf, len);
+	if (s->inside && offset + len <= TEXT_STEP)
+		return read_text(ss->graph, data, &(uint64_t){0}, offset, buf, len);
 	pthread_mutex_lock(&ss->cache_lock);
 	int r = hold(ss, i, &d);
 	pthread_mutex_unlock(&ss->cache_lock);
 	if (r < 0)
 		return r;
 	if (d.steps)
-		r = read_text(ss->graph, s->data, d.steps, offset, buf, len);
+		r = read_text(ss->graph, data, d.steps, offset, buf, len);
 	else if (d.stream)
 		r = wf_source_read(d.stream, offset, buf, len);
 	else

@@ -22,6 +22,12 @@ struct wf_decoded {
 	uint64_t *steps;          /* ... of a text inside the pickle: where each 64 KiB of bytes start in it */
 };
 
+/* A storage inside the pickle. */
+struct wf_inside_bytes {
+	wf_ref array, data;
+	uint32_t skip_bytes;
+};
+
 struct wf_storages {
 	struct wf_graph *graph;
 	struct wf_container *container; /* borrowed */
@@ -36,7 +42,11 @@ struct wf_storages {
 	uint32_t *by_record;
 	uint32_t last_record; /* that of the storage before, since torch writes them in the order of the pickle */
 	struct wf_map by_key;
+	struct wf_inside_bytes *insides;
+	uint32_t inside_count, inside_capacity;
+	struct wf_map inside_at;   /* storage -> place in insides */
 	struct wf_buffer problems; /* sentences, each with its NUL */
+	struct wf_map problem_at;  /* storage -> place in problems */
 	struct wf_extent_files files;
 	const struct wf_storage_mirror *mirror; /* may be NULL */
 	/* of those that are `given` */
@@ -54,6 +64,8 @@ struct wf_storages {
 /* Reads base bytes of a storage whose record is deflated or whose bytes are text inside the pickle. The range lies
  * inside the base. */
 int wf_storage_read_decoded(struct wf_storages *ss, uint32_t i, uint64_t offset, void *buf, size_t len);
+/* Of one that is inside the pickle. */
+struct wf_inside_bytes *wf_storage_inside(const struct wf_storages *ss, uint32_t i);
 /* Of one that is given. */
 struct wf_source *wf_storage_given(const struct wf_storages *ss, uint32_t i);
 /* It is given no more. */

@@ -27,11 +27,31 @@ uint32_t wf_storage_of(const struct wf_storages *ss, wf_ref object)
 	return wf_map_get(&ss->by_object, object, &i) ? i : WF_NO_STORAGE;
 }
 
+struct wf_inside_bytes *wf_storage_inside(const struct wf_storages *ss, uint32_t i)
+{
+	uint32_t at;
+	return i < ss->count && ss->all[i].inside && wf_map_get(&ss->inside_at, i, &at) ? &ss->insides[at] : NULL;
+}
+
+wf_ref wf_storage_array(const struct wf_storages *ss, uint32_t i)
+{
+	const struct wf_inside_bytes *inside = wf_storage_inside(ss, i);
+	return inside ? inside->array : WF_NIL;
+}
+
+wf_ref wf_storage_data(const struct wf_storages *ss, uint32_t i, uint32_t *ret_skip_bytes)
+{
+	const struct wf_inside_bytes *inside = wf_storage_inside(ss, i);
+	*ret_skip_bytes = inside ? inside->skip_bytes : 0;
+	return inside ? inside->data : WF_NIL;
+}
+
 const char *wf_storage_problem(const struct wf_storages *ss, uint32_t i)
 {
+	uint32_t at;
 	if (i >= ss->count || !ss->all[i].bad)
 		return "";
-	return ss->all[i].problem ? ss->problems.data + ss->all[i].problem - 1 : "the storage is broken";
+	return wf_map_get(&ss->problem_at, i, &at) ? ss->problems.data + at : "the storage is broken";
 }
 
 const char *wf_storage_persid_text(const struct wf_storages *ss, wf_ref persid, uint32_t part)
@@ -55,7 +75,7 @@ const char *wf_storage_key(const struct wf_storages *ss, uint32_t i)
 
 const char *wf_storage_location(const struct wf_storages *ss, uint32_t i)
 {
-	if (i < ss->count && ss->all[i].array != WF_NIL)
+	if (i < ss->count && ss->all[i].inside)
 		return "cpu";
 	return id_text(ss, i, 3);
 }
@@ -68,7 +88,7 @@ void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const c
 
 	if (s->bad)
 		return;
-	s->bad = code;
+	s->bad = (int16_t)code;
 	if (ss->problems.len > MAX_PROBLEM_BYTES)
 		return;
 	va_start(ap, fmt);
@@ -77,7 +97,7 @@ void wf_storage_problem_is(struct wf_storages *ss, uint32_t i, int code, const c
 	size_t at = ss->problems.len;
 	wf_buffer_append(&ss->problems, text, strlen(text) + 1);
 	if (!ss->problems.failed)
-		s->problem = (uint32_t)at + 1;
+		wf_map_set(&ss->problem_at, i, (uint32_t)at); /* without memory it has the general one */
 }
 
 struct wf_source *wf_storage_given(const struct wf_storages *ss, uint32_t i)

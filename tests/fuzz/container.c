@@ -38,7 +38,7 @@ static void find_insides(struct wf_container *c, const struct wf_storages *ss)
 	if (r < 0)
 		return;
 	for (uint32_t i = 0; i < in.count; i++)
-		if (in.all[i].start > in.all[i].end || (in.all[i].end && wf_storage_get(ss, i)->array == WF_NIL))
+		if (in.all[i].start > in.all[i].end || (in.all[i].end && !wf_storage_get(ss, i)->inside))
 			abort();
 	wf_insides_free(&in);
 }

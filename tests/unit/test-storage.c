@@ -225,7 +225,7 @@ static void arrays(void **state)
 	assert_int_equal(wf_storage_of(k.ss, text), 0);
 	const struct wf_storage *s = wf_storage_get(k.ss, 0);
 	assert_int_equal(s->size_bytes, sizeof content);
-	assert_int_equal(s->array, text);
+	assert_int_equal(wf_storage_array(k.ss, 0), text);
 	assert_int_equal(s->persid, WF_NIL);
 	assert_bytes(&k, 0, 0, content, sizeof content);
 	for (int round = 0; round < 300; round++) {
