@@ -60,7 +60,9 @@ struct wf_export {
 	/* of tensors in one file, with an index beside them as Hugging Face has it; 0: one file */
 	uint64_t max_shard_bytes;
 	mode_t mode; /* of a file that is not there yet */
-	bool skip;   /* leave out tensors that the format cannot hold, instead of refusing */
+	/* the checkpoint is closed afterwards, whatever comes of it, and nobody else uses it: memory goes back early */
+	bool last;
+	bool skip; /* leave out tensors that the format cannot hold, instead of refusing */
 	_Atomic uint64_t *done_bytes, *total_bytes; /* for who shows them; may be NULL */
 };
 

@@ -78,6 +78,20 @@ static int refuse(const struct wf_skipped *skipped, const char *format, struct w
 		       skipped->tensors, format, name, first, reason, tab + 1);
 }
 
+/* The list of tensors is all that is needed for the rest, and where they are. What the list itself does not need goes before it is made. */
+static int read_flat(struct wf_checkpoint *ck, wf_ino dir, bool last, const char *(*refuses)(const struct wf_named *n),
+		     struct wf_flat *ret, struct wf_skipped *skipped)
+{
+	if (last)
+		wf_container_forget_names(ck->container);
+	if (last && !wf_tree_has_links(ck->tree))
+		wf_tree_forget_objects(ck->tree);
+	int r = wf_flat_read(ck, dir, refuses, ret, skipped);
+	if (last)
+		wf_tree_forget_entries(ck->tree);
+	return r;
+}
+
 int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *out, struct wf_buffer *ret_skipped,
 	      struct wf_error *err)
 {
@@ -98,9 +112,12 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 	int r = resolve(ck, out, &path, err);
 	if (r < 0)
 		return r;
-	pthread_rwlock_rdlock(&ck->lock);
+	if (x->last)
+		pthread_rwlock_wrlock(&ck->lock);
+	else
+		pthread_rwlock_rdlock(&ck->lock);
 	r = find_prefix(ck, x->prefix, &dir, err);
-	if (r == 0 && (r = wf_flat_read(ck, dir, formats[x->format].refuses, &flat, &skipped)) < 0)
+	if (r == 0 && (r = read_flat(ck, dir, x->last, formats[x->format].refuses, &flat, &skipped)) < 0)
 		wf_fail(err, r, "%s",
 			r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r));
 	if (r == 0 && skipped.tensors > 0 && !x->skip)

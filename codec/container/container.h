@@ -90,6 +90,8 @@ const struct wf_record *wf_container_record(const struct wf_container *c, uint32
 /* By name after the prefix (in a zip without regard to the case of ASCII letters, as torch looks up); WF_NO_RECORD when
  * there is none. */
 uint32_t wf_container_find(const struct wf_container *c, const char *name);
+/* Frees what finds a record by its name: there is none with any name from then on. */
+void wf_container_forget_names(struct wf_container *c);
 /* Where the stored bytes of record i start in the file. A zip's local header is read at the first call for each record:
  * opening 100,000 records must not cost as many reads. Any thread.
  * Returns: 0; the record's `bad` with the reason; -EUCLEAN no local header there, or it pushes the bytes into the next

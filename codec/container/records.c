@@ -207,6 +207,11 @@ int wf_container_index(struct wf_container *c, struct wf_error *err)
 	return 0;
 }
 
+void wf_container_forget_names(struct wf_container *c)
+{
+	wf_map_free(&c->index);
+}
+
 int wf_read_part(struct wf_graph *g, struct wf_source *file, uint64_t start, uint64_t len, uint64_t *at, uint64_t max,
 		 const struct wf_pickle_reader *reader, wf_ref *ret_root, struct wf_error *err)
 {

@@ -18,19 +18,33 @@ void wf_tree_set_container(struct wf_tree *t, struct wf_container *c)
 	t->state_dicts.c = c;
 }
 
+void wf_tree_forget_objects(struct wf_tree *t)
+{
+	wf_map_free(&t->by_object);
+	wf_map_free(&t->ties);
+}
+
+void wf_tree_forget_entries(struct wf_tree *t)
+{
+	for (uint32_t i = 0; i < t->dir_count; i++) {
+		struct wf_dir *d = &t->dirs[i];
+		free(d->entries);
+		wf_map_free(&d->index);
+		free(d->odd);
+		d->entries = NULL;
+		d->odd = NULL;
+		d->count = d->capacity = d->live = d->odd_count = 0;
+	}
+}
+
 void wf_tree_free(struct wf_tree *t)
 {
 	if (!t)
 		return;
-	for (uint32_t i = 0; i < t->dir_count; i++) {
-		free(t->dirs[i].entries);
-		wf_map_free(&t->dirs[i].index);
-		free(t->dirs[i].odd);
-	}
+	wf_tree_forget_entries(t);
 	free(t->dirs);
 	free(t->nodes);
-	wf_map_free(&t->by_object);
-	wf_map_free(&t->ties);
+	wf_tree_forget_objects(t);
 	wf_tree_free(t->objects);
 	wf_map_free(&t->text_sizes);
 	free(t->text_bytes);

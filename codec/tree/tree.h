@@ -98,6 +98,10 @@ struct wf_tree;
 int wf_tree_new(struct wf_graph *g, struct wf_storages *ss, struct wf_container *c, wf_ref root, uint32_t after,
 		struct wf_tree **ret, struct wf_error *err);
 void wf_tree_free(struct wf_tree *t);
+/* For an export, the last that is done with a checkpoint: memory goes back as soon as nothing needs it. Without objects no node is found by
+ * its object or by its data; without entries there are nodes alone. */
+void wf_tree_forget_objects(struct wf_tree *t);
+void wf_tree_forget_entries(struct wf_tree *t);
 /* A mapping of texts that is no part of the root and stands beside it, as WF_METADATA_PATH: the __metadata__ of a safetensors file. Its
  * directory is one as any other, but that nothing above names it. Once, before any edit. 0 or -ENOMEM. */
 #define WF_METADATA_PATH ".weightfs/metadata"

@@ -235,8 +235,10 @@ static int export_some_state(const char *path, struct wf_export *x, const char *
 int wfctl_export(const struct wfctl_call *call)
 {
 	const char *path = call->arguments[0], *out = call->arguments[1], *shard = wfctl_given(call, "max-shard-size");
-	struct wf_export x = {
-		.prefix = wfctl_given(call, "prefix"), .mode = new_mode(), .skip = wfctl_given(call, "skip") != NULL};
+	struct wf_export x = {.prefix = wfctl_given(call, "prefix"),
+			      .mode = new_mode(),
+			      .last = true,
+			      .skip = wfctl_given(call, "skip") != NULL};
 	int r = find_format(wfctl_given(call, "format"), out, &x.format);
 	if (r != WFCTL_OK)
 		return r;
