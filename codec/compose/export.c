@@ -124,7 +124,7 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 		r = refuse(&skipped, formats[x->format].name, err);
 	for (uint32_t i = 0; r == 0 && x->total_bytes && i < flat.count; i++)
 		if (flat.tensors[i].tie == i && !flat.tensors[i].is_double)
-			atomic_fetch_add(x->total_bytes, flat.tensors[i].size_bytes);
+			atomic_fetch_add(x->total_bytes, wf_flat_bytes(&flat, &flat.tensors[i]));
 	if (r == 0)
 		r = formats[x->format].write(ck, &flat, x, path, err);
 	pthread_rwlock_unlock(&ck->lock);

@@ -43,7 +43,7 @@ int wf_export_npz(struct wf_checkpoint *ck, const struct wf_flat *f, const struc
 	struct wf_buffer name = WF_BUFFER_INIT;
 	uint64_t bytes = 0;
 	for (uint32_t i = 0; i < f->count; i++)
-		bytes += f->tensors[i].size_bytes + HEAD_BYTES + 2 * (uint64_t)f->tensors[i].name_len;
+		bytes += wf_flat_bytes(f, &f->tensors[i]) + HEAD_BYTES + 2 * (uint64_t)f->tensors[i].name_len;
 	int r = wf_target_open(&t, path, bytes, x, -1, err);
 	wf_zip_writer_init(&zip, &t.out, WF_ZIP_ALIGNMENT);
 	for (uint32_t i = 0; i < f->count && r == 0; i++)

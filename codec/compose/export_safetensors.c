@@ -42,14 +42,15 @@ static void split(const struct wf_flat *f, uint64_t max, struct shards *s)
 		s->file_of[i] = UNPLACED;
 		if (t->is_double || t->tie != i)
 			continue;
-		s->total_bytes += t->size_bytes;
-		if (t->size_bytes > max) {
+		uint64_t bytes = wf_flat_bytes(f, t);
+		s->total_bytes += bytes;
+		if (bytes > max) {
 			s->file_of[i] = s->count++;
 			continue;
 		}
-		if (used + t->size_bytes > max)
+		if (used + bytes > max)
 			first = close_file(f, s, first, i);
-		used = first == i ? t->size_bytes : used + t->size_bytes;
+		used = first == i ? bytes : used + bytes;
 	}
 	close_file(f, s, first, f->count);
 	for (uint32_t i = 0; i < f->count; i++)
@@ -76,7 +77,8 @@ static int write_all(struct wf_checkpoint *ck, const struct wf_flat *f, const st
 	struct wf_safetensors_items items = wf_safetensors_plan_items(p);
 	int r = wf_safetensors_head_put(&items, p->notes, p->note_count, head_bytes, put, out);
 	for (size_t i = 0; i < p->count && r == 0; i++)
-		r = wf_composed_copy_tensor(ck, f->tensors[p->ids[i]].ino, f->tensors[p->ids[i]].size_bytes, out);
+		r = wf_composed_copy_tensor(ck, f->tensors[p->ids[i]].ino, wf_flat_bytes(f, &f->tensors[p->ids[i]]),
+					    out);
 	return r;
 }
 

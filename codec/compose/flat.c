@@ -93,15 +93,22 @@ static int add(void *ctx, const struct wf_named *n)
 	if (r < 0)
 		return r;
 	struct wf_flat_tensor *t = &f->tensors[f->count];
-	*t = (struct wf_flat_tensor){.dtype = (uint8_t)n->tensor->dtype,
-				     .ino = n->ino,
-				     .tie = f->count,
-				     .size_bytes = n->tensor->size_bytes};
+	*t = (struct wf_flat_tensor){.dtype = (uint8_t)n->tensor->dtype, .ino = n->ino, .tie = f->count};
 	put_name(f, n, t);
 	put_shape(f, n->tensor, t);
 	f->count++;
 	f->name_bytes += n->name_len;
 	return f->name_bytes > NAMES_MAX ? -EFBIG : wf_buffer_status(&f->names);
+}
+
+/* As the tensor was decoded: it fits. */
+uint64_t wf_flat_bytes(const struct wf_flat *f, const struct wf_flat_tensor *t)
+{
+	const struct wf_dtype_info *info = wf_dtype_info(t->dtype);
+	uint64_t numel = 1;
+	for (uint32_t i = 0; i < t->ndim; i++)
+		numel *= (uint64_t)f->sizes[t->shape + i];
+	return (numel / info->values_per_byte + (numel % info->values_per_byte != 0)) * info->size_bytes;
 }
 
 /* ---- what has the same name, or the same data ---- */
@@ -144,7 +151,7 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 			continue;
 		}
 		last = t;
-		if (t->size_bytes > 0 && first[t->ino])
+		if (first[t->ino] && wf_flat_bytes(f, t) > 0)
 			t->tie = first[t->ino] - 1;
 		else
 			first[t->ino] = f->by_name[i] + 1;

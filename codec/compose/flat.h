@@ -6,7 +6,7 @@
 
 #include "codec/compose/names.h"
 
-/* 32 bytes: there can be 100,000. */
+/* 24 bytes: there can be 100,000. */
 struct wf_flat_tensor {
 	uint32_t name;  /* for wf_flat_name */
 	uint32_t shape; /* into sizes; tensors of one shape that follow each other share it */
@@ -16,7 +16,6 @@ struct wf_flat_tensor {
 	bool is_double; /* another tensor has the name, and this one none */
 	wf_ino ino;     /* tied tensors have the same */
 	uint32_t tie;   /* of tied ones the first by name; itself where there is no other */
-	uint64_t size_bytes;
 };
 
 struct wf_flat {
@@ -46,5 +45,6 @@ struct wf_skipped {
 int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
 		 struct wf_flat *ret, struct wf_skipped *skipped);
 void wf_flat_free(struct wf_flat *f);
+uint64_t wf_flat_bytes(const struct wf_flat *f, const struct wf_flat_tensor *t);
 /* name_len bytes. While the lock is held. */
 const char *wf_flat_name(const struct wf_flat *f, const struct wf_flat_tensor *t);

@@ -81,7 +81,7 @@ static void get_item(const void *ctx, size_t i, struct wf_safetensors_item *ret)
 					    .dtype = t->dtype,
 					    .ndim = t->ndim,
 					    .shape = p->flat->sizes + t->shape,
-					    .size_bytes = t->size_bytes,
+					    .size_bytes = wf_flat_bytes(p->flat, t),
 					    .id = p->ids[i]};
 }
 
@@ -136,7 +136,7 @@ static int compose(const struct wf_flat *f, const struct wf_safetensors_plan *p,
 		r = wf_composed_reserve(c, p->count + 1);
 	for (size_t i = 0; i < p->count && r == 0; i++)
 		r = wf_composed_tensor(c, f->tensors[p->ids[i]].ino, WF_PIECE_AS_SHOWN,
-				       f->tensors[p->ids[i]].size_bytes);
+				       wf_flat_bytes(f, &f->tensors[p->ids[i]]));
 	return r < 0 ? r : wf_composed_finish(c);
 }
 
