@@ -22,12 +22,9 @@
 
 #define KEY_MAX 24u
 
-/* Record data/N of the new file. */
-struct record {
-	uint32_t storage; /* WF_NO_STORAGE: the elements of a tensor */
-	wf_ino ino;
-	uint64_t size_bytes;
-};
+/* Record data/N of the new file: a storage, or with OWN a tensor of the dictionary, which has its elements for itself. */
+typedef uint32_t pt_record;
+#define OWN 0x80000000u
 
 /* A storage, by the views of it that are written. */
 struct shared {
@@ -40,7 +37,7 @@ struct shared {
 struct pt {
 	struct wf_checkpoint *ck;
 	const struct wf_flat *flat;
-	struct record *records;
+	pt_record *records;
 	uint32_t record_count;
 	struct shared *shared; /* of each storage */
 	wf_ref *made;          /* of each tensor of the dictionary that has another name, too; else NOT_KEPT */
@@ -102,12 +99,18 @@ static int count_use(struct pt *p)
 
 /* ---- the pickle ---- */
 
-static int new_record(struct pt *p, struct record record, enum wf_dtype dtype, const char *location, wf_ref *ret)
+static uint64_t record_bytes(const struct pt *p, pt_record record)
+{
+	return record & OWN ? wf_flat_bytes(p->flat, &p->flat->tensors[record & ~OWN])
+			    : wf_storage_get(p->ck->storages, record)->size_bytes;
+}
+
+static int new_record(struct pt *p, pt_record record, enum wf_dtype dtype, const char *location, wf_ref *ret)
 {
 	char key[KEY_MAX];
 	snprintf(key, sizeof key, "%u", p->record_count);
 	p->records[p->record_count++] = record;
-	return wf_tensor_make_persid(p->graph, dtype, key, location, record.size_bytes, ret);
+	return wf_tensor_make_persid(p->graph, dtype, key, location, record_bytes(p, record), ret);
 }
 
 static int share_storage(struct pt *p, const struct wf_tensor *t, wf_ref *ret)
@@ -119,8 +122,7 @@ static int share_storage(struct pt *p, const struct wf_tensor *t, wf_ref *ret)
 		enum wf_dtype dtype = s->untyped ? t->dtype : (enum wf_dtype)s->dtype;
 		if (s->size_bytes % wf_dtype_info(dtype)->size_bytes != 0)
 			dtype = WF_UINT8;
-		int r = new_record(p, (struct record){.storage = t->storage, .size_bytes = s->size_bytes}, dtype,
-				   wf_storage_location(p->ck->storages, t->storage), persid);
+		int r = new_record(p, t->storage, dtype, wf_storage_location(p->ck->storages, t->storage), persid);
 		if (r < 0)
 			return r;
 	}
@@ -183,8 +185,7 @@ static int make_tensor(struct pt *p, uint32_t i, wf_ref *ret, bool *ret_kept)
 		r = share_storage(p, &t, &persid);
 	} else {
 		const char *location = can_share(&t) ? wf_storage_location(p->ck->storages, t.storage) : "cpu";
-		r = new_record(p, (struct record){WF_NO_STORAGE, p->flat->tensors[i].ino, t.size_bytes}, t.dtype,
-			       location, &persid);
+		r = new_record(p, OWN | i, t.dtype, location, &persid);
 		make_contiguous(&t);
 	}
 	return r < 0 ? r : make_view(p, &t, persid, ret);
@@ -261,15 +262,15 @@ static int write_pickle(struct pt *p, struct wf_out *out)
 
 static int put_record(struct pt *p, struct wf_zip_writer *zip, const char *prefix, uint32_t i)
 {
-	const struct record *record = &p->records[i];
+	pt_record record = p->records[i];
+	uint64_t bytes = record_bytes(p, record);
 	struct wf_composed *c;
 	char name[KEY_MAX + 300];
 	int len = snprintf(name, sizeof name, "%s/data/%u", prefix, i), r = wf_composed_new(&c);
 	if (r < 0)
 		return no_memory(p);
-	r = record->storage != WF_NO_STORAGE
-		    ? wf_composed_storage(c, record->storage, 0, record->size_bytes)
-		    : wf_composed_tensor(c, record->ino, WF_PIECE_AS_SHOWN, record->size_bytes);
+	r = record & OWN ? wf_composed_tensor(c, p->flat->tensors[record & ~OWN].ino, WF_PIECE_AS_SHOWN, bytes)
+			 : wf_composed_storage(c, record, 0, bytes);
 	if (r == 0)
 		r = wf_composed_finish(c);
 	r = r < 0 ? no_memory(p) : wf_put_composed(p->ck, zip, name, (size_t)len, c, p->err);
@@ -295,6 +296,8 @@ static int put_pickle(struct pt *p, struct wf_zip_writer *zip, const char *prefi
 	if (r == 0)
 		r = write_pickle(p, zip->out);
 	wf_graph_free(steal_pointer(&p->graph));
+	free(steal_pointer(&p->shared)); /* the directory of the archive grows from here on */
+	free(steal_pointer(&p->made));
 	return r < 0 ? r : wf_zip_end(zip, &e);
 }
 
@@ -338,7 +341,7 @@ static uint64_t zip_bytes(const struct pt *p)
 {
 	uint64_t bytes = p->pickle_bytes;
 	for (uint32_t i = 0; i < p->record_count; i++)
-		bytes += p->records[i].size_bytes;
+		bytes += record_bytes(p, p->records[i]);
 	return bytes;
 }
 
