@@ -65,20 +65,10 @@ static const char *key_bytes(const struct wf_graph *g, wf_ref key, char *buf, si
 
 /* ---- the two maps ---- */
 
-/* Makes room for one more object, so that map_object cannot fail. */
-static int reserve_object(struct wf_storages *ss)
-{
-	int r = wf_array_reserve(&ss->objects, &ss->object_capacity, (uint64_t)ss->object_count + 1,
-				 sizeof *ss->objects, UINT32_MAX);
-	return r < 0 ? r : wf_map_reserve(&ss->by_object, 1);
-}
-
 static void map_object(struct wf_storages *ss, wf_ref object, uint32_t storage)
 {
-	if (wf_storage_of(ss, object) == WF_NO_STORAGE) {
-		ss->objects[ss->object_count++] = object;
+	if (wf_storage_of(ss, object) == WF_NO_STORAGE)
 		ss->all[storage].persids++;
-	}
 	if (!wf_persid_set_number(ss->graph, object, storage + 1))
 		wf_map_set(&ss->by_object, object, storage);
 }
@@ -108,7 +98,7 @@ static int reserve(struct wf_storages *ss)
 {
 	int r = reserve_storage(ss);
 
-	return r < 0 ? r : reserve_object(ss);
+	return r < 0 ? r : wf_map_reserve(&ss->by_object, 1);
 }
 
 /* ---- building the table ---- */
@@ -322,16 +312,15 @@ static int add_object(struct wf_storages *ss, wf_ref o)
 	return data == WF_NIL ? 0 : add_array(ss, o, data);
 }
 
-/* Tables for a storage and a PERSID in nearly every record: they grow where that is too little. */
+/* A table for a storage in nearly every record: it grows where that is too little. */
 static int reserve_all(struct wf_storages *ss)
 {
 	uint32_t records = wf_container_count(ss->container);
 
 	ss->by_record = calloc(WF_MAX(records, 1u), sizeof *ss->by_record);
-	ss->objects = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->objects);
 	ss->all = reallocarray(NULL, WF_MAX(records, 1u), sizeof *ss->all);
-	ss->capacity = ss->object_capacity = records;
-	return ss->by_record && ss->objects && ss->all ? 0 : -ENOMEM;
+	ss->capacity = records;
+	return ss->by_record && ss->all ? 0 : -ENOMEM;
 }
 
 int wf_storages_new(struct wf_graph *g, struct wf_container *c, struct wf_storages **ret, struct wf_error *err)
@@ -384,7 +373,6 @@ void wf_storages_free(struct wf_storages *ss)
 	free(ss->decoded);
 	wf_map_free(&ss->by_key);
 	free(ss->by_record);
-	free(ss->objects);
 	wf_map_free(&ss->by_object);
 	free(ss->all);
 	free(ss);
@@ -440,7 +428,7 @@ int wf_storage_adopt(struct wf_storages *ss, uint32_t i, wf_ref object)
 {
 	if (i >= ss->count || object == WF_NIL)
 		return -EINVAL;
-	int r = reserve_object(ss);
+	int r = wf_map_reserve(&ss->by_object, 1);
 	if (r == 0)
 		map_object(ss, object, i);
 	return r;

@@ -86,9 +86,10 @@ int wf_storage_set_form(struct wf_storages *ss, uint32_t i, enum wf_dtype dtype,
 	if (class == WF_NIL || numel == WF_NIL || (location && tag == WF_NIL))
 		return -ENOMEM;
 	int r = set_id(g, s->persid, class, numel, tag);
-	for (uint32_t k = 0; r == 0 && s->persids > 1 && k < ss->object_count; k++)
-		if (wf_storage_of(ss, ss->objects[k]) == i)
-			r = set_id(g, ss->objects[k], class, numel, tag);
+	for (wf_ref o = s->persids > 1 ? wf_graph_next(g, WF_NIL) : WF_NIL; r == 0 && o != WF_NIL;
+	     o = wf_graph_next(g, o))
+		if (o != s->persid && wf_persid_number(g, o) == i + 1)
+			r = set_id(g, o, class, numel, tag);
 	if (r == 0) {
 		s->dtype = (uint8_t)(info->storage_class ? dtype : WF_UINT8);
 		s->untyped = !info->storage_class;
@@ -102,10 +103,10 @@ int wf_storages_relocate(struct wf_storages *ss, const char *(*to)(void *ctx, co
 	const char *last = NULL;
 	wf_ref tag = WF_NIL;
 	uint32_t changed = 0;
-	for (uint32_t k = 0; k < ss->object_count; k++) {
-		wf_ref object = ss->objects[k];
-		uint32_t i = wf_storage_of(ss, object);
-		if (!wf_is(ss->graph, object, WF_PERSID))
+	for (wf_ref object = wf_graph_next(ss->graph, WF_NIL); object != WF_NIL;
+	     object = wf_graph_next(ss->graph, object)) {
+		uint32_t i = wf_persid_number(ss->graph, object) - 1;
+		if (i >= ss->count)
 			continue;
 		const char *now = wf_storage_persid_text(ss, object, 3), *new = to(ctx, now);
 		if (!new || !strcmp(new, now))

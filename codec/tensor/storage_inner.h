@@ -35,8 +35,6 @@ struct wf_storages {
 	uint32_t count, capacity;
 	/* Of an ndarray, or of the call of a storage. A PERSID has the storage + 1 for its number. */
 	struct wf_map by_object;
-	wf_ref *objects; /* all that have a storage, in the order in which they came */
-	uint32_t object_count, object_capacity;
 	/* While the table is built, what finds a key again: the first storage + 1 that a record belongs to, and for a key
 	 * without a record, or with another spelling of one, a table. */
 	uint32_t *by_record;
