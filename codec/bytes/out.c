@@ -16,7 +16,7 @@
 
 /* One write. The page cache gets a folio for each, and a large folio is made of memory that was free as a whole: in a virtual machine the
  * host may have taken that back, and gives it page by page, at several times the price of the copy. 128 KiB are what cp writes. */
-#define BUFFER_BYTES (1u << 20)
+#define BUFFER_BYTES (256u << 10)
 #define BUFFER_OF_PAGES_BYTES (128u << 10)
 /* Below this a read into the buffer is cheaper than flushing it for a call of its own. */
 #define SMALL_BYTES (32u << 10)
