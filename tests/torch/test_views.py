@@ -226,7 +226,7 @@ def check_memory(w):
     d.update({"tie": d[tie], "view": d["model.layers.7.block.7.weight"][1:]})
     torch.save(d, w.file)
     opened = least_peak(w.wfctl, "cat", w.file, tie)
-    for kind, most in {"safetensors": 160, "pt": 190, "npz": 130}.items():
+    for kind, most in {"safetensors": 20, "pt": 40, "npz": 30}.items():  # less than an opening needs for the time of reading the pickle
         out = os.path.join(w.dir, "many." + kind)
         more = least_peak(w.wfctl, "export", f"--format={kind}", w.file, out) - opened
         ok(more < (1 << 20) + most * n, f"an export of {n} tensors to {kind} holds less than {most} bytes of each", more)
