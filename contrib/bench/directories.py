@@ -226,6 +226,7 @@ def chunks(work):
     for directory, n in ((few, 8), (many, ranks)):
         subprocess.run([PYTHON, script, directory, str(tensors), str(n)], check=True)
     report(f"{count:,} chunks: open and list, seconds of CPU", min(cpu_seconds(WFCTL, "ls", many) for _ in range(3)), ceiling=1)
+    report("... seconds by the clock", min(timed(WFCTL, "ls", many) for _ in range(3)))
     report("... resident memory, bytes a chunk", resident_kib([WFCTL, "ls", many]) * 1024 / count, ceiling=300)
     seconds, resident = mount_and_list(many)
     report("... mount and list, seconds of CPU", seconds)
