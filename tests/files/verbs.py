@@ -291,5 +291,6 @@ with tempfile.TemporaryDirectory(prefix="weightfs-verbs-") as base:
     completion(base)
     completion_of_all(base)
     memory(base)
-    renames(base)
+    with tempfile.TemporaryDirectory(dir=base) as own:
+        renames(own)
 done()
