@@ -11,11 +11,11 @@ from random_model import OF_ITS_SIZE, Elements, Fixed, Mismatch, Opaque, dtype_n
 
 
 class ContentEdits:
-    def edit_write(self):
-        p = self.pick((torch.Tensor, numpy.ndarray), names=False)
+    def edit_write(self, p=None):
         backups = [k for k, v in self.aside.items() if isinstance(v, (torch.Tensor, numpy.ndarray))]
-        if backups and self.rng.random() < 0.3:
+        if not p and backups and self.rng.random() < 0.3:
             p = (), self.aside, self.rng.choice(backups)
+        p = p or self.pick((torch.Tensor, numpy.ndarray), names=False)
         if not p or not len(raw(p[1][p[2]])):
             return
         where, m, k = p

@@ -135,6 +135,8 @@ class NameEdits:
             raise Mismatch(f"{where} {k}: bytes that do not fit were accepted in place of a backup")
         self.aside[name] = m[k].copy() if isinstance(m[k], numpy.ndarray) else m[k].detach().clone()
         self.trace.append(f"backup {where} {k} -> {name}")
+        if self.rng.random() < 0.7:
+            self.edit_write(self.rng.choice([p, ((), self.aside, name)]))
 
     def edit_mkdir(self):
         where, m = self.place()

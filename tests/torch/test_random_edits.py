@@ -199,8 +199,8 @@ class Round(NameEdits, ContentEdits, ToolEdits, VerbEdits, Comparing):
         # a kill is to be compared with exactly
         names_only = [self.edit_rename, self.edit_rename_over_element, self.edit_move, self.edit_remove, self.edit_mkdir, self.edit_rmdir, self.edit_link,
                       self.edit_symlink, self.edit_exchange,
-                      self.edit_value, self.edit_put_aside, self.edit_bring_back, self.edit_back_up]
-        every = names_only + [self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
+                      self.edit_value, self.edit_put_aside, self.edit_bring_back]
+        every = names_only + [self.edit_back_up, self.edit_back_up, self.edit_write, self.edit_write, self.edit_create, self.edit_replace, self.edit_reshape,
                               self.edit_text, self.edit_half, self.edit_tool, self.edit_copy, self.edit_bad_value, self.edit_retype, self.edit_resize, self.edit_orphan, self.edit_write_orphan,
                               self.edit_verb, self.edit_verb, self.edit_verb, self.edit_script]
         self.mount()
