@@ -235,6 +235,63 @@ def gone_backup():
         w.umount()
 
 
+def settled(w, label, x, backup):
+    """After a kill, after a commit and another kill, and in the checkpoint."""
+    for phase in ("killed", "committed and killed"):
+        PHASES[phase](w)
+        same((uncached(f"{w.mnt}/x"), uncached(f"{w.mnt}/x~")), (x, backup), f"{label}: {phase}")
+    w.umount()
+    w.mount("-o", "ro")
+    same(uncached(f"{w.mnt}/x"), x, f"{label}: in the checkpoint")
+    w.umount()
+
+
+def close_refused(f):
+    try:
+        f.close()
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+def open_files(form):
+    """One of the two is in a writer's hands when the other one comes to be, is written, or is committed."""
+    mixed = OLD[:4] + NEW[4:12] + OLD[12:]
+    for mode, first, then in (("r+b", NEW[:4] + OLD[4:], NEW[:12] + OLD[12:]), ("wb", OLD, NEW)):
+        with World(BUILD, FORMATS[form]) as w:
+            w.mount()
+            label = f"{form}, opened before, {mode}"
+            with open(f"{w.mnt}/x", mode, buffering=0) as f:
+                f.write(NEW[:4])
+                renamed(w.mnt)
+                same(uncached(f"{w.mnt}/x"), first, f"{label}: the key shows what was there")
+                f.write(NEW[4:12] if mode == "r+b" else NEW[4:])
+            same((uncached(f"{w.mnt}/x"), uncached(f"{w.mnt}/x~")), (first, then), f"{label}: the rest goes to the backup alone")
+            settled(w, label, first, then)
+    for held, other in (("x", "x~"), ("x~", "x")):
+        with World(BUILD, FORMATS[form]) as w:
+            w.mount()
+            renamed(w.mnt)
+            f = open(f"{w.mnt}/{held}", "wb", buffering=0)
+            f.write(NEW[:9])
+            in_place(f"{w.mnt}/{other}")
+            commit(w)
+            f.write(b"12")
+            same(close_refused(f), errno.EINVAL, f"{form}, {held} is being written: what does not fit is refused")
+            same((uncached(f"{w.mnt}/{held}"), uncached(f"{w.mnt}/{other}")), (OLD, mixed), f"{form}, {held} is being written: each has its own")
+            settled(w, f"{form}, {held} was being written", *((OLD, mixed) if held == "x" else (mixed, OLD)))
+    with World(BUILD, FORMATS[form]) as w:
+        w.mount()
+        renamed(w.mnt)
+        f = open(f"{w.mnt}/x~", "wb", buffering=0)
+        f.write(NEW[:9])
+        PHASES["committed and killed"](w)
+        close_refused(f)
+        in_place(f"{w.mnt}/x~")
+        same((uncached(f"{w.mnt}/x"), uncached(f"{w.mnt}/x~")), (OLD, mixed), f"{form}: a backup that somebody wrote at a commit is a file of its own")
+        w.umount()
+
+
 def links():
     """A second name is the same file, whatever it is called, as long as the count of links says so."""
     with World(BUILD, torch_file) as w:
@@ -260,6 +317,8 @@ for at, form_ in enumerate(FORMATS):
         table(form_, list(PAIRS)[at % len(PAIRS)], phase_, 1 if at == 0 else 3)
 for pair_ in list(PAIRS)[1:]:
     table("a torch file", pair_, "committed and killed")
+for form_ in ("a torch file", "a tied tensor", "safetensors"):
+    open_files(form_)
 of_tools()
 gone_backup()
 links()
