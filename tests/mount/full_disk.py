@@ -106,6 +106,32 @@ def judged_without_room():
         w.umount()
 
 
+def no_room_for_a_backup():
+    """A backup that shows its key's bytes gets bytes of its own before one of the two is written: without room neither is."""
+    old, name = bytes(range(256)) * 4096, "w"
+    with Disk(6 * 1024) as w:
+        save(w.file, {name: Tensor("float32", (MIB // 4,), old)})
+        w.mount()
+        os.rename(f"{w.mnt}/{name}", f"{w.mnt}/{name}~")
+        same(error_of(lambda: write(f"{w.mnt}/{name}", b"abc")), errno.EINVAL, "what does not fit in place of a backup")
+        w.fill()
+        with open(f"{w.disk}/filler", "r+b") as f:
+            f.truncate(f.seek(0, os.SEEK_END) - MIB // 2)
+        new = old[:8] + b"1234" + old[12:]
+        for written in (f"{name}~", name):
+            fd = os.open(f"{w.mnt}/{written}", os.O_RDWR)
+            same(error_of(lambda: (os.pwrite(fd, b"1234", 8), os.fsync(fd))), errno.ENOSPC, f"no room to write {written}")
+            error_of(lambda: os.close(fd))
+            same([read(f"{w.mnt}/{n}") == old for n in (name, f"{name}~")], [True] * 2, "and both are as they were")
+        w.grow()
+        fd = os.open(f"{w.mnt}/{name}~", os.O_RDWR)
+        same(error_of(lambda: (os.pwrite(fd, b"1234", 8), os.fsync(fd))), 0, "with room the backup is written")
+        os.close(fd)
+        w.crash()
+        same([read(f"{w.mnt}/{name}") == old, read(f"{w.mnt}/{name}~") == new], [True] * 2, "alone, and after a kill, too")
+        w.umount()
+
+
 def removals():
     """Nothing free at all: names can be removed, durably."""
     with Disk(3 * 1024) as w:
@@ -239,6 +265,7 @@ need_fuse()
 if os.geteuid() == 0:
     failed_copy()
     judged_without_room()
+    no_room_for_a_backup()
     removals()
     remembered()
     to_output()
