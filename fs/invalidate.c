@@ -5,7 +5,8 @@
  * answered. So changes are queued and a thread of their own tells them. A request that made some waits before it
  * answers until they are told (fs_settle): who has seen a write return then reads it under every name. That wait ends
  * where a while goes by in which none is told, since two writers can hold a page each that the other one's change is
- * about; the pages are then dropped as soon as the answers let go of them. */
+ * about; the pages are then dropped as soon as the answers let go of them. Only a notification that was begun can wait for
+ * a page: a thread that has not come to it waits for a CPU, and has more time. */
 #include "invalidate.h"
 
 #include <errno.h>
@@ -15,8 +16,9 @@
 #include "codec/bytes/array.h"
 #include "worker.h"
 
-#define SETTLE_NSEC 250000000 /* a thread that waits for a CPU takes longer than one that waits for a page */
+#define SETTLE_NSEC 250000000
 #define SETTLE_CLOSE_NSEC 1000000000
+#define STARVED_MAX 80 /* halves of these in which no change is told, and none is begun */
 
 struct change {
 	fuse_ino_t ino;
@@ -34,6 +36,7 @@ struct fs_invalidator {
 	struct change *queue;
 	size_t count;
 	uint32_t capacity;
+	bool telling; /* a notification was begun, and has not come back */
 };
 
 /* A node or name that the kernel does not know, or no longer, is no error. */
@@ -61,8 +64,12 @@ static void *run(void *arg)
 		v->capacity = 0;
 		pthread_mutex_unlock(&v->worker.lock);
 		for (size_t i = 0; i < n; i++) {
+			pthread_mutex_lock(&v->worker.lock);
+			v->telling = true;
+			pthread_mutex_unlock(&v->worker.lock);
 			tell(fs, &queue[i]);
 			pthread_mutex_lock(&v->worker.lock);
+			v->telling = false;
 			v->done++;
 			v->names_done += queue[i].name != NULL;
 			pthread_cond_broadcast(&v->told);
@@ -151,16 +158,19 @@ static void settle(struct fs_invalidator *v, const _Atomic uint64_t *done, const
 {
 	if (*done == *changes)
 		return;
-	struct timespec until = fs_deadline(most_nsec);
+	struct timespec until = fs_deadline(most_nsec / 2);
 	pthread_mutex_lock(&v->worker.lock);
 	uint64_t all = *changes, told = *done;
+	int held = 0, starved = 0;
 	while (*done < all) {
 		if (pthread_cond_timedwait(&v->told, &v->worker.lock, &until) == 0)
 			continue;
-		if (*done == told)
+		held = *done == told && v->telling ? held + 1 : 0;
+		starved = *done == told && !v->telling ? starved + 1 : 0;
+		if (held == 2 || starved == STARVED_MAX)
 			break;
 		told = *done;
-		until = fs_deadline(most_nsec);
+		until = fs_deadline(most_nsec / 2);
 	}
 	pthread_mutex_unlock(&v->worker.lock);
 }
