@@ -205,14 +205,33 @@ static bool is_closed(const struct wf_file *f)
 	return f && f->writers + f->newcomers > 0 && f->in_hand == 0;
 }
 
-bool wf_is_closing(struct wf_checkpoint *ck)
+static bool is_closing(struct wf_checkpoint *ck, bool (*is)(struct wf_checkpoint *ck, wf_ino ino))
 {
 	bool closing = false;
+	pthread_mutex_lock(&ck->open_lock);
+	for (wf_ino ino = 1; !closing && ino <= ck->edits->files_count; ino++)
+		closing = is_closed(wf_edit_known(ck, ino)) && is(ck, ino);
+	pthread_mutex_unlock(&ck->open_lock);
+	return closing;
+}
+
+static bool may_be_unjudged(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino);
+	return f->is_new && !f->judged;
+}
+
+bool wf_is_closing(struct wf_checkpoint *ck)
+{
 	if (!ck->overlay)
 		return false;
 	pthread_rwlock_rdlock(&ck->lock);
-	for (wf_ino ino = 1; !closing && ino <= ck->edits->files_count; ino++)
-		closing = is_closed(wf_edit_known(ck, ino)) && wf_edit_is_unjudged(ck, ino);
+	bool closing = is_closing(ck, may_be_unjudged);
+	pthread_rwlock_unlock(&ck->lock);
+	if (!closing)
+		return false;
+	pthread_rwlock_wrlock(&ck->lock); /* who asks where an entry is notes the answer */
+	closing = is_closing(ck, wf_edit_is_unjudged);
 	pthread_rwlock_unlock(&ck->lock);
 	return closing;
 }
