@@ -125,6 +125,8 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 	for (uint32_t i = 0; r == 0 && x->total_bytes && i < flat.count; i++)
 		if (flat.tensors[i].tie == i && !flat.tensors[i].is_double)
 			atomic_fetch_add(x->total_bytes, wf_flat_bytes(&flat, &flat.tensors[i]));
+	if (x->format != WF_EXPORT_SAFETENSORS) /* the others have the order of the dictionary */
+		free(steal_pointer(&flat.by_name));
 	if (r == 0)
 		r = formats[x->format].write(ck, &flat, x, path, err);
 	pthread_rwlock_unlock(&ck->lock);
