@@ -127,6 +127,8 @@ int wf_edit_check_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *na
 		!wf_edit_is_flat(ck) || strcmp(name, "user.torch.class") ? WF_NIL : wf_class_example(ck->graph, value);
 	if (example != WF_NIL)
 		return wf_edit_check_object(ck, p.dir, example);
+	if ((!strcmp(name, "user.torch.dtype") || !strcmp(name, "user.torch.shape")) && wf_edit_is_component(ck, ino))
+		return wf_refuse(ck, -EINVAL, "it is a part of a tensor, and keeps its dtype and shape");
 	const char *what = unsaid(ck, ino, name, value), *format = what ? plain_format(ck) : NULL;
 	return format ? wf_refuse(ck, -EINVAL, "a %s does not say %s", format, what) : 0;
 }

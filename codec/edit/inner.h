@@ -217,6 +217,8 @@ wf_ino wf_edit_parent_of(const struct wf_checkpoint *ck,
 int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret);
 /* Where ino has an entry; -ENOENT for an orphan. */
 int wf_edit_place_of(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret);
+/* Whether it is a part of a sparse or nested tensor, or of one quantised per channel, whose sizes belong together. */
+bool wf_edit_is_component(struct wf_checkpoint *ck, wf_ino ino);
 /* All entries of the file: calls each(); a non-zero answer ends it. */
 int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *ctx, wf_ino dir, uint32_t position),
 		       void *ctx);

@@ -245,6 +245,9 @@ static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 		return become_element(ck, ino, w, element);
 	if (text == ONE_LINE || !fits)
 		return -EINVAL;
+	if ((type.ndim != w->type.ndim || memcmp(type.shape, w->type.shape, type.ndim * sizeof *type.shape)) &&
+	    wf_edit_is_component(ck, ino))
+		return wf_refuse(ck, -EINVAL, "it is a part of a tensor, and keeps its size");
 	const struct wf_file *f = wf_edit_known(ck, ino);
 	if (!f->is_new && !f->stand_in && !w->declared && w->like == wf_tree_node(ck->tree, ino)->object)
 		return fill(ck, ino, w, &type);

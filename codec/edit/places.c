@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
+#include "codec/tensor/tensor.h"
 #include "codec/bytes/util.h"
 
 int wf_edit_find(struct wf_checkpoint *ck, wf_ino dir, const char *name, struct wf_place *ret)
@@ -189,4 +190,13 @@ bool wf_edit_is_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_place p;
 	return ck->edits->scratch_dir_count > 0 && wf_edit_place_of(ck, ino, &p) == 0 &&
 	       wf_edit_is_scratch(ck, p.dir) && (n->nlink == 1 || !wf_edit_pending(ck, ino));
+}
+
+bool wf_edit_is_component(struct wf_checkpoint *ck, wf_ino ino)
+{
+	const char *names[5];
+	wf_ref parts[5];
+	struct wf_place p;
+	return wf_edit_place_of(ck, ino, &p) == 0 &&
+	       wf_tensor_components(ck->graph, wf_tree_dir(ck->tree, p.dir)->object, names, parts) > 0;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""New text for values that have a form of their own: sets, tuples and sizes at any depth, devices; another class for what is there; and
-copies of what no text can make. The same by wfctl and through a mount, with the edit in Python as the oracle.
+"""New text for values that have a form of their own: sets, tuples and sizes at any depth, devices; another class for what is there;
+copies of what no text can make; and the parts of composite tensors. The same by wfctl and through a mount, with the edit in Python as the oracle.
 
 Usage: test_forms.py BUILD_DIR. Prints TAP; what needs /dev/fuse is skipped without it.
 """
@@ -117,6 +117,38 @@ def copies(top):
     ok(list(got) == list(VALUES), "and nothing of it stays", list(got))
 
 
+def composites(top):
+    """The parts of one tensor keep their sizes: of another size the file would not load, or would read beyond them."""
+    path, mnt = os.path.join(top, "m.pt"), os.path.join(top, "mnt")
+    tensors = OrderedDict([
+        ("coo", torch.eye(3).to_sparse()), ("csr", torch.eye(3).to_sparse_csr()), ("nested", torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])),
+        ("channels", torch.quantize_per_channel(torch.ones(2, 2), torch.tensor([.1, .2]), torch.tensor([0, 0]), 0, torch.qint8))])
+    torch.save(tensors, path)
+    subprocess.run([WEIGHTFS, path, mnt], check=True)
+    for name in tensors:
+        for part in sorted(os.listdir(f"{mnt}/{name}")):
+            at = f"{mnt}/{name}/{part}"
+            size = os.stat(at).st_size
+            with open(at, "rb") as f:
+                old = f.read()
+            ways = {"more rows": lambda: put(at, bytes([1]) * size * 2), "less": lambda: put(at, b"\1" * (size // 2)), "truncate": lambda: os.truncate(at, size * 2),
+                    "a shape": lambda: os.setxattr(at, "user.torch.shape", b"[1, -1]"), "a dtype": lambda: os.setxattr(at, "user.torch.dtype", b"uint8")}
+            said = {what: attempt(way) for what, way in ways.items() if what != "truncate"}
+            ok(all(said.values()), f"{name}/{part} keeps its size", said)
+            attempt(ways["truncate"])
+            r = subprocess.run([WFCTL, "attr", mnt, f"{name}/{part}", "shape=[1, -1]"], stderr=subprocess.PIPE, text=True)
+            ok(r.returncode == 1, f"{name}/{part}: wfctl attr as well", r)
+            put(at, old)
+    values = torch.full((3,), 7.0)
+    put(f"{mnt}/coo/values", values.numpy().tobytes())
+    subprocess.run([WFCTL, "umount", mnt], check=True)
+    tensors["coo"] = torch.sparse_coo_tensor(tensors["coo"].indices(), values, (3, 3))
+    got = torch.load(path, weights_only=False)
+    same = {k: torch.equal(got[k].to_dense(), v.to_dense()) if k in ("coo", "csr") else all(torch.equal(a, b) for a, b in zip(got[k].unbind(), v.unbind())) if k == "nested"
+            else torch.equal(got[k].int_repr(), v.int_repr()) for k, v in tensors.items()}
+    ok(all(same.values()), "it loads, and new values of the same size are there", same)
+
+
 def main():
     top = tempfile.mkdtemp(prefix="weightfs-forms-")
     os.mkdir(os.path.join(top, "mnt"))
@@ -127,6 +159,7 @@ def main():
                 mounted(top, protocol)
         if FUSE:
             copies(top)
+            composites(top)
         else:
             skip("through a mount", "no /dev/fuse")
     finally:
