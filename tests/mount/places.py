@@ -72,10 +72,10 @@ def hidden(w):
 
 
 def bounded(w, device, what, *command):
-    """A command on a mount that may wait for itself: after 20 seconds that is a failure, and the mount is taken down."""
+    """A command on a mount that may wait for itself: after a minute that is a failure, and the mount is taken down."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        out, _ = child.communicate(timeout=20)
+        out, _ = child.communicate(timeout=60)
         return ok(child.returncode == 0, what, out)
     except subprocess.TimeoutExpired:
         ok(False, what, "it waits for ever")

@@ -50,7 +50,10 @@ for options in (("-o", "ro"), ()):
     with World(BUILD, checkpoint) as world:
         world.mount(*options, env={**os.environ, "LD_PRELOAD": LIBRARY, "SLOW_SOURCE": world.file})
         write(f"{world.file}.slow", b"")
+        # the best of three: on a busy machine threads wait for a CPU, too
         seconds = read_all(world)
+        for _ in range(2):
+            seconds = seconds if seconds < 0.6 else min(seconds, read_all(world))
         # with four threads, one after the other in twelve rounds: 1.2 s
         ok(0.1 <= seconds < 0.6, f"{READERS} reads of 100 ms each {' '.join(options) or '-o rw'}", f"{seconds:.2f} s")
         print(f"# {seconds:.2f} s")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """wfctl umount while somebody else holds the mount: what is edited is committed, what can go goes, one line says who holds the rest.
 
-Never without an end: each call has ten seconds. Usage: umount.py BUILD_DIR. Prints TAP.
+Never without an end: each call has a minute. Usage: umount.py BUILD_DIR. Prints TAP.
 """
 import mmap
 import os
@@ -19,7 +19,7 @@ ROOT = os.geteuid() == 0
 def umount(w, path=None, cwd=None):
     try:
         return subprocess.run([w.wfctl, "umount", path or w.mnt], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, timeout=10, cwd=cwd)
+                              text=True, timeout=60, cwd=cwd)
     except subprocess.TimeoutExpired as e:
         return subprocess.CompletedProcess(e.cmd, 124, "", "does not end")
 
@@ -121,7 +121,7 @@ def table(w, prepare, goes):
     if not goes or path != w.mnt:
         r = umount(w)
         ok(went(r), f"{what}: afterwards it unmounts", r)
-    ok(daemon.wait(10) and not w.mounts(), f"{what}: and the daemon ends")
+    ok(daemon.wait(60) and not w.mounts(), f"{what}: and the daemon ends")
 
 
 def itself(w):

@@ -50,8 +50,8 @@ def huge(w):
     fallocate(big, ZERO, TB, TB)
     fallocate(big, 0, 2 * TB, TB)
     took = time.monotonic() - began
-    # each of them written out took an hour; a second is for a busy machine
-    ok(took < 1, "zero ranges of terabytes take no time", f"{took:.3f} s")
+    # each of them written out took an hour; half a minute is for a busy machine
+    ok(took < 30, "zero ranges of terabytes take no time", f"{took:.3f} s")
     print(f"# {1000 * took:.1f} ms for five calls")
     overlay = f"{w.file}.weightfs/data"
     os.sync()
