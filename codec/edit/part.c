@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/bytes/array.h"
+#include "codec/bytes/key_map.h"
 #include "codec/bytes/util.h"
 #include "codec/edit/inner.h"
 #include "codec/edit/part_inner.h"
@@ -164,6 +165,10 @@ static int find_sharer(struct wf_checkpoint *ck, wf_ino ino, wf_ino *ret)
 	for (uint32_t i = 0; r == 0 && i < e->viewers_count && *ret == WF_NO_INO; i++)
 		if (e->viewers[i] != ino && are_twins(ck, ino, e->viewers[i]))
 			*ret = e->viewers[i];
+	/* it is none any more, unless a failure brings back the storage of before */
+	struct wf_file *f = wf_edit_known(ck, ino);
+	if (r == 0 && *ret == WF_NO_INO && !f->old)
+		f->twins = WF_NO_INO;
 	return r;
 }
 
@@ -192,14 +197,42 @@ int wf_edit_part(struct wf_checkpoint *ck, wf_ino ino)
 	return r;
 }
 
+/* What twins have in common as long as they share. */
+static bool find_common(const struct wf_checkpoint *ck, wf_ino ino, uint32_t ret[2])
+{
+	struct wf_tensor t;
+	ret[0] = twins_of(ck, ino);
+	if (ret[0] == WF_NO_INO || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
+		return false;
+	ret[1] = t.storage;
+	return true;
+}
+
+/* How many files there are of each, so that nobody is looked for whom there is not: each file that was replaced once was a twin. */
+static int count_sharers(const struct wf_checkpoint *ck, struct wf_key_map *counts)
+{
+	uint32_t common[2];
+	int r = 0;
+	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++) {
+		if (!find_common(ck, ino, common))
+			continue;
+		const uint64_t *count = counts->count ? wf_key_map_get(counts, common, sizeof common) : NULL;
+		r = wf_key_map_put(counts, common, sizeof common, count ? *count + 1 : 1);
+	}
+	return r;
+}
+
 int wf_edit_part_twins(struct wf_checkpoint *ck)
 {
 	struct wf_buffer path = WF_BUFFER_INIT;
-	int r = 0;
+	struct wf_key_map counts = {0};
+	uint32_t common[2];
+	int r = count_sharers(ck, &counts);
 	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++) {
 		wf_ino other = WF_NO_INO;
-		const struct wf_node *n = twins_of(ck, ino) != WF_NO_INO ? wf_tree_node(ck->tree, ino) : NULL;
-		if (!n || n->type != WF_NODE_TENSOR || n->nlink == 0)
+		const uint64_t *count =
+			find_common(ck, ino, common) ? wf_key_map_get(&counts, common, sizeof common) : NULL;
+		if (!count || *count < 2 || !has_name(ck, ino))
 			continue;
 		r = find_sharer(ck, ino, &other);
 		if (r == 0 && other != WF_NO_INO)
@@ -216,5 +249,6 @@ int wf_edit_part_twins(struct wf_checkpoint *ck)
 		r = 0;
 	}
 	wf_buffer_free(&path);
+	wf_key_map_free(&counts);
 	return r;
 }
