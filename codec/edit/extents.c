@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "codec/edit/inner.h"
-#include "codec/edit/part_inner.h"
 #include "codec/tensor/layout.h"
 #include "codec/bytes/util.h"
 
@@ -45,7 +44,7 @@ static int name_number(struct wf_checkpoint *ck, uint32_t storage, wf_ino ino)
 }
 
 /* The files that view a storage which has several views. Kept from call to call while nothing else is edited. */
-int wf_edit_find_viewers(struct wf_checkpoint *ck, uint32_t storage)
+static int find_viewers(struct wf_checkpoint *ck, uint32_t storage)
 {
 	struct wf_edits *e = ck->edits;
 	struct wf_tensor t;
@@ -72,7 +71,7 @@ static void notify_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t 
 {
 	struct wf_edits *e = ck->edits;
 	struct wf_tensor t;
-	if (wf_storage_get(ck->storages, storage)->persids < 2 || wf_edit_find_viewers(ck, storage) < 0)
+	if (wf_storage_get(ck->storages, storage)->persids < 2 || find_viewers(ck, storage) < 0)
 		return;
 	for (uint32_t i = 0; i < e->viewers_count; i++) {
 		wf_ino ino = e->viewers[i];
@@ -96,7 +95,7 @@ static void notify_viewers(struct wf_checkpoint *ck, uint32_t storage, uint64_t 
 void wf_edit_stamp_views(struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 {
 	wf_edit_stamp(ck, ino, true);
-	if (wf_storage_get(ck->storages, storage)->persids < 2 || wf_edit_find_viewers(ck, storage) < 0)
+	if (wf_storage_get(ck->storages, storage)->persids < 2 || find_viewers(ck, storage) < 0)
 		return;
 	for (uint32_t i = 0; i < ck->edits->viewers_count; i++)
 		wf_edit_stamp_viewer(ck, ck->edits->viewers[i]);
@@ -119,8 +118,7 @@ void wf_edit_written(void *ctx, uint32_t storage, uint64_t offset, uint64_t len)
 	/* nobody in the tree can see what an orphan writes into a storage that is its own: there is nothing to log */
 	if (e->unnamed[storage]) {
 		int r = name_number(ck, storage, e->writing);
-		for (uint32_t i = 0; r == -ENOENT && wf_edit_find_viewers(ck, storage) == 0 && i < e->viewers_count;
-		     i++)
+		for (uint32_t i = 0; r == -ENOENT && find_viewers(ck, storage) == 0 && i < e->viewers_count; i++)
 			r = name_number(ck, storage, e->viewers[i]);
 		if (r < 0)
 			return;

@@ -143,33 +143,26 @@ static wf_ino twins_of(const struct wf_checkpoint *ck, wf_ino ino)
 	return f ? f->twins : WF_NO_INO;
 }
 
-static bool are_twins(const struct wf_checkpoint *ck, wf_ino a, wf_ino b)
-{
-	return twins_of(ck, a) != WF_NO_INO && twins_of(ck, a) == twins_of(ck, b);
-}
-
 static bool has_name(const struct wf_checkpoint *ck, wf_ino ino)
 {
 	return wf_tree_node(ck->tree, ino)->nlink > 0;
 }
 
 /* A twin of the file that still shows the same storage; WF_NO_INO. */
-static int find_sharer(struct wf_checkpoint *ck, wf_ino ino, wf_ino *ret)
+static wf_ino find_sharer(const struct wf_checkpoint *ck, wf_ino ino)
 {
-	struct wf_tensor t;
-	const struct wf_edits *e = ck->edits;
-	*ret = WF_NO_INO;
-	if (twins_of(ck, ino) == WF_NO_INO || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
-		return 0;
-	int r = wf_edit_find_viewers(ck, t.storage);
-	for (uint32_t i = 0; r == 0 && i < e->viewers_count && *ret == WF_NO_INO; i++)
-		if (e->viewers[i] != ino && are_twins(ck, ino, e->viewers[i]))
-			*ret = e->viewers[i];
-	/* it is none any more, unless a failure brings back the storage of before */
+	struct wf_tensor t, other;
 	struct wf_file *f = wf_edit_known(ck, ino);
-	if (r == 0 && *ret == WF_NO_INO && !f->old)
+	if (twins_of(ck, ino) == WF_NO_INO || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
+		return WF_NO_INO;
+	for (wf_ino i = 1; i <= ck->edits->files_count; i++)
+		if (i != ino && twins_of(ck, i) == f->twins && wf_edit_tensor(ck, i, &other) == 0 &&
+		    other.storage == t.storage)
+			return i;
+	/* it is none any more, unless a failure brings back the storage of before */
+	if (!f->old)
 		f->twins = WF_NO_INO;
-	return r;
+	return WF_NO_INO;
 }
 
 /* Which of the two gets bytes of its own: the scratch file, for the other may have ties and views; of two keys the one that came later. */
@@ -186,7 +179,7 @@ int wf_edit_part(struct wf_checkpoint *ck, wf_ino ino)
 {
 	wf_ino other = WF_NO_INO, leaves = WF_NO_INO;
 	int r = 0;
-	while (r == 0 && leaves != ino && (r = find_sharer(ck, ino, &other)) == 0 && other != WF_NO_INO) {
+	while (r == 0 && leaves != ino && (other = find_sharer(ck, ino)) != WF_NO_INO) {
 		leaves = who_leaves(ck, ino, other);
 		r = part(ck, leaves);
 		if (r == HAS_CONTENT && leaves != ino) {
@@ -229,15 +222,12 @@ int wf_edit_part_twins(struct wf_checkpoint *ck)
 	uint32_t common[2];
 	int r = count_sharers(ck, &counts);
 	for (wf_ino ino = 1; r == 0 && ino <= ck->edits->files_count; ino++) {
-		wf_ino other = WF_NO_INO;
 		const uint64_t *count =
 			find_common(ck, ino, common) ? wf_key_map_get(&counts, common, sizeof common) : NULL;
 		if (!count || *count < 2 || !has_name(ck, ino))
 			continue;
-		r = find_sharer(ck, ino, &other);
-		if (r == 0 && other != WF_NO_INO)
-			r = wf_overlay_prepare(ck->overlay);
-		if (r == 0 && other != WF_NO_INO)
+		r = wf_overlay_prepare(ck->overlay);
+		if (r == 0)
 			r = wf_edit_part(ck, ino);
 		if (r == 0 || r == -ENOMEM || r == -ENOSPC || r == -EDQUOT)
 			continue;

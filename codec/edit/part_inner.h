@@ -30,9 +30,6 @@ int wf_edit_make_twin(struct wf_checkpoint *ck, wf_ino ino, const struct wf_past
 /* edit/storages.c: whether a twin of the file shows the storage, too: then it is not the file's alone. */
 bool wf_edit_twin_shows(const struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
 
-/* edit/extents.c: the files that view a storage are in ck->edits->viewers then, until the next edit. 0 or -ENOMEM. */
-int wf_edit_find_viewers(struct wf_checkpoint *ck, uint32_t storage);
-
 /* edit/objects.c: reads a pickle, whose memory it takes over, into the graph; and an array that has a copy of the content, with its storage. */
 int wf_edit_read_pickle(struct wf_checkpoint *ck, const struct wf_pickle_reader *hooks, char *pickle, uint64_t len,
 			wf_ref *ret);
