@@ -214,8 +214,10 @@ static enum text_kind text_for(struct wf_checkpoint *ck, wf_ino ino, const struc
 	if (size == 0 || size > sizeof text || (!f->anew && !f->is_new) || wf_edit_read(ck, ino, 0, text, size) < 0)
 		return NO_TEXT;
 	bool line = wf_text_is_line(text, size);
-	if (w->type.ndim == 0 && (line || element > 1 || size > element) &&
-	    (line || wf_text_is_utf8(text, size, false)) && wf_number_encode(w->type.dtype, text, size, ret))
+	/* one letter is the byte of an element that is a byte, but a bool has no such bytes */
+	bool text_alone = element > 1 || size > element || w->type.dtype == WF_BOOL8;
+	if (w->type.ndim == 0 && (line || text_alone) && (line || wf_text_is_utf8(text, size, false)) &&
+	    wf_number_encode(w->type.dtype, text, size, ret))
 		return A_NUMBER;
 	return line && element > 1 ? ONE_LINE : NO_TEXT;
 }

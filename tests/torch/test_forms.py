@@ -149,6 +149,19 @@ def composites(top):
     ok(all(same.values()), "it loads, and new values of the same size are there", same)
 
 
+def flags(top):
+    """A bool of one letter, without a newline: 0 is False, and no byte of 48, which would be True; of other bytes a letter is that byte."""
+    path, mnt = os.path.join(top, "m.pt"), os.path.join(top, "mnt")
+    for content, want in ((b"0", False), (b"1", True), (b"\0", False), (b"\1", True), (b"0\n", False), (b"false", False)):
+        torch.save({"flag": torch.tensor(not want), "byte": torch.tensor(7, dtype=torch.uint8)}, path)
+        subprocess.run([WEIGHTFS, path, mnt], check=True)
+        put(f"{mnt}/flag", content)
+        put(f"{mnt}/byte", content[:1])
+        subprocess.run([WFCTL, "umount", mnt], check=True)
+        got = torch.load(path, weights_only=True)
+        ok(got["flag"].view(torch.uint8).item() == want and got["byte"].item() == content[0], f"a bool given {content} is {want}", got)
+
+
 def main():
     top = tempfile.mkdtemp(prefix="weightfs-forms-")
     os.mkdir(os.path.join(top, "mnt"))
@@ -160,6 +173,7 @@ def main():
         if FUSE:
             copies(top)
             composites(top)
+            flags(top)
         else:
             skip("through a mount", "no /dev/fuse")
     finally:
