@@ -106,6 +106,7 @@ static int part_storage(struct wf_checkpoint *ck, wf_ino ino, const struct wf_te
 	struct wf_file *f = wf_edit_known(ck, ino);
 	const struct wf_tensor_type type = wf_tensor_type_of(t);
 	const bool untyped = wf_storage_get(ck->storages, t->storage)->untyped;
+	const bool as_it_was = !f->old || wf_edit_is_old(ck, ino, f->old);
 	int r = wf_edit_hold_copy(ck, ino, t, t->size_bytes);
 	uint32_t storage = f->storage;
 	if (r == 0 && t->kind == WF_TENSOR_DENSE) {
@@ -118,9 +119,10 @@ static int part_storage(struct wf_checkpoint *ck, wf_ino ino, const struct wf_te
 	}
 	if (r < 0)
 		wf_edit_drop_pending(ck, ino);
-	if (f->writers == 0)
+	/* what a failure brings back is the copy: the other one's bytes are about to change */
+	if (f->writers == 0 || (r == 0 && as_it_was))
 		wf_edit_forget_old(ck, ino);
-	return r;
+	return r < 0 || f->writers == 0 ? r : wf_edit_keep_old(ck, ino);
 }
 
 static int part(struct wf_checkpoint *ck, wf_ino ino)

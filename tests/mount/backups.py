@@ -292,6 +292,25 @@ def open_files(form):
         w.umount()
 
 
+def failed_writers(form):
+    """Somebody who wrote inside one of the two, or has only opened it, makes a bad end of it when the other one has changed."""
+    mixed = OLD[:4] + NEW[4:12] + OLD[12:]
+    for held, other in (("x", "x~"), ("x~", "x")):
+        for inside in (b"", NEW[:4]):
+            with World(BUILD, FORMATS[form]) as w:
+                w.mount()
+                renamed(w.mnt)
+                f = open(f"{w.mnt}/{held}", "r+b", buffering=0)
+                f.write(inside)
+                in_place(f"{w.mnt}/{other}")
+                f.seek(22)
+                f.write(b"12345")
+                label = f"{form}, {held} {'was written inside' if inside else 'is open'}"
+                same(close_refused(f), errno.EINVAL, f"{label}: a size that does not fit is refused")
+                same((uncached(f"{w.mnt}/{held}"), uncached(f"{w.mnt}/{other}")), (OLD, mixed), f"{label}: its own old bytes come back")
+                settled(w, label, *((OLD, mixed) if held == "x" else (mixed, OLD)))
+
+
 def links():
     """A second name is the same file, whatever it is called, as long as the count of links says so."""
     with World(BUILD, torch_file) as w:
@@ -319,6 +338,7 @@ for pair_ in list(PAIRS)[1:]:
     table("a torch file", pair_, "committed and killed")
 for form_ in ("a torch file", "a tied tensor", "safetensors"):
     open_files(form_)
+    failed_writers(form_)
 of_tools()
 gone_backup()
 links()
