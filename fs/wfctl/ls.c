@@ -163,8 +163,31 @@ static void tell_unseen(const struct wfctl_rows *r)
 	       one ? "" : "s", r->unseen_bytes, r->unseen_bytes == 1 ? "" : "s", one ? "s" : "");
 }
 
+/* What is listed and cannot be read. */
+struct unread {
+	size_t count;
+	const struct wfctl_row *first;
+};
+
+static void note_unread(struct unread *u, const struct wfctl_row *row, const struct columns *c)
+{
+	if (c->text[WFCTL_ERROR][0] && u->count++ == 0)
+		u->first = row;
+}
+
+static int fail_unread(const char *path, const struct unread *u)
+{
+	struct columns c = {0};
+	int len = (int)u->first->path_len;
+	get_columns(u->first, &c);
+	if (u->count == 1)
+		return wfctl_fail(path, "%.*s cannot be read: %s", len, u->first->path, c.text[WFCTL_ERROR]);
+	return wfctl_fail(path, "%zu tensors cannot be read (%.*s: %s; and so on): wfctl verify lists them", u->count,
+			  len, u->first->path, c.text[WFCTL_ERROR]);
+}
+
 /* Returns how many lines there were. */
-static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *ret_unreadable)
+static size_t show(const struct wfctl_rows *r, enum form form, bool all, struct unread *unread)
 {
 	struct columns c = {0};
 	struct widths w = {0};
@@ -183,7 +206,7 @@ static size_t show(const struct wfctl_rows *r, enum form form, bool all, bool *r
 			continue;
 		}
 		get_columns(row, &c);
-		*ret_unreadable |= c.text[WFCTL_ERROR][0] != '\0';
+		note_unread(unread, row, &c);
 		put_tensor(row, form, &c, &w);
 	}
 	return lines;
@@ -233,7 +256,7 @@ static void put_branch(struct wf_buffer *out, const char *name, size_t len, int 
 }
 
 /* A line for each name: mappings once, above what is in them. colours: of mappings. */
-static void show_tree(const struct wfctl_rows *r, bool colours)
+static void show_tree(const struct wfctl_rows *r, bool colours, struct unread *unread)
 {
 	struct columns c = {0};
 	struct wf_buffer line = WF_BUFFER_INIT;
@@ -256,6 +279,7 @@ static void show_tree(const struct wfctl_rows *r, bool colours)
 		wf_buffer_puts(&line, " \t ");
 		if (row->columns) {
 			get_columns(row, &c);
+			note_unread(unread, row, &c);
 			wf_buffer_printf(&line, "%s %s", c.text[WFCTL_DTYPE], c.text[WFCTL_SHAPE]);
 		} else {
 			wf_buffer_append(&line, row->text, row->text_len);
@@ -279,7 +303,8 @@ static enum form form_of(const struct wfctl_call *call)
 int wfctl_ls(const struct wfctl_call *call)
 {
 	enum form form = form_of(call);
-	bool all = wfctl_given(call, "all") != NULL, unreadable = false;
+	bool all = wfctl_given(call, "all") != NULL;
+	struct unread unread = {0};
 	const char *path = call->arguments[0];
 	struct wfctl_rows rows;
 	int r = wfctl_check_place(WFCTL_FILE, path);
@@ -292,13 +317,15 @@ int wfctl_ls(const struct wfctl_call *call)
 	for (int i = 1; r == WFCTL_OK && i < call->count; i++)
 		if (!wfctl_rows_choose(&rows, call->arguments[i]))
 			r = wfctl_fail(path, "no key is, fits or begins with %s", call->arguments[i]);
-	size_t lines = r == WFCTL_OK && form != FORM_TREE ? show(&rows, form, all, &unreadable) : 0;
+	size_t lines = r == WFCTL_OK && form != FORM_TREE ? show(&rows, form, all, &unread) : 0;
 	if (r == WFCTL_OK && form == FORM_TREE)
-		show_tree(&rows, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
+		show_tree(&rows, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), &unread);
 	else if (r == WFCTL_OK && lines == 0 && form != FORM_JSON)
 		tell_values(&rows);
 	if (r == WFCTL_OK && form != FORM_JSON && !rows.keyed && rows.unseen_tensors > 0)
 		tell_unseen(&rows);
+	if (unread.count > 0)
+		r = fail_unread(path, &unread);
 	wfctl_rows_free(&rows);
-	return unreadable ? wfctl_fail(path, "not every tensor can be read") : r;
+	return r;
 }
