@@ -69,7 +69,11 @@ static int storage_of_content(struct wf_checkpoint *ck, wf_ino ino, uint32_t *re
 {
 	struct wf_tensor t;
 	struct wf_file *f = wf_edit_known(ck, ino);
-	int r = wf_edit_hold_bytes(ck, ino);
+	/* an empty text into which nothing was written: what attributes make of it has no bytes either */
+	bool text = f->pending == PENDING_NOT && wf_tree_node(ck->tree, ino)->type == WF_NODE_VALUE;
+	int r = text ? wf_edit_hold(ck, ino, UINT64_MAX) : 0;
+	if (r == 0)
+		r = wf_edit_hold_bytes(ck, ino);
 	if (r < 0)
 		return r;
 	if (f->pending == PENDING_BYTES) {

@@ -314,6 +314,33 @@ def exchanged(w):
          "the exchange put it at the end, and there it stays")
 
 
+def empties(path):
+    save(path, {f"{kind}{i}": make_one() for i in range(3) for kind, make_one in
+                (("text", str), ("flags", lambda: Tensor("bool", (0,), b"")), ("rows", lambda: Tensor("float32", (0, 3), b"")))})
+
+
+def what(w, name):
+    return [attribute(w, name, a) for a in (("class",) if name.startswith("text") else ("class", "dtype", "shape"))]
+
+
+def copied_empties(w):
+    """Of what has no bytes the attributes alone say what it becomes, also where nothing was there before."""
+    for by, copy in (("cp -a", lambda a, b: run("cp", "-a", f"{w.mnt}/{a}", f"{w.mnt}/{b}")), ("wfctl cp", lambda a, b: run(w.wfctl, "cp", w.mnt, a, b))):
+        w.mount()
+        for a, b in (("text0", "flags1"), ("text0", "rows1"), ("flags0", "text1"), ("flags0", "rows2"), ("rows0", "text2"), ("rows0", "flags2")):
+            r = copy(a, b)
+            wanted = what(w, a), os.stat(f"{w.mnt}/{a}").st_size
+            for phase in ("now", "killed", "committed"):
+                if phase == "killed":
+                    w.kill()
+                elif phase == "committed":
+                    run(w.wfctl, "commit", w.mnt)
+                shown = [attribute(w, b, x) for x in ("class", "dtype", "shape")[:len(wanted[0])]], os.stat(f"{w.mnt}/{b}").st_size
+                same((r.returncode, shown), (0, wanted), f"{by} of {a} over {b}, {phase}")
+        w.umount()
+        empties(w.file)
+
+
 class Anew(World):
     def kill(self):
         """With what the log has been promised in it."""
@@ -335,4 +362,6 @@ for case in (lines, closes, rows, names, said, killed, exchanged):
         except Exception as e:  # the next cases are worth running
             import traceback
             ok(False, f"{case.__name__}: {e!r}", traceback.format_exc())
+with Anew(sys.argv[1], empties) as world:
+    copied_empties(world)
 done()
