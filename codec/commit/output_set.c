@@ -376,14 +376,8 @@ static int copy_all(struct wf_commit_run *c)
 /* The new metadata have no name yet, without which their directory is none. */
 static int check_metadata(struct wf_commit_run *c)
 {
-	cleanup_fd int fd = wf_new_file_reopen(&c->file);
-	if (fd < 0)
-		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
-	int r = wf_source_from_fd(fd, &c->source, c->err);
-	if (r < 0)
-		return r;
-	steal_fd(&fd);
-	return wf_dcp_plan_check(c->dcp, c->source, c->err);
+	int r = wf_commit_open_written(c, wf_new_file_reopen(&c->file));
+	return r < 0 ? r : wf_dcp_plan_check(c->dcp, c->source, c->err);
 }
 
 static int write_set(struct wf_commit_run *c)

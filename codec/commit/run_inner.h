@@ -55,6 +55,8 @@ int wf_commit_choose_new_file(struct wf_commit_run *c, const char *why);
 bool wf_commit_targets_itself(const struct wf_checkpoint *ck);
 /* Writes what is planned into fd from `at` on, and makes it durable. No lock but commit_lock. */
 int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at);
+/* Opens what was written as the run's source. fd as below. */
+int wf_commit_open_written(struct wf_commit_run *c, int fd);
 /* Opens what was written with the ordinary reader and holds it against the plan. fd: for reading, taken over; or a negative errno. */
 int wf_commit_reopen(struct wf_commit_run *c, int fd);
 

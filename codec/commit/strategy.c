@@ -189,20 +189,28 @@ int wf_commit_write(struct wf_commit_run *c, int fd, uint64_t at)
 
 /* ---- what was written ---- */
 
+int wf_commit_open_written(struct wf_commit_run *c, int raw_fd)
+{
+	cleanup_fd int fd = raw_fd;
+	if (fd < 0)
+		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
+	int r = wf_source_from_fd(fd, &c->source, c->err);
+	if (r == 0)
+		steal_fd(&fd);
+	return r;
+}
+
 int wf_commit_reopen(struct wf_commit_run *c, int raw_fd)
 {
 	cleanup_fd int fd = raw_fd;
 	uint32_t n = wf_storages_count(c->ck->storages);
 	c->records = malloc(WF_MAX(n, 1u) * sizeof *c->records);
 	if (!c->records)
-		return wf_fail(c->err, -ENOMEM, "out of memory");
+		return wf_commit_no_memory(c);
 	memset(c->records, 0xff, n * sizeof *c->records);
-	if (fd < 0)
-		return wf_fail(c->err, fd, "cannot open the file that was written: %s", strerror(-fd));
-	int r = wf_source_from_fd(fd, &c->source, c->err);
+	int r = wf_commit_open_written(c, steal_fd(&fd));
 	if (r < 0)
 		return r;
-	steal_fd(&fd);
 	if (c->set)
 		return wf_shards_reopen(c);
 	if (c->dcp)
