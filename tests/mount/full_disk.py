@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 
-from kit import World, done, eventually, need_fuse, ok, read, run, same, skip, write
+from kit import World, done, error_of, eventually, need_fuse, ok, read, run, same, skip, write
 from minicheckpoint import Storage, Tensor, save
 
 BUILD = sys.argv[1]
@@ -50,14 +50,6 @@ class Disk(World):
 
     def grow(self):
         run("mount", "-o", "remount,size=16m", self.disk)
-
-
-def error_of(call):
-    try:
-        call()
-        return 0
-    except OSError as e:
-        return e.errno
 
 
 def copy_in(w, name, size):

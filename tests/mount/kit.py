@@ -46,6 +46,15 @@ def write(path, content):
         f.write(content)
 
 
+def error_of(call):
+    """The errno that it fails with, or 0."""
+    try:
+        call()
+    except OSError as e:
+        return e.errno
+    return 0
+
+
 def floats(n, start=0.0):
     return struct.pack(f"<{n}f", *(start + i for i in range(n)))
 

@@ -19,7 +19,7 @@ import zipfile
 from collections import OrderedDict
 
 import flatfile
-from kit import World, done, floats, need_fuse, ok, read, run, same, skip, wait_mounted, write
+from kit import World, done, error_of, floats, need_fuse, ok, read, run, same, skip, wait_mounted, write
 from minicheckpoint import Storage, Tensor, save
 
 need_fuse()
@@ -94,14 +94,6 @@ def locations(w):
 
 def bytes_on(w, where):
     return w.status()["devices"].get(where, 0)
-
-
-def error_of(call):
-    try:
-        call()
-    except OSError as e:
-        return e.errno
-    return 0
 
 
 def reading(w):

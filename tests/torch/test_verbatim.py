@@ -19,7 +19,7 @@ import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "mount"), os.path.join(HERE, "..", "files")]
-from kit import World, done, need_fuse, ok, read, run, same, write  # noqa: E402
+from kit import World, done, error_of, need_fuse, ok, read, run, same, write  # noqa: E402
 
 need_fuse()
 
@@ -149,14 +149,6 @@ ARRAY_REFUSED = ["truncate -s 8 mnt/a", "cp zeroes mnt/a", "truncate -s +4 mnt/a
 
 ARRAY_SIZES = [("a size that is less", 0, lambda fd: os.ftruncate(fd, 8)), ("more bytes", os.O_APPEND, lambda fd: os.write(fd, bytes(4))),
                ("other content", os.O_TRUNC, lambda fd: os.write(fd, bytes(16)))]
-
-
-def error_of(call):
-    try:
-        call()
-    except OSError as e:
-        return e.errno
-    return 0
 
 
 def arrays(w, protocol):

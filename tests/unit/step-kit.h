@@ -8,6 +8,7 @@
 
 #include "codec/checkpoint.h"
 #include "codec/value/names.h"
+#include "known-kit.h"
 
 /* The directory of a path; *ret_name: its last name. 0: there is none. */
 static uint32_t dir_of(struct wf_checkpoint *c, const char *path, const char **ret_name)
@@ -125,4 +126,22 @@ static int make_step(struct wf_checkpoint *c, const char *step, const char *path
 	if (!strcmp(word[0], "commit"))
 		return wf_commit(c, &err);
 	return word[2] ? two_names(c, word[0], word[1], word[2]) : one_name(c, word[0], word[1]);
+}
+
+/* ---- a group of tests that begins with what steps make of the file ---- */
+
+static void make_fixture(const char *name, const char *const *steps, size_t count)
+{
+	make_directory(name);
+	begin();
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(make_step(ck, steps[i], ""), 0);
+	end();
+	copy_file(file, base);
+}
+
+static int tear_down(void **state)
+{
+	each_file(dir, NULL);
+	return 0;
 }

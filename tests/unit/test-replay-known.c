@@ -2,7 +2,6 @@
 /* Whatever a mount knows of an entry it knows after a kill: every way in which an entry comes to be what it is, and behind each of them every
  * verb. After each step, what the checkpoint knows is compared with what a replay of its log knows, and in the end both are given the same
  * contents, and make the same of them. */
-#include "known-kit.h"
 #include "step-kit.h"
 
 #define STEPS 7
@@ -230,18 +229,7 @@ static int set_up(void **state)
 	static const char *const steps[] = {
 		"put|none|null\n",  "put|t0|abcd",         "set|t0|dtype|float32",        "set|t0|shape|[]",
 		"put|arr|abcdefgh", "set|arr|dtype|int32", "set|arr|class|numpy.ndarray", "commit"};
-	make_directory("test-replay-known");
-	begin();
-	for (size_t i = 0; i < WF_ARRAY_SIZE(steps); i++)
-		assert_int_equal(make_step(ck, steps[i], ""), 0);
-	end();
-	copy_file(file, base);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	each_file(dir, NULL);
+	make_fixture("test-replay-known", steps, WF_ARRAY_SIZE(steps));
 	return 0;
 }
 

@@ -2,7 +2,6 @@
 /* Random edits, and after each of them the comparison of test-replay-known.c: what a mount knows, a replay of its log knows.
  *
  * Usage: test-replay-random MODEL [FIRST SEED [ROUNDS]]. A round that fails says its seed, which repeats it. */
-#include "known-kit.h"
 #include "step-kit.h"
 
 #define STEPS 40
@@ -146,13 +145,7 @@ static void test_random(void **state)
 
 static int set_up(void **state)
 {
-	make_directory("test-replay-random");
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	each_file(dir, NULL);
+	make_fixture("test-replay-random", NULL, 0);
 	return 0;
 }
 

@@ -2,7 +2,6 @@
 /* Files that show the same bytes and are not the same: a backup, and what stands in its place since other content was refused. Every way in
  * which such a pair comes to be, with every kind of entry, and every way to write one of them; no other file may change by it, neither in the
  * mount, nor after a kill, nor after a commit. Names of one file change together as ever. */
-#include "known-kit.h"
 #include "step-kit.h"
 
 #define STEPS 6
@@ -387,18 +386,7 @@ static int set_up(void **state)
 					    "link|tied|tie",
 					    "put|some|[1, 2]\n",
 					    "commit"};
-	make_directory("test-twins");
-	begin();
-	for (size_t i = 0; i < WF_ARRAY_SIZE(steps); i++)
-		assert_int_equal(make_step(ck, steps[i], ""), 0);
-	end();
-	copy_file(file, base);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	each_file(dir, NULL);
+	make_fixture("test-twins", steps, WF_ARRAY_SIZE(steps));
 	return 0;
 }
 
