@@ -7,7 +7,7 @@ import subprocess
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = ("fs/weightfs", "fs/wfctl", "tests/device/test-device", "tests/device/open-handle", "contrib/bench/device", "contrib/bench/io")
 EVERYWHERE = ("linux-vdso", "libc.so", "libm.so", "libpthread.so", "libdl.so", "librt.so", "ld-linux")
-SOURCES = ("contrib/python", "contrib/bench", "tests/device", "tests/mount")
+SOURCES = ("contrib/python", "contrib/bench", "tests/device", "tests/mount", "tests/parallel.py", "tests/tap.py")
 
 RUN = """#!/bin/sh
 # Usage: run OUT      The tests and the figures of this directory's programs; results.jsonl and log.txt go to OUT.
@@ -48,7 +48,11 @@ def pack(build, directory, *wheels):
     if fusermount := shutil.which("fusermount3"):
         shutil.copy2(fusermount, os.path.join(directory, "programs"))
     for name in SOURCES:
-        shutil.copytree(os.path.join(TOP, name), os.path.join(directory, "tree", name), ignore=shutil.ignore_patterns("__pycache__"))
+        source, copy = os.path.join(TOP, name), os.path.join(directory, "tree", name)
+        if os.path.isdir(source):
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, copy)
     for wheel in wheels:
         shutil.copy2(wheel, os.path.join(directory, "wheels"))
     run = os.path.join(directory, "run")
