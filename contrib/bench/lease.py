@@ -154,6 +154,20 @@ def load(work):
     tell("steady load of 16 GB", size / statistics.median(seconds["load"][1:]) / 1e9, "GB/s")
 
 
+def windows(work):
+    """First and later loads by the size of a window, one after the other by turns: what a host's neighbours leave of its cache changes."""
+    f = paths(work)["large.list"]
+    size, sizes, firsts, later = listed_bytes(f), ("1M", "2M", "3M", "4M"), {}, {}
+    for _ in range(5):
+        for window in sizes:
+            seconds = device("load", 4, listed=f, env={"WEIGHTFS_LOAD_WINDOW": window})[0]["load"]
+            firsts.setdefault(window, []).append(seconds[0])
+            later.setdefault(window, []).extend(seconds[1:])
+    for window in sizes:
+        tell("windows", size / statistics.median(later[window]) / 1e9, "GB/s", window=window, best=round(size / min(later[window]) / 1e9, 2),
+             first=round(size / statistics.median(firsts[window]) / 1e9, 2), best_first=round(size / min(firsts[window]) / 1e9, 2))
+
+
 def sweep(work):
     f = paths(work)["half.list"]
     size = listed_bytes(f)
@@ -355,7 +369,7 @@ def mount(work):
 
 
 STEPS = [(machine, 20), (tests, 150), (files, 60), (ceiling, 30), (load, 40), (peers, 90), (sharing, 60), (mount, 60), (small, 20), (read, 30),
-         (cold, 40), (sweep, 80)]
+         (cold, 40), (windows, 40), (sweep, 80)]
 
 
 # ---- all of them ----

@@ -7,7 +7,8 @@ import subprocess
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = ("fs/weightfs", "fs/wfctl", "tests/device/test-device", "tests/device/open-handle", "contrib/bench/device", "contrib/bench/io")
 EVERYWHERE = ("linux-vdso", "libc.so", "libm.so", "libpthread.so", "libdl.so", "librt.so", "ld-linux")
-SOURCES = ("contrib/python", "contrib/bench", "tests/device", "tests/mount", "tests/parallel.py", "tests/tap.py")
+SOURCES = ("contrib/python", "contrib/bench", "tests/device", "tests/mount", "tests/parallel.py", "tests/tap.py",
+           "tests/files/dcp", "tests/files/zero")
 
 RUN = """#!/bin/sh
 # Usage: run OUT      The tests and the figures of this directory's programs; results.jsonl and log.txt go to OUT.
