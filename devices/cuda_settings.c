@@ -119,7 +119,7 @@ void cuda_settings_init(struct cuda_settings *s, const char *pci)
 	s->threads = (unsigned int)setting("WEIGHTFS_LOAD_THREADS", cores < MAX_THREADS ? cores : MAX_THREADS, 1, 64,
 					   problem, sizeof problem);
 	s->window_bytes =
-		setting("WEIGHTFS_LOAD_WINDOW", 4 * MIB, MIB / 4, 64 * MIB, problem, sizeof problem) & ~4095ull;
+		setting("WEIGHTFS_LOAD_WINDOW", 3 * MIB, MIB / 4, 64 * MIB, problem, sizeof problem) & ~4095ull;
 	s->depth = (unsigned int)setting("WEIGHTFS_LOAD_DEPTH", 2, 1, 16, problem, sizeof problem);
 	s->direct = setting("WEIGHTFS_LOAD_DIRECT", 1, 0, 1, problem, sizeof problem) != 0;
 	/* page-locked memory is taken from everybody: less of it where all that was asked for is too much */

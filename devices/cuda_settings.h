@@ -2,9 +2,10 @@
 /* How files get onto a CUDA device: what the machine has and the environment asks for.
  *
  * WEIGHTFS_LOAD_THREADS (1 to 64), WEIGHTFS_LOAD_WINDOW (256K to 64M), WEIGHTFS_LOAD_DEPTH (windows a thread, 1 to 16) and
- * WEIGHTFS_LOAD_DIRECT (0 or 1). The defaults were measured on an H200 with PCIe 5: 16 threads with two windows of 4 MiB reach
- * 0.95 of what the bus gives. The engine rests for 3 us between two copies, which smaller windows make more of; larger ones,
- * more of them or more threads give nothing that can be told from noise, and cost the first load the time to pin them.
+ * WEIGHTFS_LOAD_DIRECT (0 or 1). The defaults were measured on H200 and H100 with PCIe 5: 16 threads with two windows of 3 MiB
+ * reach 0.94 of what the bus gives. The engine rests for 3 us between two copies, which smaller windows make more of. Larger
+ * ones, more of them or more threads cost the first load the time to pin them, and a ring that does not stay in the processor's
+ * cache is slow: with 4 MiB later loads took between 0.75 and 0.96 of the bus, as the neighbours of the virtual machine let them.
  */
 #pragma once
 
