@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -77,4 +78,25 @@ bool wf_is_named_by_digest(const char *path)
 	else if (digits == 32)
 		return false; /* as many names are random that long */
 	return digits == 32 || digits == 40 || digits == 64 || digits == 128;
+}
+
+int wf_open_folder(int directory, const char *name)
+{
+	int at = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (const char *end; at >= 0 && (end = strchr(name, '/')); name = end + 1) {
+		char part[NAME_MAX + 1];
+		int next = -1;
+		size_t len = WF_MIN((size_t)(end - name), sizeof part - 1);
+		memcpy(part, name, len);
+		part[len] = '\0';
+		if (name + len == end && strcmp(part, ".") != 0 && strcmp(part, "..") != 0)
+			next = openat(at, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		else
+			errno = EINVAL;
+		int why = errno;
+		close(at);
+		errno = why;
+		at = next;
+	}
+	return at < 0 ? -errno : at;
 }

@@ -18,3 +18,6 @@ int wf_sync_directory(int directory);
 /* Whether a file's name is the digest of what stands in it, as in the caches of Hugging Face, git-annex, DVC and wandb: other names
  * for the same content lead to it, and changed bytes would make the name a lie. path: resolved. */
 bool wf_is_named_by_digest(const char *path);
+/* The folder of a relative name that ends in its last slash, for reading; "": the directory itself. No link is followed, and no "..".
+ * Or -errno. */
+int wf_open_folder(int directory, const char *name);

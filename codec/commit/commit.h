@@ -13,7 +13,7 @@
  *   checkpoint itself. commit/steps.c: what both share.
  * - commit/shards.c and commit/shards_write.c: a plan for each shard of a Hugging Face checkpoint, and the index. commit/dcp.c,
  *   commit/dcp_leaves.c, commit/dcp_tensors.c, commit/dcp_slices.c and commit/directory.c: a slice file and the metadata of a distributed
- *   one. commit/output_set.c: either of them to a directory of its own.
+ *   one. commit/output_set.c, commit/output_copy.c, commit/output_beside.c: either of them to a directory of its own.
  *
  * Unchanged bytes are never decoded. A part of the graph changes before the commit is known to succeed (strings that
  * hold array data, ids); wf_plan_undo takes that back.

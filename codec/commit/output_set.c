@@ -3,8 +3,7 @@
  * is written beside it under new names, and the main file, which names all of them, takes its name last. Until then the directory is no
  * checkpoint, or the one of the commit before.
  *
- * Of a Hugging Face checkpoint the files that stand beside the index are copied, too (commit/beside.h), where the directory has none of that
- * name, so that libraries load what is written.
+ * Of a Hugging Face checkpoint what stands beside the index is copied, too (commit/output_beside.c), so that libraries load what is written.
  *
  * It is no base: the log goes on from the checkpoint that was opened, as with an output of another format. The overlay beside the directory
  * has a list of the files that are ours there (wf_overlay_note_files), durable before the first of them is made, by which a later opening
@@ -18,8 +17,8 @@
 
 #include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
-#include "codec/commit/beside.h"
 #include "codec/commit/leftovers.h"
+#include "codec/commit/output_inner.h"
 #include "codec/commit/output_set.h"
 #include "codec/commit/shards_inner.h"
 #include "codec/directory/dcp_entries.h"
@@ -86,7 +85,8 @@ static int find_stranger(void *ctx, int directory, const char *name)
 	struct in_directory *l = ctx;
 	bool is_main =
 		l->noted->count > 0 && !strcmp(name, l->main); /* the list does not have it: it is never left over */
-	if (is_main || is_in(l->noted, name) || is_passing(l->noted, l->main, name))
+	if (is_main || wf_output_is_folder(l->noted, name) || is_in(l->noted, name) ||
+	    is_passing(l->noted, l->main, name))
 		return 0;
 	snprintf(l->stranger, sizeof l->stranger, "%s", name);
 	return 1;
@@ -127,6 +127,12 @@ static int open_set(const struct wf_checkpoint *ck, struct wf_container **ret, s
 	return r;
 }
 
+static int clear_folders(const struct wf_checkpoint *ck, bool all)
+{
+	cleanup_fd int directory = open(ck->output_set.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return directory < 0 ? -errno : wf_overlay_clear_folders(ck->overlay, directory, all);
+}
+
 static int tidy(struct wf_checkpoint *ck, struct wf_error *err)
 {
 	struct wf_key_map noted = {0};
@@ -139,6 +145,8 @@ static int tidy(struct wf_checkpoint *ck, struct wf_error *err)
 	struct in_directory l = {.noted = &noted, .set = set, .main = main_name(ck)};
 	if (r == 0)
 		r = each_name(ck, remove_unnamed, &l);
+	if (r == 0)
+		r = clear_folders(ck, !set);
 	r = r < 0 ? r : l.left;
 	wf_container_free(set);
 	wf_key_map_free(&noted);
@@ -214,19 +222,6 @@ static int put_name(struct wf_key_map *names, const char *name)
 	return name ? wf_key_map_put(names, name, strlen(name), 0) : 0;
 }
 
-/* The checkpoint's directory. */
-static int open_home(const struct wf_checkpoint *ck)
-{
-	cleanup_free char *path = strndup(ck->place.main, (size_t)(strrchr(ck->place.main, '/') - ck->place.main) + 1);
-	return path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-}
-
-static int list_beside(struct wf_commit_run *c, int home, struct wf_key_map *names)
-{
-	int r = home < 0 ? -errno : wf_beside_list(home, names);
-	return r < 0 ? wf_fail(c->err, r, "what stands beside %s: %s", c->ck->place.main, strerror(-r)) : 0;
-}
-
 /* All that are in the directory, or are going to be, but for the main file. */
 static int list_files(struct wf_commit_run *c, struct wf_key_map *names)
 {
@@ -239,8 +234,7 @@ static int list_files(struct wf_commit_run *c, struct wf_key_map *names)
 		r = put_name(names, c->set->all[i].name);
 	if (r == 0 && c->dcp)
 		r = put_name(names, wf_dcp_plan_new_file(c->dcp));
-	cleanup_fd int home = c->set ? open_home(c->ck) : -1;
-	return r == 0 && c->set ? list_beside(c, home, names) : r;
+	return r == 0 && c->set ? wf_output_beside_list(c, names) : r;
 }
 
 static int note(struct wf_commit_run *c)
@@ -281,84 +275,13 @@ static int open_old(struct wf_commit_run *c, const char *name, struct wf_file_ru
 	return r < 0 || found ? r : wf_fail(c->err, -EIO, "%s cannot be opened", name);
 }
 
-static int copy_bytes(struct wf_commit_run *c, const struct wf_new_file *f, int from, uint64_t size)
-{
-	struct wf_out o;
-	int r = wf_out_init(&o, f->fd, 0, &c->ck->progress.done_bytes);
-	if (r < 0)
-		return r;
-	wf_out_probe_clone(&o, from);
-	if (o.clone_block == 0)
-		r = wf_out_reserve(&o, size, false);
-	if (r == 0)
-		r = wf_out_copy(&o, from, 0, size);
-	if (r == 0)
-		r = wf_out_finish(&o);
-	wf_out_free(&o);
-	return r == 0 && fsync(f->fd) < 0 ? -errno : r;
-}
-
-static int copy_file(struct wf_commit_run *c, int directory, const char *name, int from)
-{
-	cleanup_free char *target = NULL;
-	struct wf_new_file f;
-	struct stat st;
-	bool renamed;
-	int home = openat(directory, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (home < 0 || asprintf(&target, "%s/%s", c->ck->output_set.path, name) < 0) {
-		target = NULL;
-		return wf_commit_no_memory(c);
-	}
-	int r = wf_new_file_open(&f, target, home, c->err);
-	if (r < 0)
-		return r;
-	if (fstat(from, &st) < 0)
-		r = wf_fail(c->err, -errno, "%s: %s", name, strerror(errno));
-	if (r == 0 && (r = copy_bytes(c, &f, from, (uint64_t)st.st_size)) < 0)
-		wf_fail(c->err, r, "%s cannot be copied to %s: %s", name, c->ck->output_set.path, strerror(-r));
-	if (r == 0)
-		r = wf_new_file_dress(&f, from, c->err);
-	if (r == 0)
-		r = wf_new_file_rename(&f, &renamed, c->err);
-	wf_new_file_free(&f);
-	return r;
-}
-
-/* What has the name is whole, and the same: it was made under another one. Or it is the user's, of a file beside the index. */
-static bool is_there(int directory, const char *name)
-{
-	struct stat st;
-	return fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 static int copy_old(struct wf_commit_run *c, int directory, const char *name)
 {
 	cleanup_with(wf_file_run_end) struct wf_file_run old = WF_FILE_RUN_INIT;
-	if (is_there(directory, name))
+	if (wf_output_has(directory, name))
 		return 0;
 	int r = open_old(c, name, &old);
-	return r < 0 ? r : copy_file(c, directory, name, old.fd);
-}
-
-/* Without them the new directory is no model. One that cannot be read keeps nobody's edits from being written. */
-static int copy_beside(struct wf_commit_run *c, int directory)
-{
-	struct wf_key_map names = {0};
-	cleanup_fd int home = open_home(c->ck);
-	int r = list_beside(c, home, &names);
-	for (uint32_t i = 0; r == 0 && i < names.count; i++) {
-		const char *name = names.keys[i].bytes;
-		if (is_there(directory, name))
-			continue;
-		cleanup_fd int fd = openat(home, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-		if (fd < 0)
-			wf_log_line(&c->ck->log, "%s is not copied to %s: %s", name, c->ck->output_set.path,
-				    strerror(errno));
-		else
-			r = copy_file(c, directory, name, fd);
-	}
-	wf_key_map_free(&names);
-	return r;
+	return r < 0 ? r : wf_output_copy(c, directory, name, old.fd);
 }
 
 static int copy_all(struct wf_commit_run *c)
@@ -370,7 +293,7 @@ static int copy_all(struct wf_commit_run *c)
 	for (uint32_t k = 0; r == 0 && (name = old_file(c, k, &needed)); k++)
 		if (needed)
 			r = copy_old(c, directory, name);
-	return r == 0 && c->set ? copy_beside(c, directory) : r;
+	return r == 0 && c->set ? wf_output_beside_copy(c, directory) : r;
 }
 
 /* The new metadata have no name yet, without which their directory is none. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The files that a commit of a checkpoint in several files makes, and those that it is going to remove: written down before the first of
  * them is there, so that whoever comes after a crash knows what may be left over. overlay/format.h draws the file. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -79,4 +80,55 @@ int wf_overlay_forget_noted(struct wf_overlay *ov)
 	if (unlinkat(ov->dir_fd, "files", 0) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	return wf_sync_directory(ov->dir_fd);
+}
+
+int wf_overlay_remove_passing(int home)
+{
+	int fd = openat(home, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d && fd >= 0)
+		close(fd);
+	for (const struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d))
+		if (e->d_name[0] == '.' && strstr(e->d_name, ".weightfs-") && unlinkat(home, e->d_name, 0) < 0 &&
+		    errno != ENOENT)
+			r = -errno;
+	if (d)
+		closedir(d);
+	return r;
+}
+
+/* name: of a file, or of a folder, with its slash. What is not empty stays, and so does what is no folder any more. */
+static int clear_folder(int home, const char *name, bool all)
+{
+	size_t len = strlen(name);
+	bool folder = name[len - 1] == '/';
+	cleanup_free char *path = strndup(name, len - folder);
+	char *last = path ? strrchr(path, '/') : NULL;
+	cleanup_free char *above = path ? strndup(path, last ? (size_t)(last + 1 - path) : 0) : NULL;
+	if (!above)
+		return -ENOMEM;
+	cleanup_fd int in = folder ? wf_open_folder(home, name) : -1;
+	int r = in >= 0 ? wf_overlay_remove_passing(in) : 0;
+	cleanup_fd int at = all ? wf_open_folder(home, above) : -1;
+	if (at >= 0 && unlinkat(at, last ? last + 1 : path, folder ? AT_REMOVEDIR : 0) < 0 && errno != ENOENT &&
+	    errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR)
+		r = -errno;
+	return r;
+}
+
+int wf_overlay_clear_folders(const struct wf_overlay *ov, int home, bool all)
+{
+	struct wf_buffer noted = WF_BUFFER_INIT;
+	int r = wf_overlay_noted_files(ov, &noted), left = 0;
+	for (size_t end = r == 0 ? noted.len : 0; end > 0;) { /* what is in a folder stands behind it */
+		size_t start = end - 1;
+		while (start > 0 && noted.data[start - 1] != '\0')
+			start--;
+		const char *name = noted.data + start;
+		int error = strchr(name, '/') ? clear_folder(home, name, all) : 0;
+		left = error < 0 ? error : left;
+		end = start;
+	}
+	wf_buffer_free(&noted);
+	return r == -ENOENT ? 0 : r < 0 ? r : left;
 }

@@ -275,19 +275,6 @@ int wf_overlay_discard(const char *checkpoint, struct wf_error *err)
 	return r;
 }
 
-/* A file on its way to its name has that in its own. */
-static void remove_passing(int home)
-{
-	DIR *d = fdopendir(home);
-	for (const struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d))
-		if (e->d_name[0] == '.' && strstr(e->d_name, ".weightfs-"))
-			unlinkat(home, e->d_name, 0);
-	if (d)
-		closedir(d);
-	else
-		close(home);
-}
-
 static int remove_noted(struct wf_overlay *ov)
 {
 	struct wf_buffer noted = WF_BUFFER_INIT;
@@ -298,8 +285,12 @@ static int remove_noted(struct wf_overlay *ov)
 	for (const char *n = noted.data; r == 0 && n && n < noted.data + noted.len; n += strlen(n) + 1)
 		if (*n && !strchr(n, '/') && unlinkat(home, n, 0) < 0 && errno != ENOENT)
 			left = -errno;
-	if (home >= 0)
-		remove_passing(home);
+	if (home >= 0) {
+		wf_overlay_remove_passing(home);
+		if (r == 0)
+			r = wf_overlay_clear_folders(ov, home, true);
+		close(home);
+	}
 	wf_buffer_free(&noted);
 	r = r < 0 ? r : left;
 	return r == 0 ? wf_overlay_forget_noted(ov) : r;

@@ -269,5 +269,10 @@ int wf_overlay_check_whole(const char *path, struct wf_error *err);
 /* Cuts back what an append left over and removes the directory. -ENOENT when there is none; -EBUSY in use; -EPERM it is
  * not ours; -ESTALE an append was left unfinished, and the file that is there is not (surely) the one that has it. */
 int wf_overlay_discard(const char *checkpoint, struct wf_error *err);
+/* Removes what is in a directory on its way to another name. */
+int wf_overlay_remove_passing(int home);
+/* The same in the folders of the list; a folder's name ends in a slash, and stands before what is in it. all: what the list has in folders
+ * goes, and the folders that are empty then. home: the directory that the names are in. */
+int wf_overlay_clear_folders(const struct wf_overlay *ov, int home, bool all);
 /* Then, of a directory that is no checkpoint: removes the files of a commit to it that was cut short, which the overlay has a list of. */
 int wf_overlay_discard_noted(const char *directory, struct wf_error *err);

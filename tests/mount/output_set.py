@@ -24,6 +24,11 @@ def everything(path):
     return {os.path.relpath(os.path.join(where, n), path): read(os.path.join(where, n)) for where, _, names in os.walk(path) for n in names}
 
 
+def put(path, content):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write(path, content)
+
+
 class Work:
     """A set, the directory that it is written to, and a mount point."""
 
@@ -31,12 +36,12 @@ class Work:
         self.top = os.path.join(TOP, f"{kind}-{name}")
         self.set = directories.make(kind, os.path.join(self.top, "set"))
         # what stands beside an index and goes along, and what does not
-        self.beside = {} if kind == "dcp" else {"config.json": b'{"model_type": "x"}', "tokenizer.json": b"{}" * 3000, "README.md": b"# x"}
+        self.beside = {} if kind == "dcp" else {"config.json": b'{"model_type": "x"}', "tokenizer.json": b"{}" * 3000, "README.md": b"# x", "1_Pooling/config.json": b"{}"}
         if DIE_AT:  # one tells as much, at fewer calls
-            self.beside = {name: content for name, content in self.beside.items() if name == "config.json"}
+            self.beside = {name: content for name, content in self.beside.items() if name == "1_Pooling/config.json"}
         others = {"config.json": b"{}"} if kind == "dcp" else {"model.fp16.safetensors": b"x", "training_args.bin": b"x", "other.safetensors.index.json": b"{}", ".hidden": b"x"}
         for name, content in {**others, **self.beside}.items():
-            write(os.path.join(self.set.path, name), content)
+            put(os.path.join(self.set.path, name), content)
         self.out = self.set.copy(os.path.join(self.top, "out"))
         self.mnt, self.plan = os.path.join(self.top, "mnt"), os.path.join(self.top, "plan")
         os.mkdir(self.mnt)
@@ -93,7 +98,7 @@ class Work:
     def left(self):
         """What is nobody's, and the overlay; slices of others that the new metadata do not name are not even copied."""
         named = (directories.load_distributed if self.out.kind == "dcp" else directories.load_shards)(self.out)[1]
-        there = set(os.listdir(self.out.path)) - named - {os.path.basename(self.out.main)}
+        there = set(everything(self.out.path)) - named - {os.path.basename(self.out.main)}
         there -= {n for n in self.beside if n in there and read(os.path.join(self.out.path, n)) == self.beside[n]}
         return sorted(there) + ([self.out.path + ".weightfs"] if os.path.exists(self.out.path + ".weightfs") else [])
 
@@ -110,7 +115,7 @@ def check_commits(kind):
         status = json_status(w)
         same((status["pending"]["edits"], status["dirty"], status["last_error"]), (0, False, None), f"{kind}: nothing waits")
         same(set(w.left()) - {w.out.path + ".weightfs"}, set(), f"{kind}: and there is nothing else")
-        kept = {n: os.stat(os.path.join(w.out.path, n)).st_ino for n in os.listdir(w.out.path) if n in w.source and n != os.path.basename(w.out.main)}
+        kept = {n: os.stat(os.path.join(w.out.path, n)).st_ino for n in everything(w.out.path) if n in w.source and n != os.path.basename(w.out.main)}
         same({n: read(os.path.join(w.out.path, n)) for n in kept}, {n: w.source[n] for n in kept}, f"{kind}: {len(kept)} files are as they were")
         w.edit(2)
         r = w.commit()
@@ -153,7 +158,7 @@ def check_beside(kind):
         w.edit(1)
         r = w.commit()
         named = directories.load_shards(w.out)[1] | {os.path.basename(w.out.main)}
-        there = {n: read(f"{w.out.path}/{n}") for n in os.listdir(w.out.path) if n not in named}
+        there = {n: content for n, content in everything(w.out.path).items() if n not in named}
         same((r.returncode, there), (0, w.beside), f"{kind}: what belongs to the model goes along, and nothing else")
         same((os.path.islink(f"{w.out.path}/tokenizer.json"), os.stat(f"{w.out.path}/README.md").st_mode & 0o777), (False, 0o640), f"{kind}: as files, with their modes")
         write(f"{w.out.path}/config.json", b"mine")
@@ -161,8 +166,116 @@ def check_beside(kind):
         write(f"{w.set.path}/late.json", b"late")
         w.edit(2)
         r = w.umount()
-        there = {n: read(f"{w.out.path}/{n}") for n in os.listdir(w.out.path) if not n.startswith(("model", "pytorch"))}
+        there = {n: content for n, content in everything(w.out.path).items() if not n.startswith(("model", "pytorch"))}
         same((r.returncode, w.written() == w.want, there), (0, True, {**w.beside, "config.json": b"mine", "late.json": b"late"}), f"{kind}: nothing is written over, what is missing comes")
+    finally:
+        w.end()
+
+
+# what stands in folders beside an index, and what of it goes along
+FOLDERS = (
+    ("1_Pooling/config.json", b"{}", True),
+    ("2_Dense/config.json", b"{}", True),
+    ("2_Dense/model.safetensors", b"dense", True),  # of a module that modules.json has: no other file has these weights
+    ("query_0_Transformer/pytorch_model.bin", b"q", True),
+    ("2_Dense/onnx/model.onnx", b"x", False),
+    ("additional_chat_templates/tool.jinja", b"{{ x }}", True),
+    ("a/b/c.txt", b"deep", True),
+    ("onnx/config.json", b"{}", False),
+    ("onnx/model.onnx", b"x", False),
+    ("openvino/openvino_model.xml", b"x", False),
+    ("openvino/openvino_model.bin", b"x", False),
+    ("checkpoint-500/config.json", b"{}", False),
+    ("checkpoint-500/model.safetensors", b"x", False),
+    ("3_Dense-old/model.safetensors", b"x", True),
+    ("model.fp16.safetensors.index.json.weightfs/log", b"x", False),
+    (".git/config", b"x", False),
+    ("__pycache__/m.pyc", b"x", False),
+    ("1/2/3/4/5/6/7/8/9/deep.txt", b"x", False),
+)
+
+
+def check_folders(modules):
+    """Folders go along where they belong to the model, and the log says what does not; links lead nowhere else."""
+    w, what = Work("safetensors", "folders" + "-modules" * modules), "with modules.json" if modules else "without modules.json"
+    try:
+        for name, content, _ in FOLDERS:
+            put(f"{w.set.path}/{name}", content)
+        want = {n: content for n, content, takes in FOLDERS if takes and (modules or n.startswith(("1_Pooling", "additional", "a/")))}
+        want.update({n: content for n, content in w.beside.items() if n not in want})
+        if modules:
+            write(f"{w.set.path}/modules.json", b"[]")
+            want["modules.json"] = b"[]"
+        os.makedirs(f"{w.top}/secret")
+        write(f"{w.top}/secret/key", b"secret")
+        os.symlink(f"{w.top}/secret", f"{w.set.path}/a/folder")  # a link to a folder
+        os.symlink("../../secret/key", f"{w.set.path}/a/key.txt")
+        os.symlink("../config.json", f"{w.set.path}/a/config.json")
+        os.symlink("a", f"{w.set.path}/again")
+        os.mkfifo(f"{w.set.path}/a/fifo")
+        os.mkdir(f"{w.set.path}/empty")
+        with open(f"{w.set.path}/a/corpus.txt", "wb") as f:
+            f.truncate(65 << 20)
+        want["a/config.json"] = w.beside["config.json"]
+        w.mount()
+        w.edit(1)
+        r = w.commit()
+        named = directories.load_shards(w.out)[1] | {os.path.basename(w.out.main)}
+        there = {n: content for n, content in everything(w.out.path).items() if n not in named}
+        same((r.returncode, sorted(there.items())), (0, sorted(want.items())), f"folders {what}: what belongs to the model")
+        same(sorted(n for n in os.listdir(w.out.path) if os.path.isdir(f"{w.out.path}/{n}")), sorted({n.split("/")[0] for n in want if "/" in n}), f"folders {what}: no others are made")
+        line = "\n".join(s for s in read(f"{w.mnt}/.weightfs/log").decode().splitlines() if "not copied" in s)
+        said = ["onnx/ (other weights)", "openvino/ (", "checkpoint-500/ (", "training_args.bin (other", "a/folder (a link", "a/key.txt (a link", "a/corpus.txt (too large)", "a/fifo (no file", "1/2/3/4/5/6/7/8/9/ (too deep)"]
+        ok(not [s for s in said if s not in line], f"folders {what}: the log says what is left behind", line)
+        ok(not any(n in line for n in (".git", "weightfs/,", "pycache", "00001-of", os.path.basename(w.out.main) + " ")), f"folders {what}: and nothing else", line)
+        w.edit(2)
+        r = w.umount()
+        ok(r.returncode == 0 and w.written() == w.want, f"folders {what}: a second commit", r)
+    finally:
+        w.end()
+
+
+def check_hub_cache():
+    """A snapshot of the hub's cache: each file is a link to a blob beside it, in folders, too."""
+    w = Work("safetensors", "cache")
+    try:
+        repo = f"{w.top}/models--x"
+        os.makedirs(f"{repo}/snapshots")
+        os.makedirs(f"{repo}/blobs")
+        os.rename(w.set.path, f"{repo}/snapshots/1")
+        w.set = w.set.copy(f"{repo}/snapshots/1")
+        for i, name in enumerate(sorted(everything(w.set.path))):
+            os.rename(f"{w.set.path}/{name}", f"{repo}/blobs/{i}")
+            os.symlink("../" * (2 + name.count("/")) + f"blobs/{i}", f"{w.set.path}/{name}")
+        put(f"{repo}/blobs/x/y", b"x")
+        os.symlink("../../../blobs/x/y", f"{w.set.path}/1_Pooling/other.json")
+        w.mount()
+        w.edit(1)
+        r = w.umount()
+        there = everything(w.out.path)
+        same((r.returncode, w.written() == w.want, {n: there.get(n) for n in w.beside}, "1_Pooling/other.json" in there, [n for n in there if os.path.islink(f"{w.out.path}/{n}")]),
+             (0, True, w.beside, False, []), "a snapshot of the hub's cache")
+    finally:
+        w.end()
+
+
+def check_in_the_way():
+    """What the output has already stays, also where it is no folder, or a link to one."""
+    w = Work("safetensors", "way")
+    try:
+        write(f"{w.set.path}/modules.json", b"[]")
+        for name in ("3_A/config.json", "4_B/config.json", "5_C/config.json"):
+            put(f"{w.set.path}/{name}", b"{}")
+        os.makedirs(f"{w.top}/elsewhere")
+        w.mount()
+        w.edit(1)
+        write(f"{w.out.path}/3_A", b"mine")
+        os.symlink("../elsewhere", f"{w.out.path}/4_B")
+        put(f"{w.out.path}/5_C/config.json", b"mine")
+        r = w.umount()
+        there = everything(w.out.path)
+        same((r.returncode, w.written() == w.want, there.get("3_A"), there.get("5_C/config.json"), os.listdir(f"{w.top}/elsewhere"), os.path.islink(f"{w.out.path}/4_B")),
+             (0, True, b"mine", b"mine", [], True), "what is in the way stays")
     finally:
         w.end()
 
@@ -384,6 +497,10 @@ try:
             check_directory(each)
         check_beside("safetensors")
         check_beside("bin")
+        for each in (False, True):
+            check_folders(each)
+        check_hub_cache()
+        check_in_the_way()
         check_told()
 finally:
     shutil.rmtree(TOP, ignore_errors=True)
