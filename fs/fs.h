@@ -47,6 +47,7 @@ struct fs {
 	bool on_terminal;               /* stderr was one at the start */
 	_Atomic uint64_t preload_shown; /* bytes when the progress line was last written */
 	bool to_syslog;                 /* in the background */
+	_Atomic pid_t remover;          /* the task that removed something last */
 	_Atomic uint64_t told[64];      /* errors.c: what the log has */
 };
 

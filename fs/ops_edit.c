@@ -2,6 +2,8 @@
 /* Editing: every operation is one call of the codec. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -113,13 +115,23 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		fs_invalidate_entry(fs, (uint32_t)new_parent, new_name);
 }
 
+/* Removals wait for the rmdir that the same program sends: of one that has ended none comes any more. */
+static void begin_removal(fuse_req_t req)
+{
+	struct fs *fs = fs_of(req);
+	pid_t task = fuse_req_ctx(req)->pid, last = atomic_exchange(&fs->remover, task);
+	if (last > 0 && last != task && kill(last, 0) < 0 && errno == ESRCH)
+		wf_settle_removals(fs->checkpoint);
+	fs_removing_for(req);
+}
+
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct wf_checkpoint *ck = fs_of(req)->checkpoint;
 	struct wf_stat st;
 	int r = -EPERM;
 	if (!fs_is_fixed(parent, name)) {
-		fs_removing_for(req);
+		begin_removal(req);
 		r = wf_unlink(ck, (uint32_t)parent, name);
 		if (r == -EISDIR && wf_lookup(ck, (uint32_t)parent, name, &st) == 0 && fs_sees_link(req, st.ino, true))
 			r = wf_remove_whole(ck, (uint32_t)parent, name);
@@ -132,7 +144,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	int r = -EPERM;
 	if (!fs_is_fixed(parent, name)) {
-		fs_removing_for(req);
+		begin_removal(req);
 		r = wf_rmdir(fs_of(req)->checkpoint, (uint32_t)parent, name);
 		fs_removing_for(NULL);
 	}

@@ -7,6 +7,10 @@
  * entries are there again: by the clock, which every look at a name asks; nobody need wake up for it. The next commit
  * says which they were.
  *
+ * A mapping that another key shows, too, as a link, gives its entries away one by one. But where its own rmdir follows, that takes away
+ * one of its places, and the other one has all of it (as after del in Python). So removals in it, and in what is inside of it, are put off
+ * likewise.
+ *
  * A mapping inside such an object gives its entries away one by one. But where its own rmdir follows, which only hides it, it has to come
  * back with all that it had: so a removal in it is put off. The next edit that is no removal, a sync, a commit, whoever looks into
  * .weightfs, and whoever follows a link to what was removed have it made (edit/removals.c); an rmdir of the mapping makes it one more hidden entry. */
@@ -108,6 +112,25 @@ static wf_ino holder_of(const struct wf_checkpoint *ck, wf_ino dir)
 	return holder;
 }
 
+/* The outermost directory around this one, or itself, that another key may show as well. */
+static wf_ino linked_around(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	wf_ino linked = WF_NO_INO;
+	for (;; dir = wf_tree_node(ck->tree, dir)->parent) {
+		if (dir == WF_INO_ROOT)
+			return linked;
+		if (wf_tree_node(ck->tree, dir)->linked)
+			linked = dir;
+	}
+}
+
+/* The object, or the mapping, whose own rmdir decides what becomes of removals in the directory; WF_NO_INO: nothing is waited for. */
+static wf_ino waits_for(const struct wf_checkpoint *ck, wf_ino dir)
+{
+	wf_ino holder = holder_of(ck, dir);
+	return holder != WF_NO_INO ? holder : linked_around(ck, dir);
+}
+
 static void show_again(struct wf_hidden *h)
 {
 	for (uint32_t k = 0; k < h->count; k++)
@@ -184,24 +207,42 @@ static struct wf_hidden *put_off_at(const struct wf_checkpoint *ck, const struct
 
 bool wf_edits_is_held(const struct wf_checkpoint *ck, wf_ino dir)
 {
-	return ck->edits && !ck->edits->replaying && holder_of(ck, dir) != WF_NO_INO;
+	return ck->edits && !ck->edits->replaying && waits_for(ck, dir) != WF_NO_INO;
 }
 
 int wf_edit_put_off(struct wf_checkpoint *ck, const struct wf_place *p)
 {
 	struct wf_edits *e = ck->edits;
-	wf_ino top = holder_of(ck, p->dir);
+	wf_ino top = waits_for(ck, p->dir), ino = wf_tree_dir(ck->tree, p->dir)->entries[p->position].ino;
 	int r = wf_edit_grow((void **)&e->put_off, &e->put_off_room, e->put_off_count + 1, sizeof *e->put_off, 0);
 	if (r < 0)
 		return r;
 	struct wf_hidden *h = begin_hiding(ck, p->dir, top);
 	if (!h)
 		return -ENOMEM;
+	wf_edit_call_off(ck, ino);
 	h->states[p->position] = PUT_OFF;
 	h->put_off++;
 	e->put_off[e->put_off_count++] = *p;
 	e->changes++;
 	return 0;
+}
+
+void wf_edit_call_off(struct wf_checkpoint *ck, wf_ino dir)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; wf_tree_dir(ck->tree, dir) && i < e->put_off_count; i++) {
+		struct wf_hidden *h = put_off_at(ck, &e->put_off[i]);
+		if (!h || !wf_edit_is_within(ck, e->put_off[i].dir, dir))
+			continue;
+		h->states[e->put_off[i].position] = SHOWN;
+		h->put_off--;
+	}
+	/* and objects inside that lost entries on the way have them where the directory is from now on */
+	for (uint32_t i = 0; e->hiding_dirs > 0 && i < e->files_count; i++)
+		if (e->files[i] && e->files[i]->hidden && wf_tree_dir(ck->tree, i + 1) &&
+		    wf_edit_is_within(ck, i + 1, dir))
+			wf_edit_forget_hidden(ck, e->files[i]);
 }
 
 /* Those inside a directory that is hidden now stand or fall with it. */

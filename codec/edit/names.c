@@ -143,6 +143,7 @@ static int remove_directory(struct wf_checkpoint *ck, const struct wf_place *p, 
 {
 	struct wf_buffer *b = wf_edit_payload(ck);
 	int r = wf_put_path(ck, b, p->dir, name);
+	wf_edit_call_off(ck, wf_edit_entry(ck, p)->ino);
 	if (r == 0)
 		r = wf_edit_record(ck, EDIT_RMDIR, wf_edit_pending_at(ck, p->dir));
 	if (r == 0)

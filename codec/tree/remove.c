@@ -49,6 +49,7 @@ static void take_over(struct wf_tree *t, wf_ino link, wf_ino gone)
 	struct wf_node *old = &t->nodes[gone - 1], *n = &t->nodes[link - 1];
 	n->type = WF_NODE_DIR;
 	n->dir = old->dir;
+	n->linked = true;
 	struct wf_dir *d = &t->dirs[n->dir];
 	d->ino = link;
 	for (uint32_t k = 0; k < d->count; k++) {

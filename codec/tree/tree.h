@@ -52,7 +52,7 @@ enum wf_node_type {
 struct wf_node {
 	uint8_t type;  /* enum wf_node_type */
 	bool detached; /* made by wf_tree_add_detached */
-	uint16_t unused;
+	bool linked; /* a directory that a link shows, or showed: another key of the checkpoint may hold the container */
 	uint32_t nlink; /* entries that name it; a directory counts its one place */
 	wf_ref object;  /* a tensor's: one of its tied objects; a link's: the container it points to */
 	wf_ino parent;  /* directory of the first entry; the root's own for the root */

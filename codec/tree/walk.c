@@ -100,6 +100,12 @@ static int make_dir(struct wf_tree *t, wf_ino parent, wf_ref value, enum wf_shap
 	return r;
 }
 
+static int make_link(struct wf_tree *t, wf_ino parent, wf_ref container, wf_ino dir, wf_ino *ret)
+{
+	t->nodes[dir - t->base - 1].linked = true;
+	return wf_tree_new_node(t, WF_NODE_LINK, container, parent, ret);
+}
+
 /* The node of one value; a directory's entries are still to be made: *ret_open is then true. */
 static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret, bool *ret_open)
 {
@@ -115,7 +121,7 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	}
 	wf_ino known = wf_tree_ino_of(t, value);
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
-		return wf_tree_new_node(t, WF_NODE_LINK, value, parent, ret);
+		return make_link(t, parent, value, known, ret);
 	if (known != WF_NO_INO && wf_tree_node(t, known)->nlink > 0) {
 		*ret = known;
 		return 0;
@@ -128,7 +134,7 @@ static int make_node(struct wf_tree *t, wf_ino parent, wf_ref value, wf_ino *ret
 	/* what another directory has already is linked to: a state that several objects share is never copied */
 	known = container != value ? wf_tree_ino_of(t, container) : WF_NO_INO;
 	if (known != WF_NO_INO && wf_tree_dir(t, known))
-		return wf_tree_new_node(t, WF_NODE_LINK, container, parent, ret);
+		return make_link(t, parent, container, known, ret);
 	if (shape == WF_SHAPE_TENSOR) {
 		int r = find_tie(t, value, t->base + t->node_count + 1, &tie);
 		if (r == 0 && tie == WF_NO_INO)

@@ -20,15 +20,16 @@ import judge  # noqa: E402
 def checkpoint():
     t, module = torch.arange, torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     tie, shared, base = t(4.), (t(3.), 1, "x"), t(6.)
+    mapping = {"t": t(2.), "n": 5, "inner": {"x": t(1.), "l": [t(2.), {"deep": t(3.)}]}, "tuple": (t(1.), {"y": t(2.)})}
     quantised = torch.quantize_per_channel(torch.ones(2, 3), torch.tensor([.1, .2]), torch.tensor([0, 0]), 0, torch.qint8)
     return {
         "state_dict": {"w": t(4.), "b": t(2.)}, "tuple": (t(3.), {"k": 1, "t": t(2.)}, [t(1.), 2]), "module": module, "sparse": torch.eye(3).to_sparse(),
         "csr": torch.eye(3).to_sparse_csr(), "quantised": quantised, "list": [(t(2.), (t(3.), t(1.))), 5], "tuples": ((t(1.), (t(2.), {"x": (t(3.),)})), t(5.)),
-        "shared": shared, "again": shared, "tied": (tie, 5.0), "tie": tie, "epoch": 3, "in a tuple": (module, 1), "views": (base[:3], base[3:]), "view": base[2:4],
+        "shared": shared, "again": shared, "mapping": mapping, "mapping again": mapping, "mapping in it": mapping["inner"], "tied": (tie, 5.0), "tie": tie, "epoch": 3, "in a tuple": (module, 1), "views": (base[:3], base[3:]), "view": base[2:4],
         "dict": {"inner": (t(2.), "a"), "sparse": [torch.eye(2).to_sparse()]}, "last": t(3)}
 
 
-KINDS = ("tuple", "module", "sparse", "csr", "quantised", "list", "tuples", "shared", "tied", "in a tuple", "views", "dict")
+KINDS = ("tuple", "module", "sparse", "csr", "quantised", "list", "tuples", "shared", "mapping", "tied", "in a tuple", "views", "dict")
 INNER = (("list", 0), ("dict", "inner"), ("dict", "sparse"))
 
 
