@@ -80,7 +80,9 @@ static int set_looks(fuse_req_t req, fuse_ino_t ino, const struct stat *attr, in
 		return r;
 	fs_stat(fs, &st, &now);
 	r = check_owner(req, &now, attr, to_set);
-	return r < 0 ? r : wf_set_looks(fs->checkpoint, (uint32_t)ino, &l);
+	if (r == 0)
+		r = wf_set_looks(fs->checkpoint, (uint32_t)ino, &l);
+	return r < 0 ? r : wf_directory_is_dressed(fs->checkpoint, (uint32_t)ino, l.set & WF_SET_MODE);
 }
 
 /* A new entry has the mode that it was made with: tar sets none that it has asked for already. An entry that somebody else

@@ -211,6 +211,10 @@ static int prepare(struct wf_commit_run *c, enum wf_commit_mode mode, bool alway
 		r = wf_fail(c->err, -EPERM, "not without the objects that hold them: %s", c->returned_names.data);
 	if (r == 0)
 		r = wf_edits_before_commit(ck, c->err);
+	if (r == 0)
+		c->unmade = wf_edits_assemble_all(ck, &c->unmade_names);
+	if (r == 0 && ck->at_once && c->unmade > 0)
+		r = wf_fail(c->err, -EINVAL, "the parts are not there that make a tensor of %s", c->unmade_names.data);
 	/* an output that is no base has no locations, and the log goes on */
 	bool other = ck->write_other || ck->output_set.main;
 	*ret_nothing = r == 0 && !always && !wf_overlay_is_dirty(ck->overlay) && (other || !ck->relocated);
@@ -248,6 +252,10 @@ static void finish(struct wf_commit_run *c, int r)
 		wf_fail(c->err, -ENOTEMPTY, "these were removed, but not the objects that hold them, and are back: %s",
 			c->returned_names.data ? c->returned_names.data : "?");
 		snprintf(ck->last_error, sizeof ck->last_error, "%s", c->err->text);
+	} else if (c->unmade > 0) {
+		wf_fail(c->err, -EINVAL, "these were to be tensors, whose parts do not fit, and are mappings: %s",
+			c->unmade_names.data ? c->unmade_names.data : "?");
+		snprintf(ck->last_error, sizeof ck->last_error, "%s", c->err->text);
 	} else {
 		ck->last_error[0] = '\0';
 	}
@@ -265,6 +273,7 @@ static void finish(struct wf_commit_run *c, int r)
 	free(c->records);
 	free(c->windows);
 	wf_buffer_free(&c->returned_names);
+	wf_buffer_free(&c->unmade_names);
 	atomic_store(&ck->progress.append_bytes, 0);
 	atomic_store(&ck->progress.running, false);
 }
@@ -300,7 +309,7 @@ static int run(struct wf_checkpoint *ck, enum wf_commit_mode mode, bool whole, b
 							 : commit_to_new_file(&c);
 	finish(&c, r);
 	pthread_mutex_unlock(&ck->commit_lock);
-	return r < 0 ? r : (int)WF_MIN(c.returned, (uint32_t)INT_MAX);
+	return r < 0 ? r : (int)WF_MIN(c.returned + c.unmade, (uint32_t)INT_MAX);
 }
 
 int wf_commit(struct wf_checkpoint *ck, struct wf_error *err)

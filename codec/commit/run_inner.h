@@ -45,6 +45,9 @@ struct wf_commit_run {
 	/* entries that were removed from objects which are still there */
 	uint32_t returned;
 	struct wf_buffer returned_names;
+	/* directories that were to be tensors, and are mappings */
+	uint32_t unmade;
+	struct wf_buffer unmade_names;
 };
 
 /* Decides, and opens the file that is going to be written. `lock` is held exclusively. */

@@ -6,6 +6,7 @@
 
 #include "codec/edit/inner.h"
 #include "codec/edit/state.h"
+#include "codec/tensor/assembly.h"
 #include "codec/tensor/layout.h"
 #include "codec/tensor/numpy_dtype.h"
 #include "codec/bytes/util.h"
@@ -157,6 +158,13 @@ static int get_zero_point(const struct subject *s, struct wf_buffer *out)
 	return get_quantizer_value(s, 2, out);
 }
 
+static int get_assembly(const struct subject *s, struct wf_buffer *out)
+{
+	if (s->node->type != WF_NODE_DIR || s->node->object == WF_NIL)
+		return -ENODATA;
+	return wf_assembly_text(s->ck->graph, s->ck->storages, s->node->object, out);
+}
+
 static int get_class(const struct subject *s, struct wf_buffer *out)
 {
 	char name[256];
@@ -241,6 +249,7 @@ static const struct {
 	{"user.torch.location", TENSORS, get_location},
 	{"user.torch.device", TENSORS, get_device},
 	{"user.torch.requires_grad", TENSORS, get_requires_grad},
+	{WF_ASSEMBLY, ANYTHING, get_assembly}, /* before the class, as those that copy attributes sort them, too */
 	{"user.torch.class", ANYTHING, get_class},
 	{"user.torch.key", ANYTHING, get_key},
 	{"user.torch.file_offset", TENSORS, get_file_offset},

@@ -225,7 +225,7 @@ int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, c
 	if (!strcmp(name, "user.torch.shard"))
 		return wf_apply_shard(ck, ino, value);
 	if (n->type == WF_NODE_DIR)
-		return strcmp(name, "user.torch.class") ? 0 : wf_edit_set_class_of_dir(ck, ino, value);
+		return wf_apply_to_directory(ck, ino, name, value);
 	return n->type == WF_NODE_TENSOR ? apply_to_tensor(ck, ino, name, value) : -EINVAL;
 }
 
@@ -361,7 +361,9 @@ static int set_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name,
 	if (kept < 0)
 		return kept;
 	if (n->type == WF_NODE_DIR)
-		return strcmp(name, "user.torch.class") ? 0 : apply_and_record(ck, ino, name, value);
+		return has_text(ck, ino, name, value) ? 0 : wf_edit_set_of_directory(ck, ino, name, value);
+	if (!strcmp(name, WF_ASSEMBLY))
+		return wf_refuse(ck, -EINVAL, "a tensor that has parts is a directory");
 	if (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE)
 		return -EPERM;
 	int r = wf_declared_check(name, value);

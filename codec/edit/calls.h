@@ -80,6 +80,9 @@ int wf_setxattr(struct wf_checkpoint *ck, uint32_t ino, const char *name, const 
 int wf_removexattr(struct wf_checkpoint *ck, uint32_t ino, const char *name);
 /* Takes over what `set` says; ctime is now. No edit: nothing is logged or committed. -ENOENT, -EROFS, -ENOMEM. */
 int wf_set_looks(struct wf_checkpoint *ck, uint32_t ino, const struct wf_looks *to);
+/* Times or the mode of a directory were set, which tools that copy do last: one that waits for the parts of a tensor is that tensor if
+ * they are there. -EINVAL, once, with the mode: a class that was set on it was refused, for cp -a ignores errors of setxattr. */
+int wf_directory_is_dressed(struct wf_checkpoint *ck, uint32_t ino, bool mode);
 /* Makes every edit so far durable in the overlay. 0; -ENOSPC, -EIO: what the disk said; nothing is known to be durable then. */
 int wf_sync(struct wf_checkpoint *ck);
 /* The same, for a thread that does so every few seconds: judges nobody's unfinished content. -EAGAIN: a commit is going on. */

@@ -80,6 +80,8 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 	bool is_new = f && f->is_new;
 	if (wf_class_is(ck->graph, d->object, klass))
 		return 0;
+	if (d->kind == WF_DIR_FIXED)
+		return wf_refuse(ck, -EPERM, "this is one object, of another class");
 	if (d->kind != WF_DIR_MAPPING || d->read_only_names || wf_edit_is_flat(ck) || wf_edit_is_scratch(ck, ino))
 		return is_new ? 0 : -EPERM;
 	/* a mapping of another class is more than its entries */

@@ -20,7 +20,7 @@ static const char *const names[DECLARED_COUNT] = {
 	[DECLARED_SHAPE] = "user.torch.shape",        [DECLARED_LOCATION] = "user.torch.location",
 	[DECLARED_GRAD] = "user.torch.requires_grad", [DECLARED_QSCHEME] = "user.torch.qscheme",
 	[DECLARED_SCALE] = "user.torch.scale",        [DECLARED_ZERO] = "user.torch.zero_point",
-	[DECLARED_DESCR] = "user.numpy.descr",
+	[DECLARED_DESCR] = "user.numpy.descr",        [DECLARED_ASSEMBLY] = WF_ASSEMBLY,
 };
 
 /* ---- texts ---- */
@@ -151,6 +151,7 @@ int wf_declared_check(const char *name, const char *value)
 	switch (index_of(name)) {
 	case DECLARED_CLASS:
 	case DECLARED_QSCHEME:
+	case DECLARED_ASSEMBLY:
 	case DECLARED_DESCR: /* a parser says more, which needs a graph */
 		return 0;
 	case DECLARED_DTYPE:

@@ -11,7 +11,7 @@
  *   payload, rewrite, touch, record, known    the log
  *   old, view, attribute_texts, home      what an entry was; what readers see of it (and report: what wf_status says)
  *   pending, declared, extents, undo, forget    content that waits to be judged; attributes that wait for content
- *   set, scratch, wanted, part            what content is to become, and the object that it becomes; who shares it with whom
+ *   set, scratch, wanted, part, assembly  what content is to become, and the object that it becomes; who shares it with whom
  *   judge, names, removals, make, copy    judging; new and removed entries
  *   begin                                 locks and room for an edit
  *   finish, rename                        the end of writing; a file that takes an entry's name
@@ -85,12 +85,13 @@ struct wf_file {
 	bool settled;       /* a close judged what was written, and nothing was written since */
 	bool text_judged;   /* what is pending is the text of the object, as it was typed */
 	_Atomic bool seen;  /* readers were shown the entry while what is pending stood aside */
-	uint32_t round;   /* of writing: another one begins with somebody else's first edit after content was settled */
-	wf_ino twins;     /* of files that may show one tensor: the first of them; WF_NO_INO: none do (edit/part.c) */
-	uint8_t known;    /* enum wf_known: as the log has it (edit/known.c) */
-	bool stand_in;    /* in place of a backup, with the backup's object until its own content fits */
-	int64_t due;      /* CLOCK_MONOTONIC, in ms */
-	uint32_t storage; /* of PENDING_BYTES */
+	uint32_t round; /* of writing: another one begins with somebody else's first edit after content was settled */
+	wf_ino twins;   /* of files that may show one tensor: the first of them; WF_NO_INO: none do (edit/part.c) */
+	uint8_t known;  /* enum wf_known: as the log has it (edit/known.c) */
+	bool class_refused; /* of a directory: the class that was set last, and that nobody was told of but by setxattr */
+	bool stand_in;      /* in place of a backup, with the backup's object until its own content fits */
+	int64_t due;        /* CLOCK_MONOTONIC, in ms */
+	uint32_t storage;   /* of PENDING_BYTES */
 	struct wf_buffer text; /* of PENDING_TEXT */
 	/* the type at the last commit, where it has another one now; NULL: never changed */
 	struct wf_tensor_type *was;
@@ -388,6 +389,7 @@ enum wf_declared_name {
 	DECLARED_SCALE,
 	DECLARED_ZERO,
 	DECLARED_DESCR,
+	DECLARED_ASSEMBLY,
 	DECLARED_COUNT
 };
 /* -EINVAL: no such value; -ENODATA: not one of these. */
@@ -411,6 +413,11 @@ int wf_apply_attribute(struct wf_checkpoint *ck, wf_ino ino, const char *name, c
 /* edit/class.c: what cp -a sets on a new directory, and keys that are no texts. What cannot be taken over stays as it is. */
 int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *klass);
 int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);
+/* edit/assembly.c: what a copy sets on a directory last: its class, and which tensor its parts make. That waits where they are still to
+ * come. -EINVAL, -EPERM: it cannot be that. */
+#define WF_ASSEMBLY "user.torch.assembly"
+int wf_edit_set_of_directory(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+int wf_apply_to_directory(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
 
 /* edit/replay.c */
 int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err);

@@ -77,6 +77,9 @@ void wf_edits_wait_and_settle(struct wf_checkpoint *ck);
 /* Entries that were removed from objects which are still there are back. Appends their names, for a sentence. Returns how
  * many they are. */
 uint32_t wf_edits_return_hidden(struct wf_checkpoint *ck, struct wf_buffer *ret_names);
+/* Directories that wait for the parts of a tensor are such tensors now, or mappings for good: appends the names of these, for a sentence,
+ * and returns how many they are. */
+uint32_t wf_edits_assemble_all(struct wf_checkpoint *ck, struct wf_buffer *ret_names);
 /* Judges what nobody has open for writing and compacts the graph: afterwards the graph reachable from the root and the
  * storages are what is to be written. What a writer has in its hands goes on: the commit takes what was judged last, and
  * leaves out what never was. */

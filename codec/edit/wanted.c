@@ -8,6 +8,7 @@
 #include "codec/edit/inner.h"
 #include "codec/edit/wanted_inner.h"
 #include "codec/bytes/util.h"
+#include "codec/tensor/assembly.h"
 #include "codec/tensor/numpy_dtype.h"
 #include "codec/value/text.h"
 
@@ -105,6 +106,9 @@ static int declared_quantizer(struct wf_checkpoint *ck, const struct wf_file *f,
 	const char *scheme = wf_declared(f, DECLARED_QSCHEME), *scale = wf_declared(f, DECLARED_SCALE),
 		   *zero = wf_declared(f, DECLARED_ZERO);
 	double s, z;
+	/* its scales stand in other files: until it is one of the parts of a tensor it holds integers */
+	if (scheme && !strncmp(scheme, "per_channel", 11) && wf_assembly_integers(w->type.dtype) != WF_DTYPE_INVALID)
+		w->type.dtype = wf_assembly_integers(w->type.dtype);
 	if (!wf_dtype_info(w->type.dtype)->quantised) {
 		w->quantizer = WF_NIL;
 		return 0;

@@ -387,6 +387,11 @@ int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref 
 		memcpy(d->entries, entries, count * sizeof *entries);
 	d->count = count;
 	wf_tree_index_drop(d);
+	d->read_only_names |= kind == WF_DIR_FIXED;
+	/* of a tensor that is quantised per channel the data are the tensor itself */
+	for (uint32_t i = 0; kind == WF_DIR_FIXED && i < count; i++)
+		t->nodes[entries[i].ino - 1].object = entries[i].value;
+	t->doubtful |= kind == WF_DIR_FIXED;
 	return 0;
 }
 

@@ -183,7 +183,8 @@ const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i); /* all
 void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position);
 /* Another object for the same name and ino (a value of text, a tensor that changed its form). */
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
-/* A directory of a mapping stands for another object from now on, with the same values: the entries given. */
+/* A directory of a mapping stands for another object from now on, with the same files: the entries given. Those of FIXED may show
+ * other objects than before, with the same data. */
 int wf_tree_recast(struct wf_tree *t, wf_ino ino, enum wf_dir_kind kind, wf_ref object, wf_ref container,
 		   const struct wf_entry *entries, uint32_t count);
 /* A list or tuple of plain values, which is one file of text, becomes the directory that it would be if it held a tensor.

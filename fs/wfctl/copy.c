@@ -314,11 +314,14 @@ static bool same_class(struct wfctl_copying *c, const char *from, const char *to
 static int make_directory(struct wfctl_copying *c, const char *from, const char *to)
 {
 	static const char *const made[] = {"dict", "collections.OrderedDict", "list", "tuple"};
-	struct wf_buffer class = WF_BUFFER_INIT;
+	struct wf_buffer class = WF_BUFFER_INIT, assembly = WF_BUFFER_INIT;
 	int r = c->to->calls->mkdir(c->to, to);
 	bool has = r == 0 && c->from->calls->get(c->from, from, "user.torch.class", &class) == 0, can = !has;
 	for (size_t i = 0; has && i < sizeof made / sizeof *made; i++)
 		can |= !strcmp(class.data, made[i]);
+	/* a tensor that is a directory of its parts becomes one again of these; of a class of its own it does not */
+	if (has && !can)
+		can = c->from->calls->get(c->from, from, "user.torch.assembly", &assembly) == 0;
 	if (r == 0 && !can && !same_class(c, from, to)) {
 		c->to->calls->rmdir(c->to, to);
 		wfctl_fail(
@@ -329,6 +332,7 @@ static int make_directory(struct wfctl_copying *c, const char *from, const char 
 		r = -EPERM;
 	}
 	wf_buffer_free(&class);
+	wf_buffer_free(&assembly);
 	return r;
 }
 
@@ -353,8 +357,11 @@ static int copy_directory(struct wfctl_copying *c, const char *from, const char 
 	wfctl_keys_free(&names);
 	if (r == 0 && !there && *to)
 		r = wfctl_copy_attributes(c, from, to);
+	struct said said = said_by(c->to);
 	if (r == -EPERM && same_class(c, from, to))
 		r = 0;
+	if (r < 0)
+		say_again(c->to, &said);
 	return r == 0 && !there && *to && !same_class(c, from, to) ? -EINVAL : r;
 }
 

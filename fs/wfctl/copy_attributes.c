@@ -22,7 +22,7 @@ enum { CLASS = 2 };
 static bool is_told(const char *name)
 {
 	static const char *const told[] = {"class",   "dtype", "shape",      "location", "requires_grad",
-					   "qscheme", "scale", "zero_point", "key"};
+					   "qscheme", "scale", "zero_point", "key",      "assembly"};
 	if (strncmp(name, "user.torch.", 11) != 0)
 		return false;
 	for (size_t i = 0; i < sizeof told / sizeof *told; i++)

@@ -5,8 +5,11 @@ attributes say is what arrives, whatever stood there and whatever order a tool s
 
 Usage: test_copying.py BUILD_DIR. Prints TAP.
 """
+import errno
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,6 +131,122 @@ def over_gradients(work):
     ok(not found, "requires_grad and class in any order", found)
 
 
+def composites():
+    """Tensors that are directories of their parts."""
+    dense, blocks = torch.tensor([[0, 1.], [2, 0]]), torch.arange(16.).reshape(4, 4)
+    made = OrderedDict([
+        ("coo", dense.to_sparse()), ("uncoalesced", torch.sparse_coo_tensor([[0, 0], [1, 1]], torch.ones(2), (2, 2))), ("csr", dense.to_sparse_csr()), ("csc", dense.to_sparse_csc()),
+        ("hybrid", torch.sparse_coo_tensor([[0, 2]], torch.ones(2, 3), (4, 3))), ("empty", torch.zeros(3, 2).to_sparse()), ("bsr", blocks.to_sparse_bsr((2, 1))),
+        ("bsc", blocks.to_sparse_bsc((2, 4))), ("batch", torch.stack([dense, dense.t()]).to_sparse_csr()), ("parameter", torch.nn.Parameter(dense.to_sparse())),
+        ("frozen", torch.nn.Parameter(dense.to_sparse_csr(), requires_grad=False)), ("nested", torch.nested.nested_tensor([torch.ones(2, 3), torch.zeros(1, 3)])),
+        ("channels", torch.quantize_per_channel(torch.ones(2, 3), torch.tensor([.1, .2]), torch.tensor([0, 1]), 0, torch.qint8)),
+        ("across", torch.quantize_per_channel(torch.ones(2, 3), torch.tensor([.1, .2, .3]), torch.tensor([0, 1, 2]), 1, torch.quint8)),
+        ("wide", torch.quantize_per_channel(torch.ones(2, 3), torch.tensor([.1, .2]), torch.tensor([0, 1]), 0, torch.qint32))])
+    made["shares"] = torch.sparse_coo_tensor(made["coo"].indices(), torch.ones(2), (2, 2), is_coalesced=True)
+    return made
+
+
+def words_of(t):
+    """All that PyTorch tells of it."""
+    coalesced = isinstance(t, torch.Tensor) and t.layout == torch.sparse_coo and t.is_coalesced()
+    return type(t), repr(t), coalesced, t.is_nested or str(t.layout) if isinstance(t, torch.Tensor) else None
+
+
+TREES = {"cp -a": 'cp -a "$S" "$T"', "rsync -aX": 'rsync -aX "$S/" "$T/"', "tar --xattrs": CP["tar --xattrs"].replace("s/.*/$TB/", "s/^$SB/$TB/"),
+         "bsdtar": CP["bsdtar"].replace(",.*,$TB,", ",^$SB,$TB,")}
+
+
+class Parts(Mounts):
+    def __init__(self, work, donor):
+        super().__init__(work, {"first": 1})
+        subprocess.run([WFCTL, "umount", "donor"], cwd=self.dir, check=True)
+        torch.save(donor, os.path.join(self.dir, "donor.pt"))
+        subprocess.run([WEIGHTFS, "-o", "ro", "donor.pt", "donor"], cwd=self.dir, check=True)
+
+    def kill(self):
+        target = os.path.join(self.dir, "target")
+        fd = os.open(target, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        with open(os.path.join(target, ".weightfs", "status")) as f:
+            pid = json.load(f)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        subprocess.run(["fusermount3", "-u", "-z", target], check=True)
+        subprocess.run([WEIGHTFS, "target.pt", "target"], cwd=self.dir, check=True)
+
+    def commit(self):
+        return subprocess.run([WFCTL, "commit", "target"], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def parts(work, tool, command, kill):
+    m, said = Parts(work, composites()), []
+    for name in composites():
+        r = m.copy(command, name, f"new {name}")
+        if r.returncode:
+            said.append(f"{name}: {r.stdout}")
+    if kill:
+        m.kill()
+    got = m.end()
+    found = [f"{name}: {got.get(f'new {name}')} for {value}" for name, value in composites().items() if words_of(got.get(f"new {name}")) != words_of(value)]
+    ok(not found and not said and list(got) == ["first"] + [f"new {name}" for name in composites()], f"{tool}{', and a kill' if kill else ''}: a directory of parts becomes the tensor", f"{found}\n{said}")
+
+
+def spoil(directory, how):
+    part = lambda name: os.path.join(directory, name)  # noqa: E731
+    if how == "one is missing":
+        os.unlink(part("values"))
+    elif how == "one more":
+        os.link(part("values"), part("more"))
+    elif how == "another name":
+        os.rename(part("values"), part("data"))
+    elif how == "another dtype":
+        os.setxattr(part("indices"), "user.torch.dtype", b"float64")
+    elif how == "another shape":
+        os.setxattr(part("indices"), "user.torch.shape", b"[4]")
+    elif how == "a number":
+        os.unlink(part("values"))
+        with open(part("values"), "w") as f:
+            f.write("5\n")
+
+
+def parts_that_do_not_fit(work):
+    """Said by whoever makes it: setxattr, cp -a by the mode that it sets last, and a commit where all came too late."""
+    text = b'["torch.sparse_coo", [2, 2], true]'
+    for how in ("one is missing", "one more", "another name", "another dtype", "another shape", "a number"):
+        m = Parts(work, composites())
+        at = os.path.join(m.dir, "target", "new")
+        os.mkdir(at + "2")
+        for name in ("indices", "values"):
+            subprocess.run(["cp", "-a", os.path.join(m.dir, "donor", "coo", name), at + "2"], check=True)
+        spoil(at + "2", how)
+        try:
+            os.setxattr(at + "2", "user.torch.assembly", text)
+            refused = False
+        except OSError as e:
+            refused = e.errno == errno.EINVAL
+        with open(os.path.join(m.dir, "target", ".weightfs", "log")) as f:
+            why = f.read().strip().split("\n")[-1]
+        os.mkdir(at + "3")
+        os.setxattr(at + "3", "user.torch.assembly", text)  # they may still come
+        for name in os.listdir(at + "2"):
+            subprocess.run(["cp", "-a", os.path.join(at + "2", name), at + "3"], check=True)
+        r = m.commit()
+        ok(refused and ("its parts" in why or "it has not" in why or "no tensor" in why), f"{how}: EINVAL, and the log says why", why)
+        ok(r.returncode == 1 and b"new3" in r.stderr and b"new2" not in r.stderr, f"{how}: a commit names the one that waited", r)
+        got = m.end()
+        ok(type(got["new3"]) is dict and type(got["new2"]) is dict and list(got["new2"]) == list(got["new3"]), f"{how}: both are mappings", got)
+
+
+def objects(work):
+    """What has a class that no directory becomes: cp -a ends with 1, and what it made is a plain mapping."""
+    m = Parts(work, {"module": torch.nn.Linear(2, 2), "jagged": torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "dict": {"a": 1}})
+    r = {name: m.copy(TREES["cp -a"], name, name) for name in ("module", "jagged", "dict")}
+    ok([x.returncode for x in r.values()] == [1, 1, 0] and b"module" in r["module"].stdout, "cp -a of an object says that it is none", r)
+    subprocess.run(["chmod", "755", os.path.join(m.dir, "target", "module")], check=True)
+    got = m.end()
+    ok(type(got["module"]) is dict and torch.equal(got["module"]["weight"], torch.load(f"{m.dir}/donor.pt", weights_only=False)["module"].weight), "and has its tensors", got)
+
+
 def described(work):
     """A new file that attributes made a tensor, renamed over each kind: it takes the place, and stays what it is."""
     m, new = Mounts(work, values()), torch.tensor([[3, 4]], dtype=torch.int32)
@@ -173,6 +292,11 @@ def main():
             to_new_names(work, tool, command)
             over_everything(work, tool, command)
         over_gradients(work)
+        for tool, command in TREES.items():
+            for kill in (False, True) if shutil.which(tool.split()[0]) else ():
+                parts(work, tool, command, kill)
+        parts_that_do_not_fit(work)
+        objects(work)
         described(work)
         whole(work, "cp -a donor/. target/", "cp -a of the whole mount")
         whole(work, "tar -C donor --xattrs --xattrs-include='user.*' -cf - . | tar -C target --xattrs --xattrs-include='user.*' -xf -", "tar of the whole mount")

@@ -43,6 +43,7 @@ def never(words, kinds=ALL):
 
 TENSORS_ALONE = never("holds tensors alone", FLAT)
 ONE_DICTIONARY = never("one flat dictionary", FLAT)
+PARTS = {**never("this directory cannot become a tensor", ["dcp"]), **ONE_DICTIONARY}
 OBJECT = {**never("whose copy would be a mapping"), **ONE_DICTIONARY}
 MORE = {**less("class", ALL)}
 # name: value, and where the copy is something else than the value
@@ -55,8 +56,8 @@ KINDS = {
     "complex32": (torch.complex(T.half(), T.half()), never("complex32", [*FLAT, "legacy", "pickle"])),
     "float8": (T.to(torch.float8_e4m3fn), never("float8_e4m3fn", ["legacy", "pickle"])), "uint16": (T.to(torch.uint16), never("uint16", ["legacy"])),
     "quantised": (torch.quantize_per_tensor(T, .1, 2, torch.quint8), never("quint8", [*FLAT, "pickle"])),
-    "sparse": (T.to_sparse(), OBJECT), "csr": (T.to_sparse_csr(), OBJECT), "meta": (torch.empty(2, 3, device="meta"), never("a meta tensor has no bytes")),
-    "channels": (torch.quantize_per_channel(T, torch.tensor([.1, .2]), torch.tensor([0, 1]), 0, torch.qint8), OBJECT),
+    "sparse": (T.to_sparse(), PARTS), "csr": (T.to_sparse_csr(), PARTS), "meta": (torch.empty(2, 3, device="meta"), never("a meta tensor has no bytes")),
+    "channels": (torch.quantize_per_channel(T, torch.tensor([.1, .2]), torch.tensor([0, 1]), 0, torch.qint8), {**PARTS, **never("cannot hold elements of qint8", ["pickle"])}),
     "storage": (torch.arange(4).storage(), MORE), "untyped": (torch.arange(4).untyped_storage(), MORE),
     "array": (np.arange(6.).reshape(2, 3), {}), "big-endian": (np.arange(6, dtype=">i4"), {}), "fortran": (np.asfortranarray(np.arange(6.).reshape(2, 3)), {}),
     "texts": (np.array(["a", "bc"]), never("<U2", FLAT)), "dates": (np.array(["2020-01-01"], dtype="M8[D]"), never("<M8[D]", FLAT)),
@@ -162,6 +163,8 @@ def plain(value):
         return value.dtype.newbyteorder("=").str, value.tolist()
     if isinstance(value, (torch.storage.TypedStorage, torch.UntypedStorage)):
         return "storage", bytes(value.untyped())
+    if isinstance(value, torch.Tensor) and value.layout != torch.strided:
+        return str(value.layout), value.to_dense().tolist()
     if isinstance(value, torch.Tensor):
         value = (value.dequantize() if value.is_quantized else value.detach()).resolve_conj().resolve_neg()
         if value.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.complex32):
