@@ -174,6 +174,7 @@ struct stream_memo {
 #define STREAM_SHAPE_HOLES 6u
 #define STREAM_SHAPE_NUMBERS 8u
 #define STREAM_LITERAL_BYTES 24u
+#define STREAM_WRITTEN_SIZES 1024u
 
 enum stream_hole_kind { HOLE_SIZE, HOLE_INT, HOLE_TEXT, HOLE_GET, HOLE_NONE, HOLE_END };
 
@@ -181,17 +182,24 @@ enum stream_hole_kind { HOLE_SIZE, HOLE_INT, HOLE_TEXT, HOLE_GET, HOLE_NONE, HOL
 struct stream_hole {
 	uint64_t literal[STREAM_LITERAL_BYTES / 8], mask[STREAM_LITERAL_BYTES / 8];
 	uint8_t kind, field;
-	uint8_t len;         /* of the literal */
-	uint8_t last_len;    /* of a size: bytes of the tuple in the last one; 0: none that is known by them */
-	uint32_t last_count; /* ... and how many numbers it has */
-	uint64_t last, last_mask;
-	stream_value last_value;
+	uint8_t len;      /* of the literal */
+	bool empty;       /* the size of the last object: of no numbers */
+	uint8_t size_len; /* ... and in how many bytes it is written */
 };
 
 struct stream_shape {
 	struct stream_hole holes[STREAM_SHAPE_HOLES + 1];
 	uint32_t count, fields;
+	uint32_t indices;    /* that an object takes of the memo, where no size in it is empty */
+	uint64_t remembered; /* ... a bit for each that has a value */
 	bool known;
+};
+
+/* A call of torch.Size as it is written, of a tuple of numbers, and what it makes. */
+struct stream_written_size {
+	uint64_t begin, rest, rest_mask; /* its bytes: eight of them, and those behind */
+	stream_value value;
+	size_t len; /* 0: none */
 };
 
 struct dcp_stream {
@@ -208,6 +216,7 @@ struct dcp_stream {
 	uint64_t held, limit; /* bytes of all arrays that grow */
 
 	struct stream_shape shapes[WF_DCP_CLASS_COUNT];
+	struct stream_written_size sizes[STREAM_WRITTEN_SIZES]; /* the last one of each hash */
 
 	struct wf_buffer bytes; /* of texts */
 	struct stream_text *texts;
@@ -300,6 +309,25 @@ static inline void stream_pass(struct stream_memo *m, uint32_t n)
 		m->blocks[block] = (struct stream_block){.first = m->value_count};
 }
 
+/* n of them at once, up to 64. remembered: a bit for each that is; their values, so many, stand in m already from value_count on. */
+static inline void stream_put_all(struct stream_memo *m, uint32_t n, uint64_t remembered, uint32_t values)
+{
+	uint32_t shift = m->count % 64;
+	struct stream_block *b = &m->blocks[m->count / 64];
+	if (shift == 0)
+		*b = (struct stream_block){.first = m->value_count};
+	b->has |= remembered << shift;
+	m->count += n;
+	m->value_count += values;
+	if (shift + n > 64) {
+		uint64_t behind = remembered >> (64 - shift);
+		b[1] = (struct stream_block){
+			.has = behind,
+			.first = m->value_count - (uint32_t)__builtin_popcountll(behind),
+		};
+	}
+}
+
 /* ---- dcp_stream_values.c ---- */
 
 int stream_begin_texts(struct dcp_stream *s);
@@ -317,6 +345,8 @@ int stream_new_chunk(struct dcp_stream *s, enum stream_kind kind, uint32_t state
 
 int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stream_value *ret);
 int stream_build(struct dcp_stream *s, stream_value object, stream_value state);
+/* Both at once, with the attributes in fields. */
+int stream_make_object(struct dcp_stream *s, stream_value class, stream_value *ret);
 int stream_append(struct dcp_stream *s, stream_value *list, const stream_value *from, size_t n);
 
 /* ---- dcp_stream_shapes.c ---- */

@@ -58,11 +58,16 @@ int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stre
 
 /* ---- states ---- */
 
-/* A bit for each attribute that an object must have. */
-static bool has_fields(const struct dcp_stream *s, stream_value state, uint32_t wanted)
+/* Whether the attributes in fields are those that a state has. */
+static bool are_fields(const struct dcp_stream *s, stream_value state)
 {
-	return stream_kind(state) == S_FIELDS && stream_number(state) == s->fields_number &&
-	       (s->fields_set & wanted) == wanted;
+	return stream_kind(state) == S_FIELDS && stream_number(state) == s->fields_number;
+}
+
+/* A bit for each attribute that an object must have. */
+static bool has_fields(const struct dcp_stream *s, uint32_t wanted)
+{
+	return (s->fields_set & wanted) == wanted;
 }
 
 static stream_value field(const struct dcp_stream *s, uint32_t which)
@@ -78,10 +83,10 @@ static bool read_size(const struct dcp_stream *s, stream_value v, uint32_t *ret)
 	return kind == S_SIZE || kind == S_NUMBERS || kind == S_NO_TUPLE;
 }
 
-static int build_chunk(struct dcp_stream *s, uint32_t chunk, stream_value state)
+static int build_chunk(struct dcp_stream *s, uint32_t chunk)
 {
 	struct wf_dcp_chunk *c = &s->fill.m->chunks[chunk];
-	if (!has_fields(s, state, 1u << WF_DCP_OFFSETS | 1u << WF_DCP_SIZES) || c->entry != STREAM_UNBUILT ||
+	if (!has_fields(s, 1u << WF_DCP_OFFSETS | 1u << WF_DCP_SIZES) || c->entry != STREAM_UNBUILT ||
 	    !read_size(s, s->fields[WF_DCP_OFFSETS], &c->offsets) || !read_size(s, s->fields[WF_DCP_SIZES], &c->sizes))
 		return STREAM_NOT_KNOWN;
 	c->offsets++;
@@ -90,9 +95,9 @@ static int build_chunk(struct dcp_stream *s, uint32_t chunk, stream_value state)
 	return 0;
 }
 
-static int build_tensor(struct dcp_stream *s, struct stream_tensor *t, stream_value state)
+static int build_tensor(struct dcp_stream *s, struct stream_tensor *t)
 {
-	if (!has_fields(s, state, 1u << WF_DCP_PROPERTIES | 1u << WF_DCP_SIZE | 1u << WF_DCP_CHUNKS) || t->built)
+	if (!has_fields(s, 1u << WF_DCP_PROPERTIES | 1u << WF_DCP_SIZE | 1u << WF_DCP_CHUNKS) || t->built)
 		return STREAM_NOT_KNOWN;
 	stream_value chunks = s->fields[WF_DCP_CHUNKS];
 	t->properties = s->fields[WF_DCP_PROPERTIES];
@@ -111,10 +116,10 @@ static bool is_at_hand(uint64_t number, uint64_t count, uint64_t built)
 	return number + STREAM_BATCH >= count && built != number;
 }
 
-static int build_index(struct dcp_stream *s, uint64_t number, stream_value state)
+static int build_index(struct dcp_stream *s, uint64_t number)
 {
 	struct stream_index *i = &s->indices[number % STREAM_BATCH];
-	if (!is_at_hand(number, s->index_count, i->number) || !has_fields(s, state, 1u << WF_DCP_FQN))
+	if (!is_at_hand(number, s->index_count, i->number) || !has_fields(s, 1u << WF_DCP_FQN))
 		return STREAM_NOT_KNOWN;
 	stream_value fqn = s->fields[WF_DCP_FQN], offsets = field(s, WF_DCP_OFFSET), hint = field(s, STREAM_INDEX);
 	*i = (struct stream_index){.number = number,
@@ -125,15 +130,18 @@ static int build_index(struct dcp_stream *s, uint64_t number, stream_value state
 		return STREAM_NOT_KNOWN;
 	uint32_t entry = s->texts[i->fqn].entry;
 	s->expected = entry == STREAM_NONE ? STREAM_NONE : entry + 1;
+	/* chunks of one rank lie far from each other: until the batch is over they are in the processor's cache */
+	if (entry != STREAM_NONE && i->hint < s->entries[entry].count)
+		__builtin_prefetch(&s->fill.m->chunks[s->entries[entry].first + i->hint], 1);
 	return 0;
 }
 
 /* Transforms: an empty list, or none at all. */
-static int build_info(struct dcp_stream *s, uint64_t number, stream_value state)
+static int build_info(struct dcp_stream *s, uint64_t number)
 {
 	struct stream_info *i = &s->infos[number % STREAM_BATCH];
 	if (!is_at_hand(number, s->info_count, i->number) ||
-	    !has_fields(s, state, 1u << WF_DCP_RELATIVE_PATH | 1u << WF_DCP_OFFSET | 1u << WF_DCP_LENGTH))
+	    !has_fields(s, 1u << WF_DCP_RELATIVE_PATH | 1u << WF_DCP_OFFSET | 1u << WF_DCP_LENGTH))
 		return STREAM_NOT_KNOWN;
 	stream_value path = s->fields[WF_DCP_RELATIVE_PATH], offset = s->fields[WF_DCP_OFFSET],
 		     length = s->fields[WF_DCP_LENGTH];
@@ -165,32 +173,52 @@ static int build_properties(struct dcp_stream *s, struct stream_properties *p, s
 	return stream_kind(p->dtype) == S_GLOBAL ? 0 : STREAM_NOT_KNOWN;
 }
 
-int stream_build(struct dcp_stream *s, stream_value object, stream_value state)
+static int build_metadata(struct dcp_stream *s)
+{
+	if (s->built || !has_fields(s, 1u << WF_DCP_STATE_DICT_METADATA | 1u << WF_DCP_STORAGE_DATA))
+		return STREAM_NOT_KNOWN;
+	s->built = true;
+	return stream_finish(s, s->fields[WF_DCP_STATE_DICT_METADATA], s->fields[WF_DCP_STORAGE_DATA],
+			     field(s, WF_DCP_PLANNER_DATA));
+}
+
+/* With the attributes in fields. */
+static int build(struct dcp_stream *s, stream_value object)
 {
 	uint64_t i = stream_number(object);
+	switch (stream_kind(object)) {
+	case S_CHUNK:
+		return build_chunk(s, (uint32_t)i);
+	case S_TENSOR:
+		return build_tensor(s, &s->tensors[i]);
+	case S_INDEX:
+		return build_index(s, i);
+	case S_INFO:
+		return build_info(s, i);
+	case S_METADATA:
+		return build_metadata(s);
+	default:
+		return STREAM_NOT_KNOWN;
+	}
+}
+
+int stream_build(struct dcp_stream *s, stream_value object, stream_value state)
+{
 	switch (stream_kind(object)) {
 	case S_OBJECT:
 	case S_BYTES:
 		return 0;
-	case S_CHUNK:
-		return build_chunk(s, (uint32_t)i, state);
-	case S_TENSOR:
-		return build_tensor(s, &s->tensors[i], state);
-	case S_INDEX:
-		return build_index(s, i, state);
-	case S_INFO:
-		return build_info(s, i, state);
 	case S_PROPERTIES:
-		return build_properties(s, &s->properties[i], state);
-	case S_METADATA:
-		if (s->built || !has_fields(s, state, 1u << WF_DCP_STATE_DICT_METADATA | 1u << WF_DCP_STORAGE_DATA))
-			return STREAM_NOT_KNOWN;
-		s->built = true;
-		return stream_finish(s, s->fields[WF_DCP_STATE_DICT_METADATA], s->fields[WF_DCP_STORAGE_DATA],
-				     field(s, WF_DCP_PLANNER_DATA));
+		return build_properties(s, &s->properties[stream_number(object)], state);
 	default:
-		return STREAM_NOT_KNOWN;
+		return are_fields(s, state) ? build(s, object) : STREAM_NOT_KNOWN;
 	}
+}
+
+int stream_make_object(struct dcp_stream *s, stream_value class, stream_value *ret)
+{
+	int r = stream_new(s, class, stream_make(S_NO_TUPLE, 0), ret);
+	return r != 0 || stream_kind(*ret) == S_BYTES ? r : build(s, *ret);
 }
 
 /* ---- lists ---- */

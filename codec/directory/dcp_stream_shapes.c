@@ -120,8 +120,24 @@ static const unsigned char *learn_value(struct dcp_stream *s, struct stream_shap
 	return end ? read_call(end, n > 0) : NULL;
 }
 
+/* The object and its mapping; of a size the tuple and the one around it, too. */
+static void count_indices(struct stream_shape *shape, uint32_t is)
+{
+	shape->indices = 2;
+	shape->remembered =
+		is == G_CLASS + WF_DCP_TENSOR || is == G_CLASS + WF_DCP_BYTES || is == G_CLASS + WF_DCP_INFO;
+	for (uint32_t i = 0; i < shape->count; i++) {
+		uint8_t kind = shape->holes[i].kind;
+		if (kind != HOLE_SIZE && kind != HOLE_TEXT)
+			continue;
+		shape->indices += kind == HOLE_SIZE ? 3 : 1;
+		shape->remembered |= UINT64_C(1) << (shape->indices - 1);
+	}
+}
+
 /* From the bytes behind the class. What a shape's objects take at most is within the margin behind the window. */
-static __attribute__((noinline)) bool learn(struct dcp_stream *s, const unsigned char *p, struct stream_shape *shape)
+static __attribute__((noinline)) bool learn(struct dcp_stream *s, uint32_t is, const unsigned char *p,
+					    struct stream_shape *shape)
 {
 	static const unsigned char new[] = {OP_EMPTY_TUPLE, OP_NEWOBJ, OP_MEMOIZE, OP_EMPTY_DICT, OP_MEMOIZE, OP_MARK};
 	const unsigned char *literal = p, *start = p;
@@ -151,6 +167,7 @@ static __attribute__((noinline)) bool learn(struct dcp_stream *s, const unsigned
 	for (uint32_t i = 0; i < shape->count; i++)
 		bytes += STREAM_LITERAL_BYTES +
 			 (shape->holes[i].kind == HOLE_TEXT ? 258u : 10u * (STREAM_SHAPE_NUMBERS + 1));
+	count_indices(shape, is);
 	return shape->known = bytes <= STREAM_MARGIN_BYTES;
 }
 
@@ -170,29 +187,45 @@ static inline bool has_literal(const struct stream_hole *h, const unsigned char 
 	       ((word_at(p + 16) ^ h->literal[2]) & h->mask[2]) == 0;
 }
 
-/* Sizes repeat: what has the bytes of the last one is the last one. */
+static const unsigned char *read_size(struct dcp_stream *s, struct stream_hole *h, const unsigned char *p,
+				      stream_value *ret)
+{
+	uint64_t numbers[STREAM_SHAPE_NUMBERS];
+	uint32_t n;
+	const unsigned char *end = read_tuple(p, numbers, &n);
+	if (!end || !(end = read_call(end, n > 0)))
+		return NULL;
+	s->code = stream_numbers(s, numbers, n, S_SIZE, ret);
+	h->empty = n == 0;
+	return s->code == 0 ? end : NULL;
+}
+
+/* Sizes repeat, and what is written as one that was is that one. The first eight bytes are within the call, of which the numbers take two at
+ * least. */
 static inline const unsigned char *fill_size(struct dcp_stream *s, struct stream_hole *h, const unsigned char *p,
 					     stream_value *ret)
 {
-	uint64_t numbers[STREAM_SHAPE_NUMBERS], word = word_at(p);
-	uint32_t n;
-	if (h->last_len > 0 && ((word ^ h->last) & h->last_mask) == 0) {
-		*ret = h->last_value;
-		return read_call(p + h->last_len, h->last_count > 0);
+	uint64_t begin = word_at(p), rest = word_at(p + sizeof begin);
+	struct stream_written_size *was =
+		&s->sizes[begin * UINT64_C(0x9e3779b97f4a7c15) >> 32 & (STREAM_WRITTEN_SIZES - 1)];
+	if (was->len == 0 || begin != was->begin || ((rest ^ was->rest) & was->rest_mask) != 0) {
+		const unsigned char *end = read_size(s, h, p, ret);
+		size_t len = end ? (size_t)(end - p) : 0;
+		if (len >= sizeof begin && len <= sizeof begin + sizeof rest)
+			*was = (struct stream_written_size){.begin = begin,
+							    .rest = rest,
+							    .rest_mask = len < 16 ? (UINT64_C(1) << 8 * (len - 8)) - 1
+										  : UINT64_MAX,
+							    .value = *ret,
+							    .len = len};
+		return end;
 	}
-	const unsigned char *end = read_tuple(p, numbers, &n);
-	if (!end)
-		return NULL;
-	s->code = stream_numbers(s, numbers, n, S_SIZE, ret);
-	if (s->code != 0)
-		return NULL;
-	size_t len = (size_t)(end - p);
-	h->last_len = len <= sizeof word ? (uint8_t)len : 0;
-	h->last_mask = len < sizeof word ? (UINT64_C(1) << 8 * len) - 1 : UINT64_MAX;
-	h->last = word;
-	h->last_value = *ret;
-	h->last_count = n;
-	return read_call(end, n > 0);
+	h->empty = false;
+	*ret = was->value;
+	/* mostly as long as the last one: a guess lets the processor go on before it has looked */
+	if (__builtin_expect_with_probability(was->len != h->size_len, 0, 0.999))
+		h->size_len = (uint8_t)was->len;
+	return p + h->size_len;
 }
 
 /* Behind the value; NULL: it is none of that kind, or s->code is set. */
@@ -224,9 +257,44 @@ static inline const unsigned char *fill_hole(struct dcp_stream *s, struct stream
 	}
 }
 
+/* The object and what it was made of, into the memo one by one. */
+static void remember(struct dcp_stream *s, const struct stream_shape *shape, stream_value object)
+{
+	stream_put(&s->memo, object);
+	stream_pass(&s->memo, 1);
+	for (const struct stream_hole *h = shape->holes; h->kind != HOLE_END; h++) {
+		if (h->kind == HOLE_SIZE)
+			stream_pass(&s->memo, h->empty ? 1 : 2);
+		if (h->kind == HOLE_SIZE || h->kind == HOLE_TEXT)
+			stream_put(&s->memo, s->fields[h->field]);
+	}
+}
+
+/* The same at once, of an object that takes the indices that most do. */
+static inline bool remember_all(struct dcp_stream *s, const struct stream_shape *shape, stream_value object)
+{
+	uint32_t *values = s->memo.values + s->memo.value_count;
+	stream_value all = object;
+	bool empty = false;
+	if (shape->remembered & 1)
+		*values++ = (uint32_t)object;
+	for (const struct stream_hole *h = shape->holes; h->kind != HOLE_END; h++) {
+		if (h->kind != HOLE_SIZE && h->kind != HOLE_TEXT)
+			continue;
+		all |= s->fields[h->field];
+		empty |= h->kind == HOLE_SIZE && h->empty;
+		*values++ = (uint32_t)s->fields[h->field];
+	}
+	if (all > UINT32_MAX || empty)
+		return false;
+	stream_put_all(&s->memo, shape->indices, shape->remembered,
+		       (uint32_t)(values - s->memo.values) - s->memo.value_count);
+	return true;
+}
+
 /* Behind the object; p: it does not fit; NULL: s->code says why it all ends. */
-static const unsigned char *fit(struct dcp_stream *s, struct stream_shape *shape, stream_value class,
-				const unsigned char *p, stream_value *ret)
+static inline const unsigned char *fit(struct dcp_stream *s, struct stream_shape *shape, stream_value class,
+				       const unsigned char *p, stream_value *ret)
 {
 	const unsigned char *start = p;
 	struct stream_hole *h = shape->holes;
@@ -243,19 +311,12 @@ static const unsigned char *fit(struct dcp_stream *s, struct stream_shape *shape
 			return s->code == 0 ? start : NULL;
 	}
 	s->fields_set = shape->fields;
-	s->code = stream_new(s, class, stream_make(S_NO_TUPLE, 0), ret);
+	s->code = stream_make_object(s, class, ret);
 	if (s->code != 0)
 		return NULL;
-	stream_put(&s->memo, *ret);
-	stream_pass(&s->memo, 1);
-	for (h = shape->holes; h->kind != HOLE_END; h++) {
-		if (h->kind == HOLE_SIZE)
-			stream_pass(&s->memo, h->last_count > 0 ? 2 : 1);
-		if (h->kind == HOLE_SIZE || h->kind == HOLE_TEXT)
-			stream_put(&s->memo, s->fields[h->field]);
-	}
-	s->code = stream_build(s, *ret, stream_make(S_FIELDS, s->fields_number));
-	return s->code == 0 ? p : NULL;
+	if (!remember_all(s, shape, *ret))
+		remember(s, shape, *ret);
+	return p;
 }
 
 const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, const unsigned char *p, stream_value *ret)
@@ -266,7 +327,7 @@ const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, con
 	struct stream_shape *shape = &s->shapes[is - G_CLASS];
 	for (bool learned = false;; learned = true) {
 		const unsigned char *end = shape->known ? fit(s, shape, class, p, ret) : p;
-		if (end != p || learned || !learn(s, p, shape))
+		if (end != p || learned || !learn(s, is, p, shape))
 			return end;
 	}
 }
