@@ -143,6 +143,7 @@ int wf_dcp_metadata_stream(struct wf_dcp_metadata *m, struct wf_source *file, co
 		/* what torch writes takes at most about its bytes */
 		.limit = WF_MIN((64ull << 20) + 2 * size, DCP_STREAM_MAX_MEMORY),
 		.first_chunk = m->chunk_count,
+		.memo = {.tables = m},
 	};
 	int r = read_all(&s);
 	free_stream(&s);

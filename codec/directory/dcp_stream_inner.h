@@ -145,29 +145,45 @@ struct stream_info {
 };
 
 /* Values by their index, which is that of the pickle. Of those that no pickler takes from its memo again, or whose number is large, it has
- * none: a chunk leaves five values under sixteen indices. */
+ * none: a chunk leaves four values under twenty-five indices. Those of objects that follow each other are mostly told by their tables: see
+ * STREAM_PAIRS. */
 struct stream_block {
 	uint64_t has;   /* a bit for each of 64 indices */
-	uint64_t first; /* in values */
+	uint64_t first; /* in values, or pairs */
 };
+
+/* What chunks leave are their offsets and their sizes, which are in the tables; and indices, the next text each and mostly the same offsets.
+ * A block of nothing else has no values: its `first` says a kind, whether it begins with the second of two, and the first chunk,
+ * or the first text and above it the offsets. */
+#define STREAM_PAIRS_OF_CHUNKS (UINT64_C(1) << 62)
+#define STREAM_PAIRS_OF_INDICES (UINT64_C(2) << 62)
+#define STREAM_PAIRS (UINT64_C(3) << 62)
+#define STREAM_SECOND (UINT64_C(1) << 61)
+#define STREAM_PAIR_BITS 28
 
 #define STREAM_CACHED 512u
 
 struct stream_memo {
-	bool rewritten; /* a value that was there is another one now */
+	const struct wf_dcp_metadata *tables; /* NULL: their chunks were moved */
+	bool rewritten;                       /* a value that was there is another one now */
 	struct stream_block *blocks;
 	uint32_t *values;
 	uint32_t count, block_room; /* indices; blocks */
 	uint32_t value_count, value_room;
+	uint64_t next_pair; /* that goes on with those of the last block; 0: none does */
 	struct {
 		uint32_t index;
 		stream_value value; /* 0: none */
 	} cached[STREAM_CACHED];
+	struct {
+		uint32_t index, info;
+	} infos[STREAM_BATCH]; /* the last ones: those before are out of reach */
+	uint64_t info_count;
 };
 
 #define STREAM_REMEMBERED                                                                               \
 	(1u << S_SCALAR | 1u << S_NONE | 1u << S_TEXT | 1u << S_GLOBAL | 1u << S_SIZE | 1u << S_TUPLE | \
-	 1u << S_STRIDED | 1u << S_OBJECT | 1u << S_PROPERTIES | 1u << S_BYTES | 1u << S_INFO | 1u << S_TENSOR)
+	 1u << S_STRIDED | 1u << S_OBJECT | 1u << S_PROPERTIES | 1u << S_BYTES | 1u << S_TENSOR)
 
 /* ---- shapes, of which dcp_stream_shapes.c tells ---- */
 
@@ -175,6 +191,9 @@ struct stream_memo {
 #define STREAM_SHAPE_NUMBERS 8u
 #define STREAM_LITERAL_BYTES 24u
 #define STREAM_WRITTEN_SIZES 1024u
+
+/* What an object leaves in the memo. */
+enum stream_leaves { LEAVES_VALUES, LEAVES_PAIR, LEAVES_NOTHING };
 
 enum stream_hole_kind { HOLE_SIZE, HOLE_INT, HOLE_TEXT, HOLE_GET, HOLE_NONE, HOLE_END };
 
@@ -192,6 +211,8 @@ struct stream_shape {
 	uint32_t count, fields;
 	uint32_t indices;    /* that an object takes of the memo, where no size in it is empty */
 	uint64_t remembered; /* ... a bit for each that has a value */
+	uint8_t leaves;      /* enum stream_leaves */
+	uint8_t pair[2];     /* holes */
 	bool known;
 };
 
@@ -276,7 +297,7 @@ int stream_reserve(struct dcp_stream *s, void *array, uint32_t *room, uint64_t n
 /* Room for n values more, so that as many calls of stream_put cannot fail. */
 int stream_reserve_memo(struct dcp_stream *s, uint32_t n);
 void stream_free_memo(struct stream_memo *m);
-/* 0: there is none, or it was not remembered. What can change comes back as S_SHARED. */
+/* 0: there is none, or it was not remembered. */
 stream_value stream_get_slowly(struct stream_memo *m, uint32_t index);
 /* Under another index than the next one. */
 bool stream_put_at(struct stream_memo *m, uint32_t index, stream_value v);
@@ -288,6 +309,15 @@ static inline stream_value stream_get(struct stream_memo *m, uint32_t index)
 		       : stream_get_slowly(m, index);
 }
 
+/* The values of the last block, which has pairs, one by one. */
+void stream_spell_out(struct stream_memo *m, struct stream_block *b);
+
+static inline void stream_put_info(struct stream_memo *m, uint32_t index, uint64_t info)
+{
+	m->infos[m->info_count % STREAM_BATCH].index = index;
+	m->infos[m->info_count++ % STREAM_BATCH].info = (uint32_t)info;
+}
+
 static inline void stream_put(struct stream_memo *m, stream_value v)
 {
 	uint32_t i = m->count++;
@@ -295,8 +325,13 @@ static inline void stream_put(struct stream_memo *m, stream_value v)
 	if (i % 64 == 0)
 		*b = (struct stream_block){.first = m->value_count};
 	if (STREAM_REMEMBERED >> stream_kind(v) & 1 && v <= UINT32_MAX) {
+		if (b->first & STREAM_PAIRS)
+			stream_spell_out(m, b);
+		m->next_pair = 0;
 		b->has |= UINT64_C(1) << i % 64;
 		m->values[m->value_count++] = (uint32_t)v;
+	} else if (stream_kind(v) == S_INFO) {
+		stream_put_info(m, i, stream_number(v));
 	}
 }
 
@@ -309,23 +344,30 @@ static inline void stream_pass(struct stream_memo *m, uint32_t n)
 		m->blocks[block] = (struct stream_block){.first = m->value_count};
 }
 
-/* n of them at once, up to 64. remembered: a bit for each that is; their values, so many, stand in m already from value_count on. */
-static inline void stream_put_all(struct stream_memo *m, uint32_t n, uint64_t remembered, uint32_t values)
+/* n indices, up to 64, of which two have values. remembered: their bits. pair: what both are, were the block to begin with them. */
+static inline void stream_put_pair(struct stream_memo *m, uint32_t n, uint64_t remembered, uint64_t pair,
+				   const stream_value values[2])
 {
 	uint32_t shift = m->count % 64;
 	struct stream_block *b = &m->blocks[m->count / 64];
-	if (shift == 0)
-		*b = (struct stream_block){.first = m->value_count};
-	b->has |= remembered << shift;
-	m->count += n;
-	m->value_count += values;
-	if (shift + n > 64) {
-		uint64_t behind = remembered >> (64 - shift);
-		b[1] = (struct stream_block){
-			.has = behind,
-			.first = m->value_count - (uint32_t)__builtin_popcountll(behind),
-		};
+	uint64_t here = remembered << shift, behind = shift + n > 64 ? remembered >> (64 - shift) : 0;
+	uint32_t count = behind ? !(behind & (behind - 1)) : 2; /* of both in this block */
+	bool goes_on = true;
+	if (shift == 0 || b->has == 0) {
+		*b = (struct stream_block){.first = pair};
+	} else if (pair != m->next_pair) {
+		goes_on = false;
+		if (b->first & STREAM_PAIRS)
+			stream_spell_out(m, b);
+		for (uint32_t i = 0; i < count; i++)
+			m->values[m->value_count++] = (uint32_t)values[i];
 	}
+	b->has |= here;
+	m->next_pair = goes_on || behind ? pair + 1 : 0;
+	m->count += n;
+	if (shift + n > 64)
+		b[1] = (struct stream_block){.has = behind,
+					     .first = behind ? pair | (count ? STREAM_SECOND : 0) : m->value_count};
 }
 
 /* ---- dcp_stream_values.c ---- */

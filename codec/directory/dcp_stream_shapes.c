@@ -123,16 +123,25 @@ static const unsigned char *learn_value(struct dcp_stream *s, struct stream_shap
 /* The object and its mapping; of a size the tuple and the one around it, too. */
 static void count_indices(struct stream_shape *shape, uint32_t is)
 {
+	uint32_t values = 0;
 	shape->indices = 2;
-	shape->remembered =
-		is == G_CLASS + WF_DCP_TENSOR || is == G_CLASS + WF_DCP_BYTES || is == G_CLASS + WF_DCP_INFO;
 	for (uint32_t i = 0; i < shape->count; i++) {
 		uint8_t kind = shape->holes[i].kind;
 		if (kind != HOLE_SIZE && kind != HOLE_TEXT)
 			continue;
 		shape->indices += kind == HOLE_SIZE ? 3 : 1;
 		shape->remembered |= UINT64_C(1) << (shape->indices - 1);
+		if (values++ < 2)
+			shape->pair[values - 1] = (uint8_t)i;
 	}
+	const struct stream_hole *first = &shape->holes[shape->pair[0]], *second = &shape->holes[shape->pair[1]];
+	bool chunk = is == G_CLASS + WF_DCP_CHUNK && first->kind == HOLE_SIZE && first->field == WF_DCP_OFFSETS &&
+		     second->kind == HOLE_SIZE && second->field == WF_DCP_SIZES;
+	bool index = is == G_CLASS + WF_DCP_INDEX && first->kind == HOLE_TEXT && second->kind == HOLE_SIZE;
+	if (values == 2 && (chunk || index))
+		shape->leaves = LEAVES_PAIR;
+	else if (values == 0 && (is == G_CLASS + WF_DCP_INDEX || is == G_CLASS + WF_DCP_INFO))
+		shape->leaves = LEAVES_NOTHING;
 }
 
 /* From the bytes behind the class. What a shape's objects take at most is within the margin behind the window. */
@@ -270,25 +279,25 @@ static void remember(struct dcp_stream *s, const struct stream_shape *shape, str
 	}
 }
 
-/* The same at once, of an object that takes the indices that most do. */
-static inline bool remember_all(struct dcp_stream *s, const struct stream_shape *shape, stream_value object)
+/* The same at once, of what most objects are. */
+static inline bool remember_at_once(struct dcp_stream *s, const struct stream_shape *shape, stream_value object)
 {
-	uint32_t *values = s->memo.values + s->memo.value_count;
-	stream_value all = object;
-	bool empty = false;
-	if (shape->remembered & 1)
-		*values++ = (uint32_t)object;
-	for (const struct stream_hole *h = shape->holes; h->kind != HOLE_END; h++) {
-		if (h->kind != HOLE_SIZE && h->kind != HOLE_TEXT)
-			continue;
-		all |= s->fields[h->field];
-		empty |= h->kind == HOLE_SIZE && h->empty;
-		*values++ = (uint32_t)s->fields[h->field];
+	struct stream_memo *m = &s->memo;
+	if (shape->leaves == LEAVES_NOTHING) {
+		if (stream_kind(object) == S_INFO)
+			stream_put_info(m, m->count, stream_number(object));
+		stream_pass(m, shape->indices);
+		return true;
 	}
-	if (all > UINT32_MAX || empty)
+	const struct stream_hole *first = &shape->holes[shape->pair[0]], *second = &shape->holes[shape->pair[1]];
+	const stream_value values[2] = {s->fields[first->field], s->fields[second->field]};
+	if (shape->leaves != LEAVES_PAIR || first->empty || second->empty || (values[0] | values[1]) > UINT32_MAX)
 		return false;
-	stream_put_all(&s->memo, shape->indices, shape->remembered,
-		       (uint32_t)(values - s->memo.values) - s->memo.value_count);
+	uint64_t pair = stream_kind(object) == S_CHUNK
+				? STREAM_PAIRS_OF_CHUNKS | stream_number(object)
+				: STREAM_PAIRS_OF_INDICES | stream_number(values[1]) << STREAM_PAIR_BITS |
+					  stream_number(values[0]);
+	stream_put_pair(m, shape->indices, shape->remembered, pair, values);
 	return true;
 }
 
@@ -314,7 +323,7 @@ static inline const unsigned char *fit(struct dcp_stream *s, struct stream_shape
 	s->code = stream_make_object(s, class, ret);
 	if (s->code != 0)
 		return NULL;
-	if (!remember_all(s, shape, *ret))
+	if (!remember_at_once(s, shape, *ret))
 		remember(s, shape, *ret);
 	return p;
 }

@@ -410,6 +410,7 @@ static void drop_dead(struct dcp_stream *s)
 {
 	struct wf_dcp_metadata *m = s->fill.m;
 	uint32_t kept = s->first_chunk;
+	s->memo.tables = NULL; /* chunks are not where they were */
 	for (uint32_t i = s->first_chunk; i < m->chunk_count; i++)
 		if (m->chunks[i].entry != STREAM_DEAD)
 			m->chunks[kept++] = m->chunks[i];

@@ -15,6 +15,7 @@
 #include "tests/unit/dcp-kit.h"
 
 #define TENSORS 5u
+#define SHARED 3000u                             /* chunks of a tensor whose sizes are written once */
 #define REST(ndim) ((ndim) == 2 ? 70000u : 300u) /* columns */
 
 /* What a pickler remembers: a text or a class is written once, and then by its index. */
@@ -30,6 +31,10 @@ struct writer {
 	uint32_t state; /* of chance */
 	bool odd;       /* whether an object may differ from the one before */
 	bool rewrites;  /* whether the index of a text comes to mean another one */
+	bool flat;      /* whether all tensors but the first have two dimensions */
+	/* of so many times that a name, offsets, sizes or an info are needed again, one is taken from the memo; 0: none */
+	uint32_t shares;
+	uint32_t names[TENSORS], sizes[TENSORS], offsets[TENSORS][SHARED], info; /* index + 1 of the last one */
 };
 
 static uint32_t chance(struct writer *w, uint32_t n)
@@ -140,6 +145,15 @@ static void number(struct writer *w, uint64_t n)
 	little(w, n, size);
 }
 
+/* Whether what was written before is taken from there. */
+static bool again(struct writer *w, const uint32_t *was)
+{
+	if (!w->shares || *was == 0 || chance(w, w->shares) > 0)
+		return false;
+	get(w, *was - 1);
+	return true;
+}
+
 static void size(struct writer *w, uint32_t n, uint64_t first, uint64_t rest)
 {
 	class(w, "torch", "Size");
@@ -156,6 +170,15 @@ static void size(struct writer *w, uint32_t n, uint64_t first, uint64_t rest)
 	memoize(w);
 	op(w, "R");
 	memoize(w);
+}
+
+/* The offsets of a chunk, or the sizes of all. */
+static void size_of(struct writer *w, uint32_t *was, uint32_t n, uint64_t first, uint64_t rest)
+{
+	if (again(w, was))
+		return;
+	size(w, n, first, rest);
+	*was = w->memo;
 }
 
 static void frame(struct writer *w)
@@ -179,10 +202,17 @@ static void begin(struct writer *w, const char *module, const char *s)
 	frame(w);
 }
 
-static void tensor(struct writer *w, const char *fqn, uint32_t ndim, uint32_t chunks)
+static uint32_t ndim_of(const struct writer *w, uint32_t t)
 {
+	return w->flat && t > 0 ? 2 : t;
+}
+
+static void tensor(struct writer *w, const char *fqn, uint32_t t, uint32_t chunks)
+{
+	uint32_t ndim = ndim_of(w, t);
 	text(w, fqn);
 	memoize(w);
+	w->names[t] = w->memo;
 	begin(w, METADATA, "TensorStorageMetadata");
 	name(w, "properties");
 	class(w, METADATA, "TensorProperties");
@@ -202,11 +232,16 @@ static void tensor(struct writer *w, const char *fqn, uint32_t ndim, uint32_t ch
 	for (uint32_t i = 0; i < chunks; i++) {
 		bool swapped = is_odd(w);
 		begin(w, METADATA, "ChunkStorageMetadata");
-		name(w, swapped ? "sizes" : "offsets");
-		size(w, ndim, swapped ? 4 : 4 * i, swapped ? REST(ndim) : 0);
-		frame(w);
-		name(w, swapped ? "offsets" : "sizes");
-		size(w, ndim, swapped ? 4 * i : 4, swapped ? 0 : REST(ndim));
+		for (uint32_t k = 0; k < 2; k++) {
+			bool offsets = swapped ? k == 1 : k == 0;
+			name(w, offsets ? "offsets" : "sizes");
+			if (offsets)
+				size_of(w, &w->offsets[t][i], ndim, 4 * i, 0);
+			else
+				size_of(w, &w->sizes[t], ndim, 4, REST(ndim));
+			if (k == 0)
+				frame(w);
+		}
 		op(w, "ub");
 	}
 	op(w, "eub");
@@ -220,14 +255,19 @@ static void rename_known(struct writer *w, const char *from, const char *to)
 	little(w, find(w, from)->index, 4);
 }
 
-static void slice(struct writer *w, const char *fqn, uint32_t ndim, uint32_t chunk)
+static void slice(struct writer *w, const char *fqn, uint32_t t, uint32_t chunk)
 {
+	uint32_t ndim = ndim_of(w, t);
 	char file[32];
 	begin(w, METADATA, "MetadataIndex");
 	name(w, "fqn");
-	text(w, fqn);
-	if (!is_odd(w))
-		memoize(w);
+	if (!again(w, &w->names[t])) {
+		text(w, fqn);
+		if (!is_odd(w)) {
+			memoize(w);
+			w->names[t] = w->memo;
+		}
+	}
 	name(w, "index");
 	if (is_odd(w))
 		op(w, "N");
@@ -237,11 +277,14 @@ static void slice(struct writer *w, const char *fqn, uint32_t ndim, uint32_t chu
 		rename_known(w, "length", "offset");
 	else
 		name(w, "offset");
-	size(w, ndim, 4 * chunk, 0);
+	size_of(w, &w->offsets[t][chunk], ndim, 4 * chunk, 0);
 	frame(w);
 	op(w, "ub");
+	if (again(w, &w->info))
+		return;
 	snprintf(file, sizeof file, "__%u_0.distcp", (unsigned int)chunk % 3);
 	begin(w, "torch.distributed.checkpoint.filesystem", "_StorageInfo");
+	w->info = w->memo - 1; /* not the mapping, but what it is the state of */
 	name(w, "relative_path");
 	name(w, file);
 	name(w, "offset");
@@ -368,10 +411,25 @@ static void test_windows(void **state)
 	wf_buffer_free(&w.out);
 }
 
+/* What objects of a shape are made of is taken from the memo again, wherever it was put there, and now and then an info is that of two slices.
+ * What was shared is shared as well as not: the tables are the same. */
+static void test_shared(void **state)
+{
+	static const uint32_t shares[] = {1, 2, 10, 100};
+	for (unsigned int seed = 0; seed < 120; seed++) {
+		struct writer w = {
+			.state = seed, .shares = shares[seed % 4], .odd = seed % 8 > 3, .flat = seed % 3 > 0};
+		write_all(&w, seed < 4 ? SHARED : 1 + seed);
+		int r = compare(w.out.data, w.out.len, "shared, seed", seed);
+		assert_true(r == 0 || (r == 1 && w.odd));
+		wf_buffer_free(&w.out);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_odd), cmocka_unit_test(test_damaged),
-					   cmocka_unit_test(test_cut), cmocka_unit_test(test_rewritten),
-					   cmocka_unit_test(test_windows)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_odd),       cmocka_unit_test(test_shared),
+					   cmocka_unit_test(test_damaged),   cmocka_unit_test(test_cut),
+					   cmocka_unit_test(test_rewritten), cmocka_unit_test(test_windows)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
