@@ -11,7 +11,7 @@
  *                  0         4        6       8      10      12    14    16   20      24    28    30     32
  *                  disk  internal  external  header offset
  *                  34    36        38        42              then name, ZIP64 field with what overflows
- *   end            ZIP64 end record (56), locator (20), end record (22): always all three
+ *   end            ZIP64 end record (56), locator (20), end record (22): all three, but the last alone where there are no entries
  *
  * torch's values: needed, made by, time and date 0; flags UTF-8 and descriptor (0x0808), 0x0800 for an empty record; in
  * the local header crc and sizes 0, and in its ZIP64 field stored 0 and, where it overflows, the header's own offset.
@@ -312,20 +312,24 @@ int wf_zip_finish(struct wf_zip_writer *w)
 	int r = write_directory(w);
 	if (r < 0)
 		return r;
-	unsigned char *p = put32(end, 0x06064b50);
-	p = put64(p, 44); /* bytes of this record that follow */
-	p = put16(p, 0x031e);
-	p = put16(p, 45);
-	p = put32(p, 0);
-	p = put32(p, 0);
-	p = put64(p, w->entries);
-	p = put64(p, w->entries);
-	p = put64(p, size);
-	p = put64(p, directory);
-	p = put32(p, 0x07064b50);
-	p = put32(p, 0);
-	p = put64(p, end64);
-	p = put32(p, 1);
+	unsigned char *p = end;
+	if (w->entries >
+	    0) { /* an archive of nothing is known by the signature of its last record, with which it begins */
+		p = put32(p, 0x06064b50);
+		p = put64(p, 44); /* bytes of this record that follow */
+		p = put16(p, 0x031e);
+		p = put16(p, 45);
+		p = put32(p, 0);
+		p = put32(p, 0);
+		p = put64(p, w->entries);
+		p = put64(p, w->entries);
+		p = put64(p, size);
+		p = put64(p, directory);
+		p = put32(p, 0x07064b50);
+		p = put32(p, 0);
+		p = put64(p, end64);
+		p = put32(p, 1);
+	}
 	p = put32(p, 0x06054b50);
 	p = put32(p, 0);
 	p = put16(p, entries16);

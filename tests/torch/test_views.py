@@ -203,6 +203,11 @@ def check_npz(w):
     buffer = io.BytesIO()
     np.save(buffer, d["n"])
     ok(zipfile.ZipFile(out).read("n.npy") == buffer.getvalue() and zipfile.ZipFile(out).testzip() is None, "  each as np.save writes it")
+    for what, d in {"an empty dictionary": {}, "values alone": {"a": 1}}.items():
+        torch.save(d, w.file)
+        p, out = export(w, "none.npz")
+        ok(p.returncode == 0 and np.load(out).files == [], f"an .npz of {what} is one that np.load reads", p)
+        same(run(sys.executable, "-m", "zipfile", "-t", out).returncode, 0, "  and so does zipfile")
 
 
 def peak(*words):
