@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "codec/bytes/io.h"
 #include "codec/bytes/util.h"
@@ -37,23 +37,28 @@ static int find_prefix(struct wf_checkpoint *ck, const char *prefix, wf_ino *ret
 		int r = *name ? step_into(ck, ret, name) : 0;
 		if (r < 0)
 			return wf_fail(err, r,
-				       r == -ENOTDIR ? "%s holds no tensors: it is none of the mappings"
+				       r == -ENOTDIR ? "%s is a tensor or a value: --prefix names what holds tensors"
 						     : "%s is not there",
 				       prefix);
 	}
 	return 0;
 }
 
-/* The name that the file takes: absolute, links followed, but for one to what is named by its digest: that link is replaced. */
-static int resolve(const struct wf_checkpoint *ck, const char *out, char **ret, struct wf_error *err)
+static int refuse_own(const struct wf_checkpoint *ck, const char *out, struct wf_error *err)
 {
-	struct stat st, own;
+	struct wf_own_files own;
+	int r = wf_own_files_read(ck, &own, err);
+	if (r == 0)
+		r = wf_own_files_refuse(&own, out, err);
+	wf_own_files_free(&own);
+	return r;
+}
+
+/* The name that the file takes: absolute, links followed, but for one to what is named by its digest: that link is replaced. */
+static int resolve(const char *out, char **ret, struct wf_error *err)
+{
 	char cwd[PATH_MAX];
-	if (stat(out, &st) == 0) {
-		if (!S_ISREG(st.st_mode))
-			return wf_fail(err, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, "%s is no regular file", out);
-		if (stat(ck->path, &own) == 0 && own.st_dev == st.st_dev && own.st_ino == st.st_ino)
-			return wf_fail(err, -EINVAL, "%s is the checkpoint itself", out);
+	if (access(out, F_OK) == 0) {
 		*ret = realpath(out, NULL);
 		if (!*ret || !wf_is_named_by_digest(*ret) || wf_is_named_by_digest(out))
 			return *ret ? 0 : wf_fail(err, -ENOMEM, "out of memory");
@@ -109,8 +114,8 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 	struct wf_skipped skipped = {0};
 	wf_ino dir;
 	cleanup_free char *path = NULL;
-	int r = resolve(ck, out, &path, err);
-	if (r < 0)
+	int r = refuse_own(ck, out, err);
+	if (r < 0 || (r = resolve(out, &path, err)) < 0)
 		return r;
 	if (x->last)
 		pthread_rwlock_wrlock(&ck->lock);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codec/bytes/util.h"
 #include "codec/compose/target.h"
@@ -82,8 +83,22 @@ static int write_all(struct wf_checkpoint *ck, const struct wf_flat *f, const st
 	return r;
 }
 
+/* A file that is written, durable, and has its temporary name: ret keeps it so, until all of them are; NULL: it gets its own at once. */
+static int finish(struct wf_target *t, const struct wf_export *x, struct wf_new_file *ret, struct wf_error *err)
+{
+	if (!ret)
+		return wf_target_finish(t, x, err);
+	int r = wf_target_complete(t, x, err);
+	if (r == 0) {
+		*ret = t->file;
+		t->file = (struct wf_new_file)WF_NEW_FILE_INIT;
+	}
+	return r;
+}
+
 static int write_file(struct wf_checkpoint *ck, const struct wf_flat *f, const struct wf_safetensors_plan *p,
-		      uint64_t head_bytes, const struct wf_export *x, const char *path, struct wf_error *err)
+		      uint64_t head_bytes, const struct wf_export *x, const char *path, struct wf_new_file *ret,
+		      struct wf_error *err)
 {
 	struct wf_target t;
 	struct wf_file_run old;
@@ -92,14 +107,15 @@ static int write_file(struct wf_checkpoint *ck, const struct wf_flat *f, const s
 	if (r == 0 && (r = write_all(ck, f, p, head_bytes, &t.out)) < 0)
 		wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
 	if (r == 0)
-		r = wf_target_finish(&t, x, err);
+		r = finish(&t, x, ret, err);
 	wf_target_free(&t);
 	wf_file_run_end(&old);
 	return r;
 }
 
+/* s: NULL: all of it is one file. */
 static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, const struct shards *s, uint32_t file,
-			     const struct wf_export *x, const char *path, struct wf_error *err)
+			     const struct wf_export *x, const char *path, struct wf_new_file *ret, struct wf_error *err)
 {
 	struct wf_safetensors_plan p;
 	uint64_t head_bytes;
@@ -111,7 +127,7 @@ static int compose_and_write(struct wf_checkpoint *ck, const struct wf_flat *f, 
 		wf_fail(err, r, "%s",
 			r == -EFBIG ? "there are more names than a safetensors header holds" : strerror(-r));
 	else
-		r = write_file(ck, f, &p, head_bytes, x, path, err);
+		r = write_file(ck, f, &p, head_bytes, x, path, ret, err);
 	wf_safetensors_plan_free(&p);
 	return r;
 }
@@ -143,25 +159,74 @@ static int put_index(const struct wf_flat *f, const struct shards *s, const char
 }
 
 static int write_index(const struct wf_flat *f, const struct shards *s, const struct wf_export *x, const char *path,
-		       struct wf_error *err)
+		       const char *name, struct wf_new_file *ret, struct wf_error *err)
 {
 	struct wf_buffer text = WF_BUFFER_INIT;
 	struct wf_target t;
-	cleanup_free char *name = NULL;
 	int r = put_index(f, s, path, &text);
-	if (r == 0 && asprintf(&name, "%s.index.json", path) < 0)
-		r = -ENOMEM;
 	if (r < 0) {
 		wf_buffer_free(&text);
 		return wf_fail(err, r, "out of memory");
 	}
 	r = wf_target_open(&t, name, text.len, x, -1, err);
+	if (r == 0 && (r = wf_out_write(&t.out, text.data, text.len)) < 0)
+		wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
 	if (r == 0)
-		r = wf_out_write(&t.out, text.data, text.len);
-	if (r == 0)
-		r = wf_target_finish(&t, x, err);
+		r = finish(&t, x, ret, err);
 	wf_target_free(&t);
 	wf_buffer_free(&text);
+	return r;
+}
+
+static int shard_paths(const struct wf_checkpoint *ck, const char *path, uint32_t count, char **paths,
+		       struct wf_error *err)
+{
+	struct wf_own_files own;
+	int r = wf_own_files_read(ck, &own, err);
+	for (uint32_t i = 0; r == 0 && i <= count; i++) {
+		r = i < count                                        ? shard_path(path, i, count, &paths[i])
+		    : asprintf(&paths[i], "%s.index.json", path) < 0 ? -ENOMEM
+								     : 0;
+		r = r < 0 ? wf_fail(err, r, "out of memory") : wf_own_files_refuse(&own, paths[i], err);
+	}
+	wf_own_files_free(&own);
+	return r;
+}
+
+/* The index last: who finds it finds all of them. Where files of an older set go, which its index would mix with new ones, that index goes
+ * first. */
+static int give_names(struct wf_new_file *files, uint32_t count, struct wf_error *err)
+{
+	bool renamed, replaces = false;
+	int r = 0;
+	for (uint32_t i = 0; i < count; i++)
+		replaces |= access(files[i].target, F_OK) == 0;
+	if (replaces && unlink(files[count].target) < 0 && errno != ENOENT)
+		return wf_fail(err, -errno, "cannot replace %s: %s", files[count].target, strerror(errno));
+	for (uint32_t i = 0; i <= count && r == 0; i++)
+		r = wf_new_file_rename(&files[i], &renamed, err);
+	return r;
+}
+
+/* All of them, or none: nothing has its name before everything is on the disk. paths: of the files, and behind them of the index. */
+static int write_shards(struct wf_checkpoint *ck, const struct wf_flat *f, const struct shards *s,
+			const struct wf_export *x, const char *path, char *const *paths, struct wf_error *err)
+{
+	struct wf_new_file *files = malloc(((size_t)s->count + 1) * sizeof *files);
+	if (!files)
+		return wf_fail(err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i <= s->count; i++)
+		files[i] = (struct wf_new_file)WF_NEW_FILE_INIT;
+	int r = 0;
+	for (uint32_t i = 0; i < s->count && r == 0; i++)
+		r = compose_and_write(ck, f, s, i, x, paths[i], &files[i], err);
+	if (r == 0)
+		r = write_index(f, s, x, path, paths[s->count], &files[s->count], err);
+	if (r == 0)
+		r = give_names(files, s->count, err);
+	for (uint32_t i = 0; i <= s->count; i++)
+		wf_new_file_free(&files[i]);
+	free(files);
 	return r;
 }
 
@@ -175,13 +240,13 @@ int wf_export_safetensors(struct wf_checkpoint *ck, const struct wf_flat *f, con
 	if (x->max_shard_bytes > 0)
 		split(f, x->max_shard_bytes, &s);
 	if (s.count < 2)
-		return compose_and_write(ck, f, NULL, 0, x, path, err);
-	int r = 0;
-	for (uint32_t i = 0; i < s.count && r == 0; i++) {
-		cleanup_free char *shard = NULL;
-		r = shard_path(path, i, s.count, &shard);
-		r = r < 0 ? wf_fail(err, r, "out of memory") : compose_and_write(ck, f, &s, i, x, shard, err);
-	}
-	/* the index last: who finds it finds all of them */
-	return r < 0 ? r : write_index(f, &s, x, path, err);
+		return compose_and_write(ck, f, NULL, 0, x, path, NULL, err);
+	char **paths = calloc((size_t)s.count + 1, sizeof *paths);
+	int r = paths ? shard_paths(ck, path, s.count, paths, err) : wf_fail(err, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = write_shards(ck, f, &s, x, path, paths, err);
+	for (uint32_t i = 0; paths && i <= s.count; i++)
+		free(paths[i]);
+	free(paths);
+	return r;
 }

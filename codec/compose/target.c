@@ -54,15 +54,18 @@ static int dress(const struct wf_target *t, const struct wf_export *x, struct wf
 		       : 0;
 }
 
-int wf_target_finish(struct wf_target *t, const struct wf_export *x, struct wf_error *err)
+int wf_target_complete(struct wf_target *t, const struct wf_export *x, struct wf_error *err)
 {
-	bool renamed;
 	int r = wf_out_finish(&t->out);
 	if (r == 0 && fsync(t->file.fd) < 0)
 		r = -errno;
-	if (r < 0)
-		return wf_fail(err, r, "cannot write the new file: %s", strerror(-r));
-	r = dress(t, x, err);
+	return r < 0 ? wf_fail(err, r, "cannot write the new file: %s", strerror(-r)) : dress(t, x, err);
+}
+
+int wf_target_finish(struct wf_target *t, const struct wf_export *x, struct wf_error *err)
+{
+	bool renamed;
+	int r = wf_target_complete(t, x, err);
 	return r < 0 ? r : wf_new_file_rename(&t->file, &renamed, err);
 }
 

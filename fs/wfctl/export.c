@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -232,6 +233,16 @@ static int export_some_state(const char *path, struct wf_export *x, const char *
 	}
 }
 
+/* Each shard stays open until all of them are written. */
+static void raise_file_limit(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 int wfctl_export(const struct wfctl_call *call)
 {
 	const char *path = call->arguments[0], *out = call->arguments[1], *shard = wfctl_given(call, "max-shard-size");
@@ -250,5 +261,7 @@ int wfctl_export(const struct wfctl_call *call)
 		return wfctl_fail("export", "only safetensors files are split"), WFCTL_USAGE;
 	if ((r = wfctl_check_place(WFCTL_EITHER, path)) != WFCTL_OK)
 		return r;
+	if (shard)
+		raise_file_limit();
 	return export_some_state(path, &x, out);
 }

@@ -266,6 +266,57 @@ def check_shards(w):
     ok(p.returncode == 0 and os.path.exists(out) and not os.path.exists(out + ".index.json"), "one shard has the plain name and no index", p)
 
 
+def check_shards_at_once(w):
+    """All files of a set, or none; and no file of the checkpoint is replaced by what is made of it."""
+    d = {"big": torch.ones(3000), **{f"l{i}": torch.full((1000,), float(i)) for i in range(4)}}
+    torch.save(d, w.file)
+    p, out = export(w, "set.safetensors", "--max-shard-size=9KB")
+    before = state(w, "set")
+    last = "set-00003-of-00003.safetensors"
+    ok(p.returncode == 0 and len(before) == 4 and last in before, "a set of files", p)
+    torch.save({k: t + 1 for k, t in d.items()}, w.file)
+    for blocks in (8, 18):
+        p = run("sh", "-c", f'ulimit -f {blocks}; trap "" XFSZ; exec "$@"', "sh", w.wfctl, "export", "--max-shard-size=9KB", w.file, out)
+        left = [n for n in os.listdir(w.dir) if ".weightfs-" in n]
+        same((p.returncode, state(w, "set") == before, left), (1, True, []), f"no room for a file of more than {blocks * 512} bytes: the old set stays, whole")
+    os.rename(f"{w.dir}/{last}", f"{w.dir}/aside")
+    os.mkdir(f"{w.dir}/{last}")
+    p, out = export(w, "set.safetensors", "--max-shard-size=9KB")
+    os.rmdir(f"{w.dir}/{last}")
+    os.rename(f"{w.dir}/aside", f"{w.dir}/{last}")
+    ok(p.returncode == 1 and "no regular file" in p.stderr and state(w, "set") == before, "so it does where a directory has one of the names", p)
+    p, out = export(w, "set.safetensors", "--max-shard-size=9KB")
+    got = {k: t for n in state(w, "set") if n.endswith("safetensors") for k, t in load_file(os.path.join(w.dir, n)).items()}
+    ok(p.returncode == 0 and got.keys() == d.keys() and all(torch.equal(got[k], d[k] + 1) for k in d), "and then the new set is in its place", p)
+
+
+def state(w, stem):
+    return {n: open(os.path.join(w.dir, n), "rb").read() for n in os.listdir(w.dir) if n.startswith(stem)}
+
+
+def check_own_files(w):
+    home = os.path.join(w.dir, "home")
+    os.mkdir(home)
+    torch.save({f"l{i}": torch.full((1000,), float(i)) for i in range(6)}, w.file)
+    run(w.wfctl, "export", "--max-shard-size=9KB", w.file, f"{home}/model.safetensors")
+    os.symlink("model-00002-of-00003.safetensors", f"{home}/link.safetensors")
+    os.link(f"{home}/model-00001-of-00003.safetensors", f"{home}/second.safetensors")
+    os.mkdir(f"{home}/deep")
+    before = {n: open(f"{home}/{n}", "rb").read() for n in os.listdir(home) if n != "deep"}
+    for words in (["model-00001-of-00003.safetensors"], ["link.safetensors"], ["second.safetensors"], ["--format=pt", "model.safetensors.index.json"],
+                  ["--max-shard-size=9KB", "model.safetensors"], ["--max-shard-size=9KB", "deep/../model.safetensors"], ["--max-shard-size=5KB", "model.safetensors"]):
+        for source in (home, f"{home}/model.safetensors.index.json"):
+            p = run(w.wfctl, "export", *words[:-1], source, f"{home}/{words[-1]}")
+            same((p.returncode, "of the checkpoint itself" in p.stderr, {n: open(f"{home}/{n}", "rb").read() for n in os.listdir(home) if n != "deep"} == before),
+                 (1, True, True), f"export {' '.join(words)}: a file of the checkpoint stays")
+    one = os.path.join(w.dir, "model-00001-of-00002.safetensors")
+    run(w.wfctl, "export", w.file, one)
+    p = run(w.wfctl, "export", "--max-shard-size=13KB", one, os.path.join(w.dir, "model.safetensors"))
+    ok(p.returncode == 1 and "the checkpoint itself" in p.stderr and len(load_file(one)) == 6, "nor is a file by itself, by one of its shards", p)
+    p = run(w.wfctl, "export", "--max-shard-size=9KB", home, f"{w.dir}/other.safetensors")
+    ok(p.returncode == 0 and os.path.exists(f"{w.dir}/other.safetensors.index.json"), "elsewhere they are written", p)
+
+
 def check_words(w):
     torch.save({"a": torch.ones(2), "m": {"k": torch.ones(1)}}, w.file)
     out = os.path.join(w.dir, "words.safetensors")
@@ -427,7 +478,7 @@ def check_state_dict_output(w):
 
 
 with World(BUILD) as world:
-    for check in (check_skipped, check_modules, check_sharing, check_npz, check_memory, check_shards, check_words, check_hostile):
+    for check in (check_skipped, check_modules, check_sharing, check_npz, check_memory, check_shards, check_shards_at_once, check_own_files, check_words, check_hostile):
         check(world)
     for check in (check_npy, check_edits, check_output, check_pickle_output, check_state_dict_output):
         if FUSE:
