@@ -65,10 +65,17 @@ void wf_line_begin(const struct wf_line *l, const char *path, struct wf_buffer *
 	if (!l->dir)
 		return;
 	wf_buffer_puts(out, ", \"key\": ");
-	if (l->dir->kind == WF_DIR_SEQUENCE)
+	wf_ref key = l->dir->entries[l->position].key;
+	if (l->dir->kind == WF_DIR_SEQUENCE) {
 		wf_buffer_put_int(out, l->position);
-	else
-		wf_json_key(l->ck->graph, l->dir->entries[l->position].key, out);
+		return;
+	}
+	wf_json_key(l->ck->graph, key, out);
+	if (!wf_json_key_is_whole(l->ck->graph, key)) {
+		char class[256];
+		wf_class_name(l->ck->graph, key, class, sizeof class);
+		put_string(out, ", \"key_class\": ", class);
+	}
 }
 
 int wf_line_attribute(const struct wf_line *l, const char *attribute, const char *member, bool quoted,

@@ -5,8 +5,10 @@
 Usage: test_python_module.py BUILD_DIR [CASE...]     Prints TAP.
 """
 import collections
+import datetime
 import gc
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -285,6 +287,32 @@ def check_writable(work, mnt):
     ok(state["base"][1].tolist() != [7] * 4 or state["inner"]["x"].tolist() != [5, 5], "the commit has what was written")
 
 
+def check_keys(work, mnt):
+    """Keys that read alike: each is there, or all are refused; by its path each tensor can be had."""
+    file = os.path.join(work, "keys.pt")
+    one, two, three = (torch.full((n,), float(n)) for n in (1, 2, 3))
+    for what, want, refused in (("bytes", {b"x": one, "b'x'": two, b"\x00'\xff": three}, False), ("tuple", {(1, "a"): one, '[1, "a"]': two}, False),
+                                ("path", {pathlib.PurePosixPath("a/b"): one, "a/b": two, "c": three}, True),
+                                ("date", {datetime.date(2020, 1, 1): one, "2020-01-01": two}, True), ("dtype", {torch.float32: one, "torch.float32": two}, True),
+                                ("device", {"k": three, "cpu": one, torch.device("cpu"): two}, True)):
+        for tree, prefix in ((want, ""), ({"deep": want, "n": 1}, "deep")):
+            torch.save(tree, file)
+            with Mounted(file, mnt):
+                for source in (file, mnt):
+                    problems = problems_of(lambda: weightfs.load(source, prefix), want)
+                    told = len(problems) == 1 and problems[0].startswith("Error: ") and "cannot be told from" in problems[0]
+                    ok([] if told and refused else problems or ([] if not refused else ["loaded"]), f"{what} in {prefix!r}, beside a str that reads alike: load")
+            with weightfs.open(file) as checkpoint:
+                try:
+                    view = checkpoint["deep"] if prefix else checkpoint
+                    got = list(view)
+                except weightfs.Error as e:
+                    got = str(e)
+                ok([] if refused and "cannot be told from" in got or got == list(want) else [got], f"{what} in {prefix!r}: open")
+                sizes = [len(checkpoint.tensor(path)) for path in checkpoint.paths()]
+                ok([] if sizes == [len(t) for t in want.values()] else [sizes], "  and each of them by its path")
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="weightfs-module-") as work:
         mnt = os.path.join(work, "mnt")
@@ -295,6 +323,7 @@ def main():
         if not sys.argv[2:]:
             check_model(work, mnt)
             check_writable(work, mnt)
+            check_keys(work, mnt)
     print(f"1..{count}")
     sys.exit(1 if failed else 0)
 

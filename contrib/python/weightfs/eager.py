@@ -19,8 +19,8 @@ from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Tuple
 
 from weightfs import arrays, tensors
-from weightfs.entries import (CONTAINERS, Error, Item, Line, Run, Source, StrPath, is_tensor, items_in, key_of, source_of, target_of, uncollected,
-                              value_of)
+from weightfs.entries import (CONTAINERS, Error, Item, Line, Run, Source, StrPath, check_keys, is_tensor, items_in, key_of, source_of, target_of,
+                              uncollected, value_of)
 
 
 def _identity(line: Line) -> Any:
@@ -94,6 +94,7 @@ class _Builder:
             else:
                 container[key] = None
             self.place(container, key, line)
+        check_keys(path, len(container), sum(len(line.keys) if isinstance(line, Run) else 1 for line in self.children[path]))
 
     def put_runs(self) -> None:
         """What of them is a tensor with a storage of its own is made at once; what may be tied, or a view of the same bytes, is a line like others."""

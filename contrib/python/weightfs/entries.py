@@ -402,7 +402,17 @@ def items_in(items: List[Item]) -> Dict[str, List[Item]]:
 
 
 def key_of(line: Line) -> Any:
-    return hashable(line["key"])
+    if line.get("key_class") != "bytes":
+        return hashable(line["key"])
+    import ast
+    return ast.literal_eval(line["key"])
+
+
+def check_keys(path: str, found: int, entries: int) -> None:
+    """Keys of classes that this module does not make, a device or a path, are texts, and another key may be that text."""
+    if found != entries:
+        raise Error(f"{path or 'the checkpoint'}: {entries - found} of its keys cannot be told from others by their text (a path, a date, a device, "
+                    "..., beside the str): weightfs.open(...).tensor(path) has each tensor")
 
 
 def hashable(value: Any) -> Any:

@@ -17,7 +17,7 @@ import collections.abc
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union, overload
 
 from weightfs import arrays
-from weightfs.entries import Line, StrPath, children_of, has_torch, is_tensor, key_of, source_of, target_of, value_of
+from weightfs.entries import Line, StrPath, check_keys, children_of, has_torch, is_tensor, key_of, source_of, target_of, value_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -98,7 +98,9 @@ class Mapping(_View, collections.abc.Mapping[Any, Any]):
 
     def _index(self) -> Dict[Any, Line]:
         if self._by_key is None:
-            self._by_key = {key_of(line): line for line in self._lines()}
+            by_key = {key_of(line): line for line in self._lines()}
+            check_keys(self.path, len(by_key), len(self))
+            self._by_key = by_key
         return self._by_key
 
     def __getitem__(self, key: Any) -> Any:
