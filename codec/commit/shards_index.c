@@ -17,15 +17,31 @@ static uint64_t live_bytes(const struct wf_storages *storages, const bool *live)
 	return bytes;
 }
 
-/* The old index tells the bytes of all tensors, and the shards that can be read those of theirs. */
+/* The old index tells the bytes of all tensors, and the shards that can be read those of theirs: what is between is in those that cannot, as
+ * long as the new index names all of them. */
 void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live)
 {
 	const struct wf_shard_set *s = c->set;
 	uint64_t total = wf_huggingface_index(s->fresh)->total_size, known = live_bytes(base, live);
-	bool unread = false;
+	bool unread = false, gone = false;
 	for (uint32_t k = 0; k < s->count; k++)
-		unread |= s->all[k].old && s->all[k].old->bad && s->all[k].keys != WF_NIL;
+		if (s->all[k].old && s->all[k].old->bad)
+			*(s->all[k].keys != WF_NIL ? &unread : &gone) = true;
 	c->set->unread_bytes = unread && total > known ? total - known : 0;
+	c->set->total_unknown = unread && (gone || total <= known);
+}
+
+/* Nobody can tell the bytes of a part of a shard's keys. */
+static void look_at_removed(struct wf_commit_run *c)
+{
+	struct wf_shard_set *s = c->set;
+	for (uint32_t i = 0; i < s->removed.count; i++) {
+		uint32_t k = wf_huggingface_shard_named(c->ck->container, s->removed.keys[i].bytes);
+		s->total_unknown |= k != WF_NO_RECORD && s->all[k].old && s->all[k].old->bad;
+	}
+	if (s->total_unknown)
+		wf_log_line(&c->ck->log, "total_size is left out of the index: the bytes of tensors in shards that "
+					 "cannot be read are not known");
 }
 
 int wf_shards_leave_out(struct wf_commit_run *c, struct wf_shard_plan *p, struct wf_graph *g, wf_ref base, wf_ref *ret)
@@ -63,12 +79,18 @@ static const char *file_of(const struct wf_shard_plan *p)
 	return p->name ? p->name : p->old->name;
 }
 
+/* A member of the metadata is begun. */
+static void begin_member(struct wf_buffer *out, bool *any)
+{
+	wf_buffer_puts(out, *any ? ",\n    " : "\n    ");
+	*any = true;
+}
+
 /* What is remembered of keys that were removed: of shards that the index still names and that were not written since. */
-static int put_removed(struct wf_commit_run *c)
+static int list_removed(struct wf_commit_run *c)
 {
 	struct wf_shard_set *s = c->set;
 	const struct wf_key_map *old = &wf_huggingface_index(c->ck->container)->removed;
-	const char *comma = "";
 	for (uint32_t i = 0; i < old->count; i++) {
 		const char *file = old->keys[i].bytes;
 		uint32_t k = wf_huggingface_shard_named(c->ck->container, file);
@@ -76,6 +98,13 @@ static int put_removed(struct wf_commit_run *c)
 		    wf_key_map_put(&s->removed, file, old->keys[i].len, 0) < 0)
 			return wf_commit_no_memory(c);
 	}
+	return 0;
+}
+
+static void put_removed(struct wf_commit_run *c)
+{
+	struct wf_shard_set *s = c->set;
+	const char *comma = "";
 	for (uint32_t i = 0; i < s->removed.count; i++) {
 		const struct wf_key *k = &s->removed.keys[i];
 		size_t file = strlen(k->bytes);
@@ -85,7 +114,33 @@ static int put_removed(struct wf_commit_run *c)
 		wf_json_string(&s->index, k->bytes + file + 1, k->len - file - 1);
 		comma = "],\n      [";
 	}
-	wf_buffer_puts(&s->index, *comma ? "]\n    ],\n    " : "");
+	wf_buffer_puts(&s->index, "]\n    ]");
+}
+
+static int put_metadata(struct wf_commit_run *c)
+{
+	const struct wf_index *x = wf_huggingface_index(c->ck->container);
+	struct wf_buffer *out = &c->set->index;
+	bool any = false;
+	int r = list_removed(c);
+	if (r < 0)
+		return r;
+	look_at_removed(c);
+	wf_buffer_puts(out, "\"metadata\": {");
+	if (x->metadata.len > 0) {
+		begin_member(out, &any);
+		wf_buffer_append(out, x->metadata.data, x->metadata.len);
+	}
+	if (c->set->removed.count > 0) {
+		begin_member(out, &any);
+		put_removed(c);
+	}
+	if (!c->set->total_unknown) {
+		begin_member(out, &any);
+		wf_buffer_printf(out, "\"total_size\": %" PRIu64,
+				 live_bytes(c->ck->storages, c->set->live) + c->set->unread_bytes);
+	}
+	wf_buffer_puts(out, any ? "\n  },\n  " : "},\n  ");
 	return 0;
 }
 
@@ -98,16 +153,10 @@ int wf_shards_make_index(struct wf_commit_run *c)
 	uint32_t n;
 	const char *comma = "";
 	const struct wf_item *items = wf_items(g, wf_tree_root(c->ck->tree), &n);
-	wf_buffer_puts(out, "{\n  \"metadata\": {\n    ");
-	if (x->metadata.len > 0) {
-		wf_buffer_append(out, x->metadata.data, x->metadata.len);
-		wf_buffer_puts(out, ",\n    ");
-	}
-	int r = put_removed(c);
+	wf_buffer_puts(out, "{\n  ");
+	int r = put_metadata(c);
 	if (r < 0)
 		return r;
-	wf_buffer_printf(out, "\"total_size\": %" PRIu64 "\n  },\n  ",
-			 live_bytes(c->ck->storages, c->set->live) + c->set->unread_bytes);
 	if (x->others.len > 0) {
 		wf_buffer_append(out, x->others.data, x->others.len);
 		wf_buffer_puts(out, ",\n  ");

@@ -193,6 +193,48 @@ def check_one_goes(kind, on_mount):
     ok(r.returncode == 1 and "which is not in the index" in r.stderr and r.stderr.count("\n") == 1, f"{where}: any other key that the index does not name is refused", r)
 
 
+TOTALS = (  # of three shards with two keys of 8 bytes each: which are away, what the index tells before, edits, what it tells then (None: nothing)
+    ((), 48, ["rm k1.a"], 40),
+    ((1,), 48, ["mv k0.a x"], 48),
+    ((1,), 48, ["rm k0.a"], 40),
+    ((1,), 48, ["rm k1.a"], None),
+    ((1,), 48, ["rm k1.a", "mv k0.a x"], None),
+    ((1,), 48, ["rm k1.a", "rm k1.b"], 32),
+    ((1,), 48, ["rm k1.*"], 32),
+    ((1, 2), 48, ["mv k0.a x"], 48),
+    ((1, 2), 48, ["rm k1.*"], None),
+    ((1, 2), 48, ["rm k1.*", "rm k2.*"], 16),
+    ((1,), None, ["mv k0.a x"], None),  # what nobody told stays untold
+    ((1,), 32, ["mv k0.a x"], None),  # no more than what can be read: it was false
+    ((1,), "many", ["mv k0.a x"], None),
+    ((), None, ["mv k0.a x"], 48),
+    ((), 1, ["mv k0.a x"], 48),
+)
+
+
+def check_total(kind):
+    """total_size is true, or it is left out."""
+    for away, before, edits, after in TOTALS:
+        directory = shards(kind, 3, set())
+        index = next(os.path.join(directory, f) for f in os.listdir(directory) if f.endswith(".index.json"))
+        x = json.loads(read(index))
+        x["metadata"] = {"note": [1]} if before is None else {"total_size": before}
+        write(index, json.dumps(x).encode())
+        files = [os.path.join(directory, x["weight_map"][f"k{i}.a"]) for i in away]
+        for file in files:
+            os.rename(file, file + ".away")
+        codes = [wfctl(*edit.split()[:1], directory, *edit.split()[1:]) for edit in edits]
+        got = json.loads(read(index))["metadata"]
+        what = f"{kind}: {len(away)} of 3 shards are missing, total_size {before}, {', '.join(edits)}"
+        same(([r.returncode for r in codes], got.get("total_size"), got.get("note")), ([0] * len(edits), after, None if before else [1]), what)
+        for file in files:
+            os.rename(file + ".away", file)
+        # with the shards back the next commit tells all
+        r = wfctl("mv", directory, "k0.b", "back")
+        total = 8 * len(json.loads(read(index))["weight_map"])
+        same((r.returncode, json.loads(read(index))["metadata"]["total_size"], wfctl("verify", directory).returncode), (0, total, 0), f"{what}: and with them back {total}")
+
+
 def rewritten(change):
     """A set of which the second shard's records are changed: change(name, data) gives those that take the place of each."""
     directory = shards("bin", 2, set())
@@ -258,6 +300,7 @@ for name, what in KINDS.items():
     if name in ("safetensors", "bin", "a thousand"):
         check_names(name, *what)
 for name in ("safetensors", "bin"):
+    check_total(name)
     check_one_goes(name, False)
     if FUSE:
         check_one_goes(name, True)
