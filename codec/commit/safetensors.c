@@ -14,6 +14,7 @@
 
 #include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
+#include "codec/container/sharding_info.h"
 #include "codec/tensor/tensor.h"
 
 /* From so many bytes on a header is made longer for the clone that it makes possible. */
@@ -215,8 +216,35 @@ static int place(struct wf_plan *p, struct wf_error *err)
 	return r < 0 ? r : settle_parts(p);
 }
 
+static void get_item(const void *ctx, size_t i, struct wf_safetensors_item *ret)
+{
+	*ret = ((const struct wf_plan *)ctx)->items[i];
+}
+
+/* What torch.distributed.checkpoint wants to know of every tensor follows their names; text owns the new value. */
+static int renew_note(const struct wf_plan *p, struct wf_safetensors_note *note, struct wf_buffer *text,
+		      struct wf_error *err)
+{
+	struct wf_safetensors_items items = {p->count, get_item, p};
+	size_t which = 0;
+	if (note->key_len != strlen(WF_SHARDING_INFO) || memcmp(note->key, WF_SHARDING_INFO, note->key_len) != 0)
+		return 0;
+	int r = wf_sharding_info_renew(note->value, note->value_len, &items, text, &which);
+	if (r == -EOPNOTSUPP)
+		return wf_fail(err, r,
+			       "%s in the file's metadata tells which part of a whole each tensor is, and not that of "
+			       "'%.100s': write it in .weightfs/metadata, or remove that text",
+			       WF_SHARDING_INFO, p->items[which].name);
+	if (r == 0) {
+		note->value = text->data;
+		note->value_len = (uint32_t)text->len;
+	}
+	return WF_MIN(r, 0);
+}
+
 static int make_head(struct wf_plan *p, struct wf_error *err)
 {
+	struct wf_buffer info = WF_BUFFER_INIT;
 	const struct wf_graph *g = p->in.graph;
 	uint32_t n;
 	const struct wf_item *pairs = wf_items(g, p->in.metadata, &n);
@@ -224,18 +252,25 @@ static int make_head(struct wf_plan *p, struct wf_error *err)
 	size_t count = 0;
 	if (!notes)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < n; i++) {
+	int r = 0;
+	for (uint32_t i = 0; i < n && r == 0; i++) {
 		size_t key_len, value_len;
 		if (pairs[i].key == WF_NIL)
 			continue;
 		const char *key = wf_is(g, pairs[i].key, WF_STR) ? wf_bytes(g, pairs[i].key, &key_len) : NULL;
 		const char *value = wf_is(g, pairs[i].value, WF_STR) ? wf_bytes(g, pairs[i].value, &value_len) : NULL;
-		if (!key || !value)
-			return wf_fail(err, -EOPNOTSUPP, "the metadata of a safetensors file are texts alone");
-		notes[count++] = (struct wf_safetensors_note){key, value, (uint32_t)key_len, (uint32_t)value_len};
+		if (!key || !value) {
+			r = wf_fail(err, -EOPNOTSUPP, "the metadata of a safetensors file are texts alone");
+			break;
+		}
+		notes[count] = (struct wf_safetensors_note){key, value, (uint32_t)key_len, (uint32_t)value_len};
+		r = renew_note(p, &notes[count++], &info, err);
 	}
 	bool is_there = count > 0 || wf_container_metadata_is_empty(p->in.container);
-	return wf_safetensors_head(p->items, p->count, is_there ? notes : NULL, count, &p->head);
+	if (r == 0)
+		r = wf_safetensors_head(p->items, p->count, is_there ? notes : NULL, count, &p->head);
+	wf_buffer_free(&info);
+	return r;
 }
 
 static int stay(struct wf_plan *p, struct wf_error *err)

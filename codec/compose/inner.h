@@ -31,9 +31,11 @@ struct wf_safetensors_plan {
 	size_t count;
 	struct wf_safetensors_note *notes;
 	size_t note_count;
+	struct wf_buffer info; /* the text of a note that was made anew (container/sharding_info.h) */
 	uint64_t data_bytes;
 };
-/* Of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG; wf_safetensors_plan_free in any case. */
+/* Of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG; -EOPNOTSUPP the file's own notes say that it has parts of tensors,
+ * and not which one of them is; wf_safetensors_plan_free in any case. */
 int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32_t file,
 			struct wf_safetensors_plan *ret);
 struct wf_safetensors_items wf_safetensors_plan_items(const struct wf_safetensors_plan *p);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/bytes/util.h"
+#include "codec/container/sharding_info.h"
 #include "codec/compose/inner.h"
 #include "codec/container/safetensors_head.h"
 
@@ -70,6 +71,7 @@ void wf_safetensors_plan_free(struct wf_safetensors_plan *p)
 {
 	free(p->ids);
 	free(p->notes);
+	wf_buffer_free(&p->info);
 }
 
 static void get_item(const void *ctx, size_t i, struct wf_safetensors_item *ret)
@@ -107,6 +109,24 @@ static int place(struct wf_safetensors_plan *p)
 	return 0;
 }
 
+static int renew_notes(struct wf_safetensors_plan *p)
+{
+	struct wf_safetensors_items items = wf_safetensors_plan_items(p);
+	for (size_t i = 0; i < p->note_count; i++) {
+		struct wf_safetensors_note *note = &p->notes[i];
+		size_t ignored;
+		if (note->key_len != strlen(WF_SHARDING_INFO) ||
+		    memcmp(note->key, WF_SHARDING_INFO, note->key_len) != 0)
+			continue;
+		int r = wf_sharding_info_renew(note->value, note->value_len, &items, &p->info, &ignored);
+		if (r != 0)
+			return WF_MIN(r, 0);
+		note->value = p->info.data;
+		note->value_len = (uint32_t)p->info.len;
+	}
+	return 0;
+}
+
 int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32_t file,
 			struct wf_safetensors_plan *ret)
 {
@@ -125,7 +145,9 @@ int wf_safetensors_plan(const struct wf_flat *f, const uint32_t *file_of, uint32
 		free(ret->notes);
 		ret->notes = NULL; /* no __metadata__ at all, rather than an empty one */
 	}
-	return r < 0 ? r : place(ret);
+	if (r == 0)
+		r = place(ret);
+	return r < 0 ? r : renew_notes(ret);
 }
 
 static int compose(const struct wf_flat *f, const struct wf_safetensors_plan *p, struct wf_composed *c)

@@ -110,5 +110,6 @@ const struct wf_directory_reader wf_dcp_parts_reader = {
 	.find = find_parts,
 	.open = open_directory,
 	.read_only =
-		"this distributed checkpoint is not changed where it stands, for more files than one .metadata tell what it has: "
+		"this distributed checkpoint is not changed where it stands, for more than one .metadata tells what it has "
+		"(several, files of Lightning or Megatron beside it, or ranks' safetensors files): "
 		"output=FILE and wfctl export write one file"};

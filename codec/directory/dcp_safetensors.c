@@ -13,75 +13,11 @@
 #include <stdio.h>
 
 #include "codec/bytes/array.h"
-#include "codec/bytes/json.h"
 #include "codec/bytes/util.h"
 #include "codec/container/safetensors_read.h"
+#include "codec/container/sharding_info.h"
 
-#define INFO "DCP_SHARDING_INFO"
 #define MAX_FILES (1u << 17)
-
-struct offsets {
-	uint64_t at[WF_MAX_NDIM];
-	uint32_t n;
-};
-
-/* ---- the JSON ---- */
-
-static bool read_numbers(struct wf_json *j, struct offsets *ret)
-{
-	enum wf_json_kind kind = wf_json_next(j);
-	ret->n = 0;
-	if (kind != WF_JSON_ARRAY)
-		return false;
-	while ((kind = wf_json_next(j)) == WF_JSON_NUMBER) {
-		char *end;
-		errno = 0;
-		if (ret->n == WF_MAX_NDIM || j->text[0] == '-')
-			return false;
-		ret->at[ret->n++] = strtoull(j->text, &end, 10);
-		if (*end || errno)
-			return false;
-	}
-	return kind == WF_JSON_ARRAY_END;
-}
-
-/* {"saved_offsets": [...]}; what else may stand there is passed over. */
-static bool read_info(struct wf_json *j, struct offsets *ret)
-{
-	enum wf_json_kind kind = wf_json_next(j);
-	bool found = false;
-	if (kind != WF_JSON_OBJECT)
-		return false;
-	while ((kind = wf_json_next(j)) == WF_JSON_KEY) {
-		if (strcmp(j->text, "saved_offsets") != 0) {
-			if (!wf_json_skip(j, WF_JSON_KEY))
-				return false;
-			continue;
-		}
-		if (!read_numbers(j, ret))
-			return false;
-		found = true;
-	}
-	return found && kind == WF_JSON_OBJECT_END;
-}
-
-/* The offsets of each tensor in the order of the header's tensors; false: the text is none of that kind. */
-static bool read_offsets(const char *text, size_t len, const struct wf_safetensors_header *h, struct wf_key_map *names,
-			 struct offsets *ret)
-{
-	struct wf_json j;
-	enum wf_json_kind kind;
-	wf_json_init_memory(&j, text, len, 0);
-	bool good = wf_json_next(&j) == WF_JSON_OBJECT;
-	while (good && (kind = wf_json_next(&j)) == WF_JSON_KEY) {
-		const uint64_t *i = wf_key_map_get(names, j.text, j.text_len);
-		struct offsets passed;
-		good = read_info(&j, i ? &ret[*i] : &passed);
-	}
-	good = good && wf_json_next(&j) == WF_JSON_END;
-	wf_json_free(&j);
-	return good;
-}
 
 /* ---- tables ---- */
 
@@ -92,7 +28,7 @@ struct file {
 	struct wf_error *err;
 };
 
-static int add_part(struct file *f, const struct wf_safetensors_tensor *t, const struct offsets *o)
+static int add_part(struct file *f, const struct wf_safetensors_tensor *t, const struct wf_sharding_offsets *o)
 {
 	struct wf_dcp_metadata *m = f->m;
 	const char *name = f->h->text.data + t->name;
@@ -137,8 +73,8 @@ static int add_part(struct file *f, const struct wf_safetensors_tensor *t, const
 static const struct wf_safetensors_pair *find_info(const struct wf_safetensors_header *h)
 {
 	for (uint32_t i = 0; i < h->pair_count; i++)
-		if (h->pairs[i].key_len == strlen(INFO) &&
-		    memcmp(h->text.data + h->pairs[i].key, INFO, strlen(INFO)) == 0)
+		if (h->pairs[i].key_len == strlen(WF_SHARDING_INFO) &&
+		    memcmp(h->text.data + h->pairs[i].key, WF_SHARDING_INFO, strlen(WF_SHARDING_INFO)) == 0)
 			return &h->pairs[i];
 	return NULL;
 }
@@ -147,14 +83,14 @@ static int add_header(struct file *f)
 {
 	const struct wf_safetensors_header *h = f->h;
 	const struct wf_safetensors_pair *info = find_info(h);
-	struct offsets *offsets = calloc((size_t)h->tensor_count + 1, sizeof *offsets);
+	struct wf_sharding_offsets *offsets = calloc((size_t)h->tensor_count + 1, sizeof *offsets);
 	struct wf_key_map names = {0};
 	int r = offsets ? 0 : wf_fail(f->err, -ENOMEM, "out of memory");
 	for (uint32_t i = 0; i < h->tensor_count && r == 0; i++)
 		if (wf_key_map_put(&names, h->text.data + h->tensors[i].name, h->tensors[i].name_len, i) < 0)
 			r = wf_fail(f->err, -ENOMEM, "out of memory");
-	if (r == 0 && info && !read_offsets(h->text.data + info->value, info->value_len, h, &names, offsets))
-		r = wf_fail(f->err, -EUCLEAN, "its " INFO " is no JSON of offsets");
+	if (r == 0 && info && !wf_sharding_info_read(h->text.data + info->value, info->value_len, &names, offsets))
+		r = wf_fail(f->err, -EUCLEAN, "its " WF_SHARDING_INFO " is no JSON of offsets");
 	for (uint32_t i = 0; i < h->tensor_count && r == 0; i++)
 		r = add_part(f, &h->tensors[i], &offsets[i]);
 	wf_key_map_free(&names);

@@ -45,6 +45,56 @@ def gone(path):
     ok(not os.path.exists(path) and os.path.basename(path) not in os.listdir(os.path.dirname(path)), f"{os.path.basename(path)} is gone")
 
 
+# what torch.distributed.checkpoint says of the tensors in a file: what it says, edits, and what it says then (None: the commit is refused)
+SHARDING = (
+    ({"a": [0, 0], "b": [0], "n": []}, ["mv a c"], {"c": [0, 0], "b": [0], "n": []}),
+    ({"a": [0, 0], "b": [0], "n": []}, ["rm b"], {"a": [0, 0], "b": [0], "n": []}),  # as it is: nobody looks for what is not there
+    ({"a": [0, 0], "b": [0], "n": []}, ["ln a d"], {"a": [0, 0], "b": [0], "n": [], "d": [0, 0]}),
+    ({"a": [0, 0], "b": [0], "n": []}, ["mv a c", "mv c a"], {"a": [0, 0], "b": [0], "n": []}),
+    ({"a": [0, 0], "b": [0], "n": []}, ["attr a shape=[3,2,1]"], {"a": [0, 0, 0], "b": [0], "n": []}),
+    ({"a": [0, 0]}, ["mv b \u00e9"], {"a": [0, 0], "\u00e9": [0], "n": []}),  # torch could not read that before
+    ({"a": [2, 0], "b": [0], "n": []}, ["rm n"], {"a": [2, 0], "b": [0], "n": []}),
+    ({"a": [2, 0], "b": [0], "n": []}, ["mv a c"], None),
+    ({"a": [2, 0], "b": [0], "n": []}, ["mv b c"], None),
+    ({"a": [2, 0], "b": [0], "n": []}, ["attr a shape=[6]"], None),
+    ({"a": [0, 0], "elsewhere": [1]}, ["mv a c"], None),
+    ("no JSON", ["mv a c"], "no JSON"),
+    ({"a": "text"}, ["mv a c"], {"a": "text"}),
+)
+
+
+def sharding(w):
+    """DCP_SHARDING_INFO has an entry for each tensor, or torch's reader fails."""
+    def text(info):
+        return info if isinstance(info, str) else json.dumps({k: {"saved_offsets": v} for k, v in info.items()})
+    for before, edits, after in SHARDING:
+        what = f"DCP_SHARDING_INFO {text(before)}: {', '.join(edits)}"
+        make(w.file, {"a": ("F32", [2, 3], floats(6)), "b": ("F32", [4], floats(4)), "n": ("I64", [], bytes(8))}, {"format": "pt", "DCP_SHARDING_INFO": text(before)})
+        old = read(w.file)
+        runs = [run(w.wfctl, edit.split()[0], w.file, *edit.split()[1:]) for edit in edits]
+        if after is None:
+            ok(runs[0].returncode == 1 and "which part of a whole" in runs[0].stderr and runs[0].stderr.count("\n") == 1 and read(w.file) == old, f"{what}: refused", runs)
+            continue
+        metadata = load(w.file)[1]
+        same(([r.returncode for r in runs], metadata), ([0] * len(edits), {"format": "pt", "DCP_SHARDING_INFO": text(after)} if isinstance(after, str) or text(after) == text(before)
+                                                        else {"format": "pt", "DCP_SHARDING_INFO": metadata["DCP_SHARDING_INFO"]}), what)
+        if not isinstance(after, str):
+            same({k: v["saved_offsets"] for k, v in json.loads(metadata["DCP_SHARDING_INFO"]).items()}, after, f"{what}: what it says")
+    # several commits of a mount, and the view of what is not committed
+    make(w.file, {"a": ("F32", [2, 3], floats(6)), "b": ("F32", [4], floats(4))}, {"DCP_SHARDING_INFO": text({"a": [0, 0], "b": [0]})})
+    w.mount()
+    for i, (old, new) in enumerate((("a", "c"), ("b", "a"), ("c", "b"))):
+        os.rename(f"{w.mnt}/{old}", f"{w.mnt}/{new}")
+        write(w.file + ".view", read(f"{w.mnt}/.weightfs/model.safetensors"))
+        r = run(w.wfctl, "commit", w.mnt)
+        for file in (w.file + ".view", w.file):
+            tensors, metadata = load(file)
+            said = {k: len(v["saved_offsets"]) for k, v in json.loads(metadata["DCP_SHARDING_INFO"]).items()}
+            same((r.returncode, said), (0, {k: len(t[1]) for k, t in tensors.items()}), f"rename {i + 1} of a mount: {'the file' if file == w.file else 'the view'}")
+    os.unlink(w.file + ".view")
+    w.umount()
+
+
 def reading(w):
     w.mount("-o", "ro")
     same(os.listdir(w.mnt), ["n", "a.w", "b", "z%2F\xe9", "e"], "the names, in the order of the header")
@@ -284,7 +334,7 @@ for options in ((), ("-o", "commit=replace"), ("-o", "commit=append"), ("-s",)):
     with World(sys.argv[1], small) as world:
         print(f"# {' '.join(options)}")
         editing(world, options)
-for case in (reading, refusing, killed, discarding, verbs, metadata_keys, empty_metadata):
+for case in (reading, refusing, killed, discarding, verbs, metadata_keys, sharding, empty_metadata):
     with World(sys.argv[1], small) as world:
         case(world)
 done()

@@ -334,6 +334,38 @@ def check_no_rows(name):
         check_ranks(path, state, work, f"{name} without slices of no rows")
 
 
+def check_huggingface():
+    """The set that HuggingFaceStorageWriter makes with an index: torch wants DCP_SHARDING_INFO of every tensor of each shard, after edits, too."""
+    try:
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+    except ImportError:
+        tap.skip("HuggingFaceStorageWriter", f"torch {torch.__version__} has none")
+        return
+    with tempfile.TemporaryDirectory() as work:
+        path, wanted = os.path.join(work, "set"), {f"layer.{i}.w": torch.arange(12.0).reshape(3, 4) + i for i in range(4)}
+        wanted.update(scalar=torch.tensor(3), b=torch.arange(5).to(torch.bfloat16))
+        dcp.save(dict(wanted), storage_writer=HuggingFaceStorageWriter(path, fqn_to_index_mapping={k: 1 + i % 2 for i, k in enumerate(wanted)}), no_dist=True)
+        with open(os.path.join(work, "rows"), "wb") as f:
+            f.write(bytes(4 * 8))
+        wanted["more"], wanted["moved"], wanted["copy"] = torch.zeros(8), wanted.pop("layer.0.w"), wanted["layer.1.w"]
+        del wanted["b"]
+        edits = (("mv", "layer.0.w", "moved"), ("rm", "b"), ("ln", "layer.1.w", "copy"), ("set", "more", "--file", os.path.join(work, "rows")),
+                 ("attr", "more", "dtype=float32"), ("attr", "scalar", "shape=[1]"))
+        wanted["scalar"] = wanted["scalar"].reshape(1)
+        for verb, *words in edits:
+            r = wfctl(verb, path, *words)
+            ok(r.returncode == 0, f"HuggingFaceStorageWriter's set: {verb} {' '.join(words[:1])}", r.stderr.decode())
+            try:
+                m = HuggingFaceStorageReader(path).read_metadata()
+                problem = [k for k, v in wanted.items() if k in m.state_dict_metadata and m.state_dict_metadata[k].chunks[0].sizes != m.state_dict_metadata[k].size]
+            except Exception as e:  # noqa: BLE001
+                problem = repr(e)
+            ok(not problem, f"HuggingFaceStorageWriter's set: {verb} {' '.join(words[:1])}: torch's reader", problem)
+        found = {k: torch.ones_like(v) for k, v in wanted.items()}
+        dcp.load(found, storage_reader=HuggingFaceStorageReader(path), no_dist=True)
+        ok(same_values(found, wanted), "HuggingFaceStorageWriter's set: dcp.load finds the edits", differences(found, wanted))
+
+
 def check_output(name):
     """A whole directory of its own: torch finds the edited state there, and the old one where it was."""
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
@@ -361,6 +393,7 @@ def check_values():
         r = wfctl("ls", path)
         ok(r.returncode == 1 and b"without its .metadata" in r.stderr and r.stderr.count(b"\n") == 1, "a save that did not finish is called so", r.stderr)
         check_no_rows("dtensor-4")
+        check_huggingface()
         if os.path.exists("/dev/fuse"):
             check_commits(work)
             for name in ("dtensor-2", "dtensor-4", "fsdp-3"):
