@@ -149,11 +149,15 @@ static const char *file_of(const struct dcp *d, const struct wf_dcp_chunk *c)
 /* Whether the files have the slices of an entry; 0, or -ENOMEM. */
 static int check_slices(struct dcp *d, struct wf_dcp_entry *e, uint64_t *sizes)
 {
-	uint64_t element = e->tensor ? wf_dtype_info(e->dtype)->size_bytes : 1;
+	uint64_t element = e->tensor ? wf_dtype_info(e->dtype)->size_bytes : 1, bytes = 0;
+	uint32_t bytes_of = UINT32_MAX; /* the sizes that they are of */
 	struct wf_error err = {0};
 	for (uint32_t i = 0; i < e->chunk_count && !e->problem; i++) {
 		const struct wf_dcp_chunk *c = &d->md.chunks[e->chunks + i];
 		int r = 0;
+		if (c->sizes != bytes_of)
+			bytes = chunk_bytes(&d->md, e, c, element);
+		bytes_of = c->sizes;
 		if (sizes[c->file] == DCP_NOWHERE)
 			r = wf_members_size(wf_space_members(d->space), d->members[c->file], &sizes[c->file], &err);
 		uint64_t size = sizes[c->file];
@@ -163,7 +167,7 @@ static int check_slices(struct dcp *d, struct wf_dcp_entry *e, uint64_t *sizes)
 			r = wf_dcp_problem(&d->md, e,
 					   "%.100s ends before its slice at %" PRIu64 " of %" PRIu64 " bytes does",
 					   file_of(d, c), c->offset, c->length);
-		else if (e->tensor && !d->raw && chunk_bytes(&d->md, e, c, element) >= c->length)
+		else if (e->tensor && !d->raw && bytes >= c->length)
 			r = wf_dcp_problem(&d->md, e, "its slice in %.100s at %" PRIu64 " has no room for its bytes",
 					   file_of(d, c), c->offset);
 		if (r < 0)

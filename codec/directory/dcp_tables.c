@@ -113,14 +113,16 @@ static uint64_t elements(const struct wf_dcp_metadata *m, const struct wf_dcp_en
 }
 
 /* A rank that has no row of a tensor writes a chunk of none, with a slice or without one: nothing of the tensor depends on it, nor on its
- * file. Returns the elements in the others. */
+ * file. Returns the elements in the others. Mostly their sizes are those of the one before. */
 static uint64_t drop_empty(struct wf_dcp_metadata *m, struct wf_dcp_entry *e)
 {
 	struct wf_dcp_chunk *c = m->chunks + e->chunks;
-	uint64_t all = 0;
+	uint64_t all = 0, one = 0;
 	uint32_t kept = 0;
-	for (uint32_t i = 0; i < e->chunk_count; i++) {
-		uint64_t one = elements(m, e, &c[i]);
+	for (uint32_t i = 0, sizes = UINT32_MAX; i < e->chunk_count; i++) {
+		if (c[i].sizes != sizes)
+			one = elements(m, e, &c[i]);
+		sizes = c[i].sizes;
 		if (one == 0)
 			continue;
 		if (kept++ != i)

@@ -138,12 +138,10 @@ int wf_space_add_tiles(struct wf_space *s, const struct wf_tiling *t, uint64_t *
 int wf_space_add_tiles_later(struct wf_space *s, const struct wf_tiling *t, uint32_t number, uint64_t *ret_start,
 			     struct wf_error *err)
 {
-	struct space_tiling made;
-	int r = space_tiling_make(t, &made, err);
+	uint64_t size_bytes;
+	int r = space_tiling_check(t, &size_bytes, err);
 	if (r < 0)
 		return r;
-	uint64_t size_bytes = made.size_bytes;
-	space_tiling_free(&made);
 	return add_piece(s, (struct piece){.size_bytes = size_bytes, .tiled = true, .number = number}, ret_start, err);
 }
 

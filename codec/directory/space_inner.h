@@ -24,6 +24,8 @@ struct space_tiling {
 
 /* Copies and checks. On failure *ret is empty. */
 int space_tiling_make(const struct wf_tiling *t, struct space_tiling *ret, struct wf_error *err);
+/* Whether it can be made, and the bytes of the whole; keeps nothing. Errors as of making it. */
+int space_tiling_check(const struct wf_tiling *t, uint64_t *ret_size_bytes, struct wf_error *err);
 void space_tiling_free(struct space_tiling *t);
 
 uint64_t space_tile_bytes(const struct space_tiling *t, const struct space_tile *tile);

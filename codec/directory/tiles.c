@@ -297,6 +297,38 @@ static int make(const struct wf_tiling *from, struct space_tiling *t, struct wf_
 	return r;
 }
 
+/* Whether tiles of rows follow each other from the first row to the last: most do, and of those nothing has to be sorted or compared. */
+static bool are_rows(const struct wf_tiling *t, uint64_t size_bytes)
+{
+	uint64_t at = 0, row_bytes = t->ndim > 0 && t->sizes[0] > 0 ? size_bytes / t->sizes[0] : 0;
+	if (row_bytes == 0)
+		return false;
+	for (uint32_t i = 0; i < t->tile_count; i++) {
+		const uint64_t *offsets = t->boxes + (size_t)i * 2 * t->ndim, *sizes = offsets + t->ndim;
+		if (offsets[0] != at || sizes[0] > t->sizes[0] - at || t->tiles[i].slice_bytes < sizes[0] * row_bytes)
+			return false;
+		for (uint32_t d = 1; d < t->ndim; d++)
+			if (offsets[d] != 0 || sizes[d] != t->sizes[d])
+				return false;
+		at += sizes[0];
+	}
+	return at == t->sizes[0];
+}
+
+int space_tiling_check(const struct wf_tiling *t, uint64_t *ret_size_bytes, struct wf_error *err)
+{
+	uint64_t elements;
+	struct space_tiling made;
+	if (t->ndim <= WF_MAX_NDIM && t->element_bytes > 0 && measure(t, &elements, ret_size_bytes, err) == 0 &&
+	    are_rows(t, *ret_size_bytes))
+		return 0;
+	int r = space_tiling_make(t, &made, err);
+	if (r == 0)
+		*ret_size_bytes = made.size_bytes;
+	space_tiling_free(&made);
+	return r;
+}
+
 int space_tiling_make(const struct wf_tiling *from, struct space_tiling *ret, struct wf_error *err)
 {
 	*ret = (struct space_tiling){0};

@@ -193,6 +193,13 @@ static void make_plan(struct plan *p, bool rows)
 		p->boxes[ndim] = at;
 		p->count++;
 	}
+	/* from the first row to the last, as one writer tells them, or in another order */
+	for (uint32_t i = 1, k = below(2) ? p->count - 1 : 0; i < k; i++, k--) {
+		uint64_t other[8], *x = p->boxes + i * 2 * ndim, *y = p->boxes + k * 2 * ndim;
+		memcpy(other, x, 2 * ndim * sizeof *x);
+		memcpy(x, y, 2 * ndim * sizeof *x);
+		memcpy(y, other, 2 * ndim * sizeof *x);
+	}
 }
 
 struct disk {
