@@ -22,15 +22,13 @@ static inline const unsigned char *read_int(const unsigned char *p, uint8_t op, 
 	return p + (op == OP_BININT1 ? 1 : op == OP_BININT2 ? 2 : 4);
 }
 
-/* A value from the memo; where it is a class, also the object of it that mostly follows. */
-static inline stream_value *run_get(struct dcp_stream *s, stream_value *sp, uint32_t index, const unsigned char **p)
+/* A value from the memo; where it is a class, also the objects that mostly follow. */
+static inline stream_value *run_get(struct dcp_stream *s, stream_value *sp, uint32_t index, struct stream_place *at)
 {
 	*sp = stream_get(&s->memo, index);
 	if (stream_kind(*sp) == S_GLOBAL)
-		*p = stream_shaped(s, *sp, *p, sp);
-	else if (!*sp)
-		return stream_end(s, STREAM_NOT_KNOWN);
-	return *p ? sp + 1 : NULL;
+		return stream_shaped(s, sp, at);
+	return *sp ? sp + 1 : stream_end(s, STREAM_NOT_KNOWN);
 }
 
 /* The stack's end behind STOP, or NULL. */
@@ -55,12 +53,14 @@ static stream_value *run(struct dcp_stream *s)
 			stream_put(&s->memo, sp[-1]);
 			break;
 		case OP_BINGET:
-			p++;
-			sp = run_get(s, sp, p[-1], &p);
+			at.p = p + 1;
+			sp = run_get(s, sp, *p, &at);
+			p = at.p;
 			break;
 		case OP_LONG_BINGET:
-			p += 4;
-			sp = run_get(s, sp, wf_le32(p - 4), &p);
+			at.p = p + 4;
+			sp = run_get(s, sp, wf_le32(p), &at);
+			p = at.p;
 			break;
 		case OP_BININT1:
 		case OP_BININT2:

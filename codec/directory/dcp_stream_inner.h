@@ -189,7 +189,7 @@ struct stream_memo {
 
 #define STREAM_SHAPE_HOLES 6u
 #define STREAM_SHAPE_NUMBERS 8u
-#define STREAM_LITERAL_BYTES 24u
+#define STREAM_LITERAL_BYTES 16u /* begins an object, names an attribute, and names a class */
 #define STREAM_WRITTEN_SIZES 1024u
 
 /* What an object leaves in the memo. */
@@ -289,6 +289,11 @@ static inline stream_value *stream_end(struct dcp_stream *s, int code)
 	return NULL;
 }
 
+/* Where the next opcode is in the window, and from where on none is read before the window is filled again. */
+struct stream_place {
+	const unsigned char *p, *safe;
+};
+
 /* ---- dcp_stream_memo.c ---- */
 
 /* As wf_array_reserve, within what the file may take. */
@@ -380,8 +385,20 @@ int stream_numbers(struct dcp_stream *s, const uint64_t *v, size_t n, enum strea
 /* A tuple of the n values from there on. */
 int stream_tuple(struct dcp_stream *s, const stream_value *from, size_t n, stream_value *ret);
 int stream_reduce(struct dcp_stream *s, stream_value func, stream_value args, stream_value *ret);
+int stream_reserve_chunk(struct dcp_stream *s);
+
 /* state: STREAM_UNBUILT, STREAM_UNOWNED. */
-int stream_new_chunk(struct dcp_stream *s, enum stream_kind kind, uint32_t state, stream_value *ret);
+static inline int stream_new_chunk(struct dcp_stream *s, enum stream_kind kind, struct wf_dcp_chunk chunk,
+				   stream_value *ret)
+{
+	struct wf_dcp_metadata *m = s->fill.m;
+	int r = m->chunk_count == m->chunk_room ? stream_reserve_chunk(s) : 0;
+	if (r != 0)
+		return r;
+	m->chunks[m->chunk_count] = chunk;
+	*ret = stream_make(kind, m->chunk_count++);
+	return 0;
+}
 
 /* ---- dcp_stream_objects.c ---- */
 
@@ -393,9 +410,9 @@ int stream_append(struct dcp_stream *s, stream_value *list, const stream_value *
 
 /* ---- dcp_stream_shapes.c ---- */
 
-/* Behind a class: an object of it with its state, if it is written as others are. Behind that; p: it is something else, and nothing was done;
- * NULL: s->code. */
-const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, const unsigned char *p, stream_value *ret);
+/* Behind a class, which is at sp: an object of it with its state in place of it, and those behind, as long as they are written as others are.
+ * at->p is behind what was read. Returns the stack's end; NULL: s->code says why it all ends. */
+stream_value *stream_shaped(struct dcp_stream *s, stream_value *sp, struct stream_place *at);
 
 /* ---- dcp_stream_tables.c ---- */
 
@@ -409,11 +426,6 @@ int stream_finish(struct dcp_stream *s, stream_value entries, stream_value slice
 #define STREAM_WINDOW_BYTES (256u << 10)
 #define STREAM_MARGIN_BYTES 1024u
 #define STREAM_STACK_ROOM (2 * STREAM_WINDOW_BYTES)
-
-/* Where the next opcode is in the window, and from where on none is read before the window is filled again. */
-struct stream_place {
-	const unsigned char *p, *safe;
-};
 
 /* Fills the window from p on, and behind the end of the file with zeroes, which are no opcodes. False: the file ends before p, or there is no
  * room for what its bytes may bring; s->code says which. */

@@ -42,9 +42,9 @@ int stream_new(struct dcp_stream *s, stream_value class, stream_value args, stre
 	case G_CLASS + WF_DCP_TENSOR:
 		return new_tensor(s, ret);
 	case G_CLASS + WF_DCP_BYTES:
-		return stream_new_chunk(s, S_BYTES, STREAM_UNOWNED, ret);
+		return stream_new_chunk(s, S_BYTES, (struct wf_dcp_chunk){.entry = STREAM_UNOWNED}, ret);
 	case G_CLASS + WF_DCP_CHUNK:
-		return stream_new_chunk(s, S_CHUNK, STREAM_UNBUILT, ret);
+		return stream_new_chunk(s, S_CHUNK, (struct wf_dcp_chunk){.entry = STREAM_UNBUILT}, ret);
 	case G_CLASS + WF_DCP_INDEX:
 		*ret = stream_make(S_INDEX, s->index_count++);
 		return 0;
@@ -83,16 +83,21 @@ static bool read_size(const struct dcp_stream *s, stream_value v, uint32_t *ret)
 	return kind == S_SIZE || kind == S_NUMBERS || kind == S_NO_TUPLE;
 }
 
+/* The chunk that the attributes in fields are of. */
+static bool read_chunk(const struct dcp_stream *s, struct wf_dcp_chunk *ret)
+{
+	uint32_t offsets, sizes;
+	if (!has_fields(s, 1u << WF_DCP_OFFSETS | 1u << WF_DCP_SIZES) ||
+	    !read_size(s, s->fields[WF_DCP_OFFSETS], &offsets) || !read_size(s, s->fields[WF_DCP_SIZES], &sizes))
+		return false;
+	*ret = (struct wf_dcp_chunk){.offsets = offsets + 1, .sizes = sizes + 1, .entry = STREAM_UNOWNED};
+	return true;
+}
+
 static int build_chunk(struct dcp_stream *s, uint32_t chunk)
 {
 	struct wf_dcp_chunk *c = &s->fill.m->chunks[chunk];
-	if (!has_fields(s, 1u << WF_DCP_OFFSETS | 1u << WF_DCP_SIZES) || c->entry != STREAM_UNBUILT ||
-	    !read_size(s, s->fields[WF_DCP_OFFSETS], &c->offsets) || !read_size(s, s->fields[WF_DCP_SIZES], &c->sizes))
-		return STREAM_NOT_KNOWN;
-	c->offsets++;
-	c->sizes++;
-	c->entry = STREAM_UNOWNED;
-	return 0;
+	return c->entry == STREAM_UNBUILT && read_chunk(s, c) ? 0 : STREAM_NOT_KNOWN;
 }
 
 static int build_tensor(struct dcp_stream *s, struct stream_tensor *t)
@@ -217,8 +222,21 @@ int stream_build(struct dcp_stream *s, stream_value object, stream_value state)
 
 int stream_make_object(struct dcp_stream *s, stream_value class, stream_value *ret)
 {
-	int r = stream_new(s, class, stream_make(S_NO_TUPLE, 0), ret);
-	return r != 0 || stream_kind(*ret) == S_BYTES ? r : build(s, *ret);
+	struct wf_dcp_chunk chunk;
+	int r;
+	switch (s->globals[stream_number(class)].is) {
+	case G_CLASS + WF_DCP_CHUNK:
+		return read_chunk(s, &chunk) ? stream_new_chunk(s, S_CHUNK, chunk, ret) : STREAM_NOT_KNOWN;
+	case G_CLASS + WF_DCP_INDEX:
+		*ret = stream_make(S_INDEX, s->index_count);
+		return build_index(s, s->index_count++);
+	case G_CLASS + WF_DCP_INFO:
+		*ret = stream_make(S_INFO, s->info_count);
+		return build_info(s, s->info_count++);
+	default:
+		r = stream_new(s, class, stream_make(S_NO_TUPLE, 0), ret);
+		return r != 0 || stream_kind(*ret) == S_BYTES ? r : build(s, *ret);
+	}
 }
 
 /* ---- lists ---- */

@@ -191,13 +191,11 @@ static inline uint64_t word_at(const unsigned char *p)
 
 static inline bool has_literal(const struct stream_hole *h, const unsigned char *p)
 {
-	return ((word_at(p) ^ h->literal[0]) & h->mask[0]) == 0 &&
-	       ((word_at(p + 8) ^ h->literal[1]) & h->mask[1]) == 0 &&
-	       ((word_at(p + 16) ^ h->literal[2]) & h->mask[2]) == 0;
+	return ((word_at(p) ^ h->literal[0]) & h->mask[0]) == 0 && ((word_at(p + 8) ^ h->literal[1]) & h->mask[1]) == 0;
 }
 
-static const unsigned char *read_size(struct dcp_stream *s, struct stream_hole *h, const unsigned char *p,
-				      stream_value *ret)
+static __attribute__((noinline)) const unsigned char *read_size(struct dcp_stream *s, struct stream_hole *h,
+								const unsigned char *p, stream_value *ret)
 {
 	uint64_t numbers[STREAM_SHAPE_NUMBERS];
 	uint32_t n;
@@ -267,7 +265,8 @@ static inline const unsigned char *fill_hole(struct dcp_stream *s, struct stream
 }
 
 /* The object and what it was made of, into the memo one by one. */
-static void remember(struct dcp_stream *s, const struct stream_shape *shape, stream_value object)
+static __attribute__((noinline)) void remember(struct dcp_stream *s, const struct stream_shape *shape,
+					       stream_value object)
 {
 	stream_put(&s->memo, object);
 	stream_pass(&s->memo, 1);
@@ -328,15 +327,34 @@ static inline const unsigned char *fit(struct dcp_stream *s, struct stream_shape
 	return p;
 }
 
-const unsigned char *stream_shaped(struct dcp_stream *s, stream_value class, const unsigned char *p, stream_value *ret)
+/* The object of the class that is at sp, in place of it. Behind it; p: none that is known. */
+static inline const unsigned char *take_object(struct dcp_stream *s, stream_value *sp, const unsigned char *p)
 {
-	uint32_t is = s->globals[stream_number(class)].is;
+	uint32_t is = s->globals[stream_number(*sp)].is;
 	if (is < G_CLASS || s->memo.rewritten)
 		return p;
 	struct stream_shape *shape = &s->shapes[is - G_CLASS];
 	for (bool learned = false;; learned = true) {
-		const unsigned char *end = shape->known ? fit(s, shape, class, p, ret) : p;
+		const unsigned char *end = shape->known ? fit(s, shape, *sp, p, sp) : p;
 		if (end != p || learned || !learn(s, is, p, shape))
 			return end;
+	}
+}
+
+stream_value *stream_shaped(struct dcp_stream *s, stream_value *sp, struct stream_place *at)
+{
+	const unsigned char *p = at->p, *end;
+	uint32_t index;
+	for (;;) {
+		end = take_object(s, sp, p);
+		if (!end)
+			return NULL;
+		at->p = end;
+		sp++;
+		if (end == p || end >= at->safe || !(p = read_get(end, &index)))
+			return sp;
+		*sp = stream_get(&s->memo, index);
+		if (stream_kind(*sp) != S_GLOBAL)
+			return sp;
 	}
 }

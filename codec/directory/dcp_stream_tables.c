@@ -71,12 +71,11 @@ static int copy_chunks(struct dcp_stream *s, struct stream_entry *e)
 	e->first = s->fill.m->chunk_count;
 	for (uint32_t i = 0; i < e->count; i++) {
 		stream_value v;
-		int r = stream_new_chunk(s, S_CHUNK, STREAM_UNOWNED, &v);
+		struct wf_dcp_chunk copy = s->fill.m->chunks[from + i];
+		copy = (struct wf_dcp_chunk){.offsets = copy.offsets, .sizes = copy.sizes, .entry = STREAM_UNOWNED};
+		int r = stream_new_chunk(s, S_CHUNK, copy, &v);
 		if (r != 0)
 			return r;
-		struct wf_dcp_chunk *c = s->fill.m->chunks;
-		c[e->first + i].offsets = c[from + i].offsets;
-		c[e->first + i].sizes = c[from + i].sizes;
 	}
 	return 0;
 }

@@ -210,18 +210,10 @@ int stream_reduce(struct dcp_stream *s, stream_value func, stream_value args, st
 
 /* ---- chunks ---- */
 
-int stream_new_chunk(struct dcp_stream *s, enum stream_kind kind, uint32_t state, stream_value *ret)
+int stream_reserve_chunk(struct dcp_stream *s)
 {
 	struct wf_dcp_metadata *m = s->fill.m;
-	if (m->chunk_count == m->chunk_room) {
-		int r = m->chunk_count >= WF_DCP_MAX_CHUNKS
-				? STREAM_NOT_KNOWN
-				: stream_reserve(s, &m->chunks, &m->chunk_room, (uint64_t)m->chunk_count + 1,
-						 sizeof *m->chunks);
-		if (r != 0)
-			return r;
-	}
-	m->chunks[m->chunk_count] = (struct wf_dcp_chunk){.entry = state};
-	*ret = stream_make(kind, m->chunk_count++);
-	return 0;
+	return m->chunk_count >= WF_DCP_MAX_CHUNKS
+		       ? STREAM_NOT_KNOWN
+		       : stream_reserve(s, &m->chunks, &m->chunk_room, (uint64_t)m->chunk_count + 1, sizeof *m->chunks);
 }
