@@ -5,7 +5,8 @@
 #include "codec/bytes/util.h"
 #include "codec/directory/dcp_stream_inner.h"
 
-/* Slices whose chunks are fetched into the processor's cache together: those of one rank lie far from each other. */
+/* Slices for which the numbers that their chunks have are fetched into the processor's cache together, where they are not those that they have
+ * themselves. */
 #define TOGETHER 64u
 
 /* ---- entries ---- */
@@ -188,8 +189,8 @@ static int guess(const struct dcp_stream *s, const stream_value *from, struct gu
 		ret->chunk = e->first;
 	else if (e->distinct && ret->index->hint < e->count)
 		ret->chunk = e->first + (uint32_t)ret->index->hint;
-	if (ret->chunk != STREAM_NONE)
-		__builtin_prefetch(&s->fill.m->chunks[ret->chunk], 1);
+	if (ret->chunk != STREAM_NONE && s->fill.m->chunks[ret->chunk].offsets != ret->index->offsets + 1)
+		__builtin_prefetch(s->fill.m->numbers + s->fill.m->chunks[ret->chunk].offsets);
 	return 0;
 }
 
@@ -259,10 +260,6 @@ static int set_slices(struct dcp_stream *s, stream_value *dict, const stream_val
 		int r = 0;
 		for (size_t i = 0; i < count && r == 0; i++)
 			r = guess(s, from + start + 2 * i, &g[i]);
-		for (size_t i = 0; i < count && r == 0; i++)
-			if (g[i].chunk != STREAM_NONE &&
-			    s->fill.m->chunks[g[i].chunk].offsets != g[i].index->offsets + 1)
-				__builtin_prefetch(s->fill.m->numbers + s->fill.m->chunks[g[i].chunk].offsets);
 		for (size_t i = 0; i < count && r == 0; i++)
 			r = take(s, &g[i]);
 		if (r != 0)

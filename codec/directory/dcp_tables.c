@@ -214,9 +214,12 @@ static int sort_chunks(struct wf_dcp_metadata *m)
 int wf_dcp_metadata_finish(struct wf_dcp_metadata *m)
 {
 	bool sorted = true;
-	for (uint32_t i = 0; i < m->chunk_count; i++) {
-		sorted &= i == 0 || m->chunks[i - 1].entry <= m->chunks[i].entry;
-		m->entries[m->chunks[i].entry].chunk_count++;
+	for (uint32_t i = 0, first = 0; i < m->chunk_count; first = i) {
+		uint32_t entry = m->chunks[i].entry;
+		sorted &= i == 0 || m->chunks[i - 1].entry <= entry;
+		while (i < m->chunk_count && m->chunks[i].entry == entry)
+			i++;
+		m->entries[entry].chunk_count += i - first;
 	}
 	for (uint32_t i = 0, at = 0; i < m->entry_count; i++) {
 		m->entries[i].chunks = at;
