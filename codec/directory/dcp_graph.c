@@ -165,7 +165,9 @@ int dcp_load_graph(struct wf_container *c, struct wf_graph *g, wf_ref *ret_root,
 	if (d->loaded)
 		return wf_fail(err, -EINVAL, "the metadata was read before");
 	d->loaded = true;
-	int r = wf_container_reserve(c, d->md.entry_count) < 0 ? wf_fail(err, -ENOMEM, "out of memory") : 0;
+	int r = wf_container_reserve(c, d->md.entry_count) < 0 || wf_map_reserve(&d->by_object, d->md.entry_count) < 0
+			? wf_fail(err, -ENOMEM, "out of memory")
+			: 0;
 	for (uint32_t i = 0; i < d->md.entry_count && r == 0; i++)
 		r = add_record(d, i, err);
 	if (r == 0)

@@ -212,6 +212,8 @@ int wf_dcp_tree_make(const struct wf_dcp_metadata *m, struct wf_graph *g, wf_dcp
 	struct nest n = {.m = m, .g = g, .err = err ? err : &own};
 	int r = wf_array_reserve(&n.places, &n.room, (uint64_t)m->entry_count + 1, sizeof *n.places, UINT32_MAX - 1);
 	if (r == 0)
+		r = wf_map_reserve(&n.index, m->entry_count) < 0 ? -ENOMEM : 0;
+	if (r == 0)
 		n.places[n.count++] = (struct nest_place){.parent = NONE, .entry = NONE};
 	for (uint32_t i = 0; i < m->entry_count && r == 0; i++)
 		r = place_entry(&n, i);

@@ -34,7 +34,12 @@ int wf_tree_objects(struct wf_tree *t, uint32_t *after, wf_ino *ret_root)
 	o->unabridged = true;
 	memcpy(o->companions, t->companions, sizeof o->companions);
 	o->base = WF_INO_OBJECTS | *after;
-	int r = wf_tree_make_nodes(o, 0);
+	/* what the tree has stands here, too */
+	int r = wf_map_reserve(&o->by_object, t->by_object.count);
+	if (r == 0)
+		r = wf_map_reserve(&o->ties, t->ties.count);
+	if (r == 0)
+		r = wf_tree_make_nodes(o, 0);
 	if (r == 0 && o->node_count > UINT32_MAX - o->base)
 		r = -E2BIG;
 	if (r < 0) {
