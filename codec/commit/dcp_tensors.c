@@ -67,18 +67,16 @@ static int take_tensor(struct wf_dcp_plan *p, struct dcp_leaf *leaf, bool *ret_t
 {
 	const struct wf_container *c = p->in.container;
 	struct wf_tensor t;
-	uint32_t entry = wf_dcp_entry_of(c, leaf->object), len;
+	uint32_t entry = wf_dcp_entry_of(c, leaf->object);
 	int r = wf_tensor_decode(p->in.graph, p->in.storages, leaf->object, &t, p->err);
 	*ret_tensor = r < 0 || is_plain(&t);
 	if (*ret_tensor && r != -EINVAL && r != -ENOMEM && keep_value(p, leaf, r == 0 ? &t : NULL))
 		return 0;
 	if (r == -EINVAL || !*ret_tensor)
 		return *ret_tensor ? r : 0;
-	const char *old = entry == UINT32_MAX ? NULL : wf_dcp_entry_name(c, entry, &len);
 	/* what cannot be read is told of in the metadata as before, wherever it goes */
-	bool same = old && wf_dcp_entry_is_tensor(c, entry) &&
-		    (r < 0 ||
-		     (is_of_entry(p, &t, entry) && wf_dcp_writer_has(p->writer, old, len, t.dtype, t.shape, t.ndim)));
+	bool same = entry != UINT32_MAX && wf_dcp_entry_is_tensor(c, entry) &&
+		    (r < 0 || (is_of_entry(p, &t, entry) && wf_dcp_entry_has(c, entry, t.dtype, t.shape, t.ndim)));
 	leaf->tensor = true;
 	if (t.storage != WF_NO_STORAGE)
 		p->live[t.storage] = true;

@@ -60,6 +60,17 @@ bool wf_dcp_entry_is_tensor(const struct wf_container *c, uint32_t entry)
 	return dcp_of(c)->md.entries[entry].tensor;
 }
 
+bool wf_dcp_entry_has(const struct wf_container *c, uint32_t entry, enum wf_dtype dtype, const int64_t *sizes,
+		      uint32_t ndim)
+{
+	const struct wf_dcp_metadata *m = &dcp_of(c)->md;
+	const struct wf_dcp_entry *e = &m->entries[entry];
+	bool same = e->tensor && e->dtype == dtype && e->ndim == ndim;
+	for (uint32_t i = 0; same && i < ndim; i++)
+		same = m->numbers[e->sizes + i] == (uint64_t)sizes[i];
+	return same;
+}
+
 uint64_t wf_dcp_entry_sum(const struct wf_container *c, uint32_t entry)
 {
 	return dcp_of(c)->sums[entry];

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "codec/container/container.h"
+#include "codec/object/dtype.h"
 
 /* The entry that an object was made for, or UINT32_MAX. The object of a constant (a small int, a text that is there anyway) is none. */
 uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object);
@@ -19,6 +20,9 @@ uint32_t wf_dcp_entry_of(const struct wf_container *c, wf_ref object);
 bool wf_dcp_is_value(const struct wf_container *c, wf_ref object);
 const char *wf_dcp_entry_name(const struct wf_container *c, uint32_t entry, uint32_t *ret_len);
 bool wf_dcp_entry_is_tensor(const struct wf_container *c, uint32_t entry);
+/* Whether it is a tensor of that dtype and shape. */
+bool wf_dcp_entry_has(const struct wf_container *c, uint32_t entry, enum wf_dtype dtype, const int64_t *sizes,
+		      uint32_t ndim);
 /* Whether an object is a dict without items. A pure function of the graph. */
 bool wf_dcp_is_empty_mapping(const struct wf_graph *g, wf_ref value);
 /* The sum of a value; 0: it cannot be written. Equal objects have equal sums. */

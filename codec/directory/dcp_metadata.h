@@ -26,8 +26,8 @@
 #include "codec/object/dtype.h"
 
 #define WF_DCP_MAX_METADATA_BYTES (1ull << 32)
-/* A commit makes the graph of the old file and of the new one, which then are far below WF_GRAPH_MAX_BYTES. */
-#define WF_DCP_MAX_EDITED_BYTES (256ull << 20)
+/* A commit makes the graph of the old file and of the new one, which then are far below WF_GRAPH_MAX_BYTES; a larger file it copies in ranges. */
+#define WF_DCP_MAX_GRAPH_BYTES (256ull << 20)
 #define WF_DCP_MAX_ENTRIES (1u << 24)
 #define WF_DCP_MAX_CHUNKS (1u << 28)
 

@@ -2,7 +2,6 @@
 /* Which directories are of torch.distributed.checkpoint, and which of them a commit can write. */
 #include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "codec/bytes/util.h"
 #include "codec/directory/dcp_find.h"
@@ -11,37 +10,24 @@
 
 /* What a commit can do for a directory. */
 enum kind {
-	KIND_ONE,   /* metadata in one file, and nothing beside: it is written anew */
-	KIND_LARGE, /* ... which is too large for the graph that it is written from */
+	KIND_ONE, /* metadata in one file, and nothing beside: it is written anew */
 	KIND_PARTS,
 };
 
-static int kind_of(const struct dcp_files *f, enum kind *ret)
+static enum kind kind_of(const struct dcp_files *f)
 {
-	struct stat st;
-	cleanup_free char *path = NULL;
-	*ret = KIND_PARTS;
-	if (f->count != 1 || f->parts[0].folder[0] || strcmp(f->parts[0].file, ".metadata") != 0 || f->beside)
-		return 0;
-	if (asprintf(&path, "%s/.metadata", f->directory) < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	*ret = stat(path, &st) == 0 && (uint64_t)st.st_size > WF_DCP_MAX_EDITED_BYTES ? KIND_LARGE : KIND_ONE;
-	return 0;
+	bool one = f->count == 1 && !f->parts[0].folder[0] && strcmp(f->parts[0].file, ".metadata") == 0 && !f->beside;
+	return one ? KIND_ONE : KIND_PARTS;
 }
 
 static int find_in(const char *path, enum kind kind, char **ret_main, struct wf_error *err)
 {
 	struct dcp_files files;
-	enum kind is;
 	int r = dcp_files_find(path, &files, err);
 	if (r != 0)
 		return r;
 	const char *first = files.raw ? files.first : files.parts[0].file;
-	r = kind_of(&files, &is);
-	if (r == 0 && is != kind)
-		r = 1;
+	r = kind_of(&files) != kind;
 	if (r == 0 && asprintf(ret_main, "%s/%s", files.directory, first) < 0) {
 		*ret_main = NULL;
 		r = -ENOMEM;
@@ -73,11 +59,6 @@ static int find_one(const char *path, bool is_directory, char **ret_main, char *
 	return find(path, is_directory, KIND_ONE, ret_main, ret_name, err);
 }
 
-static int find_large(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
-{
-	return find(path, is_directory, KIND_LARGE, ret_main, ret_name, err);
-}
-
 static int find_parts(const char *path, bool is_directory, char **ret_main, char **ret_name, struct wf_error *err)
 {
 	return find(path, is_directory, KIND_PARTS, ret_main, ret_name, err);
@@ -98,13 +79,6 @@ static int open_directory(const struct wf_directory *d, struct wf_source *main_f
 }
 
 const struct wf_directory_reader wf_dcp_reader = {.find = find_one, .open = open_directory};
-
-const struct wf_directory_reader wf_dcp_large_reader = {
-	.find = find_large,
-	.open = open_directory,
-	.read_only =
-		"this distributed checkpoint is not changed where it stands, for its .metadata has more than 256 MiB: "
-		"output=FILE and wfctl export write one file"};
 
 const struct wf_directory_reader wf_dcp_parts_reader = {
 	.find = find_parts,

@@ -2,6 +2,9 @@
 /* A new `.metadata` out of an old one: entries that stay keep what is said of them, maybe under another name, and new ones tell of slices
  * that were written. Everything else in the file stays.
  *
+ * It is made in the graph of the old file (dcp_write_graph.h), or where that is larger than WF_DCP_MAX_GRAPH_BYTES out of the old file's
+ * bytes (dcp_write_ranges.h).
+ *
  * Calling sequence: wf_dcp_writer_open; for each entry of the new file, in its order, one wf_dcp_writer_keep or _add;
  * wf_dcp_writer_write; wf_dcp_writer_free. Threads: one owner.
  */
@@ -53,10 +56,8 @@ int wf_dcp_writer_open(struct wf_source *file, struct wf_dcp_writer **ret, struc
 void wf_dcp_writer_free(struct wf_dcp_writer *w); /* accepts NULL */
 /* Whether names are ways of several steps: the file has planner data. Else each entry stands in the root. */
 bool wf_dcp_writer_is_nested(const struct wf_dcp_writer *w);
-/* Whether the old file has an entry of that name; a tensor of that name, dtype and shape. */
+/* Whether the old file has an entry of that name. */
 bool wf_dcp_writer_knows(const struct wf_dcp_writer *w, const char *name, size_t len);
-bool wf_dcp_writer_has(struct wf_dcp_writer *w, const char *name, size_t len, enum wf_dtype dtype, const int64_t *sizes,
-		       uint32_t ndim);
 /* The boxes of a tensor's chunks that have a slice, one for each slice: ndim offsets, then ndim sizes. A slice that no chunk asks for has sizes
  * of 0. *ret: for free(). */
 int wf_dcp_writer_boxes(struct wf_dcp_writer *w, const char *name, size_t len, uint32_t ndim, uint64_t **ret,

@@ -41,7 +41,7 @@ struct wf_directory_reader {
 /* directory/huggingface.c, zero.c */
 extern const struct wf_directory_reader wf_huggingface_reader, wf_zero_reader;
 /* directory/dcp_reader.c */
-extern const struct wf_directory_reader wf_dcp_reader, wf_dcp_large_reader, wf_dcp_parts_reader;
+extern const struct wf_directory_reader wf_dcp_reader, wf_dcp_parts_reader;
 
 /* path: as a user gives it. Links are followed, but the name of a main file stays where it is: in the hub's cache it is a link, and the
  * others stand beside the link. Returns 0; for a directory that is no checkpoint -EISDIR and others, with a line that says what it is. */

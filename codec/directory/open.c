@@ -12,7 +12,10 @@
 #define MAX_ENTRIES 10000u
 
 static const struct wf_directory_reader *const readers[] = {
-	&wf_huggingface_reader, &wf_zero_reader, &wf_dcp_reader, &wf_dcp_large_reader, &wf_dcp_parts_reader,
+	&wf_huggingface_reader,
+	&wf_zero_reader,
+	&wf_dcp_reader,
+	&wf_dcp_parts_reader,
 };
 
 /* ---- a directory with one file ---- */
