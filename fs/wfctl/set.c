@@ -70,6 +70,16 @@ static bool is_json_number(const char *s)
 	return !*s;
 }
 
+/* What Python writes for null, true and false is no JSON. */
+static bool is_foreign_word(const struct wf_json *j, enum wf_json_kind kind)
+{
+	static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+	bool known = kind != WF_JSON_WORD;
+	for (size_t i = 0; !known && i < sizeof words / sizeof *words; i++)
+		known = strlen(words[i]) == j->text_len && !memcmp(j->text, words[i], j->text_len);
+	return !known;
+}
+
 /* A list of values, and lists. */
 static bool is_json_list(const char *text)
 {
@@ -78,27 +88,37 @@ static bool is_json_list(const char *text)
 	if (*text != '[' || strchr(text, '\n'))
 		return false;
 	wf_json_init_memory(&j, text, strlen(text), WF_JSON_SURROGATES | WF_JSON_WORDS);
-	while ((kind = wf_json_next(&j)) > WF_JSON_END && kind != WF_JSON_OBJECT)
+	while ((kind = wf_json_next(&j)) > WF_JSON_END && kind != WF_JSON_OBJECT && !is_foreign_word(&j, kind))
 		;
 	wf_json_free(&j);
 	return kind == WF_JSON_END;
 }
 
-/* What a new key becomes: as JSON reads it, else a str. */
-static void read_new(const char *text, struct value *v)
+/* What a new key becomes: as JSON reads it, with space around it and as the line that a mount reads, else a str. */
+static void read_new(const char *whole, struct value *v)
 {
+	static const char space[] = " \t\r\n";
+	char *text = strdup(whole + strspn(whole, space));
+	size_t len = text ? strlen(text) : 0;
+	if (!text) {
+		v->text.failed = true;
+		return;
+	}
+	while (len > 0 && strchr(space, text[len - 1]))
+		text[--len] = '\0';
 	const char *klass = !strcmp(text, "true") || !strcmp(text, "false") ? "bool"
 			    : !strcmp(text, "null")                         ? "NoneType"
 			    : is_json_list(text)                            ? "list"
 			    : !is_json_number(text)                         ? NULL
 			    : strpbrk(text, ".eENI")                        ? "float"
 									    : "int";
-	if (*text == '"' && wfctl_json_string(text, strlen(text), &v->text) == 0)
+	if (*text == '"' && wfctl_json_string(text, len, &v->text) == 0)
 		v->klass = "str";
 	else if (klass)
 		v->klass = klass, wf_buffer_printf(&v->text, "%s\n", text);
 	else
-		v->klass = "str", v->text.len = 0, wf_buffer_puts(&v->text, text);
+		v->klass = "str", v->text.len = 0, wf_buffer_puts(&v->text, whole);
+	free(text);
 }
 
 /* What is there keeps its type where the text can be that. */
