@@ -232,6 +232,18 @@ static bool is_word_character(int c)
 	return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '+' || c == '-' || c == '.';
 }
 
+/* Where a value was expected: a mark that some editors and exporters put before a text, and nobody sees. */
+static const char *what_is_there(struct wf_json *j)
+{
+	size_t len;
+	const unsigned char *p = wf_cursor_peek(j->cursor, &len);
+	if (p && len >= 3 && !memcmp(p, "\xef\xbb\xbf", 3))
+		return "a byte-order mark (BOM, the bytes ef bb bf) stands there, which JSON does not allow: save the text as UTF-8 without BOM";
+	if (p && len >= 2 && (!memcmp(p, "\xff\xfe", 2) || !memcmp(p, "\xfe\xff", 2)))
+		return "a byte-order mark (BOM) of UTF-16 stands there, and JSON is UTF-8: save the text as UTF-8 without BOM";
+	return "a value was expected";
+}
+
 static enum wf_json_kind take_word(struct wf_json *j)
 {
 	int c;
@@ -244,7 +256,7 @@ static enum wf_json_kind take_word(struct wf_json *j)
 	if (j->text_buffer.failed)
 		return broken(j, -ENOMEM, "no memory");
 	if (j->text_buffer.len == 0)
-		return broken(j, -EUCLEAN, c < 0 ? "the text ends too early" : "a value was expected");
+		return broken(j, -EUCLEAN, c < 0 ? "the text ends too early" : what_is_there(j));
 	const char *word = j->text_buffer.data;
 	after_value(j);
 	if (is_number(word))

@@ -38,6 +38,9 @@ static const struct signature signatures[] = {
 	NOT_OURS(
 		0, "../../blobs/",
 		"this is a link of the Hugging Face cache that was saved as text: copy the file that it names (cp -L)"),
+	NOT_OURS(
+		8, "\xef\xbb\xbf{",
+		"this is a safetensors file whose header begins with a byte-order mark (BOM, the bytes ef bb bf), which JSON does not allow: write the header again without it"),
 	NOT_OURS(0, "GGUF", "this is a GGUF model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "lmgg", "this is a GGML model, not a PyTorch checkpoint"),
 	NOT_OURS(0, "tjgg", "this is a GGML model, not a PyTorch checkpoint"),
@@ -296,6 +299,10 @@ int wf_lookalike(struct wf_source *file, struct wf_error *err)
 		if ((size_t)s->offset + s->len <= len && memcmp(head + s->offset, s->magic, s->len) == 0)
 			return wf_fail(err, s->code, "%s", s->text);
 	}
+	if (len > 11 && !memcmp(head, "\xef\xbb\xbf", 3) && head[11] == '{')
+		return wf_fail(
+			err, -EMEDIUMTYPE,
+			"a byte-order mark (BOM, the bytes ef bb bf) stands before this safetensors file: cut off its first three bytes");
 	r = wf_lookalike_prefixed(file, head, len, err);
 	if (r == 0)
 		r = markup_or_text(head, len, err);

@@ -105,7 +105,13 @@ static void test_texts(void **state)
 		{"\"\\u12", "!an escape that does not exist", 0},
 		{"\"\xff\"", "!a string that is not UTF-8", 0},
 		{"\"\xe2\x82\"", "!a string that is not UTF-8", 0},
-		{"\xef\xbb\xbf{}", "!a value was expected", 0},
+		{"\xef\xbb\xbf{}",
+		 "!a byte-order mark (BOM, the bytes ef bb bf) stands there, which JSON does not allow: save the text as UTF-8 without BOM",
+		 0},
+		{"\xff\xfe{",
+		 "!a byte-order mark (BOM) of UTF-16 stands there, and JSON is UTF-8: save the text as UTF-8 without BOM",
+		 0},
+		{"\xef\xbb\xbe{}", "!a value was expected", 0},
 	};
 	char out[512];
 	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {

@@ -130,6 +130,10 @@ static void test_named(void **state)
 		check(cases[i].data, cases[i].len, -EMEDIUMTYPE, cases[i].says);
 	check(BYTES("PYTORCH1\0\0\0\0"), -EOPNOTSUPP, "preview before 1.0");
 	check(BYTES("\x10\0\0\0PTMF\0\0"), -EOPNOTSUPP, "mobile");
+	check(BYTES("\20\0\0\0\0\0\0\0\xef\xbb\xbf{\"w\": {}}    "), -EMEDIUMTYPE,
+	      "whose header begins with a byte-order mark (BOM");
+	check(BYTES("\xef\xbb\xbf\20\0\0\0\0\0\0\0{\"w\": {}}       "), -EMEDIUMTYPE,
+	      "before this safetensors file: cut off its first three");
 	check(BYTES("PK\3\4 and then nothing of a zip"), -EUCLEAN, "truncated or incomplete");
 }
 
