@@ -114,6 +114,8 @@ int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 /* Tells the log which tensors cannot be read now, in one line: their names stay, their reads fail, each with its reason. wf_open does it, unless
  * tells_unread was asked for; then whoever opened it may, while no other thread uses ck. */
 void wf_log_unread(struct wf_checkpoint *ck);
+/* Appends that sentence: how many there are, the path of the first of them, and why. */
+void wf_unread_sentence(struct wf_buffer *out, size_t count, const char *first, size_t first_len, const char *why);
 /* As wf_read, but for that copy: bytes that stand in the checkpoint's file are given to take() as memory which it may hand to the kernel, and must not
  * look at (bytes/source.h: wf_source_lend). The checkpoint is locked meanwhile: take() calls nothing of this library. false: take() was not called, and
  * wf_read is to be asked, which also knows what is wrong. */

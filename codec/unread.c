@@ -23,9 +23,17 @@ int wf_why_unread(struct wf_checkpoint *ck, uint32_t ino, struct wf_buffer *ret)
 	return r == 0 || !err.code ? -ENODATA : wf_buffer_status(ret);
 }
 
+void wf_unread_sentence(struct wf_buffer *out, size_t count, const char *first, size_t first_len, const char *why)
+{
+	if (count > 1)
+		wf_buffer_printf(out, "%zu tensors cannot be read (", count);
+	wf_buffer_append(out, first, first_len);
+	wf_buffer_printf(out, count > 1 ? ": %s; and so on): wfctl verify lists them" : " cannot be read: %s", why);
+}
+
 void wf_log_unread(struct wf_checkpoint *ck)
 {
-	struct wf_buffer first = WF_BUFFER_INIT;
+	struct wf_buffer first = WF_BUFFER_INIT, line = WF_BUFFER_INIT;
 	char why[512] = "";
 	uint32_t bad = 0;
 	struct wf_tensor t;
@@ -42,10 +50,10 @@ void wf_log_unread(struct wf_checkpoint *ck)
 		wf_tree_path(ck->tree, ino, &first);
 		wf_error_format(&err, why, sizeof why);
 	}
-	if (bad == 1)
-		wf_log_line(&ck->log, "%s cannot be read: %s", first.data ? first.data : "?", why);
-	else if (bad > 1)
-		wf_log_line(&ck->log, "%u tensors cannot be read (%s: %s; and so on): wfctl verify lists them", bad,
-			    first.data ? first.data : "?", why);
+	if (bad > 0) {
+		wf_unread_sentence(&line, bad, first.data ? first.data : "?", first.data ? first.len : 1, why);
+		wf_log_line(&ck->log, "%s", line.data ? line.data : why);
+	}
 	wf_buffer_free(&first);
+	wf_buffer_free(&line);
 }

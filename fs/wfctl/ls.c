@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "codec/bytes/buffer.h"
+#include "codec/checkpoint.h"
 #include "fs/wfctl/call.h"
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/json.h"
@@ -178,12 +179,12 @@ static void note_unread(struct unread *u, const struct wfctl_row *row, const str
 static int fail_unread(const char *path, const struct unread *u)
 {
 	struct columns c = {0};
-	int len = (int)u->first->path_len;
+	struct wf_buffer line = WF_BUFFER_INIT;
 	get_columns(u->first, &c);
-	if (u->count == 1)
-		return wfctl_fail(path, "%.*s cannot be read: %s", len, u->first->path, c.text[WFCTL_ERROR]);
-	return wfctl_fail(path, "%zu tensors cannot be read (%.*s: %s; and so on): wfctl verify lists them", u->count,
-			  len, u->first->path, c.text[WFCTL_ERROR]);
+	wf_unread_sentence(&line, u->count, u->first->path, u->first->path_len, c.text[WFCTL_ERROR]);
+	int r = wfctl_fail(path, "%s", line.data ? line.data : strerror(ENOMEM));
+	wf_buffer_free(&line);
+	return r;
 }
 
 /* Returns how many lines there were. */
