@@ -302,8 +302,8 @@ static int set_for_content(struct wf_checkpoint *ck, wf_ino ino, const char *nam
 /* A value of another class: its text is read anew. */
 static int set_class(struct wf_checkpoint *ck, wf_ino ino, const char *value)
 {
-	if (wf_tree_node(ck->tree, ino)->type != WF_NODE_VALUE || wf_class_example(ck->graph, value) == WF_NIL)
-		return -EINVAL;
+	if (wf_class_example(ck->graph, value) == WF_NIL)
+		return wf_refuse(ck, -EINVAL, "no text becomes a %s", value);
 	struct wf_wanted w = {.kind = WANT_VALUE,
 			      .insists = true,
 			      .declared = true,

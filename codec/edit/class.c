@@ -95,7 +95,8 @@ int wf_edit_set_class_of_dir(struct wf_checkpoint *ck, wf_ino ino, const char *k
 	if ((plain || is_new) && (!strcmp(klass, "dict") || !strcmp(klass, "collections.OrderedDict")))
 		return make_mapping(ck, ino, strcmp(klass, "dict") != 0);
 	if (!is_new)
-		return -EPERM;
+		return wf_refuse(ck, -EPERM, "a directory of the checkpoint becomes no %s: a dict or an OrderedDict",
+				 klass);
 	if (!strcmp(klass, "list") || !strcmp(klass, "tuple"))
 		return make_sequence(ck, ino, !strcmp(klass, "list"));
 	return wf_refuse(ck, -EINVAL, "no directory becomes a %s: it is a mapping", klass);

@@ -36,6 +36,13 @@ static uint8_t place_of(const struct wf_wanted *w)
 
 /* ---- values ---- */
 
+static int refuse_text(struct wf_checkpoint *ck, wf_ref like)
+{
+	char klass[256];
+	wf_class_name(ck->graph, like, klass, sizeof klass);
+	return wf_refuse(ck, -EINVAL, "this text is no %s", klass);
+}
+
 static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wanted *w)
 {
 	const struct wf_file *f = wf_edit_known(ck, ino);
@@ -59,6 +66,8 @@ static int judge_value(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wan
 		wf_class_name(ck->graph, w->like, klass, sizeof klass);
 		r = wf_class_is(ck->graph, object, klass) ? 0 : -EINVAL;
 	}
+	if (r == -EINVAL)
+		refuse_text(ck, w->like);
 	return r < 0 ? r : wf_edit_become(ck, ino, object, place_of(w));
 }
 
@@ -250,7 +259,10 @@ static int judge_tensor(struct wf_checkpoint *ck, wf_ino ino, const struct wf_wa
 	if (text == A_NUMBER && !w->bare)
 		return become_element(ck, ino, w, element);
 	if (text == ONE_LINE || !fits)
-		return -EINVAL;
+		return wf_refuse(ck, -EINVAL,
+				 text == ONE_LINE ? "a line of text is no content of this tensor"
+						  : "%llu bytes are no whole rows of this tensor",
+				 (unsigned long long)size);
 	if ((type.ndim != w->type.ndim || memcmp(type.shape, w->type.shape, type.ndim * sizeof *type.shape)) &&
 	    wf_edit_is_component(ck, ino))
 		return wf_refuse(ck, -EINVAL, "it is a part of a tensor, and keeps its size");
@@ -416,7 +428,10 @@ bool wf_edit_line_fits(struct wf_checkpoint *ck, wf_ino ino, const char *text, s
 		return true;
 	/* a tool that copies another kind of value here says so only after the content, and what was declared and came true
 	 * was of the content before */
-	return !shell && !(f && f->declared && !f->declared_fits) &&
-	       (wf_value_parse_json(ck->graph, text, len, &object) == 0 ||
-		wf_number_encode(WF_COMPLEX128, text, len, element));
+	bool fits = !shell && !(f && f->declared && !f->declared_fits) &&
+		    (wf_value_parse_json(ck->graph, text, len, &object) == 0 ||
+		     wf_number_encode(WF_COMPLEX128, text, len, element));
+	if (!fits)
+		refuse_text(ck, w.like);
+	return fits;
 }

@@ -14,6 +14,7 @@
 #include "fs/wfctl/fail.h"
 #include "fs/wfctl/keys.h"
 #include "fs/wfctl/mount_keys.h"
+#include "fs/wfctl/mount_reason.h"
 #include "fs/wfctl/store.h"
 
 #define ATTRIBUTE_MAX 65536
@@ -23,11 +24,21 @@ struct mount {
 	struct wfctl_mount_keys keys;
 };
 
+/* r: of a system call on the path. */
+static int told(struct wfctl_store *s, int r, const char *path)
+{
+	if (r >= 0)
+		return 0;
+	r = -errno;
+	wfctl_mount_reason(s, r, path);
+	return r;
+}
+
 /* After an edit names can have other keys. */
-static int edited(struct wfctl_store *s, int r)
+static int edited(struct wfctl_store *s, int r, const char *path)
 {
 	wfctl_mount_keys_free(&((struct mount *)s->own)->keys);
-	return r < 0 ? -errno : 0;
+	return told(s, r, path);
 }
 
 static int root_of(const struct wfctl_store *s)
@@ -147,18 +158,20 @@ static int m_open(struct wfctl_store *s, const char *path, int flags, struct wfc
 	int how = O_CLOEXEC | (flags & WFCTL_WRITE ? O_WRONLY : O_RDONLY) | (flags & WFCTL_NEW ? O_CREAT | O_EXCL : 0) |
 		  (flags & WFCTL_EMPTY ? O_TRUNC : 0);
 	int r = flags & WFCTL_NEW ? check_new(s, path) : 0;
-	if (!f || r < 0) {
+	if (!f || r < 0 || !(f->path = strdup(path))) {
 		free(f);
-		return f ? r : -ENOMEM;
+		return r < 0 ? r : -ENOMEM;
 	}
-	*f = (struct wfctl_file){.store = s, .fd = openat(root_of(s), at_root(path), how, 0666)};
-	if (f->fd < 0) {
-		r = -errno;
+	f->store = s;
+	f->fd = openat(root_of(s), at_root(path), how, 0666);
+	r = told(s, f->fd, path);
+	if (r < 0) {
+		free(f->path);
 		free(f);
 		return r;
 	}
 	if (flags & WFCTL_NEW)
-		edited(s, 0);
+		edited(s, 0, path);
 	*ret = f;
 	return 0;
 }
@@ -169,7 +182,7 @@ static ssize_t m_read(struct wfctl_file *f, uint64_t offset, void *buf, size_t l
 	while (got < len) {
 		ssize_t n = pread(f->fd, (char *)buf + got, len - got, (off_t)(offset + got));
 		if (n < 0)
-			return -errno;
+			return told(f->store, -1, f->path);
 		if (n == 0)
 			break;
 		got += (size_t)n;
@@ -190,7 +203,7 @@ static int m_write(struct wfctl_file *f, uint64_t offset, const void *buf, size_
 	for (size_t at = 0; at < len;) {
 		ssize_t n = pwrite(f->fd, (const char *)buf + at, len - at, (off_t)(offset + at));
 		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
+			return n < 0 ? told(f->store, -1, f->path) : -EIO;
 		at += (size_t)n;
 	}
 	return 0;
@@ -198,7 +211,8 @@ static int m_write(struct wfctl_file *f, uint64_t offset, const void *buf, size_
 
 static int m_close(struct wfctl_file *f)
 {
-	int r = done(close(f->fd));
+	int r = told(f->store, close(f->fd), f->path);
+	free(f->path);
 	free(f);
 	return r;
 }
@@ -249,7 +263,7 @@ static int m_set(struct wfctl_store *s, const char *path, const char *name, cons
 {
 	char full[PATH_MAX];
 	int r = full_path(s, path, full);
-	return r < 0 ? r : edited(s, setxattr(full, name, value, strlen(value), 0));
+	return r < 0 ? r : edited(s, setxattr(full, name, value, strlen(value), 0), path);
 }
 
 /* ---- names ---- */
@@ -257,35 +271,35 @@ static int m_set(struct wfctl_store *s, const char *path, const char *name, cons
 static int m_mkdir(struct wfctl_store *s, const char *path)
 {
 	int r = check_new(s, path);
-	return r < 0 ? r : edited(s, mkdirat(root_of(s), path, 0777));
+	return r < 0 ? r : edited(s, mkdirat(root_of(s), path, 0777), path);
 }
 
 static int m_unlink(struct wfctl_store *s, const char *path)
 {
-	return edited(s, unlinkat(root_of(s), path, 0));
+	return edited(s, unlinkat(root_of(s), path, 0), path);
 }
 
 static int m_rmdir(struct wfctl_store *s, const char *path)
 {
-	return edited(s, unlinkat(root_of(s), path, AT_REMOVEDIR));
+	return edited(s, unlinkat(root_of(s), path, AT_REMOVEDIR), path);
 }
 
 static int m_rename(struct wfctl_store *s, const char *from, const char *to, unsigned int flags)
 {
 	int r = check_new(s, to);
-	return r < 0 ? r : edited(s, renameat2(root_of(s), from, root_of(s), to, flags));
+	return r < 0 ? r : edited(s, renameat2(root_of(s), from, root_of(s), to, flags), from);
 }
 
 static int m_link(struct wfctl_store *s, const char *from, const char *to)
 {
 	int r = check_new(s, to);
-	return r < 0 ? r : edited(s, linkat(root_of(s), from, root_of(s), to, 0));
+	return r < 0 ? r : edited(s, linkat(root_of(s), from, root_of(s), to, 0), to);
 }
 
 static int m_symlink(struct wfctl_store *s, const char *target, const char *path)
 {
 	int r = check_new(s, path);
-	return r < 0 ? r : edited(s, symlinkat(target, root_of(s), path));
+	return r < 0 ? r : edited(s, symlinkat(target, root_of(s), path), path);
 }
 
 /* ---- opening ---- */

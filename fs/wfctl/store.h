@@ -79,6 +79,7 @@ struct wfctl_file {
 	uint32_t ino;
 	struct wf_opening *opening;
 	int fd;
+	char *path; /* of a mount's */
 };
 
 struct wfctl_open_how {

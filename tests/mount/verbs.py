@@ -6,9 +6,11 @@ edits that a mount left wait, and go along when asked; wfctl mount makes its dir
 Usage: verbs.py BUILD_DIR. Prints TAP; skips itself where /dev/fuse is missing.
 """
 import os
+import shlex
 import shutil
 import sys
 
+from minicheckpoint import Tensor, save
 from kit import World, done, floats, need_fuse, ok, read, run, same, write
 
 need_fuse()
@@ -164,7 +166,56 @@ def made_directory():
     verb("mount", f"{w.dir}/none.pt", status=1, word="No such file")
 
 
-for case in (on_a_mount, kinds_over_kinds, ties, left_edits, made_directory):
+def reasons():
+    """A verb on a mount tells what it tells of the file, though the system call of the mount has no more than an errno."""
+    save(w.file, {"e": 3, "s": "x", "n": None, "t": Tensor("float32", (2, 2), floats(4)), "un": Tensor("float32", (3,), floats(3)), "tup": (Tensor("float32", (1,), floats(1)), 2),
+                  "d": {"a": 1, "f": True}, "l": [Tensor("float32", (1,), floats(1))]})
+    shutil.copy(w.file, f"{w.dir}/same.pt")
+    w.mount()
+    refused = [("mv", "s", "tup/5"), ("mv", "tup/0", "x"), ("set", "e", "foo"), ("set", "e", "foo"), ("set", "d/f", "5"), ("attr", "t", "shape=[3]"), ("attr", "n", "class=foo"),
+               ("attr", "n", "class=str2"), ("attr", "e", "class=foo"), ("mkdir", "tup/x"), ("ln", "t", "tup/7"), ("ln", "-s", "d", "tup/7"), ("cp", "e", "tup/7"), ("attr", "d", "class=list"),
+               ("mv", "l", "d/a"), ("set", "l/7", "4"), ("set", "un", "--file", __file__), ("set", "e", "--type=int", "1.5"), ("rm", "d"), ("set", "new/key", "5"), ("rm", "none")]
+    for verb_name, *words in refused:
+        at = 1 if words[0] == "-s" else 0
+        told = []
+        for path in (w.mnt, f"{w.dir}/same.pt"):
+            r = run(w.wfctl, verb_name, *words[:at], path, *words[at:])
+            told.append((r.returncode, r.stderr.replace(path, "FILE")))
+        ok(told[0] == told[1] and told[0][0] == 1 and (verb_name != "mv" or "Invalid" not in told[0][1]), f"wfctl {verb_name} {' '.join(words[:3])}: one line for both", told)
+    run(w.wfctl, "set", w.mnt, "e", "foo")
+    r = run(w.wfctl, "set", w.mnt, "e", "x" * 5000)
+    ok(r.returncode == 1 and "this text is no int" in r.stderr, "a reason that was told before", r)
+    os.mkdir(f"{w.mnt}/other\t")
+    r = run(w.wfctl, "mv", w.mnt, "other\t", "tup/8")
+    ok(r.returncode == 1 and "a tuple cannot change" in r.stderr, "of a name that no terminal shows", r)
+    w.umount()
+
+
+def as_a_mount_reads():
+    """What a new key and None become: with space around it, too, and one rule for set and for a line that is written."""
+    words = [" 5", "5 ", "\t5", "5", "+5", ".5", "5.", "05", "-0", "1e5", "1_000", "0x10", "nan", "NaN", "inf", "-Infinity", "true", " true", "True", "null", "None", " null", "[1, 2]", " [1, 2]",
+             "[1,2] ", "(1, 2)", '["a"]', "['a']", "1j", '{"a":1}', "[{}]", " ", "5 6", "[1, null]", "[]", "1e400", "5\r", "[1,]", "--5", "[NaN]", "[None]", "[True]", "[+1]", "\u0663", " word ", "a b"]
+    save(w.file, {f"k{i}": None for i in range(len(words))})
+    shutil.copy(w.file, f"{w.dir}/same.pt")
+    script = "".join(f"set {w.dir}/same.pt {kind}{i} {shlex.quote(word)}\n" for i, word in enumerate(words) for kind in ("k", "new"))
+    same(run(w.wfctl, f"--file={write_script(script)}").returncode, 0, "set")
+    w.mount()
+    for i, word in enumerate(words):
+        for kind in ("k", "new"):
+            write(f"{w.mnt}/{kind}{i}", f"{word}\n".encode())
+    w.umount()
+    both = [{key: run(w.wfctl, "cat", path, key).stdout + run(w.wfctl, "attr", path, key, "class").stdout for key in [f"{kind}{i}" for i in range(len(words)) for kind in ("k", "new")]}
+            for path in (w.file, f"{w.dir}/same.pt")]
+    same({words[int(key.strip("knew"))]: (both[0][key], both[1][key]) for key in both[0] if both[0][key] != both[1][key]}, {}, "each word is the same by both ways")
+    same((both[1]["k0"], both[1]["new0"]), ("5\nint\n", "5\nint\n"), "' 5' is a number")
+
+
+def write_script(text):
+    write(f"{w.dir}/script", text.encode())
+    return f"{w.dir}/script"
+
+
+for case in (on_a_mount, kinds_over_kinds, ties, left_edits, made_directory, reasons, as_a_mount_reads):
     with World(BUILD) as w:
         case()
 done()
