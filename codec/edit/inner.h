@@ -16,7 +16,7 @@
  *   begin                                 locks and room for an edit
  *   finish, rename                        the end of writing; a file that takes an entry's name
  *   attributes, content, take, open, calls      the calls that edit
- *   replay_scratch, replay, keep, life    the log read again; a commit; opening and closing (and revert)
+ *   replay_scratch, replay, ties, keep, life    the log read again; a commit; opening and closing (and revert)
  *
  * Words: content is *pending* when somebody wrote it and it is not *judged* yet, that is, not made an object or refused. An attribute is
  * *declared* when it says what content is to be that is still to come. A name's *past* is what stood there since the last commit. An
@@ -223,6 +223,8 @@ bool wf_edit_is_component(struct wf_checkpoint *ck, wf_ino ino);
 /* All entries of the file: calls each(); a non-zero answer ends it. */
 int wf_edit_each_entry(struct wf_checkpoint *ck, wf_ino ino, int (*each)(void *ctx, wf_ino dir, uint32_t position),
 		       void *ctx);
+/* The key of a file that was its name before the others, as far as that is known; false: it has scratch names alone. */
+bool wf_edit_first_key(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret);
 /* The entry at a place, and the node that it shows; borrowed until the next edit. */
 const struct wf_entry *wf_edit_entry(const struct wf_checkpoint *ck, const struct wf_place *p);
 const struct wf_node *wf_edit_node(const struct wf_checkpoint *ck, const struct wf_place *p);
@@ -418,6 +420,9 @@ int wf_edit_set_key(struct wf_checkpoint *ck, wf_ino ino, const char *json);
 #define WF_ASSEMBLY "user.torch.assembly"
 int wf_edit_set_of_directory(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
 int wf_apply_to_directory(struct wf_checkpoint *ck, wf_ino ino, const char *name, const char *value);
+
+/* edit/ties.c: a commit is done. types_changed: views may show the same by now. */
+void wf_edits_settle_ties(struct wf_checkpoint *ck, bool types_changed);
 
 /* edit/replay.c */
 int wf_edit_replay(struct wf_checkpoint *ck, struct wf_error *err);

@@ -297,12 +297,14 @@ static void remove_lost(struct wf_checkpoint *ck)
 void wf_edits_committed(struct wf_checkpoint *ck)
 {
 	struct wf_edits *e = ck->edits;
+	const bool types_changed = e->types_changed;
 	e->types_changed = false;
 	e->structural = e->next.structural;
 	for (wf_ino ino = 1; ino <= e->files_count; ino++)
 		after_commit(ck, ino);
 	set_aside(ck, false);
 	remove_lost(ck);
+	wf_edits_settle_ties(ck, types_changed);
 	for (uint32_t i = 0; i < e->refused_count; i++)
 		free(e->refused[i]);
 	e->refused_count = 0;

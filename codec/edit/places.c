@@ -137,6 +137,33 @@ static int is_outside(void *ctx, wf_ino dir, uint32_t position)
 	return !wf_edit_is_scratch(o->ck, dir);
 }
 
+struct first_key {
+	const struct wf_checkpoint *ck;
+	wf_ino parent;
+	bool found;
+	struct wf_place place;
+};
+
+static int note_first(void *ctx, wf_ino dir, uint32_t position)
+{
+	struct first_key *k = ctx;
+	bool here = dir == k->parent, before = k->found && k->place.dir == k->parent;
+	if (wf_edit_is_scratch(k->ck, dir) || (k->found && (before ? !here || position > k->place.position : !here)))
+		return 0;
+	k->place = (struct wf_place){dir, position};
+	k->found = true;
+	return 0;
+}
+
+bool wf_edit_first_key(struct wf_checkpoint *ck, wf_ino ino, struct wf_place *ret)
+{
+	struct first_key k = {.ck = ck, .parent = wf_tree_node(ck->tree, ino)->parent};
+	wf_edit_each_entry(ck, ino, note_first, &k);
+	if (k.found)
+		*ret = k.place;
+	return k.found;
+}
+
 static int notify_entry(void *ctx, wf_ino dir, uint32_t position)
 {
 	struct wf_checkpoint *ck = ctx;

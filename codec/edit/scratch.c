@@ -147,23 +147,9 @@ static int log_link(struct relog *l, wf_ino dir, const char *name, wf_ref object
 	return r < 0 ? r : wf_edit_record(l->ck, EDIT_SYMLINK, false);
 }
 
-struct place_of_key {
-	const struct wf_checkpoint *ck;
-	uint64_t place;
-	bool found;
-};
-
 static uint64_t packed(wf_ino dir, uint32_t position)
 {
 	return (uint64_t)dir << 32 | position;
-}
-
-static int find_key(void *ctx, wf_ino dir, uint32_t position)
-{
-	struct place_of_key *k = ctx;
-	k->place = packed(dir, position);
-	k->found = !wf_edit_is_scratch(k->ck, dir);
-	return k->found;
 }
 
 /* One more name of a file that is in the new checkpoint, or was written already. *ret: whether it is one. */
@@ -171,16 +157,16 @@ static int log_name(struct relog *l, wf_ino ino, wf_ino dir, uint32_t position, 
 {
 	char other[WF_NAME_MAX + 1];
 	struct wf_checkpoint *ck = l->ck;
-	struct place_of_key key = {.ck = ck};
+	struct wf_place key;
 	const struct wf_node *n = wf_tree_node(ck->tree, ino);
 	*ret = false;
 	if (n->nlink < 2 || (n->type != WF_NODE_TENSOR && n->type != WF_NODE_VALUE))
 		return 0;
-	wf_edit_each_entry(ck, ino, find_key, &key);
+	bool found = wf_edit_first_key(ck, ino, &key);
 	const uint64_t *written = l->places.count ? wf_key_map_get(&l->places, &ino, sizeof ino) : NULL;
-	if (!written && !key.found)
+	if (!written && !found)
 		return wf_key_map_put(&l->places, &ino, sizeof ino, packed(dir, position));
-	uint64_t at = key.found ? key.place : *written;
+	uint64_t at = found ? packed(key.dir, key.position) : *written;
 	wf_ino from = (wf_ino)(at >> 32);
 	if (!wf_tree_name(ck->tree, wf_tree_dir(ck->tree, from), (uint32_t)at, other))
 		return -ENOENT;

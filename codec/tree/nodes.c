@@ -43,3 +43,24 @@ int wf_tree_push(struct wf_tree *t, wf_ino dir, wf_ref key, wf_ref value, wf_ino
 	d->live++;
 	return 0;
 }
+
+int wf_tree_retie(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino ino, wf_ino *ret)
+{
+	struct wf_dir *d = wf_tree_mutable_dir(t, dir);
+	if (!d || position >= d->count || d->entries[position].ino == WF_NO_INO)
+		return -ENOENT;
+	struct wf_entry *e = &d->entries[position];
+	wf_ino old = e->ino;
+	int r = 0;
+	if (ino == WF_NO_INO)
+		r = wf_tree_new_node(t, t->nodes[old - 1].type, e->value, dir, &ino);
+	if (r == 0 && t->nodes[ino - 1].type == WF_NODE_TENSOR)
+		r = wf_tree_map_object(t, e->value, ino);
+	if (r < 0)
+		return r;
+	t->nodes[old - 1].nlink--;
+	t->nodes[ino - 1].nlink++;
+	e->ino = ino;
+	*ret = ino;
+	return 0;
+}

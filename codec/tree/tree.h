@@ -181,6 +181,9 @@ const struct wf_dir *wf_tree_dir_at(const struct wf_tree *t, uint32_t i); /* all
 /* Two entries that show one container, as its directory and as a link to it: the directory is at the link's place from now
  * on, and the other way round. */
 void wf_tree_swap_places(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino link_dir, uint32_t link_position);
+/* The entry, with the object that it has, shows another file: ino, which shows the same data, or WF_NO_INO for one of its own. For names
+ * that are, or are not, one file in what a commit wrote. 0, -ENOENT, -ENOMEM. */
+int wf_tree_retie(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ino ino, wf_ino *ret);
 /* Another object for the same name and ino (a value of text, a tensor that changed its form). */
 int wf_tree_set_value(struct wf_tree *t, wf_ino dir, uint32_t position, wf_ref value);
 /* A directory of a mapping stands for another object from now on, with the same files: the entries given. Those of FIXED may show

@@ -26,8 +26,7 @@
 static const char *base_file; /* tests/overlay/model.pt */
 static char dir[64], base[96], file[96], copy[96];
 static struct wf_checkpoint *ck;
-/* After a commit a second name of a plain value or of an array is one of this mount alone, for no checkpoint holds such ties: then the
- * numbers of files are not compared. */
+/* After a commit keys and types of before are of no account. */
 static bool committed;
 static bool cut; /* a replay left out a part of its log */
 
@@ -138,7 +137,7 @@ static void put_past(struct wf_checkpoint *c, const char *path, wf_ino at, const
 	wf_class_name(c->graph, p->object, class, sizeof class);
 	wf_buffer_printf(out, "%s/%s remembers %s, %s, at %d%s, file %u", path, name, class,
 			 p->key == WF_NIL ? "no key" : "key", rank(wf_tree_dir(c->tree, at), p->position),
-			 p->scratch ? ", a backup" : "", committed ? 0 : numbers[p->ino]);
+			 p->scratch ? ", a backup" : "", numbers[p->ino]);
 	put_type("type", p->type, out);
 	wf_buffer_putc(out, '\n');
 }
@@ -156,8 +155,7 @@ static void put_directory(struct wf_checkpoint *c, const char *path, wf_ino at, 
 		const struct wf_node *n = wf_tree_node(c->tree, ino);
 		snprintf(full, sizeof full, "%s/%s", path, name);
 		wf_buffer_printf(out, "%s: type %d", full, n->type);
-		if (!committed)
-			wf_buffer_printf(out, " file %u of %u names", numbers[ino], n->nlink);
+		wf_buffer_printf(out, " file %u of %u names", numbers[ino], n->nlink);
 		put_attributes(c, ino, out);
 		if (n->type == WF_NODE_TENSOR || n->type == WF_NODE_VALUE)
 			put_content(c, ino, out);

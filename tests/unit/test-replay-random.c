@@ -79,10 +79,9 @@ static void some_step(char *step, size_t size)
 		snprintf(step, size, dice < 98 ? "mkdir|%s" : "commit", some_path());
 }
 
-/* What no checkpoint holds once it is committed, or as it is: a list without a tensor is one file, plain values have one name. */
+/* What no checkpoint holds as it is: a list without a tensor is one file. */
 static bool can_commit(void)
 {
-	struct wf_tensor t;
 	struct wf_stat l;
 	bool tensor = false;
 	if (find(ck, "l", &l) < 0 || l.type != WF_DIRECTORY)
@@ -91,13 +90,6 @@ static bool can_commit(void)
 	for (uint32_t i = 0; i < d->count; i++)
 		tensor |= d->entries[i].ino != WF_NO_INO &&
 			  wf_tree_node(ck->tree, d->entries[i].ino)->type == WF_NODE_TENSOR;
-	for (wf_ino ino = 1; tensor && ino <= wf_tree_node_count(ck->tree); ino++) {
-		const struct wf_node *n = wf_tree_node(ck->tree, ino);
-		bool tie =
-			n && n->type == WF_NODE_TENSOR && wf_edit_tensor(ck, ino, &t) == 0 && t.kind != WF_TENSOR_NUMPY;
-		if (n && n->nlink > 1 && n->type != WF_NODE_DIR && !tie)
-			return false;
-	}
 	return tensor;
 }
 
