@@ -133,6 +133,11 @@ static int check_arguments(const struct fs_options *o)
 {
 	struct stat first, second;
 	const char *dash = fs_refuse_dash(o->checkpoint);
+	/* as of a variable that is not set: made absolute, they are the working directory */
+	if (o->mountpoint[0] == '\0')
+		return fail("MOUNTPOINT", "is an empty name");
+	if (o->output && o->output[0] == '\0')
+		return fail("output", "is an empty name");
 	if (dash) {
 		fail(o->checkpoint, dash);
 		return 1;

@@ -63,6 +63,9 @@ def failures(w):
     refused(w, "a commit mode that does not exist", 2, m, "-o", "commit=maybe", w.file, w.mnt, names="commit")
     refused(w, "uid that is no number", 2, m, "-o", "uid=me", w.file, w.mnt, names="uid")
     refused(w, "a device that does not exist", 1, m, "-o", "map_location=tpu", w.file, w.mnt, names="map_location")
+    for options, names in (([], "MOUNTPOINT"), (["-o", "ro"], "MOUNTPOINT")):
+        refused(w, f"an empty name as the mount point, {options}", 2, m, *options, w.file, "", names=names)
+    refused(w, "an empty name for the output", 2, m, "-o", "output=", w.file, w.mnt, names="output")
     refused(w, "preload without map_location", 2, m, "-o", "preload", w.file, w.mnt, names="preload")
     for flag in ("-h", "--help"):
         r = run(m, flag)
