@@ -293,7 +293,7 @@ int wf_plan_make(struct wf_plan *plan, const struct wf_commit_input *in, bool ap
 	struct survey s = {.plan = plan};
 	if (kind == WF_CONTAINER_ZIP || kind == WF_CONTAINER_TORCHSCRIPT)
 		wf_plan_read_layout(plan);
-	if (in->alignment)
+	if (in->alignment > WF_ZIP_ALIGNMENT) /* records of an archive have that one anyway */
 		plan->alignment = in->alignment;
 	int r = in->alignment && (plan->legacy || plan->plain)
 			? wf_fail(err, -EOPNOTSUPP,

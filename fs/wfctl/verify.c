@@ -101,7 +101,6 @@ struct repack {
 	struct wf_error err;
 };
 
-#define ALIGN_LEAST 64u /* what torch gives anyway */
 #define ALIGN_MOST 32768u
 
 /* 0, or an exit status after a line. */
@@ -116,7 +115,7 @@ static int parse_alignment(const char *text, uint32_t *ret)
 			   ALIGN_MOST, text);
 		return WFCTL_USAGE;
 	}
-	*ret = n < ALIGN_LEAST ? ALIGN_LEAST : (uint32_t)n;
+	*ret = (uint32_t)n;
 	return WFCTL_OK;
 }
 

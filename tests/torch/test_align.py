@@ -117,6 +117,10 @@ def check_safetensors(w):
         got = load_file(w.file)
         ok(all(torch.equal(got[k], d[k]) for k in d) and len(got) == len(d), "  which the library reads")
         ok(run(w.wfctl, "verify", w.file).returncode == 0, "  and verify")
+    for n in (1, 2, 4, 8):  # less than an archive has anyway
+        save_file({"x": torch.ones(3), "y": torch.ones(5), "z": torch.ones(3, dtype=torch.uint8)}, w.file)
+        p = run(w.wfctl, "repack", f"--align={n}", w.file)
+        ok((p.returncode == 0 and len(load_file(w.file)) == 3) if n < 8 else (p.returncode == 1 and "of 8 bytes" in p.stderr), f"small tensors, --align={n}", p)
     save_file({**d, "also": torch.zeros(3)}, w.file)
     before = read(w.file)
     p = run(w.wfctl, "repack", "--align=4096", w.file)
