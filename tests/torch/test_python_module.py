@@ -287,6 +287,25 @@ def check_writable(work, mnt):
     ok(state["base"][1].tolist() != [7] * 4 or state["inner"]["x"].tolist() != [5, 5], "the commit has what was written")
 
 
+def check_emptied(work, mnt):
+    """A tensor that was emptied and not written yet has no bytes to map."""
+    file = os.path.join(work, "emptied.pt")
+    torch.save({"a": torch.ones(4), "n": np.ones(3)}, file)
+    with Mounted(file, mnt, "rw"):
+        for name in ("a", "n"):
+            with open(os.path.join(mnt, name), "r+b") as f:
+                old = f.read()
+                f.truncate(0)
+                for writable in (False, True):
+                    try:
+                        got = repr(weightfs.load(mnt, writable=writable))
+                    except weightfs.Error as e:
+                        got = str(e)
+                    ok([] if f": {name} has 0 bytes now, not {len(old)}" in got else [got], f"{name} is being written: load says so")
+                f.seek(0)
+                f.write(old)
+
+
 def check_keys(work, mnt):
     """Keys that read alike: each is there, or all are refused; by its path each tensor can be had."""
     file = os.path.join(work, "keys.pt")
@@ -323,6 +342,7 @@ def main():
         if not sys.argv[2:]:
             check_model(work, mnt)
             check_writable(work, mnt)
+            check_emptied(work, mnt)
             check_keys(work, mnt)
     print(f"1..{count}")
     sys.exit(1 if failed else 0)

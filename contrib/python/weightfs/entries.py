@@ -282,6 +282,9 @@ class MountSource(_Source):
 
     def pages(self, line: Line, writable: bool) -> Pages:
         with open(self._file(line), "r+b" if writable else "rb") as f:
+            size = os.fstat(f.fileno()).st_size
+            if size != line["bytes"]:  # emptied, and not written yet
+                raise Error(f"{self.path}: {line['path']} has {size} bytes now, not {line['bytes']}: somebody writes it")
             if writable:  # shared: writes reach the mount
                 return self._shared_mapping(f.fileno(), line["bytes"])
             return private_mapping(f.fileno(), line["bytes"])
