@@ -28,8 +28,23 @@ struct fs_control {
 	struct wf_buffer texts[FS_ENTRIES]; /* kept on read-only mounts */
 };
 
+/* Of a tree whose nodes are those of the codec, as far as the entry; else as far as the name in .weightfs. */
+static void path_of(struct fs *fs, uint64_t ino, struct wf_buffer *out)
+{
+	const struct fs_entry *e = fs_entry_of(ino);
+	uint32_t node;
+	wf_buffer_puts(out, FS_CONTROL_NAME);
+	if (e)
+		wf_buffer_printf(out, "/%s", e->name);
+	if (fs_control_attributes(fs, ino, &node) == 0 && node != WF_ROOT) {
+		wf_buffer_putc(out, '/');
+		wf_path_of(fs->checkpoint, node, out);
+	}
+}
+
 int fs_control_start(struct fs *fs)
 {
+	fs->control_path = path_of;
 	fs->control = calloc(1, sizeof *fs->control);
 	if (!fs->control)
 		return -ENOMEM;

@@ -22,7 +22,7 @@ static bool is_news(struct fs *fs, fuse_ino_t ino, int error)
 static void path_of(struct fs *fs, fuse_ino_t ino, struct wf_buffer *path)
 {
 	if (fs_is_control(ino))
-		wf_buffer_puts(path, FS_CONTROL_NAME);
+		fs->control_path(fs, ino, path);
 	else
 		wf_path_of(fs->checkpoint, (uint32_t)ino, path);
 }
@@ -70,6 +70,11 @@ void fs_note_reason(void *ctx, int code, const char *text)
 	snprintf(reason.text, sizeof reason.text, "%s", text);
 }
 
+bool fs_knows_reason(int code)
+{
+	return reason.code == code && reason.text[0];
+}
+
 /* What needs a reason; the others say all there is (ENOENT), or are how programs ask (ENODATA, EOPNOTSUPP). */
 static bool worth_a_line(int error)
 {
@@ -95,7 +100,7 @@ static bool worth_a_line(int error)
 static void tell_refused(struct fs *fs, fuse_ino_t ino, const char *call, const char *name, int r)
 {
 	struct wf_buffer path = WF_BUFFER_INIT;
-	bool known = reason.code == r && reason.text[0];
+	bool known = fs_knows_reason(r);
 	if (!known && !worth_a_line(r))
 		return;
 	path_of(fs, ino, &path);

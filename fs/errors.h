@@ -15,3 +15,5 @@ int fs_errno(struct fs *fs, fuse_ino_t ino, int error);
 int fs_outcome(struct fs *fs, fuse_ino_t ino, const char *call, const char *name, int r);
 /* For struct wf_open_options.refused. */
 void fs_note_reason(void *ctx, int code, const char *reason);
+/* Whether it has told one for this error since this thread's last answer. */
+bool fs_knows_reason(int code);

@@ -31,6 +31,8 @@ struct fs {
 	struct fs_waiting *waiting;
 	struct fs_was_links *was_links; /* NULL on a read-only mount */
 	struct fs_control *control;
+	/* What a line of the log calls a node of .weightfs; set by fs_control_start. */
+	void (*control_path)(struct fs *fs, uint64_t ino, struct wf_buffer *out);
 	struct fs_handles *handles;     /* what is open in .weightfs */
 	struct fs_views *views;         /* what its safetensors files are made of */
 	struct fs_npy_files *npy_files; /* those of .weightfs/npy that are open */

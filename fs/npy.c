@@ -183,11 +183,11 @@ static int npy_open(struct fs *fs, uint64_t node, int flags)
 	return fs_npy_open(fs, codec_node(node), writes(flags));
 }
 
-/* What came through a mapping after the last close is judged now, and nobody is there to be told. */
+/* What came through a mapping after the last close is judged now, and nobody is there to be told; what a close was told of is no news. */
 static void npy_release(struct fs *fs, uint64_t node, int flags)
 {
 	int r = fs_npy_release(fs, codec_node(node), writes(flags));
-	if (r < 0)
+	if (r < 0 && fs_knows_reason(r))
 		fs_outcome(fs, codec_node(node), "close", NULL, r);
 	if (!writes(flags))
 		return;

@@ -126,6 +126,9 @@ def refusals(w):
         ok(not os.path.lexists(f"{w.mnt}/none") and not os.path.exists(f"{w.npy}/none.npy"), "  and no new one is there")
     lines = read(f"{w.mnt}/.weightfs/log").decode()
     ok("pickles, which are never run" in lines, "the log says why", lines[-500:])
+    told = [line.split(" ", 3)[2:] for line in lines.splitlines() if "not taken as" in line]
+    ok(told and all(call == "close" and rest.startswith(".weightfs/npy/") for call, rest in told), "  and of which file", told)
+    ok("..." not in lines, "  which has its name", lines[-500:])
     refused("a name without .npy", lambda: write(f"{w.npy}/x", good))
     refused("truncate(2)", lambda: os.truncate(f"{w.npy}/kept.npy", 10))
     refused("rm", lambda: os.remove(f"{w.npy}/kept.npy"))
