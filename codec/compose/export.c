@@ -85,13 +85,13 @@ static int refuse(const struct wf_skipped *skipped, const char *format, struct w
 
 /* The list of tensors is all that is needed for the rest, and where they are. What the list itself does not need goes before it is made. */
 static int read_flat(struct wf_checkpoint *ck, wf_ino dir, bool last, const char *(*refuses)(const struct wf_named *n),
-		     struct wf_flat *ret, struct wf_skipped *skipped)
+		     const char *taken, struct wf_flat *ret, struct wf_skipped *skipped)
 {
 	if (last)
 		wf_container_forget_names(ck->container);
 	if (last && !wf_tree_has_links(ck->tree))
 		wf_tree_forget_objects(ck->tree);
-	int r = wf_flat_read(ck, dir, refuses, ret, skipped);
+	int r = wf_flat_read(ck, dir, refuses, taken, ret, skipped);
 	if (last)
 		wf_tree_forget_entries(ck->tree);
 	return r;
@@ -110,6 +110,7 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 		[WF_EXPORT_PT] = {"a file for weights_only", wf_pt_refuses, wf_export_pt},
 		[WF_EXPORT_NPZ] = {"an .npz", wf_npz_refuses, wf_export_npz},
 	};
+	const char *taken = x->format == WF_EXPORT_SAFETENSORS ? WF_SAFETENSORS_TAKEN : NULL;
 	struct wf_flat flat = {0};
 	struct wf_skipped skipped = {0};
 	wf_ino dir;
@@ -122,7 +123,7 @@ int wf_export(struct wf_checkpoint *ck, const struct wf_export *x, const char *o
 	else
 		pthread_rwlock_rdlock(&ck->lock);
 	r = find_prefix(ck, x->prefix, &dir, err);
-	if (r == 0 && (r = read_flat(ck, dir, x->last, formats[x->format].refuses, &flat, &skipped)) < 0)
+	if (r == 0 && (r = read_flat(ck, dir, x->last, formats[x->format].refuses, taken, &flat, &skipped)) < 0)
 		wf_fail(err, r, "%s",
 			r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r));
 	if (r == 0 && skipped.tensors > 0 && !x->skip)

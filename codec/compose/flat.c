@@ -136,7 +136,19 @@ static bool same_name(const struct wf_flat *f, const struct wf_flat_tensor *a, c
 	return a->name_len == b->name_len && !memcmp(wf_flat_name(f, a), wf_flat_name(f, b), a->name_len);
 }
 
-static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct wf_skipped *skipped)
+static int leave_out(struct wf_flat *f, struct wf_flat_tensor *t, const char *reason, struct wf_skipped *skipped)
+{
+	t->is_double = true;
+	skipped->lost++;
+	return skip(skipped, wf_flat_name(f, t), t->name_len, reason, true);
+}
+
+static bool is_named(const struct wf_flat *f, const struct wf_flat_tensor *t, const char *name)
+{
+	return name && t->name_len == strlen(name) && !memcmp(wf_flat_name(f, t), name, t->name_len);
+}
+
+static int find_ties(const struct wf_checkpoint *ck, const char *taken, struct wf_flat *f, struct wf_skipped *skipped)
 {
 	cleanup_free uint32_t *first =
 		calloc((size_t)wf_tree_node_count(ck->tree) + 1, sizeof *first); /* index + 1, by node */
@@ -145,13 +157,15 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 	for (uint32_t i = 0; i < f->count && r == 0; i++) {
 		struct wf_flat_tensor *t = &f->tensors[f->by_name[i]];
 		if (last && same_name(f, last, t)) {
-			t->is_double = true;
-			skipped->lost++;
-			r = skip(skipped, wf_flat_name(f, t), t->name_len, "another tensor has the same name", true);
+			r = leave_out(f, t, "another tensor has the same name", skipped);
 			continue;
 		}
 		last = t;
-		if (first[t->ino] && wf_flat_bytes(f, t) > 0)
+		bool is_tie = first[t->ino] && wf_flat_bytes(f, t) > 0;
+		if (is_tie && is_named(f, t, taken))
+			r = leave_out(f, t, "it is tied to another, and the metadata that would tell so have that name",
+				      skipped);
+		else if (is_tie)
 			t->tie = first[t->ino] - 1;
 		else
 			first[t->ino] = f->by_name[i] + 1;
@@ -160,7 +174,7 @@ static int find_ties(const struct wf_checkpoint *ck, struct wf_flat *f, struct w
 }
 
 int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
-		 struct wf_flat *ret, struct wf_skipped *skipped)
+		 const char *taken, struct wf_flat *ret, struct wf_skipped *skipped)
 {
 	struct reading reading = {.ck = ck, .flat = ret, .refuses = refuses, .skipped = skipped};
 	const struct wf_dir *metadata = wf_tree_dir(ck->tree, wf_tree_metadata(ck->tree));
@@ -171,7 +185,7 @@ int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(co
 	int r = wf_each_named(ck, dir, add, &reading);
 	if (r == 0)
 		r = sort(ret);
-	return r < 0 ? r : find_ties(ck, ret, skipped);
+	return r < 0 ? r : find_ties(ck, taken, ret, skipped);
 }
 
 void wf_flat_free(struct wf_flat *f)

@@ -41,9 +41,10 @@ struct wf_skipped {
 
 /* refuses() gives the reason why a tensor cannot be in that file, or NULL. 0; -EFBIG: more bytes of names than any format takes; -ENOMEM.
  * wf_flat_free in either case.
+ * taken: a name that tells something else where ties are told, so that a tied tensor of that name is left out; NULL.
  * Of two tensors with one name the first keeps it. */
 int wf_flat_read(struct wf_checkpoint *ck, wf_ino dir, const char *(*refuses)(const struct wf_named *n),
-		 struct wf_flat *ret, struct wf_skipped *skipped);
+		 const char *taken, struct wf_flat *ret, struct wf_skipped *skipped);
 void wf_flat_free(struct wf_flat *f);
 uint64_t wf_flat_bytes(const struct wf_flat *f, const struct wf_flat_tensor *t);
 /* name_len bytes. While the lock is held. */

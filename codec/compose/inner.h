@@ -43,6 +43,7 @@ void wf_safetensors_plan_free(struct wf_safetensors_plan *p);
 /* One safetensors file of those tensors that file_of gives it (NULL: all). 0, -ENOMEM, -EFBIG. */
 int wf_safetensors_of(const struct wf_flat *f, const uint32_t *file_of, uint32_t file, struct wf_composed **ret);
 const char *wf_safetensors_refuses_tensor(const struct wf_named *n); /* for wf_flat_read */
+#define WF_SAFETENSORS_TAKEN "format" /* the same; of a file without metadata of its own */
 /* wf_compose_npy with the lock held. */
 int wf_npy_of(const struct wf_checkpoint *ck, wf_ino ino, struct wf_composed **ret);
 /* Whether np.save would write it column by column. */

@@ -51,7 +51,8 @@ static void print_list(const struct wf_skipped *skipped, uint32_t most, struct w
 static int read_all(struct wf_checkpoint *ck, const char *(*refuses)(const struct wf_named *n), struct wf_flat *flat,
 		    struct wf_skipped *skipped, struct wf_error *err)
 {
-	int r = wf_flat_read(ck, wf_whole_start(ck), refuses, flat, skipped);
+	const char *taken = refuses == wf_safetensors_refuses_tensor ? WF_SAFETENSORS_TAKEN : NULL;
+	int r = wf_flat_read(ck, wf_whole_start(ck), refuses, taken, flat, skipped);
 	return r < 0 ? wf_fail(err, r, "%s",
 			       r == -EFBIG ? "there are more bytes of names than such a file holds" : strerror(-r))
 		     : 0;

@@ -25,7 +25,7 @@ static void fill(const struct wf_flat *f, const uint32_t *file_of, uint32_t file
 	}
 }
 
-/* {"format": "pt"} stands among the ties in the order of keys; a tied tensor of that name is told nowhere, as in save_model. */
+/* {"format": "pt"} stands among the ties in the order of keys. */
 static void add_format(struct wf_safetensors_plan *h)
 {
 	static const struct wf_safetensors_note format = {"format", "pt", 6, 2};
@@ -33,10 +33,6 @@ static void add_format(struct wf_safetensors_plan *h)
 	while (at < h->note_count) {
 		const struct wf_safetensors_note *n = &h->notes[at];
 		int c = memcmp(n->key, format.key, WF_MIN(n->key_len, format.key_len));
-		if (c == 0 && n->key_len == format.key_len) {
-			h->notes[at] = format;
-			return;
-		}
 		if (c > 0 || (c == 0 && n->key_len > format.key_len))
 			break;
 		at++;
@@ -195,7 +191,7 @@ int wf_compose_safetensors(struct wf_checkpoint *ck, uint32_t dir, struct wf_com
 	struct wf_skipped skipped = {0};
 	struct wf_composed *c = NULL;
 	pthread_rwlock_rdlock(&ck->lock);
-	int r = wf_flat_read(ck, dir, wf_safetensors_refuses_tensor, &flat, &skipped);
+	int r = wf_flat_read(ck, dir, wf_safetensors_refuses_tensor, WF_SAFETENSORS_TAKEN, &flat, &skipped);
 	if (r == 0)
 		r = wf_safetensors_of(&flat, NULL, 0, &c);
 	if (ret_edition)

@@ -142,18 +142,20 @@ def check_round(w, seed):
 def check_skipped(w):
     x = torch.arange(12.).reshape(3, 4)
     d = {"w": x, "epoch": 3, "c": torch.zeros(2, dtype=torch.complex128), "sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta"),
-         "m": {"k": torch.ones(2)}, "m.k": torch.zeros(1), "__metadata__": torch.ones(1), "row": x[1], "list": [torch.zeros(1), {"q": torch.ones(1)}]}
+         "m": {"k": torch.ones(2)}, "m.k": torch.zeros(1), "__metadata__": torch.ones(1), "also": x, "format": x, "row": x[1], "list": [torch.zeros(1), {"q": torch.ones(1)}]}
     torch.save(d, w.file)
     p, out = export(w, "o.safetensors")
-    ok(p.returncode == 1 and not os.path.exists(out) and "4 tensors" not in p.stderr and "--skip" in p.stderr,
+    ok(p.returncode == 1 and not os.path.exists(out) and "6 tensors" in p.stderr and "--skip" in p.stderr,
        "tensors that the format cannot hold are refused", p)
     p, out = export(w, "o.safetensors", "--skip")
-    same(sorted(load_file(out)), ["list.0", "list.1.q", "m.k", "row", "w"], "--skip leaves them out; another view of a storage has its own bytes")
+    same(sorted(load_file(out)), ["also", "list.0", "list.1.q", "m.k", "row"], "--skip leaves them out; another view of a storage has its own bytes")
     ok(torch.equal(load_file(out)["row"], x[1]), "which are right")
+    with safe_open(out, "pt") as f:
+        same(f.metadata(), {"format": "pt", "w": "also"}, "a tie whose name the metadata have is left out as well")
     if FUSE:
         w.mount()
         lines = dict(line.split("\t") for line in read(f"{w.mnt}/.weightfs/model.skipped").decode().splitlines())
-        same(sorted(lines), sorted(["epoch", "c", "sparse", "meta", "m.k", "__metadata__"]), "model.skipped lists what is left out")
+        same(sorted(lines), sorted(["epoch", "c", "sparse", "meta", "m.k", "__metadata__", "format"]), "model.skipped lists what is left out")
         same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(out), "the mount shows the same file")
         w.umount()
 
