@@ -134,9 +134,24 @@ static char *mounted_checkpoint(const char *mount)
 	return checkpoint;
 }
 
-/* What has no place in the new file is told in one line, or all of it where that is little. */
-static void tell_skipped(const struct wf_buffer *skipped)
+/* Which file of a mount lists the same, and all of it: none does for another format than safetensors. */
+static void put_list(const struct wf_export *x, struct wf_buffer *out)
 {
+	const char *prefix = x->prefix ? x->prefix + strspn(x->prefix, "/") : "";
+	int len = (int)strlen(prefix);
+	while (len > 0 && prefix[len - 1] == '/')
+		len--;
+	if (x->format == WF_EXPORT_SAFETENSORS && len > 0)
+		wf_buffer_printf(out, "; .weightfs/safetensors/%.*s/model.skipped of a mount lists them", len, prefix);
+	else if (x->format == WF_EXPORT_SAFETENSORS)
+		wf_buffer_puts(out, "; .weightfs/model.skipped of a mount lists them");
+	wf_buffer_puts(out, "");
+}
+
+/* What has no place in the new file is told in one line, or all of it where that is little. */
+static void tell_skipped(const struct wf_export *x, const struct wf_buffer *skipped)
+{
+	struct wf_buffer list = WF_BUFFER_INIT;
 	size_t lines = 0;
 	for (size_t i = 0; i < skipped->len; i++)
 		lines += skipped->data[i] == '\n';
@@ -144,11 +159,13 @@ static void tell_skipped(const struct wf_buffer *skipped)
 		return;
 	const char *tab = memchr(skipped->data, '\t', skipped->len), *end = memchr(skipped->data, '\n', skipped->len);
 	int name = (int)(tab - skipped->data), reason = (int)(end - tab - 1);
+	put_list(x, &list);
 	if (lines == 1)
 		wfctl_fail(NULL, "left out: %.*s (%.*s)", name, skipped->data, reason, tab + 1);
 	else
-		wfctl_fail(NULL, "left out: %zu entries, as %.*s (%.*s); .weightfs/model.skipped of a mount lists them",
-			   lines, name, skipped->data, reason, tab + 1);
+		wfctl_fail(NULL, "left out: %zu entries, as %.*s (%.*s)%s", lines, name, skipped->data, reason, tab + 1,
+			   list.data ? list.data : "");
+	wf_buffer_free(&list);
 }
 
 static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *out, struct wf_error *err)
@@ -164,7 +181,7 @@ static int export(struct wf_checkpoint *ck, struct wf_export *x, const char *out
 		pthread_join(s.thread, NULL);
 	wfctl_progress(NULL);
 	if (r == 0)
-		tell_skipped(&skipped);
+		tell_skipped(x, &skipped);
 	wf_buffer_free(&skipped);
 	return r;
 }

@@ -158,6 +158,15 @@ def check_skipped(w):
         same(sorted(lines), sorted(["epoch", "c", "sparse", "meta", "m.k", "__metadata__", "format"]), "model.skipped lists what is left out")
         same(read(f"{w.mnt}/.weightfs/model.safetensors"), read(out), "the mount shows the same file")
         w.umount()
+        torch.save({"deep": {"in": {"a": 1, "b": 2, "t": x}}, "c": 3}, w.file)
+        w.mount()
+        for prefix in (None, "/deep/in/", "deep"):
+            p, out = export(w, "o.safetensors", *([f"--prefix={prefix}"] if prefix else []))
+            told = p.stderr.split("; ")[-1].split(" of a mount")[0]
+            ok(p.returncode == 0 and len(read(f"{w.mnt}/{told}").splitlines()) == int(p.stderr.split()[3]), f"prefix {prefix}: the line names the list", p)
+        p, out = export(w, "o.pt")
+        ok(p.returncode == 0 and "left out: 3" in p.stderr and "model.skipped" not in p.stderr, "which there is for safetensors alone", p)
+        w.umount()
 
 
 def check_modules(w):
