@@ -213,5 +213,9 @@ int wf_new(const char *path, struct wf_error *err);
  * wf_commit returns. */
 int wf_commit_onto(const char *path, const char *onto, struct wf_error *err);
 /* Rewrites without dead bytes; trim: each storage cut to what its views use. alignment: every record of an archive begins at a multiple of
- * it, and does so after later commits, too: a power of two from 64 to 32768, or 0 (as it is). -EOPNOTSUPP: no archive, and so no padding. */
-int wf_repack(const char *path, bool trim, uint32_t alignment, struct wf_error *err);
+ * it, and does so after later commits, too: a power of two up to 32768, or 0 (as it is). -EOPNOTSUPP: no archive, and so no padding. Edits that wait beside it are a
+ * reason to refuse (-EBUSY), or, with_pending, go along. */
+#define WF_EDITS_WAIT                                                                                            \
+	"edits wait for a commit beside it: wfctl commit writes them, wfctl discard drops them, --with-pending " \
+	"takes them along"
+int wf_repack(const char *path, bool trim, uint32_t alignment, bool with_pending, struct wf_error *err);

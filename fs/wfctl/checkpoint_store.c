@@ -385,9 +385,7 @@ static void note_reason(void *ctx, int code, const char *reason)
 
 static int refuse_pending(struct wfctl_store *s)
 {
-	return wfctl_fail(
-		s->path,
-		"edits wait for a commit beside it: wfctl commit writes them, wfctl discard drops them, --with-pending takes them along");
+	return wfctl_fail(s->path, WF_EDITS_WAIT);
 }
 
 struct store_opening {

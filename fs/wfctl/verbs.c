@@ -4,11 +4,16 @@
 
 #include "fs/wfctl/run.h"
 
+#define WITH_PENDING                                                                                      \
+	{                                                                                                 \
+		0, "with-pending", NULL,                                                                  \
+			"edits that wait beside a checkpoint go along; else they are a reason to\nrefuse" \
+	}
 /* Of verbs that edit: the last ones of each list. */
-#define EDIT_OPTIONS                                                                                                  \
-	{0, "with-pending", NULL, "edits that wait beside a checkpoint go along; else they are a reason to\nrefuse"}, \
-	{                                                                                                             \
-		0, "commit", "MODE", "auto, replace or append, as commit= of weightfs(1)"                             \
+#define EDIT_OPTIONS                                                                      \
+	WITH_PENDING,                                                                     \
+	{                                                                                 \
+		0, "commit", "MODE", "auto, replace or append, as commit= of weightfs(1)" \
 	}
 
 const struct wfctl_verb wfctl_script_verb = {
@@ -294,13 +299,14 @@ const struct wfctl_verb wfctl_verbs[] = {
 	},
 	{
 		.name = "repack",
-		.arguments = "[--trim] [--align=N] CHECKPOINT",
+		.arguments = "[--trim] [--align=N] [--with-pending] CHECKPOINT",
 		.summary = "rewrite without dead bytes",
 		.text = "Rewrites a checkpoint that is not mounted without the bytes that nothing uses any more.",
 		.options = {{0, "trim", NULL, "cut each storage to what its views use"},
 			    {0, "align", "N",
 			     "begin each storage at a multiple of N bytes, a power of two up to 32768, as torch's\n"
-			     "storage_alignment does: 4096 for mapping and direct I/O"}},
+			     "storage_alignment does: 4096 for mapping and direct I/O"},
+			    WITH_PENDING},
 		.example = "  wfctl repack --trim model.pt\n",
 		.least = 1,
 		.most = 1,

@@ -96,7 +96,7 @@ int wfctl_verify(const struct wfctl_call *call)
 
 struct repack {
 	const char *path;
-	bool trim;
+	bool trim, with_pending;
 	uint32_t alignment;
 	struct wf_error err;
 };
@@ -122,13 +122,14 @@ static int parse_alignment(const char *text, uint32_t *ret)
 static int try_repack(void *ctx)
 {
 	struct repack *p = ctx;
-	return wf_repack(p->path, p->trim, p->alignment, &p->err);
+	return wf_repack(p->path, p->trim, p->alignment, p->with_pending, &p->err);
 }
 
 int wfctl_repack(const struct wfctl_call *call)
 {
 	const char *path = call->arguments[0], *align = wfctl_given(call, "align");
-	struct repack p = {.path = path, .trim = wfctl_given(call, "trim")};
+	struct repack p = {
+		.path = path, .trim = wfctl_given(call, "trim"), .with_pending = wfctl_given(call, "with-pending")};
 	int r = align ? parse_alignment(align, &p.alignment) : WFCTL_OK;
 	if (r == WFCTL_OK)
 		r = wfctl_check_place(WFCTL_FILE, path);

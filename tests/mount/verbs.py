@@ -141,9 +141,17 @@ def left_edits():
     write(f"{w.dir}/bytes", floats(3, 50))
     write(f"{w.dir}/script", f"set {w.file} row --file {w.dir}/bytes\nmv {w.file} nothing x\n".encode())
     verb("-f", f"{w.dir}/script", "--with-pending", status=1, word="line 2")
+    kept = read(w.file)
+    for words in ([], ["--trim"], ["--align=4096"]):
+        verb("repack", *words, w.file, status=1, word="--with-pending")
+    same(read(w.file), kept, "a repack that they refuse leaves the file")
     after = {name: open(os.path.join(overlay, "data", name), "rb").read() for name in os.listdir(f"{overlay}/data")}
     ok(before == after and open(f"{overlay}/log", "rb").read().rstrip(b"\0") == log, "a run that fails leaves the edits that wait as they were", (before, after))
     same(run(w.wfctl, "cat", w.file, "epoch", "fc.weight").stdout, "7\n[[90. 91.  2.]\n [ 3.  4.  5.]]\n", "a reader sees them")
+    shutil.copy(w.file, f"{w.dir}/packed.pt")
+    shutil.copytree(overlay, f"{w.dir}/packed.pt.weightfs")
+    verb("repack", "--with-pending", f"{w.dir}/packed.pt")
+    same((run(w.wfctl, "cat", f"{w.dir}/packed.pt", "epoch").stdout, os.path.exists(f"{w.dir}/packed.pt.weightfs")), ("7\n", False), "with it they go along")
     verb("set", w.file, "row", "--file", f"{w.dir}/bytes", "--with-pending")
     same(run(w.wfctl, "cat", w.file, "epoch", "fc.weight", "row").stdout, "7\n[[90. 91.  2.]\n [50. 51. 52.]]\n[50. 51. 52.]\n", "all of them are committed")
     ok(not os.path.exists(overlay), "nothing waits any more")
