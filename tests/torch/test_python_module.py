@@ -287,6 +287,15 @@ def check_writable(work, mnt):
     ok(state["base"][1].tolist() != [7] * 4 or state["inner"]["x"].tolist() != [5, 5], "the commit has what was written")
 
 
+def check_no_path():
+    for load in (weightfs.load, weightfs.open):
+        try:
+            got = repr(load(""))
+        except weightfs.Error as e:
+            got = str(e)
+        ok([] if "is empty" in got else [got], "an empty path is not the working directory")
+
+
 def check_emptied(work, mnt):
     """A tensor that was emptied and not written yet has no bytes to map."""
     file = os.path.join(work, "emptied.pt")
@@ -342,6 +351,7 @@ def main():
         if not sys.argv[2:]:
             check_model(work, mnt)
             check_writable(work, mnt)
+            check_no_path()
             check_emptied(work, mnt)
             check_keys(work, mnt)
     print(f"1..{count}")

@@ -307,6 +307,8 @@ Source = Union[FileSource, MountSource]
 
 def source_of(path: StrPath) -> Tuple[Source, str]:
     """path: a checkpoint file or a mount point; a path inside a mount gives (source, prefix), any other (source, "")."""
+    if not os.fspath(path):
+        raise Error("the path of the checkpoint is empty")  # it would be that of the working directory
     path = os.path.realpath(path)
     at, prefix = path, ""
     while True:
