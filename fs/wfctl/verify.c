@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* wfctl verify and repack: a checkpoint as a whole. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "codec/checkpoint.h"
 #include "fs/busy.h"
@@ -135,6 +137,9 @@ int wfctl_repack(const struct wfctl_call *call)
 		r = wfctl_check_place(WFCTL_FILE, path);
 	if (r != WFCTL_OK)
 		return r;
+	/* it only needs the directory; but whoever takes the right to write from a file means it to stay, as the verbs that edit have it */
+	if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) < 0 && errno != ENOENT)
+		return wfctl_fail_error(path, -errno, NULL);
 	r = fs_when_free(path, try_repack, &p);
 	return r < 0 ? wfctl_fail_error(path, r, &p.err) : WFCTL_OK;
 }
