@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 
 #define MAX_ENTRIES 10000u
 #define MAX_FOLDERS 1000u
+#define MAX_INSIDE 100u /* of one of them */
 
 struct folder {
 	const char *path;
@@ -31,6 +33,24 @@ static bool is_checkpoint_name(const char *name)
 		if (wf_before_end(name, ends[i]) >= 0)
 			return true;
 	return false;
+}
+
+/* Files whose names are numbered: those of ranks of torch.distributed.checkpoint, the index of a variant. */
+static bool has_numbered(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	bool has = false;
+	unsigned int entries = 0;
+	if (!d && fd >= 0)
+		close(fd);
+	for (const struct dirent *e; d && !has && entries++ < MAX_INSIDE && (e = readdir(d));)
+		has = (!strncmp(e->d_name, "shard-", 6) && wf_before_end(e->d_name, ".safetensors") > 0) ||
+		      (!strncmp(e->d_name, "__", 2) && wf_before_end(e->d_name, ".metadata") > 2) ||
+		      (strstr(e->d_name + 1, ".index.") && wf_before_end(e->d_name, ".json") > 0);
+	if (d)
+		closedir(d);
+	return has;
 }
 
 /* A run leaves a folder a step: step-100, checkpoint-500, epoch_3. */
@@ -54,7 +74,7 @@ static bool is_checkpoint_folder(int dir, const char *name)
 		if (faccessat(dir, path, F_OK, 0) == 0)
 			return true;
 	}
-	return false;
+	return has_numbered(dir, name);
 }
 
 static void look_inside(struct folder *f, int dir, const char *name)

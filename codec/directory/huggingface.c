@@ -211,6 +211,8 @@ static int read_index(struct hf_container *hf, const struct wf_directory *d, str
 		r = wf_members_add(hf->members, slash + 1, strlen(slash + 1), &own, err); /* number 0 */
 	if (r == 0)
 		r = wf_index_read(main, hf->members, &hf->index, err);
+	if (r < 0)
+		wf_error_where(err, slash + 1);
 	if (r == 0) {
 		hf->base.flat = wf_index_is_safetensors_name(slash + 1);
 		hf->shards = calloc(wf_members_count(hf->members), sizeof *hf->shards);

@@ -39,13 +39,13 @@ struct index_reading {
 
 static int broken(struct index_reading *r)
 {
-	return wf_fail_at(r->err, r->json.code ? r->json.code : -EUCLEAN, "index", r->json.at, "%s",
+	return wf_fail_at(r->err, r->json.code ? r->json.code : -EUCLEAN, "", r->json.at, "%s",
 			  r->json.error ? r->json.error : "it is not what an index is made of");
 }
 
 static int bad(struct index_reading *r, const char *what)
 {
-	return wf_fail(r->err, -EUCLEAN, "the index: %s", what);
+	return wf_fail(r->err, -EUCLEAN, "%s", what);
 }
 
 static int expect(struct index_reading *r, enum wf_json_kind kind, const char *else_what)
@@ -168,8 +168,7 @@ static int add_key(struct index_reading *r)
 			       WF_KEY_MAP_MAX);
 	error = expect(r, WF_JSON_STRING, "the file of a key has to be a string");
 	if (error == 0 && (memchr(r->json.text, '/', r->json.text_len) || memchr(r->json.text, '\\', r->json.text_len)))
-		error = wf_fail(r->err, -EUCLEAN, "the index: '%.200s' is no name of a file in its directory",
-				r->json.text);
+		error = wf_fail(r->err, -EUCLEAN, "'%.200s' is no name of a file in its directory", r->json.text);
 	if (error == 0)
 		error = wf_members_add(r->members, r->json.text, r->json.text_len, &member, r->err);
 	x->keys.keys[x->keys.count - 1].value = member;

@@ -304,9 +304,9 @@ def check_refusals():
         ("a key twice", lambda s: put(s, b'{"weight_map": {"a": "x", "a": "y"}}'), "twice"),
         ("no weight_map", lambda s: put(s, {"metadata": {}}), "weight_map"),
         ("a weight_map that is a list", lambda s: put(s, {"weight_map": []}), "weight_map"),
-        ("an index that is a list", lambda s: put(s, []), "object"),
+        ("an index that is a list", lambda s: put(s, []), ".index.json: it has to be an object"),
         ("a file that is a number", lambda s: put(s, {"weight_map": {"a": 1}}), "string"),
-        ("no JSON", lambda s: put(s, b'{"weight_map": {'), "index"),
+        ("no JSON", lambda s: put(s, b'{"weight_map": {'), ".index.json, offset "),
         ("an index over 64 MiB", lambda s: os.truncate(s.index, (64 << 20) + 1), "index"),
     ]
     for what, spoil, word in table:
