@@ -12,6 +12,7 @@
 #include "codec/commit/beside.h"
 #include "codec/commit/output_inner.h"
 #include "codec/commit/shards_inner.h"
+#include "codec/directory/dcp_entries.h"
 
 /* The checkpoint's directory. */
 static int open_home(const struct wf_checkpoint *ck)
@@ -51,34 +52,59 @@ static void say_line(struct wf_commit_run *c, struct wf_buffer *names)
 	names->len = 0;
 }
 
+struct left {
+	struct wf_commit_run *c;
+	struct wf_buffer names;
+	uint32_t lines, more;
+};
+
+/* why: NULL: nothing but the checkpoint's own files is copied. */
+static void add_left(struct left *l, const char *name, const char *why)
+{
+	if (l->lines >= MAX_LINES) {
+		l->more++;
+		return;
+	}
+	wf_buffer_printf(&l->names, "%s%.100s", l->names.len > 0 ? ", " : "", name);
+	if (why)
+		wf_buffer_printf(&l->names, " (%s)", why);
+	if (l->names.len > LINE_NAMES_BYTES) {
+		say_line(l->c, &l->names);
+		l->lines++;
+	}
+}
+
+static bool is_own(const struct wf_commit_run *c, const char *name)
+{
+	const struct wf_container *old = c->ck->container;
+	return !strcmp(name, strrchr(c->ck->place.main, '/') + 1) ||
+	       (c->set ? wf_huggingface_shard_named(old, name) != WF_NO_RECORD : wf_dcp_has_file(old, name));
+}
+
+/* A file, or a folder with what is in it, that stands in the directory itself. */
+static bool is_top(const char *name)
+{
+	const char *slash = strchr(name, '/');
+	return !slash || !slash[1];
+}
+
 static void say_left(struct wf_commit_run *c, const struct wf_beside *b)
 {
-	struct wf_buffer names = WF_BUFFER_INIT;
-	uint32_t more = 0, lines = 0;
-	for (uint32_t i = 0; i < b->left.count; i++) {
-		const char *name = b->left.keys[i].bytes;
-		if (wf_huggingface_shard_named(c->ck->container, name) != WF_NO_RECORD ||
-		    !strcmp(name, strrchr(c->ck->place.main, '/') + 1))
-			continue;
-		if (lines >= MAX_LINES) {
-			more++;
-			continue;
-		}
-		wf_buffer_printf(&names, "%s%.100s (%s)", names.len > 0 ? ", " : "", name,
-				 wf_beside_why(b->left.keys[i].value));
-		if (names.len > LINE_NAMES_BYTES) {
-			say_line(c, &names);
-			lines++;
-		}
-	}
-	if (more > 0)
-		wf_buffer_printf(&names, "%u more", more);
-	say_line(c, &names);
+	struct left l = {.c = c, .names = WF_BUFFER_INIT};
+	for (uint32_t i = 0; i < b->left.count; i++)
+		if (!is_own(c, b->left.keys[i].bytes) && (c->set || is_top(b->left.keys[i].bytes)))
+			add_left(&l, b->left.keys[i].bytes, c->set ? wf_beside_why(b->left.keys[i].value) : NULL);
+	for (uint32_t i = 0; !c->set && i < b->names.count; i++)
+		if (!is_own(c, b->names.keys[i].bytes) && is_top(b->names.keys[i].bytes))
+			add_left(&l, b->names.keys[i].bytes, NULL);
+	if (l.more > 0)
+		wf_buffer_printf(&l.names, "%u more", l.more);
+	say_line(c, &l.names);
 	if (b->cut)
 		wf_log_line(&c->ck->log,
 			    "not all that stands beside %.150s is copied: it is more than is looked through",
 			    c->ck->place.main);
-	wf_buffer_free(&names);
+	wf_buffer_free(&l.names);
 }
 
 /* ---- copying ---- */
@@ -135,7 +161,7 @@ int wf_output_beside_copy(struct wf_commit_run *c, int directory)
 	struct wf_beside b = {0};
 	cleanup_fd int home = open_home(c->ck);
 	int r = list(c, home, &b);
-	for (uint32_t i = 0; r == 0 && i < b.names.count; i++) {
+	for (uint32_t i = 0; r == 0 && c->set && i < b.names.count; i++) {
 		const char *name = b.names.keys[i].bytes;
 		r = name[b.names.keys[i].len - 1] == '/' ? make_folder(c, home, directory, name)
 							 : copy_one(c, home, directory, name);

@@ -15,7 +15,7 @@ int wf_output_copy(struct wf_commit_run *c, int directory, const char *name, int
 
 /* Adds what is going to be copied: files, and folders, whose names end in a slash. */
 int wf_output_beside_list(struct wf_commit_run *c, struct wf_key_map *names);
-/* Copies what is not there; the log says what stays behind, at the first commit. */
+/* Copies what is not there, of a Hugging Face checkpoint alone; the log says what stays behind, at the first commit. */
 int wf_output_beside_copy(struct wf_commit_run *c, int directory);
 /* Whether the list has a folder of that name. */
 bool wf_output_is_folder(const struct wf_key_map *noted, const char *name);

@@ -293,7 +293,7 @@ static int copy_all(struct wf_commit_run *c)
 	for (uint32_t k = 0; r == 0 && (name = old_file(c, k, &needed)); k++)
 		if (needed)
 			r = copy_old(c, directory, name);
-	return r == 0 && c->set ? wf_output_beside_copy(c, directory) : r;
+	return r == 0 ? wf_output_beside_copy(c, directory) : r;
 }
 
 /* The new metadata have no name yet, without which their directory is none. */

@@ -115,6 +115,9 @@ def check_commits(kind):
         status = json_status(w)
         same((status["pending"]["edits"], status["dirty"], status["last_error"]), (0, False, None), f"{kind}: nothing waits")
         same(set(w.left()) - {w.out.path + ".weightfs"}, set(), f"{kind}: and there is nothing else")
+        told = [s for s in read(f"{w.mnt}/.weightfs/log").decode().splitlines() if "not copied" in s]
+        ok(len(told) == 1 and ("config.json" if kind == "dcp" else "training_args.bin (other weights)") in told[0] and ".hidden" not in told[0] and ".distcp" not in told[0],
+           f"{kind}: the log says what is not copied", told)
         kept = {n: os.stat(os.path.join(w.out.path, n)).st_ino for n in everything(w.out.path) if n in w.source and n != os.path.basename(w.out.main)}
         same({n: read(os.path.join(w.out.path, n)) for n in kept}, {n: w.source[n] for n in kept}, f"{kind}: {len(kept)} files are as they were")
         w.edit(2)
