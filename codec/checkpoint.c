@@ -53,8 +53,9 @@ static int resolve_paths(struct wf_checkpoint *ck, const char *path, const struc
 	if (r < 0)
 		return r;
 	ck->path = ck->place.path;
-	if (o->writable && !o->output && ck->place.reader && ck->place.reader->read_only)
-		return wf_fail(err, -EPERM, "%s", ck->place.reader->read_only);
+	const char *read_only = o->writable && !o->output ? wf_directory_read_only(&ck->place) : NULL;
+	if (read_only)
+		return wf_fail(err, -EPERM, "%s", read_only);
 	if (o->writable && !o->output && !ck->place.reader && wf_is_named_by_digest(ck->path))
 		return wf_fail(err, -EPERM,
 			       "%s is named by the digest of its content, as in a cache that others share, and is not "

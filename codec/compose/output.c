@@ -308,7 +308,7 @@ static int find_set(struct wf_checkpoint *ck, struct wf_error *err)
 	size_t len = strlen(ck->output);
 	while (len > 1 && ck->output[len - 1] == '/')
 		ck->output[--len] = '\0';
-	if (ck->place.reader->read_only)
+	if (wf_directory_read_only(&ck->place))
 		return wf_fail(err, -EOPNOTSUPP,
 			       "output=%s: this checkpoint is written as one .safetensors or .pt file", ck->output);
 	set->reader = ck->place.reader;

@@ -80,10 +80,34 @@ static int open_directory(const struct wf_directory *d, struct wf_source *main_f
 
 const struct wf_directory_reader wf_dcp_reader = {.find = find_one, .open = open_directory};
 
+#define NOT_CHANGED "this distributed checkpoint is not changed where it stands, for "
+#define INSTEAD "output=FILE and wfctl export write one file"
+
+/* Of those that are no one .metadata, in which of them a rename would be the commit. */
+static const char *find_read_only(const struct wf_directory *d)
+{
+	struct dcp_files f;
+	const char *why = NOT_CHANGED "its files went away: " INSTEAD;
+	if (dcp_files_find(d->path, &f, NULL) != 0)
+		return why;
+	if (f.raw)
+		why = NOT_CHANGED
+			"its tensors are parts in ranks' safetensors files, which nothing names together: " INSTEAD;
+	else if (f.parts[0].folder[0])
+		why = NOT_CHANGED
+			"its model and its optimizer are checkpoints by themselves: name one of its folders to change "
+			"that, or " INSTEAD;
+	else if (f.beside && !strcmp(f.beside, "meta.pt"))
+		why = NOT_CHANGED
+			"a part of it stands in Lightning's meta.pt, which would have to change with .metadata: " INSTEAD;
+	else if (f.beside)
+		why = NOT_CHANGED
+			"a part of it stands in Megatron's common.pt, which would have to change with .metadata: " INSTEAD;
+	else
+		why = NOT_CHANGED "each rank has metadata of its own, which would have to change together: " INSTEAD;
+	dcp_files_free(&f);
+	return why;
+}
+
 const struct wf_directory_reader wf_dcp_parts_reader = {
-	.find = find_parts,
-	.open = open_directory,
-	.read_only =
-		"this distributed checkpoint is not changed where it stands, for more than one .metadata tells what it has "
-		"(several, files of Lightning or Megatron beside it, or ranks' safetensors files): "
-		"output=FILE and wfctl export write one file"};
+	.find = find_parts, .open = open_directory, .find_read_only = find_read_only};

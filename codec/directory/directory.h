@@ -34,8 +34,9 @@ struct wf_directory_reader {
 	/* As wf_container_open; main: of d->main. */
 	int (*open)(const struct wf_directory *d, struct wf_source *main, struct wf_container **ret,
 		    struct wf_error *err);
-	/* Why it cannot be changed where it stands: a sentence; NULL: it can. */
+	/* Why it cannot be changed where it stands: a sentence; NULL: it can. For those that are several kinds a function says it. */
 	const char *read_only;
+	const char *(*find_read_only)(const struct wf_directory *d);
 };
 
 /* directory/huggingface.c, zero.c */
@@ -47,6 +48,8 @@ extern const struct wf_directory_reader wf_dcp_reader, wf_dcp_parts_reader;
  * others stand beside the link. Returns 0; for a directory that is no checkpoint -EISDIR and others, with a line that says what it is. */
 int wf_directory_find(const char *path, struct wf_directory *ret, struct wf_error *err);
 void wf_directory_free(struct wf_directory *d);
+/* Why a commit cannot change it where it stands: a sentence that stays valid; NULL: it can. */
+const char *wf_directory_read_only(const struct wf_directory *d);
 /* Of one file: wf_container_open. */
 int wf_directory_open(const struct wf_directory *d, struct wf_source *main, struct wf_container **ret,
 		      struct wf_error *err);

@@ -145,6 +145,12 @@ int wf_directory_find(const char *path, struct wf_directory *ret, struct wf_erro
 	return r;
 }
 
+const char *wf_directory_read_only(const struct wf_directory *d)
+{
+	const struct wf_directory_reader *reader = d->reader;
+	return !reader ? NULL : reader->find_read_only ? reader->find_read_only(d) : reader->read_only;
+}
+
 void wf_directory_free(struct wf_directory *d)
 {
 	free(d->path);

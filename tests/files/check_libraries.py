@@ -8,6 +8,7 @@ Usage: check_libraries.py BUILD_DIRECTORY. Prints TAP. Without /dev/fuse the mou
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,12 +67,51 @@ def check(what, directory, prefix, tensors, scratch):
         ok(r.returncode == 0 and told(out) == tensors, f"{what}: an export holds them", r)
 
 
+# what is not one .metadata, and why it is not changed
+READ_ONLY = {"libraries/accelerate-fsdp1": "its model and its optimizer are checkpoints by themselves", "libraries/accelerate-fsdp2": "name one of its folders",
+             "libraries/lightning": "Lightning's meta.pt", "libraries/megatron": "Megatron's common.pt", "dcp/no-collectives-2": "each rank has metadata of its own",
+             "dcp/safetensors-2": "ranks' safetensors files"}
+
+
+def check_read_only(scratch):
+    """Each says why in one line, before it looks for the key, and a mount in the same words; what is in it is still written elsewhere."""
+    for name, why in READ_ONLY.items():
+        path = os.path.join(scratch, os.path.basename(name))
+        shutil.copytree(os.path.join(HERE, name), path)
+        before = {where: sorted(names) for where, _, names in os.walk(path)}
+        for words in (["mv", path, "no such key", "x"], ["rm", path, "no such key"], ["set", path, "new", "3"], ["rename", path, "s/a/b/"], ["mkdir", path, "new"], ["commit", path], ["repack", path]):
+            r = run(WFCTL, *words)
+            ok(r.returncode == 1 and why in r.stderr.decode() and r.stderr.count(b"\n") == 1, f"{name}: {words[0]} says why it is not changed", r)
+        if FUSE:
+            with tempfile.TemporaryDirectory() as point:
+                r = run(WEIGHTFS, path, point)
+                ok(r.returncode == 0 and why in r.stderr.decode() and r.stderr.count(b"\n") == 1, f"{name}: so does a mount", r)
+                run(WFCTL, "umount", point)
+                r = run(WEIGHTFS, "-o", f"output={scratch}/new", path, point)
+                ok(r.returncode == 1 and b"written as one .safetensors or .pt file" in r.stderr and not os.path.exists(f"{scratch}/new"), f"{name}: output=DIRECTORY is refused", r)
+        same({where: sorted(names) for where, _, names in os.walk(path)}, before, f"{name}: nothing was written")
+
+
+def check_halves(scratch):
+    """accelerate's model is a checkpoint by itself, and what is changed there is what both show."""
+    path = os.path.join(scratch, "halves")
+    shutil.copytree(os.path.join(HERE, "libraries", "accelerate-fsdp2"), path)
+    half = os.path.join(path, "pytorch_model_fsdp_0")
+    key = next(json.loads(line)["path"] for line in run(WFCTL, "ls", "--json", half).stdout.splitlines())
+    r = run(WFCTL, "mv", half, key, key + "-moved")
+    both = [json.loads(line)["path"] for line in run(WFCTL, "ls", "--json", path).stdout.splitlines()]
+    ok(r.returncode == 0 and any(p.endswith(key + "-moved") for p in both) and not any(p.endswith(key) for p in both) and run(WFCTL, "verify", path).returncode == 0,
+       "accelerate-fsdp2: one half is changed by itself", (r, both))
+
+
 def main():
     with open(os.path.join(HERE, "libraries", "manifest.json")) as f:
         manifest = json.load(f)
     with tempfile.TemporaryDirectory() as scratch:
         for what, e in manifest.items():
             check(what, os.path.join(HERE, "libraries", e["path"]), e["prefix"], e["tensors"], scratch)
+        check_read_only(scratch)
+        check_halves(scratch)
     done()
 
 
