@@ -279,7 +279,7 @@ static int look_at_base(struct wf_commit_run *c)
 	if (r == 0)
 		r = compare(c, &l, root);
 	if (r == 0)
-		wf_shards_count_unread(c, ss, live);
+		r = wf_shards_count(c, g, ss, root, live);
 	wf_storages_free(ss);
 	wf_graph_free(g);
 	return r;

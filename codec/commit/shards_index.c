@@ -6,6 +6,7 @@
 #include "codec/bytes/json.h"
 #include "codec/bytes/util.h"
 #include "codec/commit/shards_inner.h"
+#include "codec/tensor/tensor.h"
 
 /* The bytes of all tensors, those of shared storages once, and none of those that cannot be read. */
 static uint64_t live_bytes(const struct wf_storages *storages, const bool *live)
@@ -17,9 +18,41 @@ static uint64_t live_bytes(const struct wf_storages *storages, const bool *live)
 	return bytes;
 }
 
+struct shard_elements {
+	uint64_t count;
+	uint32_t unread; /* tensors of which nobody can tell */
+};
+
+/* Those of storages that several tensors view count once, as parameters do. */
+static int count_elements(const struct wf_graph *g, const struct wf_storages *ss, wf_ref root,
+			  struct shard_elements *ret)
+{
+	uint32_t n;
+	const struct wf_item *items = wf_items(g, root, &n);
+	cleanup_free bool *seen = calloc((size_t)wf_storages_count(ss) + 1, sizeof *seen);
+	*ret = (struct shard_elements){0};
+	if (!seen)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++) {
+		struct wf_tensor t;
+		if (items[i].key == WF_NIL || !wf_is_tensor(g, items[i].value))
+			continue;
+		uint32_t storage = wf_tensor_storage(g, ss, items[i].value);
+		if (storage == WF_NO_STORAGE || wf_tensor_decode(g, ss, items[i].value, &t, NULL) < 0) {
+			ret->unread++;
+			continue;
+		}
+		uint64_t width = wf_dtype_info(t.dtype)->size_bytes;
+		if (!seen[storage])
+			ret->count += width > 0 ? t.size_bytes / width : 0;
+		seen[storage] = true;
+	}
+	return 0;
+}
+
 /* The old index tells the bytes of all tensors, and the shards that can be read those of theirs: what is between is in those that cannot, as
  * long as the new index names all of them. */
-void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live)
+static void count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live)
 {
 	const struct wf_shard_set *s = c->set;
 	uint64_t total = wf_huggingface_index(s->fresh)->total_size, known = live_bytes(base, live);
@@ -29,6 +62,18 @@ void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *b
 			*(s->all[k].keys != WF_NIL ? &unread : &gone) = true;
 	c->set->unread_bytes = unread && total > known ? total - known : 0;
 	c->set->total_unknown = unread && (gone || total <= known);
+}
+
+int wf_shards_count(struct wf_commit_run *c, const struct wf_graph *g, const struct wf_storages *base, wf_ref root,
+		    const bool *live)
+{
+	struct shard_elements old, new;
+	if (count_elements(g, base, root, &old) < 0 ||
+	    count_elements(c->ck->graph, c->ck->storages, wf_tree_root(c->ck->tree), &new) < 0)
+		return wf_commit_no_memory(c);
+	c->set->parameters_differ = old.count != new.count || old.unread != new.unread;
+	count_unread(c, base, live);
+	return 0;
 }
 
 /* Nobody can tell the bytes of a part of a shard's keys. */
@@ -130,6 +175,10 @@ static int put_metadata(struct wf_commit_run *c)
 	if (x->metadata.len > 0) {
 		begin_member(out, &any);
 		wf_buffer_append(out, x->metadata.data, x->metadata.len);
+	}
+	if (x->parameters.len > 0 && !c->set->parameters_differ) {
+		begin_member(out, &any);
+		wf_buffer_append(out, x->parameters.data, x->parameters.len);
 	}
 	if (c->set->removed.count > 0) {
 		begin_member(out, &any);

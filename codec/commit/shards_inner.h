@@ -34,6 +34,7 @@ struct wf_shard_set {
 	struct wf_key_map removed;  /* of the new index (struct wf_index): from shards that cannot be read now */
 	uint64_t unread_bytes;      /* of the tensors in shards that cannot be read, as far as the old index tells */
 	bool total_unknown;         /* it does not: total_size is left out, which no library needs */
+	bool parameters_differ;     /* total_parameters is left out */
 	struct wf_container *fresh; /* the checkpoint as it is on disk, to compare with */
 	struct wf_buffer index;     /* the text of the new index */
 	char *home;                 /* the directory */
@@ -47,8 +48,10 @@ int wf_shards_plan(struct wf_commit_run *c);
 wf_ref wf_shards_metadata(const struct wf_shard_set *s, const struct wf_shard_plan *p);
 /* Of a shard that cannot be read: the dict of those of its base's items that the new index still names, in g; the others go to set->removed. */
 int wf_shards_leave_out(struct wf_commit_run *c, struct wf_shard_plan *p, struct wf_graph *g, wf_ref base, wf_ref *ret);
-/* For set->unread_bytes and set->total_unknown: base and live are the storages of the checkpoint as it is on disk, and which of them are tensors'. */
-void wf_shards_count_unread(struct wf_commit_run *c, const struct wf_storages *base, const bool *live);
+/* For set->unread_bytes, set->total_unknown and set->parameters_differ: g, base and root are of the checkpoint as it is on disk; live: which
+ * storages are tensors'. Returns 0, -ENOMEM. */
+int wf_shards_count(struct wf_commit_run *c, const struct wf_graph *g, const struct wf_storages *base, wf_ref root,
+		    const bool *live);
 /* commit/shards_asked.c: adds the shards that users named, and notes in by_storage (a shard + 1; 0: not said) what they moved. */
 int wf_shards_ask(struct wf_commit_run *c, uint32_t *by_storage);
 /* Makes set->index, once names are given. */

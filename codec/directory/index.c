@@ -151,6 +151,7 @@ static int read_metadata(struct index_reading *r)
 	while (error == 0 && (k = wf_json_next(&r->json)) == WF_JSON_KEY) {
 		error = key_is(r, "total_size")         ? read_total_size(r)
 			: key_is(r, "weightfs_removed") ? read_removed(r)
+			: key_is(r, "total_parameters") ? keep(r, &r->index->parameters)
 							: keep(r, &r->index->metadata);
 	}
 	return error == 0 && k != WF_JSON_OBJECT_END ? broken(r) : error;
@@ -229,6 +230,7 @@ void wf_index_free(struct wf_index *x)
 	wf_key_map_free(&x->keys);
 	wf_key_map_free(&x->removed);
 	wf_buffer_free(&x->metadata);
+	wf_buffer_free(&x->parameters);
 	wf_buffer_free(&x->others);
 	*x = (struct wf_index){0};
 }

@@ -20,8 +20,10 @@ struct wf_index {
 	 * {"metadata": {"weightfs_removed": [["model-00002-of-00002.safetensors", "b.weight"], ...]}} */
 	struct wf_key_map removed;
 	/* What a new index keeps: members as they stand, `"name": value`, joined with commas. */
-	struct wf_buffer metadata; /* of `metadata`, but for total_size and weightfs_removed */
-	struct wf_buffer others;   /* of the whole, but for metadata and weight_map */
+	struct wf_buffer metadata; /* of `metadata`, but for total_size, weightfs_removed and the next */
+	struct wf_buffer
+		parameters; /* total_parameters of it, which transformers counts: true as long as there are as many elements */
+	struct wf_buffer others; /* of the whole, but for metadata and weight_map */
 };
 
 /* Whether a file is called as an index: NAME.index.json, or NAME.index.VARIANT.json, as transformers and diffusers call that of a variant;

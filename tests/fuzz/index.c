@@ -44,6 +44,7 @@ static void write_again(const struct wf_index *x, const struct wf_members *m, st
 {
 	wf_buffer_puts(out, "{\"metadata\": {");
 	put(out, &x->metadata);
+	put(out, &x->parameters);
 	wf_buffer_printf(out, "\"total_size\": %" PRIu64 "}, ", x->total_size);
 	put(out, &x->others);
 	wf_buffer_puts(out, "\"weight_map\": {");
@@ -65,7 +66,8 @@ static bool same_text(const struct wf_buffer *a, const struct wf_buffer *b)
 static void check_same(const struct wf_index *a, const struct wf_index *b)
 {
 	if (a->keys.count != b->keys.count || a->total_size != b->total_size ||
-	    !same_text(&a->metadata, &b->metadata) || !same_text(&a->others, &b->others))
+	    !same_text(&a->metadata, &b->metadata) || !same_text(&a->parameters, &b->parameters) ||
+	    !same_text(&a->others, &b->others))
 		abort();
 	for (uint32_t i = 0; i < a->keys.count; i++) {
 		const struct wf_key *x = &a->keys.keys[i], *y = &b->keys.keys[i];

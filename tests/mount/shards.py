@@ -38,7 +38,7 @@ def content(i):
 
 
 def index(directory, base, weight_map, **more):
-    sizes = {"metadata": {"total_size": 1, "total_parameters": 7}}
+    sizes = {"metadata": {"total_size": 1, "note": 7}}
     path = os.path.join(directory, base + ".index.json")
     write(path, json.dumps({**sizes, "weight_map": weight_map, **more}, indent=2).encode())
     return path
@@ -112,7 +112,7 @@ def load(s):
                 tensors = dict(Unpickler(z).load())
         assert sorted(tensors) == sorted(k for k, v in x["weight_map"].items() if v == file), f"{file} disagrees with the index"
         got.update(tensors)
-    assert x["metadata"]["total_parameters"] == 7, "metadata was lost"
+    assert x["metadata"]["note"] == 7, "metadata was lost"
     return {k: got[k] for k in x["weight_map"]}
 
 
@@ -322,6 +322,19 @@ def check_refusals():
 
 
 # ---- edits ----
+
+def check_parameters(kind):
+    """total_parameters, which transformers counts, stays where it may be true still."""
+    for edits, stays in ((["mv layer.0.bias x"], True), (["rm layer.0.bias"], False), (["ln layer.0.bias x"], kind == "bin"), (["attr layer.0.weight shape=[6]"], True),
+                         (["attr step.0 dtype=float32"], False), (["rm layer.0.bias", "ln layer.1.bias x"], False), (["repack"], True)):
+        s = Set(kind)
+        x = json.loads(read(s.index))
+        x["metadata"]["total_parameters"] = 33
+        write(s.index, json.dumps(x).encode())
+        runs = [wfctl(edit.split()[0], s.dir, *edit.split()[1:]) for edit in edits]
+        got = json.loads(read(s.index))["metadata"]
+        same(([r.returncode for r in runs], got.get("total_parameters"), got["note"]), ([0] * len(edits), 33 if stays else None, 7), f"{kind}: total_parameters: {', '.join(edits)}")
+
 
 def check_edits(kind):
     s = Set(kind)
@@ -833,6 +846,7 @@ def main():
     for kind in ("safetensors", "bin"):
         check_reading(kind)
         check_edits(kind)
+        check_parameters(kind)
         check_mount(kind)
         check_touched(kind)
         check_missing(kind)
