@@ -46,6 +46,7 @@ struct wf_tensor_type {
 enum wf_pending { PENDING_NOT, PENDING_BYTES, PENDING_TEXT };
 
 struct wf_declared;
+struct wf_twins;
 
 /* What an entry was before the first of overlapping openings changed it. */
 struct wf_old {
@@ -165,6 +166,8 @@ struct wf_edits {
 	wf_ino *viewers;
 	uint64_t *touched; /* bit by ino: the log has said what stood there (edit/touch.c) */
 	uint32_t touched_words;
+	struct wf_twins **twins; /* [first of them - 1] (edit/storages.c); NULL: none */
+	uint32_t twins_count;
 	bool *kept; /* storage -> the last commit left it out, and its bytes are all in its data file; [kept_count] */
 	uint32_t kept_count;
 };
@@ -201,6 +204,7 @@ uint32_t wf_edit_storage(const struct wf_checkpoint *ck, uint32_t number);
 wf_ref wf_edit_fresh_key(struct wf_checkpoint *ck); /* a str; WF_NIL: no memory */
 /* A new storage of zeroes with a fresh key, and its data file's number. */
 int wf_edit_new_storage(struct wf_checkpoint *ck, uint64_t size, const char *location, uint32_t number, uint32_t *ret);
+void wf_edits_free_twins(struct wf_edits *e);
 void wf_edit_drop_storage(struct wf_checkpoint *ck, uint32_t storage);
 int wf_edit_tensor(const struct wf_checkpoint *ck, wf_ino ino, struct wf_tensor *ret); /* decodes the node's object */
 bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t);

@@ -71,6 +71,7 @@ void wf_edits_close(struct wf_checkpoint *ck)
 	wf_pasts_clear(e);
 	free(e->viewers);
 	free(e->kept);
+	wf_edits_free_twins(e);
 	free(e->put_off);
 	wf_edits_drop_next(e);
 	free(e->touched);

@@ -76,10 +76,8 @@ int wf_edit_make_twin(struct wf_checkpoint *ck, wf_ino ino, const struct wf_past
 	int r = plain ? copy_object(ck, past->object, ret) : 0;
 	if (r < 0)
 		return r;
-	f->twins = twins;
-	if (first)
-		first->twins = twins;
-	return 0;
+	r = wf_edit_join_twins(ck, ino, twins);
+	return r < 0 || !first ? r : wf_edit_join_twins(ck, past->ino, twins);
 }
 
 /* ---- bytes of its own ---- */
@@ -157,10 +155,10 @@ static wf_ino find_sharer(const struct wf_checkpoint *ck, wf_ino ino)
 	struct wf_file *f = wf_edit_known(ck, ino);
 	if (twins_of(ck, ino) == WF_NO_INO || wf_edit_tensor(ck, ino, &t) < 0 || t.storage == WF_NO_STORAGE)
 		return WF_NO_INO;
-	for (wf_ino i = 1; i <= ck->edits->files_count; i++)
-		if (i != ino && twins_of(ck, i) == f->twins && wf_edit_tensor(ck, i, &other) == 0 &&
-		    other.storage == t.storage)
-			return i;
+	uint32_t at = 0;
+	for (wf_ino twin; (twin = wf_edit_next_twin(ck, ino, &at)) != WF_NO_INO;)
+		if (wf_edit_tensor(ck, twin, &other) == 0 && other.storage == t.storage)
+			return twin;
 	/* it is none any more, unless a failure brings back the storage of before */
 	if (!f->old)
 		f->twins = WF_NO_INO;

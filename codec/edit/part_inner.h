@@ -28,6 +28,10 @@ int wf_edit_part_twins(
 int wf_edit_make_twin(struct wf_checkpoint *ck, wf_ino ino, const struct wf_past *past, wf_ref *ret);
 
 /* edit/storages.c: whether a twin of the file shows the storage, too: then it is not the file's alone. */
+/* The file may show the tensor of another one from now on, which is the first of all such, or counts for it. 0 or -ENOMEM. */
+int wf_edit_join_twins(struct wf_checkpoint *ck, wf_ino ino, wf_ino first);
+/* The twins of a file, one by one: *at is 0 at first, and no file joins meanwhile. WF_NO_INO: there are no more. */
+wf_ino wf_edit_next_twin(const struct wf_checkpoint *ck, wf_ino ino, uint32_t *at);
 bool wf_edit_twin_shows(const struct wf_checkpoint *ck, wf_ino ino, uint32_t storage);
 
 /* edit/objects.c: reads a pickle, whose memory it takes over, into the graph; and an array that has a copy of the content, with its storage. */

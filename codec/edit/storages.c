@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 #include "codec/edit/inner.h"
 #include "codec/edit/part_inner.h"
@@ -117,15 +118,68 @@ bool wf_edit_sole_view(const struct wf_checkpoint *ck, const struct wf_tensor *t
 	return t->kind == WF_TENSOR_DENSE && s && s->persids == 1;
 }
 
+/* ---- twins ---- */
+
+struct wf_twins {
+	uint32_t count, capacity;
+	wf_ino *files; /* those that are none any more go when they are met */
+};
+
+int wf_edit_join_twins(struct wf_checkpoint *ck, wf_ino ino, wf_ino first)
+{
+	struct wf_edits *e = ck->edits;
+	struct wf_file *f = wf_edit_file(ck, ino);
+	int r = f ? wf_edit_grow(&e->twins, &e->twins_count, first, sizeof *e->twins, 0) : -ENOMEM;
+	if (r == 0 && !e->twins[first - 1] && !(e->twins[first - 1] = calloc(1, sizeof **e->twins)))
+		r = -ENOMEM;
+	struct wf_twins *t = r == 0 ? e->twins[first - 1] : NULL;
+	if (!t || f->twins == first)
+		return r;
+	r = wf_array_reserve(&t->files, &t->capacity, (uint64_t)t->count + 1, sizeof *t->files, UINT32_MAX);
+	if (r < 0)
+		return r;
+	t->files[t->count++] = ino;
+	f->twins = first;
+	return 0;
+}
+
+wf_ino wf_edit_next_twin(const struct wf_checkpoint *ck, wf_ino ino, uint32_t *at)
+{
+	const struct wf_file *f = wf_edit_known(ck, ino), *other;
+	struct wf_twins *t = f && f->twins != WF_NO_INO && f->twins <= ck->edits->twins_count
+				     ? ck->edits->twins[f->twins - 1]
+				     : NULL;
+	while (t && *at < t->count) {
+		wf_ino next = t->files[*at];
+		other = wf_edit_known(ck, next);
+		if (!other || other->twins != f->twins) {
+			t->files[*at] = t->files[--t->count];
+			continue;
+		}
+		(*at)++;
+		if (next != ino)
+			return next;
+	}
+	return WF_NO_INO;
+}
+
+void wf_edits_free_twins(struct wf_edits *e)
+{
+	for (uint32_t i = 0; i < e->twins_count; i++) {
+		if (e->twins[i])
+			free(e->twins[i]->files);
+		free(e->twins[i]);
+	}
+	free(e->twins);
+}
+
 bool wf_edit_twin_shows(const struct wf_checkpoint *ck, wf_ino ino, uint32_t storage)
 {
 	struct wf_tensor t;
-	const struct wf_file *f = wf_edit_known(ck, ino);
-	for (wf_ino i = 1; f && f->twins != WF_NO_INO && i <= ck->edits->files_count; i++) {
-		const struct wf_file *other = i == ino ? NULL : wf_edit_known(ck, i);
-		if (other && other->twins == f->twins && wf_edit_tensor(ck, i, &t) == 0 && t.storage == storage)
+	uint32_t at = 0;
+	for (wf_ino other; (other = wf_edit_next_twin(ck, ino, &at)) != WF_NO_INO;)
+		if (wf_edit_tensor(ck, other, &t) == 0 && t.storage == storage)
 			return true;
-	}
 	return false;
 }
 
