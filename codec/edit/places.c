@@ -219,11 +219,16 @@ bool wf_edit_is_scratch_file(struct wf_checkpoint *ck, wf_ino ino)
 	       wf_edit_is_scratch(ck, p.dir) && (n->nlink == 1 || !wf_edit_pending(ck, ino));
 }
 
-bool wf_edit_is_component(struct wf_checkpoint *ck, wf_ino ino)
+static int is_part(void *ctx, wf_ino dir, uint32_t position)
 {
+	const struct wf_checkpoint *ck = ctx;
 	const char *names[5];
 	wf_ref parts[5];
-	struct wf_place p;
-	return wf_edit_place_of(ck, ino, &p) == 0 &&
-	       wf_tensor_components(ck->graph, wf_tree_dir(ck->tree, p.dir)->object, names, parts) > 0;
+	return wf_tensor_components(ck->graph, wf_tree_dir(ck->tree, dir)->object, names, parts) > 0;
+}
+
+/* By any of its names: what is written under another one is written into the part. */
+bool wf_edit_is_component(struct wf_checkpoint *ck, wf_ino ino)
+{
+	return wf_edit_each_entry(ck, ino, is_part, ck) == 1;
 }

@@ -149,6 +149,23 @@ def composites(top):
     ok(all(same.values()), "it loads, and new values of the same size are there", same)
 
 
+def tied_parts(top):
+    """A part that has another name, before the tensor's or behind it: under that it is a part as well."""
+    path, mnt = os.path.join(top, "m.pt"), os.path.join(top, "mnt")
+    indices, values = torch.tensor([[0, 1], [1, 0]]), torch.ones(2)
+    torch.save({"before": values, "coo": torch.sparse_coo_tensor(indices, values, (2, 2), is_coalesced=True), "d": {"behind": indices}}, path)
+    subprocess.run([WEIGHTFS, path, mnt], check=True)
+    os.link(f"{mnt}/coo/values", f"{mnt}/d/third")
+    for name in ("before", "d/behind", "d/third", "coo/values", "coo/indices"):
+        at = f"{mnt}/{name}"
+        said = {"rows": attempt(lambda: put(at, bytes(2 * os.stat(at).st_size))), "a shape": attempt(lambda: os.setxattr(at, "user.torch.shape", b"[-1, 1]"))}
+        ok(all(said.values()), f"{name} keeps its size: it is a part of coo", said)
+    put(f"{mnt}/before", torch.full((2,), 5.0).numpy().tobytes())
+    subprocess.run([WFCTL, "umount", mnt], check=True)
+    got = torch.load(path, weights_only=False)
+    ok(got["coo"].to_dense().tolist() == [[0, 5], [5, 0]] and got["before"].tolist() == [5, 5], "new values of the same size are there", got)
+
+
 def flags(top):
     """A bool of one letter, without a newline: 0 is False, and no byte of 48, which would be True; of other bytes a letter is that byte."""
     path, mnt = os.path.join(top, "m.pt"), os.path.join(top, "mnt")
@@ -173,6 +190,7 @@ def main():
         if FUSE:
             copies(top)
             composites(top)
+            tied_parts(top)
             flags(top)
         else:
             skip("through a mount", "no /dev/fuse")
