@@ -45,17 +45,21 @@ static int count_taken(struct dcp_ranges *r)
 	return r->defs ? 0 : -ENOMEM;
 }
 
-/* Picklers count their indices, from 0 on or from 1. */
+/* Picklers count their indices, from 0 on or from 1, and either write them or leave it to the reader to count: MEMOIZE would count a PUT of an
+ * index that there is already not at all. */
 static int find_taken(struct dcp_machine *m)
 {
 	struct dcp_opcode o = {.op = OP_MARK};
-	uint64_t puts = 0;
+	uint64_t puts = 0, counted = 0;
 	int r = 0;
 	while (r == 0 && o.op != OP_STOP) {
 		r = dcp_cursor_next(&m->r->cursor, &o);
 		if (r != 0)
 			continue;
 		puts += dcp_is_put(o.op);
+		counted += o.op == OP_MEMOIZE;
+		if (counted > 0 && counted < puts)
+			r = DCP_NOT_KNOWN;
 		if (!dcp_is_get(o.op))
 			continue;
 		r = o.number <= puts ? grow_taken(m->r, o.number) : DCP_NOT_KNOWN;

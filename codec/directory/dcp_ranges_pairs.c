@@ -90,6 +90,9 @@ static int add_attribute(struct dcp_machine *m, uint32_t key, uint64_t at)
 	if (r->attribute_count == DCP_MAX_ATTRIBUTES || m->built || m->state != state->start ||
 	    (role != DCP_OTHER && (dcp_ranges_attribute(r, role) || v->kind == DCP_V_TAKEN)))
 		return DCP_NOT_KNOWN;
+	/* the other two have names of entries */
+	if ((role == DCP_PLACES || role == DCP_SLICES) && !dcp_ranges_attribute(r, DCP_ENTRIES))
+		return DCP_NOT_KNOWN;
 	r->attributes[r->attribute_count++] = (struct dcp_attribute_range){
 		.at = pair_at(m, key, at), .role = role, .dict = v->kind == DCP_V_DICT, .def = v->def};
 	return 0;
