@@ -123,7 +123,7 @@ static void begin_removal(fuse_req_t req)
 	struct fs *fs = fs_of(req);
 	pid_t task = fuse_req_ctx(req)->pid, last = atomic_exchange(&fs->remover, task);
 	if (last > 0 && last != task && kill(last, 0) < 0 && errno == ESRCH)
-		wf_settle_removals(fs->checkpoint);
+		wf_end_removals(fs->checkpoint);
 	fs_removing_for(req);
 }
 

@@ -34,6 +34,8 @@ int wf_rmdir(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 /* In a mapping inside of such an object a removal is made a moment later, for its rmdir may follow. This makes it now, so that what is
  * composed of all tensors lacks the entry. */
 void wf_settle_removals(struct wf_checkpoint *ck);
+/* The same where whoever removed has ended: what it removed is no part of what another program removes around it. */
+void wf_end_removals(struct wf_checkpoint *ck);
 /* rmdir of a directory with all that it holds: the caller took it for a link, which it was. */
 int wf_remove_whole(struct wf_checkpoint *ck, uint32_t dir, const char *name);
 int wf_mkdir(struct wf_checkpoint *ck, uint32_t dir, const char *name,

@@ -25,8 +25,9 @@
 #define HIDDEN_SECONDS 5
 #define NAMES_LOGGED 20 /* lines in the log for one commit; the rest is counted */
 
-/* Of an entry. */
-enum { SHOWN, HIDDEN, RETURNED, PUT_OFF };
+/* Of an entry. HIDDEN_WITH: what is around it was hidden after it, and it is a part of that. LEFT: hidden, by a program that has ended since: it is
+ * no part of what another one removes around it. */
+enum { SHOWN, HIDDEN, HIDDEN_WITH, LEFT, RETURNED, PUT_OFF };
 
 struct wf_hidden {
 	wf_ino top;               /* the outermost object: its rmdir is what is waited for */
@@ -35,6 +36,11 @@ struct wf_hidden {
 	uint32_t count;
 	uint8_t states[]; /* by position, which stays while an entry is in one of them; those behind are shown */
 };
+
+static bool is_hidden(uint8_t state)
+{
+	return state == HIDDEN || state == HIDDEN_WITH || state == LEFT;
+}
 
 static int64_t now_nsec(void)
 {
@@ -59,7 +65,7 @@ bool wf_edits_hides(const struct wf_checkpoint *ck, wf_ino dir, uint32_t positio
 {
 	const struct wf_hidden *h = hidden_of(ck, dir);
 	return h && position < h->count &&
-	       (h->states[position] == PUT_OFF || (h->states[position] == HIDDEN && in_time(ck, h)));
+	       (h->states[position] == PUT_OFF || (is_hidden(h->states[position]) && in_time(ck, h)));
 }
 
 uint32_t wf_edits_shown(const struct wf_checkpoint *ck, wf_ino dir)
@@ -134,7 +140,7 @@ static wf_ino waits_for(const struct wf_checkpoint *ck, wf_ino dir)
 static void show_again(struct wf_hidden *h)
 {
 	for (uint32_t k = 0; k < h->count; k++)
-		h->states[k] = h->states[k] == HIDDEN ? RETURNED : h->states[k];
+		h->states[k] = is_hidden(h->states[k]) ? RETURNED : h->states[k];
 	h->hidden = 0;
 }
 
@@ -228,6 +234,20 @@ int wf_edit_put_off(struct wf_checkpoint *ck, const struct wf_place *p)
 	return 0;
 }
 
+/* Of an object that goes on elsewhere: what the program that removes its directory hid on the way is shown, as if nothing had been. What another
+ * program hid is back, and the next commit says so. Whether there is any. */
+static bool keep_returned(struct wf_hidden *h)
+{
+	bool any = false;
+	for (uint32_t k = 0; k < h->count; k++) {
+		h->states[k] = h->states[k] == LEFT || h->states[k] == RETURNED ? RETURNED : SHOWN;
+		any |= h->states[k] == RETURNED;
+	}
+	h->hidden = 0;
+	h->top = WF_NO_INO;
+	return any;
+}
+
 void wf_edit_call_off(struct wf_checkpoint *ck, wf_ino dir)
 {
 	const struct wf_edits *e = ck->edits;
@@ -241,8 +261,18 @@ void wf_edit_call_off(struct wf_checkpoint *ck, wf_ino dir)
 	/* and objects inside that lost entries on the way have them where the directory is from now on */
 	for (uint32_t i = 0; e->hiding_dirs > 0 && i < e->files_count; i++)
 		if (e->files[i] && e->files[i]->hidden && wf_tree_dir(ck->tree, i + 1) &&
-		    wf_edit_is_within(ck, i + 1, dir))
+		    wf_edit_is_within(ck, i + 1, dir) && !keep_returned(e->files[i]->hidden))
 			wf_edit_forget_hidden(ck, e->files[i]);
+}
+
+void wf_edits_leave_hidden(struct wf_checkpoint *ck)
+{
+	const struct wf_edits *e = ck->edits;
+	for (uint32_t i = 0; e && e->hiding_dirs > 0 && i < e->files_count; i++) {
+		struct wf_hidden *h = e->files[i] ? e->files[i]->hidden : NULL;
+		for (uint32_t k = 0; h && h->hidden > 0 && k < h->count; k++)
+			h->states[k] = h->states[k] == HIDDEN ? LEFT : h->states[k];
+	}
 }
 
 /* Those inside a directory that is hidden now stand or fall with it. */
@@ -268,8 +298,11 @@ static void hide_with(struct wf_checkpoint *ck, wf_ino dir, wf_ino top)
 	/* and objects inside that were hidden for themselves on the way: their own rmdir does not come any more */
 	for (uint32_t i = 0; i < e->files_count; i++) {
 		struct wf_hidden *h = e->files[i] ? e->files[i]->hidden : NULL;
-		if (h && i + 1 != dir && wf_tree_dir(ck->tree, i + 1) && wf_edit_is_within(ck, i + 1, dir))
-			h->top = top;
+		if (!h || !wf_tree_dir(ck->tree, i + 1) || !wf_edit_is_within(ck, i + 1, dir))
+			continue;
+		h->top = i + 1 != dir ? top : h->top;
+		for (uint32_t k = 0; k < h->count; k++)
+			h->states[k] = h->states[k] == HIDDEN ? HIDDEN_WITH : h->states[k];
 	}
 }
 
@@ -324,7 +357,7 @@ int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p)
 	struct wf_hidden *h = begin_hiding(ck, p->dir, top);
 	if (!h)
 		return -ENOMEM;
-	h->hidden += h->states[p->position] != HIDDEN;
+	h->hidden += !is_hidden(h->states[p->position]);
 	h->states[p->position] = HIDDEN;
 	hide_with(ck, wf_tree_dir(ck->tree, p->dir)->entries[p->position].ino, top);
 	return 0;

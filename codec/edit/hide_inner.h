@@ -19,8 +19,10 @@ bool wf_edit_can_go(const struct wf_checkpoint *ck, wf_ino dir);
 int wf_edit_hide(struct wf_checkpoint *ck, const struct wf_place *p);
 /* Of an entry of a directory that wf_edits_is_held: its removal is put off. */
 int wf_edit_put_off(struct wf_checkpoint *ck, const struct wf_place *p);
-/* The directory goes whole: removals in it that were put off are none. */
+/* The directory goes whole: removals in it that were put off are none, and what the same program hid inside of it is not hidden. */
 void wf_edit_call_off(struct wf_checkpoint *ck, wf_ino dir);
+/* What is hidden now stays no part of what is removed around it from now on. */
+void wf_edits_leave_hidden(struct wf_checkpoint *ck);
 /* The first one, which is shown again: it is to be made now, or put off anew. */
 bool wf_edit_next_put_off(struct wf_checkpoint *ck, struct wf_place *ret);
 bool wf_edit_is_removing(const struct wf_checkpoint *ck); /* whoever removes may still be at it */

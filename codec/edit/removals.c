@@ -35,6 +35,16 @@ void wf_settle_removals(struct wf_checkpoint *ck)
 	settle_and_unlock(ck);
 }
 
+void wf_end_removals(struct wf_checkpoint *ck)
+{
+	if (!ck->writable || !ck->overlay || pthread_mutex_trylock(&ck->commit_lock) != 0)
+		return;
+	pthread_rwlock_wrlock(&ck->lock);
+	wf_edits_leave_hidden(ck);
+	pthread_rwlock_unlock(&ck->lock);
+	settle_and_unlock(ck);
+}
+
 void wf_edits_wait_and_settle(struct wf_checkpoint *ck)
 {
 	pthread_mutex_lock(&ck->commit_lock);
