@@ -185,7 +185,7 @@ static int make_sparse(struct making *m, wf_ref what, const char *layout, wf_ref
 	static const char *const rows[] = {"crow_indices", "col_indices", "values"};
 	static const char *const columns[] = {"ccol_indices", "row_indices", "values"};
 	struct wf_tensor t[3];
-	wf_ref parts[5], size, kind, sizes[WF_MAX_NDIM];
+	wf_ref parts[5], size = WF_NIL, kind = WF_NIL, sizes[WF_MAX_NDIM];
 	int64_t shape[WF_MAX_NDIM];
 	int ndim = wf_int_tuple(m->g, wf_element(m->g, what, 1), shape);
 	wf_ref coalesced = wf_element(m->g, what, 2), name = wf_str(m->g, layout);
