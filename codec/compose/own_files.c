@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "codec/bytes/array.h"
 #include "codec/bytes/util.h"
 #include "codec/compose/target.h"
 #include "codec/directory/directory.h"
@@ -16,10 +17,9 @@ static int add(struct wf_own_files *own, const char *path)
 	struct stat st;
 	if (stat(path, &st) < 0)
 		return 0;
-	struct wf_file_id *more = reallocarray(own->ids, (size_t)own->count + 1, sizeof *more);
-	if (!more)
-		return -ENOMEM;
-	own->ids = more;
+	int r = wf_array_reserve(&own->ids, &own->room, (uint64_t)own->count + 1, sizeof *own->ids, UINT32_MAX);
+	if (r < 0)
+		return r;
 	own->ids[own->count++] = (struct wf_file_id){st.st_dev, st.st_ino};
 	return 0;
 }

@@ -30,7 +30,7 @@ void wf_target_free(struct wf_target *t);
 /* The files that a checkpoint is made of, links followed, which no export takes the name of. */
 struct wf_own_files {
 	struct wf_file_id *ids;
-	uint32_t count;
+	uint32_t count, room;
 };
 int wf_own_files_read(const struct wf_checkpoint *ck, struct wf_own_files *ret, struct wf_error *err);
 void wf_own_files_free(struct wf_own_files *own);

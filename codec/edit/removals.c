@@ -19,34 +19,36 @@ int wf_edits_settle_removals(struct wf_checkpoint *ck)
 	return r;
 }
 
-/* commit_lock is held, and let go of. */
-static void settle_and_unlock(struct wf_checkpoint *ck)
+/* commit_lock is held, and let go of. ended: whoever removed has. */
+static void settle_and_unlock(struct wf_checkpoint *ck, bool ended)
 {
 	pthread_rwlock_wrlock(&ck->lock);
+	if (ended)
+		wf_edits_leave_hidden(ck);
 	wf_edits_settle_removals(ck);
 	pthread_rwlock_unlock(&ck->lock);
 	pthread_mutex_unlock(&ck->commit_lock);
 }
 
-void wf_settle_removals(struct wf_checkpoint *ck)
+static void try_to_settle(struct wf_checkpoint *ck, bool ended)
 {
 	if (!ck->writable || !ck->overlay || pthread_mutex_trylock(&ck->commit_lock) != 0)
 		return; /* a commit or an edit, which makes them itself */
-	settle_and_unlock(ck);
+	settle_and_unlock(ck, ended);
+}
+
+void wf_settle_removals(struct wf_checkpoint *ck)
+{
+	try_to_settle(ck, false);
 }
 
 void wf_end_removals(struct wf_checkpoint *ck)
 {
-	if (!ck->writable || !ck->overlay || pthread_mutex_trylock(&ck->commit_lock) != 0)
-		return;
-	pthread_rwlock_wrlock(&ck->lock);
-	wf_edits_leave_hidden(ck);
-	pthread_rwlock_unlock(&ck->lock);
-	settle_and_unlock(ck);
+	try_to_settle(ck, true);
 }
 
 void wf_edits_wait_and_settle(struct wf_checkpoint *ck)
 {
 	pthread_mutex_lock(&ck->commit_lock);
-	settle_and_unlock(ck);
+	settle_and_unlock(ck, false);
 }
